@@ -1,0 +1,1 @@
+"""Configs: one file per run that a person starts; values only."""

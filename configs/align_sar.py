@@ -1,0 +1,127 @@
+"""From nothing to a SAR encoder in CLIP: pretrain, patch, align, evaluate.
+
+configs/align_sar.py            the embedded miniature; no data, minutes on two cores
+configs/align_sar.py:small      real images under --config.data_root
+configs/align_sar.py:vit_b32    the paper's setting: ViT-B/32 on BigEarthNet
+"""
+
+from configs import common
+
+
+def get_config(size: str = "miniature"):
+    sizes = {"miniature": miniature, "small": small, "vit_b32": vit_b32}
+    return common.choose(sizes, size)()
+
+
+def miniature():
+    config = common.base(stages=("pretrain", "patch", "align", "evaluate"))
+    config.variant = "mini"
+    config.pretrain = common.pretrain(
+        train=("miniature_natural:train", "miniature_aerial:train"),
+        test=("miniature_natural:test", "miniature:test"),
+        batch_size=128,
+        steps=500,
+        lr=1e-3,
+        warmup=50,
+        weight_decay=0.05,
+        b2=0.98,
+    )
+    config.patch = common.patch(
+        train="miniature:train",
+        val="miniature:val",
+        test="miniature:test",
+        supported_val=("miniature_natural:val",),
+        supported_test=("miniature_natural:test",),
+        batch_size=128,
+        steps=240,
+        lr=5e-4,
+        warmup=20,
+        augment={"flip_ud": True, "rotate": True},
+    )
+    config.align = common.align(
+        train="miniature:train",
+        test=("miniature:test",),
+        batch_size=128,
+        steps=300,
+        lr=1e-3,
+        warmup=30,
+        augment={"flip_ud": True, "rotate": True},
+    )
+    config.datasets = ("miniature:test", "miniature_multi:test")
+    return config
+
+
+def small():
+    config = common.base(stages=("pretrain", "patch", "align", "evaluate"))
+    config.variant = "small"
+    config.pretrain = common.pretrain(
+        train=("cifar10:train[:95%]", "imagenette:train", "resisc45:train"),
+        test=("cifar10:val", "imagenette:test", "resisc45:test", "eurosat_rgb:val"),
+        batch_size=128,
+        weights=(0.7, 0.1, 0.2),
+        steps=800,
+        lr=1e-3,
+        warmup=100,
+        weight_decay=0.1,
+        b2=0.98,
+        augment={"crop_scale": (0.5, 1.0)},
+    )
+    config.patch = common.patch(
+        train="eurosat_rgb:train[:92%]",
+        val="eurosat_rgb:train[92%:]",
+        test="eurosat_rgb:val",
+        supported_val=("cifar10:train[95%:]",),
+        supported_test=("cifar10:val",),
+        batch_size=128,
+        steps=500,
+        lr=3e-4,
+        warmup=50,
+        augment={"flip_ud": True, "rotate": True},
+    )
+    config.align = common.align(
+        train="sentinel_pairs:train",
+        test=("sentinel_pairs:val:64",),
+        labels="none",
+        batch_size=128,
+        steps=500,
+        lr=5e-4,
+        warmup=50,
+        augment={"crop_pixels": 64, "flip_ud": True, "rotate": True},
+    )
+    config.datasets = ("eurosat_rgb:val", "cifar10:val", "sentinel_pairs:val:64")
+    return config
+
+
+def vit_b32():
+    config = common.base(stages=("patch", "align", "evaluate"))
+    config.variant = "ViT-B/32"
+    config.patch = common.patch(
+        train="bigearthnet:train",
+        val="bigearthnet:val",
+        test="bigearthnet:test",
+        supported_val=("imagenette:train[90%:]",),
+        supported_test=("imagenette:val",),
+        batch_size=128,
+        steps=2106,
+        lr=1e-5,
+        warmup=200,
+        weight_decay=0.5,
+        augment={
+            "crop_scale": (0.5, 1.0),
+            "flip_ud": True,
+            "jitter": 0.4,
+            "grey_prob": 0.2,
+            "blur_prob": 0.4,
+        },
+    )
+    config.align = common.align(
+        train="bigearthnet:train",
+        test=("bigearthnet:test",),
+        batch_size=256,
+        steps=5265,
+        lr=1e-4,
+        warmup=2000,
+        augment={"crop_scale": (0.5, 1.0), "flip_ud": True},
+    )
+    config.datasets = ("bigearthnet:test",)
+    return config

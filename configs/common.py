@@ -1,0 +1,104 @@
+"""Settings that every config starts from."""
+
+import ml_collections
+
+
+def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
+    """The settings that all stages share."""
+    config = ml_collections.ConfigDict()
+    config.stages = stages
+    config.seed = 0
+    config.data_root = ""  # where real datasets lie in their public layouts
+    config.init = ""  # a weight file or an earlier workdir
+    config.variant = ""  # a row of models/variants.py; "" where config.init tells it
+    config.mesh = (-1, 1)  # devices as (data, fsdp); -1 takes what is left
+    config.overwrite = False  # True empties a workdir made with another config
+    config.progress = True
+    config.eval_batch_size = 256
+    config.data = ml_collections.ConfigDict(
+        {
+            "threads": 2,
+            "on_error": "raise",  # or skip: leave unreadable records out, counted
+        }
+    )
+    return config
+
+
+def training(**values) -> ml_collections.ConfigDict:
+    """The settings of one training stage; keywords replace the defaults."""
+    settings = {
+        "batch_size": 128,
+        "steps": 100,
+        "lr": 1e-4,
+        "warmup": 20,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "b2": 0.999,
+        "checkpoint_every": 500,
+        "log_every": 10,
+        # (regex on parameter names, trained or not), first full match wins
+        "trainable": ((".*", True),),
+        "augment": {
+            "crop_scale": (1.0, 1.0),  # area range of a random resized crop
+            "crop_pixels": 0,  # > 0: cut this many pixels square instead
+            "flip_lr": True,
+            "flip_ud": False,  # for images without an up side
+            "rotate": False,  # quarter turns, likewise
+            "jitter": 0.0,  # brightness, contrast, saturation of RGB
+            "jitter_prob": 0.8,
+            "grey_prob": 0.0,
+            "blur_prob": 0.0,
+        },
+    }
+    augment = {**settings["augment"], **values.pop("augment", {})}
+    return ml_collections.ConfigDict({**settings, **values, "augment": augment})
+
+
+def pretrain(**values) -> ml_collections.ConfigDict:
+    """Stage pretrain: datasets as "name:split"."""
+    return training(**{"train": (), "test": (), **values})
+
+
+def patch(**values) -> ml_collections.ConfigDict:
+    """Stage patch: one task, the supported sets, and the sweep over alpha."""
+    settings = {
+        "train": "",
+        "val": "",
+        "test": "",
+        "supported_val": (),
+        "supported_test": (),
+        "alphas": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        # in units of accuracy or mAP, mean over the supported sets
+        "max_supported_drop": 0.05,
+    }
+    return training(**{**settings, **values})
+
+
+def align(**values) -> ml_collections.ConfigDict:
+    """Stage align: pairs of RGB and a sensor."""
+    settings = {
+        "train": "",
+        "test": (),
+        "sensor": "s1",
+        "student": "clip",  # clip | vit | a timm-layout .safetensors file
+        "vit": {
+            "image_size": 64,
+            "patch_size": 8,
+            "width": 128,
+            "layers": 4,
+            "heads": 4,
+        },
+        "labels": "dataset",  # dataset | teacher (its zero-shot distribution) | none
+        "classes_of": "",  # labels = teacher: "name:split" whose class names are used
+        "label_weight": 0.05,  # lambda
+    }
+    return training(**{**settings, **values})
+
+
+def choose(sizes: dict, name: str):
+    """sizes[name]; ValueError listing the names for another."""
+    if name not in sizes:
+        raise ValueError(
+            f"config variant {name!r} is not known; use one of {', '.join(sizes)}"
+        )
+    return sizes[name]

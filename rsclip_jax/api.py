@@ -1,0 +1,179 @@
+"""load(source) and the encode methods: what a notebook and the stages use."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from rsclip_jax import checkpoint
+from rsclip_jax.data.readers.images import read_image
+from rsclip_jax.data.sensors import check_array, get_sensor
+from rsclip_jax.data.transforms import fit
+from rsclip_jax.evals.zero_shot import encode_texts, make_head
+from rsclip_jax.losses import normalize
+from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.sensor import SensorSpec, sensor_features
+from rsclip_jax.models.variants import Variant
+from rsclip_jax.weights import load_clip
+
+CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
+Images = np.ndarray | Sequence[np.ndarray | Image.Image | str | Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A CLIP, and the sensor encoders that were aligned to it.
+
+    sensors: modality ("s1") -> (spec, params). digests: "clip" and each modality ->
+    what pins a number to these weights. steps: how long the stage that made them
+    trained.
+    """
+
+    variant: Variant
+    params: dict
+    sensors: dict[str, tuple[SensorSpec, dict]]
+    digests: dict[str, str]
+    steps: dict[str, int]
+
+    def encode_image(self, images: Images, *, block: int = 64) -> np.ndarray:
+        """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths."""
+        arrays = [fit(_to_rgb(x), self.variant.image_size) for x in images]
+        return _in_blocks(
+            lambda x: encode_rgb(self.params["visual"], x, variant=self.variant),
+            arrays,
+            block,
+            self.variant.embed_dim,
+        )
+
+    def encode_text(
+        self, texts: str | Sequence[str], *, truncate: bool = False
+    ) -> np.ndarray:
+        """Unit-norm float32 [n, d] of one text or several."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return encode_texts(self.params, self.variant, texts, truncate=truncate)
+
+    def encode(
+        self, array: Sequence[np.ndarray], sensor: str = "s1", *, block: int = 64
+    ) -> np.ndarray:
+        """Unit-norm float32 [n, d] of [n, h, w, bands] in the sensor's physical units.
+
+        Raises ValueError for a sensor that this model has no encoder of, wrong bands, a
+        wrong dtype or NaN.
+        """
+        if sensor == "rgb":
+            return self.encode_image(array, block=block)
+        if sensor not in self.sensors:
+            raise ValueError(
+                f"this model has no encoder for sensor {sensor!r}; it has"
+                f" {', '.join(['rgb', *self.sensors])}"
+            )
+        spec, params = self.sensors[sensor]
+        row = get_sensor(spec.sensor)
+        arrays = [
+            fit(check_array(np.asarray(x), row, f"array {i}"), spec.image_size)
+            for i, x in enumerate(array)
+        ]
+        return _in_blocks(
+            lambda x: encode_sensor(params, x, spec=spec), arrays, block, spec.out_dim
+        )
+
+    def zero_shot_head(
+        self, classnames: Sequence[str], templates: Sequence[str]
+    ) -> np.ndarray:
+        """[d, k] such that embeddings @ head are the logits of these classes."""
+        return make_head(self.params, self.variant, classnames, templates)
+
+
+@functools.partial(jax.jit, static_argnames="variant")
+def encode_rgb(visual_params: dict, rgb: jax.Array, *, variant: Variant) -> jax.Array:
+    """zimg [b, d] of uint8 RGB [b, h, w, 3] of the variant's size."""
+    return normalize(image_features(visual_params, rgb, variant))
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
+    """z [b, d] of raw sensor values [b, h, w, c] of the spec's size."""
+    return normalize(sensor_features(params, x, spec))
+
+
+def load(source: str | Path, *, variant: str | Variant | None = None) -> Model:
+    """The model of a weight file (.safetensors, open_clip's layout) or of a workdir.
+
+    Of a workdir: the patched CLIP, or the pretrained one where there is no patched, and
+    every sensor encoder. Raises FileNotFoundError saying what was looked for.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _load_workdir(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{source}: neither a weight file (.safetensors) nor the workdir of a run"
+        )
+    row, params = load_clip(path, variant)
+    return Model(
+        row, params, {}, {"clip": checkpoint.params_digest(params)}, {"clip": 0}
+    )
+
+
+def _load_workdir(workdir: Path) -> Model:
+    if not checkpoint.has_product(workdir / "align"):
+        return load_stage_clip(workdir, CLIP_STAGES)
+    params, meta = checkpoint.load_product(workdir / "align")
+    teacher = meta["sources"]["teacher"]
+    if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
+        clip = load_stage_clip(workdir, CLIP_STAGES)
+    else:  # aligned to a CLIP that lies elsewhere
+        clip = load(teacher["path"], variant=Variant.from_json(meta["variant"]))
+    if clip.digests["clip"] != teacher["digest"]:
+        raise ValueError(
+            f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
+            f" but the one found has {clip.digests['clip']}: run align again in a new"
+            " workdir"
+        )
+    spec = SensorSpec.from_json(meta["spec"])
+    return dataclasses.replace(
+        clip,
+        sensors={spec.modality: (spec, params)},
+        digests={**clip.digests, spec.modality: meta["digest"]},
+        steps={**clip.steps, spec.modality: meta["steps"]},
+    )
+
+
+def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
+    """The CLIP that the first of these stages to be finished in workdir made."""
+    for stage in stages:
+        if checkpoint.has_product(workdir / stage):
+            params, meta = checkpoint.load_product(workdir / stage)
+            row = Variant.from_json(meta["variant"])
+            digests, steps = {"clip": meta["digest"]}, {"clip": meta["steps"]}
+            return Model(row, params, {}, digests, steps)
+    raise FileNotFoundError(
+        f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
+        " workdir of a run?"
+    )
+
+
+def _to_rgb(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"an image array must be uint8 [h, w, 3], got {image.dtype} {image.shape}"
+        )
+    return image
+
+
+def _in_blocks(encode, arrays: list[np.ndarray], block: int, dim: int) -> np.ndarray:
+    """One compiled shape for any number of inputs: the last block is padded."""
+    out = []
+    for i in range(0, len(arrays), block):
+        part = arrays[i : i + block]
+        padded = part + [np.zeros_like(part[0])] * (block - len(part))
+        out.append(np.asarray(encode(np.stack(padded)))[: len(part)])
+    return np.concatenate(out) if out else np.zeros((0, dim), np.float32)

@@ -1,0 +1,135 @@
+"""Orbax checkpoints for resume, and each stage's product, which the next stage reads.
+
+<stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
+<stage>/params and <stage>/meta.json                  when it is done
+"""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from rsclip_jax.train_step import TrainState
+
+PyTree = Any
+
+
+def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
+    """A manager of <stage>/checkpoints that keeps the newest `keep` steps."""
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.LatestN(keep),
+        cleanup_tmp_directories=True,  # what a kill in the middle of a save leaves
+        enable_async_checkpointing=False,  # a step's state is donated to the next
+    )
+    return ocp.CheckpointManager(folder.resolve(), options=options)
+
+
+def save_state(
+    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
+) -> None:
+    """Writes the step's params, optimizer, data position and meta; once a step."""
+    step = int(state.step)
+    if step in manager.all_steps():
+        return  # Orbax would return False in silence
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        train=ocp.args.StandardSave({"opt_state": state.opt_state}),
+        data=grain.checkpoint.CheckpointSave(batches),
+        meta=ocp.args.JsonSave({**meta, "step": step}),
+    )
+    manager.save(step, args=items)
+    manager.wait_until_finished()
+
+
+def restore_state(
+    manager: ocp.CheckpointManager, state: TrainState, batches: Any
+) -> TrainState:
+    """The latest step's state, with state's shardings; batches go on from there too."""
+    step = manager.latest_step()
+
+    def like(tree):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+        )
+
+    items = ocp.args.Composite(
+        params=ocp.args.StandardRestore(like(state.params)),
+        train=ocp.args.StandardRestore({"opt_state": like(state.opt_state)}),
+        data=grain.checkpoint.CheckpointRestore(batches),
+    )
+    found = manager.restore(step, args=items)
+    number = jax.device_put(np.int32(step), state.step.sharding)
+    return TrainState(number, found["params"], found["train"]["opt_state"])
+
+
+def has_product(stage_dir: Path) -> bool:
+    """Whether the stage is done: Orbax renames the folder into place last of all."""
+    return (stage_dir / "params").is_dir()
+
+
+def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
+    """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
+    if has_product(stage_dir):
+        raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
+    meta = {**meta, "git_commit": git_commit(), "digest": params_digest(params)}
+    if jax.process_index() == 0:
+        write_json(stage_dir / "meta.json", meta)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((stage_dir / "params").resolve(), params)
+
+
+def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
+    """(params as numpy arrays, meta) of a finished stage.
+
+    Raises FileNotFoundError naming the folder and the stage that would make it.
+    """
+    if not has_product(stage_dir):
+        raise FileNotFoundError(
+            f"{stage_dir}/params is not there: stage {stage_dir.name!r} of"
+            f" {stage_dir.parent} has not finished; run it first"
+        )
+    folder = (stage_dir / "params").resolve()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+        )
+        params = checkpointer.restore(folder, restore_args=as_numpy)
+    return params, json.loads((stage_dir / "meta.json").read_text())
+
+
+def params_digest(params: PyTree) -> str:
+    """Digest of a tree's names, types and values: which weights a number is about."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def git_commit() -> str:
+    """The commit of the package's checkout, or "" where it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Writes JSON so that a kill leaves the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)

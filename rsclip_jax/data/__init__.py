@@ -1,0 +1,1 @@
+"""Data: sensors, datasets, pipelines, prompts. Imports neither models nor optax."""

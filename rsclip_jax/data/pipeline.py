@@ -1,0 +1,154 @@
+"""grain pipelines: seeded, resumable training batches; padded evaluation batches."""
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from rsclip_jax.data.datasets import Record, Source
+from rsclip_jax.data.transforms import Augment, augment_record, fit_record
+
+
+class Tolerant:
+    """A source whose unreadable records are replaced by the next readable one.
+
+    Each is warned of once and counted. The stand-in's "mask" is False: evaluation
+    leaves it out, training uses it as one more example.
+    """
+
+    def __init__(self, source: Source, on_error: str):
+        if on_error not in ("raise", "skip"):
+            raise ValueError(
+                f"config.data.on_error = {on_error!r} is not known; use 'raise' or"
+                " 'skip'"
+            )
+        self.source, self.skip = source, on_error == "skip"
+        self.skipped: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        if not self.skip:
+            return {**self.source[index], "mask": True}
+        for offset in range(len(self)):
+            i = (index + offset) % len(self)
+            try:
+                return {**self.source[i], "mask": offset == 0}
+            except (ValueError, OSError) as error:
+                self._warn(self.source.ids[i], error)
+        raise ValueError(
+            f"no record of {self.source.dataset.name}:{self.source.split} is readable"
+        )
+
+    def _warn(self, record_id: str, error: Exception) -> None:
+        with self._lock:
+            if record_id in self.skipped:
+                return
+            self.skipped.add(record_id)
+            count = len(self.skipped)
+        message = (
+            f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
+        )
+        print(message, file=sys.stderr, flush=True)
+
+
+def train_batches(
+    sources: Sequence[Source],
+    *,
+    sizes: dict[str, int],
+    batch_size: int,
+    augment: Augment,
+    seed: int,
+    tokens: Sequence[np.ndarray] | None = None,
+    weights: Sequence[float] | None = None,
+    threads: int = 2,
+    on_error: str = "raise",
+    process: tuple[int, int] = (0, 1),
+) -> Any:
+    """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
+
+    sizes: record key -> side in pixels that its encoder takes.
+    batch_size is the global one; process (index, count) takes its share. Several
+    sources are mixed by weight (default: by size). With tokens (one [k, templates, n]
+    array a source) a batch also has "text", the label's caption with a template drawn
+    at random, and "group", equal for equal classes. Order and augmentation depend on
+    the seed alone, not on the number of threads. Raises ValueError for an empty or too
+    small source.
+    """
+    total = sum(len(s) for s in sources)
+    if total < batch_size:
+        names = ", ".join(f"{s.dataset.name}:{s.split}" for s in sources)
+        raise ValueError(
+            f"{names}: {total} examples are fewer than one batch of {batch_size};"
+            " set a smaller batch_size"
+        )
+    parts, first_group = [], 0
+    for i, source in enumerate(sources):
+        part = grain.MapDataset.source(Tolerant(source, on_error))
+        part = part.seed(seed + i).shuffle().repeat()
+        transform = _TrainTransform(sizes, augment, tokens and tokens[i])
+        transform.first_group = first_group
+        first_group += len(source.dataset.classes)
+        parts.append(part.random_map(transform))
+    mixed = parts[0]
+    if len(parts) > 1:
+        mixed = grain.MapDataset.mix(parts, weights or [len(s) for s in sources])
+    index, count = process
+    mixed = mixed[index::count].batch(batch_size // count, drop_remainder=True)
+    # Batching in the reader threads beats batching after them.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(mixed.to_iter_dataset(options))
+
+
+class _TrainTransform:
+    def __init__(self, sizes, augment, tokens):
+        self.sizes, self.augment = sizes, augment
+        self.tokens, self.first_group = tokens, 0
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> dict:
+        out = augment_record(record, rng, sizes=self.sizes, augment=self.augment)
+        batch = {key: out[key] for key in self.sizes}
+        batch["label"] = np.asarray(record["label"], np.int32)
+        if self.tokens is not None:
+            captions = self.tokens[record["label"]]
+            batch["text"] = captions[rng.integers(len(captions))]
+            batch["group"] = np.int32(self.first_group + record["label"])
+        return batch
+
+
+def eval_batches(
+    source: Source,
+    *,
+    sizes: dict[str, int],
+    batch_size: int,
+    threads: int = 2,
+    on_error: str = "raise",
+) -> Iterator[dict]:
+    """Every record once, in order, with "label" and "mask"; the last batch is padded.
+
+    mask is False for padding and for records that could not be read.
+    """
+
+    def prepare(record: Record) -> dict:
+        out = fit_record(record, sizes=sizes)
+        batch = {key: out[key] for key in sizes}
+        batch["label"] = np.asarray(record["label"], np.int32)
+        return {**batch, "mask": np.bool_(record["mask"])}
+
+    dataset = grain.MapDataset.source(Tolerant(source, on_error)).map(prepare)
+    dataset = dataset.batch(batch_size, drop_remainder=False)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    for batch in dataset.to_iter_dataset(options):
+        yield {k: _pad(v, batch_size) for k, v in batch.items()}
+
+
+def _pad(array: np.ndarray, rows: int) -> np.ndarray:
+    missing = rows - len(array)
+    if not missing:
+        return array
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])

@@ -1,0 +1,1 @@
+"""Readers of public archive layouts: folders in, (ids, labels, records) out."""

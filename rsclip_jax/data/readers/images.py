@@ -1,0 +1,60 @@
+"""8-bit image files to arrays: fast, and strict about cut files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+cv2.setNumThreads(0)  # the pipeline has its own threads
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+# The bytes a whole file ends with. libjpeg pads a cut JPEG with grey and OpenCV returns
+# it as if it were whole, so its end is looked at first.
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
+
+
+def read_image(path: Path, bands: int = 3) -> np.ndarray:
+    """uint8 [h, w, bands]; bands 3 is RGB (grey is repeated), 1 is the grey file.
+
+    Raises ValueError naming the file when it is unreadable, cut short or not 8-bit, or
+    has colour where one band is wanted.
+    """
+    data = path.read_bytes()
+    end = _ENDS.get(data[:2])
+    if end is None or not data.rstrip(b"\0\n\r").endswith(end):
+        return _read_slowly(path, bands)
+    flag = cv2.IMREAD_COLOR_RGB if bands == 3 else cv2.IMREAD_UNCHANGED
+    # EXIF rotation is for people's cameras; a sensor's rows are its rows
+    flag |= cv2.IMREAD_IGNORE_ORIENTATION if bands == 3 else 0
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    return _check(array, path, bands)
+
+
+def _read_slowly(path: Path, bands: int) -> np.ndarray:
+    """Pillow refuses a cut file; trailing bytes and other formats it reads."""
+    try:
+        with Image.open(path) as image:
+            wanted = image.convert("RGB") if bands == 3 else image
+            array = np.array(wanted)
+    except (OSError, ValueError, SyntaxError) as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path}: unreadable or cut image ({size:,} bytes; {error});"
+            " fetch the file again, or --config.data.on_error=skip leaves such files"
+            " out and counts them"
+        ) from error
+    return _check(array, path, bands)
+
+
+def _check(array: np.ndarray | None, path: Path, bands: int) -> np.ndarray:
+    if array is None:
+        return _read_slowly(path, bands)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.dtype != np.uint8 or array.shape[-1] != bands:
+        raise ValueError(
+            f"{path}: {array.shape[-1]} bands of {array.dtype}, expected"
+            f" {bands} of uint8"
+        )
+    return array

@@ -1,0 +1,130 @@
+"""Crops, flips and resizes, drawn once a record and applied to its sensors alike."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """What training does to a record. crop_scale: area range of a random resized crop.
+
+    crop_pixels > 0 cuts a square of that many pixels at a random place instead (for
+    large tiles whose pixel size must be kept). flip_ud and rotate (quarter turns) are
+    for images without an up side; with flip_lr they make the square's whole symmetry.
+    jitter, grey, blur act on RGB only.
+    """
+
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_pixels: int = 0
+    flip_lr: bool = True
+    flip_ud: bool = False
+    rotate: bool = False
+    jitter: float = 0.0
+    jitter_prob: float = 0.8
+    grey_prob: float = 0.0
+    blur_prob: float = 0.0
+
+
+def augment_record(
+    record: dict, rng: np.random.Generator, *, sizes: dict[str, int], augment: Augment
+) -> dict:
+    """The record with each sensor cut, flipped and turned alike, to its square size."""
+    first = record[next(iter(sizes))]
+    top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
+    flip_y, flip_x = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
+    turns = int(rng.integers(4)) if augment.rotate else 0
+    out = dict(record)
+    for key, size in sizes.items():
+        array = record[key]
+        # A sensor of another pixel size sees the same ground.
+        scale = array.shape[0] / first.shape[0]
+        y0, y1 = round(top * scale), max(round((top + side_h) * scale), 1)
+        x0, x1 = round(left * scale), max(round((left + side_w) * scale), 1)
+        array = resize(array[y0:y1, x0:x1], size)
+        array = array[::-1] if flip_y else array
+        array = array[:, ::-1] if flip_x else array
+        out[key] = np.ascontiguousarray(np.rot90(array, turns))
+    if "rgb" in sizes:
+        out["rgb"] = photometric(out["rgb"], rng, augment)
+    return out
+
+
+def draw_crop(rng, shape: tuple[int, int], augment: Augment):
+    """(top, left, height, width) of a random crop, in pixels of the first sensor."""
+    h, w = shape
+    if augment.crop_pixels:
+        side_h, side_w = min(augment.crop_pixels, h), min(augment.crop_pixels, w)
+    elif augment.crop_scale == (1.0, 1.0):
+        return 0, 0, h, w
+    else:
+        area = rng.uniform(*augment.crop_scale)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        side_h = min(h, max(1, round(h * np.sqrt(area / ratio))))
+        side_w = min(w, max(1, round(w * np.sqrt(area * ratio))))
+    top = int(rng.integers(h - side_h + 1))
+    left = int(rng.integers(w - side_w + 1))
+    return top, left, side_h, side_w
+
+
+def fit_record(record: dict, *, sizes: dict[str, int]) -> dict:
+    """The record with each sensor's short side resized to its size, the centre cut."""
+    return {**record, **{key: fit(record[key], size) for key, size in sizes.items()}}
+
+
+def fit(array: np.ndarray, size: int) -> np.ndarray:
+    """Short side to size, then the centre: [size, size, c] (CLIP's preprocessing)."""
+    h, w = array.shape[:2]
+    if (h, w) == (size, size):
+        return array
+    if h != w:
+        scale = size / min(h, w)
+        array = resize(array, max(size, int(h * scale)), max(size, int(w * scale)))
+        # torchvision's centre crop, which CLIP's preprocessing uses, rounds the offset
+        top = round((array.shape[0] - size) / 2)
+        left = round((array.shape[1] - size) / 2)
+        return np.ascontiguousarray(array[top : top + size, left : left + size])
+    return resize(array, size)
+
+
+def resize(array: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """[h, w, c] to [height, width, c], same dtype: bicubic, antialiased when shrinking.
+
+    OpenCV's bicubic does not antialias, so it only enlarges; 8-bit images shrink with
+    Pillow, CLIP's own way, and measurements by area, which keeps their mean.
+    """
+    width = height if width is None else width
+    h, w, c = array.shape
+    if (h, w) == (height, width):
+        return array
+    if h <= height and w <= width:
+        out = cv2.resize(array, (width, height), interpolation=cv2.INTER_CUBIC)
+        return out.reshape(height, width, c)
+    if array.dtype == np.uint8 and c in (1, 3):
+        image = Image.fromarray(array if c == 3 else array[..., 0])
+        out = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        return out.reshape(height, width, c)
+    out = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
+    return out.reshape(height, width, c)
+
+
+def photometric(
+    rgb: np.ndarray, rng: np.random.Generator, augment: Augment
+) -> np.ndarray:
+    """Colour jitter (brightness, contrast, saturation), grey and blur of uint8 RGB."""
+    if augment.jitter and rng.random() < augment.jitter_prob:
+        low, high = 1 - augment.jitter, 1 + augment.jitter
+        bright, contrast, saturation = rng.uniform(low, high, 3).astype(np.float32)
+        x = rgb.astype(np.float32) * bright
+        x = (x - x.mean()) * contrast + x.mean()
+        grey = x.mean(axis=-1, keepdims=True)
+        x = (x - grey) * saturation + grey
+        rgb = np.clip(x, 0, 255).astype(np.uint8)
+    if augment.grey_prob and rng.random() < augment.grey_prob:
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        rgb = np.repeat(grey[..., None], 3, axis=-1)
+    if augment.blur_prob and rng.random() < augment.blur_prob:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.1, 2.0)))
+    return rgb

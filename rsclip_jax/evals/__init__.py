@@ -1,0 +1,1 @@
+"""Evaluations: a dataset in, records out."""

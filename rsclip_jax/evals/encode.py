@@ -1,0 +1,64 @@
+"""One pass over a dataset, decoded once, through any number of encoders."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from rsclip_jax import sharding
+from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.pipeline import eval_batches
+
+# batch on the mesh -> unit-norm embeddings [b, d]
+Encoder = Callable[[dict[str, jax.Array]], jax.Array]
+
+
+def encode_source(
+    source: Source,
+    encoders: dict[str, Encoder],
+    *,
+    sizes: dict[str, int],
+    batch_size: int,
+    mesh: Mesh,
+    threads: int = 2,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """({encoder: embeddings [n, d]}, labels [n] or [n, k]) of a source, in its order.
+
+    sizes: the record keys to load, with the side that they are fitted to. Records that
+    could not be read (on_error "skip") are left out of both.
+    """
+    parts: dict[str, list] = {name: [] for name in encoders}
+    labels, masks = [], []
+    batches = eval_batches(
+        source, sizes=sizes, batch_size=batch_size, threads=threads, on_error=on_error
+    )
+    bar = tqdm(
+        batches,
+        total=-(-len(source) // batch_size),
+        desc=f"encode {source.dataset.name}:{source.split}",
+        unit="batch",
+        leave=False,
+        disable=not (progress and sys.stderr.isatty()),
+    )
+    for batch in bar:
+        labels.append(batch.pop("label"))
+        masks.append(batch.pop("mask"))
+        on_mesh = sharding.put_batch(_own_rows(batch), mesh)
+        for name, encoder in encoders.items():
+            parts[name].append(np.asarray(encoder(on_mesh), np.float32))
+    mask = np.concatenate(masks)
+    embeddings = {name: np.concatenate(p)[mask] for name, p in parts.items()}
+    return embeddings, np.concatenate(labels)[mask]
+
+
+def _own_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every process reads the whole batch and hands its devices their part of it."""
+    count, index = jax.process_count(), jax.process_index()
+    if count == 1:
+        return batch
+    return {k: np.split(v, count)[index] for k, v in batch.items()}

@@ -1,0 +1,95 @@
+"""Zero-shot classification through text: the head, and its scores as records."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax import metrics
+from rsclip_jax.data.prompts import fill_templates
+from rsclip_jax.data.tokenizer import tokenize
+from rsclip_jax.losses import normalize
+from rsclip_jax.models.clip import text_features
+from rsclip_jax.models.variants import Variant
+
+
+def make_head(
+    params: dict,
+    variant: Variant,
+    classnames: Sequence[str],
+    templates: Sequence[str],
+) -> np.ndarray:
+    """The zero-shot head [d, k] of CLIP params, float32.
+
+    Mean over templates of unit-norm text embeddings, re-normalised, times
+    exp(logit_scale), so that logits = zimg @ head.
+    """
+    prompts = fill_templates(classnames, templates)
+    ztxt = encode_texts(params, variant, [p for row in prompts for p in row])
+    mean = ztxt.reshape(len(prompts), len(templates), -1).mean(axis=1)
+    head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+    return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
+
+
+def encode_texts(
+    params: dict,
+    variant: Variant,
+    texts: Sequence[str],
+    *,
+    truncate: bool = False,
+    block: int = 256,
+) -> np.ndarray:
+    """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
+    tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
+    # The tower is causal: what follows every text's end token can be cut off.
+    used = int((tokens != 0).sum(axis=1).max(initial=1))
+    tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
+    block = min(block, -(-max(len(tokens), 1) // 16) * 16)
+    out = []
+    for i in range(0, len(tokens), block):
+        part = tokens[i : i + block]
+        padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
+        z = _encode_tokens(params["text"], padded, variant=variant)
+        out.append(np.asarray(z)[: len(part)])
+    if not out:
+        return np.zeros((0, variant.embed_dim), np.float32)
+    return np.concatenate(out)
+
+
+@functools.partial(jax.jit, static_argnames="variant")
+def _encode_tokens(text_params, tokens, *, variant):
+    return normalize(text_features(text_params, jnp.asarray(tokens), variant))
+
+
+def zero_shot_records(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    *,
+    task: str,
+    sensor: str,
+    classnames: Sequence[str],
+) -> list[dict]:
+    """accuracy with per_class (task "single"), or mAP_macro and mAP_micro ("multi")."""
+    base = {"sensor": sensor, "task": "zero_shot", "n": len(labels)}
+    if task == "single":
+        value = metrics.top_k_accuracy(logits, labels, 1)
+        per_class = metrics.per_class_accuracy(logits, labels)
+        named = _named(classnames, per_class)
+        return [{**base, "metric": "accuracy", "value": value, "per_class": named}]
+    macro = metrics.mean_ap(logits, labels, "macro")
+    micro = metrics.mean_ap(logits, labels, "micro")
+    named = _named(classnames, metrics.average_precision(logits, labels))
+    return [
+        {**base, "metric": "mAP_macro", "value": macro, "per_class": named},
+        {**base, "metric": "mAP_micro", "value": micro},
+    ]
+
+
+def _named(classnames: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    # JSON has no nan; a class without examples has no value
+    return {
+        name: None if np.isnan(v) else round(float(v), 6)
+        for name, v in zip(classnames, values, strict=True)
+    }

@@ -1,0 +1,181 @@
+"""Pure losses, a scalar mean over the batch, and builders of each stage's loss_fn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+Scalar = Float[Array, ""]
+PyTree = Any
+# (params, batch) -> un-normalised features [b, d]
+Encode = Callable[[PyTree, dict[str, Array]], Array]
+
+
+def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Scales the last axis to unit length; a zero vector stays zero."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+
+
+def clip_loss(
+    zimg: Float[Array, "b d"],
+    ztxt: Float[Array, "b d"],
+    t: Float[Array, ""] | float,
+    groups: Int[Array, "b"] | None = None,
+) -> Scalar:
+    """Symmetric contrastive loss over a batch of pairs (Radford et al. 2021).
+
+    zimg, ztxt have unit norm, t = exp(logit_scale). Pairs of equal `groups` (the same
+    caption, say) are each other's positives and share the target, as in UniCL (Yang et
+    al. 2022); without groups each pair is its own.
+    """
+    logits = t * zimg @ ztxt.T
+    same = _same_group(groups, groups, len(zimg))
+    return (_soft_xent(logits, same) + _soft_xent(logits.T, same)) / 2
+
+
+def sharded_clip_loss(
+    zimg: Float[Array, "m d"],
+    ztxt: Float[Array, "m d"],
+    t: Float[Array, ""] | float,
+    groups: Int[Array, "m"] | None = None,
+    *,
+    axis_name: str | tuple[str, ...],
+) -> Scalar:
+    """clip_loss from inside shard_map: each device holds m rows of the global batch.
+
+    Every device compares its rows with the gathered other side, so the logits in its
+    memory are [m, b], not [b, b].
+    """
+
+    def gather(x):
+        return jax.lax.all_gather(x, axis_name, tiled=True)
+
+    all_zimg, all_ztxt = gather(zimg), gather(ztxt)
+    if groups is None:
+        m = len(zimg)
+        local = jax.lax.axis_index(axis_name) * m + jnp.arange(m)
+        everyone = jnp.arange(len(all_zimg))
+    else:
+        local, everyone = groups, gather(groups)
+    same = _same_group(local, everyone, len(zimg))
+    rows = _soft_xent(t * zimg @ all_ztxt.T, same)
+    columns = _soft_xent(t * ztxt @ all_zimg.T, same)
+    return jax.lax.pmean((rows + columns) / 2, axis_name)
+
+
+def _same_group(rows, columns, m: int) -> jax.Array:
+    if rows is None:
+        return jnp.eye(m)
+    return (rows[:, None] == columns[None, :]).astype(jnp.float32)
+
+
+def _soft_xent(logits: jax.Array, weights: jax.Array) -> jax.Array:
+    targets = weights / weights.sum(axis=-1, keepdims=True)
+    return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=-1))
+
+
+def mse_alignment(
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"]
+) -> Scalar:
+    """Mean squared error over all elements of un-normalised features."""
+    return jnp.mean((fstudent - jax.lax.stop_gradient(fteacher)) ** 2)
+
+
+def cosine_alignment(
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"]
+) -> Scalar:
+    """Mean of 1 - cosine similarity."""
+    zteacher = normalize(jax.lax.stop_gradient(fteacher))
+    return jnp.mean(1 - jnp.sum(normalize(fstudent) * zteacher, axis=-1))
+
+
+def sigmoid_bce(
+    logits: Float[Array, "b k"], targets: Float[Array, "b k"] | Int[Array, "b k"]
+) -> Scalar:
+    """Binary cross-entropy with logits, mean over examples and classes."""
+    targets = targets.astype(logits.dtype)
+    return jnp.mean(
+        jax.nn.softplus(logits) - targets * logits  # -y log s - (1 - y) log(1 - s)
+    )
+
+
+def softmax_xent(
+    logits: Float[Array, "b k"], labels: Int[Array, "b"] | Float[Array, "b k"]
+) -> Scalar:
+    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's)."""
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    if labels.ndim == 1:
+        return -jnp.mean(jnp.take_along_axis(logp, labels[:, None], axis=-1))
+    return -jnp.mean(jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1))
+
+
+def make_contrastive_loss(
+    encode_image: Encode, encode_text: Encode, contrastive: Callable[..., Array]
+):
+    """loss_fn of stage pretrain; params hold logit_scale, the batch text and group.
+
+    contrastive(zimg, ztxt, t, groups) is clip_loss or sharding.make_clip_loss's.
+    """
+
+    def loss_fn(params, frozen, batch):
+        del frozen
+        zimg = normalize(encode_image(params, batch))
+        ztxt = normalize(encode_text(params, batch))
+        # CLIP's bound: a temperature above 100 makes training unstable
+        t = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
+        return contrastive(zimg, ztxt, t, batch["group"]), {"logit_scale_exp": t}
+
+    return loss_fn
+
+
+def make_patch_loss(encode: Encode, task: str):
+    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included."""
+
+    def loss_fn(params, frozen, batch):
+        logits = normalize(encode(params, batch)) @ frozen["head"]
+        return label_loss(logits, batch["label"], task), {}
+
+    return loss_fn
+
+
+def make_align_loss(
+    encode_student: Encode,
+    encode_teacher: Encode,
+    *,
+    task: str,
+    labels: str,
+    label_weight: float,
+):
+    """loss_fn of stage align: MSE to frozen["teacher"] + label_weight * label loss.
+
+    labels: "dataset" (its own), "teacher" (the teacher's zero-shot distribution, for
+    unlabelled pairs) or "none". Zavras et al. 2024, equation of section 3.2.
+    """
+
+    def loss_fn(params, frozen, batch):
+        fstudent = encode_student(params, batch)
+        fteacher = encode_teacher(frozen["teacher"], batch)
+        mse = mse_alignment(fstudent, fteacher)
+        if labels == "none":
+            return mse, {"mse": mse}
+        logits = normalize(fstudent) @ frozen["head"]
+        if labels == "teacher":
+            target = jax.nn.softmax(normalize(fteacher) @ frozen["head"], axis=-1)
+            label = softmax_xent(logits, target)
+        else:
+            label = label_loss(logits, batch["label"], task)
+        return mse + label_weight * label, {"mse": mse, "label_loss": label}
+
+    return loss_fn
+
+
+def label_loss(logits: Array, labels: Array, task: str) -> Array:
+    """Softmax cross-entropy for task "single", sigmoid BCE for task "multi"."""
+    if task == "single":
+        return softmax_xent(logits, labels)
+    if task == "multi":
+        return sigmoid_bce(logits, labels)
+    raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")

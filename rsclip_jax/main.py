@@ -1,0 +1,204 @@
+"""python -m rsclip_jax.main --config=FILE [--workdir=DIR] [--config.key=value ...]
+
+Runs config.stages in order in one workdir; a stage whose product is there is skipped.
+"""
+
+import difflib
+import json
+import re
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
+# These may change between two runs in one workdir: they change no number.
+_FREE = ("overwrite", "stages", "progress", "data.threads", "datasets")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the stages; a user's error is one message, its traceback goes to a file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}")
+    if _CONFIG.value is None:
+        raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    from rsclip_jax.loop import Interrupted
+
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    workdir = Path(_WORKDIR.value or default_workdir())
+    try:
+        run_stages(_CONFIG.value, workdir)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last save", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ArithmeticError) as error:
+        workdir.mkdir(parents=True, exist_ok=True)
+        trace = workdir / "error.txt"
+        trace.write_text(traceback.format_exc())
+        print(f"error: {error}\n(traceback: {trace})", file=sys.stderr)
+        sys.exit(1)
+
+
+def run_stages(config, workdir: Path) -> None:
+    """Checks the workdir, runs each stage that is not done, prints the table."""
+    import jax
+
+    from rsclip_jax import results
+    from rsclip_jax.checkpoint import has_product
+    from rsclip_jax.sharding import make_mesh
+    from rsclip_jax.stages.common import Run
+
+    stages = stage_functions(config.stages)
+    prepare_workdir(config, workdir)
+    run = Run(config, workdir, make_mesh(tuple(config.mesh)))
+    run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
+    for name, stage in stages.items():
+        done = workdir / name / "table.txt" if name == "evaluate" else None
+        if done.exists() if done else has_product(workdir / name):
+            run.say(f"{name}: done before, skipped")
+            continue
+        started = time.perf_counter()
+        if jax.process_index() == 0:
+            results.start_stage(run.results, name)
+        stage(run)
+        run.say(f"{name}: done in {time.perf_counter() - started:.0f} s")
+    close(run)
+
+
+def stage_functions(names: tuple[str, ...]) -> dict:
+    """{name: stage} in order; ValueError listing the stages for an unknown one."""
+    from rsclip_jax.stages.align import run_align
+    from rsclip_jax.stages.evaluate import run_evaluate
+    from rsclip_jax.stages.patch import run_patch
+    from rsclip_jax.stages.pretrain import run_pretrain
+
+    known = {
+        "pretrain": run_pretrain,
+        "patch": run_patch,
+        "align": run_align,
+        "evaluate": run_evaluate,
+    }
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"config.stages names {name!r}: did you mean {near!r}? The stages are"
+                f" {', '.join(known)}"
+            )
+    return {name: known[name] for name in names}
+
+
+def prepare_workdir(config, workdir: Path) -> None:
+    """Refuses a workdir of another config, or empties it with config.overwrite."""
+    import jax
+
+    from rsclip_jax.checkpoint import write_json
+
+    if jax.process_index() != 0:
+        return
+    stored = workdir / "config.json"
+    new = json.loads(json.dumps(config.to_dict()))  # tuples as JSON keeps them
+    if stored.exists():
+        changed = differences(json.loads(stored.read_text()), new)
+        if changed and not config.overwrite:
+            raise ValueError(
+                f"{workdir} was made with another config:\n  "
+                + "\n  ".join(changed)
+                + "\nchoose another --workdir, or --config.overwrite=True to throw its"
+                " results away"
+            )
+        if changed:
+            empty(workdir)
+    elif (
+        workdir.exists()
+        and any(workdir.iterdir())
+        and not ({p.name for p in workdir.iterdir()} <= {"error.txt"})
+    ):
+        raise ValueError(
+            f"{workdir} is not empty and holds no config.json, so no run of ours made"
+            " it: choose another --workdir"
+        )
+    write_json(stored, new)
+
+
+def empty(workdir: Path) -> None:
+    """Removes what a run makes, and nothing else that may lie there."""
+    for name in ("pretrain", "patch", "align", "evaluate"):
+        shutil.rmtree(workdir / name, ignore_errors=True)
+    (workdir / "results.jsonl").unlink(missing_ok=True)
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """A line, "config.patch.lr: 0.1 there, 0.2 here", for each setting that counts."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{prefix}{key}"
+        a, b = old.get(key), new.get(key)
+        if name in _FREE or a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{name}.")
+        else:
+            lines.append(f"config.{name}: {a!r} there, {b!r} here")
+    return lines
+
+
+def close(run) -> None:
+    """The closing table, and where everything lies."""
+    from rsclip_jax.report.table import closing_records, format_table
+    from rsclip_jax.results import read_results
+
+    patch = run.config.get("patch", {})
+    sweeps = [patch.get("val", ""), *patch.get("supported_val", ())]
+    records = closing_records(read_results(run.results), sweeps)
+    run.say("\n" + format_table(records) + "\n")
+    pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
+    run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+
+
+def default_workdir() -> str:
+    """runs/<config file's stem>[-<variant>]."""
+    path, _, variant = config_flags.get_config_filename(
+        flags.FLAGS["config"]
+    ).partition(":")
+    return f"runs/{Path(path).stem}" + (f"-{variant}" if variant else "")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parsing, the config loaded; a mistake is one line on stderr and exit 2."""
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.keys()  # a file that could not be read says so only now
+        return rest
+    except (flags.Error, LookupError, AttributeError, OSError) as error:
+        print(f"error: {explain(str(error), argv)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def explain(text: str, argv: list[str]) -> str:
+    """ml_collections' message in words of the command line."""
+    if text.startswith("flag --config.") and "Traceback" not in text:
+        return text  # a value of the wrong type
+    for arg in argv:
+        match = re.match(r"--config\.([\w.]+)", arg)
+        if match and match[1].rsplit(".", 1)[-1] in text.split("\n")[0]:
+            near = re.search(r'Did you mean \W*"(\w+)', text)
+            hint = f"did you mean {near[1]!r}?" if near else "see the config file"
+            return f"config.{match[1]} is not a setting: {hint}"
+    if "Traceback" in text:  # the config file's own error, at the end
+        return text.strip().splitlines()[-1]
+    missing = re.search(r"No such file or directory: (\S+)", text)
+    return f"there is no config file {missing[1]}" if missing else text.strip()
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

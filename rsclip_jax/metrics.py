@@ -1,0 +1,104 @@
+"""Metrics on arrays; numpy, exact, float64 where it is summed."""
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from numpy import ndarray
+
+
+def top_k_accuracy(
+    logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"], k: int = 1
+) -> float:
+    """Share of rows whose label is among the k highest logits.
+
+    A tie counts against: a constant classifier scores 0 for k below the class count.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    own = logits[np.arange(len(labels)), labels]
+    rank = (logits >= own[:, None]).sum(axis=1)  # 1 = alone at the top
+    return float(np.mean(rank <= k))
+
+
+def per_class_accuracy(
+    logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]
+) -> Float[ndarray, "k"]:
+    """Top-1 recall of every class; nan for a class without examples."""
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    out = np.full(logits.shape[1], np.nan)
+    for c in np.unique(labels):
+        rows = labels == c
+        out[c] = top_k_accuracy(logits[rows], labels[rows], 1)
+    return out
+
+
+def average_precision(
+    scores: Float[ndarray, "b k"], targets: Shaped[ndarray, "b k"]
+) -> Float[ndarray, "k"]:
+    """Average precision of every class; nan where it has no positive.
+
+    The step-wise sum over thresholds, equal scores being one threshold (scikit-learn's
+    definition).
+    """
+    scores = np.asarray(scores)
+    positive = np.asarray(targets).astype(bool)
+    return np.array(
+        [_one_ap(scores[:, c], positive[:, c]) for c in range(scores.shape[1])]
+    )
+
+
+def _one_ap(scores: ndarray, positive: ndarray) -> float:
+    if not positive.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)  # the last of each run of ties
+    hits = np.cumsum(positive[order])[last]
+    precision = hits / (np.flatnonzero(last) + 1)
+    recall = hits / positive.sum()
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def mean_ap(
+    scores: Float[ndarray, "b k"], targets: Shaped[ndarray, "b k"], average: str
+) -> float:
+    """mAP "macro" (mean over classes that have a positive) or "micro" (all pooled)."""
+    if average == "macro":
+        per_class = average_precision(scores, targets)
+        return float(np.nanmean(per_class)) if len(per_class) else float("nan")
+    if average == "micro":
+        flat = np.asarray(scores).reshape(-1, 1), np.asarray(targets).reshape(-1, 1)
+        return float(average_precision(*flat)[0])
+    raise ValueError(f"average {average!r} is not known; use 'macro' or 'micro'")
+
+
+def recall_at_k(
+    queries: Float[ndarray, "b d"], gallery: Float[ndarray, "b d"], k: int
+) -> float:
+    """Share of queries whose match is among the k nearest of the gallery.
+
+    Query i's match is gallery i; ties count against. Blocks of queries bound the
+    memory.
+    """
+    return float(np.mean(match_ranks(queries, gallery) <= k))
+
+
+def match_ranks(
+    queries: Float[ndarray, "b d"], gallery: Float[ndarray, "b d"], block: int = 1024
+) -> Int[ndarray, "b"]:
+    """Rank (1 = best) of gallery i for query i by inner product; ties rank last."""
+    queries, gallery = np.asarray(queries), np.asarray(gallery)
+    if queries.shape != gallery.shape:
+        raise ValueError(
+            f"query i must match gallery i: got {queries.shape} queries and"
+            f" {gallery.shape} gallery entries"
+        )
+    ranks = [
+        _block_ranks(queries[i : i + block], gallery, i)
+        for i in range(0, len(queries), block)
+    ]
+    return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
+
+
+def _block_ranks(queries: ndarray, gallery: ndarray, start: int) -> ndarray:
+    scores = queries @ gallery.T
+    own = scores[np.arange(len(queries)), start + np.arange(len(queries))]
+    return (scores >= own[:, None]).sum(axis=1)

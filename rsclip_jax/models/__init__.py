@@ -1,0 +1,1 @@
+"""Flax modules: the only importers of flax.linen."""

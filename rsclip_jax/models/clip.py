@@ -1,0 +1,146 @@
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a temperature."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax.losses import normalize
+from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.models.vit import Features, VisionTransformer, run_blocks
+
+
+def make_visual(
+    variant: str | Variant,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    remat: bool = False,
+    name: str | None = None,
+) -> VisionTransformer:
+    """The visual tower of a variant: apply(...) -> (fimg [b, d], block features)."""
+    v = get_variant(variant)
+    return VisionTransformer(
+        image_size=v.image_size,
+        patch_size=v.patch_size,
+        bands=3,
+        width=v.vision_width,
+        layers=v.vision_layers,
+        heads=v.vision_heads,
+        out_dim=v.embed_dim,
+        activation=v.activation,
+        eps=v.layer_norm_eps,
+        ln_pre=True,
+        patch_bias=False,
+        proj_bias=False,
+        dtype=dtype,
+        remat=remat,
+        name=name,
+    )
+
+
+class TextTransformer(nn.Module):
+    """Causal text tower, pooled at the end token (the largest id) and projected."""
+
+    variant: Variant
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, text: jax.Array) -> tuple[jax.Array, Features]:
+        """Token ids [b, n] -> features [b, d] and per-block ones."""
+        v = self.variant
+        b, n = text.shape
+        embed = nn.Embed(
+            v.vocab_size,
+            v.text_width,
+            embedding_init=nn.initializers.normal(0.02),
+            name="token_embedding",
+        )
+        positions = self.param(
+            "positional_embedding",
+            nn.initializers.normal(0.01),
+            (v.context_length, v.text_width),
+        )
+        # All that follows the end token is padding: causality makes it free to cut.
+        x = (embed(text) + positions[None, :n]).astype(self.dtype)
+        x, blocks = run_blocks(
+            x,
+            layers=v.text_layers,
+            heads=v.text_heads,
+            activation=v.activation,
+            eps=v.layer_norm_eps,
+            mask=jnp.tril(jnp.ones((n, n), bool)),
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+        x = nn.LayerNorm(v.layer_norm_eps, dtype=self.dtype, name="ln_final")(x)
+        pooled = x[jnp.arange(b), jnp.argmax(text, axis=-1)]
+        init = nn.initializers.normal(v.text_width**-0.5)
+        projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
+        feats = pooled.astype(jnp.float32) @ projection
+        return feats, {f"block_{i}": y for i, y in enumerate(blocks)}
+
+
+class CLIP(nn.Module):
+    """apply({"params": params}, image, text) -> (zimg, ztxt, out).
+
+    image [b, h, w, 3] normalised with the variant's mean and std, text [b, n] token
+    ids; either may be None. zimg, ztxt [b, d] have unit norm; out holds fimg and ftxt
+    (before normalisation), logit_scale (log), and every block's output.
+    """
+
+    variant: str | Variant
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    def setup(self):
+        v = get_variant(self.variant)
+        self.visual = make_visual(v, dtype=self.dtype, remat=self.remat)
+        self.text = TextTransformer(v, dtype=self.dtype, remat=self.remat)
+        self.logit_scale = self.param(
+            "logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ()
+        )
+
+    def __call__(self, image: jax.Array | None, text: jax.Array | None):
+        zimg, ztxt, out = None, None, {"logit_scale": self.logit_scale}
+        if image is not None:
+            out["fimg"], features = self.visual(image)
+            out |= {f"visual_{k}": v for k, v in features.items()}
+            zimg = normalize(out["fimg"])
+        if text is not None:
+            out["ftxt"], features = self.text(text)
+            out |= {f"text_{k}": v for k, v in features.items()}
+            ztxt = normalize(out["ftxt"])
+        return zimg, ztxt, out
+
+
+def init_clip(variant: str | Variant, rng: jax.Array) -> dict:
+    """Random params of a variant, as a plain nested dict."""
+    v = get_variant(variant)
+    image = jnp.zeros((1, v.image_size, v.image_size, 3))
+    text = jnp.zeros((1, v.context_length), jnp.int32)
+    return jax.jit(CLIP(v).init)(rng, image, text)["params"]
+
+
+def clip_shapes(variant: str | Variant) -> dict:
+    """The shapes of a variant's params (ShapeDtypeStructs), without computing any."""
+    return jax.eval_shape(lambda rng: init_clip(variant, rng), jax.random.key(0))
+
+
+def normalize_rgb(rgb: jax.Array, variant: str | Variant) -> jax.Array:
+    """uint8 [b, h, w, 3] -> float32 normalised with the variant's mean and std."""
+    v = get_variant(variant)
+    mean = jnp.asarray(v.image_mean)[None, None, None]
+    std = jnp.asarray(v.image_std)[None, None, None]
+    return (rgb.astype(jnp.float32) / 255 - mean) / std
+
+
+def image_features(visual_params: dict, rgb: jax.Array, variant: Variant) -> jax.Array:
+    """fimg [b, d] of raw uint8 RGB [b, h, w, 3]."""
+    image = normalize_rgb(rgb, variant)
+    return make_visual(variant).apply({"params": visual_params}, image)[0]
+
+
+def text_features(text_params: dict, text: jax.Array, variant: Variant) -> jax.Array:
+    """ftxt [b, d] of token ids [b, n]."""
+    return TextTransformer(variant).apply({"params": text_params}, text)[0]

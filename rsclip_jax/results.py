@@ -1,0 +1,48 @@
+"""results.jsonl: every reported number of every stage, one JSON object a line."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+FIELDS = tuple(
+    "stage dataset split sensor task metric value n step prompts checkpoint"
+    " split_digest".split()
+)
+
+
+def read_results(path: Path) -> list[dict]:
+    """All whole lines; one cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def start_stage(path: Path, stage: str) -> None:
+    """Takes out what an unfinished run of this stage wrote: it will report again."""
+    kept = [r for r in read_results(path) if r["stage"] != stage]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(_line(r) for r in kept))
+    temporary.replace(path)
+
+
+def append_results(path: Path, records: Iterable[dict]) -> None:
+    """Adds records. Raises ValueError for one that lacks a field of the contract."""
+    lines = []
+    for record in records:
+        missing = [field for field in FIELDS if field not in record]
+        if missing:
+            raise ValueError(f"a result lacks {missing}: {record}")
+        lines.append(_line(record))
+    with path.open("a") as file:
+        file.write("".join(lines))
+
+
+def _line(record: dict) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"

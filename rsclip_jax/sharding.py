@@ -1,0 +1,93 @@
+"""The mesh, where each leaf lies on it, and losses that speak across devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from rsclip_jax.losses import sharded_clip_loss
+
+PyTree = Any
+AXES = ("data", "fsdp")
+
+
+def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
+    """A ("data", "fsdp") mesh over all devices; one entry may be -1 (what is left).
+
+    Raises ValueError if the shape does not use every device.
+    """
+    devices = jax.device_count()
+    sizes = list(shape)
+    if len(sizes) == 2 and sizes.count(-1) == 1:
+        other = sizes[1 - sizes.index(-1)]
+        if other > 0:
+            sizes[sizes.index(-1)] = devices // other
+    if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != devices:
+        raise ValueError(
+            f"config.mesh = {tuple(shape)} does not lay out {devices} devices as"
+            " (data, fsdp); (-1, 1) always does"
+        )
+    # Explicit axes, jax's default, do not go with Linen's concatenations.
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading dimension over both axes."""
+    return NamedSharding(mesh, P(AXES))
+
+
+def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Each leaf's largest dimension that divides lies on fsdp, if one does."""
+    size = mesh.shape["fsdp"]
+
+    def place(leaf):
+        dims = [i for i, n in enumerate(np.shape(leaf)) if n % size == 0 and n >= size]
+        if size == 1 or not dims:
+            return replicated(mesh)
+        largest = max(dims, key=lambda i: np.shape(leaf)[i])
+        return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(place, tree)
+
+
+def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The tree on the mesh's devices, as param_shardings says."""
+    return jax.device_put(tree, param_shardings(tree, mesh))
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch as arrays of the global batch."""
+    sharding = batch_sharding(mesh)
+    return {
+        k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()
+    }
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, setting: str) -> None:
+    """Raises ValueError naming the setting if devices cannot share the batch evenly."""
+    if batch_size < 1 or batch_size % mesh.size:
+        raise ValueError(
+            f"{setting} = {batch_size} is not a positive multiple of the {mesh.size}"
+            " devices that share it"
+        )
+
+
+def make_clip_loss(mesh: Mesh) -> Callable[..., jax.Array]:
+    """clip_loss(zimg, ztxt, t, groups) over a batch that lies across the mesh."""
+
+    def loss(zimg, ztxt, t, groups):
+        return sharded_clip_loss(zimg, ztxt, t, groups, axis_name=AXES)
+
+    rows = P(AXES)
+    return jax.shard_map(
+        loss, mesh=mesh, in_specs=(rows, rows, P(), rows), out_specs=P()
+    )

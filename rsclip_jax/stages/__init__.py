@@ -1,0 +1,1 @@
+"""One file, one stage; the only readers of a ConfigDict besides main."""

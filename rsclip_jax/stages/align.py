@@ -1,0 +1,168 @@
+"""Stage align: a sensor encoder learns the patched CLIP's features of the same place.
+
+Zavras et al. 2024 (arXiv 2402.09816): MSE on un-normalised features plus a small label
+loss through the frozen zero-shot head; teacher and student see the same crop and flips.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.evals.retrieval import retrieval_records
+from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    clip_spec,
+    inflate_params,
+    init_sensor,
+    sensor_features,
+    vit_spec,
+)
+from rsclip_jax.report.plots import plot_retrieval_strip
+from rsclip_jax.stages import common
+from rsclip_jax.weights import load_vit
+
+
+def run_align(run: common.Run) -> None:
+    """Aligns config.align.sensor to the patched CLIP; reports before and after."""
+    c = run.config.align
+    teacher, path = common.input_clip(run, "align", api.CLIP_STAGES)
+    train = run.open(c.train)
+    tests = [run.open(spec) for spec in c.test]
+    check_source(train, c.sensor)
+    spec, student = make_student(
+        run, teacher, get_sensor(train.dataset.sensors[c.sensor])
+    )
+    report(run, teacher, spec, student, tests, step=0)
+    student = distil(run, teacher, spec, student, train)
+    found = report(run, teacher, spec, student, tests, step=c.steps)
+    if jax.process_index() == 0:
+        z, source = found
+        strip = run.workdir / "align" / "retrieval.png"
+        plot_retrieval_strip(strip, source, z[c.sensor], z["rgb"], sensor=c.sensor)
+    meta = {
+        "spec": dataclasses.asdict(spec),
+        "variant": dataclasses.asdict(teacher.variant),
+        "steps": c.steps,
+        "sources": {"teacher": {"path": path, "digest": teacher.digests["clip"]}},
+    }
+    common.finish(run, "align", student, meta)
+
+
+def check_source(source: Source, sensor: str) -> None:
+    """Raises ValueError unless the set pairs RGB with the sensor."""
+    sensors = source.dataset.sensors
+    if sensor not in sensors or "rgb" not in sensors or sensor == "rgb":
+        raise ValueError(
+            f"config.align.sensor = {sensor!r}: dataset {source.dataset.name} holds"
+            f" {', '.join(sensors)}; align needs 'rgb' and another sensor of one place"
+        )
+
+
+def make_student(
+    run: common.Run, teacher: api.Model, sensor: Sensor
+) -> tuple[SensorSpec, dict]:
+    """The sensor encoder that config.align.student names, and its first params.
+
+    "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT
+    of config.align.vit. A path: that ViT from a timm-layout .safetensors file.
+    """
+    c, v = run.config.align, teacher.variant
+    if c.student == "clip":
+        visual = teacher.params["visual"]
+        return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
+    if c.student != "vit" and not Path(c.student).suffix:
+        raise ValueError(
+            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit' or"
+            " the path of a timm-layout .safetensors file"
+        )
+    spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
+    params = init_sensor(spec, jax.random.key(run.config.seed))
+    if c.student != "vit":
+        params = load_vit(c.student, spec, params["proj"])
+    return spec, params
+
+
+def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
+    """The student trained on the frozen teacher's features and, by config, labels."""
+    c, variant = run.config.align, teacher.variant
+    frozen = {"teacher": teacher.params["visual"]}
+    labels = c.labels if c.label_weight else "none"
+    if labels != "none":
+        named = head_source(run, train)
+        frozen["head"], _ = common.zero_shot_head(run, teacher, named)
+    return common.fit(
+        run,
+        "align",
+        params=student,
+        frozen=frozen,
+        sources=[train],
+        sizes={"rgb": variant.image_size, spec.modality: spec.image_size},
+        loss_fn=losses.make_align_loss(
+            lambda p, batch: sensor_features(p, batch[spec.modality], spec),
+            lambda p, batch: image_features(p, batch["rgb"], variant),
+            task=train.dataset.task,
+            labels=labels,
+            label_weight=c.label_weight,
+        ),
+        meta={"spec": dataclasses.asdict(spec), "teacher": teacher.digests["clip"]},
+    )
+
+
+def head_source(run: common.Run, train: Source) -> Source:
+    """The source whose class names make the head: config.align.classes_of, or train's.
+
+    Raises ValueError where the settings ask for labels that the pairs do not have.
+    """
+    c = run.config.align
+    if c.labels not in ("dataset", "teacher", "none"):
+        raise ValueError(
+            f"config.align.labels = {c.labels!r} is not known; use 'dataset', 'teacher'"
+            " or 'none'"
+        )
+    if c.labels == "dataset" and train.dataset.task == "none":
+        raise ValueError(
+            f"config.align.labels = 'dataset', but the pairs of {train.dataset.name}"
+            " have no labels; use 'teacher' (its own zero-shot distribution) or 'none'"
+        )
+    if c.labels == "teacher" and c.classes_of:
+        return run.open(c.classes_of)
+    if not train.dataset.classnames:
+        raise ValueError(
+            "config.align.labels = 'teacher' needs class names, which"
+            f" {train.dataset.name} has none of: set config.align.classes_of to a"
+            " labelled 'name:split'"
+        )
+    return train
+
+
+def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: int):
+    """Zero-shot from the sensor and retrieval both ways on every test source.
+
+    Returns the embeddings and the source of the first, for the picture.
+    """
+    digest = checkpoint.params_digest(student)
+    visual = sharding.put_params(teacher.params["visual"], run.mesh)
+    student = sharding.put_params(student, run.mesh)
+    variant, modality = teacher.variant, spec.modality
+    encoders = {
+        "rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
+        modality: lambda b: api.encode_sensor(student, b[modality], spec=spec),
+    }
+    sizes = {"rgb": variant.image_size, modality: spec.image_size}
+    first = None
+    for source in tests:
+        check_source(source, modality)
+        z, labels = run.encode(source, encoders, sizes)
+        pins = {"step": step, "checkpoint": digest}
+        if source.dataset.task != "none":
+            head, prompts = common.zero_shot_head(run, teacher, source)
+            scored = common.score(source, z[modality], labels, head, modality)
+            run.report("align", source, scored, prompts=prompts, **pins)
+        run.report("align", source, retrieval_records(z), **pins)
+        first = first or (z, source)
+    return first

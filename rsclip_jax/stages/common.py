@@ -1,0 +1,183 @@
+"""What stages need of a config: data, the input CLIP, the loop, reports."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rsclip_jax import api, checkpoint, loop, optim, results, sharding
+from rsclip_jax.data.datasets import Source, TiledSource, open_source, split_digest
+from rsclip_jax.data.prompts import prompts_digest
+from rsclip_jax.data.transforms import Augment
+from rsclip_jax.evals.encode import encode_source
+from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of one config in one workdir, on one mesh."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+
+    @property
+    def results(self) -> Path:
+        """Where every reported number goes."""
+        return self.workdir / "results.jsonl"
+
+    def open(self, spec: str) -> Source:
+        """A source by "name:split" or "name:split:tile", tile in pixels.
+
+        Raises ValueError naming the spec and the form that it should have.
+        """
+        match = re.fullmatch(r"(\w+):([\w\[\]:%]+?)(?::(\d+))?", spec)
+        if match is None:
+            raise ValueError(
+                f"dataset {spec!r} is not of the form name:split, such as"
+                " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
+            )
+        data = self.config.data
+        source = open_source(
+            match[1], self.config.data_root, match[2], on_error=data.on_error
+        )
+        return TiledSource(source, int(match[3])) if match[3] else source
+
+    def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
+        """encode_source with this run's mesh, batch and data settings."""
+        batch_size = self.config.eval_batch_size
+        sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
+        return encode_source(
+            source,
+            encoders,
+            sizes=sizes,
+            batch_size=batch_size,
+            mesh=self.mesh,
+            threads=self.config.data.threads,
+            on_error=self.config.data.on_error,
+            progress=self.config.progress,
+        )
+
+    def report(
+        self, stage: str, source: Source, records: Sequence[dict], **pins: Any
+    ) -> list[dict]:
+        """Writes an evaluation's records with what pins them; returns them whole.
+
+        pins: step, checkpoint, prompts (or None), and alpha where there is one.
+        """
+        base = {
+            "stage": stage,
+            "dataset": source.dataset.name,
+            "split": source.split,
+            "split_digest": split_digest(source),
+            "prompts": None,
+        }
+        whole = [{**base, **record, **pins} for record in records]
+        if jax.process_index() == 0:
+            results.append_results(self.results, whole)
+        return whole
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if jax.process_index() == 0:
+            print(text, flush=True)
+
+
+def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Model, str]:
+    """(the CLIP that a stage starts from, its path): an earlier stage's or config.init.
+
+    Raises ValueError saying how to give one.
+    """
+    for name in earlier:
+        if checkpoint.has_product(run.workdir / name):
+            return api.load_stage_clip(run.workdir, earlier), str(run.workdir.resolve())
+    if not run.config.init:
+        raise ValueError(
+            f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
+            " file (.safetensors) or an earlier workdir, or put 'pretrain' first in"
+            " config.stages"
+        )
+    model = api.load(run.config.init, variant=run.config.variant or None)
+    return model, str(Path(run.config.init).resolve())
+
+
+def fit(
+    run: Run, stage: str, *, params, frozen, sources, sizes, loss_fn, meta, tokens=None
+) -> Any:
+    """Trains with the settings of config.<stage>; the trained params."""
+    c = run.config[stage]
+    sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
+    batches = make_batches(run, stage, sources, sizes, tokens)
+    schedule = optim.make_schedule(c.lr, c.warmup, c.steps)
+    tx = optim.make_optimizer(
+        schedule,
+        weight_decay=c.weight_decay,
+        clip_norm=c.clip_norm,
+        b2=c.b2,
+        trainable=tuple(c.get("trainable", ((".*", True),))),
+    )
+    return loop.train(
+        params,
+        frozen,
+        batches,
+        loss_fn=loss_fn,
+        tx=tx,
+        schedule=schedule,
+        mesh=run.mesh,
+        steps=c.steps,
+        batch_size=c.batch_size,
+        folder=run.workdir / stage,
+        meta={**meta, "stage": stage, "config": run.config.to_dict()},
+        checkpoint_every=c.checkpoint_every,
+        log_every=c.log_every,
+        progress=run.config.progress and jax.process_index() == 0,
+    )
+
+
+def make_batches(run: Run, stage: str, sources, sizes, tokens=None) -> Any:
+    """The training batches of config.<stage>, this process's share."""
+    # grain is slow to import and evaluation alone does not train
+    from rsclip_jax.data.pipeline import train_batches
+
+    c = run.config[stage]
+    return train_batches(
+        sources,
+        sizes=sizes,
+        batch_size=c.batch_size,
+        augment=Augment(**c.augment.to_dict()),
+        seed=run.config.seed,
+        tokens=tokens,
+        weights=tuple(c.get("weights", ())) or None,
+        threads=run.config.data.threads,
+        on_error=run.config.data.on_error,
+        process=(jax.process_index(), jax.process_count()),
+    )
+
+
+def finish(run: Run, stage: str, params, meta: dict) -> None:
+    """Writes the stage's product, which marks it done."""
+    config = run.config.to_dict()
+    checkpoint.save_product(
+        run.workdir / stage, params, {**meta, "stage": stage, "config": config}
+    )
+
+
+def zero_shot_head(run: Run, clip: api.Model, source: Source):
+    """(head [d, k], prompts digest) of a labelled source's own names and templates."""
+    del run
+    row = source.dataset
+    head = make_head(clip.params, clip.variant, row.classnames, row.templates)
+    return head, prompts_digest(row.classnames, row.templates)
+
+
+def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
+    """Zero-shot records of embeddings through a head."""
+    row = source.dataset
+    return zero_shot_records(
+        z @ head, labels, task=row.task, sensor=sensor, classnames=row.classnames
+    )

@@ -1,0 +1,109 @@
+"""Stage evaluate: any params on any datasets, zero-shot and retrieval."""
+
+import jax
+
+from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax.evals.retrieval import retrieval_records
+from rsclip_jax.report.table import format_table
+from rsclip_jax.results import read_results
+from rsclip_jax.stages import common
+
+
+def run_evaluate(run: common.Run) -> None:
+    """Evaluates config.init, or what this workdir made, on config.datasets.
+
+    Every sensor of a dataset that the model has an encoder for: zero-shot where there
+    are labels, retrieval where there are two sensors.
+    """
+    if not run.config.datasets:
+        raise ValueError(
+            "config.datasets is empty: name what to evaluate on, such as"
+            " --config.datasets=\"('eurosat_rgb:val',)\""
+        )
+    sources = [run.open(spec) for spec in run.config.datasets]
+    model = input_model(run)
+    encoders = make_encoders(run, model)
+    for source in sources:
+        evaluate_source(run, model, encoders, source)
+    if jax.process_index() == 0:
+        lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
+        done = run.workdir / "evaluate" / "table.txt"
+        done.parent.mkdir(parents=True, exist_ok=True)
+        done.write_text(format_table(lines) + "\n")
+
+
+def input_model(run: common.Run) -> api.Model:
+    """What this workdir made, or config.init."""
+    if any(
+        checkpoint.has_product(run.workdir / stage)
+        for stage in ("align", *api.CLIP_STAGES)
+    ):
+        return api.load(run.workdir)
+    if not run.config.init:
+        raise ValueError(
+            "stage 'evaluate' needs a model: set --config.init to a weight file"
+            " (.safetensors) or to the workdir of an earlier run"
+        )
+    return api.load(run.config.init, variant=run.config.variant or None)
+
+
+def make_encoders(run: common.Run, model: api.Model) -> dict:
+    """modality -> (encoder of a batch, image size)."""
+    visual = sharding.put_params(model.params["visual"], run.mesh)
+    variant = model.variant
+    encoders = {
+        "rgb": (
+            lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
+            variant.image_size,
+        )
+    }
+    for modality, (spec, params) in model.sensors.items():
+        encoders[modality] = (sensor_encoder(run, spec, params), spec.image_size)
+    return encoders
+
+
+def sensor_encoder(run: common.Run, spec, params):
+    """Encoder of a batch for one sensor."""
+    placed = sharding.put_params(params, run.mesh)
+    return lambda b: api.encode_sensor(placed, b[spec.modality], spec=spec)
+
+
+def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -> None:
+    """Reports one dataset's split."""
+    row = source.dataset
+    shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
+    if not shared:
+        raise ValueError(
+            f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
+            f" {', '.join(encoders)} (sensors:"
+            f" {[spec.sensor for spec, _ in model.sensors.values()]})"
+        )
+    z, labels = run.encode(
+        source,
+        {m: encoders[m][0] for m in shared},
+        {m: encoders[m][1] for m in shared},
+    )
+    if row.task != "none":
+        head, prompts = common.zero_shot_head(run, model, source)
+        for modality in shared:
+            records = common.score(source, z[modality], labels, head, modality)
+            run.report(
+                "evaluate", source, records, prompts=prompts, **pins(model, modality)
+            )
+    for record in retrieval_records(z):
+        sensor = next(m for m in record["sensor"].split("->") if m != "rgb")
+        run.report("evaluate", source, [record], **pins(model, sensor))
+
+
+def fits(model: api.Model, row, modality: str) -> bool:
+    """Whether the encoder's sensor is the one that the dataset's files hold."""
+    if modality == "rgb":
+        return True
+    spec, _ = model.sensors[modality]
+    return spec.sensor == row.sensors[modality]
+
+
+def pins(model: api.Model, modality: str) -> dict:
+    """What pins a number to the weights that made it."""
+    key = "clip" if modality == "rgb" else modality
+    return {"step": model.steps[key], "checkpoint": model.digests[key]}
