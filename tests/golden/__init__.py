@@ -1,0 +1,54 @@
+"""Goldens made by torch, and the toy models that they belong to."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rsclip_jax.models.sensor import SensorSpec
+from rsclip_jax.models.variants import Variant
+
+FOLDER = Path(__file__).parent
+
+
+def toy_variant(activation: str, **changes) -> Variant:
+    """The variant of clip_toy_<activation>.safetensors."""
+    fields = {
+        "name": "toy",
+        "embed_dim": 16,
+        "image_size": 16,
+        "patch_size": 8,
+        "vision_width": 32,
+        "vision_layers": 2,
+        "vision_heads": 2,
+        "text_width": 24,
+        "text_layers": 2,
+        "text_heads": 2,
+        "activation": activation,
+        "context_length": 12,
+        "vocab_size": 64,
+    }
+    return Variant(**{**fields, **changes})
+
+
+def toy_spec() -> SensorSpec:
+    """The encoder of timm_toy.safetensors: two bands, class token, exact GELU."""
+    return SensorSpec(
+        sensor="s1_grd",
+        modality="s1",
+        bands=("VV", "VH"),
+        mean=(0.0, 0.0),
+        std=(1.0, 1.0),
+        clip_sigma=1e6,
+        image_size=16,
+        patch_size=4,
+        width=32,
+        layers=2,
+        heads=2,
+        out_dim=16,
+    )
+
+
+def load_golden(name: str) -> dict[str, np.ndarray]:
+    """The arrays of <name>_out.npz."""
+    with np.load(FOLDER / f"{name}_out.npz") as file:
+        return dict(file)

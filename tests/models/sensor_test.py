@@ -1,0 +1,132 @@
+"""Sensor encoders against timm's ViT, inflation, normalisation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.models.clip import init_clip, make_visual
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    clip_spec,
+    inflate_params,
+    init_sensor,
+    make_sensor_encoder,
+    normalize_sensor,
+    sensor_features,
+    sensor_shapes,
+    vit_spec,
+)
+from rsclip_jax.weights import load_vit
+from tests.golden import FOLDER, load_golden, toy_spec, toy_variant
+
+
+@pytest.fixture
+def toy():
+    """(spec, params, golden) of the timm toy, with a random map to CLIP's width."""
+    spec = toy_spec()
+    kernel = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
+    projection = {"kernel": kernel, "bias": np.full(16, 0.5, np.float32)}
+    params = load_vit(FOLDER / "timm_toy.safetensors", spec, projection)
+    return spec, params, load_golden("timm_toy")
+
+
+def test_every_block_equals_timm(toy):
+    spec, params, golden = toy
+    encoder = make_sensor_encoder(spec)
+    _, features = encoder.apply({"params": params}, golden["image"])
+    for name in ("pre", "block_0", "block_1"):
+        np.testing.assert_allclose(features[name], golden[name], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(features["pooled"], golden["pooled"], atol=1e-4, rtol=0)
+
+
+def test_the_map_to_clip_is_applied_last(toy):
+    spec, params, golden = toy
+    got, _ = make_sensor_encoder(spec).apply({"params": params}, golden["image"])
+    projection = params["proj"]
+    want = golden["pooled"] @ projection["kernel"] + projection["bias"]
+    np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("change", [{"eps": 1e-3}, {"activation": "quick_gelu"}])
+def test_parity_catches_a_wrong_row(toy, change):
+    spec, params, golden = toy
+    encoder = make_sensor_encoder(dataclasses.replace(spec, **change))
+    _, features = encoder.apply({"params": params}, golden["image"])
+    assert np.abs(features["block_1"] - golden["block_1"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("bands", [1, 2, 13])
+def test_inflation_keeps_the_sum_over_equal_bands(bands):
+    variant = toy_variant("quick_gelu")
+    visual = init_clip(variant, jax.random.key(0))["visual"]
+    inflated = inflate_params(visual, bands)
+    grey = np.random.default_rng(1).normal(size=(2, 16, 16, 1)).astype(np.float32)
+    sensor = dataclasses.replace(
+        SENSORS["s1_vh_8bit"],
+        bands=tuple(f"X{i}" for i in range(bands)),
+        **{
+            name: (1.0,) * bands
+            for name in ("wavelengths", "resolution", "mean", "std")
+        },
+    )
+    encoder = make_sensor_encoder(clip_spec(sensor, variant))
+    got, _ = encoder.apply({"params": inflated}, np.repeat(grey, bands, axis=-1))
+    want, _ = make_visual(variant).apply({"params": visual}, np.repeat(grey, 3, -1))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    assert visual["patch_embed"]["kernel"].shape[2] == 3  # the teacher's stays
+
+
+def test_normalisation_by_hand_and_clipped():
+    spec = dataclasses.replace(
+        toy_spec(), mean=(-12.0, -20.0), std=(5.0, 4.0), clip_sigma=2.0
+    )
+    x = np.array([-7.0, -100.0], np.float32).reshape(1, 1, 1, 2)
+    got = np.asarray(normalize_sensor(x, spec)).ravel()
+    np.testing.assert_allclose(got, [1.0, -2.0])
+
+
+def test_features_take_raw_values():
+    spec = vit_spec(
+        SENSORS["s2_l1c"],
+        image_size=8,
+        patch_size=4,
+        width=16,
+        layers=1,
+        heads=2,
+        out_dim=4,
+    )
+    params = init_sensor(spec, jax.random.key(0))
+    raw = np.random.default_rng(0).integers(0, 8000, (2, 8, 8, 13)).astype(np.uint16)
+    by_hand = ((raw.astype(np.float64) - 2000) / 2000).astype(np.float32)
+    want, _ = make_sensor_encoder(spec).apply({"params": params}, by_hand)
+    np.testing.assert_allclose(sensor_features(params, raw, spec), want, atol=1e-5)
+
+
+def test_spec_survives_json():
+    spec = toy_spec()
+    as_lists = {
+        k: list(v) if isinstance(v, tuple) else v
+        for k, v in dataclasses.asdict(spec).items()
+    }
+    assert SensorSpec.from_json(as_lists) == spec
+
+
+def test_shapes_are_those_of_init():
+    spec = toy_spec()
+    made = init_sensor(spec, jax.random.key(0))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal(a.shape, b.shape),
+        made,
+        sensor_shapes(spec),
+    )
+
+
+def test_wrong_band_count_says_which():
+    spec = toy_spec()
+    params = init_sensor(spec, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"\(16, 16, 2\), got \(16, 16, 3\)"):
+        make_sensor_encoder(spec).apply({"params": params}, jnp.zeros((1, 16, 16, 3)))
