@@ -101,7 +101,7 @@ def load_strict(
     flat = {}
     for path, name in by_path.items():
         array = _TRANSFORMS[found[name][1]][0](read(name))
-        flat[path] = np.ascontiguousarray(array, dtype=np.float32)
+        flat[path] = np.array(array, np.float32, order="C")  # 0-d stays 0-d
     return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -125,7 +125,7 @@ def export_names(params: dict, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
             unknown.append(path)
         else:
             back = _TRANSFORMS[found[1]][1](np.asarray(array))
-            out[found[0]] = np.ascontiguousarray(back)
+            out[found[0]] = np.array(back, order="C")
     if unknown:
         raise ValueError(f"this layout has no name for {', '.join(unknown)}")
     return out
