@@ -102,7 +102,13 @@ def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
         )
         params = checkpointer.restore(folder, restore_args=as_numpy)
-    return params, json.loads((stage_dir / "meta.json").read_text())
+    return params, load_meta(stage_dir)
+
+
+def load_meta(stage_dir: Path) -> dict:
+    """What a finished stage says of its product; empty where there is none."""
+    path = stage_dir / "meta.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def params_digest(params: PyTree) -> str:

@@ -17,8 +17,10 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
-# These may change between two runs in one workdir: they change no number.
-_FREE = ("overwrite", "stages", "progress", "data.threads", "datasets")
+# These may change between two runs in one workdir: no number depends on them, or (the
+# data, by its digests) each number says so itself.
+_FREE = ("overwrite", "stages", "progress", "data.threads", "data_root")
+_STAGES = ("pretrain", "patch", "align", "evaluate")
 
 
 def main(argv: list[str]) -> None:
@@ -80,12 +82,9 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     from rsclip_jax.stages.patch import run_patch
     from rsclip_jax.stages.pretrain import run_pretrain
 
-    known = {
-        "pretrain": run_pretrain,
-        "patch": run_patch,
-        "align": run_align,
-        "evaluate": run_evaluate,
-    }
+    known = dict(
+        zip(_STAGES, (run_pretrain, run_patch, run_align, run_evaluate), strict=True)
+    )
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
@@ -106,7 +105,8 @@ def prepare_workdir(config, workdir: Path) -> None:
         return
     stored = workdir / "config.json"
     new = json.loads(json.dumps(config.to_dict()))  # tuples as JSON keeps them
-    if stored.exists():
+    begun = any((workdir / stage).exists() for stage in _STAGES)
+    if stored.exists() and begun:
         changed = differences(json.loads(stored.read_text()), new)
         if changed and not config.overwrite:
             raise ValueError(
@@ -117,11 +117,7 @@ def prepare_workdir(config, workdir: Path) -> None:
             )
         if changed:
             empty(workdir)
-    elif (
-        workdir.exists()
-        and any(workdir.iterdir())
-        and not ({p.name for p in workdir.iterdir()} <= {"error.txt"})
-    ):
+    elif not stored.exists() and _others(workdir):
         raise ValueError(
             f"{workdir} is not empty and holds no config.json, so no run of ours made"
             " it: choose another --workdir"
@@ -129,9 +125,14 @@ def prepare_workdir(config, workdir: Path) -> None:
     write_json(stored, new)
 
 
+def _others(workdir: Path) -> bool:
+    """Whether files lie there that a failed start did not leave."""
+    return workdir.exists() and any(p.name != "error.txt" for p in workdir.iterdir())
+
+
 def empty(workdir: Path) -> None:
     """Removes what a run makes, and nothing else that may lie there."""
-    for name in ("pretrain", "patch", "align", "evaluate"):
+    for name in _STAGES:
         shutil.rmtree(workdir / name, ignore_errors=True)
     (workdir / "results.jsonl").unlink(missing_ok=True)
 
@@ -153,13 +154,15 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def close(run) -> None:
     """The closing table, and where everything lies."""
+    from rsclip_jax.checkpoint import load_meta
     from rsclip_jax.report.table import closing_records, format_table
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
     sweeps = [patch.get("val", ""), *patch.get("supported_val", ())]
     records = closing_records(read_results(run.results), sweeps)
-    run.say("\n" + format_table(records) + "\n")
+    alpha = load_meta(run.workdir / "patch").get("alpha")
+    run.say("\n" + format_table(records, alpha) + "\n")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
 

@@ -40,6 +40,7 @@ def append_results(path: Path, records: Iterable[dict]) -> None:
         if missing:
             raise ValueError(f"a result lacks {missing}: {record}")
         lines.append(_line(record))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write("".join(lines))
 

@@ -55,3 +55,13 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"needs the real samples in {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """The workdir of a whole run, all four stages, at toy size; only to be read."""
+    from tests.runs import run_tiny, tiny_config
+
+    workdir = tmp_path_factory.mktemp("tiny") / "run"
+    run_tiny(workdir, tiny_config())
+    return workdir

@@ -5,17 +5,18 @@ from collections.abc import Sequence
 _HEADER = ("stage", "dataset", "split", "task", "sensor", "metric", "before", "after")
 
 
-def format_table(records: Sequence[dict]) -> str:
+def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     """Aligned columns; step-0 values stand as "before" beside the trained ones.
 
-    Of a sweep over alpha only the chosen one stands under "after", with alpha 1 in a
-    column of its own where it was measured.
+    Of a sweep over alpha the chosen one stands under "after", with alpha 1 in a column
+    of its own where it was measured.
     """
     rows: dict[tuple, dict[str, float]] = {}
     for r in records:
         keys = ("stage", "dataset", "split", "task", "sensor", "metric")
         row = rows.setdefault(tuple(r[k] for k in keys), {})
-        row[_column(r)] = r["value"]
+        for column in _columns(r, alpha):
+            row[column] = r["value"]
     lines = [
         [*key, *(_cell(row.get(c)) for c in ("before", "after", "alpha 1"))]
         for key, row in rows.items()
@@ -31,10 +32,12 @@ def closing_records(records: Sequence[dict], sweeps: Sequence[str]) -> list[dict
     return [r for r in records if f"{r['dataset']}:{r['split']}" not in sweeps]
 
 
-def _column(record: dict) -> str:
-    if record.get("alpha") == 1:
-        return "alpha 1"
-    return "before" if record["step"] == 0 else "after"
+def _columns(record: dict, chosen: float | None) -> list[str]:
+    alpha = record.get("alpha")
+    if alpha is None:
+        return ["before" if record["step"] == 0 else "after"]
+    places = {"before": 0.0, "after": chosen, "alpha 1": 1.0}
+    return [column for column, place in places.items() if alpha == place]
 
 
 def _cell(value: float | None) -> str:

@@ -30,10 +30,11 @@ from rsclip_jax.weights import load_vit
 def run_align(run: common.Run) -> None:
     """Aligns config.align.sensor to the patched CLIP; reports before and after."""
     c = run.config.align
-    teacher, path = common.input_clip(run, "align", api.CLIP_STAGES)
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
-    check_source(train, c.sensor)
+    for source in (train, *tests):
+        check_source(source, c.sensor)
+    teacher, path = common.input_clip(run, "align", api.CLIP_STAGES)
     spec, student = make_student(
         run, teacher, get_sensor(train.dataset.sensors[c.sensor])
     )
@@ -156,7 +157,6 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     sizes = {"rgb": variant.image_size, modality: spec.image_size}
     first = None
     for source in tests:
-        check_source(source, modality)
         z, labels = run.encode(source, encoders, sizes)
         pins = {"step": step, "checkpoint": digest}
         if source.dataset.task != "none":

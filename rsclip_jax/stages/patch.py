@@ -26,10 +26,10 @@ def run_patch(run: common.Run) -> None:
     """Fine-tunes on config.patch.train, interpolates, chooses alpha, reports."""
     c = run.config.patch
     check_alphas(tuple(c.alphas))
-    clip, path = common.input_clip(run, "patch", ("pretrain",))
     train, val, test = (run.open(spec) for spec in (c.train, c.val, c.test))
     supported_val = [run.open(spec) for spec in c.supported_val]
     supported_test = [run.open(spec) for spec in c.supported_test]
+    clip, path = common.input_clip(run, "patch", ("pretrain",))
     theta_0 = clip.params["visual"]
     theta_1 = fine_tune(run, clip, train)
     swept = Sweep(run, clip, theta_0, jax.device_get(theta_1))

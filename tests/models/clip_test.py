@@ -213,7 +213,7 @@ def test_image_features_take_raw_pixels(toy):
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-# Counted from OpenAI's checkpoints (as open_clip's model profile lists them, in millions:
+# Counted from OpenAI's checkpoints (in millions, as open_clip's model profile has them:
 # 151.28, 149.62, 427.62, 427.94), exactly.
 COUNTS = {
     "ViT-B/32": 151_277_313,

@@ -68,10 +68,7 @@ def test_inflation_keeps_the_sum_over_equal_bands(bands):
     sensor = dataclasses.replace(
         SENSORS["s1_vh_8bit"],
         bands=tuple(f"X{i}" for i in range(bands)),
-        **{
-            name: (1.0,) * bands
-            for name in ("wavelengths", "resolution", "mean", "std")
-        },
+        **dict.fromkeys(("wavelengths", "resolution", "mean", "std"), (1.0,) * bands),
     )
     encoder = make_sensor_encoder(clip_spec(sensor, variant))
     got, _ = encoder.apply({"params": inflated}, np.repeat(grey, bands, axis=-1))

@@ -1,0 +1,177 @@
+"""The four stages in a row: what they leave for the reader and for each other."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import rsclip_jax
+from rsclip_jax import checkpoint
+from rsclip_jax.interpolate import interpolate
+from rsclip_jax.main import run_stages
+from rsclip_jax.results import FIELDS, read_results
+from tests.runs import few_scenes, run_tiny, tiny_config
+
+
+def of(results, **match):
+    return [r for r in results if all(r.get(k) == v for k, v in match.items())]
+
+
+@pytest.fixture(scope="module")
+def results(tiny_run):
+    return read_results(tiny_run / "results.jsonl")
+
+
+def test_every_line_keeps_the_contract(results):
+    tasks = {"zero_shot", "retrieval"}
+    for r in results:
+        assert all(field in r for field in FIELDS)
+        assert 0 <= r["value"] <= 1
+        assert r["n"] > 0
+        assert r["task"] in tasks
+        assert (r["prompts"] is not None) == (r["task"] == "zero_shot")
+    assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
+
+
+def test_each_trained_stage_tells_before_and_after(results):
+    for stage in ("pretrain", "align"):
+        assert {r["step"] for r in of(results, stage=stage)} == {0, 6}
+    for r in of(results, stage="patch"):
+        assert r["step"] == (0 if r["alpha"] == 0 else 6)
+
+
+def test_the_sweep_covers_task_and_supported_sets(results):
+    for name in ("miniature", "miniature_natural"):
+        swept = of(results, stage="patch", dataset=name, split="val")
+        assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
+        tested = of(results, stage="patch", dataset=name, split="test")
+        assert {0.0, 1.0} <= {r["alpha"] for r in tested}
+
+
+def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
+    before = of(results, stage="pretrain", dataset="miniature", step=6)
+    at_0 = of(results, stage="patch", dataset="miniature", split="test", alpha=0.0)
+    assert before[0]["value"] == at_0[0]["value"]
+    assert before[0]["checkpoint"] == at_0[0]["checkpoint"]
+    assert before[0]["split_digest"] == at_0[0]["split_digest"]
+
+
+def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
+    for step in (0, 6):
+        aligned = of(results, stage="align", step=step)
+        assert {r["sensor"] for r in aligned} == {"s1", "rgb->s1", "s1->rgb"}
+
+
+def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
+    found = {
+        (r["dataset"], r["sensor"], r["metric"])
+        for r in of(results, stage="evaluate", task="zero_shot")
+    }
+    assert found == {
+        (name, sensor, metric)
+        for sensor in ("rgb", "s1")
+        for name, metric in (
+            ("miniature", "accuracy"),
+            ("miniature_multi", "mAP_macro"),
+            ("miniature_multi", "mAP_micro"),
+        )
+    }
+
+
+def test_evaluate_repeats_what_align_reported(results):
+    for sensor, metric in (("s1", "accuracy"), ("rgb->s1", "recall@5")):
+        key = {"dataset": "miniature", "sensor": sensor, "metric": metric}
+        (aligned,) = of(results, stage="align", step=6, **key)
+        (again,) = of(results, stage="evaluate", **key)
+        assert aligned["value"] == again["value"]
+
+
+def test_the_patched_clip_is_the_mixture_and_its_text_tower_the_old_one(tiny_run):
+    before, _ = checkpoint.load_product(tiny_run / "pretrain")
+    after, meta = checkpoint.load_product(tiny_run / "patch")
+    tuned = last_params(tiny_run / "patch")
+    jax.tree.map(np.testing.assert_array_equal, before["text"], after["text"])
+    want = interpolate(before["visual"], tuned, meta["alpha"])
+    jax.tree.map(np.testing.assert_array_equal, want, after["visual"])
+    assert meta["sources"]["theta_0"]["digest"] == checkpoint.params_digest(before)
+    assert meta["sources"]["theta_1"]["digest"] == checkpoint.params_digest(tuned)
+
+
+def last_params(stage_dir):
+    import orbax.checkpoint as ocp
+
+    with checkpoint.make_manager(stage_dir / "checkpoints") as manager:
+        restored = manager.restore(
+            manager.latest_step(),
+            args=ocp.args.Composite(params=ocp.args.StandardRestore()),
+        )
+    return jax.tree.map(np.asarray, restored["params"])
+
+
+def test_products_say_where_they_come_from(tiny_run):
+    patched, align = (
+        json.loads((tiny_run / stage / "meta.json").read_text())
+        for stage in ("patch", "align")
+    )
+    assert align["sources"]["teacher"]["digest"] == patched["digest"]
+    assert align["config"]["align"]["sensor"] == "s1"
+    assert align["spec"]["bands"] == ["VV", "VH"]
+
+
+def test_checkpoints_hold_no_frozen_weights(tiny_run):
+    step = tiny_run / "align" / "checkpoints" / "6"
+    kept = {p.name for p in step.iterdir() if p.is_dir()}
+    assert kept == {"params", "train", "data", "meta"}
+    meta = json.loads((step / "meta" / "metadata").read_text())
+    assert meta["stage"] == "align"
+    assert meta["step"] == 6
+    student, _ = checkpoint.load_product(tiny_run / "align")
+    jax.tree.map(
+        np.testing.assert_array_equal, last_params(tiny_run / "align"), student
+    )
+
+
+def test_training_curves_are_on_disk(tiny_run):
+    for stage in ("pretrain", "patch", "align"):
+        lines = (tiny_run / stage / "metrics.jsonl").read_text().splitlines()
+        curve = [json.loads(line) for line in lines]
+        assert [c["step"] for c in curve] == [1, 2, 3, 4, 5, 6]
+        assert {"loss", "grad_norm", "lr", "examples_per_second"} <= curve[0].keys()
+        assert curve[0]["lr"] == 0
+        assert max(c["lr"] for c in curve) == pytest.approx(
+            tiny_config()[stage].lr, rel=0.1
+        )
+
+
+def test_pictures_and_table_are_there(tiny_run):
+    for name in ("patch/alpha_curve.png", "align/retrieval.png"):
+        assert (tiny_run / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "mAP_macro" in (tiny_run / "evaluate" / "table.txt").read_text()
+
+
+def test_a_finished_run_is_not_run_again(tiny_run, capsys):
+    stamps = {p: p.stat().st_mtime_ns for p in (tiny_run / "align").rglob("*")}
+    before = read_results(tiny_run / "results.jsonl")
+    with few_scenes():
+        run_stages(tiny_config(), tiny_run)
+    said = capsys.readouterr().out
+    assert said.count("done before, skipped") == 4
+    assert "recall@5" in said  # the closing table all the same
+    assert read_results(tiny_run / "results.jsonl") == before
+    assert {p: p.stat().st_mtime_ns for p in (tiny_run / "align").rglob("*")} == stamps
+
+
+def test_another_process_goes_on_where_a_stage_was_done(tiny_run, tmp_path):
+    """config.init = a workdir serves the stages that this workdir does not have."""
+    config = tiny_config(stages=("align",))
+    with config.unlocked():
+        config.init = str(tiny_run)
+    results = run_tiny(tmp_path / "align", config)
+    teacher = json.loads((tiny_run / "patch" / "meta.json").read_text())["digest"]
+    meta = json.loads((tmp_path / "align" / "align" / "meta.json").read_text())
+    assert meta["sources"]["teacher"] == {"path": str(tiny_run), "digest": teacher}
+    first = read_results(tiny_run / "results.jsonl")
+    assert of(results, stage="align") == of(first, stage="align")
+    model = rsclip_jax.load(tmp_path / "align")
+    assert model.digests["clip"] == teacher

@@ -1,0 +1,170 @@
+"""Stage align: students, label losses, what it refuses."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from rsclip_jax import api
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.models.clip import image_features, init_clip
+from rsclip_jax.models.sensor import sensor_features
+from rsclip_jax.models.variants import get_variant
+from rsclip_jax.stages import align
+from rsclip_jax.weights import layouts, rules
+from tests.runs import few_scenes, make_run, tiny_config
+
+
+@functools.cache
+def teacher():
+    variant = get_variant("mini")
+    params = jax.device_get(init_clip(variant, jax.random.key(3)))
+    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+
+
+def config_with(**settings):
+    config = tiny_config()
+    with config.unlocked():
+        config.align.update(settings)
+    return config
+
+
+def losses_of(workdir):
+    lines = (workdir / "align" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_student_from_the_teacher_sees_equal_bands_as_the_teacher_does(tmp_path):
+    run = make_run(tmp_path, tiny_config())
+    sensor = get_sensor("s1_vh_8bit")
+    spec, student = align.make_student(run, teacher(), sensor)
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(0, 255, (3, 32, 32, 1), np.uint8), 3, axis=-1)
+    got = sensor_features(student, grey[..., :1], spec)
+    assert got.shape == (3, 64)
+    # the sensor's own mean and std stand for CLIP's: only shape and finiteness agree
+    assert np.isfinite(got).all()
+    kernel = student["patch_embed"]["kernel"]
+    np.testing.assert_allclose(
+        kernel.sum(axis=2),
+        teacher().params["visual"]["patch_embed"]["kernel"].sum(axis=2),
+        rtol=1e-5,
+    )
+
+
+def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
+    vit = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2}
+    run = make_run(tmp_path, config_with(student="vit", vit=vit))
+    spec, params = align.make_student(run, teacher(), get_sensor("s1_grd"))
+    assert params["patch_embed"]["kernel"].shape == (8, 8, 2, 32)
+    assert spec.out_dim == 64
+    body = {k: v for k, v in params.items() if k != "proj"}
+    body = jax.tree.map(lambda x: np.asarray(x) + 1, body)
+    path = tmp_path / "vit.safetensors"
+    tensors = rules.export_names(body, layouts.TIMM_VIT)
+    safetensors.numpy.save_file(tensors, path)
+    run = make_run(tmp_path, config_with(student=str(path), vit=vit))
+    _, loaded = align.make_student(run, teacher(), get_sensor("s1_grd"))
+    for name in body:
+        jax.tree.map(np.testing.assert_array_equal, loaded[name], body[name])
+
+
+@pytest.mark.parametrize(
+    ("settings", "metrics"),
+    [
+        ({"labels": "none"}, {"mse"}),
+        ({"labels": "dataset"}, {"mse", "label_loss"}),
+        ({"labels": "teacher"}, {"mse", "label_loss"}),
+        (
+            {"labels": "teacher", "classes_of": "miniature_natural:val"},
+            {"mse", "label_loss"},
+        ),
+        ({"labels": "dataset", "train": "miniature_multi:train"}, {"mse"}),
+        ({"labels": "dataset", "label_weight": 0.0}, {"mse"}),
+        ({"sensor": "s2"}, {"mse"}),
+        ({"sensor": "ir"}, {"mse"}),
+    ],
+)
+def test_every_kind_of_label_and_sensor_trains(tmp_path, settings, metrics):
+    config = config_with(steps=3, **settings)
+    run = make_run(tmp_path, config)
+    with few_scenes():
+        train = run.open(config.align.train)
+        sensor = get_sensor(train.dataset.sensors[config.align.sensor])
+        spec, student = align.make_student(run, teacher(), sensor)
+        align.distil(run, teacher(), spec, student, train)
+    curve = losses_of(tmp_path)
+    assert len(curve) == 3
+    assert metrics <= curve[0].keys()
+    weight = config.align.label_weight
+    for line in curve:
+        want = line["mse"] + weight * line.get("label_loss", 0)
+        assert line["loss"] == pytest.approx(want, rel=1e-5)
+
+
+def test_alignment_brings_the_student_to_the_teacher(tmp_path):
+    config = config_with(steps=40, batch_size=32, lr=1e-3, labels="none")
+    run = make_run(tmp_path, config)
+    with few_scenes():
+        train = run.open("miniature:train")
+        spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
+        before = jax.tree.map(np.copy, teacher().params)
+        align.distil(run, teacher(), spec, student, train)
+    jax.tree.map(np.testing.assert_array_equal, before, teacher().params)
+    curve = [line["mse"] for line in losses_of(tmp_path)]
+    assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:3])
+
+
+def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
+    """An RGB "student" equal to the teacher has no loss only if both see one view."""
+    config = config_with(labels="none", augment={"crop_pixels": 20, "rotate": True})
+    run = make_run(tmp_path, config)
+    variant, visual = teacher().variant, teacher().params["visual"]
+    with few_scenes():
+        from rsclip_jax.stages.common import make_batches
+
+        source = run.open("miniature:train")
+        batch = next(make_batches(run, "align", [source], {"rgb": 32, "s2": 32}))
+    stretched = np.clip(batch["s2"][..., [3, 2, 1]] / 3558 * 255, 0, 255)
+    seen = image_features(visual, np.rint(stretched).astype(np.uint8), variant)
+    own = image_features(visual, batch["rgb"], variant)
+    other = image_features(visual, batch["rgb"][:, ::-1], variant)
+    near = float(np.mean((seen - own) ** 2))
+    assert near < 0.1 * float(np.mean((seen - other) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sensor": "thermal"}, r"config\.align\.sensor = 'thermal'.*rgb, s1, s2, ir"),
+        ({"sensor": "rgb"}, r"config\.align\.sensor = 'rgb'"),
+        ({"train": "miniature_natural:train"}, "miniature_natural holds rgb"),
+        ({"student": "resnet"}, r"config\.align\.student = 'resnet'"),
+        ({"labels": "some"}, r"config\.align\.labels = 'some'"),
+        ({"train": "miniature"}, "not of the form name:split"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, tiny_run, settings, message):
+    config = config_with(**settings)
+    with config.unlocked():
+        config.init = str(tiny_run)
+    with few_scenes(), pytest.raises(ValueError, match=message):
+        align.run_align(make_run(tmp_path, config))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [("dataset", "sentinel_pairs.*no labels"), ("teacher", "classes_of")],
+)
+def test_unlabelled_pairs_ask_for_another_label_setting(
+    tmp_path, real_data, labels, message
+):
+    config = config_with(labels=labels, train="sentinel_pairs:train")
+    with config.unlocked():
+        config.data_root = str(real_data)
+    run = make_run(tmp_path, config)
+    with pytest.raises(ValueError, match=message):
+        align.head_source(run, run.open("sentinel_pairs:train"))

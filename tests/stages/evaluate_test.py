@@ -1,0 +1,75 @@
+"""Stage evaluate on weight files and workdirs; what it refuses."""
+
+import numpy as np
+import pytest
+
+from configs import evaluate
+from rsclip_jax import api, metrics
+from rsclip_jax.weights import save_clip
+from tests.runs import few_scenes, make_run, run_tiny, tiny_config
+
+
+def config_of(init, *datasets, **more):
+    config = evaluate.get_config()
+    config.update(init=str(init), datasets=datasets, progress=False, **more)
+    config.eval_batch_size = 16
+    return config.lock()
+
+
+def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
+    model = api.load(tiny_run)
+    path = tmp_path / "clip.safetensors"
+    save_clip(path, model.variant, model.params)
+    sets = ("miniature:test", "miniature_natural:test")
+    from_file = run_tiny(tmp_path / "file", config_of(path, *sets))
+    from_workdir = run_tiny(tmp_path / "workdir", config_of(tiny_run, *sets))
+    rgb = [r for r in from_workdir if r["sensor"] == "rgb"]
+    assert [(r["value"], r["checkpoint"]) for r in from_file] == [
+        (r["value"], r["checkpoint"]) for r in rgb
+    ]
+    assert {r["sensor"] for r in from_workdir} == {"rgb", "s1", "rgb->s1", "s1->rgb"}
+
+
+def test_the_numbers_are_those_of_the_public_functions(tiny_run, tmp_path):
+    results = run_tiny(tmp_path / "w", config_of(tiny_run, "miniature_multi:val"))
+    with few_scenes():
+        config = tiny_config()
+        source = make_run(tmp_path, config).open("miniature_multi:val")
+        records = [source[i] for i in range(len(source))]
+    model = api.load(tiny_run)
+    zrgb = model.encode_image([r["rgb"] for r in records])
+    zsar = model.encode([r["s1"] for r in records], sensor="s1")
+    labels = np.stack([r["label"] for r in records])
+    row = source.dataset
+    head = model.zero_shot_head(row.classnames, row.templates)
+    value = {(r["sensor"], r["metric"]): r["value"] for r in results}
+    for sensor, z in (("rgb", zrgb), ("s1", zsar)):
+        for average in ("macro", "micro"):
+            want = metrics.mean_ap(z @ head, labels, average)
+            assert value[sensor, f"mAP_{average}"] == pytest.approx(want, abs=1e-4)
+    assert value["s1->rgb", "recall@5"] == metrics.recall_at_k(zsar, zrgb, 5)
+    per_class = next(r for r in results if r["metric"] == "mAP_macro")["per_class"]
+    assert list(per_class) == list(row.classnames)
+
+
+def test_it_says_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match=r"config\.datasets is empty"):
+        run_tiny(tmp_path / "a", config_of("x"))
+    with pytest.raises(ValueError, match=r"set --config\.init to a weight file"):
+        run_tiny(tmp_path / "b", config_of("", "miniature:val"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        run_tiny(tmp_path / "c", config_of("nowhere", "miniature:val"))
+    with pytest.raises(ValueError, match="did you mean 'miniature'"):
+        run_tiny(tmp_path / "d", config_of("x", "minature:val"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="workdir of a run"):
+        run_tiny(tmp_path / "e", config_of(tmp_path / "empty", "miniature:val"))
+
+
+def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
+    tiny_run, tmp_path, real_data
+):
+    """s1 in dB and s1 as 8-bit VH share a record key; one encoder fits one of them."""
+    config = config_of(tiny_run, "sentinel_pairs:val", data_root=str(real_data))
+    results = run_tiny(tmp_path / "w", config)
+    assert results == []
