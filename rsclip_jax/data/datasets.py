@@ -287,7 +287,7 @@ class TiledSource:
         grid = [(y, x) for y in range(height // size) for x in range(width // size)]
         self._places = [(i, y, x) for i in range(len(source)) for y, x in grid]
         self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._places]
-        self._size = size
+        self._size, self._shape = size, (height, width)
         # Neighbouring tiles come from one file, and readers run in a few threads.
         self._read: Callable[[int], Record] = functools.lru_cache(maxsize=16)(
             source.__getitem__
@@ -301,6 +301,12 @@ class TiledSource:
         record, s = self._read(i), self._size
         out: Record = {"id": self.ids[index], "label": record["label"]}
         for key in self.dataset.sensors:
+            if record[key].shape[:2] != self._shape:
+                found, wanted = record[key].shape[:2], self._shape
+                raise ValueError(
+                    f"{record['id']}: {key} has {found[0]}x{found[1]} pixels, but the"
+                    f" tiles of {self.dataset.name} are cut from {wanted[0]}x{wanted[1]}"
+                )
             out[key] = record[key][y * s : (y + 1) * s, x * s : (x + 1) * s]
         return out
 

@@ -41,8 +41,8 @@ def augment_record(
         array = record[key]
         # A sensor of another pixel size sees the same ground.
         scale = array.shape[0] / first.shape[0]
-        y0, y1 = round(top * scale), max(round((top + side_h) * scale), 1)
-        x0, x1 = round(left * scale), max(round((left + side_w) * scale), 1)
+        y0, y1 = _span(top, side_h, scale, array.shape[0])
+        x0, x1 = _span(left, side_w, scale, array.shape[1])
         array = resize(array[y0:y1, x0:x1], size)
         array = array[::-1] if flip_y else array
         array = array[:, ::-1] if flip_x else array
@@ -50,6 +50,12 @@ def augment_record(
     if "rgb" in sizes:
         out["rgb"] = photometric(out["rgb"], rng, augment)
     return out
+
+
+def _span(start: int, side: int, scale: float, length: int) -> tuple[int, int]:
+    """First and one past the last of a crop's pixels at another pixel size; never none."""
+    first = min(round(start * scale), length - 1)
+    return first, max(round((start + side) * scale), first + 1)
 
 
 def draw_crop(rng, shape: tuple[int, int], augment: Augment):
@@ -80,8 +86,8 @@ def fit(array: np.ndarray, size: int) -> np.ndarray:
     if (h, w) == (size, size):
         return array
     if h != w:
-        scale = size / min(h, w)
-        array = resize(array, max(size, int(h * scale)), max(size, int(w * scale)))
+        # whole numbers: a float scale falls a pixel short of torchvision's long side
+        array = resize(array, h * size // min(h, w), w * size // min(h, w))
         # torchvision's centre crop, which CLIP's preprocessing uses, rounds the offset
         top = round((array.shape[0] - size) / 2)
         left = round((array.shape[1] - size) / 2)

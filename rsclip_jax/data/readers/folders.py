@@ -35,13 +35,15 @@ def parse_split(split: str) -> tuple[str, float, float]:
 
     Raises ValueError on anything else.
     """
-    match = re.fullmatch(r"(\w+)(?:\[(\d*)%?:(?:(\d+)%)?\])?", split)
-    if not match or match[1] not in (*SPLITS, "all"):
+    part = r"(train|val|test|all)(?:\[(?:(\d+)%)?:(?:(\d+)%)?\])?"
+    match = re.fullmatch(part, split)
+    low, high = (float(match[2] or 0), float(match[3] or 100)) if match else (0.0, 0.0)
+    if not match or not low < high <= 100:
         raise ValueError(
             f"split {split!r} is not known; use train, val, test or all, or a part of"
             " one such as 'train[:90%]' or 'train[90%:]'"
         )
-    return match[1], float(match[2] or 0), float(match[3] or 100)
+    return match[1], low, high
 
 
 def class_folder_entries(folder: Path, split: str, classes: tuple[str, ...]):

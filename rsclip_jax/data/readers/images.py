@@ -24,9 +24,12 @@ def read_image(path: Path, bands: int = 3) -> np.ndarray:
     end = _ENDS.get(data[:2])
     if end is None or not data.rstrip(b"\0\n\r").endswith(end):
         return _read_slowly(path, bands)
-    flag = cv2.IMREAD_COLOR_RGB if bands == 3 else cv2.IMREAD_UNCHANGED
-    # EXIF rotation is for people's cameras; a sensor's rows are its rows
-    flag |= cv2.IMREAD_IGNORE_ORIENTATION if bands == 3 else 0
+    flag = cv2.IMREAD_UNCHANGED
+    if bands == 3:
+        # EXIF rotation is for people's cameras; a sensor's rows are its rows. 16 bits
+        # stay 16, to be refused below.
+        flag = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        flag |= cv2.IMREAD_ANYDEPTH
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     return _check(array, path, bands)
 
@@ -35,7 +38,9 @@ def _read_slowly(path: Path, bands: int) -> np.ndarray:
     """Pillow refuses a cut file; trailing bytes and other formats it reads."""
     try:
         with Image.open(path) as image:
-            wanted = image.convert("RGB") if bands == 3 else image
+            bits = max(getattr(image, "tag_v2", {}).get(258, (8,)))  # of a TIFF value
+            deep = bits > 8 or image.mode[0] in "IF"
+            wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
     except (OSError, ValueError, SyntaxError) as error:
         size = path.stat().st_size
@@ -44,6 +49,8 @@ def _read_slowly(path: Path, bands: int) -> np.ndarray:
             " fetch the file again, or --config.data.on_error=skip leaves such files"
             " out and counts them"
         ) from error
+    if deep:  # Pillow would clip or cut them to 8
+        raise ValueError(f"{path}: values of more than 8 bits, expected {bands} of uint8")
     return _check(array, path, bands)
 
 

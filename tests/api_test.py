@@ -1,0 +1,132 @@
+"""load(...) and the encoders, as a notebook uses them."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import rsclip_jax
+from rsclip_jax.data import datasets
+from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
+from rsclip_jax.weights import save_clip
+from tests.runs import few_scenes
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return rsclip_jax.load(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def records():
+    with few_scenes():
+        source = datasets.open_source("miniature", split="val")
+        return [source[i] for i in range(5)]
+
+
+def assert_unit(z, n, d=64):
+    assert z.shape == (n, d)
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
+
+
+def test_images_may_be_arrays_pictures_or_paths(model, records, tmp_path):
+    arrays = np.stack([r["rgb"] for r in records])
+    z = model.encode_image(arrays)
+    assert_unit(z, 5)
+    pictures = [Image.fromarray(a) for a in arrays]
+    np.testing.assert_array_equal(model.encode_image(pictures), z)
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    np.testing.assert_array_equal(model.encode_image(paths), z)
+    np.testing.assert_array_equal(model.encode_image([str(paths[0])]), z[:1])
+
+
+def test_it_is_clips_own_apply(model, records):
+    rgb = np.stack([r["rgb"] for r in records])
+    from rsclip_jax.data.tokenizer import tokenize
+
+    text = tokenize(["a photo of a lake", "forest"], model.variant.context_length)
+    zimg, ztxt, _ = CLIP(model.variant).apply(
+        {"params": model.params}, normalize_rgb(rgb, model.variant), text
+    )
+    np.testing.assert_allclose(model.encode_image(rgb), zimg, atol=1e-6)
+    np.testing.assert_allclose(
+        model.encode_text(["a photo of a lake", "forest"]), ztxt, atol=1e-6
+    )
+
+
+def test_blocks_and_their_padding_change_nothing(model, records):
+    rgb = [r["rgb"] for r in records]
+    np.testing.assert_allclose(
+        model.encode_image(rgb, block=2), model.encode_image(rgb), atol=1e-6
+    )
+    assert model.encode_image([]).shape == (0, 64)
+    assert model.encode_text([]).shape == (0, 64)
+
+
+def test_sensors_are_encoded_from_physical_units(model, records):
+    s1 = [r["s1"] for r in records]
+    assert_unit(model.encode(s1, sensor="s1"), 5)
+    wide = [np.repeat(np.repeat(x, 2, 0), 2, 1) for x in s1]  # any size is fitted
+    z = model.encode(wide, sensor="s1")
+    np.testing.assert_allclose(z, model.encode(s1, sensor="s1"), atol=1e-3)
+    np.testing.assert_array_equal(
+        model.encode([r["rgb"] for r in records], sensor="rgb"),
+        model.encode_image([r["rgb"] for r in records]),
+    )
+
+
+def test_one_text_may_be_bare_and_a_long_one_is_refused(model):
+    assert_unit(model.encode_text("a lake"), 1)
+    with pytest.raises(ValueError, match="lake lake"):
+        model.encode_text("lake " * 50)
+    assert_unit(model.encode_text("lake " * 50, truncate=True), 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x[..., :1], r"array 0.*\(32, 32, 1\).*VV"),
+        (lambda x: x.astype(np.uint8), "array 0.*uint8"),
+        (lambda x: np.where(x == x[0, 0, 0], np.nan, x), "array 0.*NaN"),
+    ],
+)
+def test_wrong_arrays_are_named(model, records, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        model.encode([spoil(records[0]["s1"])], sensor="s1")
+
+
+def test_a_sensor_without_encoder_lists_those_that_have(model, records):
+    with pytest.raises(ValueError, match=r"no encoder for sensor 'ir'; it has rgb, s1"):
+        model.encode([records[0]["ir"]], sensor="ir")
+    with pytest.raises(ValueError, match=r"uint8 \[h, w, 3\], got float32"):
+        model.encode_image([np.zeros((32, 32, 3), np.float32)])
+
+
+def test_a_weight_file_has_no_sensors(tmp_path):
+    params = init_clip("mini", jax.random.key(0))
+    save_clip(tmp_path / "a.safetensors", "mini", params)
+    model = rsclip_jax.load(tmp_path / "a.safetensors")
+    assert model.variant.name == "mini"
+    assert model.sensors == {}
+    assert_unit(model.encode_text(["x"]), 1)
+
+
+def test_a_missing_source_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a weight file"):
+        rsclip_jax.load(tmp_path / "none")
+
+
+def test_an_encoder_and_the_clip_it_was_not_aligned_to_do_not_mix(tiny_run, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(tiny_run, mixed)
+    meta = json.loads((mixed / "align" / "meta.json").read_text())
+    meta["sources"]["teacher"]["digest"] = "0" * 16
+    (mixed / "align" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"digest 0{16}.*run align again"):
+        rsclip_jax.load(mixed)

@@ -1,0 +1,152 @@
+"""The command line, as a person starts it: mistakes, another config, Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rsclip_jax.main import differences, prepare_workdir, stage_functions
+from tests.conftest import REPO
+from tests.runs import tiny_config
+
+MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
+ONE_DEVICE = {**os.environ, "XLA_FLAGS": ""}
+
+
+def run_main(*args, config="configs/align_sar.py"):
+    command = [*MAIN[:-1], f"--config={config}", *args]
+    return subprocess.run(
+        command, cwd=REPO, env=ONE_DEVICE, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "flag", "words"),
+    [
+        ("configs/align_sar.py", "--config.patch.lrr=1", "'lr'"),
+        ("configs/align_sar.py", "--config.patch.steps=many", "steps"),
+        ("configs/align_sar.py:huge", "", "miniature, small, vit_b32"),
+        ("configs/nothing.py", "", "no config file 'configs/nothing.py'"),
+    ],
+)
+def test_a_mistyped_command_is_one_line(config, flag, words):
+    done = run_main(*[flag] if flag else [], config=config)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_the_papers_setting_says_what_is_missing(tmp_path):
+    done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:vit_b32")
+    assert done.returncode == 1
+    error, trace = done.stderr.splitlines()
+    assert error.startswith("error: dataset 'bigearthnet' has no reader")
+    assert "Traceback" in (tmp_path / "w" / "error.txt").read_text()
+    assert "error.txt" in trace
+    # a start that failed does not bind the next one to its config
+    config = tiny_config()
+    prepare_workdir(config, tmp_path / "w")
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["variant"] == "mini"
+
+
+def test_missing_data_root_is_named(tmp_path):
+    done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:small")
+    assert done.returncode == 1
+    assert "--config.data_root" in done.stderr.splitlines()[0]
+
+
+def test_an_unknown_stage_lists_the_stages():
+    with pytest.raises(ValueError, match=r"'patsch'.*'patch'.*pretrain, patch, align"):
+        stage_functions(("pretrain", "patsch"))
+
+
+def begun(workdir, config):
+    """A workdir in which a stage has begun, with a result."""
+    prepare_workdir(config, workdir)
+    (workdir / "pretrain").mkdir()
+    (workdir / "results.jsonl").write_text("{}\n")
+    (workdir / "notes.txt").write_text("mine")
+
+
+def test_another_config_is_refused_with_what_differs(tmp_path):
+    begun(tmp_path / "w", tiny_config())
+    other = tiny_config()
+    with other.unlocked():
+        other.patch.lr = 0.5
+        other.stages = ("pretrain",)  # which stages to run is free
+        other.data_root = "elsewhere"
+    with pytest.raises(
+        ValueError, match=r"config\.patch\.lr: 0\.0005 there, 0\.5"
+    ) as e:
+        prepare_workdir(other, tmp_path / "w")
+    assert "--config.overwrite=True" in str(e.value)
+    assert "stages" not in str(e.value)
+    assert "elsewhere" not in str(e.value)
+    assert (tmp_path / "w" / "pretrain").exists()
+    other.overwrite = True
+    prepare_workdir(other, tmp_path / "w")
+    assert not (tmp_path / "w" / "pretrain").exists()
+    assert not (tmp_path / "w" / "results.jsonl").exists()
+    assert (tmp_path / "w" / "notes.txt").exists()  # not ours to remove
+    stored = json.loads((tmp_path / "w" / "config.json").read_text())
+    assert stored["patch"]["lr"] == 0.5
+
+
+def test_the_same_config_may_overwrite_and_loses_nothing(tmp_path):
+    config = tiny_config()
+    begun(tmp_path / "w", config)
+    config.overwrite = True
+    prepare_workdir(config, tmp_path / "w")
+    assert (tmp_path / "w" / "results.jsonl").read_text() == "{}\n"
+
+
+def test_a_folder_of_something_else_is_not_written_into(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"not empty and holds no config\.json"):
+        prepare_workdir(tiny_config(), tmp_path)
+
+
+def test_new_and_removed_settings_differ():
+    assert differences({"a": 1}, {"b": {"c": 2}}) == [
+        "config.a: 1 there, None here",
+        "config.b: None there, {'c': 2} here",
+    ]
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
+    command = [
+        *MAIN, f"--workdir={tmp_path}/w", "--config.stages=('pretrain',)",
+        "--config.pretrain.steps=40", "--config.pretrain.batch_size=16",
+        "--config.pretrain.warmup=2", "--config.pretrain.log_every=1",
+    ]  # fmt: skip
+    curve = tmp_path / "w" / "pretrain" / "metrics.jsonl"
+    with subprocess.Popen(
+        command, cwd=REPO, env=ONE_DEVICE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 240
+        while not (curve.exists() and curve.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    stopped = int(re.search(r"stopped at step (\d+) of 40", stderr)[1])
+    assert 3 <= stopped < 40
+    assert "Traceback" not in stderr
+    done = subprocess.run(
+        command, cwd=REPO, env=ONE_DEVICE, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(x)["step"] for x in curve.read_text().splitlines()]
+    assert steps == list(range(1, 41))
+    assert (tmp_path / "w" / "pretrain" / "params").is_dir()
+    assert "pretrain: done" in done.stdout

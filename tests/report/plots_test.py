@@ -1,0 +1,61 @@
+"""Pictures: what they show is checked on the pixels and the axes."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rsclip_jax.data import datasets
+from rsclip_jax.report import plots
+from tests.runs import few_scenes
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were drawn, kept for a look at their axes."""
+    kept = []
+    save = Figure.savefig
+
+    def keep(self, *args, **kwargs):
+        kept.append(self)
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return kept
+
+
+def test_the_alpha_curve_stars_the_chosen_point(tmp_path, figures):
+    task, kept = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}, {0.0: 0.5, 0.5: 0.46, 1.0: 0.3}
+    path = tmp_path / "deep" / "curve.png"
+    plots.plot_alpha_curve(path, ["a:val", "b:val"], [task, kept], 0.5)
+    with Image.open(path) as picture:
+        assert min(picture.size) > 300
+    (axes,) = figures[0].axes
+    line, star = axes.lines
+    np.testing.assert_allclose(line.get_xydata(), [[20, 50], [60, 46], [80, 30]])
+    np.testing.assert_allclose(star.get_xydata(), [[60, 46]])
+    assert "a:val" in axes.get_xlabel()
+
+
+def test_the_strip_frames_the_same_place_and_orders_by_similarity(tmp_path, figures):
+    with few_scenes():
+        source = datasets.open_source("miniature", split="val")
+        z = np.eye(len(source), dtype=np.float32)
+        wrong = np.roll(z, 1, axis=0)  # query i is nearest to scene i - 1
+        for name, query in (("right", z), ("wrong", wrong)):
+            plots.plot_retrieval_strip(
+                tmp_path / f"{name}.png", source, query, z, sensor="s1"
+            )
+    for figure, hits in zip(figures, (6, 0), strict=True):
+        first = [ax for i, ax in enumerate(figure.axes) if i % 6 == 1]
+        colours = [ax.spines["left"].get_edgecolor() for ax in first]
+        assert sum(c[1] > 0.7 > c[0] for c in colours) == hits
+
+
+def test_a_sensor_picture_stretches_the_first_band_and_survives_constants():
+    ramp = np.linspace(-30, 0, 64, dtype=np.float32).reshape(8, 8, 1)
+    picture = plots.to_picture(np.concatenate([ramp, ramp * 0], axis=-1))
+    assert picture.dtype == np.uint8
+    assert picture.min() == 0
+    assert picture.max() == 255
+    assert not plots.to_picture(np.full((4, 4, 1), -12.0, np.float32)).any()
