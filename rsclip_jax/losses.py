@@ -1,19 +1,24 @@
 """Pure losses, a scalar mean over the batch, and builders of each stage's loss_fn."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
 
-Scalar = Float[Array, ""]
+if TYPE_CHECKING:
+    Array = jax.Array
+else:
+    Array = jax.Array | np.ndarray  # numpy arrays are welcome, and become jax's
+Scalar = Float[jax.Array, ""]
 PyTree = Any
 # (params, batch) -> un-normalised features [b, d]
-Encode = Callable[[PyTree, dict[str, Array]], Array]
+Encode = Callable[[PyTree, dict[str, Any]], jax.Array]
 
 
-def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def normalize(x: Float[Array, "*b d"]) -> Float[jax.Array, "*b d"]:
     """Scales the last axis to unit length; a zero vector stays zero."""
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
@@ -113,7 +118,7 @@ def softmax_xent(
 
 
 def make_contrastive_loss(
-    encode_image: Encode, encode_text: Encode, contrastive: Callable[..., Array]
+    encode_image: Encode, encode_text: Encode, contrastive: Callable[..., jax.Array]
 ):
     """loss_fn of stage pretrain; params hold logit_scale, the batch text and group.
 

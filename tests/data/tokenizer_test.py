@@ -8,7 +8,6 @@ original raises unless truncate=True; there we follow the original.
 """
 
 import json
-import pathlib
 import string
 
 import numpy as np
@@ -17,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsclip_jax.data.tokenizer import END, SPECIAL, START, decode, tokenize
+from tests.golden import FOLDER
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "tokenizer.json"
+GOLDEN = FOLDER / "tokenizer.json"
 CASES = json.loads(GOLDEN.read_text())
 
 

@@ -1,4 +1,4 @@
-"""Makes the goldens beside this file: python tests/golden/make_golden.py.
+"""Makes the goldens: python tests/golden/make_golden.py [folder, default: here].
 
 Wants a Python with torch, open_clip_torch, timm, safetensors, ftfy and regex; the
 project itself needs none of the first three. The towers run in float64 from float32
@@ -11,6 +11,7 @@ import json
 import math
 import pathlib
 import random
+import sys
 
 import numpy as np
 import safetensors.numpy
@@ -22,7 +23,9 @@ torchvision_stub.install()
 import open_clip  # noqa: E402  (needs the stub)
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
-FOLDER = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(
+    sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent
+)
 QUICK_GELU, GELU = "quick_gelu", "gelu"
 CLIP_EPS, TIMM_EPS = 1e-5, 1e-6
 HEADS = 2
