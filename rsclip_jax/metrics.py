@@ -10,11 +10,12 @@ def top_k_accuracy(
 ) -> float:
     """Share of rows whose label is among the k highest logits.
 
-    A tie counts against: a constant classifier scores 0 for k below the class count.
+    A tie counts against, and so does nan: a constant classifier scores 0 for k below
+    the class count.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     own = logits[np.arange(len(labels)), labels]
-    rank = (logits >= own[:, None]).sum(axis=1)  # 1 = alone at the top
+    rank = (~(logits < own[:, None])).sum(axis=1)  # 1 = alone at the top
     return float(np.mean(rank <= k))
 
 
@@ -36,9 +37,10 @@ def average_precision(
     """Average precision of every class; nan where it has no positive.
 
     The step-wise sum over thresholds, equal scores being one threshold (scikit-learn's
-    definition).
+    definition); nan ranks last.
     """
     scores = np.asarray(scores)
+    scores = np.where(np.isnan(scores), -np.inf, scores)
     positive = np.asarray(targets).astype(bool)
     return np.array(
         [_one_ap(scores[:, c], positive[:, c]) for c in range(scores.shape[1])]
@@ -63,7 +65,8 @@ def mean_ap(
     """mAP "macro" (mean over classes that have a positive) or "micro" (all pooled)."""
     if average == "macro":
         per_class = average_precision(scores, targets)
-        return float(np.nanmean(per_class)) if len(per_class) else float("nan")
+        known = per_class[~np.isnan(per_class)]
+        return float(known.mean()) if len(known) else float("nan")
     if average == "micro":
         flat = np.asarray(scores).reshape(-1, 1), np.asarray(targets).reshape(-1, 1)
         return float(average_precision(*flat)[0])
@@ -85,7 +88,7 @@ def match_ranks(
     queries: Float[ndarray, "b d"], gallery: Float[ndarray, "b d"], block: int = 1024
 ) -> Int[ndarray, "b"]:
     """Rank (1 = best) of gallery i for query i by inner product; ties rank last."""
-    queries, gallery = np.asarray(queries), np.asarray(gallery)
+    queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     if queries.shape != gallery.shape:
         raise ValueError(
             f"query i must match gallery i: got {queries.shape} queries and"
@@ -101,4 +104,6 @@ def match_ranks(
 def _block_ranks(queries: ndarray, gallery: ndarray, start: int) -> ndarray:
     scores = queries @ gallery.T
     own = scores[np.arange(len(queries)), start + np.arange(len(queries))]
-    return (scores >= own[:, None]).sum(axis=1)
+    # A matrix product rounds equal columns unequally: what is this close is a tie.
+    lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(gallery, axis=1).max()
+    return (~(scores < (own - 1e-12 * lengths)[:, None])).sum(axis=1)

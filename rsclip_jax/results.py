@@ -46,4 +46,5 @@ def append_results(path: Path, records: Iterable[dict]) -> None:
 
 
 def _line(record: dict) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    # In ASCII: no character is cut in two by a kill, or taken for a line break.
+    return json.dumps(record) + "\n"

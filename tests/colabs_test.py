@@ -19,10 +19,10 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(align_sar, "get_config", tiny_config)
-    cells = [
-        c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"
-    ]
+    config = tiny_config()
+    monkeypatch.setattr(align_sar, "get_config", lambda: config)
+    cells = json.loads(path.read_text())["cells"]
+    cells = [c for c in cells if c["cell_type"] == "code"]
     assert len(cells) >= 2
     assert all(c["outputs"] == [] for c in cells), "clear the outputs before a commit"
     names: dict = {}

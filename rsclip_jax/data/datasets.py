@@ -302,10 +302,11 @@ class TiledSource:
         out: Record = {"id": self.ids[index], "label": record["label"]}
         for key in self.dataset.sensors:
             if record[key].shape[:2] != self._shape:
-                found, wanted = record[key].shape[:2], self._shape
+                found = "x".join(map(str, record[key].shape[:2]))
+                wanted = "x".join(map(str, self._shape))
                 raise ValueError(
-                    f"{record['id']}: {key} has {found[0]}x{found[1]} pixels, but the"
-                    f" tiles of {self.dataset.name} are cut from {wanted[0]}x{wanted[1]}"
+                    f"{record['id']}: {key} has {found} pixels, but the tiles of"
+                    f" {self.dataset.name} are cut from {wanted}"
                 )
             out[key] = record[key][y * s : (y + 1) * s, x * s : (x + 1) * s]
         return out

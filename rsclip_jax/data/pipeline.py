@@ -89,9 +89,11 @@ def train_batches(
         )
     parts, first_group = [], 0
     for i, source in enumerate(sources):
-        part = grain.MapDataset.source(Tolerant(source, on_error))
-        part = part.seed(seed + i).shuffle().repeat()
-        transform = _TrainTransform(sizes, augment, tokens and tokens[i])
+        # Indices go through grain and records only where they end up: grain measures
+        # the size of all that a source gives, which costs as much as augmenting it.
+        part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
+        reader = Tolerant(source, on_error)
+        transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
         transform.first_group = first_group
         first_group += len(source.dataset.classes)
         parts.append(part.random_map(transform))
@@ -99,18 +101,21 @@ def train_batches(
     if len(parts) > 1:
         mixed = grain.MapDataset.mix(parts, weights or [len(s) for s in sources])
     index, count = process
-    mixed = mixed[index::count].batch(batch_size // count, drop_remainder=True)
+    if count > 1:
+        mixed = mixed[index::count]
+    mixed = mixed.batch(batch_size // count, drop_remainder=True)
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
 
 
 class _TrainTransform:
-    def __init__(self, sizes, augment, tokens):
-        self.sizes, self.augment = sizes, augment
+    def __init__(self, reader, sizes, augment, tokens):
+        self.reader, self.sizes, self.augment = reader, sizes, augment
         self.tokens, self.first_group = tokens, 0
 
-    def __call__(self, record: Record, rng: np.random.Generator) -> dict:
+    def __call__(self, index: int, rng: np.random.Generator) -> dict:
+        record = self.reader[index]
         out = augment_record(record, rng, sizes=self.sizes, augment=self.augment)
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
@@ -134,13 +139,16 @@ def eval_batches(
     mask is False for padding and for records that could not be read.
     """
 
-    def prepare(record: Record) -> dict:
+    reader = Tolerant(source, on_error)
+
+    def prepare(index: int) -> dict:
+        record = reader[index]
         out = fit_record(record, sizes=sizes)
         batch = {key: out[key] for key in sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
         return {**batch, "mask": np.bool_(record["mask"])}
 
-    dataset = grain.MapDataset.source(Tolerant(source, on_error)).map(prepare)
+    dataset = grain.MapDataset.range(len(source)).map(prepare)
     dataset = dataset.batch(batch_size, drop_remainder=False)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     for batch in dataset.to_iter_dataset(options):

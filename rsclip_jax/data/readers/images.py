@@ -9,8 +9,8 @@ from PIL import Image
 cv2.setNumThreads(0)  # the pipeline has its own threads
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-# The bytes a whole file ends with. libjpeg pads a cut JPEG with grey and OpenCV returns
-# it as if it were whole, so its end is looked at first.
+# The bytes a whole file ends with. libjpeg pads a cut JPEG with grey and OpenCV before
+# version 5 returns it as if it were whole, so its end is looked at first.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 
 
@@ -42,7 +42,7 @@ def _read_slowly(path: Path, bands: int) -> np.ndarray:
             deep = bits > 8 or image.mode[0] in "IF"
             wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # damaged bytes make a decoder fail in any way
         size = path.stat().st_size
         raise ValueError(
             f"{path}: unreadable or cut image ({size:,} bytes; {error});"
@@ -50,7 +50,9 @@ def _read_slowly(path: Path, bands: int) -> np.ndarray:
             " out and counts them"
         ) from error
     if deep:  # Pillow would clip or cut them to 8
-        raise ValueError(f"{path}: values of more than 8 bits, expected {bands} of uint8")
+        raise ValueError(
+            f"{path}: values of more than 8 bits, expected {bands} of uint8"
+        )
     return _check(array, path, bands)
 
 

@@ -1,0 +1,467 @@
+"""open_source on every set: its records, its folders, tiles, and what it refuses."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsclip_jax.data import miniature
+from rsclip_jax.data.datasets import (
+    CIFAR10_CLASSES,
+    DATASETS,
+    Dataset,
+    TiledSource,
+    find_folder,
+    get_dataset,
+    labels_of,
+    open_source,
+    split_digest,
+)
+from rsclip_jax.data.sensors import SENSORS, check_array
+from tests.runs import SIZES, few_scenes
+
+REAL = {  # records, height and width
+    ("eurosat_rgb", "train"): (6000, 64),
+    ("eurosat_rgb", "val"): (1000, 64),
+    ("resisc45", "all"): (900, 256),
+    ("cifar10", "val"): (1000, 32),
+    ("imagenette", "all"): (600, 224),
+    ("sentinel_pairs", "train"): (160, 256),
+    ("sentinel_pairs", "val"): (40, 256),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """The miniature's splits with few scenes."""
+    with few_scenes():
+        yield
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def make_cifar10(folder, images=3):
+    """Class folders without split folders: each image is flat, its value its number."""
+    for label, name in enumerate(CIFAR10_CLASSES):
+        for i in range(images):
+            save(
+                folder / name / f"{i}.png", np.full((4, 4, 3), 10 * label + i, "uint8")
+            )
+
+
+def make_pairs(folder, names, seed=0):
+    for i, name in enumerate(names):
+        save(folder / "s2_rgb" / f"{name}.png", noise(8, 8, 3, seed=seed + i))
+        save(folder / "s1_vh" / f"{name}.png", noise(8, 8, seed=100 + seed + i))
+
+
+# The rows.
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_row_agrees_with_itself(name):
+    row = DATASETS[name]
+    assert row.name == name
+    assert get_dataset(name) is row
+    for key, sensor in row.sensors.items():
+        assert SENSORS[sensor].modality == key
+    assert len(row.classes) == len(row.classnames)
+    assert (row.task == "none") == (not row.classes)
+    assert bool(row.folders) == (row.kind != "miniature")
+    if row.kind == "paired_folders":
+        assert row.subfolders.keys() == row.sensors.keys()
+
+
+def test_class_names_stand_beside_their_folders():
+    row = DATASETS["eurosat_rgb"]
+    names = dict(zip(row.classes, row.classnames, strict=True))
+    assert names["SeaLake"] == "lake or sea"
+    assert names["HerbaceousVegetation"] == "brushland or shrubland"
+    row = DATASETS["resisc45"]
+    names = dict(zip(row.classes, row.classnames, strict=True))
+    assert names["thermal_power_station"] == "thermal power station"
+
+
+# Names that are refused.
+
+
+def test_an_unknown_set_gets_the_nearest_name_and_the_list(tmp_path):
+    with pytest.raises(ValueError, match="unknown dataset 'eurosat'") as error:
+        open_source("eurosat", tmp_path)
+    assert "did you mean 'eurosat_rgb'" in str(error.value)
+    assert all(name in str(error.value) for name in DATASETS)
+
+
+def test_bigearthnet_says_that_it_has_no_reader_yet(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"'bigearthnet' has no reader in this"
+    ) as error:
+        open_source("bigearthnet", tmp_path, "train")
+    assert "did you mean" not in str(error.value)
+    assert "eurosat_rgb, resisc45" in str(error.value)
+
+
+def test_without_a_data_root_the_setting_and_the_folders_are_named():
+    with pytest.raises(FileNotFoundError, match=r"set --config\.data_root") as error:
+        open_source("resisc45")
+    assert "resisc45 or NWPU-RESISC45" in str(error.value)
+
+
+def test_a_data_root_that_is_no_folder_is_named(tmp_path):
+    root = tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match="is not a folder") as error:
+        open_source("cifar10", root)
+    assert f"config.data_root = {root}" in str(error.value)
+
+
+def test_a_data_root_without_the_set_says_where_it_was_looked_for(tmp_path):
+    (tmp_path / "cifar100").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds none of") as error:
+        open_source("cifar10", tmp_path)
+    text = str(error.value)
+    assert f"config.data_root = {tmp_path}" in text
+    assert "cifar10, CIFAR-10, CIFAR-10-images" in text
+
+
+@pytest.mark.parametrize("name", ["miniature", "cifar10"])
+def test_an_unknown_split_lists_the_choices(tmp_path, name):
+    (tmp_path / "cifar10").mkdir()
+    with pytest.raises(ValueError, match=r"'dev'.*train, val, test"):
+        open_source(name, tmp_path, "dev")
+
+
+def test_a_split_without_images_is_an_error(tmp_path):
+    for name in CIFAR10_CLASSES:
+        (tmp_path / "cifar10" / "val" / name).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no images in split 'val' of cifar10"):
+        open_source("cifar10", tmp_path, "val")
+
+
+# Where a set lies.
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "CIFAR-10", "CIFAR-10-images"])
+@pytest.mark.parametrize("kind", ["path", "text"])
+def test_a_set_lies_by_its_name_or_its_public_folder_name(tmp_path, folder, kind):
+    make_cifar10(tmp_path / folder)
+    source = open_source("cifar10", str(tmp_path) if kind == "text" else tmp_path)
+    assert len(source) == 30
+    assert find_folder(DATASETS["cifar10"], tmp_path) == tmp_path / folder
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("eurosat_rgb", "EuroSAT_RGB"),
+        ("eurosat_rgb", "2750"),
+        ("resisc45", "NWPU-RESISC45"),
+        ("imagenette", "imagenette2-320"),
+    ],
+)
+def test_downloads_are_found_as_they_unpack(tmp_path, name, folder):
+    row = DATASETS[name]
+    for i, c in enumerate(row.classes):
+        save(tmp_path / folder / c / f"{c}_1.jpg", np.full((4, 4, 3), i, np.uint8))
+    source = open_source(name, tmp_path)
+    assert source.ids == [f"{c}/{c}_1" for c in row.classes]
+    assert labels_of(source).tolist() == list(range(len(row.classes)))
+
+
+def test_the_folder_of_the_sets_own_name_comes_first(tmp_path):
+    make_cifar10(tmp_path / "cifar10", images=1)
+    make_cifar10(tmp_path / "CIFAR-10", images=2)
+    assert len(open_source("cifar10", tmp_path)) == 10
+
+
+# Records.
+
+
+def test_a_record_holds_its_id_label_and_image(tmp_path):
+    make_cifar10(tmp_path / "cifar10")
+    source = open_source("cifar10", tmp_path)
+    assert (source.dataset, source.split) == (DATASETS["cifar10"], "all")
+    for index in (0, 7, 29, -1):
+        record = source[index]
+        label, number = divmod(index % 30, 3)
+        assert record.keys() == {"id", "label", "rgb"}
+        assert record["id"] == source.ids[index] == f"{CIFAR10_CLASSES[label]}/{number}"
+        assert record["label"] == label
+        assert record["rgb"].dtype == np.uint8
+        np.testing.assert_array_equal(
+            record["rgb"], np.full((4, 4, 3), 10 * label + number)
+        )
+    with pytest.raises(IndexError):
+        source[30]
+
+
+def test_a_file_is_read_when_it_is_asked_for(tmp_path):
+    make_cifar10(tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "bird" / "1.png").write_bytes(b"no image")
+    source = open_source("cifar10", tmp_path)
+    assert len(source) == 30
+    at = source.ids.index("bird/1")
+    assert source[at - 1]["label"] == 2
+    with pytest.raises(ValueError, match=r"bird/1\.png: unreadable"):
+        source[at]
+
+
+@pytest.mark.parametrize(("name", "split"), REAL)
+def test_real_records_have_the_keys_types_shapes_and_labels_of_their_row(
+    real_data, name, split
+):
+    source = open_source(name, real_data, split)
+    row, (n, side) = source.dataset, REAL[name, split]
+    assert len(source) == len(set(source.ids)) == n
+    for index in np.linspace(0, n - 1, 10).astype(int):
+        record = source[index]
+        assert record.keys() == {"id", "label", *row.sensors}
+        assert record["id"] == source.ids[index]
+        for key, sensor in row.sensors.items():
+            channels = len(SENSORS[sensor].bands)
+            assert record[key].shape == (side, side, channels)
+            assert record[key].dtype == np.uint8
+            assert record[key].std() > 0
+        if row.task == "none":
+            assert record["label"] == -1
+        else:
+            folder = record["id"].split("/")[-2]
+            assert row.classes[record["label"]] == folder
+
+
+def test_real_labels_are_balanced(real_data):
+    source = open_source("eurosat_rgb", real_data, "val[:10%]")
+    labels = labels_of(source)
+    assert len(labels) == len(source)
+    assert np.bincount(labels, minlength=10).min() > 0
+
+
+def test_real_classes_look_like_their_names(real_data):
+    source = open_source("eurosat_rgb", real_data, "val")
+
+    def brightness(name):
+        found = [i for i, key in enumerate(source.ids) if f"/{name}/" in key][:20]
+        return np.mean([source[i]["rgb"].mean() for i in found])
+
+    assert brightness("Industrial") > brightness("Forest")
+    assert brightness("Industrial") > brightness("SeaLake")
+
+
+# Pairs.
+
+
+def test_pairs_hold_the_file_of_the_same_name_of_each_sensor(tmp_path):
+    make_pairs(tmp_path / "sentinel_pairs", ["b", "a"])
+    source = open_source("sentinel_pairs", tmp_path)
+    assert source.ids == ["a", "b"]
+    record = source[1]  # "b" was written first
+    np.testing.assert_array_equal(record["rgb"], noise(8, 8, 3, seed=0))
+    np.testing.assert_array_equal(record["s1"][..., 0], noise(8, 8, seed=100))
+    assert record["s1"].shape == (8, 8, 1)
+    assert record["label"] == -1
+
+
+def test_a_missing_partner_is_named_or_left_out_and_counted(tmp_path, capsys):
+    folder = tmp_path / "sentinel_pairs"
+    make_pairs(folder, ["a", "b", "c"])
+    (folder / "s1_vh" / "b.png").unlink()
+    with pytest.raises(ValueError, match=r"1 file\(s\) have no partner") as error:
+        open_source("sentinel_pairs", tmp_path)
+    assert str(folder / "s2_rgb" / "b.png") in str(error.value)
+    assert "--config.data.on_error=skip" in str(error.value)
+    source = open_source("sentinel_pairs", tmp_path, on_error="skip")
+    assert source.ids == ["a", "c"]
+    out = capsys.readouterr().out
+    assert out.startswith("warning: 1 file(s) have no partner")
+    assert "b.png; left out" in out
+
+
+def test_many_missing_partners_are_counted_and_the_first_named(tmp_path):
+    folder = tmp_path / "sentinel_pairs"
+    make_pairs(folder, [f"p{i}" for i in range(9)])
+    for i in range(8):
+        (folder / "s2_rgb" / f"p{i}.png").unlink()
+    with pytest.raises(ValueError, match=r"8 file\(s\).*p0\.png, .*p4\.png, \.\.\.;"):
+        open_source("sentinel_pairs", tmp_path)
+
+
+def test_colour_where_radar_should_be_is_refused_by_file(tmp_path):
+    folder = tmp_path / "sentinel_pairs"
+    make_pairs(folder, ["a"])
+    save(folder / "s1_vh" / "a.png", noise(8, 8, 3))
+    source = open_source("sentinel_pairs", tmp_path)
+    with pytest.raises(ValueError, match=r"s1_vh/a\.png: 3 bands of uint8, expected 1"):
+        source[0]
+
+
+# The miniature.
+
+
+@pytest.mark.parametrize(
+    "name", ["miniature", "miniature_multi", "miniature_aerial", "miniature_natural"]
+)
+def test_a_miniature_view_needs_no_files_and_keeps_its_row(name):
+    source = open_source(name, split="val")
+    row = source.dataset
+    assert len(source) == len(source.ids) == SIZES["val"]
+    record = source[3]
+    assert record.keys() == {"id", "label", *row.sensors}
+    assert record["id"] == source.ids[3] == f"{name}/val/000003"
+    for key, sensor in row.sensors.items():
+        assert check_array(record[key], SENSORS[sensor], name) is record[key]
+    if row.task == "multi":
+        assert record["label"].dtype == np.uint8
+        assert record["label"].shape == (len(row.classes),)
+    else:
+        assert isinstance(record["label"], int)
+    labels = labels_of(source)
+    assert labels.shape == (SIZES["val"], *np.shape(record["label"]))
+    assert set(np.unique(labels)) == set(range(2 if row.task == "multi" else 10))
+
+
+def test_a_miniature_source_is_the_miniature():
+    source = open_source("miniature", split="test")
+    again = miniature.open_miniature("miniature", "test")
+    for i in (0, 17, len(source) - 1):
+        for key in ("rgb", "s1", "s2", "ir", "label"):
+            np.testing.assert_array_equal(source[i][key], again[i][key])
+
+
+def test_a_split_of_the_miniature_is_drawn_once(monkeypatch):
+    open_source("miniature", split="test")
+
+    def draw(*args):
+        raise AssertionError(f"{args} drawn again")
+
+    monkeypatch.setattr(miniature, "open_miniature", draw)
+    assert len(open_source("miniature", split="test")) == SIZES["test"]
+
+
+# Tiles.
+
+
+class Scenes:
+    """Scenes of coordinates: the value of a pixel is its scene, row and column."""
+
+    split = "all"
+    dataset = Dataset("scenes", "", "none", {"s1": "s1_grd", "ir": "ir_bt"})
+
+    def __init__(self, n, height, width):
+        self.n, self.shape, self.reads = n, (height, width), []
+        self.ids = [f"scene{i}" for i in range(n)]
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        y, x = np.mgrid[: self.shape[0], : self.shape[1]]
+        s1 = np.stack([1000 * index + y, x], -1).astype(np.float32)
+        ir = (1000 * y + x)[..., None].astype(np.float32)
+        return {"id": self.ids[index], "label": index, "s1": s1, "ir": ir}
+
+
+def test_tiles_put_side_by_side_are_the_scene():
+    scenes = Scenes(2, 12, 20)
+    tiles = TiledSource(scenes, 4)
+    assert len(tiles) == len(set(tiles.ids)) == 2 * 3 * 5
+    for i in range(2):
+        for key in ("s1", "ir"):
+            part = [tiles[15 * i + t][key] for t in range(15)]
+            rows = [np.concatenate(part[5 * y : 5 * y + 5], 1) for y in range(3)]
+            np.testing.assert_array_equal(np.concatenate(rows), scenes[i][key])
+
+
+def test_a_tile_says_whose_it_is_and_where_it_lies():
+    tiles = TiledSource(Scenes(2, 12, 20), 4)
+    record = tiles[15 + 5 + 2]
+    assert record.keys() == {"id", "label", "s1", "ir"}
+    assert record["id"] == tiles.ids[22] == "scene1/tile_1_2"
+    assert record["label"] == 1
+    assert record["s1"][0, 0].tolist() == [1004, 8]
+    assert (tiles.dataset, tiles.split) == (Scenes.dataset, "all")
+
+
+def test_a_remainder_at_the_right_and_bottom_is_left_out():
+    tiles = TiledSource(Scenes(1, 11, 9), 4)
+    assert len(tiles) == 2 * 2
+    assert max(tiles[i]["s1"][..., 0].max() for i in range(4)) == 7
+    assert max(tiles[i]["s1"][..., 1].max() for i in range(4)) == 7
+    assert all(tiles[i]["ir"].shape == (4, 4, 1) for i in range(4))
+
+
+def test_a_scene_is_read_once_for_its_neighbouring_tiles():
+    scenes = Scenes(3, 8, 8)
+    tiles = TiledSource(scenes, 4)
+    scenes.reads.clear()
+    for i in range(len(tiles)):
+        tiles[i]
+    assert scenes.reads == [0, 1, 2]
+
+
+def test_a_tile_larger_than_the_scene_is_refused():
+    with pytest.raises(ValueError, match="scenes: images of 12x6 hold no 8x8 tile"):
+        TiledSource(Scenes(1, 12, 6), 8)
+
+
+def test_a_scene_of_another_size_is_refused_by_name_and_not_cut_short():
+    class Odd(Scenes):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            if index == 1:
+                record["ir"] = record["ir"][::2, ::2]
+            return record
+
+    tiles = TiledSource(Odd(2, 8, 8), 4)
+    assert tiles[3]["ir"].shape == (4, 4, 1)
+    with pytest.raises(ValueError, match=r"scene1: ir has 4x4 .* cut from 8x8"):
+        tiles[4]
+
+
+def test_real_pairs_are_cut_and_put_together_again(real_data):
+    source = open_source("sentinel_pairs", real_data, "val[:20%]")
+    tiles = TiledSource(source, 64)
+    assert len(tiles) == 16 * len(source)
+    for key in ("rgb", "s1"):
+        part = np.stack([tiles[16 + t][key] for t in range(16)])
+        whole = part.reshape(4, 4, 64, 64, -1).swapaxes(1, 2).reshape(256, 256, -1)
+        np.testing.assert_array_equal(whole, source[1][key])
+
+
+# Digests.
+
+
+def test_the_digest_pins_set_examples_and_order(tmp_path):
+    make_cifar10(tmp_path / "cifar10", images=12)
+    parts = ("all", "train", "val", "test", "train[:50%]", "train[50%:]")
+    digests = [split_digest(open_source("cifar10", tmp_path, s)) for s in parts]
+    assert len(set(digests)) == len(parts)
+    assert all(len(d) == 16 for d in digests)
+    assert digests[0] == split_digest(open_source("cifar10", tmp_path, "all"))
+    source = open_source("cifar10", tmp_path)
+    source.ids = source.ids[::-1]
+    assert split_digest(source) not in digests
+
+
+def test_one_file_less_changes_the_digest_and_its_place_on_disk_does_not(tmp_path):
+    for root in ("here", "there"):
+        make_cifar10(tmp_path / root / "cifar10")
+    here, there = (
+        split_digest(open_source("cifar10", tmp_path / root))
+        for root in ("here", "there")
+    )
+    assert here == there
+    (tmp_path / "there" / "cifar10" / "cat" / "2.png").unlink()
+    assert split_digest(open_source("cifar10", tmp_path / "there")) != here
+
+
+def test_the_same_ids_in_another_set_have_another_digest():
+    scenes, others = Scenes(3, 4, 4), Scenes(3, 4, 4)
+    others.dataset = DATASETS["sentinel_pairs"]
+    assert split_digest(scenes) != split_digest(others)
+    assert split_digest(TiledSource(scenes, 2)) != split_digest(scenes)

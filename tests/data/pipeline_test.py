@@ -1,0 +1,436 @@
+"""Batches: set by the seed, each example once an epoch, resumed where they stopped."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsclip_jax.data.datasets import CIFAR10_CLASSES, Dataset, open_source
+from rsclip_jax.data.pipeline import Tolerant, eval_batches, train_batches
+from rsclip_jax.data.transforms import Augment
+
+STILL = Augment(flip_lr=False)
+FULL = Augment(
+    crop_scale=(0.3, 1.0),
+    flip_ud=True,
+    rotate=True,
+    jitter=0.4,
+    grey_prob=0.2,
+    blur_prob=0.4,
+)
+SIZES = {"rgb": 6, "s1": 6}
+
+
+class Numbers:
+    """n records whose first pixel is their number; label: the number modulo classes."""
+
+    split = "train"
+
+    def __init__(self, n, *, first=0, classes=3, broken=()):
+        names = tuple(f"class {i}" for i in range(classes))
+        self.dataset = Dataset("numbers", "folders", "single", SIZES, names, names)
+        self.n, self.first, self.broken = n, first, broken
+        self.ids = [f"train/{i}" for i in range(n)]
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"number {index} is broken")
+        number = self.first + index
+        return {
+            "id": self.ids[index],
+            "label": index % len(self.dataset.classes),
+            "rgb": np.full((6, 6, 3), number, np.uint8),
+            "s1": np.full((6, 6, 2), -number / 7, np.float32),
+        }
+
+
+class Pictures(Numbers):
+    """The same with random pictures, on which every augmentation shows."""
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        return {
+            **super().__getitem__(index),
+            "rgb": rng.integers(0, 256, (12, 12, 3), np.uint8),
+            "s1": rng.normal(-12, 5, (12, 12, 2)).astype(np.float32),
+        }
+
+
+def batches_of(*sources, batch_size=4, augment=STILL, seed=0, sizes=SIZES, **options):
+    return train_batches(
+        sources,
+        sizes=sizes,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
+        **options,
+    )
+
+
+def take(n, batches):
+    return list(itertools.islice(batches, n))
+
+
+def numbers(batches):
+    return np.concatenate([b["rgb"][:, 0, 0, 0] for b in batches]).tolist()
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key].dtype == b[key].dtype
+            np.testing.assert_array_equal(a[key], b[key])
+
+
+# Order and seed.
+
+
+def test_batches_depend_on_the_seed_and_not_on_the_threads():
+    runs = [
+        take(12, batches_of(Pictures(10), augment=FULL, threads=threads))
+        for threads in (1, 2, 5)
+    ]
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+    other = take(12, batches_of(Pictures(10), augment=FULL, seed=1))
+    for key in ("rgb", "s1", "label"):
+        first, second = (np.concatenate([b[key] for b in r]) for r in (runs[0], other))
+        assert not np.array_equal(first, second)
+
+
+def test_every_epoch_visits_every_example_once_in_another_order():
+    seen = numbers(take(10, batches_of(Numbers(10), batch_size=4)))
+    epochs = [seen[i : i + 10] for i in range(0, 40, 10)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(10))
+    assert len({tuple(e) for e in epochs}) == 4
+    assert list(range(10)) not in epochs
+
+
+def test_an_example_is_augmented_anew_in_every_epoch():
+    source = Pictures(4, classes=4)
+    seen = {label: set() for label in range(4)}
+    for batch in take(6, batches_of(source, augment=FULL)):
+        for label, rgb in zip(batch["label"], batch["rgb"], strict=True):
+            seen[int(label)].add(rgb.tobytes())
+    assert all(len(pictures) == 6 for pictures in seen.values())
+
+
+def test_two_sources_of_one_run_are_shuffled_differently():
+    sources = Numbers(16), Numbers(16, first=100)
+    seen = numbers(take(8, batches_of(*sources)))
+    first = [n for n in seen if n < 100]
+    second = [n - 100 for n in seen if n >= 100]
+    assert sorted(first) == sorted(second) == list(range(16))
+    assert first != second
+
+
+def test_batches_have_their_keys_shapes_and_types():
+    (batch,) = take(1, batches_of(Pictures(9), sizes={"s1": 5, "rgb": 7}))
+    assert {k: (v.shape, str(v.dtype)) for k, v in batch.items()} == {
+        "rgb": ((4, 7, 7, 3), "uint8"),
+        "s1": ((4, 5, 5, 2), "float32"),
+        "label": ((4,), "int32"),
+    }
+
+
+def test_sensors_and_labels_of_a_row_belong_together():
+    for batch in take(5, batches_of(Numbers(10))):
+        number = batch["rgb"][:, 0, 0, 0].astype(np.float32)
+        np.testing.assert_array_equal(batch["s1"][:, 0, 0, 0], -number / 7)
+        np.testing.assert_array_equal(batch["label"], number % 3)
+
+
+def test_multi_hot_labels_are_stacked():
+    class Multi(Numbers):
+        def __getitem__(self, index):
+            hot = np.array([index % 2, 1, 0], np.uint8)
+            return {**super().__getitem__(index), "label": hot}
+
+    (batch,) = take(1, batches_of(Multi(8)))
+    assert batch["label"].dtype == np.int32
+    expected = [[n % 2, 1, 0] for n in batch["rgb"][:, 0, 0, 0]]
+    np.testing.assert_array_equal(batch["label"], expected)
+
+
+# Resume.
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_restored_state_gives_exactly_the_batches_that_would_have_followed(stop):
+    tokens = [
+        np.arange(3 * 4 * 5).reshape(3, 4, 5),
+        np.arange(3 * 4 * 5).reshape(3, 4, 5),
+    ]
+
+    def start():
+        sources = Pictures(10), Pictures(7)
+        return batches_of(*sources, augment=FULL, tokens=tokens, weights=(2, 1))
+
+    straight = start()
+    take(stop, straight)
+    state = json.loads(json.dumps(straight.get_state()))
+    after = take(8, straight)
+    resumed = start()
+    resumed.set_state(state)
+    assert_same(take(8, resumed), after)
+    assert not np.array_equal(next(start())["rgb"], after[0]["rgb"])
+
+
+def test_a_state_can_be_taken_back_in_the_same_iterator():
+    batches = batches_of(Pictures(10), augment=FULL)
+    take(2, batches)
+    state = batches.get_state()
+    first = take(3, batches)
+    batches.set_state(state)
+    assert_same(take(3, batches), first)
+
+
+# Mixing.
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"),
+    [((3, 1), 0.25), ((1, 1), 0.5), (None, 0.2), ((0.2, 1.8), 0.9)],
+)
+def test_sources_are_mixed_by_weight_or_else_by_size(weights, share):
+    sources = Numbers(40), Numbers(10, first=100)
+    seen = np.array(numbers(take(50, batches_of(*sources, weights=weights))))
+    assert np.mean(seen >= 100) == pytest.approx(share, abs=0.01)
+    # all along, and not one after the other
+    for part in seen.reshape(5, 40):
+        assert np.mean(part >= 100) == pytest.approx(share, abs=0.06)
+
+
+# Captions.
+
+
+def test_text_is_one_of_the_labels_own_captions_and_groups_are_classes():
+    # a caption's tokens spell (source, class, template)
+    def tokens_of(source, classes, templates):
+        grid = np.indices((classes, templates))
+        return np.stack([np.full_like(grid[0], source), *grid], -1).astype(np.int32)
+
+    sources = Numbers(12, classes=3), Numbers(12, first=100, classes=4)
+    tokens = tokens_of(0, 3, 2), tokens_of(1, 4, 5)
+    class_of_group, templates = {}, {0: set(), 1: set()}
+    for batch in take(30, batches_of(*sources, tokens=tokens)):
+        assert batch["text"].shape == (4, 3)
+        assert batch["text"].dtype == np.int32
+        for i, (source, label, template) in enumerate(batch["text"].tolist()):
+            assert label == batch["label"][i]
+            assert source == (batch["rgb"][i, 0, 0, 0] >= 100)
+            templates[source].add(template)
+            group = int(batch["group"][i])
+            assert class_of_group.setdefault(group, (source, label)) == (source, label)
+    assert len(class_of_group) == len(set(class_of_group.values())) == 7
+    assert templates == {0: set(range(2)), 1: set(range(5))}
+
+
+def test_without_tokens_there_is_no_text():
+    (batch,) = take(1, batches_of(Numbers(5)))
+    assert batch.keys() == {"rgb", "s1", "label"}
+
+
+# Processes.
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_shares_of_the_processes_are_the_single_process_batch_dealt_out(count):
+    def run(process):
+        return take(
+            9, batches_of(Pictures(21), batch_size=8, augment=FULL, process=process)
+        )
+
+    whole = run((0, 1))
+    shares = [run((index, count)) for index in range(count)]
+    for step, batch in enumerate(whole):
+        for key, rows in batch.items():
+            dealt = np.empty_like(rows)
+            for index, share in enumerate(shares):
+                assert len(share[step][key]) == 8 // count
+                dealt[index::count] = share[step][key]
+            np.testing.assert_array_equal(dealt, rows)
+
+
+def test_processes_never_read_the_same_example_in_an_epoch():
+    first, second = (
+        numbers(take(4, batches_of(Numbers(16), process=(i, 2)))) for i in (0, 1)
+    )
+    assert not set(first) & set(second)
+    assert sorted(first + second) == list(range(16))
+
+
+# Refusals.
+
+
+def test_fewer_examples_than_a_batch_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"numbers:train: 3 examples .* batch of 4"):
+        batches_of(Numbers(3))
+    assert take(1, batches_of(Numbers(2), Numbers(2)))  # together they are enough
+
+
+@pytest.mark.parametrize("start", [batches_of, lambda s, **o: next(evaluate(s, **o))])
+def test_an_unknown_on_error_lists_the_choices(start):
+    with pytest.raises(ValueError, match=r"on_error = 'ignore' .* 'raise' or 'skip'"):
+        start(Numbers(5), on_error="ignore")
+
+
+# Evaluation.
+
+
+def evaluate(source, batch_size=4, sizes=SIZES, **options):
+    return eval_batches(source, sizes=sizes, batch_size=batch_size, **options)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_evaluation_sees_every_record_once_in_order_and_pads_the_last_batch(threads):
+    batches = list(evaluate(Numbers(10, first=1), threads=threads))
+    assert [len(b["rgb"]) for b in batches] == [4, 4, 4]
+    assert numbers(batches) == [*range(1, 11), 0, 0]
+    mask = np.concatenate([b["mask"] for b in batches])
+    assert mask.dtype == bool
+    assert mask.tolist() == [True] * 10 + [False] * 2
+    labels = np.concatenate([b["label"] for b in batches])
+    assert labels.dtype == np.int32
+    assert labels[:10].tolist() == [i % 3 for i in range(10)]
+
+
+def test_a_set_that_divides_evenly_needs_no_padding():
+    batches = list(evaluate(Numbers(8)))
+    assert len(batches) == 2
+    assert all(b["mask"].all() for b in batches)
+
+
+def test_a_set_smaller_than_a_batch_is_one_padded_batch():
+    (batch,) = evaluate(Numbers(2), batch_size=5)
+    assert batch["s1"].shape == (5, 6, 6, 2)
+    assert batch["s1"].dtype == np.float32
+    assert batch["mask"].tolist() == [True, True, False, False, False]
+
+
+def test_evaluation_images_are_not_augmented():
+    source = Pictures(6)
+    (batch,) = evaluate(source, batch_size=6, sizes={"rgb": 12, "s1": 12})
+    for i in range(6):
+        for key in ("rgb", "s1"):
+            np.testing.assert_array_equal(batch[key][i], source[i][key])
+
+
+# Records that cannot be read.
+
+
+def test_a_broken_record_stops_the_run_unless_it_may_be_skipped():
+    source = Numbers(8, broken=(5,))
+    with pytest.raises(ValueError, match="number 5 is broken"):
+        list(evaluate(source))
+    with pytest.raises(ValueError, match="number 5 is broken"):
+        take(4, batches_of(source))
+
+
+def test_a_skipped_record_is_masked_warned_of_once_and_counted(capsys):
+    source = Numbers(8, broken=(2, 3, 7))
+    batches = list(evaluate(source, on_error="skip", threads=1))
+    mask = np.concatenate([b["mask"] for b in batches])
+    assert np.flatnonzero(~mask).tolist() == [2, 3, 7]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for count, (line, number) in enumerate(zip(lines, (2, 3, 7), strict=True), 1):
+        assert line == (
+            f"warning: skipped train/{number} ({count} of 8 so far):"
+            f" number {number} is broken"
+        )
+
+
+def test_training_goes_on_with_the_next_readable_record(capsys):
+    source = Numbers(8, broken=(2, 3, 7))
+    seen = numbers(take(8, batches_of(source, on_error="skip")))  # four epochs
+    counts = np.bincount(seen, minlength=8).tolist()
+    assert counts == [8, 4, 0, 0, 12, 4, 4, 0]  # 7 is replaced by 0, 2 and 3 by 4
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_nothing_readable_is_an_error_that_names_the_set():
+    source = Tolerant(Numbers(3, broken=(0, 1, 2)), "skip")
+    with pytest.raises(ValueError, match="no record of numbers:train is readable"):
+        source[1]
+
+
+def test_other_errors_are_never_swallowed():
+    class Faulty(Numbers):
+        def __getitem__(self, index):
+            raise KeyError("s1")
+
+    with pytest.raises(KeyError, match="s1"):
+        Tolerant(Faulty(3), "skip")[0]
+
+
+@pytest.fixture
+def jpegs(tmp_path):
+    """A CIFAR-10 folder of two JPEGs a class, the ship's second one cut short."""
+    rng = np.random.default_rng(0)
+    for name in CIFAR10_CLASSES:
+        folder = tmp_path / "cifar10" / "val" / name
+        folder.mkdir(parents=True)
+        for i in range(2):
+            image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+            image.save(folder / f"{i}.jpg")
+    cut = tmp_path / "cifar10" / "val" / "ship" / "1.jpg"
+    cut.write_bytes(cut.read_bytes()[:500])
+    return tmp_path
+
+
+def test_a_truncated_jpeg_stops_the_run_with_its_name(jpegs):
+    source = open_source("cifar10", jpegs, "val")
+    with pytest.raises(ValueError, match=r"ship/1\.jpg: unreadable or cut") as error:
+        list(evaluate(source, sizes={"rgb": 32}))
+    assert "--config.data.on_error=skip" in str(error.value)
+
+
+def test_a_truncated_jpeg_is_skipped_and_counted(jpegs, capsys):
+    source = open_source("cifar10", jpegs, "val")
+    batches = list(evaluate(source, sizes={"rgb": 32}, on_error="skip"))
+    labels = np.concatenate([b["label"] for b in batches])
+    mask = np.concatenate([b["mask"] for b in batches])
+    at = source.ids.index("val/ship/1")
+    assert np.flatnonzero(~mask).tolist() == [at]
+    assert labels[mask].tolist() == [i // 2 for i in range(20) if i != at]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: skipped val/ship/1 (1 of 20 so far): ")
+    assert "ship/1.jpg" in line
+
+
+# Real files.
+
+
+def test_real_photographs_make_the_same_batches_twice(real_data):
+    source = open_source("eurosat_rgb", real_data, "val[:20%]")
+    runs = [
+        take(
+            3,
+            batches_of(source, batch_size=16, augment=FULL, sizes={"rgb": 48}, seed=3),
+        )
+        for _ in range(2)
+    ]
+    assert_same(*runs)
+    assert runs[0][0]["rgb"].shape == (16, 48, 48, 3)
+    assert len({int(n) for b in runs[0] for n in b["label"]}) > 5
+
+
+def test_real_evaluation_batches_hold_the_files_in_order(real_data):
+    source = open_source("sentinel_pairs", real_data, "val[:40%]")
+    sizes = {"rgb": 256, "s1": 256}
+    batches = list(evaluate(source, sizes=sizes, batch_size=8))
+    rows = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+    assert rows["mask"].sum() == len(source)
+    assert set(rows["label"][rows["mask"]].tolist()) == {-1}
+    for i in (0, len(source) - 1):
+        for key in sizes:
+            np.testing.assert_array_equal(rows[key][i], source[i][key])

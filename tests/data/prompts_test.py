@@ -1,0 +1,206 @@
+"""Class names and templates: counts, order, filling, and the digest that pins them."""
+
+import hashlib
+
+import pytest
+
+from rsclip_jax.data import prompts
+from rsclip_jax.data.datasets import DATASETS
+from rsclip_jax.data.prompts import fill_templates, prompts_digest
+from rsclip_jax.data.tokenizer import tokenize
+
+LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]
+
+
+# The lists.
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "templates"),
+    [
+        ("eurosat_rgb", 10, 3),
+        ("resisc45", 45, 18),
+        ("cifar10", 10, 18),
+        ("imagenette", 10, 7),
+        ("miniature", 10, 2),
+        ("miniature_natural", 10, 2),
+    ],
+)
+def test_sets_have_their_published_number_of_names_and_templates(
+    name, classes, templates
+):
+    row = DATASETS[name]
+    assert len(row.classes) == len(set(row.classes)) == classes
+    assert len(row.classnames) == len(set(row.classnames)) == classes
+    assert len(row.templates) == len(set(row.templates)) == templates
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_every_prompt_is_one_sentence_that_the_tokenizer_takes(name):
+    row = DATASETS[name]
+    filled = fill_templates(row.classnames, row.templates)
+    for classname, texts in zip(row.classnames, filled, strict=True):
+        for text in texts:
+            assert classname in text
+            assert "  " not in text
+            assert "{" not in text
+            assert text == text.strip()
+    assert tokenize([t for texts in filled for t in texts]).shape[1] == 77
+
+
+def test_eurosat_names_are_matched_by_class():
+    names = dict(
+        zip(
+            DATASETS["eurosat_rgb"].classes,
+            DATASETS["eurosat_rgb"].classnames,
+            strict=True,
+        )
+    )
+    assert names == {
+        "AnnualCrop": "annual crop land",
+        "Forest": "forest",
+        "HerbaceousVegetation": "brushland or shrubland",
+        "Highway": "highway or road",
+        "Industrial": "industrial buildings or commercial buildings",
+        "Pasture": "pasture land",
+        "PermanentCrop": "permanent crop land",
+        "Residential": "residential buildings or homes or apartments",
+        "River": "river",
+        "SeaLake": "lake or sea",
+    }
+
+
+def test_eurosat_templates_are_openais():
+    assert prompts.EUROSAT_TEMPLATES == (
+        "a centered satellite photo of {c}.",
+        "a centered satellite photo of a {c}.",
+        "a centered satellite photo of the {c}.",
+    )
+
+
+def test_resisc45_templates_are_openais_eighteen():
+    expected = {
+        f"{start} of {c}."
+        for start in (
+            "satellite imagery",
+            "aerial imagery",
+            "satellite photo",
+            "aerial photo",
+            "satellite view",
+            "aerial view",
+        )
+        for c in ("{c}", "a {c}", "the {c}")
+    }
+    assert set(prompts.RESISC45_TEMPLATES) == expected
+    assert prompts.RESISC45_TEMPLATES[:2] == (
+        "satellite imagery of {c}.",
+        "aerial imagery of {c}.",
+    )
+
+
+def test_cifar10_templates_are_openais_eighteen():
+    words = "blurry, black and white, low contrast, high contrast, bad, good".split(
+        ", "
+    )
+    for article in ("a", "the"):
+        of_article = [t for t in prompts.CIFAR10_TEMPLATES if f"of {article} " in t]
+        assert set(of_article) == {
+            f"a photo of {article} {{c}}.",
+            *(f"a {word} photo of {article} {{c}}." for word in words),
+            f"a photo of {article} small {{c}}.",
+            f"a photo of {article} big {{c}}.",
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("eurosat_rgb", "eurosat_rgb/train"),
+        ("eurosat_rgb", "eurosat_rgb/val"),
+        ("resisc45", "resisc45"),
+        ("cifar10", "cifar10/train"),
+        ("cifar10", "cifar10/val"),
+        ("imagenette", "imagenette"),
+    ],
+)
+def test_label_order_is_the_sorted_folders_of_the_real_set(real_data, name, folder):
+    folders = sorted(p.name for p in (real_data / folder).iterdir() if p.is_dir())
+    assert list(DATASETS[name].classes) == folders
+
+
+# Filling.
+
+
+def test_each_class_gets_each_template_in_order():
+    filled = fill_templates(["sea ice", "river"], ["a {c}.", "{c} seen as {c}"])
+    assert filled == [
+        ["a sea ice.", "sea ice seen as sea ice"],
+        ["a river.", "river seen as river"],
+    ]
+
+
+def test_a_name_with_braces_is_put_in_as_it_is():
+    assert fill_templates(["{x} {c}"], ["a {c}."]) == [["a {x} {c}."]]
+
+
+@pytest.mark.parametrize("template", ["a photo.", "a {}.", "a {name}.", "a {C}."])
+def test_a_template_without_its_place_for_the_name_is_refused(template):
+    with pytest.raises(ValueError, match=r"has no placeholder \{c\}") as error:
+        fill_templates(["river"], ["a {c}.", template])
+    assert repr(template) in str(error.value)
+
+
+def test_no_template_at_all_is_refused_with_an_example():
+    with pytest.raises(ValueError, match=r"no prompt templates.*'a \{c\}\.'"):
+        fill_templates(["river"], [])
+
+
+def test_a_name_given_twice_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"appear twice: \['lake', 'river'\]"):
+        fill_templates(["river", "lake", "sea", "lake", "river"], ["a {c}."])
+
+
+# The digest.
+
+NAMES, TEMPLATES = ("river", "lake"), ("a {c}.", "the {c}.")
+
+
+def test_the_digest_depends_on_what_the_lists_hold_and_not_on_their_type():
+    digest = prompts_digest(NAMES, TEMPLATES)
+    assert len(digest) == 16
+    assert digest == prompts_digest(list(NAMES), list(TEMPLATES))
+
+
+@pytest.mark.parametrize(
+    ("names", "templates"),
+    [
+        (("rivers", "lake"), TEMPLATES),
+        (("lake", "river"), TEMPLATES),
+        (("river",), TEMPLATES),
+        (("river", "lake", "sea"), TEMPLATES),
+        (NAMES, ("a {c}", "the {c}.")),
+        (NAMES, ("the {c}.", "a {c}.")),
+        (NAMES, ("a {c}.",)),
+        # the same words cut elsewhere
+        (("river", "lake", "a {c}."), ("the {c}.",)),
+        (('river", "lake',), TEMPLATES),
+        (("riverlake",), TEMPLATES),
+    ],
+)
+def test_any_change_of_names_templates_or_order_changes_the_digest(names, templates):
+    assert prompts_digest(names, templates) != prompts_digest(NAMES, TEMPLATES)
+
+
+def test_no_two_sets_share_a_digest_by_accident():
+    digests = {
+        prompts_digest(DATASETS[n].classnames, DATASETS[n].templates)
+        for n in LABELLED
+        if n != "miniature_multi"  # the names and templates of miniature
+    }
+    assert len(digests) == len(LABELLED) - 1
+
+
+def test_the_digest_is_of_utf8_json_so_the_same_on_every_machine():
+    raw = b'[["r\xc3\xa9gion"], ["a {c}."]]'
+    expected = hashlib.sha256(raw).hexdigest()[:16]
+    assert prompts_digest(["région"], ["a {c}."]) == expected

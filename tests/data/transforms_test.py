@@ -1,0 +1,438 @@
+"""Sensors stay aligned, CLIP's preprocessing step by step, values kept as they are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rsclip_jax.data.transforms import (
+    Augment,
+    augment_record,
+    draw_crop,
+    fit,
+    fit_record,
+    photometric,
+    resize,
+)
+
+STILL = Augment(flip_lr=False)
+SYMMETRY = Augment(flip_lr=True, flip_ud=True, rotate=True)
+
+
+def ground(size, pixel=1.0, dtype=np.float32):
+    """[size, size, 2]: the y and x of each pixel's centre on the ground."""
+    axis = (np.arange(size) + 0.5) * pixel
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).astype(dtype)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def run(record, seed, augment, sizes):
+    return augment_record(
+        record, np.random.default_rng(seed), sizes=sizes, augment=augment
+    )
+
+
+# One crop, one flip, one turn for all sensors.
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        SYMMETRY,
+        Augment(crop_scale=(0.2, 0.9)),
+        dataclasses.replace(SYMMETRY, crop_scale=(0.2, 1.0)),
+        dataclasses.replace(SYMMETRY, crop_pixels=11),
+    ],
+)
+def test_sensors_of_one_resolution_see_the_same_pixels(augment):
+    record = {"s1": ground(32), "ir": ground(32), "s2": ground(32) + 1000}
+    seen = set()
+    for seed in range(20):
+        out = run(record, seed, augment, {"s1": 16, "ir": 16, "s2": 16})
+        np.testing.assert_array_equal(out["s1"], out["ir"])
+        np.testing.assert_allclose(out["s2"] - 1000, out["s1"], atol=1e-3)
+        seen.add(out["s1"].tobytes())
+    assert len(seen) > 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_sensor_of_half_the_resolution_sees_the_same_ground(seed):
+    augment = dataclasses.replace(SYMMETRY, crop_scale=(0.3, 1.0))
+    record = {"s1": ground(64), "s2": ground(32, pixel=2.0)}
+    out = run(record, seed, augment, {"s1": 32, "s2": 16})
+    coarse = out["s1"].reshape(16, 2, 16, 2, 2).mean((1, 3))
+    # a crop's edge may cut a coarse pixel, 2 units wide, in half
+    assert np.abs(coarse - out["s2"]).max() < 2.2
+    assert np.ptp(out["s2"][..., 0]) > 15
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_finer_second_sensor_sees_the_same_ground(seed):
+    augment = dataclasses.replace(SYMMETRY, crop_pixels=8)
+    record = {"s2": ground(16, pixel=4.0), "s1": ground(64)}
+    out = run(record, seed, augment, {"s2": 8, "s1": 32})
+    coarse = out["s1"].reshape(8, 4, 8, 4, 2).mean((1, 3))
+    np.testing.assert_allclose(coarse, out["s2"], atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    first=st.integers(8, 64),
+    divisor=st.integers(1, 8),
+    side=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+def test_no_crop_is_so_small_that_a_coarse_sensor_sees_nothing(
+    first, divisor, side, seed
+):
+    record = {"s1": ground(first), "ir": ground(max(1, first // divisor))}
+    out = run(record, seed, Augment(crop_pixels=side), {"s1": 4, "ir": 4})
+    assert out["ir"].shape == out["s1"].shape == (4, 4, 2)
+
+
+def test_all_eight_symmetries_occur_and_nothing_else():
+    array = ground(8)
+    turned = [np.rot90(a, k) for a in (array, array[:, ::-1]) for k in range(4)]
+    expected = {a.tobytes() for a in turned}
+    seen = {
+        run({"s1": array}, seed, SYMMETRY, {"s1": 8})["s1"].tobytes()
+        for seed in range(80)
+    }
+    assert seen == expected
+    assert len(expected) == 8
+
+
+@pytest.mark.parametrize(
+    ("augment", "axes"),
+    [
+        (Augment(flip_lr=True), {(1, 1), (1, -1)}),
+        (Augment(flip_lr=False, flip_ud=True), {(1, 1), (-1, 1)}),
+        (STILL, {(1, 1)}),
+    ],
+)
+def test_only_the_flips_that_are_asked_for_happen(augment, axes):
+    array = ground(6)
+    seen = {
+        run({"s1": array}, seed, augment, {"s1": 6})["s1"].tobytes()
+        for seed in range(30)
+    }
+    assert seen == {array[::y, ::x].tobytes() for y, x in axes}
+
+
+def test_flips_come_up_half_of_the_time():
+    array = ground(4)
+    flipped = [
+        run({"s1": array}, seed, Augment(), {"s1": 4})["s1"][0, 0, 1] > 2
+        for seed in range(400)
+    ]
+    assert 0.4 < np.mean(flipped) < 0.6
+
+
+# Crops.
+
+
+def test_crop_pixels_cuts_windows_without_resampling_anywhere_in_the_tile():
+    array = noise(20, 30, 3)
+    places = set()
+    for seed in range(300):
+        augment = Augment(crop_pixels=16, flip_lr=False)
+        top, left, *_ = draw_crop(np.random.default_rng(seed), (20, 30), augment)
+        out = run({"rgb": array}, seed, augment, {"rgb": 16})["rgb"]
+        np.testing.assert_array_equal(out, array[top : top + 16, left : left + 16])
+        places.add((top, left))
+    assert {top for top, _ in places} == set(range(5))
+    assert {left for _, left in places} == set(range(15))
+
+
+def test_a_crop_larger_than_the_tile_is_the_tile():
+    augment = Augment(crop_pixels=100)
+    assert draw_crop(np.random.default_rng(0), (20, 30), augment) == (0, 0, 20, 30)
+
+
+def test_without_a_crop_the_whole_image_is_resized():
+    record = {"rgb": noise(20, 20, 3)}
+    out = run(record, 0, STILL, {"rgb": 10})["rgb"]
+    np.testing.assert_array_equal(out, resize(record["rgb"], 10))
+
+
+def test_crop_scale_is_a_share_of_the_area_and_sides_differ_little():
+    augment = Augment(crop_scale=(0.25, 0.5))
+    areas, ratios = [], []
+    for seed in range(500):
+        top, left, h, w = draw_crop(np.random.default_rng(seed), (400, 400), augment)
+        assert 0 <= top <= 400 - h
+        assert 0 <= left <= 400 - w
+        areas.append(h * w / 400**2)
+        ratios.append(w / h)
+    assert 0.248 < min(areas) < 0.26
+    assert 0.49 < max(areas) < 0.502
+    assert np.mean(areas) == pytest.approx(0.375, abs=0.01)
+    assert 0.74 < min(ratios) < 0.78
+    assert 1.29 < max(ratios) < 1.35
+    assert np.mean(np.log(ratios)) == pytest.approx(0, abs=0.03)
+
+
+# Randomness and what a record keeps.
+
+
+def test_the_same_rng_gives_the_same_record_and_another_another():
+    full = dataclasses.replace(
+        SYMMETRY, crop_scale=(0.3, 1), jitter=0.4, grey_prob=0.2, blur_prob=0.4
+    )
+    record = {"rgb": noise(32, 32, 3), "s1": ground(32)}
+    sizes = {"rgb": 24, "s1": 24}
+    first, again, other = (run(record, seed, full, sizes) for seed in (5, 5, 6))
+    for key in sizes:
+        assert first[key].tobytes() == again[key].tobytes()
+        assert first[key].tobytes() != other[key].tobytes()
+
+
+def test_the_record_itself_is_not_touched_and_its_other_keys_stay():
+    rgb = noise(8, 8, 3)
+    rgb.flags.writeable = False
+    record = {"id": "a/1", "label": 3, "rgb": rgb, "mask": True}
+    out = run(record, 1, dataclasses.replace(SYMMETRY, jitter=0.4), {"rgb": 8})
+    assert {k: out[k] for k in ("id", "label", "mask")} == {
+        "id": "a/1",
+        "label": 3,
+        "mask": True,
+    }
+    assert record["rgb"] is rgb
+    assert out["rgb"].flags.c_contiguous
+
+
+def test_measurements_survive_to_the_last_bit():
+    array = np.random.default_rng(0).normal(-15, 5, (9, 9, 2)).astype(np.float32)
+    augment = dataclasses.replace(SYMMETRY, jitter=0.4, blur_prob=1, grey_prob=1)
+    out = run({"s1": array}, 3, augment, {"s1": 9})["s1"]
+    assert out.dtype == np.float32
+    assert sorted(out.ravel()) == sorted(array.ravel())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_digital_numbers_beyond_eight_bits_are_cropped_whole(dtype):
+    array = np.full((12, 12, 13), 9123, dtype)
+    augment = Augment(crop_scale=(0.3, 0.8))
+    out = run({"s2": array}, 0, augment, {"s2": 20})["s2"]
+    assert out.dtype == dtype
+    assert out.shape == (20, 20, 13)
+    np.testing.assert_allclose(out, 9123, rtol=1e-6)
+
+
+# Evaluation: CLIP's preprocessing.
+
+
+def clip_fit(array, size):
+    """torchvision's Resize(size, BICUBIC) and CenterCrop(size) of a PIL image."""
+    image = Image.fromarray(array)
+    w, h = image.size
+    short, long = (w, h) if w <= h else (h, w)
+    new_long = int(size * long / short)
+    new_w, new_h = (size, new_long) if w <= h else (new_long, size)
+    image = image.resize((new_w, new_h), Image.Resampling.BICUBIC)
+    top, left = round((new_h - size) / 2.0), round((new_w - size) / 2.0)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize(
+    ("h", "w", "size"),
+    [
+        (64, 64, 32),
+        (100, 131, 32),
+        (131, 100, 32),
+        (375, 500, 224),
+        (333, 227, 224),
+        (65, 33, 32),
+        (257, 256, 224),
+        (788, 591, 96),  # 96 / 591 * 788 is a hair below 128 in floating point
+        (591, 788, 96),
+    ],
+)
+def test_photographs_shrink_as_clip_shrinks_them(h, w, size):
+    array = noise(h, w, 3, seed=h)
+    out = fit(array, size)
+    assert out.dtype == np.uint8
+    np.testing.assert_array_equal(out, clip_fit(array, size))
+
+
+@pytest.mark.parametrize(
+    ("height", "top"), [(32, 0), (33, 0), (34, 1), (35, 2), (37, 2), (39, 4), (50, 9)]
+)
+def test_the_centre_of_an_odd_margin_rounds_to_even(height, top):
+    array = np.arange(height * 32 * 2, dtype=np.float32).reshape(height, 32, 2)
+    np.testing.assert_array_equal(fit(array, 32), array[top : top + 32])
+    turned = array.swapaxes(0, 1)
+    np.testing.assert_array_equal(fit(turned, 32), turned[:, top : top + 32])
+
+
+def test_real_photographs_shrink_as_clip_shrinks_them(real_data):
+    for path in sorted((real_data / "resisc45" / "harbor").iterdir())[:3]:
+        array = np.asarray(Image.open(path).convert("RGB"))[:250]
+        np.testing.assert_array_equal(fit(array, 224), clip_fit(array, 224))
+
+
+def test_real_small_photographs_grow_to_nearly_what_clip_makes_of_them(real_data):
+    # OpenCV's cubic and Pillow's differ by a parameter, -0.75 and -0.5
+    for name in ("Forest", "Highway", "SeaLake"):
+        path = min((real_data / "eurosat_rgb" / "val" / name).iterdir())
+        array = np.asarray(Image.open(path))
+        difference = fit(array, 224).astype(float) - clip_fit(array, 224)
+        assert np.abs(difference).mean() < 1
+        assert abs(difference.mean()) < 0.1
+
+
+def test_a_fitting_image_is_passed_on_untouched():
+    array = noise(16, 16, 3)
+    assert fit(array, 16) is array
+
+
+def test_fit_record_fits_each_sensor_to_its_own_size():
+    record = {"id": "x", "label": 2, "rgb": noise(20, 30, 3), "s1": ground(20)}
+    out = fit_record(record, sizes={"rgb": 10, "s1": 20})
+    assert out["rgb"].shape == (10, 10, 3)
+    assert out["s1"] is record["s1"]
+    assert (out["id"], out["label"]) == ("x", 2)
+    np.testing.assert_array_equal(out["rgb"], clip_fit(record["rgb"], 10))
+
+
+# Resizing.
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(12, 12), (6, 6), (48, 48), (12, 30), (30, 12)])
+def test_resizing_keeps_dtype_channels_and_mean(channels, dtype, shape):
+    smooth = 100 + 20 * np.sin(ground(24).sum(-1) / 5)
+    array = np.stack([smooth + 3 * i for i in range(channels)], -1).astype(dtype)
+    out = resize(array, *shape)
+    assert out.shape == (*shape, channels)
+    assert out.dtype == dtype
+    mean = out.reshape(-1, channels).astype(float).mean(0)
+    expected = array.reshape(-1, channels).astype(float).mean(0)
+    np.testing.assert_allclose(mean, expected, atol=1.5)
+    assert (np.diff(mean) > 2).all() or channels == 1  # channels keep their order
+
+
+def test_measurements_shrink_to_the_mean_of_what_they_cover():
+    array = np.random.default_rng(1).normal(-12, 4, (12, 8, 2)).astype(np.float32)
+    blocks = array.reshape(3, 4, 2, 4, 2).mean((1, 3))
+    np.testing.assert_allclose(resize(array, 3, 2), blocks, rtol=1e-5)
+
+
+def test_shrinking_does_not_alias():
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
+    for array in (board, board.repeat(3, -1), board.repeat(13, -1)):
+        out = resize(array, 16)
+        assert np.abs(out.astype(float) - 127.5).max() < 8
+    out = resize(board.astype(np.float32), 16)
+    np.testing.assert_allclose(out, 127.5)
+
+
+def test_enlarging_clips_at_the_type_and_does_not_wrap():
+    edge = np.zeros((8, 8, 3), np.uint8)
+    edge[:, 4:] = 255
+    out = resize(edge, 32)
+    assert (out[:, :12] < 60).all()
+    assert (out[:, 20:] > 195).all()
+    dn = resize((edge.astype(np.uint16) * 257), 32)
+    assert (dn[:, :12] < 15_000).all()
+    assert (dn[:, 20:] > 50_000).all()
+
+
+def test_enlarged_floats_are_not_rounded():
+    array = ground(4)[..., :1]
+    out = resize(array, 8)
+    assert (out != np.rint(out)).mean() > 0.5
+    np.testing.assert_allclose(out[2:6, 0, 0], [1.25, 1.75, 2.25, 2.75], atol=0.1)
+
+
+# Colour.
+
+
+def colour(augment, seed=0, rgb=None):
+    rgb = noise(16, 16, 3) if rgb is None else rgb
+    return photometric(rgb, np.random.default_rng(seed), augment)
+
+
+def test_colour_changes_touch_rgb_alone():
+    record = {"rgb": noise(16, 16, 3), "s1": ground(16), "ir": noise(16, 16, 3, seed=1)}
+    sizes = {"rgb": 16, "s1": 16, "ir": 16}
+    plain = run(record, 4, SYMMETRY, sizes)
+    strong = dataclasses.replace(
+        SYMMETRY, jitter=0.4, jitter_prob=1, grey_prob=1, blur_prob=1
+    )
+    loud = run(record, 4, strong, sizes)
+    assert not np.array_equal(plain["rgb"], loud["rgb"])
+    for key in ("s1", "ir"):
+        np.testing.assert_array_equal(plain[key], loud[key])
+
+
+def test_without_settings_colours_stay():
+    rgb = noise(16, 16, 3)
+    assert colour(Augment(), rgb=rgb) is rgb
+    never = Augment(jitter=0.4, jitter_prob=0)
+    np.testing.assert_array_equal(colour(never, rgb=rgb), rgb)
+
+
+def test_jitter_scales_a_flat_grey_image_by_its_brightness_alone():
+    flat = np.full((4, 4, 3), 100, np.uint8)
+    always = Augment(jitter=0.4, jitter_prob=1)
+    values = []
+    for seed in range(300):
+        out = colour(always, seed, flat)
+        assert np.ptp(out) <= 1  # contrast and saturation have nothing to change
+        values.append(out.mean())
+    assert 59 <= min(values) < 63
+    assert 137 < max(values) <= 140
+    assert np.mean(values) == pytest.approx(100, abs=4)
+
+
+def test_jitter_is_brightness_then_contrast_then_saturation():
+    rgb = (64 + noise(8, 8, 3) / 4).astype(np.uint8)
+    out = colour(Augment(jitter=0.3, jitter_prob=1), 7, rgb)
+    rng = np.random.default_rng(7)
+    rng.random()
+    bright, contrast, saturation = rng.uniform(0.7, 1.3, 3)
+    x = rgb.astype(np.float64) * bright
+    x = x.mean() + contrast * (x - x.mean())
+    x = x.mean(-1, keepdims=True) + saturation * (x - x.mean(-1, keepdims=True))
+    assert 0 < x.min() < x.max() < 255
+    assert np.abs(out - x).max() < 1.01
+
+
+def test_jitter_clips_at_white_and_does_not_wrap():
+    white = np.full((4, 4, 3), 250, np.uint8)
+    outs = [colour(Augment(jitter=0.4, jitter_prob=1), s, white) for s in range(30)]
+    assert min(o.min() for o in outs) >= 149
+    assert max(o.max() for o in outs) == 255
+
+
+def test_jitter_happens_as_often_as_asked():
+    rgb = noise(4, 4, 3)
+    augment = Augment(jitter=0.4, jitter_prob=0.3)
+    changed = [not np.array_equal(colour(augment, s, rgb), rgb) for s in range(400)]
+    assert 0.22 < np.mean(changed) < 0.38
+
+
+def test_grey_is_luminance_in_three_equal_channels():
+    rgb = noise(8, 8, 3)
+    out = colour(Augment(grey_prob=1), rgb=rgb)
+    expected = rgb @ np.array([0.299, 0.587, 0.114])
+    assert out.shape == rgb.shape
+    assert np.abs(out - expected[..., None]).max() <= 0.51
+
+
+def test_blur_smooths_and_keeps_the_mean():
+    rgb = noise(64, 64, 3)
+    for seed in range(5):
+        out = colour(Augment(blur_prob=1), seed, rgb)
+        assert out.dtype == np.uint8
+        assert out.mean() == pytest.approx(rgb.mean(), abs=1.5)
+        assert out.std() <= rgb.std()
+    assert min(colour(Augment(blur_prob=1), s, rgb).std() for s in range(5)) < 30

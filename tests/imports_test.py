@@ -1,0 +1,254 @@
+"""Imports go down only, read from the source; each rule with a planted violation."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+
+import rsclip_jax
+from tests.conftest import REPO
+
+PACKAGE = "rsclip_jax"
+# Top to bottom; imports within one layer are allowed. "" is the package's own face.
+LAYERS = (
+    {"", "main"},
+    {"stages"},
+    {"loop", "evals", "report", "checkpoint", "api"},
+    {"data", "weights", "models", "train_step", "optim"},
+    {"losses", "interpolate", "metrics", "sharding", "results"},
+)
+# unit: what it never imports, through other modules neither
+NEVER = {
+    "data": ("rsclip_jax.models", "optax", "flax"),
+    "train_step": ("rsclip_jax.models",),
+    "optim": ("rsclip_jax.models",),
+    "losses": ("rsclip_jax.models", "optax"),
+}
+OLD_NAMES = ("jax.experimental.pjit", "jax.experimental.shard_map")
+
+
+def read_package() -> dict[str, str]:
+    """{module name: its source}."""
+    sources = {}
+    for path in sorted((REPO / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(REPO).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        sources[name] = path.read_text()
+    return sources
+
+
+def imported(module: str, sources: dict[str, str]) -> list[str]:
+    """Every name that a module imports, dotted: "a.b" of `from a import b`, too."""
+    names = []
+    is_package = any(m.startswith(module + ".") for m in sources)
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(sources[module])):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(filter(None, (base, node.module)))
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    return names
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def first_part(name: str) -> str:
+    return f"{name}.".split(".")[1]
+
+
+def unit(name: str) -> str:
+    """The file or folder of the package that a dotted name lies in; "" is the root."""
+    first = first_part(name)
+    return first if any(first in units for units in LAYERS) else ""
+
+
+def layer(name: str) -> int:
+    return next(i for i, units in enumerate(LAYERS) if unit(name) in units)
+
+
+def find_problems(sources: dict[str, str]) -> list[str]:
+    imports = {module: imported(module, sources) for module in sources}
+    return [
+        *homeless(sources),
+        *upward(imports),
+        *forbidden(imports),
+        *linen(imports),
+        *words(sources),
+        *dynamic(sources),
+    ]
+
+
+def homeless(sources):
+    placed = set().union(*LAYERS)
+    for module in sources:
+        if first_part(module) not in placed:
+            yield f"{module} has no layer"
+
+
+def upward(imports):
+    for module, names in imports.items():
+        if module == PACKAGE:
+            continue
+        for name in names:
+            if within(name, PACKAGE) and layer(name) < layer(module):
+                yield f"{module} imports {name}, which lies above it"
+
+
+def reached(module, imports, seen):
+    """All names that importing a module imports, the package's own followed."""
+    for name in imports[module]:
+        yield name
+        parts = name.split(".")
+        # importing a.b.c runs a.b as well; the root is lazy and imports nothing
+        for i in range(2, len(parts) + 1):
+            parent = ".".join(parts[:i])
+            if parent in imports and parent not in seen:
+                seen.add(parent)
+                yield from reached(parent, imports, seen)
+
+
+def forbidden(imports):
+    for module in imports:
+        for never in NEVER.get(unit(module), ()):
+            names = {n for n in reached(module, imports, {module}) if within(n, never)}
+            for name in sorted(names):
+                yield f"{module} imports {name}, which {unit(module)} never does"
+
+
+def linen(imports):
+    for module, names in imports.items():
+        if unit(module) != "models":
+            for name in names:
+                if within(name, "flax.linen") or within(name, "flax.nnx"):
+                    yield f"{module} imports {name}, as only models may"
+
+
+def words(sources):
+    for module, source in sources.items():
+        if unit(module) not in ("stages", "main"):
+            for word in re.findall("ml_collections|ConfigDict", source):
+                yield f"{module} mentions {word}, as only stages and main may"
+        if "experimental" in source:
+            names = imported(module, sources) + attributes(source)
+            for old in OLD_NAMES:
+                if old in source or any(within(n, old) for n in names):
+                    yield f"{module} has the old name {old}"
+
+
+def attributes(source: str) -> list[str]:
+    tree = ast.walk(ast.parse(source))
+    return [ast.unparse(node) for node in tree if isinstance(node, ast.Attribute)]
+
+
+def dynamic(sources):
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                yield f"{module} has a star import of {node.module}"
+            named = getattr(node, "id", None) or getattr(node, "attr", None)
+            if isinstance(node, ast.alias):
+                named = node.name
+            if named in ("import_module", "__import__", "spec_from_file_location"):
+                yield f"{module} imports by string, with {named}"
+
+
+def test_the_package_keeps_the_house_rules():
+    sources = read_package()
+    assert len(sources) > 30  # the package was found
+    assert find_problems(sources) == []
+
+
+PLANTED = [
+    ("losses", "from rsclip_jax.optim import make_schedule", "lies above it"),
+    ("losses", "import rsclip_jax.loop", "lies above it"),
+    ("losses", "from rsclip_jax import load", "rsclip_jax.load, which lies above"),
+    ("losses", "from . import optim", "rsclip_jax.optim, which lies above it"),
+    ("models.vit", "from rsclip_jax import api", "rsclip_jax.api, which lies above"),
+    ("models.vit", "from .. import api", "rsclip_jax.api, which lies above it"),
+    ("evals.encode", "from ..stages.common import Run", "stages.common.Run, which"),
+    ("stages.common", "import rsclip_jax.main", "lies above it"),
+    ("weights", "from ..loop import train", "rsclip_jax.loop.train, which lies"),
+    ("metrics", "def f():\n    from rsclip_jax import loop", "lies above it"),
+    ("data.sensors", "from rsclip_jax.models import vit", "which data never does"),
+    ("data.sensors", "from rsclip_jax import weights", "which data never does"),
+    ("data.sensors", "import optax", "which data never does"),
+    ("data.sensors", "from rsclip_jax import optim", "imports optax, which data never"),
+    ("data.readers.images", "from ...models import vit", "which data never does"),
+    ("train_step", "from rsclip_jax.models.clip import CLIP", "train_step never"),
+    ("optim", "from rsclip_jax import models", "which optim never does"),
+    ("losses", "from rsclip_jax.models.clip import CLIP", "which losses never does"),
+    ("weights.rules", "import flax.linen as nn", "as only models may"),
+    ("train_step", "from flax import linen", "as only models may"),
+    ("loop", "from ml_collections import ConfigDict", "as only stages and main may"),
+    ("api", "def f(config: 'ConfigDict'): ...", "as only stages and main may"),
+    ("losses", "from jax.numpy import *", "star import of jax.numpy"),
+    ("api", "import importlib\nimportlib.import_module('a')", "imports by string"),
+    ("api", "from importlib import import_module", "imports by string"),
+    ("api", "__import__('rsclip_jax.main')", "imports by string"),
+    ("loop", "from jax.experimental import pjit", "old name jax.experimental.pjit"),
+    ("loop", "import jax.experimental.shard_map", "old name jax.experimental.shard"),
+    ("loop", "from jax.experimental.pjit import pjit", "old name"),
+    ("loop", "f = jax.experimental.shard_map.shard_map", "old name"),
+    ("utils", "x = 1", "rsclip_jax.utils has no layer"),
+]
+
+
+@pytest.mark.parametrize(("module", "line", "said"), PLANTED)
+def test_a_planted_violation_is_caught(module, line, said):
+    sources = read_package()
+    name = f"{PACKAGE}.{module}"
+    sources[name] = f"{sources.get(name, '')}\n{line}\n"
+    assert any(said in p and name in p for p in find_problems(sources))
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("main", "from rsclip_jax.stages import align"),
+        ("stages.align", "from ml_collections import ConfigDict"),
+        ("models.vit", "from flax import linen"),
+        ("loop", "import rsclip_jax.losses"),
+        ("api", "from rsclip_jax import checkpoint"),
+        ("data.tokenizer", "import importlib.resources"),
+        ("loop", "from jax.experimental import multihost_utils"),
+    ],
+)
+def test_what_is_allowed_passes(module, line):
+    sources = read_package()
+    name = f"{PACKAGE}.{module}"
+    sources[name] = f"{sources[name]}\n{line}\n"
+    assert find_problems(sources) == []
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = ("jax", "numpy", "flax", "optax", "orbax", "grain", "cv2", "matplotlib")
+    code = (
+        "import sys, rsclip_jax\n"
+        "assert rsclip_jax.__version__\n"
+        f"print([m for m in {heavy} if m in sys.modules])\n"
+        "import numpy\n"
+        f"print([m for m in {heavy} if m in sys.modules])\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert out.stdout.splitlines() == ["[]", "['numpy']"]
+
+
+def test_the_lazy_names_are_there():
+    from rsclip_jax import api
+
+    assert rsclip_jax.load is api.load
+    assert rsclip_jax.Model is api.Model
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        rsclip_jax.lod  # noqa: B018

@@ -1,0 +1,329 @@
+"""Losses against loops in numpy, scikit-learn and hand-computed values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from rsclip_jax import losses
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def log_softmax_by_hand(row) -> np.ndarray:
+    row = np.asarray(row, np.float64)
+    top = row.max()
+    return row - top - np.log(sum(np.exp(v - top) for v in row))
+
+
+def clip_loss_by_hand(zimg, ztxt, t, groups=None) -> float:
+    """Pair by pair in float64: the mean log-probability of each row's positives."""
+    b = len(zimg)
+    groups = range(b) if groups is None else groups
+    total = 0.0
+    for query, gallery in ((zimg, ztxt), (ztxt, zimg)):
+        for i in range(b):
+            logp = log_softmax_by_hand([t * float(query[i] @ g) for g in gallery])
+            own = [logp[j] for j in range(b) if groups[j] == groups[i]]
+            total -= np.mean(own) / (2 * b)
+    return total
+
+
+@pytest.mark.parametrize("groups", [None, [0, 1, 2, 0, 3, 1, 0]])
+@pytest.mark.parametrize("t", [1.0, 14.3, 100.0])
+def test_clip_loss_equals_a_loop_over_pairs(groups, t):
+    zimg, ztxt = unit(draw(0, 7, 5)), unit(draw(1, 7, 5))
+    ids = None if groups is None else jnp.array(groups)
+    got = losses.clip_loss(jnp.array(zimg), jnp.array(ztxt), t, ids)
+    want = clip_loss_by_hand(zimg, ztxt, t, groups)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_clip_loss_by_hand():
+    # logits [[log 3, 0], [0, log 3]]: each row gives its match 3/4
+    z = jnp.eye(2)
+    np.testing.assert_allclose(
+        losses.clip_loss(z, z, np.log(3.0)), -np.log(3 / 4), rtol=1e-6
+    )
+
+
+def test_clip_loss_groups_change_the_value():
+    z = jnp.eye(4)
+    alone = losses.clip_loss(z, z, 10.0)
+    distinct = losses.clip_loss(z, z, 10.0, jnp.array([5, 3, 9, 1]))
+    shared = losses.clip_loss(z, z, 10.0, jnp.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(alone, distinct, rtol=1e-6)
+    # half of each row's target lies on an orthogonal embedding, 10 below its own
+    np.testing.assert_allclose(shared, alone + 5, rtol=1e-5)
+
+
+def test_clip_loss_bounds():
+    zimg, ztxt = jnp.array(unit(draw(2, 8, 6))), jnp.array(unit(draw(3, 8, 6)))
+    np.testing.assert_allclose(losses.clip_loss(zimg, ztxt, 0.0), np.log(8), rtol=1e-6)
+    for t in (1.0, 10.0, 100.0):
+        loss = float(losses.clip_loss(zimg, ztxt, t))
+        assert 0 < loss <= np.log(8) + 2 * t
+    assert float(losses.clip_loss(jnp.eye(8), jnp.eye(8), 100.0)) < 1e-6
+    # the worst case: opposite to its own match and equal to the other's
+    pair = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
+    np.testing.assert_allclose(losses.clip_loss(pair, -pair, 100.0), 200, rtol=1e-6)
+
+
+def test_clip_loss_is_symmetric_and_blind_to_order():
+    zimg, ztxt = jnp.array(unit(draw(4, 6, 5))), jnp.array(unit(draw(5, 6, 5)))
+    want = losses.clip_loss(zimg, ztxt, 20.0)
+    np.testing.assert_allclose(losses.clip_loss(ztxt, zimg, 20.0), want, rtol=1e-6)
+    order = np.random.default_rng(0).permutation(6)
+    got = losses.clip_loss(zimg[order], ztxt[order], 20.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert abs(losses.clip_loss(zimg[order], ztxt, 20.0) - want) > 0.1
+
+
+def test_softmax_xent_equals_scikit_learn():
+    logits, labels = draw(0, 9, 4), np.array([0, 1, 2, 3, 0, 1, 2, 3, 3])
+    prob = np.exp([log_softmax_by_hand(row) for row in logits])
+    want = sklearn.metrics.log_loss(labels, prob)
+    got = losses.softmax_xent(jnp.array(logits), jnp.array(labels))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    one_hot = jnp.array(np.eye(4, dtype=np.float32)[labels])
+    np.testing.assert_allclose(
+        losses.softmax_xent(jnp.array(logits), one_hot), want, rtol=1e-5
+    )
+
+
+def test_softmax_xent_of_a_distribution_by_hand():
+    # log-probabilities log(1/4), log(3/4) under the target (1/2, 1/2)
+    logits, target = jnp.array([[0.0, np.log(3.0)]]), jnp.array([[0.5, 0.5]])
+    want = -(np.log(1 / 4) + np.log(3 / 4)) / 2
+    np.testing.assert_allclose(losses.softmax_xent(logits, target), want, rtol=1e-6)
+
+
+def test_sigmoid_bce_equals_scikit_learn():
+    logits = draw(1, 12, 3)
+    targets = np.random.default_rng(0).integers(0, 2, (12, 3))
+    prob = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    columns = [
+        sklearn.metrics.log_loss(targets[:, c], prob[:, c], labels=[0, 1])
+        for c in range(3)
+    ]
+    got = losses.sigmoid_bce(jnp.array(logits), jnp.array(targets))
+    np.testing.assert_allclose(got, np.mean(columns), rtol=1e-5)
+
+
+def test_sigmoid_bce_by_hand():
+    # sigmoid(log 3) = 3/4
+    logits, targets = jnp.array([[0.0, np.log(3.0)]]), jnp.array([[1, 0]])
+    want = (np.log(2) - np.log(1 / 4)) / 2
+    np.testing.assert_allclose(losses.sigmoid_bce(logits, targets), want, rtol=1e-6)
+    soft = jnp.array([[0.25, 0.5]])
+    want = (np.log(2) - 0.5 * np.log(3 / 4) - 0.5 * np.log(1 / 4)) / 2
+    np.testing.assert_allclose(losses.sigmoid_bce(logits, soft), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+def test_extreme_logits_stay_finite(size):
+    logits = jnp.array([[size, -size], [-size, size]], jnp.float32)
+    wrong = jnp.array([[0, 1], [1, 0]])
+    cases = (
+        (losses.sigmoid_bce, wrong, size),
+        (losses.softmax_xent, wrong.argmax(1), 2 * size),
+        (losses.softmax_xent, wrong.astype(jnp.float32), 2 * size),
+    )
+    for loss, target, want in cases:
+        value, grad = jax.value_and_grad(loss)(logits, target)
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+        assert np.isfinite(grad).all()
+        value, grad = jax.value_and_grad(loss)(-logits, target)
+        np.testing.assert_allclose(value, 0, atol=1e-6)
+        assert np.isfinite(grad).all()
+
+
+def test_mse_alignment_by_hand():
+    student = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    teacher = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+    want = (0 + 4 + 9 + 16) / 4
+    np.testing.assert_allclose(losses.mse_alignment(student, teacher), want)
+
+
+def test_cosine_alignment_by_hand():
+    student = jnp.array([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [-1.0, 0.0]])
+    teacher = jnp.array([[5.0, 0.0], [1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    want = (0 + 1 + (1 - np.sqrt(0.5)) + 2) / 4
+    got = losses.cosine_alignment(student, teacher)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_normalize_keeps_a_zero_vector():
+    x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_allclose(losses.normalize(x), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.mse_alignment, losses.cosine_alignment])
+def test_no_gradient_flows_into_the_teacher(loss):
+    student, teacher = jnp.array(draw(0, 4, 3)), jnp.array(draw(1, 4, 3))
+    to_student, to_teacher = jax.grad(loss, argnums=(0, 1))(student, teacher)
+    assert np.abs(to_student).min() > 0
+    np.testing.assert_array_equal(to_teacher, 0)
+
+
+def test_no_gradient_flows_into_a_target_distribution():
+    logits, target = jnp.array(draw(0, 4, 3)), jax.nn.softmax(jnp.array(draw(1, 4, 3)))
+    to_logits, to_target = jax.grad(losses.softmax_xent, argnums=(0, 1))(logits, target)
+    assert np.abs(to_logits).max() > 0
+    np.testing.assert_array_equal(to_target, 0)
+
+
+def test_label_loss_is_chosen_by_task():
+    logits = jnp.array(draw(0, 4, 3))
+    ids, hot = jnp.array([0, 2, 1, 1]), jnp.array([[0, 1, 1]] * 4)
+    np.testing.assert_array_equal(
+        losses.label_loss(logits, ids, "single"), losses.softmax_xent(logits, ids)
+    )
+    np.testing.assert_array_equal(
+        losses.label_loss(logits, hot, "multi"), losses.sigmoid_bce(logits, hot)
+    )
+    with pytest.raises(ValueError, match=r"task 'none' has no labels; 'single' or"):
+        losses.label_loss(logits, ids, "none")
+
+
+def linear(params, batch):
+    return batch["x"] @ params["w"]
+
+
+def features(params, batch) -> np.ndarray:
+    return np.asarray(batch["x"], np.float64) @ np.asarray(params["w"], np.float64)
+
+
+@pytest.fixture
+def toy():
+    """(params, frozen, batch): un-normalised features of 5 wide, 3 classes."""
+    params = {"w": jnp.array(draw(0, 4, 5))}
+    frozen = {
+        "teacher": {"w": jnp.array(draw(1, 4, 5))},
+        "head": jnp.array(draw(2, 5, 3)),
+    }
+    batch = {"x": jnp.array(draw(3, 6, 4)), "label": jnp.array([0, 1, 2, 2, 1, 0])}
+    return params, frozen, batch
+
+
+def xent_by_hand(logits, target) -> float:
+    logp = np.stack([log_softmax_by_hand(row) for row in logits])
+    return -float((target * logp).sum(axis=1).mean())
+
+
+def test_patch_loss_sees_unit_features_through_the_head(toy):
+    params, frozen, batch = toy
+    logits = unit(features(params, batch)) @ np.asarray(frozen["head"])
+    want = xent_by_hand(logits, np.eye(3)[np.asarray(batch["label"])])
+    loss, metrics = losses.make_patch_loss(linear, "single")(params, frozen, batch)
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    assert metrics == {}
+    hot = np.random.default_rng(0).integers(0, 2, (6, 3))
+    want = np.mean(np.log1p(np.exp(logits)) - hot * logits)
+    batch = {**batch, "label": jnp.array(hot)}
+    loss, _ = losses.make_patch_loss(linear, "multi")(params, frozen, batch)
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+
+
+def align(toy, labels, label_weight=0.5, task="single"):
+    loss_fn = losses.make_align_loss(
+        linear, linear, task=task, labels=labels, label_weight=label_weight
+    )
+    return loss_fn(*toy)
+
+
+def align_by_hand(toy):
+    """(mse, logits, teacher's probabilities)."""
+    params, frozen, batch = toy
+    student, teacher = features(params, batch), features(frozen["teacher"], batch)
+    head = np.asarray(frozen["head"], np.float64)
+    logits = unit(student) @ head
+    prob = np.exp([log_softmax_by_hand(row) for row in unit(teacher) @ head])
+    return np.mean((student - teacher) ** 2), logits, prob
+
+
+def test_align_loss_without_labels_needs_no_head(toy):
+    params, frozen, batch = toy
+    bare = params, {"teacher": frozen["teacher"]}, {"x": batch["x"]}
+    loss, metrics = align(bare, "none", task="none")
+    np.testing.assert_allclose(loss, align_by_hand(toy)[0], rtol=1e-5)
+    assert metrics.keys() == {"mse"}
+
+
+@pytest.mark.parametrize("label_weight", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("labels", ["dataset", "teacher"])
+def test_align_loss_adds_the_weighted_labels(toy, labels, label_weight):
+    mse, logits, prob = align_by_hand(toy)
+    own = np.eye(3)[np.asarray(toy[2]["label"])]
+    want = xent_by_hand(logits, own if labels == "dataset" else prob)
+    loss, metrics = align(toy, labels, label_weight)
+    np.testing.assert_allclose(metrics["mse"], mse, rtol=1e-5)
+    np.testing.assert_allclose(metrics["label_loss"], want, rtol=1e-5)
+    np.testing.assert_allclose(loss, mse + label_weight * want, rtol=1e-5)
+
+
+def test_align_loss_from_the_teacher_reads_no_label(toy):
+    params, frozen, batch = toy
+    unlabelled = params, frozen, {**batch, "label": jnp.full(6, -1)}
+    np.testing.assert_array_equal(
+        align(unlabelled, "teacher")[0], align(toy, "teacher")[0]
+    )
+
+
+@pytest.mark.parametrize("labels", ["none", "dataset", "teacher"])
+def test_align_loss_sends_no_gradient_to_the_teacher(toy, labels):
+    params, frozen, batch = toy
+
+    def loss(p, f):
+        return align((p, f, batch), labels)[0]
+
+    to_student, to_frozen = jax.grad(loss, argnums=(0, 1))(params, frozen)
+    assert np.abs(to_student["w"]).max() > 0
+    np.testing.assert_array_equal(to_frozen["teacher"]["w"], 0)
+
+
+def contrastive(logit_scale, scale=1.0, fn=losses.clip_loss):
+    params = {
+        "image": jnp.array(draw(0, 4, 5)),
+        "text": scale * jnp.array(draw(1, 3, 5)),
+        "logit_scale": jnp.float32(logit_scale),
+    }
+    batch = {
+        "x": jnp.array(draw(2, 6, 4)),
+        "text": jnp.array(draw(3, 6, 3)),
+        "group": jnp.array([0, 1, 2, 0, 3, 4]),
+    }
+    loss_fn = losses.make_contrastive_loss(
+        lambda p, b: b["x"] @ p["image"], lambda p, b: b["text"] @ p["text"], fn
+    )
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, metrics), grads = value_and_grad(params, {}, batch)
+    zimg = unit(np.asarray(batch["x"] @ params["image"], np.float64))
+    ztxt = unit(np.asarray(batch["text"] @ params["text"], np.float64))
+    t = min(np.exp(logit_scale), 100)
+    want = clip_loss_by_hand(zimg, ztxt, t, [0, 1, 2, 0, 3, 4])
+    return loss, metrics, grads, want
+
+
+@pytest.mark.parametrize(
+    ("logit_scale", "t"), [(0.0, 1), (np.log(14.0), 14), (np.log(500.0), 100)]
+)
+def test_contrastive_loss_bounds_the_scale_at_100(logit_scale, t):
+    loss, metrics, grads, want = contrastive(logit_scale)
+    np.testing.assert_allclose(loss, want, rtol=1e-4)
+    np.testing.assert_allclose(metrics["logit_scale_exp"], t, rtol=1e-5)
+    assert (grads["logit_scale"] == 0) == (t == 100)
+
+
+def test_contrastive_loss_normalises_and_calls_what_it_was_given():
+    loss, *_ = contrastive(1.0)
+    np.testing.assert_allclose(contrastive(1.0, scale=7.0)[0], loss, rtol=1e-5)
+    given, *_ = contrastive(1.0, fn=lambda *a: 3 * losses.clip_loss(*a))
+    np.testing.assert_allclose(given, 3 * loss, rtol=1e-6)

@@ -1,0 +1,189 @@
+"""Metrics against scikit-learn and hand-computed values; ties earn nothing."""
+
+import inspect
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rsclip_jax import metrics
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_top_k_accuracy_by_hand():
+    logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    labels = np.array([0, 1, 2])
+    for k in (1, 2, 3):
+        assert metrics.top_k_accuracy(logits, labels, k) == k / 3
+
+
+def test_top_k_accuracy_equals_scikit_learn():
+    logits, labels = draw(0, 50, 6), np.random.default_rng(1).integers(0, 6, 50)
+    for k in (1, 2, 5):
+        want = sklearn.metrics.top_k_accuracy_score(
+            labels, logits, k=k, labels=range(6)
+        )
+        assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(want)
+
+
+def test_a_tie_counts_against():
+    logits = np.array([[1.0, 1.0, 0.0]])
+    for label in (0, 1):
+        assert metrics.top_k_accuracy(logits, np.array([label]), 1) == 0
+        assert metrics.top_k_accuracy(logits, np.array([label]), 2) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5, np.inf, np.nan])
+def test_a_constant_classifier_scores_nothing(value):
+    logits, labels = np.full((8, 4), value), np.arange(8) % 4
+    for k in (1, 2, 3):
+        assert metrics.top_k_accuracy(logits, labels, k) == 0
+    assert metrics.top_k_accuracy(logits, labels, 4) == 1
+    np.testing.assert_array_equal(metrics.per_class_accuracy(logits, labels), 0)
+
+
+def test_per_class_accuracy_by_hand():
+    logits = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [1.0, 2.0, 0.0]])
+    got = metrics.per_class_accuracy(logits, np.array([0, 0, 1]))
+    np.testing.assert_array_equal(got, [0.5, 1.0, np.nan])
+
+
+def test_per_class_accuracy_is_the_diagonal_of_the_confusion():
+    logits, labels = draw(2, 60, 5), np.random.default_rng(3).integers(0, 5, 60)
+    confusion = sklearn.metrics.confusion_matrix(
+        labels, logits.argmax(1), normalize="true"
+    )
+    got = metrics.per_class_accuracy(logits, labels)
+    np.testing.assert_allclose(got, np.diag(confusion))
+
+
+def test_average_precision_by_hand():
+    # ranked + - + -: precision 1 at the first positive, 2/3 at the second
+    scores = np.array([[4.0], [3.0], [2.0], [1.0]])
+    targets = np.array([[1], [0], [1], [0]])
+    np.testing.assert_allclose(
+        metrics.average_precision(scores, targets), [(1 + 2 / 3) / 2]
+    )
+
+
+def test_scores_that_are_equal_are_one_threshold():
+    targets = np.array([[1], [1], [0], [0], [0]])
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0]):
+        got = metrics.average_precision(np.ones((5, 1)), targets[order])
+        np.testing.assert_allclose(got, [2 / 5])  # how often it is there
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_average_precision_equals_scikit_learn(data):
+    shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 4)))
+    few = st.integers(-2, 2).map(float)  # many ties
+    any_float = st.floats(-1e6, 1e6)
+    scores = data.draw(hnp.arrays(np.float64, shape, elements=few | any_float))
+    targets = data.draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 1)))
+    got = metrics.average_precision(scores, targets)
+    for c in range(shape[1]):
+        if targets[:, c].any():
+            want = sklearn.metrics.average_precision_score(targets[:, c], scores[:, c])
+            np.testing.assert_allclose(got[c], want, rtol=1e-12)
+        else:
+            assert np.isnan(got[c])
+
+
+def test_scores_that_are_no_number_rank_last_together():
+    targets = np.array([[1], [1], [0], [0]])
+    got = metrics.average_precision(np.full((4, 1), np.nan), targets)
+    np.testing.assert_allclose(got, [0.5])
+    scores = np.array([[np.nan], [2.0], [1.0], [np.nan]])
+    # the second positive is found with all four: precision 1/2
+    got = metrics.average_precision(scores, targets)
+    np.testing.assert_allclose(got, [(1 + 1 / 2) / 2])
+
+
+def multi_hot():
+    targets = np.random.default_rng(4).integers(0, 2, (40, 5))
+    targets[:, 3] = 0  # a class without a positive
+    scores = draw(5, 40, 5).round(1)  # some ties
+    return scores, targets
+
+
+def test_mean_ap_equals_scikit_learn():
+    scores, targets = multi_hot()
+    there = targets.any(axis=0)
+    want = sklearn.metrics.average_precision_score(
+        targets[:, there], scores[:, there], average="macro"
+    )
+    assert metrics.mean_ap(scores, targets, "macro") == pytest.approx(want, rel=1e-12)
+    want = sklearn.metrics.average_precision_score(targets, scores, average="micro")
+    assert metrics.mean_ap(scores, targets, "micro") == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_mean_ap_without_any_positive_is_nan(average):
+    zeros = np.zeros((3, 2), np.int64)
+    assert np.isnan(metrics.mean_ap(np.ones((3, 2)), zeros, average))
+
+
+def test_mean_ap_names_what_it_knows():
+    with pytest.raises(ValueError, match="'weighted' is not known; use 'macro' or"):
+        metrics.mean_ap(*multi_hot(), "weighted")
+
+
+def test_recall_at_k_by_hand():
+    gallery = np.eye(3)
+    queries = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    np.testing.assert_array_equal(metrics.match_ranks(queries, gallery), [1, 2, 3])
+    for k in (1, 2, 3):
+        assert metrics.recall_at_k(queries, gallery, k) == k / 3
+
+
+def test_recall_ties_count_against():
+    gallery = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    ranks = metrics.match_ranks(gallery, gallery)
+    np.testing.assert_array_equal(ranks, [2, 2, 1])
+
+
+@pytest.mark.parametrize("n", [33, 1031])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_collapsed_encoder_recalls_nothing(n, dtype):
+    one = draw(6, 1, 64).astype(dtype)
+    gallery = np.repeat(one / np.linalg.norm(one), n, axis=0)
+    queries = draw(7, n, 64).astype(dtype)
+    for side in (gallery, queries, np.full_like(queries, np.nan)):
+        np.testing.assert_array_equal(metrics.match_ranks(side, gallery), n)
+    assert metrics.recall_at_k(queries, gallery, n - 1) == 0
+
+
+def test_recall_is_blind_to_order_and_lost_by_shuffling():
+    gallery = draw(8, 60, 16).astype(np.float32)
+    queries = gallery + 0.8 * draw(9, 60, 16).astype(np.float32)
+    order = np.random.default_rng(10).permutation(60)
+    want = metrics.match_ranks(queries, gallery)
+    assert 1 < want.mean() < 10  # neither perfect nor chance
+    both = metrics.match_ranks(queries[order], gallery[order])
+    np.testing.assert_array_equal(both, want[order])
+    chance = metrics.match_ranks(queries[order], gallery)
+    assert 20 < chance.mean() < 40
+
+
+@pytest.mark.parametrize("block", [1, 7, 20, 64])
+def test_blocks_equal_unblocked(block):
+    gallery = draw(11, 20, 8).astype(np.float32)
+    gallery[5] = gallery[12]  # a tie across blocks
+    queries = gallery + draw(12, 20, 8).astype(np.float32)
+    scores = queries.astype(np.float64) @ gallery.T.astype(np.float64)
+    want = [sum(s >= scores[i, i] for s in scores[i]) for i in range(20)]
+    got = metrics.match_ranks(queries, gallery, block=block)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_unequal_sides_are_refused():
+    unchecked = inspect.unwrap(metrics.match_ranks)  # as users call it
+    with pytest.raises(ValueError, match=r"got \(3, 2\) queries and \(2, 2\) gallery"):
+        unchecked(np.ones((3, 2)), np.ones((2, 2)))

@@ -1,0 +1,224 @@
+"""AdamW against a float64 version by hand; rules, schedule and what is frozen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rsclip_jax.optim import leaf_names, make_optimizer, make_schedule, match_rules
+
+TREE = {
+    "visual": {"blocks_0": {"kernel": 1, "bias": 2}, "ln_post": {"scale": 3}},
+    "logit_scale": 4,
+}
+
+
+def test_leaf_names_are_paths():
+    assert leaf_names(TREE) == {
+        "visual": {
+            "blocks_0": {
+                "kernel": "visual/blocks_0/kernel",
+                "bias": "visual/blocks_0/bias",
+            },
+            "ln_post": {"scale": "visual/ln_post/scale"},
+        },
+        "logit_scale": "logit_scale",
+    }
+
+
+def test_first_full_match_wins():
+    rules = (
+        (r"visual/blocks_\d", "only a part of the name"),
+        (r"visual/.*/bias", "bias"),
+        (r"visual/.*", "visual"),
+        (r".*", "rest"),
+    )
+    assert match_rules(rules, TREE) == {
+        "visual": {
+            "blocks_0": {"kernel": "visual", "bias": "bias"},
+            "ln_post": {"scale": "visual"},
+        },
+        "logit_scale": "rest",
+    }
+    turned = match_rules(rules[::-1], TREE)
+    assert set(jax.tree.leaves(turned)) == {"rest"}
+
+
+def test_a_rule_may_say_false():
+    frozen = match_rules([(r".*scale", False), (".*", True)], TREE)
+    assert frozen["visual"]["ln_post"]["scale"] is False
+    assert frozen["visual"]["blocks_0"]["kernel"] is True
+
+
+def test_every_uncovered_leaf_is_named():
+    with pytest.raises(ValueError, match="end the rules with") as error:
+        match_rules([("visual/blocks_0/.*", 1)], TREE)
+    assert "no rule covers logit_scale, visual/ln_post/scale;" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "want"),
+    [(0, 0.0), (5, 0.1), (10, 0.2), (55, 0.1), (100, 0.0), (150, 0.0)],
+)
+def test_schedule_by_hand(step, want):
+    schedule = make_schedule(0.2, warmup=10, steps=100)
+    np.testing.assert_allclose(schedule(step), want, atol=1e-7)
+
+
+def test_cosine_a_quarter_of_the_way_down():
+    schedule = make_schedule(1.0, warmup=20, steps=100)
+    np.testing.assert_allclose(schedule(40), (1 + np.cos(np.pi / 4)) / 2, rtol=1e-6)
+
+
+def test_schedule_without_warmup_or_with_too_much():
+    np.testing.assert_allclose(make_schedule(0.2, 0, 10)(0), 0.2, rtol=1e-6)
+    late = make_schedule(0.2, warmup=50, steps=10)
+    np.testing.assert_allclose(late(9), 0.2, rtol=1e-6)
+    np.testing.assert_allclose(late(10), 0, atol=1e-7)
+    for steps in (0, 1):
+        assert np.isfinite(make_schedule(0.2, 5, steps)(0))
+
+
+def draw(seed: int, scale: float = 1.0):
+    rng = np.random.default_rng(seed)
+    shapes = {"kernel": (3, 4), "bias": (4,), "logit_scale": ()}
+    return {
+        k: jnp.asarray(scale * rng.normal(size=s), jnp.float32)
+        for k, s in shapes.items()
+    }
+
+
+def adamw_by_hand(params, grads, *, lr, weight_decay, clip_norm, b2, decayed):
+    """Params after one step for each tree of grads, in float64."""
+    p = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    m = {k: np.zeros_like(v) for k, v in p.items()}
+    v = {k: np.zeros_like(x) for k, x in p.items()}
+    for i, tree in enumerate(grads, start=1):
+        g = {k: np.asarray(x, np.float64) for k, x in tree.items()}
+        norm = np.sqrt(sum((x**2).sum() for x in g.values()))
+        for k in p:
+            clipped = g[k] * min(1, clip_norm / norm)
+            m[k] = 0.9 * m[k] + 0.1 * clipped
+            v[k] = b2 * v[k] + (1 - b2) * clipped**2
+            step = (m[k] / (1 - 0.9**i)) / (np.sqrt(v[k] / (1 - b2**i)) + 1e-8)
+            if k in decayed:
+                step = step + weight_decay * p[k]
+            p[k] = p[k] - lr(i - 1) * step
+    return p
+
+
+def take_steps(tx, params, grads):
+    opt_state = tx.init(params)
+    for g in grads:
+        updates, opt_state = tx.update(g, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    return params, opt_state
+
+
+SETTINGS = {"weight_decay": 0.3, "clip_norm": 1.0, "b2": 0.95}
+# below the bound, far above it, below again: clipping cannot hide in Adam's scaling
+GRADS = [draw(1, 0.05), draw(2, 50.0), draw(3, 0.05)]
+
+
+def off_by(got, want) -> float:
+    return max(np.abs(np.asarray(got[k]) - want[k]).max() for k in want)
+
+
+def test_steps_equal_adamw_by_hand():
+    schedule = make_schedule(0.1, warmup=2, steps=10)
+    tx = make_optimizer(schedule, **SETTINGS)
+    got, _ = take_steps(tx, draw(0), GRADS)
+
+    def lr(i):
+        return float(schedule(i))
+
+    want = adamw_by_hand(draw(0), GRADS, lr=lr, decayed={"kernel"}, **SETTINGS)
+    assert off_by(got, want) < 1e-5
+    # each of these mistakes would be seen
+    for change in (
+        {"decayed": {"kernel", "bias"}},
+        {"decayed": {}},
+        {"clip_norm": 1e6},
+        {"clip_norm": 2.0},
+        {"b2": 0.999},
+    ):
+        wrong = {**SETTINGS, "decayed": {"kernel"}, **change}
+        assert off_by(got, adamw_by_hand(draw(0), GRADS, lr=lr, **wrong)) > 1e-4
+
+
+def test_only_matrices_decay():
+    tx = make_optimizer(optax.constant_schedule(0.5), weight_decay=0.1, clip_norm=1.0)
+    params = draw(0)
+    still = jax.tree.map(jnp.zeros_like, params)
+    got, _ = take_steps(tx, params, [still])
+    np.testing.assert_allclose(got["kernel"], 0.95 * params["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(got["bias"], params["bias"])
+    np.testing.assert_array_equal(got["logit_scale"], params["logit_scale"])
+
+
+def towers(seed: int, scale: float = 1.0):
+    rng = np.random.default_rng(seed)
+    shapes = {"visual": (3, 4), "text": (5, 6)}  # told apart by shape
+    return {
+        k: {
+            "kernel": jnp.asarray(scale * rng.normal(size=s), jnp.float32),
+            "bias": jnp.asarray(scale * rng.normal(size=s[-1]), jnp.float32),
+        }
+        for k, s in shapes.items()
+    }
+
+
+FREEZE_TEXT = (("visual/.*", True), (".*", False))
+
+
+def test_frozen_leaves_are_bit_identical():
+    schedule = optax.constant_schedule(0.1)
+    tx = make_optimizer(schedule, trainable=FREEZE_TEXT, **SETTINGS)
+    params = towers(0)
+    got, _ = take_steps(tx, params, [towers(1), towers(2)])
+    for k in ("kernel", "bias"):
+        assert got["text"][k].tobytes() == params["text"][k].tobytes()
+        assert np.abs(got["visual"][k] - params["visual"][k]).min() > 0
+
+
+def test_frozen_leaves_have_no_moments():
+    def shapes(trainable):
+        tx = make_optimizer(
+            optax.constant_schedule(0.1), trainable=trainable, **SETTINGS
+        )
+        leaves = jax.tree.leaves(tx.init(towers(0)))
+        return sorted(x.shape for x in leaves if x.ndim)
+
+    visual, text = [(3, 4), (4,)], [(5, 6), (6,)]
+    assert shapes(FREEZE_TEXT) == sorted(2 * visual)
+    assert shapes(((".*", True),)) == sorted(2 * (visual + text))
+
+
+def test_frozen_gradients_do_not_tighten_the_clipping():
+    tx = make_optimizer(optax.constant_schedule(0.1), trainable=FREEZE_TEXT, **SETTINGS)
+    loud = [{**g, "text": towers(9, 1e4)["text"]} for g in (towers(1), towers(2, 0.01))]
+    quiet = [{**g, "text": towers(9, 0.0)["text"]} for g in loud]
+    got, _ = take_steps(tx, towers(0), loud)
+    want, _ = take_steps(tx, towers(0), quiet)
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_freezing_changes_nothing_for_the_rest():
+    schedule = optax.constant_schedule(0.1)
+    tx = make_optimizer(schedule, trainable=FREEZE_TEXT, **SETTINGS)
+    got, _ = take_steps(tx, towers(0), [towers(1), towers(2)])
+    alone = make_optimizer(schedule, **SETTINGS)
+    visual = [{"visual": towers(i)["visual"]} for i in range(3)]
+    want, _ = take_steps(alone, visual[0], visual[1:])
+    np.testing.assert_allclose(
+        got["visual"]["kernel"], want["visual"]["kernel"], rtol=1e-6
+    )
+
+
+def test_a_leaf_that_no_rule_covers_is_an_error():
+    tx = make_optimizer(
+        optax.constant_schedule(0.1), trainable=[("visual/.*", False)], **SETTINGS
+    )
+    with pytest.raises(ValueError, match="no rule covers text/bias, text/kernel"):
+        tx.init(towers(0))
