@@ -1,6 +1,6 @@
 """What the vision transformer's two layout choices are worth: gradients of small parts.
 
-python -m tests.bench.layout [--batch 64] [--steps 5]
+python -m tests.bench.layout [--batch 128] [--steps 9]
 
 Transformer blocks on [b * n, width] or on [b, n, width], as one would write them first;
 patch embedding as reshape and matmul or as the strided convolution that it equals.
@@ -18,25 +18,27 @@ import numpy as np
 from rsclip_jax.models.vit import Block, PatchEmbed, quick_gelu
 from tests.bench.timing import Clock, in_turn, machine, print_ratio, print_table, timed
 
-WIDTH, HEADS, LAYERS, TOKENS = 256, 4, 4, 50
-PATCH, IMAGE = 16, 128
+WIDTH, HEADS, LAYERS, TOKENS = 128, 4, 6, 64
+PATCHES = ((8, 64, 128), (32, 224, 768))  # side, image side, width
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=9)
     args = parser.parse_args()
     print(f"{machine()}, {jax.default_backend()}, batch {args.batch}")
     print(f"\n{LAYERS} blocks of width {WIDTH} on {TOKENS} tokens, gradient of params")
-    compare(block_clocks(args.batch), args)
-    print(f"\npatch embedding, {PATCH} of {IMAGE} pixels, gradient of the kernel")
-    compare(patch_clocks(args.batch), args)
+    compare(block_clocks(args.batch), args.batch, args.steps)
+    for patch, image, width in PATCHES:
+        print(f"\n{patch}-pixel patches of {image} pixels, gradient of the kernel")
+        batch = max(1, args.batch // 8)
+        compare(patch_clocks(batch, patch, image, width), batch, args.steps)
 
 
-def compare(clocks: dict[str, Clock], args: argparse.Namespace) -> None:
-    times = in_turn(clocks, args.steps)
-    print_table(times, args.batch)
+def compare(clocks: dict[str, Clock], batch: int, steps: int) -> None:
+    times = in_turn(clocks, steps)
+    print_table(times, batch)
     ours, plain = times
     print_ratio(times, plain, ours)
 
@@ -75,15 +77,18 @@ class PlainMlp(nn.Module):
 class PlainPatchEmbed(nn.Module):
     """models.vit.PatchEmbed as a convolution; its kernel is the same."""
 
+    patch_size: int
+    width: int
+
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        patch = (PATCH, PATCH)
+        patch = (self.patch_size, self.patch_size)
         init = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
-        kernel = self.param("kernel", init, (*patch, image.shape[-1], WIDTH))
+        kernel = self.param("kernel", init, (*patch, image.shape[-1], self.width))
         x = jax.lax.conv_general_dilated(
             image, kernel, patch, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return x.reshape(len(x), -1, WIDTH)
+        return x.reshape(len(x), -1, self.width)
 
 
 class Blocks(nn.Module):
@@ -106,11 +111,13 @@ def block_clocks(batch: int) -> dict[str, Clock]:
     )
 
 
-def patch_clocks(batch: int) -> dict[str, Clock]:
-    shape = (batch, IMAGE, IMAGE, 3)
+def patch_clocks(batch: int, patch: int, image: int, width: int) -> dict[str, Clock]:
+    shape = (batch, image, image, 3)
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    ours = PatchEmbed(PATCH, WIDTH, use_bias=False)
-    return grad_clocks({"matmul": ours, "convolution": PlainPatchEmbed()}, x)
+    ours = PatchEmbed(patch, width, use_bias=False)
+    return grad_clocks(
+        {"matmul": ours, "convolution": PlainPatchEmbed(patch, width)}, x
+    )
 
 
 def grad_clocks(modules: dict[str, nn.Module], x: np.ndarray) -> dict[str, Clock]:
