@@ -11,8 +11,9 @@ Times = dict[str, list[float]]
 
 
 def machine() -> str:
-    """This machine in words."""
-    return f"{os.cpu_count()}-core {platform.machine()} machine"
+    """This machine in words, and how busy it is with other things before we start."""
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()}-core {platform.machine()} machine, load {load:.1f}"
 
 
 def timed(run: Callable[[], object]) -> float:
