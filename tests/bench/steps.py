@@ -208,7 +208,9 @@ class TorchSide:
         )
         self.losses: list[float] = []
         answer = self.read()
-        self.missing = "" if answer == "ready" else answer
+        self.missing = answer.removeprefix("missing: ") if answer != "ready" else ""
+        if not answer:
+            raise RuntimeError(f"{python} {WORKER} ended early; its error is above")
 
     def read(self) -> str:
         return self.process.stdout.readline().strip()
