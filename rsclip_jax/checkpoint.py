@@ -106,9 +106,8 @@ def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
 
 
 def load_meta(stage_dir: Path) -> dict:
-    """What a finished stage says of its product; empty where there is none."""
-    path = stage_dir / "meta.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """What a finished stage says of its product."""
+    return json.loads((stage_dir / "meta.json").read_text())
 
 
 def params_digest(params: PyTree) -> str:

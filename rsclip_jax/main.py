@@ -5,7 +5,9 @@ Runs config.stages in order in one workdir; a stage whose product is there is sk
 
 import difflib
 import json
+import os
 import re
+import runpy
 import shutil
 import sys
 import time
@@ -20,7 +22,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
 # These may change between two runs in one workdir: no number depends on them, or (the
 # data, by its digests) each number says so itself.
 _FREE = ("overwrite", "stages", "progress", "data.threads", "data_root")
-_STAGES = ("pretrain", "patch", "align", "evaluate")
+_STAGES = ("pretrain", "patch", "align", "evaluate")  # their folders in a workdir
 
 
 def main(argv: list[str]) -> None:
@@ -41,6 +43,9 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last save", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # who read our output has gone, as in "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
         workdir.mkdir(parents=True, exist_ok=True)
         trace = workdir / "error.txt"
@@ -82,9 +87,12 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     from rsclip_jax.stages.patch import run_patch
     from rsclip_jax.stages.pretrain import run_pretrain
 
-    known = dict(
-        zip(_STAGES, (run_pretrain, run_patch, run_align, run_evaluate), strict=True)
-    )
+    known = {
+        "pretrain": run_pretrain,
+        "patch": run_patch,
+        "align": run_align,
+        "evaluate": run_evaluate,
+    }
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
@@ -154,14 +162,15 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def close(run) -> None:
     """The closing table, and where everything lies."""
-    from rsclip_jax.checkpoint import load_meta
+    from rsclip_jax.checkpoint import has_product, load_meta
     from rsclip_jax.report.table import closing_records, format_table
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
     sweeps = [patch.get("val", ""), *patch.get("supported_val", ())]
     records = closing_records(read_results(run.results), sweeps)
-    alpha = load_meta(run.workdir / "patch").get("alpha")
+    patched = run.workdir / "patch"
+    alpha = load_meta(patched)["alpha"] if has_product(patched) else None
     run.say("\n" + format_table(records, alpha) + "\n")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
@@ -191,16 +200,37 @@ def explain(text: str, argv: list[str]) -> str:
     """ml_collections' message in words of the command line."""
     if text.startswith("flag --config.") and "Traceback" not in text:
         return text  # a value of the wrong type
-    for arg in argv:
-        match = re.match(r"--config\.([\w.]+)", arg)
-        if match and match[1].rsplit(".", 1)[-1] in text.split("\n")[0]:
-            near = re.search(r'Did you mean \W*"(\w+)', text)
-            hint = f"did you mean {near[1]!r}?" if near else "see the config file"
-            return f"config.{match[1]} is not a setting: {hint}"
     if "Traceback" in text:  # the config file's own error, at the end
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
-    return f"there is no config file {missing[1]}" if missing else text.strip()
+    if missing:
+        return f"there is no config file {missing[1]}"
+    return mistyped_setting(argv) or text.strip()
+
+
+def mistyped_setting(argv: list[str]) -> str:
+    """The first --config.a.b that the config file does not have; "" if all are there.
+
+    With the nearest of the settings there, where one is near, and all of them.
+    """
+    lines = "\n".join(argv)
+    file = re.search(r"^--?config[=\n](.+)", lines, re.MULTILINE)
+    path, _, size = (file[1] if file else "").partition(":")
+    if not path:
+        return ""
+    get_config = runpy.run_path(path)["get_config"]
+    config = get_config(size) if size else get_config()
+    for name in re.findall(r"^--?(config\.[\w.]+)", lines, re.MULTILINE):
+        section = config
+        for part in name.split(".")[1:]:
+            keys = list(section.keys()) if hasattr(section, "keys") else []
+            if part not in keys:
+                near = difflib.get_close_matches(part, keys, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                listed = ", ".join(keys) or "no settings"
+                return f"{name} is not a setting: {hint}There are {listed}"
+            section = section[part]
+    return ""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from rsclip_jax.main import differences, prepare_workdir, stage_functions
+from rsclip_jax.main import _STAGES, differences, prepare_workdir, stage_functions
 from tests.conftest import REPO
 from tests.runs import tiny_config
 
@@ -29,6 +29,12 @@ def run_main(*args, config="configs/align_sar.py"):
     ("config", "flag", "words"),
     [
         ("configs/align_sar.py", "--config.patch.lrr=1", "'lr'"),
+        (
+            "configs/align_sar.py",
+            "--config.patch.learning_rate=1",
+            "config.patch.learning_rate is not a setting: There are alphas,",
+        ),
+        ("configs/align_sar.py", "--config.patsch.lr=1", "'patch'"),
         ("configs/align_sar.py", "--config.patch.steps=many", "steps"),
         ("configs/align_sar.py:huge", "", "miniature, small, vit_b32"),
         ("configs/nothing.py", "", "no config file 'configs/nothing.py'"),
@@ -65,6 +71,27 @@ def test_missing_data_root_is_named(tmp_path):
 def test_an_unknown_stage_lists_the_stages():
     with pytest.raises(ValueError, match=r"'patsch'.*'patch'.*pretrain, patch, align"):
         stage_functions(("pretrain", "patsch"))
+
+
+def test_every_stage_has_its_folder():
+    assert tuple(stage_functions(_STAGES)) == _STAGES
+
+
+def test_a_reader_that_goes_away_is_no_error(tiny_run):
+    """`... | head` closes the pipe; nothing is written into the workdir for that."""
+    command = [*MAIN, f"--workdir={tiny_run}", "--config.stages=()"]
+    stored = (tiny_run / "config.json").read_text()
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            command, cwd=REPO, env=ONE_DEVICE, stdout=write, stderr=subprocess.PIPE,
+            text=True, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert "Broken pipe" not in done.stderr
+    assert (tiny_run / "config.json").read_text() == stored
 
 
 def begun(workdir, config):
