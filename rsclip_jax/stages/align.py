@@ -95,7 +95,7 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
     labels = c.labels if c.label_weight else "none"
     if labels != "none":
         named = head_source(run, train)
-        frozen["head"], _ = common.zero_shot_head(run, teacher, named)
+        frozen["head"], _ = common.zero_shot_head(teacher, named)
     return common.fit(
         run,
         "align",
@@ -160,7 +160,7 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
         z, labels = run.encode(source, encoders, sizes)
         pins = {"step": step, "checkpoint": digest}
         if source.dataset.task != "none":
-            head, prompts = common.zero_shot_head(run, teacher, source)
+            head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)
             run.report("align", source, scored, prompts=prompts, **pins)
         run.report("align", source, retrieval_records(z), **pins)

@@ -167,9 +167,8 @@ def finish(run: Run, stage: str, params, meta: dict) -> None:
     )
 
 
-def zero_shot_head(run: Run, clip: api.Model, source: Source):
+def zero_shot_head(clip: api.Model, source: Source):
     """(head [d, k], prompts digest) of a labelled source's own names and templates."""
-    del run
     row = source.dataset
     head = make_head(clip.params, clip.variant, row.classnames, row.templates)
     return head, prompts_digest(row.classnames, row.templates)

@@ -84,7 +84,7 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
         {m: encoders[m][1] for m in shared},
     )
     if row.task != "none":
-        head, prompts = common.zero_shot_head(run, model, source)
+        head, prompts = common.zero_shot_head(model, source)
         for modality in shared:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(

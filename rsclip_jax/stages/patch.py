@@ -55,7 +55,7 @@ def run_patch(run: common.Run) -> None:
 
 def fine_tune(run: common.Run, clip: api.Model, train: Source):
     """theta_1: the visual tower trained on labels through the frozen zero-shot head."""
-    head, _ = common.zero_shot_head(run, clip, train)
+    head, _ = common.zero_shot_head(clip, train)
     return common.fit(
         run,
         "patch",
@@ -85,7 +85,7 @@ class Sweep:
         return [self._report_one(source, alphas) for source in sources]
 
     def _report_one(self, source: Source, alphas) -> dict[float, float]:
-        head, prompts = common.zero_shot_head(self.run, self.clip, source)
+        head, prompts = common.zero_shot_head(self.clip, source)
         encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
         z, labels = self.run.encode(
             source, encoders, {"rgb": self.clip.variant.image_size}

@@ -51,7 +51,7 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
     clip = api.Model(variant, params, {}, {"clip": digest}, {"clip": step})
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
-        head, prompts = common.zero_shot_head(run, clip, source)
+        head, prompts = common.zero_shot_head(clip, source)
         z, labels = run.encode(
             source,
             {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
