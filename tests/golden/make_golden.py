@@ -6,12 +6,15 @@ weights, so that what a float32 port is off by is its own error alone. Everythin
 is written was compared with a second implementation, in numpy, further down.
 """
 
+import collections
 import html
+import io
 import json
 import math
 import pathlib
 import random
 import sys
+import zipfile
 
 import numpy as np
 import safetensors.numpy
@@ -29,6 +32,7 @@ FOLDER = pathlib.Path(
 QUICK_GELU, GELU = "quick_gelu", "gelu"
 CLIP_EPS, TIMM_EPS = 1e-5, 1e-6
 HEADS = 2
+SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 TEXT = np.array(  # 62 starts, 63 ends: the largest id, where the text tower pools
     [
         [62, 5, 17, 42, 63, 0, 0, 0, 0, 0, 0, 0],
@@ -44,6 +48,7 @@ def main() -> None:
     make_clip(GELU, seed=2)
     make_timm(seed=3)
     make_tokenizer()
+    make_torch_files()
 
 
 # Towers
@@ -417,6 +422,64 @@ def make_tokenizer() -> None:
         ids = np.trim_zeros(tokenizer(text)[0].numpy(), "b").tolist()
         cases.append(json.dumps({"text": text, "ids": ids}, separators=(",", ":")))
     (FOLDER / "tokenizer.json").write_text("[\n" + ",\n".join(cases) + "\n]\n")
+
+
+# torch's own files
+
+
+class Script(torch.nn.Module):
+    """Of every kind of attribute that a TorchScript archive keeps, one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 4, 2, bias=False)
+        self.blocks = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GELU())
+        self.register_buffer("input_resolution", torch.tensor(4))
+        self.scale = 0.5
+
+    def forward(self, x):
+        return self.blocks(self.conv1(x).flatten(2).mean(-1)) * self.scale
+
+
+def make_torch_files() -> None:
+    rng = np.random.default_rng(5)
+    whole = torch.from_numpy(normal(rng, 6, 5))
+    counts = torch.arange(-3, 5)
+    tensors = {
+        "f32": whole,
+        "f16": whole.half(),
+        "bf16": whole.bfloat16(),
+        "f64": whole.double(),
+        "u8": counts.abs().byte(),
+        **{f"i{8 * counts.to(d).element_size()}": counts.to(d) for d in SIGNED},
+        "bool": counts > 0,
+        "shared": whole[2:, 1:4],
+        "transposed": whole.T,
+        "every_other": whole[::2, ::3],
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "parameter": torch.nn.Parameter(whole[0]),
+    }
+    for name, new in ("torch_state", True), ("torch_legacy", False):
+        wrapped = {"state_dict": collections.OrderedDict(tensors), "epoch": 3}
+        torch.save(wrapped, FOLDER / f"{name}.pt", _use_new_zipfile_serialization=new)
+    torch.manual_seed(6)
+    script = torch.jit.script(Script().half())
+    buffer = io.BytesIO()
+    torch.jit.save(script, buffer)
+    with (
+        zipfile.ZipFile(buffer) as whole,
+        zipfile.ZipFile(FOLDER / "torch_script.pt", "w") as file,
+    ):
+        for name in whole.namelist():
+            if not name.endswith(".debug_pkl"):  # they name folders of the machine
+                file.writestr(zipfile.ZipInfo(name), whole.read(name))
+    for name, state in ("state", tensors), ("script", script.state_dict()):
+        values = {
+            key: (x.float() if x.dtype == torch.bfloat16 else x).detach().numpy()
+            for key, x in state.items()
+        }
+        np.savez(FOLDER / f"torch_{name}_out.npz", **values)
 
 
 if __name__ == "__main__":
