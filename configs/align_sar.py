@@ -108,6 +108,7 @@ def vit_b32():
         steps=2106,
         lr=1e-5,
         warmup=200,
+        checkpoint_every=500,
         weight_decay=0.5,
         augment={
             "crop_scale": (0.5, 1.0),
@@ -124,6 +125,7 @@ def vit_b32():
         steps=5265,
         lr=1e-4,
         warmup=2000,
+        checkpoint_every=500,
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True},
     )
     config.datasets = ("bigearthnet:test",)

@@ -34,9 +34,10 @@ def training(**values) -> ml_collections.ConfigDict:
         "weight_decay": 0.01,
         "clip_norm": 1.0,
         "b2": 0.999,
-        "checkpoint_every": 500,
+        "checkpoint_every": 100,
         "log_every": 10,
-        # (regex on parameter names, trained or not), first full match wins
+        # (regex on parameter names, trained or not), first full match wins. In stages
+        # patch and align names begin inside the encoder: "blocks_0/attn/...".
         "trainable": ((".*", True),),
         "augment": {
             "crop_scale": (1.0, 1.0),  # area range of a random resized crop

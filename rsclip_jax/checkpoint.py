@@ -49,10 +49,22 @@ def save_state(
 
 
 def restore_state(
-    manager: ocp.CheckpointManager, state: TrainState, batches: Any
+    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
 ) -> TrainState:
-    """The latest step's state, with state's shardings; batches go on from there too."""
+    """The latest step's state, with state's shardings; batches go on from there too.
+
+    Raises ValueError where meta's sources (theta_0, a teacher) are not those that the
+    checkpoint was made with.
+    """
     step = manager.latest_step()
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    then, now = manager.restore(step, args=args)["meta"]["sources"], meta["sources"]
+    if then != now:
+        raise ValueError(
+            f"{manager.directory}: step {step} was made from {then}, and this run"
+            f" starts from {now}: choose another --workdir, or remove that folder to"
+            " begin the stage anew"
+        )
 
     def like(tree):
         return jax.tree.map(

@@ -69,7 +69,8 @@ def train(
 
     Writes folder/metrics.jsonl and folder/checkpoints. Raises FloatingPointError at the
     first step whose loss or gradient is not finite (the last good checkpoint stays),
-    and Interrupted on SIGINT or SIGTERM after saving.
+    and Interrupted on SIGINT or SIGTERM after saving. meta is stored with each state;
+    a state whose meta["sources"] differ is not gone on from.
     """
     # A copy: the step donates its state, and the caller's arrays must outlive it.
     params = jax.tree.map(lambda x: x.copy(), params)
@@ -78,9 +79,10 @@ def train(
     step_fn = make_step(state, frozen, loss_fn=loss_fn, tx=tx, mesh=mesh)
     with checkpoint.make_manager(folder / "checkpoints") as manager:
         if manager.latest_step() is not None:
-            state = checkpoint.restore_state(manager, state, batches)
+            state = checkpoint.restore_state(manager, state, batches, meta)
         start = int(state.step)
         log = _Log(folder / "metrics.jsonl", schedule, batch_size, log_every, start)
+        log.kept = lambda: _kept(manager)
         bar = tqdm(
             total=steps,
             initial=start,
@@ -109,12 +111,20 @@ def train(
     return state.params
 
 
+def _kept(manager) -> str:
+    step = manager.latest_step()
+    if step is None:
+        return "no checkpoint was due yet"
+    return f"the last good checkpoint, step {step}, is kept in {manager.directory}"
+
+
 class _Log:
     """The training curve on disk, one step behind the device."""
 
     def __init__(self, path: Path, schedule, batch_size: int, every: int, start: int):
         self.path, self.schedule, self.every = path, schedule, every
         self.batch_size, self.loss = batch_size, math.nan
+        self.kept: Callable[[], str] = str  # what is safe when training has to stop
         self.pending: tuple[int, dict] | None = None
         self.last = (start, time.perf_counter())
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,9 +147,8 @@ class _Log:
         if not math.isfinite(self.loss) or not math.isfinite(values["grad_norm"]):
             raise FloatingPointError(
                 f"{self.path.parent.name}: loss {self.loss}, grad_norm"
-                f" {values['grad_norm']} at step {step}; the last good checkpoint is"
-                f" kept in {self.path.parent / 'checkpoints'}. Lower the learning rate"
-                " or look at the data, and start again"
+                f" {values['grad_norm']} at step {step}; {self.kept()}. Lower the"
+                " learning rate or look at the data, and start in another --workdir"
             )
         if step % self.every == 0:
             self._write(step, values)

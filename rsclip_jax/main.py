@@ -59,17 +59,24 @@ def run_stages(config, workdir: Path) -> None:
     import jax
 
     from rsclip_jax import results
-    from rsclip_jax.checkpoint import has_product
+    from rsclip_jax.checkpoint import write_json
     from rsclip_jax.sharding import make_mesh
-    from rsclip_jax.stages.common import Run
+    from rsclip_jax.stages.common import Run, check_stage
 
     stages = stage_functions(config.stages)
-    prepare_workdir(config, workdir)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
+    anew = check_workdir(config, workdir)
+    for name in stages:
+        if anew or not is_done(workdir, name):
+            check_stage(run, name)
+    if jax.process_index() == 0:
+        if anew:  # only now that nothing is wrong with the new settings
+            empty(workdir)
+        write_json(workdir / "config.json", as_json(config))
+        (workdir / "error.txt").unlink(missing_ok=True)
     run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
     for name, stage in stages.items():
-        done = workdir / name / "table.txt" if name == "evaluate" else None
-        if done.exists() if done else has_product(workdir / name):
+        if is_done(workdir, name):
             run.say(f"{name}: done before, skipped")
             continue
         started = time.perf_counter()
@@ -103,34 +110,42 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     return {name: known[name] for name in names}
 
 
-def prepare_workdir(config, workdir: Path) -> None:
-    """Refuses a workdir of another config, or empties it with config.overwrite."""
-    import jax
+def is_done(workdir: Path, stage: str) -> bool:
+    """Whether the stage's product is there; evaluate's, of the products as they are."""
+    from rsclip_jax.checkpoint import has_product
+    from rsclip_jax.stages.evaluate import is_evaluated
 
-    from rsclip_jax.checkpoint import write_json
+    if stage == "evaluate":
+        return is_evaluated(workdir)
+    return has_product(workdir / stage)
 
-    if jax.process_index() != 0:
-        return
+
+def check_workdir(config, workdir: Path) -> bool:
+    """Refuses a workdir of another config; with config.overwrite, True: empty it."""
     stored = workdir / "config.json"
-    new = json.loads(json.dumps(config.to_dict()))  # tuples as JSON keeps them
-    begun = any((workdir / stage).exists() for stage in _STAGES)
-    if stored.exists() and begun:
-        changed = differences(json.loads(stored.read_text()), new)
-        if changed and not config.overwrite:
+    if not stored.exists():
+        if _others(workdir):
             raise ValueError(
-                f"{workdir} was made with another config:\n  "
-                + "\n  ".join(changed)
-                + "\nchoose another --workdir, or --config.overwrite=True to throw its"
-                " results away"
+                f"{workdir} is not empty and holds no config.json, so no run of ours"
+                " made it: choose another --workdir"
             )
-        if changed:
-            empty(workdir)
-    elif not stored.exists() and _others(workdir):
+        return False
+    if not any((workdir / stage).exists() for stage in _STAGES):
+        return False
+    changed = differences(json.loads(stored.read_text()), as_json(config))
+    if changed and not config.overwrite:
         raise ValueError(
-            f"{workdir} is not empty and holds no config.json, so no run of ours made"
-            " it: choose another --workdir"
+            f"{workdir} was made with another config:\n  "
+            + "\n  ".join(changed)
+            + "\nchoose another --workdir, or --config.overwrite=True to throw its"
+            " results away"
         )
-    write_json(stored, new)
+    return bool(changed)
+
+
+def as_json(config) -> dict:
+    """The config as JSON gives it back: tuples are lists there."""
+    return json.loads(json.dumps(config.to_dict()))
 
 
 def _others(workdir: Path) -> bool:
@@ -167,8 +182,8 @@ def close(run) -> None:
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
-    sweeps = [patch.get("val", ""), *patch.get("supported_val", ())]
-    records = closing_records(read_results(run.results), sweeps)
+    tests = [patch.get("test", ""), *patch.get("supported_test", ())]
+    records = closing_records(read_results(run.results), tests)
     patched = run.workdir / "patch"
     alpha = load_meta(patched)["alpha"] if has_product(patched) else None
     run.say("\n" + format_table(records, alpha) + "\n")

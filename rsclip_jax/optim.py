@@ -38,6 +38,27 @@ def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
     return jax.tree.map(first, names)
 
 
+def check_trainable(rules: Sequence[tuple[str, bool]], params: PyTree) -> None:
+    """Raises ValueError for rules that miss a parameter, match none, or train none.
+
+    Only a catch-all ".*" at the end may be left with nothing to match.
+    """
+    match_rules(rules, params)
+    names = jax.tree.leaves(leaf_names(params))
+    used, trained = set(), False
+    for name in names:
+        i = next(i for i, rule in enumerate(rules) if re.fullmatch(rule[0], name))
+        used.add(i)
+        trained |= bool(rules[i][1])
+    idle = [r for i, r in enumerate(rules) if i not in used and r[0] != ".*"]
+    if idle or not trained:
+        problem = f"rules {idle} match no parameter" if idle else "nothing is trained"
+        raise ValueError(
+            f"trainable = {tuple(rules)}: {problem}; the parameters are"
+            f" {', '.join(names[:4])}, ..., {names[-1]}"
+        )
+
+
 def make_schedule(lr: float, warmup: int, steps: int) -> optax.Schedule:
     """Linear warm-up from 0 over `warmup` steps, then cosine to 0 at `steps`."""
     warmup = min(warmup, max(steps - 1, 0))

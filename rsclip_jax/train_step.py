@@ -38,7 +38,11 @@ def train_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step; metrics: loss, grad_norm (before clipping), loss_fn's own."""
+    """One gradient step; metrics: loss, grad_norm, loss_fn's own.
+
+    grad_norm is over all params, before clipping, those included that tx leaves as
+    they are.
+    """
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, metrics), grads = grad_fn(state.params, frozen, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)

@@ -67,6 +67,9 @@ def test_the_digest_tells_values_names_shapes_and_types_apart(other):
     assert checkpoint.params_digest(other) != checkpoint.params_digest(params())
 
 
+META = {"stage": "toy", "sources": {}}
+
+
 def test_a_state_comes_back_with_its_shardings_and_the_data_position(tmp_path):
     mesh = sharding.make_mesh((2, 4))
     tx = optax.adam(1e-3)
@@ -74,17 +77,19 @@ def test_a_state_comes_back_with_its_shardings_and_the_data_position(tmp_path):
     batches = make_batches()
     next(batches)
     with checkpoint.make_manager(tmp_path / "c") as manager:
-        checkpoint.save_state(manager, state, batches, {"stage": "toy"})
-        checkpoint.save_state(manager, state, batches, {"stage": "other"})  # no-op
+        checkpoint.save_state(manager, state, batches, META)
+        checkpoint.save_state(
+            manager, state, batches, {**META, "stage": "other"}
+        )  # no-op
         fresh = sharding.put_params(make_state(params(), tx), mesh)
         moved = make_batches()
-        found = checkpoint.restore_state(manager, fresh, moved)
+        found = checkpoint.restore_state(manager, fresh, moved, META)
     np.testing.assert_array_equal(next(moved)["x"], next(batches)["x"])
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
     meta = json.loads((tmp_path / "c" / "0" / "meta" / "metadata").read_text())
-    assert meta == {"stage": "toy", "step": 0}
+    assert meta == {**META, "step": 0}
 
 
 def test_only_the_newest_saves_are_kept(tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from rsclip_jax.main import _STAGES, differences, prepare_workdir, stage_functions
+from rsclip_jax.main import _STAGES, differences, run_stages, stage_functions
 from tests.conftest import REPO
 from tests.runs import tiny_config
 
@@ -53,13 +53,15 @@ def test_the_papers_setting_says_what_is_missing(tmp_path):
     done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:vit_b32")
     assert done.returncode == 1
     error, trace = done.stderr.splitlines()
-    assert error.startswith("error: dataset 'bigearthnet' has no reader")
+    assert error.startswith(
+        "error: config.patch.train: dataset 'bigearthnet' has no reader"
+    )
     assert "Traceback" in (tmp_path / "w" / "error.txt").read_text()
     assert "error.txt" in trace
     # a start that failed does not bind the next one to its config
-    config = tiny_config()
-    prepare_workdir(config, tmp_path / "w")
+    run_stages(tiny_config(stages=()), tmp_path / "w")
     assert json.loads((tmp_path / "w" / "config.json").read_text())["variant"] == "mini"
+    assert not (tmp_path / "w" / "error.txt").exists()
 
 
 def test_missing_data_root_is_named(tmp_path):
@@ -71,6 +73,50 @@ def test_missing_data_root_is_named(tmp_path):
 def test_an_unknown_stage_lists_the_stages():
     with pytest.raises(ValueError, match=r"'patsch'.*'patch'.*pretrain, patch, align"):
         stage_functions(("pretrain", "patsch"))
+
+
+@pytest.mark.parametrize(
+    ("stages", "setting", "value", "words"),
+    [
+        (
+            ("pretrain",),
+            "init",
+            "clip.safetensors",
+            r"config\.init = 'clip\.saf.*'pretr",
+        ),
+        (("align",), "align.test", (), r"config\.align\.test is empty"),
+        (
+            ("pretrain",),
+            "pretrain.train",
+            ("miniature_multi:train",),
+            r"config\.pretrain\.train = 'miniature_multi:train': .*several labels each",
+        ),
+        (
+            ("patch", "evaluate"),
+            "datasets",
+            ("minature:test",),
+            r"config\.datasets: unknown dataset 'minature'",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_runs(
+    tmp_path, stages, setting, value, words
+):
+    config = tiny_config(stages)
+    with config.unlocked():
+        config.update_from_flattened_dict({setting: value})
+    with pytest.raises(ValueError, match=words):
+        run_stages(config, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_stage_that_the_config_lacks_is_named(tmp_path):
+    from configs import evaluate
+
+    config = evaluate.get_config()
+    config.stages = ("patch",)
+    with pytest.raises(ValueError, match=r"no section config\.patch"):
+        run_stages(config, tmp_path / "w")
 
 
 def test_every_stage_has_its_folder():
@@ -96,29 +142,36 @@ def test_a_reader_that_goes_away_is_no_error(tiny_run):
 
 def begun(workdir, config):
     """A workdir in which a stage has begun, with a result."""
-    prepare_workdir(config, workdir)
+    run_stages(config, workdir)
     (workdir / "pretrain").mkdir()
-    (workdir / "results.jsonl").write_text("{}\n")
+    (workdir / "results.jsonl").write_text("")
     (workdir / "notes.txt").write_text("mine")
 
 
 def test_another_config_is_refused_with_what_differs(tmp_path):
-    begun(tmp_path / "w", tiny_config())
-    other = tiny_config()
+    begun(tmp_path / "w", tiny_config(stages=()))
+    other = tiny_config(stages=())
     with other.unlocked():
         other.patch.lr = 0.5
-        other.stages = ("pretrain",)  # which stages to run is free
         other.data_root = "elsewhere"
     with pytest.raises(
         ValueError, match=r"config\.patch\.lr: 0\.0005 there, 0\.5"
     ) as e:
-        prepare_workdir(other, tmp_path / "w")
+        run_stages(other, tmp_path / "w")
     assert "--config.overwrite=True" in str(e.value)
-    assert "stages" not in str(e.value)
     assert "elsewhere" not in str(e.value)
     assert (tmp_path / "w" / "pretrain").exists()
     other.overwrite = True
-    prepare_workdir(other, tmp_path / "w")
+    with other.unlocked():  # a mistake in the new settings costs nothing of the old run
+        other.stages = ("pretrain",)  # which stages to run is free
+        other.pretrain.train = ("minature:train",)
+    with pytest.raises(ValueError, match=r"config\.pretrain\.train: .*'miniature'"):
+        run_stages(other, tmp_path / "w")
+    assert (tmp_path / "w" / "pretrain").exists()
+    assert (tmp_path / "w" / "results.jsonl").exists()
+    with other.unlocked():
+        other.stages = ()
+    run_stages(other, tmp_path / "w")
     assert not (tmp_path / "w" / "pretrain").exists()
     assert not (tmp_path / "w" / "results.jsonl").exists()
     assert (tmp_path / "w" / "notes.txt").exists()  # not ours to remove
@@ -127,17 +180,17 @@ def test_another_config_is_refused_with_what_differs(tmp_path):
 
 
 def test_the_same_config_may_overwrite_and_loses_nothing(tmp_path):
-    config = tiny_config()
+    config = tiny_config(stages=())
     begun(tmp_path / "w", config)
     config.overwrite = True
-    prepare_workdir(config, tmp_path / "w")
-    assert (tmp_path / "w" / "results.jsonl").read_text() == "{}\n"
+    run_stages(config, tmp_path / "w")
+    assert (tmp_path / "w" / "results.jsonl").read_text() == ""
 
 
 def test_a_folder_of_something_else_is_not_written_into(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match=r"not empty and holds no config\.json"):
-        prepare_workdir(tiny_config(), tmp_path)
+        run_stages(tiny_config(stages=()), tmp_path)
 
 
 def test_new_and_removed_settings_differ():

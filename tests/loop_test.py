@@ -13,6 +13,8 @@ import pytest
 
 from rsclip_jax import checkpoint, loop
 
+META = {"stage": "toy", "sources": {"theta_0": {"digest": "a"}}}
+
 
 def make_batches(poison: int = 0, kill: int = 0, seen: list | None = None):
     """A grain iterator: batch i is drawn from i alone; read when asked for."""
@@ -38,7 +40,7 @@ def loss_fn(params, frozen, batch):
 
 def train(folder, mesh, batches, steps, **settings):
     schedule = optax.constant_schedule(0.05)
-    kwargs = {"checkpoint_every": 4, "log_every": 1, "meta": {"stage": "toy"}}
+    kwargs = {"checkpoint_every": 4, "log_every": 1, "meta": META}
     return loop.train(
         {"w": np.zeros((4, 2), np.float32)},
         {"w": np.ones((4, 2), np.float32)},
@@ -115,7 +117,8 @@ def test_the_callers_arrays_outlive_the_donation(tmp_path, mesh):
     schedule = optax.constant_schedule(0.05)
     loop.train(
         params, frozen, make_batches(), loss_fn=loss_fn, tx=optax.adam(schedule),
-        schedule=schedule, mesh=mesh, steps=2, batch_size=8, folder=tmp_path, meta={},
+        schedule=schedule, mesh=mesh, steps=2, batch_size=8, folder=tmp_path,
+        meta=META,
         checkpoint_every=9, log_every=1, progress=False,
     )  # fmt: skip
     np.testing.assert_array_equal(params["w"], 0)
@@ -136,3 +139,10 @@ def test_the_curve_is_logged_at_its_interval(tmp_path, mesh):
     assert {"loss", "grad_norm", "lr", "largest", "examples_per_second"} <= set(
         lines[0]
     )
+
+
+def test_what_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, mesh):
+    train(tmp_path, mesh, make_batches(), 4)
+    other = {**META, "sources": {"theta_0": {"digest": "b"}}}
+    with pytest.raises(ValueError, match=r"step 4 was made from .*'a'.*from .*'b'"):
+        train(tmp_path, mesh, make_batches(), 10, meta=other)

@@ -6,7 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax.optim import leaf_names, make_optimizer, make_schedule, match_rules
+from rsclip_jax.optim import (
+    check_trainable,
+    leaf_names,
+    make_optimizer,
+    make_schedule,
+    match_rules,
+)
 
 TREE = {
     "visual": {"blocks_0": {"kernel": 1, "bias": 2}, "ln_post": {"scale": 3}},
@@ -55,6 +61,24 @@ def test_every_uncovered_leaf_is_named():
     with pytest.raises(ValueError, match="end the rules with") as error:
         match_rules([("visual/blocks_0/.*", 1)], TREE)
     assert "no rule covers logit_scale, visual/ln_post/scale;" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ((("visual/.*", True),), r"no rule covers logit_scale"),
+        ((("blocks_0/.*", True), (".*", False)), r"'blocks_0/\.\*', True\).* match no"),
+        (((".*", False),), r"nothing is trained; .*logit_scale, .*ln_post/scale"),
+        (((".*", True), ("visual/.*", False)), r"'visual/\.\*', False\).* match no"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(rules, words):
+    with pytest.raises(ValueError, match=words):
+        check_trainable(rules, TREE)
+
+
+def test_a_catch_all_with_nothing_left_is_meant():
+    check_trainable((("visual/.*", True), ("logit_scale", False), (".*", True)), TREE)
 
 
 @pytest.mark.parametrize(

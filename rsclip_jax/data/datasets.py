@@ -4,11 +4,9 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from rsclip_jax.data import miniature, prompts
 from rsclip_jax.data.readers.folders import (
@@ -47,7 +45,7 @@ class Source(Protocol):
 
     dataset: Dataset
     split: str
-    ids: list[str]
+    ids: list[str]  # of the records, in order
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Record: ...
@@ -271,12 +269,31 @@ def _open_view(view: str, split: str):
     return miniature.open_miniature(view, split)
 
 
-class TiledSource:
-    """Every record of a source cut into a grid of size x size tiles, row by row."""
+class Subset:
+    """The records of a source at some places, in their order."""
 
-    def __init__(self, source: Source, size: int):
+    def __init__(self, source: Source, places: Sequence[int]):
         self.dataset, self.split = source.dataset, source.split
-        first = source[0]
+        self.tile = getattr(source, "tile", None)
+        self.ids = [source.ids[i] for i in places]
+        self._source, self._places = source, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[self._places[index]]
+
+
+class TiledSource:
+    """Every record of a source cut into a grid of size x size tiles, row by row.
+
+    All records must have the size of the first; on_error "skip": of the first readable.
+    """
+
+    def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
+        self.dataset, self.split, self.tile = source.dataset, source.split, size
+        first = _first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]
         if height < size or width < size:
@@ -312,12 +329,17 @@ class TiledSource:
         return out
 
 
+def _first_record(source: Source, on_error: str) -> Record:
+    for i in range(len(source)):
+        try:
+            return source[i]
+        except (ValueError, OSError):
+            if on_error != "skip":
+                raise
+    raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+
+
 def split_digest(source: Source) -> str:
     """Digest of the ids in order: which examples a number is about."""
     text = "\n".join([source.dataset.name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def labels_of(source: Source) -> np.ndarray:
-    """All labels of a source, reading every record (a slow way, for small sets)."""
-    return np.stack([np.asarray(source[i]["label"]) for i in range(len(source))])

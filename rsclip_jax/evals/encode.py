@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax import sharding
-from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.datasets import Source, Subset
 from rsclip_jax.data.pipeline import eval_batches
 
 # batch on the mesh -> unit-norm embeddings [b, d]
@@ -26,11 +26,11 @@ def encode_source(
     threads: int = 2,
     on_error: str = "raise",
     progress: bool = False,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """({encoder: embeddings [n, d]}, labels [n] or [n, k]) of a source, in its order.
+) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
+    """({encoder: embeddings [n, d]}, labels [n] or [n, k], what was read of a source).
 
     sizes: the record keys to load, with the side that they are fitted to. Records that
-    could not be read (on_error "skip") are left out of both.
+    could not be read (on_error "skip") are left out of all three.
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
@@ -53,7 +53,9 @@ def encode_source(
             parts[name].append(np.asarray(encoder(on_mesh), np.float32))
     mask = np.concatenate(masks)
     embeddings = {name: np.concatenate(p)[mask] for name, p in parts.items()}
-    return embeddings, np.concatenate(labels)[mask]
+    read = np.flatnonzero(mask).tolist()
+    seen = source if len(read) == len(source) else Subset(source, read)
+    return embeddings, np.concatenate(labels)[mask], seen
 
 
 def _own_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ def encode_texts(
     """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
     tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
     # The tower is causal: what follows every text's end token can be cut off.
-    used = int((tokens != 0).sum(axis=1).max(initial=1))
+    used = last_token(tokens) + 1
     tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
     block = min(block, -(-max(len(tokens), 1) // 16) * 16)
     out = []
@@ -56,6 +56,14 @@ def encode_texts(
     if not out:
         return np.zeros((0, variant.embed_dim), np.float32)
     return np.concatenate(out)
+
+
+def last_token(tokens: np.ndarray) -> int:
+    """Where the longest of the texts [..., n] has its end token, the largest id.
+
+    Not where the zeros begin: 0 is padding and also the token of "!".
+    """
+    return int(tokens.argmax(axis=-1).max(initial=0))
 
 
 @functools.partial(jax.jit, static_argnames="variant")

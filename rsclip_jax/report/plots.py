@@ -37,11 +37,16 @@ def plot_alpha_curve(
         axes.plot(task[i], supported[i], "*", markersize=16, color="crimson")
     axes.set_xlabel(f"{names[0]} (%)")
     axes.set_ylabel("supported set (%)")
+    if len(curve) > 1:
+        axes.legend(loc="best", frameon=False)
+    else:  # nothing to support: the task alone, along alpha
+        axes.plot(alphas, task, "o-", markersize=4)
+        axes.plot(chosen, 100 * curve[0][chosen], "*", markersize=16, color="crimson")
+        axes.set_xlabel("alpha")
+        axes.set_ylabel(f"{names[0]} (%)")
     axes.set_title("Weight interpolation: original to fine-tuned, chosen alpha starred")
     axes.margins(0.15)
     axes.grid(alpha=0.3)
-    if len(curve) > 1:
-        axes.legend(loc="best", frameon=False)
     _save(figure, path)
 
 

@@ -13,8 +13,9 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     """
     rows: dict[tuple, dict[str, float]] = {}
     for r in records:
-        keys = ("stage", "dataset", "split", "task", "sensor", "metric")
-        row = rows.setdefault(tuple(r[k] for k in keys), {})
+        keys = ("task", "sensor", "metric")
+        key = (r["stage"], r["dataset"], _split(r), *(r[k] for k in keys))
+        row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
             row[column] = r["value"]
     lines = [
@@ -27,13 +28,28 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     return _align([header, *lines])
 
 
-def closing_records(records: Sequence[dict], sweeps: Sequence[str]) -> list[dict]:
-    """Those for the closing table: without the validation sweeps ("name:split")."""
-    return [r for r in records if f"{r['dataset']}:{r['split']}" not in sweeps]
+def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
+    """Those for the closing table: of stage patch the test sets ("name:split") only.
+
+    Its validation sets were swept to choose alpha.
+    """
+    return [
+        r
+        for r in records
+        if r["stage"] != "patch" or f"{r['dataset']}:{_split(r)}" in tests
+    ]
+
+
+def _split(record: dict) -> str:
+    """The split, with the side of its tiles where it was cut into tiles."""
+    tile = record.get("tile")
+    return f"{record['split']}:{tile}" if tile else record["split"]
 
 
 def _columns(record: dict, chosen: float | None) -> list[str]:
     alpha = record.get("alpha")
+    if record["stage"] == "evaluate":
+        return ["after"]  # a weight file's step is 0, and nothing came before it
     if alpha is None:
         return ["before" if record["step"] == 0 else "after"]
     places = {"before": 0.0, "after": chosen, "alpha 1": 1.0}

@@ -101,7 +101,7 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
         "align",
         params=student,
         frozen=frozen,
-        sources=[train],
+        train=[train],
         sizes={"rgb": variant.image_size, spec.modality: spec.image_size},
         loss_fn=losses.make_align_loss(
             lambda p, batch: sensor_features(p, batch[spec.modality], spec),
@@ -110,7 +110,7 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
             labels=labels,
             label_weight=c.label_weight,
         ),
-        meta={"spec": dataclasses.asdict(spec), "teacher": teacher.digests["clip"]},
+        sources={"teacher": {"digest": teacher.digests["clip"]}},
     )
 
 
@@ -147,6 +147,7 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     Returns the embeddings and the source of the first, for the picture.
     """
     digest = checkpoint.params_digest(student)
+    digests = {"rgb": teacher.digests["clip"], spec.modality: digest}
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     student = sharding.put_params(student, run.mesh)
     variant, modality = teacher.variant, spec.modality
@@ -157,12 +158,14 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     sizes = {"rgb": variant.image_size, modality: spec.image_size}
     first = None
     for source in tests:
-        z, labels = run.encode(source, encoders, sizes)
-        pins = {"step": step, "checkpoint": digest}
+        z, labels, seen = run.encode(source, encoders, sizes)
         if source.dataset.task != "none":
             head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)
-            run.report("align", source, scored, prompts=prompts, **pins)
-        run.report("align", source, retrieval_records(z), **pins)
-        first = first or (z, source)
+            pins = {"step": step, "checkpoint": digest, "prompts": prompts}
+            run.report("align", seen, scored, **pins)
+        for record in retrieval_records(z):
+            pair = [digests[m] for m in record["sensor"].split("->")]
+            run.report("align", seen, [record], step=step, checkpoint="+".join(pair))
+        first = first or (z, seen)
     return first

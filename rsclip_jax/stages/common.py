@@ -16,6 +16,7 @@ from rsclip_jax.data.prompts import prompts_digest
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
+from rsclip_jax.models.variants import get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Run:
     config: ConfigDict
     workdir: Path
     mesh: Mesh
+    opened: dict[str, Source] = dataclasses.field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -32,21 +34,26 @@ class Run:
         return self.workdir / "results.jsonl"
 
     def open(self, spec: str) -> Source:
-        """A source by "name:split" or "name:split:tile", tile in pixels.
+        """A source by "name:split" or "name:split:tile", tile in pixels; opened once.
 
         Raises ValueError naming the spec and the form that it should have.
         """
+        if spec not in self.opened:
+            self.opened[spec] = self._open(spec)
+        return self.opened[spec]
+
+    def _open(self, spec: str) -> Source:
         match = re.fullmatch(r"(\w+):([\w\[\]:%]+?)(?::(\d+))?", spec)
         if match is None:
             raise ValueError(
                 f"dataset {spec!r} is not of the form name:split, such as"
                 " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
             )
-        data = self.config.data
-        source = open_source(
-            match[1], self.config.data_root, match[2], on_error=data.on_error
-        )
-        return TiledSource(source, int(match[3])) if match[3] else source
+        skip = self.config.data.on_error
+        source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
+        if match[3]:
+            return TiledSource(source, int(match[3]), on_error=skip)
+        return source
 
     def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""
@@ -77,6 +84,8 @@ class Run:
             "split_digest": split_digest(source),
             "prompts": None,
         }
+        if tile := getattr(source, "tile", None):
+            base["tile"] = tile
         whole = [{**base, **record, **pins} for record in records]
         if jax.process_index() == 0:
             results.append_results(self.results, whole)
@@ -86,6 +95,74 @@ class Run:
         """One line for the person who watches."""
         if jax.process_index() == 0:
             print(text, flush=True)
+
+
+# The settings that name datasets, and the tasks that each can be of.
+_LABELLED, _ANY = ("single", "multi"), ("single", "multi", "none")
+_DATASETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "pretrain": {"train": ("single",), "test": _LABELLED},
+    "patch": {
+        "train": _LABELLED,
+        "val": _LABELLED,
+        "test": _LABELLED,
+        "supported_val": _LABELLED,
+        "supported_test": _LABELLED,
+    },
+    "align": {"train": _ANY, "test": _ANY},
+}
+_MAY_BE_EMPTY = ("pretrain.test", "patch.supported_val", "patch.supported_test")
+
+
+def check_stage(run: Run, stage: str) -> None:
+    """Opens all that a stage will read, so that what is wrong shows before it starts.
+
+    Raises ValueError or FileNotFoundError naming the setting and its value.
+    """
+    if stage == "evaluate":
+        if not run.config.datasets:
+            raise ValueError(
+                "config.datasets is empty: name what to evaluate on, such as"
+                " --config.datasets=\"('eurosat_rgb:val',)\""
+            )
+        for spec in run.config.datasets:
+            _open_as(run, "config.datasets", spec, _ANY)
+        return
+    if stage not in run.config:
+        raise ValueError(
+            f"config.stages names {stage!r}, but this config has no section"
+            f" config.{stage}; configs/align_sar.py has"
+        )
+    if stage == "pretrain":
+        get_variant(run.config.variant)
+        if run.config.init:
+            raise ValueError(
+                f"config.init = {run.config.init!r}, but stage 'pretrain' starts from"
+                " random weights: leave 'pretrain' out of config.stages, or config.init"
+                " empty"
+            )
+    for name, tasks in _DATASETS[stage].items():
+        value = run.config[stage][name]
+        specs = (value,) if isinstance(value, str) else tuple(value)
+        if not any(specs) and f"{stage}.{name}" not in _MAY_BE_EMPTY:
+            raise ValueError(
+                f"config.{stage}.{name} is empty: name a dataset, such as"
+                " 'eurosat_rgb:val'"
+            )
+        for spec in specs:
+            _open_as(run, f"config.{stage}.{name}", spec, tasks)
+
+
+def _open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> None:
+    try:
+        task = run.open(spec).dataset.task
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{setting}: {error}") from error
+    if task not in tasks:
+        kind = {"single": "one label", "multi": "several labels", "none": "no labels"}
+        raise ValueError(
+            f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
+            f" needs {' or '.join(kind[t] for t in tasks)}"
+        )
 
 
 def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Model, str]:
@@ -107,19 +184,37 @@ def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Mode
 
 
 def fit(
-    run: Run, stage: str, *, params, frozen, sources, sizes, loss_fn, meta, tokens=None
+    run: Run,
+    stage: str,
+    *,
+    params,
+    frozen,
+    train: Sequence[Source],
+    sizes,
+    loss_fn,
+    sources: dict[str, dict],
+    tokens=None,
 ) -> Any:
-    """Trains with the settings of config.<stage>; the trained params."""
+    """Trains with the settings of config.<stage>; the trained params.
+
+    sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
+    that was begun with others is not gone on with.
+    """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
-    batches = make_batches(run, stage, sources, sizes, tokens)
+    batches = make_batches(run, stage, train, sizes, tokens)
+    trainable = tuple(c.trainable)
+    try:
+        optim.check_trainable(trainable, params)
+    except ValueError as error:
+        raise ValueError(f"config.{stage}.{error}") from error
     schedule = optim.make_schedule(c.lr, c.warmup, c.steps)
     tx = optim.make_optimizer(
         schedule,
         weight_decay=c.weight_decay,
         clip_norm=c.clip_norm,
         b2=c.b2,
-        trainable=tuple(c.get("trainable", ((".*", True),))),
+        trainable=trainable,
     )
     return loop.train(
         params,
@@ -132,21 +227,26 @@ def fit(
         steps=c.steps,
         batch_size=c.batch_size,
         folder=run.workdir / stage,
-        meta={**meta, "stage": stage, "config": run.config.to_dict()},
+        meta={
+            "stage": stage,
+            "config": run.config.to_dict(),
+            "git_commit": checkpoint.git_commit(),
+            "sources": sources,
+        },
         checkpoint_every=c.checkpoint_every,
         log_every=c.log_every,
         progress=run.config.progress and jax.process_index() == 0,
     )
 
 
-def make_batches(run: Run, stage: str, sources, sizes, tokens=None) -> Any:
+def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
     """The training batches of config.<stage>, this process's share."""
     # grain is slow to import and evaluation alone does not train
     from rsclip_jax.data.pipeline import train_batches
 
     c = run.config[stage]
     return train_batches(
-        sources,
+        train,
         sizes=sizes,
         batch_size=c.batch_size,
         augment=Augment(**c.augment.to_dict()),

@@ -1,5 +1,8 @@
 """Stage evaluate: any params on any datasets, zero-shot and retrieval."""
 
+import json
+from pathlib import Path
+
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
@@ -15,21 +18,38 @@ def run_evaluate(run: common.Run) -> None:
     Every sensor of a dataset that the model has an encoder for: zero-shot where there
     are labels, retrieval where there are two sensors.
     """
-    if not run.config.datasets:
-        raise ValueError(
-            "config.datasets is empty: name what to evaluate on, such as"
-            " --config.datasets=\"('eurosat_rgb:val',)\""
-        )
-    sources = [run.open(spec) for spec in run.config.datasets]
     model = input_model(run)
     encoders = make_encoders(run, model)
-    for source in sources:
-        evaluate_source(run, model, encoders, source)
+    for spec in run.config.datasets:
+        evaluate_source(run, model, encoders, run.open(spec))
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
-        done = run.workdir / "evaluate" / "table.txt"
-        done.parent.mkdir(parents=True, exist_ok=True)
-        done.write_text(format_table(lines) + "\n")
+        if not lines:
+            raise ValueError(
+                f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
+                " have no labels, and this model encodes one of their sensors only"
+            )
+        folder = run.workdir / "evaluate"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table.txt").write_text(format_table(lines) + "\n")
+        checkpoint.write_json(folder / "meta.json", {"products": products(run.workdir)})
+
+
+def is_evaluated(workdir: Path) -> bool:
+    """Whether the stage is done, and with what the workdir holds now."""
+    stored = workdir / "evaluate" / "meta.json"
+    if not stored.exists():
+        return False
+    return json.loads(stored.read_text())["products"] == products(workdir)
+
+
+def products(workdir: Path) -> dict[str, str]:
+    """{stage: digest of its product} of the stages that are done."""
+    return {
+        stage: checkpoint.load_meta(workdir / stage)["digest"]
+        for stage in (*api.CLIP_STAGES, "align")
+        if checkpoint.has_product(workdir / stage)
+    }
 
 
 def input_model(run: common.Run) -> api.Model:
@@ -72,13 +92,20 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
     """Reports one dataset's split."""
     row = source.dataset
     shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
+    for modality in row.sensors:
+        if modality in encoders and modality not in shared:
+            takes = model.sensors[modality][0].sensor
+            run.say(
+                f"evaluate: {row.name} holds {row.sensors[modality]!r} as {modality},"
+                f" and this model's encoder takes {takes!r}: left out"
+            )
     if not shared:
         raise ValueError(
             f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
             f" {', '.join(encoders)} (sensors:"
             f" {[spec.sensor for spec, _ in model.sensors.values()]})"
         )
-    z, labels = run.encode(
+    z, labels, seen = run.encode(
         source,
         {m: encoders[m][0] for m in shared},
         {m: encoders[m][1] for m in shared},
@@ -88,11 +115,11 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
         for modality in shared:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
-                "evaluate", source, records, prompts=prompts, **pins(model, modality)
+                "evaluate", seen, records, prompts=prompts, **pins(model, modality)
             )
     for record in retrieval_records(z):
-        sensor = next(m for m in record["sensor"].split("->") if m != "rgb")
-        run.report("evaluate", source, [record], **pins(model, sensor))
+        pair = record["sensor"].split("->")
+        run.report("evaluate", seen, [record], **pins(model, *pair))
 
 
 def fits(model: api.Model, row, modality: str) -> bool:
@@ -103,7 +130,12 @@ def fits(model: api.Model, row, modality: str) -> bool:
     return spec.sensor == row.sensors[modality]
 
 
-def pins(model: api.Model, modality: str) -> dict:
-    """What pins a number to the weights that made it."""
-    key = "clip" if modality == "rgb" else modality
-    return {"step": model.steps[key], "checkpoint": model.digests[key]}
+def pins(model: api.Model, *modalities: str) -> dict:
+    """What pins a number to the weights that made it: of a retrieval, both encoders'.
+
+    step is the sensor encoder's where there is one.
+    """
+    keys = ["clip" if m == "rgb" else m for m in modalities]
+    trained = next((k for k in keys if k != "clip"), "clip")
+    digests = "+".join(model.digests[k] for k in keys)
+    return {"step": model.steps[trained], "checkpoint": digests}

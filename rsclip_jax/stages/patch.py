@@ -61,13 +61,13 @@ def fine_tune(run: common.Run, clip: api.Model, train: Source):
         "patch",
         params=clip.params["visual"],
         frozen={"head": head},
-        sources=[train],
+        train=[train],
         sizes={"rgb": clip.variant.image_size},
         loss_fn=losses.make_patch_loss(
             lambda p, batch: image_features(p, batch["rgb"], clip.variant),
             train.dataset.task,
         ),
-        meta={"theta_0": clip.digests["clip"]},
+        sources={"theta_0": {"digest": clip.digests["clip"]}},
     )
 
 
@@ -87,7 +87,7 @@ class Sweep:
     def _report_one(self, source: Source, alphas) -> dict[float, float]:
         head, prompts = common.zero_shot_head(self.clip, source)
         encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
-        z, labels = self.run.encode(
+        z, labels, seen = self.run.encode(
             source, encoders, {"rgb": self.clip.variant.image_size}
         )
         values = {}
@@ -95,7 +95,7 @@ class Sweep:
             records = common.score(source, z[str(alpha)], labels, head, "rgb")
             self.run.report(
                 "patch",
-                source,
+                seen,
                 records,
                 step=self.run.config.patch.steps if alpha else 0,
                 alpha=alpha,

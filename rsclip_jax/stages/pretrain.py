@@ -12,6 +12,7 @@ from rsclip_jax import api, checkpoint, losses, sharding
 from rsclip_jax.data.datasets import Source
 from rsclip_jax.data.prompts import fill_templates
 from rsclip_jax.data.tokenizer import tokenize
+from rsclip_jax.evals.zero_shot import last_token
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages import common
@@ -30,14 +31,14 @@ def run_pretrain(run: common.Run) -> None:
         "pretrain",
         params=params,
         frozen={},
-        sources=sources,
+        train=sources,
         sizes={"rgb": variant.image_size},
         loss_fn=losses.make_contrastive_loss(
             lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
             lambda p, batch: text_features(p["text"], batch["text"], variant),
             sharding.make_clip_loss(run.mesh),
         ),
-        meta={},
+        sources={},
         tokens=caption_tokens(sources, variant),
     )
     report(run, variant, params, tests, step=c.steps)
@@ -52,14 +53,14 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
         head, prompts = common.zero_shot_head(clip, source)
-        z, labels = run.encode(
+        z, labels, seen = run.encode(
             source,
             {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},
         )
         records = common.score(source, z["rgb"], labels, head, "rgb")
         run.report(
-            "pretrain", source, records, step=step, checkpoint=digest, prompts=prompts
+            "pretrain", seen, records, step=step, checkpoint=digest, prompts=prompts
         )
 
 
@@ -74,5 +75,5 @@ def caption_tokens(sources: list[Source], variant: Variant) -> list[np.ndarray]:
         flat = [p for row in prompts for p in row]
         ids = tokenize(flat, context_length=variant.context_length)
         tables.append(ids.reshape(len(prompts), -1, variant.context_length))
-    used = max(int((t != 0).sum(axis=-1).max()) for t in tables)
+    used = max(last_token(t) for t in tables) + 1
     return [t[..., :used] for t in tables]

@@ -12,7 +12,6 @@ from rsclip_jax.data.datasets import (
     TiledSource,
     find_folder,
     get_dataset,
-    labels_of,
     open_source,
     split_digest,
 )
@@ -35,6 +34,10 @@ def small():
     """The miniature's splits with few scenes."""
     with few_scenes():
         yield
+
+
+def labels_of(source):
+    return np.stack([np.asarray(source[i]["label"]) for i in range(len(source))])
 
 
 def save(path, array):

@@ -16,16 +16,17 @@ def mean_colour(batch):
 def test_embeddings_keep_the_sources_order_over_a_padded_last_batch(mesh):
     with few_scenes():
         source = datasets.open_source("miniature", split="val")
-        z, labels = encode_source(
+        z, labels, seen = encode_source(
             source, {"m": mean_colour}, sizes={"rgb": 32}, batch_size=16, mesh=mesh
         )
         want = np.stack([source[i]["rgb"].mean(axis=(0, 1)) for i in range(40)])
         expected = [source[i]["label"] for i in range(40)]
     np.testing.assert_allclose(z["m"], want, rtol=1e-5)
     np.testing.assert_array_equal(labels, expected)
+    assert seen is source
 
 
-def test_unreadable_records_are_left_out_of_both(mesh, tmp_path, capsys):
+def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
     for k, name in enumerate(datasets.DATASETS["eurosat_rgb"].classes):
         path = tmp_path / "eurosat_rgb" / "val" / name / f"{name}_1.png"
         path.parent.mkdir(parents=True)
@@ -36,8 +37,13 @@ def test_unreadable_records_are_left_out_of_both(mesh, tmp_path, capsys):
     kwargs = {"sizes": {"rgb": 8}, "batch_size": 8, "mesh": mesh}
     with pytest.raises(ValueError, match=r"Forest_1\.png"):
         encode_source(source, {"m": mean_colour}, **kwargs)
-    z, labels = encode_source(source, {"m": mean_colour}, on_error="skip", **kwargs)
+    z, labels, seen = encode_source(
+        source, {"m": mean_colour}, on_error="skip", **kwargs
+    )
     kept = [0, 2, 3, 4, 5, 6, 7, 8, 9]  # all but Forest, the second class
     np.testing.assert_array_equal(labels, kept)
+    assert seen.ids == [source.ids[i] for i in kept]
+    assert [seen[i]["label"] for i in range(len(seen))] == kept
+    assert datasets.split_digest(seen) != datasets.split_digest(source)
     np.testing.assert_allclose(z["m"][:, 0], 10 * np.array(kept), rtol=1e-6)
     assert "Forest_1.png" in capsys.readouterr().err

@@ -39,6 +39,11 @@ def test_embeddings_do_not_depend_on_what_is_embedded_beside():
     for text, z in zip(("lake", long, "forest"), together, strict=True):
         alone = encode_texts(params(), VARIANT, [text])[0]
         np.testing.assert_allclose(alone, z, atol=1e-6)
+    shouted = "a a a a a river!🚀"  # its "!" is token 0, which is padding elsewhere too
+    alone, beside = (
+        encode_texts(params(), VARIANT, [shouted, *x]) for x in ([], [long])
+    )
+    np.testing.assert_allclose(alone[0], beside[0], atol=1e-6)
     blocks = encode_texts(params(), VARIANT, ["lake", long] * 20, block=16)
     np.testing.assert_allclose(blocks[::2], np.repeat(together[:1], 20, 0), atol=1e-6)
 

@@ -40,4 +40,14 @@ def test_an_end_that_is_chosen_stands_in_both_columns():
 def test_validation_sweeps_stay_out():
     val = {**BASE, "split": "val", "value": 0.5, "step": 0}
     test = {**BASE, "value": 0.6, "step": 0}
-    assert closing_records([val, test], ["d:val"]) == [test]
+    other = {**val, "stage": "evaluate"}
+    assert closing_records([val, test, other], ["d:test"]) == [test, other]
+    assert closing_records([val], ["d:val"]) == [val]  # both at once: it is a test set
+
+
+def test_tiles_are_told_apart_and_an_evaluation_has_no_before():
+    whole = {**BASE, "stage": "evaluate", "value": 0.5, "step": 0}
+    _, _, *rows = cells(format_table([whole, {**whole, "tile": 64, "value": 0.6}]))
+    assert [row[2] for row in rows] == ["test", "test:64"]
+    table = format_table([whole]).splitlines()
+    assert table[2].index("50.0 %") > table[0].index("before") + len("before")

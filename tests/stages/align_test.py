@@ -13,7 +13,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, init_clip
 from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages import align
+from rsclip_jax.stages import align, common
 from rsclip_jax.weights import layouts, rules
 from tests.runs import few_scenes, make_run, tiny_config
 
@@ -168,3 +168,32 @@ def test_unlabelled_pairs_ask_for_another_label_setting(
     run = make_run(tmp_path, config)
     with pytest.raises(ValueError, match=message):
         align.head_source(run, run.open("sentinel_pairs:train"))
+
+
+def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
+    """With on_error = skip the embeddings are fewer than the records."""
+    config = config_with(steps=1)
+    with config.unlocked():
+        config.data.on_error = "skip"
+    shown = {}
+    monkeypatch.setattr(
+        align, "plot_retrieval_strip", lambda _, source, *z, sensor: shown.update(
+            ids=source.ids, n=len(z[0])
+        )
+    )  # fmt: skip
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        (test,) = config.align.test
+        source = run.open(test)
+        whole, read = list(source.ids), type(source).__getitem__
+
+        def spoiled(self, index):
+            if index == 0 and self.split == source.split:
+                raise ValueError("unreadable")
+            return read(self, index)
+
+        monkeypatch.setattr(type(source), "__getitem__", spoiled)
+        monkeypatch.setattr(common, "input_clip", lambda *_: (teacher(), "here"))
+        align.run_align(run)
+    assert shown == {"ids": whole[1:], "n": len(whole) - 1}
+    assert "unreadable" in capsys.readouterr().err

@@ -67,9 +67,11 @@ def test_it_says_what_is_missing(tmp_path):
 
 
 def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
-    tiny_run, tmp_path, real_data
+    tiny_run, tmp_path, real_data, capsys
 ):
     """s1 in dB and s1 as 8-bit VH share a record key; one encoder fits one of them."""
     config = config_of(tiny_run, "sentinel_pairs:val", data_root=str(real_data))
-    results = run_tiny(tmp_path / "w", config)
-    assert results == []
+    with pytest.raises(ValueError, match=r"gave no number.*no labels"):
+        run_tiny(tmp_path / "w", config)
+    said = capsys.readouterr().out
+    assert "'s1_vh_8bit' as s1, and this model's encoder takes 's1_grd'" in said
