@@ -21,7 +21,7 @@ from rsclip_jax.models.variants import Variant
 from rsclip_jax.weights import load_clip
 
 CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
-Images = np.ndarray | Sequence[np.ndarray | Image.Image | str | Path]
+OneImage = np.ndarray | Image.Image | str | Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,20 @@ class Model:
     digests: dict[str, str]
     steps: dict[str, int]
 
-    def encode_image(self, images: Images, *, block: int = 64) -> np.ndarray:
-        """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths."""
+    def encode_image(
+        self, images: OneImage | Sequence[OneImage], *, block: int = 64
+    ) -> np.ndarray:
+        """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
+
+        Works on `block` images at a time, the last block padded: one compiled program
+        for any number of images. A smaller block is quicker for a single image.
+        """
+        if isinstance(images, str | Path | Image.Image):
+            images = [images]
         arrays = [fit(_to_rgb(x), self.variant.image_size) for x in images]
+        visual = jax.device_put(self.params["visual"])  # once, not for every block
         return _in_blocks(
-            lambda x: encode_rgb(self.params["visual"], x, variant=self.variant),
+            lambda x: encode_rgb(visual, x, variant=self.variant),
             arrays,
             block,
             self.variant.embed_dim,
@@ -77,6 +86,7 @@ class Model:
             fit(check_array(np.asarray(x), row, f"array {i}"), spec.image_size)
             for i, x in enumerate(array)
         ]
+        params = jax.device_put(params)
         return _in_blocks(
             lambda x: encode_sensor(params, x, spec=spec), arrays, block, spec.out_dim
         )
@@ -157,7 +167,7 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     )
 
 
-def _to_rgb(image: np.ndarray | Image.Image | str | Path) -> np.ndarray:
+def _to_rgb(image: OneImage) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):

@@ -44,6 +44,8 @@ def test_images_may_be_arrays_pictures_or_paths(model, records, tmp_path):
         picture.save(path)
     np.testing.assert_array_equal(model.encode_image(paths), z)
     np.testing.assert_array_equal(model.encode_image([str(paths[0])]), z[:1])
+    for one in (paths[0], str(paths[0]), pictures[0]):
+        np.testing.assert_array_equal(model.encode_image(one), z[:1])
 
 
 def test_it_is_clips_own_apply(model, records):

@@ -44,7 +44,8 @@ def tokenize(
     """Token ids of the texts: start, words, end, then zeros; int32 [n, context_length].
 
     A text that does not fit is a ValueError; with `truncate` it is cut, its last token
-    being the end token.
+    being the end token. Texts that spell a special token spell it as open_clip does,
+    "<start_of_text>" and "<end_of_text>"; OpenAI's code wrote "<|startoftext|>".
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     tokens = np.zeros((len(texts), context_length), np.int32)
