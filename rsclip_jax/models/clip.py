@@ -32,6 +32,7 @@ def make_visual(
         ln_pre=True,
         patch_bias=False,
         proj_bias=False,
+        mlp_width=v.vision_mlp_width,
         dtype=dtype,
         remat=remat,
         name=name,

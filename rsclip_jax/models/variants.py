@@ -14,6 +14,7 @@ class Variant:
 
     activation is "quick_gelu" (x * sigmoid(1.702 x), OpenAI's) or "gelu" (exact). It is
     not stored in most weight files, and the wrong one costs about 7 % relative error.
+    vision_mlp_width 0 is four times vision_width.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Variant:
     layer_norm_eps: float = 1e-5
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
+    vision_mlp_width: int = 0
 
     def __post_init__(self):
         if self.activation not in ("quick_gelu", "gelu"):
@@ -58,6 +60,15 @@ def _vit_b(name: str, patch_size: int, activation: str) -> Variant:
     return Variant(name, 512, 224, patch_size, 768, 12, 12, 512, 12, 8, activation)
 
 
+def _vit_h(name: str, activation: str) -> Variant:
+    return Variant(name, 1024, 224, 14, 1280, 32, 16, 1024, 24, 16, activation)
+
+
+def _vit_bigg(name: str, activation: str) -> Variant:
+    sizes = (1280, 224, 14, 1664, 48, 16, 1280, 32, 20)
+    return Variant(name, *sizes, activation, vision_mlp_width=8192)
+
+
 def _vit_l(name: str, image_size: int, activation: str) -> Variant:
     return Variant(name, 768, image_size, 14, 1024, 24, 16, 768, 12, 12, activation)
 
@@ -78,6 +89,10 @@ _ROWS = (
     _vit_b("ViT-B-16-quickgelu", 16, "quick_gelu"),
     _vit_l("ViT-L-14-quickgelu", 224, "quick_gelu"),
     _vit_l("ViT-L-14-336-quickgelu", 336, "quick_gelu"),
+    _vit_h("ViT-H-14", "gelu"),
+    _vit_h("ViT-H-14-quickgelu", "quick_gelu"),
+    _vit_bigg("ViT-bigG-14", "gelu"),
+    _vit_bigg("ViT-bigG-14-quickgelu", "quick_gelu"),
     # Trained here, on two CPU cores: "mini" in a minute, "small" in a quarter of an
     # hour.
     Variant("mini", 64, 32, 8, 96, 3, 3, 64, 2, 2, "quick_gelu", context_length=24),

@@ -1,4 +1,6 @@
-"""The rule table of each layout: OpenAI's / open_clip's flat CLIP, timm's ViT."""
+"""The rule table of each layout: OpenAI's and open_clip's, Hugging Face's, timm's."""
+
+from collections.abc import Iterable
 
 from rsclip_jax.weights.rules import Rule, block_rules
 
@@ -38,6 +40,63 @@ OPEN_CLIP: list[Rule] = [
 # Buffers and sizes that some files carry along and that are not weights.
 OPEN_CLIP_IGNORE = ("attn_mask", "input_resolution", "context_length", "vocab_size")
 
+_HF_BLOCK = {
+    "ln_1/scale": "layer_norm1.weight",
+    "ln_1/bias": "layer_norm1.bias",
+    "attn/in_proj/kernel[0/3]": "self_attn.q_proj.weight",
+    "attn/in_proj/kernel[1/3]": "self_attn.k_proj.weight",
+    "attn/in_proj/kernel[2/3]": "self_attn.v_proj.weight",
+    "attn/in_proj/bias[0/3]": "self_attn.q_proj.bias",
+    "attn/in_proj/bias[1/3]": "self_attn.k_proj.bias",
+    "attn/in_proj/bias[2/3]": "self_attn.v_proj.bias",
+    "attn/out_proj/kernel": "self_attn.out_proj.weight",
+    "attn/out_proj/bias": "self_attn.out_proj.bias",
+    "ln_2/scale": "layer_norm2.weight",
+    "ln_2/bias": "layer_norm2.bias",
+    "mlp/c_fc/kernel": "mlp.fc1.weight",
+    "mlp/c_fc/bias": "mlp.fc1.bias",
+    "mlp/c_proj/kernel": "mlp.fc2.weight",
+    "mlp/c_proj/bias": "mlp.fc2.bias",
+}
+_HF_VISUAL, _HF_TEXT = "vision_model", "text_model"
+
+HF_CLIP: list[Rule] = [
+    ("logit_scale", "logit_scale", "same"),
+    (f"{_HF_VISUAL}.embeddings.class_embedding", "visual/class_embedding", "same"),
+    (
+        f"{_HF_VISUAL}.embeddings.position_embedding.weight",
+        "visual/positional_embedding",
+        "same",
+    ),
+    (
+        f"{_HF_VISUAL}.embeddings.patch_embedding.weight",
+        "visual/patch_embed/kernel",
+        "conv",
+    ),
+    (f"{_HF_VISUAL}.pre_layrnorm.weight", "visual/ln_pre/scale", "same"),  # sic
+    (f"{_HF_VISUAL}.pre_layrnorm.bias", "visual/ln_pre/bias", "same"),
+    (f"{_HF_VISUAL}.post_layernorm.weight", "visual/ln_post/scale", "same"),
+    (f"{_HF_VISUAL}.post_layernorm.bias", "visual/ln_post/bias", "same"),
+    ("visual_projection.weight", "visual/proj/kernel", "dense"),
+    (
+        f"{_HF_TEXT}.embeddings.token_embedding.weight",
+        "text/token_embedding/embedding",
+        "same",
+    ),
+    (
+        f"{_HF_TEXT}.embeddings.position_embedding.weight",
+        "text/positional_embedding",
+        "same",
+    ),
+    (f"{_HF_TEXT}.final_layer_norm.weight", "text/ln_final/scale", "same"),
+    (f"{_HF_TEXT}.final_layer_norm.bias", "text/ln_final/bias", "same"),
+    ("text_projection.weight", "text/text_projection", "dense"),
+    *block_rules(f"{_HF_VISUAL}.encoder.layers", "visual/blocks", _HF_BLOCK),
+    *block_rules(f"{_HF_TEXT}.encoder.layers", "text/blocks", _HF_BLOCK),
+]
+# Buffers of older versions: 0, 1, 2, ...
+HF_IGNORE = (r"(text|vision)_model\.embeddings\.position_ids",)
+
 _TIMM_BLOCK = {
     "ln_1/scale": "norm1.weight",
     "ln_1/bias": "norm1.bias",
@@ -64,3 +123,19 @@ TIMM_VIT: list[Rule] = [
 ]
 # A classifier of the pretraining task: the linear map to CLIP's width takes its place.
 TIMM_IGNORE = (r"head\..*", r"fc\..*")
+
+
+def find_clip_layout(names: Iterable[str]) -> tuple[str, list[Rule], tuple[str, ...]]:
+    """(name, rules, ignored patterns) of the layout that the names are in.
+
+    Raises ValueError with the first names for none of them.
+    """
+    names = list(names)
+    if "visual.conv1.weight" in names:
+        return "open_clip", OPEN_CLIP, OPEN_CLIP_IGNORE
+    if any(name.startswith("vision_model.") for name in names):
+        return "hf", HF_CLIP, HF_IGNORE
+    raise ValueError(
+        f"no CLIP of OpenAI's, open_clip's or Hugging Face's layout: {len(names)}"
+        f" tensors, {', '.join(sorted(names)[:5])}, ..."
+    )

@@ -1,8 +1,9 @@
 """Conversion tables, applied strictly in both directions.
 
 A table is a list of (name in the file, our path, transform); "{i}" stands for a layer
-number in both. Every name is matched exactly once and every problem is reported at
-once.
+number in both. A path that ends in "[1/3]" is the second of three equal parts of our
+array's last axis, where the file keeps apart what we keep joined. Every name is matched
+exactly once and every problem is reported at once.
 """
 
 import re
@@ -29,8 +30,7 @@ def block_rules(prefix: str, path: str, names: Mapping[str, str]) -> list[Rule]:
     """The rules of a transformer block; names: ours -> the layout's."""
     rules = []
     for ours, theirs in names.items():
-        kernel = ours.rsplit("/", 1)[1] == "kernel"
-        transform = "dense" if kernel else "same"
+        transform = "dense" if "/kernel" in ours else "same"
         rules.append((f"{prefix}.{{i}}.{theirs}", f"{path}_{{i}}/{ours}", transform))
     return rules
 
@@ -41,23 +41,54 @@ def convert_names(
     """({name: (our path, transform)}, names that no rule knows)."""
     out, unknown = {}, []
     for name in names:
-        found = _match(name, rules, 0)
-        if found is None:
-            unknown.append(name)
+        for theirs, ours, transform in rules:
+            if (path := _rename(name, theirs, ours)) is not None:
+                out[name] = path, transform
+                break
         else:
-            out[name] = found
+            unknown.append(name)
     return out, unknown
 
 
-def _match(name: str, rules: Sequence[Rule], side: int) -> tuple[str, str] | None:
-    for rule in rules:
-        pattern = re.escape(rule[side]).replace(re.escape("{i}"), r"(\d+)")
-        match = re.fullmatch(pattern, name)
-        if match:
-            other = rule[1 - side]
-            number = match[1] if match.groups() else ""
-            return other.replace("{i}", number), rule[2]
-    return None
+def our_shapes(
+    shapes: Mapping[str, tuple[int, ...]], rules: Sequence[Rule]
+) -> dict[str, tuple[int, ...]]:
+    """{our path: shape in our order} of the names that the rules know; parts apart."""
+    found, _ = convert_names(shapes, rules)
+    ours = ((path, _new_shape(shapes[n], how)) for n, (path, how) in found.items())
+    return {path: shape for path, shape in ours if shape is not None}
+
+
+def _names_of(path: str, rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
+    """[(name in the file, our path with its part, transform)] of one of our arrays."""
+    out = []
+    for theirs, ours, transform in rules:
+        whole, part = _split(ours)
+        if (name := _rename(path, whole, theirs)) is not None:
+            out.append((name, path + part, transform))
+    return out
+
+
+def _rename(name: str, pattern: str, new: str) -> str | None:
+    """The new name where the pattern matches all of the name, "{i}" carried over."""
+    match = re.fullmatch(re.escape(pattern).replace(re.escape("{i}"), r"(\d+)"), name)
+    if match is None:
+        return None
+    return new.replace("{i}", match[1]) if match.groups() else new
+
+
+def _split(path: str) -> tuple[str, str]:
+    """("a/kernel", "[1/3]") of "a/kernel[1/3]"; ("a/kernel", "") of "a/kernel"."""
+    at = path.find("[")
+    return (path, "") if at < 0 else (path[:at], path[at:])
+
+
+def _part_of(part: str, size: int) -> slice:
+    """The slice of an axis that "[1/3]" stands for; all of it for ""."""
+    if not part:
+        return slice(None)
+    i, n = map(int, part.strip("[]").split("/"))
+    return slice(size * i // n, size * (i + 1) // n)
 
 
 def load_strict(
@@ -80,29 +111,47 @@ def load_strict(
     problems = [f"unknown tensor {n} {tuple(shapes[n])}" for n in unknown]
     by_path: dict[str, str] = {}
     for name, (path, transform) in found.items():
+        whole, part = _split(path)
         if path in by_path:
             problems.append(f"{name} and {by_path[path]} are both {path}")
-        elif path not in want:
+        elif whole not in want:
             problems.append(f"extra tensor {name} {tuple(shapes[name])} (our {path})")
-        elif (got := _new_shape(shapes[name], transform)) != want[path].shape:
-            problems.append(
-                f"misshapen tensor {name}: {got} in the file (our order),"
-                f" {want[path].shape} in the model's {path}"
-            )
+        else:
+            got = _new_shape(shapes[name], transform)
+            if got != (shape := _shape_of(want[whole].shape, part)):
+                problems.append(
+                    f"misshapen tensor {name}: {got} in the file (our order),"
+                    f" {shape} in the model's {path}"
+                )
         by_path.setdefault(path, name)
-    for path in sorted(want.keys() - by_path.keys()):
-        name, _ = _match(path, rules, 1) or ("?", "")
-        problems.append(f"missing tensor {name} (our {path} {want[path].shape})")
+    for path in sorted(want):
+        for name, full, _ in _names_of(path, rules) or [("?", path, "")]:
+            if full not in by_path:
+                shape = _shape_of(want[path].shape, _split(full)[1])
+                problems.append(f"missing tensor {name} (our {full} {shape})")
     if problems:
         raise ValueError(
             f"{where}: {len(problems)} tensor(s) do not fit the model:\n  "
             + "\n  ".join(problems)
         )
-    flat = {}
+    flat: dict[str, np.ndarray] = {}
     for path, name in by_path.items():
-        array = _TRANSFORMS[found[name][1]][0](read(name))
-        flat[path] = np.array(array, np.float32, order="C")  # 0-d stays 0-d
+        whole, part = _split(path)
+        array = flat.setdefault(whole, np.empty(want[whole].shape, np.float32))
+        source = _TRANSFORMS[found[name][1]][0](read(name))
+        array[_index(array.shape, part)] = source
     return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _shape_of(shape: Sequence[int], part: str) -> tuple[int, ...]:
+    if not part:
+        return tuple(shape)
+    span = _part_of(part, shape[-1])
+    return (*shape[:-1], span.stop - span.start)
+
+
+def _index(shape: Sequence[int], part: str):
+    return (..., _part_of(part, shape[-1])) if part else ...
 
 
 def _new_shape(shape: Sequence[int], transform: str) -> tuple[int, ...] | None:
@@ -119,13 +168,14 @@ def export_names(params: dict, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """
     flat: dict[str, Any] = flax.traverse_util.flatten_dict(params, sep="/")
     out, unknown = {}, []
-    for path, array in flat.items():
-        found = _match(path, rules, 1)
-        if found is None:
+    for path, leaf in flat.items():
+        array = np.asarray(leaf)
+        names = _names_of(path, rules)
+        for name, full, transform in names:
+            part = array[_index(array.shape, _split(full)[1])]
+            out[name] = np.array(_TRANSFORMS[transform][1](part), order="C")
+        if not names:
             unknown.append(path)
-        else:
-            back = _TRANSFORMS[found[1]][1](np.asarray(array))
-            out[found[0]] = np.array(back, order="C")
     if unknown:
         raise ValueError(f"this layout has no name for {', '.join(unknown)}")
     return out

@@ -7,6 +7,7 @@ is written was compared with a second implementation, in numpy, further down.
 """
 
 import collections
+import copy
 import html
 import io
 import json
@@ -24,6 +25,7 @@ import torchvision_stub
 torchvision_stub.install()
 
 import open_clip  # noqa: E402  (needs the stub)
+import transformers  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 FOLDER = pathlib.Path(
@@ -33,6 +35,19 @@ QUICK_GELU, GELU = "quick_gelu", "gelu"
 CLIP_EPS, TIMM_EPS = 1e-5, 1e-6
 HEADS = 2
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+HF_NAMES = {
+    "visual.class_embedding": "embeddings.class_embedding",
+    "visual.positional_embedding": "embeddings.position_embedding.weight",
+    "visual.conv1.weight": "embeddings.patch_embedding.weight",
+    "visual.ln_pre.weight": "pre_layrnorm.weight",
+    "visual.ln_pre.bias": "pre_layrnorm.bias",
+    "visual.ln_post.weight": "post_layernorm.weight",
+    "visual.ln_post.bias": "post_layernorm.bias",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
 TEXT = np.array(  # 62 starts, 63 ends: the largest id, where the text tower pools
     [
         [62, 5, 17, 42, 63, 0, 0, 0, 0, 0, 0, 0],
@@ -98,6 +113,97 @@ def make_clip(activation: str, seed: int) -> None:
 
     inputs = {"image": image, "text": TEXT, "grad_probe": probe}
     save(f"clip_toy_{activation}", weights, inputs | out)
+    make_hf_folder(activation, weights, image, out)
+    if activation == QUICK_GELU:
+        make_open_clip_files(model, weights)
+
+
+def make_hf_folder(
+    activation: str, weights: dict, image: np.ndarray, out: dict
+) -> None:
+    """The same weights as transformers writes them; its own forward pass agrees."""
+    towers = {"num_hidden_layers": 2, "num_attention_heads": HEADS}
+    config = transformers.CLIPConfig(
+        projection_dim=16,
+        vision_config=towers
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "image_size": 16,
+            "patch_size": 8,
+            "hidden_act": activation,
+        },
+        text_config=towers
+        | {
+            "hidden_size": 24,
+            "intermediate_size": 96,
+            "vocab_size": 64,
+            "max_position_embeddings": 12,
+            "hidden_act": activation,
+            "eos_token_id": 63,
+            "bos_token_id": 62,
+            "pad_token_id": 0,
+        },
+    )
+    model = transformers.CLIPModel(config).eval()
+    state = dict(hf_names(weights))
+    model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in state.items()})
+    folder = FOLDER / f"clip_toy_{activation}_hf"
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    model = model.double()
+    with torch.no_grad():
+        got = model(torch.from_numpy(TEXT).long(), as_nchw(image))
+    for name, z in ("zimg", got.image_embeds), ("ztxt", got.text_embeds):
+        np.testing.assert_allclose(z.numpy(), out[name].detach().numpy(), atol=1e-6)
+
+
+def hf_names(weights: dict):
+    """open_clip's names and arrays -> transformers'."""
+    block = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+        "attn.out_proj": "self_attn.out_proj",
+    }
+    for name, array in weights.items():
+        tower = "vision_model" if name.startswith("visual.") else "text_model"
+        short = name.removeprefix("visual.")
+        if short.startswith("transformer.resblocks."):
+            i, rest = short.removeprefix("transformer.resblocks.").split(".", 1)
+            layer = f"{tower}.encoder.layers.{i}"
+            if rest.startswith("attn.in_proj_"):
+                kind = rest.removeprefix("attn.in_proj_")
+                for letter, part in zip("qkv", np.split(array, 3), strict=True):
+                    yield f"{layer}.self_attn.{letter}_proj.{kind}", part
+            else:
+                part, kind = rest.rsplit(".", 1)
+                yield f"{layer}.{block[part]}.{kind}", array
+        elif name in ("visual.proj", "text_projection"):
+            projection = "visual" if name == "visual.proj" else "text"
+            yield f"{projection}_projection.weight", array.T
+        elif name == "logit_scale":
+            yield name, array
+        else:
+            first = "visual." if tower == "vision_model" else ""
+            yield f"{tower}.{HF_NAMES[first + short]}", array
+
+
+def make_open_clip_files(model, weights: dict) -> None:
+    """A training checkpoint, and OpenAI's kind of archive, both in half precision."""
+    state = {f"module.{k}": torch.from_numpy(v).half() for k, v in weights.items()}
+    wrapped = {"epoch": 1, "name": "toy", "state_dict": state}
+    torch.save(wrapped, FOLDER / "clip_toy_training.pt")
+    half = copy.deepcopy(model).half()
+    marks = {"input_resolution": 16, "context_length": 12, "vocab_size": 64}
+    for name, value in marks.items():
+        half.__dict__.pop(
+            name, None
+        )  # a plain number in open_clip, kept in the archive
+        half.register_buffer(name, torch.tensor(value))
+    example = torch.zeros(1, 3, 16, 16).half(), torch.from_numpy(TEXT).long()[:1]
+    save_script(torch.jit.trace(half, example, check_trace=False), "clip_toy_script.pt")
 
 
 def make_timm(seed: int) -> None:
@@ -441,6 +547,19 @@ class Script(torch.nn.Module):
         return self.blocks(self.conv1(x).flatten(2).mean(-1)) * self.scale
 
 
+def save_script(script, name: str) -> None:
+    """torch.jit.save, but for records that name folders of the machine."""
+    buffer = io.BytesIO()
+    torch.jit.save(script, buffer)
+    with (
+        zipfile.ZipFile(buffer) as whole,
+        zipfile.ZipFile(FOLDER / name, "w") as file,
+    ):
+        for record in whole.namelist():
+            if not record.endswith((".debug_pkl", "traced_inputs.pkl")):
+                file.writestr(zipfile.ZipInfo(record), whole.read(record))
+
+
 def make_torch_files() -> None:
     rng = np.random.default_rng(5)
     whole = torch.from_numpy(normal(rng, 6, 5))
@@ -465,15 +584,7 @@ def make_torch_files() -> None:
         torch.save(wrapped, FOLDER / f"{name}.pt", _use_new_zipfile_serialization=new)
     torch.manual_seed(6)
     script = torch.jit.script(Script().half())
-    buffer = io.BytesIO()
-    torch.jit.save(script, buffer)
-    with (
-        zipfile.ZipFile(buffer) as whole,
-        zipfile.ZipFile(FOLDER / "torch_script.pt", "w") as file,
-    ):
-        for name in whole.namelist():
-            if not name.endswith(".debug_pkl"):  # they name folders of the machine
-                file.writestr(zipfile.ZipInfo(name), whole.read(name))
+    save_script(script, "torch_script.pt")
     for name, state in ("state", tensors), ("script", script.state_dict()):
         values = {
             key: (x.float() if x.dtype == torch.bfloat16 else x).detach().numpy()

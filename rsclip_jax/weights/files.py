@@ -1,0 +1,154 @@
+"""What lies on disk as one mapping: tensor names, shapes, a reader, and its config.
+
+Knows containers (safetensors, torch's files, shards with an index, folders) and the
+wrapping of training scripts; what the names mean is layouts.py's.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from rsclip_jax.weights.torch_files import load_torch
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+# The weight files of a folder, the first found; then an index of shards.
+_IN_FOLDER = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_CONFIGS = ("open_clip_config.json", "config.json")
+# Where training scripts put the weights: open_clip and MoCo, MAE, DINO.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """Tensors by name; read(name) gives one, memory-mapped where the format allows.
+
+    metadata is a safetensors header's; config the JSON beside the weights in a folder
+    (its "kind": "open_clip" or "hf").
+    """
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def renamed(self, names: Mapping[str, str]) -> "WeightFile":
+        """The same tensors, under new names: {new: old}."""
+        shapes = {new: self.shapes[old] for new, old in names.items()}
+        return dataclasses.replace(
+            self, shapes=shapes, read=lambda new: self.read(names[new])
+        )
+
+
+def open_weights(path: str | Path) -> WeightFile:
+    """The tensors of a file, an index of shards, or a folder that holds either.
+
+    "module." (data parallel training) is taken off where all names have it. Raises
+    FileNotFoundError or ValueError naming the file and what was expected there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inside = _find(path, _IN_FOLDER, "weight file")
+        return dataclasses.replace(_open_file(inside), config=_read_config(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such weight file or folder")
+    return _open_file(path)
+
+
+def _find(folder: Path, names: tuple[str, ...], what: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder}: no {what} in it; one of {', '.join(names)}")
+
+
+def _read_config(folder: Path) -> dict:
+    for name in _CONFIGS:
+        if (folder / name).is_file():
+            kind = "hf" if name == "config.json" else "open_clip"
+            return {"kind": kind, **_read_json(folder / name)}
+    return {}
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def _open_file(path: Path) -> WeightFile:
+    if path.name.endswith(".index.json"):
+        return _open_shards(path)
+    if path.suffix == ".safetensors":
+        return _without_module(_open_safetensors(path))
+    if path.suffix in SUFFIXES:
+        tensors = _unwrap(load_torch(path), path)
+        shapes = {name: array.shape for name, array in tensors.items()}
+        return _without_module(WeightFile(path, shapes, tensors.__getitem__))
+    raise ValueError(
+        f"{path}: not a weight file by its name; {', '.join(SUFFIXES)}, an"
+        " .index.json of shards, or a folder are read"
+    )
+
+
+def _open_safetensors(path: Path) -> WeightFile:
+    try:
+        file = safetensors.safe_open(path, framework="np")
+        names = list(file.keys())
+        shapes = {n: tuple(file.get_slice(n).get_shape()) for n in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+    return WeightFile(path, shapes, file.get_tensor, file.metadata() or {})
+
+
+def _open_shards(index: Path) -> WeightFile:
+    where = _read_json(index).get("weight_map")
+    if not isinstance(where, dict):
+        raise ValueError(f"{index}: no 'weight_map' in this index of shards")
+    missing = sorted({n for n in where.values() if not (index.parent / n).is_file()})
+    if missing:
+        raise FileNotFoundError(f"{index}: shards {', '.join(missing)} are not there")
+    shards = {n: _open_file(index.parent / n) for n in sorted(set(where.values()))}
+    absent = [t for t, n in where.items() if t not in shards[n].shapes]
+    if absent:
+        raise ValueError(f"{index}: not in the shards named: {', '.join(absent)}")
+    shapes = {tensor: shards[n].shapes[tensor] for tensor, n in where.items()}
+    return WeightFile(index, shapes, lambda t: shards[where[t]].read(t))
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, np.ndarray]:
+    """The state dict in what a training script saved; other entries are left out."""
+    if not isinstance(loaded, dict):
+        kind = type(loaded).__name__
+        raise ValueError(f"{path}: holds a {kind}, not a state dict")
+    for key in _WRAPPERS:
+        if isinstance(loaded.get(key), dict):
+            return _unwrap(loaded[key], path)
+    tensors = {
+        name: array for name, array in loaded.items() if isinstance(array, np.ndarray)
+    }
+    if not tensors:
+        raise ValueError(
+            f"{path}: no tensors in it, but {', '.join(map(str, loaded)) or 'nothing'}"
+        )
+    return tensors
+
+
+def _without_module(file: WeightFile) -> WeightFile:
+    if not all(name.startswith("module.") for name in file.shapes):
+        return file
+    return file.renamed({name.removeprefix("module."): name for name in file.shapes})

@@ -1,0 +1,155 @@
+"""The variant of a CLIP file: sizes from its shapes, the rest from what lies beside it.
+
+Shapes do not tell the number of heads, the activation, LayerNorm's eps or the image's
+mean and std. In order: what the caller says, the config in the folder, a row of the
+table of the same sizes; the activation is asked for where none of them tells it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD, VARIANTS, Variant
+from rsclip_jax.weights.files import WeightFile
+
+HEAD_WIDTH = 64  # OpenAI's, and open_clip's default
+# OpenAI's own loader puts these beside the weights; all its models use QuickGELU.
+_OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
+
+
+def infer_variant(
+    file: WeightFile, ours: Mapping[str, tuple[int, ...]], activation: str | None = None
+) -> Variant:
+    """The variant that fits a file; ours: our path -> shape in our order of axes.
+
+    Raises ValueError saying what to pass where nothing tells it.
+    """
+    try:
+        sizes = read_sizes(ours)
+    except KeyError as error:
+        raise ValueError(
+            f"{file.path}: no tensor for our {error.args[0]}, so the model's sizes"
+            " cannot be read from it; pass variant= (or --config.variant)"
+        ) from error
+    told = _told(file)
+    rows = [row for row in VARIANTS.values() if _has(row, sizes)]
+    for tower in ("vision", "text"):
+        by_width = max(sizes[f"{tower}_width"] // HEAD_WIDTH, 1)
+        heads = getattr(rows[0], f"{tower}_heads") if rows else by_width
+        told.setdefault(f"{tower}_heads", heads)
+    activation = activation or told.get("activation") or _only_activation(rows)
+    if activation is None:
+        names = " or ".join(row.name for row in rows) or "a Variant of your own"
+        raise ValueError(
+            f"{file.path}: the file does not say which activation its model has; pass"
+            f" activation='quick_gelu' or 'gelu' (--config.activation), or variant="
+            f" {names}"
+        )
+    name = next((r.name for r in rows if r.activation == activation), file.path.stem)
+    return Variant(**{"name": name, **sizes, **told, "activation": activation})
+
+
+def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The sizes in Variant's terms; KeyError with the path that is missing."""
+    patch, _, _, width = ours["visual/patch_embed/kernel"]
+    tokens = ours["visual/positional_embedding"][0]
+    grid = round((tokens - 1) ** 0.5)
+    mlp = ours["visual/blocks_0/mlp/c_fc/kernel"][1]
+    return {
+        "embed_dim": ours["visual/proj/kernel"][1],
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "vision_width": width,
+        "vision_layers": _layers(ours, "visual"),
+        "vision_mlp_width": 0 if mlp == 4 * width else mlp,
+        "text_width": ours["text/positional_embedding"][1],
+        "text_layers": _layers(ours, "text"),
+        "context_length": ours["text/positional_embedding"][0],
+        "vocab_size": ours["text/token_embedding/embedding"][0],
+    }
+
+
+def _layers(ours: Mapping[str, Any], tower: str) -> int:
+    found = (re.match(rf"{tower}/blocks_(\d+)/", path) for path in ours)
+    return 1 + max((int(m[1]) for m in found if m), default=-1)
+
+
+def _has(row: Variant, sizes: Mapping[str, int]) -> bool:
+    return all(getattr(row, key) == value for key, value in sizes.items())
+
+
+def _only_activation(rows: list[Variant]) -> str | None:
+    kinds = {row.activation for row in rows}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _told(file: WeightFile) -> dict[str, Any]:
+    """What the folder's config and the file's own marks say, in Variant's terms."""
+    if file.config.get("kind") == "open_clip":
+        return _from_open_clip(file)
+    if file.config.get("kind") == "hf":
+        return _from_hf(file)
+    if set(file.shapes) >= _OPENAI_MARKS:
+        return {"activation": "quick_gelu"}
+    return {}
+
+
+def _from_open_clip(file: WeightFile) -> dict[str, Any]:
+    model = file.config.get("model_cfg", file.config)
+    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    for section, key in ((vision, "timm_model_name"), (text, "hf_model_name")):
+        if section.get(key):
+            raise ValueError(
+                f"{file.path}: {key} = {section[key]!r} is no tower of CLIP's, and is"
+                " not read here"
+            )
+    told: dict[str, Any] = {
+        "activation": "quick_gelu" if model.get("quick_gelu") else "gelu"
+    }
+    if "width" in vision:
+        told["vision_heads"] = vision["width"] // vision.get("head_width", HEAD_WIDTH)
+    if "heads" in text:
+        told["text_heads"] = text["heads"]
+    pixels = file.config.get("preprocess_cfg", {})
+    told["image_mean"] = tuple(pixels.get("mean", CLIP_MEAN))
+    told["image_std"] = tuple(pixels.get("std", CLIP_STD))
+    return told
+
+
+def _from_hf(file: WeightFile) -> dict[str, Any]:
+    vision = {**_HF_DEFAULTS, **file.config.get("vision_config", {})}
+    text = {**_HF_DEFAULTS, **file.config.get("text_config", {})}
+    for key in ("hidden_act", "layer_norm_eps"):
+        if vision[key] != text[key]:
+            raise ValueError(
+                f"{file.path}: {key} is {vision[key]!r} in the visual tower and"
+                f" {text[key]!r} in the text tower; one for both is read here"
+            )
+    if vision["hidden_act"] not in ("quick_gelu", "gelu"):
+        raise ValueError(
+            f"{file.path}: hidden_act = {vision['hidden_act']!r} is not read here;"
+            " 'quick_gelu' and 'gelu' are"
+        )
+    # 2 stands in older files for "the largest id", which the text tower pools at.
+    if text["eos_token_id"] not in (2, text["vocab_size"] - 1):
+        raise ValueError(
+            f"{file.path}: eos_token_id = {text['eos_token_id']} is not the largest of"
+            f" {text['vocab_size']} ids, where the text tower here pools"
+        )
+    return {
+        "activation": vision["hidden_act"],
+        "layer_norm_eps": vision["layer_norm_eps"],
+        "vision_heads": vision["num_attention_heads"] or _HF_HEADS["vision"],
+        "text_heads": text["num_attention_heads"] or _HF_HEADS["text"],
+    }
+
+
+# transformers writes only what differs from its defaults.
+_HF_DEFAULTS = {
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "eos_token_id": 49407,
+    "vocab_size": 49408,
+    "num_attention_heads": 0,
+}
+_HF_HEADS = {"vision": 12, "text": 8}
