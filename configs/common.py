@@ -9,8 +9,9 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.stages = stages
     config.seed = 0
     config.data_root = ""  # where real datasets lie in their public layouts
-    config.init = ""  # a weight file or an earlier workdir
+    config.init = ""  # a weight file, a folder that holds one, or an earlier workdir
     config.variant = ""  # a row of models/variants.py; "" where config.init tells it
+    config.activation = ""  # quick_gelu | gelu, where neither of them does
     config.mesh = (-1, 1)  # devices as (data, fsdp); -1 takes what is left
     config.overwrite = False  # True empties a workdir made with another config
     config.progress = True

@@ -18,7 +18,7 @@ from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.weights import load_clip
+from rsclip_jax.weights import is_weight_folder, load_clip
 
 CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
 OneImage = np.ndarray | Image.Image | str | Path
@@ -110,20 +110,27 @@ def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
     return normalize(sensor_features(params, x, spec))
 
 
-def load(source: str | Path, *, variant: str | Variant | None = None) -> Model:
-    """The model of a weight file (.safetensors, open_clip's layout) or of a workdir.
+def load(
+    source: str | Path,
+    *,
+    variant: str | Variant | None = None,
+    activation: str | None = None,
+) -> Model:
+    """The model of a weight file, of a folder that holds one, or of a workdir.
 
-    Of a workdir: the patched CLIP, or the pretrained one where there is no patched, and
-    every sensor encoder. Raises FileNotFoundError saying what was looked for.
+    Files and folders are OpenAI's, open_clip's or Hugging Face's, as load_clip reads
+    them; variant and activation say what they do not. Of a workdir: the patched CLIP,
+    or the pretrained one where there is no patched, and every sensor encoder. Raises
+    FileNotFoundError saying what was looked for.
     """
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() and not is_weight_folder(path):
         return _load_workdir(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
-            f"{source}: neither a weight file (.safetensors) nor the workdir of a run"
+            f"{source}: neither a weight file or folder nor the workdir of a run"
         )
-    row, params = load_clip(path, variant)
+    row, params = load_clip(path, variant, activation=activation)
     return Model(
         row, params, {}, {"clip": checkpoint.params_digest(params)}, {"clip": 0}
     )

@@ -176,11 +176,16 @@ def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Mode
     if not run.config.init:
         raise ValueError(
             f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
-            " file (.safetensors) or an earlier workdir, or put 'pretrain' first in"
-            " config.stages"
+            " file, a folder that holds one, or an earlier workdir, or put 'pretrain'"
+            " first in config.stages"
         )
-    model = api.load(run.config.init, variant=run.config.variant or None)
-    return model, str(Path(run.config.init).resolve())
+    return load_init(run), str(Path(run.config.init).resolve())
+
+
+def load_init(run: Run) -> api.Model:
+    """The model that config.init, with config.variant and config.activation, names."""
+    c = run.config
+    return api.load(c.init, variant=c.variant or None, activation=c.activation or None)
 
 
 def fit(

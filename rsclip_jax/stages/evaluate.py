@@ -61,10 +61,10 @@ def input_model(run: common.Run) -> api.Model:
         return api.load(run.workdir)
     if not run.config.init:
         raise ValueError(
-            "stage 'evaluate' needs a model: set --config.init to a weight file"
-            " (.safetensors) or to the workdir of an earlier run"
+            "stage 'evaluate' needs a model: set --config.init to a weight file, to a"
+            " folder that holds one, or to the workdir of an earlier run"
         )
-    return api.load(run.config.init, variant=run.config.variant or None)
+    return common.load_init(run)
 
 
 def make_encoders(run: common.Run, model: api.Model) -> dict:

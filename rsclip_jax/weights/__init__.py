@@ -10,9 +10,9 @@ from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.models.sensor import SensorSpec, sensor_shapes
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import infer, layouts, rules
-from rsclip_jax.weights.files import WeightFile, open_weights
+from rsclip_jax.weights.files import WeightFile, is_weight_folder, open_weights
 
-__all__ = ["load_clip", "load_vit", "save_clip"]
+__all__ = ["is_weight_folder", "load_clip", "load_vit", "save_clip"]
 
 
 def load_clip(

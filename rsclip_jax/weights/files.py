@@ -68,6 +68,11 @@ def open_weights(path: str | Path) -> WeightFile:
     return _open_file(path)
 
 
+def is_weight_folder(path: Path) -> bool:
+    """Whether open_weights would find a weight file in it."""
+    return any((path / name).is_file() for name in _IN_FOLDER)
+
+
 def _find(folder: Path, names: tuple[str, ...], what: str) -> Path:
     for name in names:
         if (folder / name).is_file():
