@@ -36,6 +36,7 @@ class Vocabulary(NamedTuple):
     byte_ids: dict[int, int]  # byte -> id inside a word; + 256 where it ends one
     merges: dict[tuple[int, int], int]  # pair of ids -> id of both; lower merges first
     pieces: tuple[bytes, ...]  # id -> its bytes, a space after those that end a word
+    names: dict[str, int]  # a token as the merges file writes it -> id
 
 
 def tokenize(
@@ -75,6 +76,14 @@ def decode(ids: Iterable[int]) -> str:
     return text.decode(errors="replace").rstrip()
 
 
+def vocabulary_names() -> tuple[dict[str, int], list[str]]:
+    """({token: id}, merges "left right" in order) as the merges file writes them."""
+    vocabulary = _vocabulary()
+    by_id = {i: name for name, i in vocabulary.names.items()}
+    merges = [f"{by_id[a]} {by_id[b]}" for a, b in vocabulary.merges]
+    return dict(vocabulary.names), merges
+
+
 def _encode(text: str) -> list[int]:
     text = html.unescape(html.unescape(ftfy.fix_text(text)))  # captions escape twice
     text = " ".join(text.split()).lower()
@@ -85,8 +94,9 @@ def _encode(text: str) -> list[int]:
 def _word_ids(word: str) -> tuple[int, ...]:
     if word in SPECIAL:
         return (SPECIAL[word],)
-    byte_ids, merges, _ = _vocabulary()
-    ids = [byte_ids[byte] for byte in word.encode()]
+    vocabulary = _vocabulary()
+    merges = vocabulary.merges
+    ids = [vocabulary.byte_ids[byte] for byte in word.encode()]
     ids[-1] += 256
     while pairs := set(itertools.pairwise(ids)) & merges.keys():
         first = min(pairs, key=merges.__getitem__)
@@ -130,4 +140,4 @@ def _vocabulary() -> Vocabulary:
         ids[left + right] = merges[pair] = len(pieces)
         pieces.append(pieces[pair[0]] + pieces[pair[1]])
     byte_ids = {byte: i for i, byte in enumerate(order)}
-    return Vocabulary(byte_ids, merges, tuple(pieces))
+    return Vocabulary(byte_ids, merges, tuple(pieces), ids)

@@ -15,6 +15,7 @@ import math
 import pathlib
 import random
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -64,6 +65,7 @@ def main() -> None:
     make_timm(seed=3)
     make_tokenizer()
     make_torch_files()
+    make_positions()
 
 
 # Towers
@@ -528,6 +530,18 @@ def make_tokenizer() -> None:
         ids = np.trim_zeros(tokenizer(text)[0].numpy(), "b").tolist()
         cases.append(json.dumps({"text": text, "ids": ids}, separators=(",", ":")))
     (FOLDER / "tokenizer.json").write_text("[\n" + ",\n".join(cases) + "\n]\n")
+
+
+def make_positions() -> None:
+    """open_clip's resize_pos_embed, from a 7 x 7 grid to a finer and a coarser one."""
+    positions = torch.from_numpy(normal(np.random.default_rng(7), 50, 8))
+    out = {"positions": positions}
+    for grid in (4, 12):
+        state = {"visual.positional_embedding": positions}
+        visual = types.SimpleNamespace(grid_size=(grid, grid))
+        open_clip.model.resize_pos_embed(state, types.SimpleNamespace(visual=visual))
+        out[f"to_{grid}"] = state["visual.positional_embedding"]
+    np.savez(FOLDER / "positions_out.npz", **{k: v.numpy() for k, v in out.items()})
 
 
 # torch's own files

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import load_clip
+from rsclip_jax.weights.load import resize_positions
 from tests.golden import FOLDER, toy_variant
 
 OPEN_CLIP_CONFIG = {
@@ -167,3 +168,20 @@ def test_every_row_is_found_by_its_sizes(name):
     flat = flax.traverse_util.flatten_dict(clip_shapes(row), sep="/")
     sizes = infer.read_sizes({k: v.shape for k, v in flat.items()})
     assert {key: getattr(row, key) for key in sizes} == sizes
+
+
+@pytest.mark.parametrize("grid", [4, 12])
+def test_positions_are_resized_as_open_clip_does_it(grid):
+    with np.load(FOLDER / "positions_out.npz") as golden:
+        found = resize_positions(golden["positions"], grid)
+        np.testing.assert_allclose(found, golden[f"to_{grid}"], atol=1e-5)
+
+
+def test_another_image_size_is_a_model_of_that_size(params):
+    path = FOLDER / "clip_toy_quick_gelu.safetensors"
+    variant, found = load_clip(path, toy_variant("quick_gelu"), image_size=32)
+    assert variant == toy_variant("quick_gelu", image_size=32)
+    assert found["visual"]["positional_embedding"].shape == (17, 32)
+    rest = {k: v for k, v in found["visual"].items() if k != "positional_embedding"}
+    want = {k: params["visual"][k] for k in rest}
+    same(rest, want)

@@ -1,0 +1,103 @@
+"""Weight files of other tools as params of ours."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax.models.clip import clip_shapes
+from rsclip_jax.models.sensor import SensorSpec, sensor_shapes
+from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.weights import infer, layouts, rules
+from rsclip_jax.weights.files import WeightFile, open_weights
+
+
+def load_clip(
+    path: str | Path,
+    variant: str | Variant | None = None,
+    *,
+    activation: str | None = None,
+    image_size: int | None = None,
+) -> tuple[Variant, dict]:
+    """(variant, params) of a CLIP file or folder, in whatever public layout it is.
+
+    OpenAI's .pt archives, open_clip's files, folders and training checkpoints, Hugging
+    Face's CLIPModel folders. variant: a name, a Variant, or None where sizes and config
+    tell it; activation ("quick_gelu" or "gelu") goes before what they say. image_size:
+    another than the file's, its position embeddings resized. Raises ValueError listing
+    every tensor that does not fit.
+    """
+    file = _without_text(open_weights(path))
+    _, table, ignore = layouts.find_clip_layout(file.shapes)
+    v = _told_variant(file, table, variant, activation)
+    params = rules.load_strict(
+        file.shapes,
+        file.read,
+        table,
+        clip_shapes(v),
+        where=f"{path} as {v.name}",
+        ignore=ignore,
+    )
+    if image_size in (None, v.image_size):
+        return v, params
+    v = dataclasses.replace(v, image_size=image_size)
+    grid = v.image_size // v.patch_size
+    positions = resize_positions(params["visual"]["positional_embedding"], grid)
+    visual = {**params["visual"], "positional_embedding": positions}
+    return v, {**params, "visual": visual}
+
+
+def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
+    """Position embeddings [1 + m * m, width] of a class token and m x m patches on a
+    grid x grid: bicubic (a = -0.5), antialiased, as open_clip does it.
+    """
+    first, patches = positions[:1], positions[1:]
+    m = round(len(patches) ** 0.5)
+    shape = (grid, grid, patches.shape[-1])
+    resized = jax.image.resize(
+        jnp.asarray(patches).reshape(m, m, -1), shape, "cubic", antialias=True
+    )
+    return np.concatenate([first, np.asarray(resized).reshape(grid * grid, -1)])
+
+
+def load_vit(path: str | Path, spec: SensorSpec, projection: dict) -> dict:
+    """Params of a sensor encoder from a timm-layout ViT file (.safetensors).
+
+    The file has no map to CLIP's width: `projection` ({"kernel", "bias"}) is put there.
+    Raises ValueError listing every tensor that does not fit.
+    """
+    file = open_weights(path)
+    targets = {k: v for k, v in sensor_shapes(spec).items() if k != "proj"}
+    params = rules.load_strict(
+        file.shapes,
+        file.read,
+        layouts.TIMM_VIT,
+        targets,
+        where=f"{path} as a {spec.layers}-block ViT over {spec.bands}",
+        ignore=layouts.TIMM_IGNORE,
+    )
+    return {**params, "proj": projection}
+
+
+def _without_text(file: WeightFile) -> WeightFile:
+    """open_clip's custom text towers have a "text." before what is OpenAI's name."""
+    return file.renamed({name.removeprefix("text."): name for name in file.shapes})
+
+
+def _told_variant(
+    file: WeightFile,
+    table: list[rules.Rule],
+    variant: str | Variant | None,
+    activation: str | None,
+) -> Variant:
+    if variant is None and "variant" in file.metadata:  # one that save_clip wrote
+        variant = Variant.from_json(json.loads(file.metadata["variant"]))
+    if variant is None:
+        return infer.infer_variant(
+            file, rules.our_shapes(file.shapes, table), activation
+        )
+    v = get_variant(variant)
+    return dataclasses.replace(v, activation=activation) if activation else v

@@ -1,0 +1,213 @@
+"""CLIP params written in the layouts that other tools read."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+
+from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
+from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.weights import layouts, rules
+
+DTYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
+
+
+def save_clip(
+    path: str | Path,
+    variant: str | Variant,
+    params: dict,
+    layout: str = "open_clip",
+    *,
+    dtype: str = "float32",
+) -> None:
+    """Writes a CLIP in a public layout, as .safetensors.
+
+    layout "open_clip" or "openai" (the same names, and OpenAI's three sizes beside
+    them): `path` is a file where it ends in .safetensors, else, for open_clip, a folder
+    that gets the config too. "hf": a folder as transformers' CLIPModel, CLIPProcessor
+    and tokenizer read it. Raises ValueError for a layout or dtype that is not known,
+    and where a value does not fit the dtype.
+    """
+    path, v = Path(path), get_variant(variant)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
+    if layout not in _WRITERS:
+        raise ValueError(f"layout {layout!r} is not known; use {', '.join(_WRITERS)}")
+    is_file = path.suffix == ".safetensors"
+    if layout == "hf" and is_file:
+        raise ValueError(f"{path}: layout 'hf' is a folder of files; give its name")
+    if layout == "openai" and not is_file:
+        raise ValueError(f"{path}: layout 'openai' is one file; end it in .safetensors")
+    _WRITERS[layout](path, v, params, dtype)
+
+
+def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    tensors = _cast(rules.export_names(params, layouts.OPEN_CLIP), dtype)
+    if path.suffix != ".safetensors":
+        path.mkdir(parents=True, exist_ok=True)
+        _write_json(path / "open_clip_config.json", open_clip_config(v))
+        path = path / "open_clip_model.safetensors"
+    _write(path, tensors, v)
+
+
+def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    tensors = _cast(rules.export_names(params, layouts.OPEN_CLIP), dtype)
+    for name, value in (
+        ("input_resolution", v.image_size),
+        ("context_length", v.context_length),
+        ("vocab_size", v.vocab_size),
+    ):
+        tensors[name] = np.array(value, np.int64)
+    _write(path, tensors, v)
+
+
+def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = _cast(rules.export_names(params, layouts.HF_CLIP), dtype)
+    _write(path / "model.safetensors", tensors, v)
+    _write_json(path / "config.json", hf_config(v, dtype))
+    _write_json(path / "preprocessor_config.json", hf_preprocessor(v))
+    if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is no subset of CLIP's
+        _save_hf_tokenizer(path, v)
+
+
+_WRITERS = {"open_clip": _save_open_clip, "openai": _save_openai, "hf": _save_hf}
+
+
+def open_clip_config(v: Variant) -> dict[str, Any]:
+    """open_clip_config.json of a variant."""
+    vision: dict[str, float] = {
+        "image_size": v.image_size,
+        "layers": v.vision_layers,
+        "width": v.vision_width,
+        "head_width": v.vision_width // v.vision_heads,
+        "patch_size": v.patch_size,
+    }
+    if v.vision_mlp_width:
+        vision["mlp_ratio"] = v.vision_mlp_width / v.vision_width
+    text = {
+        "context_length": v.context_length,
+        "vocab_size": v.vocab_size,
+        "width": v.text_width,
+        "heads": v.text_heads,
+        "layers": v.text_layers,
+    }
+    model = {"embed_dim": v.embed_dim, "vision_cfg": vision, "text_cfg": text}
+    if v.activation == "quick_gelu":
+        model["quick_gelu"] = True
+    pixels = {"mean": list(v.image_mean), "std": list(v.image_std)}
+    return {"model_cfg": model, "preprocess_cfg": pixels}
+
+
+def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
+    """config.json of transformers' CLIPModel."""
+    shared = {"hidden_act": v.activation, "layer_norm_eps": v.layer_norm_eps}
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": v.embed_dim,
+        "dtype": dtype,
+        "vision_config": {
+            **shared,
+            "model_type": "clip_vision_model",
+            "hidden_size": v.vision_width,
+            "intermediate_size": v.vision_mlp_width or 4 * v.vision_width,
+            "num_hidden_layers": v.vision_layers,
+            "num_attention_heads": v.vision_heads,
+            "image_size": v.image_size,
+            "patch_size": v.patch_size,
+            "projection_dim": v.embed_dim,
+        },
+        "text_config": {
+            **shared,
+            "model_type": "clip_text_model",
+            "hidden_size": v.text_width,
+            "intermediate_size": 4 * v.text_width,
+            "num_hidden_layers": v.text_layers,
+            "num_attention_heads": v.text_heads,
+            "max_position_embeddings": v.context_length,
+            "vocab_size": v.vocab_size,
+            # the two largest ids start and end a text
+            "bos_token_id": v.vocab_size - 2,
+            "eos_token_id": v.vocab_size - 1,
+            "pad_token_id": 0,
+            "projection_dim": v.embed_dim,
+        },
+    }
+
+
+def hf_preprocessor(v: Variant) -> dict[str, Any]:
+    """preprocessor_config.json: short side resized, centre cropped, normalised."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": v.image_size},
+        "resample": 3,  # Pillow's number of bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": v.image_size, "width": v.image_size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(v.image_mean),
+        "image_std": list(v.image_std),
+    }
+
+
+def _save_hf_tokenizer(path: Path, v: Variant) -> None:
+    """CLIPTokenizer's files; transformers pads with the end token, and so do we there.
+
+    What follows the first end token has no influence on the text's features.
+    """
+    names, merges = vocabulary_names()
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    vocabulary = {**names, start: START, end: END}
+    text = json.dumps(vocabulary, ensure_ascii=False)
+    (path / "vocab.json").write_text(text, encoding="utf-8")
+    lines = "\n".join(["#version: 0.2", *merges])
+    (path / "merges.txt").write_text(lines + "\n", encoding="utf-8")
+    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
+    _write_json(
+        path / "tokenizer_config.json",
+        {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": v.context_length,
+            "do_lower_case": True,
+            **special,
+        },
+    )
+    _write_json(path / "special_tokens_map.json", special)
+
+
+def _cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    out = {}
+    with np.errstate(over="ignore"):
+        for name, array in tensors.items():
+            out[name] = array.astype(DTYPES[dtype])
+            if np.isfinite(array).all() and not np.isfinite(out[name]).all():
+                largest = np.abs(array).max()
+                raise ValueError(
+                    f"{name}: {largest:g} does not fit {dtype}; use bfloat16 or float32"
+                )
+    return out
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], v: Variant) -> None:
+    # "pt" is what transformers and open_clip want the header to say
+    metadata = {"format": "pt", "variant": json.dumps(dataclasses.asdict(v))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

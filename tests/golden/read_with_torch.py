@@ -1,0 +1,72 @@
+"""Reads a CLIP that we wrote, by the libraries it was written for.
+
+python read_with_torch.py {open_clip|openai|hf} PATH INPUTS.npz OUT.npz: INPUTS holds
+image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a Hugging Face
+folder the token ids of INPUTS' texts by its own tokenizer.
+"""
+
+import json
+import sys
+
+import numpy as np
+import safetensors.torch
+import torch
+import torchvision_stub
+
+torchvision_stub.install()
+
+import open_clip  # noqa: E402  (needs the stub)
+import transformers  # noqa: E402
+
+
+def main(layout: str, path: str, inputs: str, out: str) -> None:
+    with np.load(inputs) as given:
+        image = torch.from_numpy(given["image"].transpose(0, 3, 1, 2))
+        text, texts = torch.from_numpy(given["text"]).long(), given["texts"].tolist()
+    extra = {}
+    with torch.no_grad():
+        if layout == "hf":
+            model = transformers.CLIPModel.from_pretrained(path).float().eval()
+            got = model(text, image)
+            zimg, ztxt = got.image_embeds, got.text_embeds
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(path)
+            extra["ids"] = tokenizer(texts, padding="max_length").input_ids
+        else:
+            model = read_open_clip(layout, path).float().eval()
+            zimg = model.encode_image(image, normalize=True)
+            ztxt = model.encode_text(text, normalize=True)
+    np.savez(out, zimg=zimg.numpy(), ztxt=ztxt.numpy(), **extra)
+
+
+def read_open_clip(layout: str, path: str) -> torch.nn.Module:
+    if layout == "open_clip":
+        return open_clip.create_model(f"local-dir:{path}")
+    with safetensors.torch.safe_open(path, framework="pt") as file:
+        row = json.loads(file.metadata()["variant"])
+    model = open_clip.CLIP(
+        embed_dim=row["embed_dim"],
+        vision_cfg=open_clip.CLIPVisionCfg(
+            layers=row["vision_layers"],
+            width=row["vision_width"],
+            head_width=row["vision_width"] // row["vision_heads"],
+            patch_size=row["patch_size"],
+            image_size=row["image_size"],
+        ),
+        text_cfg=open_clip.CLIPTextCfg(
+            layers=row["text_layers"],
+            width=row["text_width"],
+            heads=row["text_heads"],
+            context_length=row["context_length"],
+            vocab_size=row["vocab_size"],
+        ),
+        quick_gelu=row["activation"] == "quick_gelu",
+    )
+    state = safetensors.torch.load_file(path)
+    for name in ("input_resolution", "context_length", "vocab_size"):  # as OpenAI does
+        del state[name]
+    model.load_state_dict(state)
+    return model
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
