@@ -82,7 +82,7 @@ def align(**values) -> ml_collections.ConfigDict:
         "train": "",
         "test": (),
         "sensor": "s1",
-        "student": "clip",  # clip | vit | a timm-layout .safetensors file
+        "student": "clip",  # clip | vit | a timm-layout weight file
         "vit": {
             "image_size": 64,
             "patch_size": 8,

@@ -17,7 +17,7 @@ from rsclip_jax.evals.zero_shot import encode_texts, make_head
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
-from rsclip_jax.models.variants import Variant
+from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import is_weight_folder, load_clip
 
 CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
@@ -47,9 +47,7 @@ class Model:
         Works on `block` images at a time, the last block padded: one compiled program
         for any number of images. A smaller block is quicker for a single image.
         """
-        if isinstance(images, str | Path | Image.Image):
-            images = [images]
-        arrays = [fit(_to_rgb(x), self.variant.image_size) for x in images]
+        arrays = [fit(_to_rgb(x), self.variant.image_size) for x in _as_list(images)]
         visual = jax.device_put(self.params["visual"])  # once, not for every block
         return _in_blocks(
             lambda x: encode_rgb(visual, x, variant=self.variant),
@@ -68,7 +66,7 @@ class Model:
     def encode(
         self, array: Sequence[np.ndarray], sensor: str = "s1", *, block: int = 64
     ) -> np.ndarray:
-        """Unit-norm float32 [n, d] of [n, h, w, bands] in the sensor's physical units.
+        """Unit-norm float32 [n, d] of [n, h, w, bands], or one, in the sensor's units.
 
         Raises ValueError for a sensor that this model has no encoder of, wrong bands, a
         wrong dtype or NaN.
@@ -84,7 +82,7 @@ class Model:
         row = get_sensor(spec.sensor)
         arrays = [
             fit(check_array(np.asarray(x), row, f"array {i}"), spec.image_size)
-            for i, x in enumerate(array)
+            for i, x in enumerate(_as_list(array))
         ]
         params = jax.device_put(params)
         return _in_blocks(
@@ -92,7 +90,7 @@ class Model:
         )
 
     def zero_shot_head(
-        self, classnames: Sequence[str], templates: Sequence[str]
+        self, classnames: Sequence[str], templates: str | Sequence[str]
     ) -> np.ndarray:
         """[d, k] such that embeddings @ head are the logits of these classes."""
         return make_head(self.params, self.variant, classnames, templates)
@@ -125,7 +123,14 @@ def load(
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
-        return _load_workdir(path)
+        model = _load_workdir(path)
+        asked = get_variant(variant).name if variant else model.variant.name
+        if asked != model.variant.name:
+            raise ValueError(
+                f"{source} holds a CLIP of variant {model.variant.name!r}, not"
+                f" {asked!r}: leave variant (--config.variant) out for a workdir"
+            )
+        return model
     if not path.exists():
         raise FileNotFoundError(
             f"{source}: neither a weight file or folder nor the workdir of a run"
@@ -174,11 +179,22 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     )
 
 
+def _as_list(images) -> Sequence[OneImage]:
+    one = isinstance(images, np.ndarray) and images.ndim == 3
+    if one or isinstance(images, str | Path | Image.Image):
+        return [images]
+    return images
+
+
 def _to_rgb(image: OneImage) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"an image is an array, a PIL image or a path, not {type(image).__name__}"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"an image array must be uint8 [h, w, 3], got {image.dtype} {image.shape}"

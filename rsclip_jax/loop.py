@@ -179,7 +179,8 @@ def _signals() -> Iterator[list[int]]:
         del frame
         caught.append(signum)
         signal.signal(signum, previous[signum])
-        print("\nstopping after this step ...", file=sys.stderr, flush=True)
+        text = "\nstopping after this step; a second time stops at once, unsaved ..."
+        print(text, file=sys.stderr, flush=True)
 
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -41,17 +41,28 @@ def main(argv: list[str]) -> None:
         print(error, file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last save", file=sys.stderr)
+        text = "\nstopped; the same command goes on from the last save, if there is one"
+        print(text, file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # who read our output has gone, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
-        workdir.mkdir(parents=True, exist_ok=True)
-        trace = workdir / "error.txt"
-        trace.write_text(traceback.format_exc())
-        print(f"error: {error}\n(traceback: {trace})", file=sys.stderr)
+        print(f"error: {error}\n{keep_traceback(workdir)}".rstrip(), file=sys.stderr)
         sys.exit(1)
+
+
+def keep_traceback(workdir: Path) -> str:
+    """Writes the traceback into a workdir of ours; where it lies, in words."""
+    if not (workdir / "config.json").exists() and _others(workdir):
+        return ""  # somebody else's folder
+    trace = workdir / "error.txt"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        trace.write_text(traceback.format_exc())
+    except OSError:  # the workdir itself is what is wrong
+        return ""
+    return f"(traceback: {trace})"
 
 
 def run_stages(config, workdir: Path) -> None:
@@ -61,44 +72,42 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax import results
     from rsclip_jax.checkpoint import write_json
     from rsclip_jax.sharding import make_mesh
-    from rsclip_jax.stages.common import Run, check_stage
+    from rsclip_jax.stages.common import Run
 
     stages = stage_functions(config.stages)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
     anew = check_workdir(config, workdir)
-    for name in stages:
-        if anew or not is_done(workdir, name):
-            check_stage(run, name)
+    for name, (check, _) in stages.items():
+        if anew or not is_done(workdir, name, config.init):
+            check(run)
     if jax.process_index() == 0:
         if anew:  # only now that nothing is wrong with the new settings
             empty(workdir)
         write_json(workdir / "config.json", as_json(config))
         (workdir / "error.txt").unlink(missing_ok=True)
     run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
-    for name, stage in stages.items():
-        if is_done(workdir, name):
+    for name, (_, run_stage) in stages.items():
+        if is_done(workdir, name, config.init):
             run.say(f"{name}: done before, skipped")
             continue
+        run.say(f"{name} ...")
         started = time.perf_counter()
         if jax.process_index() == 0:
             results.start_stage(run.results, name)
-        stage(run)
+        run_stage(run)
         run.say(f"{name}: done in {time.perf_counter() - started:.0f} s")
     close(run)
 
 
 def stage_functions(names: tuple[str, ...]) -> dict:
-    """{name: stage} in order; ValueError listing the stages for an unknown one."""
-    from rsclip_jax.stages.align import run_align
-    from rsclip_jax.stages.evaluate import run_evaluate
-    from rsclip_jax.stages.patch import run_patch
-    from rsclip_jax.stages.pretrain import run_pretrain
+    """{name: (check, run)} in order; ValueError listing the stages for another name."""
+    from rsclip_jax.stages import align, evaluate, patch, pretrain
 
     known = {
-        "pretrain": run_pretrain,
-        "patch": run_patch,
-        "align": run_align,
-        "evaluate": run_evaluate,
+        "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
+        "patch": (patch.check_patch, patch.run_patch),
+        "align": (align.check_align, align.run_align),
+        "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
     }
     for name in names:
         if name not in known:
@@ -110,13 +119,13 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     return {name: known[name] for name in names}
 
 
-def is_done(workdir: Path, stage: str) -> bool:
-    """Whether the stage's product is there; evaluate's, of the products as they are."""
+def is_done(workdir: Path, stage: str, init: str) -> bool:
+    """Whether the stage's product is there; evaluate's, of the present products."""
     from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.evaluate import is_evaluated
 
     if stage == "evaluate":
-        return is_evaluated(workdir)
+        return is_evaluated(workdir, init)
     return has_product(workdir / stage)
 
 
@@ -133,6 +142,8 @@ def check_workdir(config, workdir: Path) -> bool:
     if not any((workdir / stage).exists() for stage in _STAGES):
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
+    idle = [s for s in _STAGES if not (workdir / s).exists()]
+    changed = [x for x in changed if not x.startswith(tuple(_of(s) for s in idle))]
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -143,6 +154,11 @@ def check_workdir(config, workdir: Path) -> bool:
     return bool(changed)
 
 
+def _of(stage: str) -> str:
+    """How the lines of `differences` begin that are about a stage's own settings."""
+    return "config.datasets" if stage == "evaluate" else f"config.{stage}."
+
+
 def as_json(config) -> dict:
     """The config as JSON gives it back: tuples are lists there."""
     return json.loads(json.dumps(config.to_dict()))
@@ -150,7 +166,7 @@ def as_json(config) -> dict:
 
 def _others(workdir: Path) -> bool:
     """Whether files lie there that a failed start did not leave."""
-    return workdir.exists() and any(p.name != "error.txt" for p in workdir.iterdir())
+    return workdir.is_dir() and any(p.name != "error.txt" for p in workdir.iterdir())
 
 
 def empty(workdir: Path) -> None:
@@ -186,7 +202,10 @@ def close(run) -> None:
     records = closing_records(read_results(run.results), tests)
     patched = run.workdir / "patch"
     alpha = load_meta(patched)["alpha"] if has_product(patched) else None
-    run.say("\n" + format_table(records, alpha) + "\n")
+    run.say("\n" + format_table(records, alpha))
+    if alpha is not None:
+        run.say(f"(patch: after = alpha {alpha:g}, chosen on validation data)")
+    run.say("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
 
@@ -249,4 +268,7 @@ def mistyped_setting(argv: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:  # before the stages began
+        sys.exit(130)

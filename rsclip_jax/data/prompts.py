@@ -85,9 +85,10 @@ PHOTO_TEMPLATES = ("a photo of a {c}.", "a picture of the {c}.")
 
 
 def fill_templates(
-    classnames: Sequence[str], templates: Sequence[str]
+    classnames: Sequence[str], templates: str | Sequence[str]
 ) -> list[list[str]]:
     """One list of prompts a class. Raises ValueError for a template without {c}."""
+    templates = [templates] if isinstance(templates, str) else templates
     if not templates:
         raise ValueError("no prompt templates: give at least one, such as 'a {c}.'")
     for template in templates:

@@ -159,7 +159,7 @@ def select_bands(
 
 
 def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
-    """The array, if it is [h, w, bands] of the sensor's dtype without NaN.
+    """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
 
     Raises ValueError naming the file or record, what was found and what was expected.
     """
@@ -172,12 +172,18 @@ def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
     if array.dtype != np.dtype(sensor.dtype):
         raise ValueError(
             f"{where}: dtype {array.dtype}, but sensor {sensor.name} is"
-            f" {sensor.dtype} in {sensor.unit}"
+            f" {sensor.dtype} in {sensor.unit}; if it is in {sensor.unit}, convert it"
+            f" with .astype('{sensor.dtype}')"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.2g} % of the {sensor.name} values are NaN or infinite;"
             " mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+        )
+    if sensor.unit == "dB" and array.size and array.min() >= 0:
+        raise ValueError(
+            f"{where}: no {sensor.name} value is below 0 dB, so this looks like linear"
+            " power; convert it with 10 * log10(x)"
         )
     return array

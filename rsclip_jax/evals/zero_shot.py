@@ -19,7 +19,7 @@ def make_head(
     params: dict,
     variant: Variant,
     classnames: Sequence[str],
-    templates: Sequence[str],
+    templates: str | Sequence[str],
 ) -> np.ndarray:
     """The zero-shot head [d, k] of CLIP params, float32.
 
@@ -28,7 +28,7 @@ def make_head(
     """
     prompts = fill_templates(classnames, templates)
     ztxt = encode_texts(params, variant, [p for row in prompts for p in row])
-    mean = ztxt.reshape(len(prompts), len(templates), -1).mean(axis=1)
+    mean = ztxt.reshape(len(prompts), len(prompts[0]), -1).mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
 

@@ -7,16 +7,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsclip_jax.data.sensors import SENSORS
+
 matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False})
 
 
 def plot_alpha_curve(
-    path: Path, names: list[str], curve: list[dict[float, float]], chosen: float
+    path: Path,
+    names: list[str],
+    curve: list[dict[float, float]],
+    chosen: float,
+    *,
+    max_supported_drop: float,
+    metric: str = "accuracy",
 ) -> None:
     """Supported against task value along alpha, as PAINT (Ilharco 2022) draws it.
 
     names[0] and curve[0] are the task's, the others the supported sets'; each curve
-    maps alpha to a value in [0, 1].
+    maps alpha to a value in [0, 1]. With one supported set a line shows how far it may
+    fall; with none the task's value is drawn along alpha.
     """
     figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -24,56 +33,80 @@ def plot_alpha_curve(
     task = np.array([100 * curve[0][a] for a in alphas])
     for name, values in zip(names[1:], curve[1:], strict=True):
         supported = np.array([100 * values[a] for a in alphas])
-        axes.plot(task, supported, "o-", markersize=4, label=name)
-        for i, alpha in enumerate(alphas):
-            if alpha in (0.0, 1.0, chosen):
-                axes.annotate(
-                    f"α = {alpha:g}",
-                    (task[i], supported[i]),
-                    textcoords="offset points",
-                    xytext=(6, 8),
-                )
-        i = alphas.index(chosen)
-        axes.plot(task[i], supported[i], "*", markersize=16, color="crimson")
-    axes.set_xlabel(f"{names[0]} (%)")
-    axes.set_ylabel("supported set (%)")
-    if len(curve) > 1:
-        axes.legend(loc="best", frameon=False)
-    else:  # nothing to support: the task alone, along alpha
-        axes.plot(alphas, task, "o-", markersize=4)
-        axes.plot(chosen, 100 * curve[0][chosen], "*", markersize=16, color="crimson")
+        _plot_points(axes, task, supported, alphas, chosen, label=name)
+    axes.set_xlabel(f"{names[0]}: {metric} (%)")
+    axes.set_ylabel("supported set: accuracy (%)")
+    if len(curve) == 1:
+        _plot_points(axes, np.array(alphas), task, alphas, chosen, label=names[0])
         axes.set_xlabel("alpha")
-        axes.set_ylabel(f"{names[0]} (%)")
+        axes.set_ylabel(f"{metric} (%)")
+    if len(curve) == 2:
+        least = 100 * (curve[1][0.0] - max_supported_drop)
+        text = f"least allowed ({100 * max_supported_drop:g} points below alpha 0)"
+        axes.axhline(least, linestyle="--", color="grey", linewidth=1, label=text)
     axes.set_title("Weight interpolation: original to fine-tuned, chosen alpha starred")
     axes.margins(0.15)
     axes.grid(alpha=0.3)
+    axes.legend(loc="best", frameon=False)
     _save(figure, path)
+
+
+def _plot_points(axes: Axes, x, y, alphas: list[float], chosen: float, label: str):
+    axes.plot(x, y, "o-", markersize=4, label=label)
+    for i, alpha in enumerate(alphas):
+        if alpha in (0.0, 1.0, chosen):
+            axes.annotate(
+                f"α = {alpha:g}",
+                (x[i], y[i]),
+                textcoords="offset points",
+                xytext=(6, 8),
+            )
+    i = alphas.index(chosen)
+    axes.plot(x[i], y[i], "*", markersize=16, color="crimson")
 
 
 def plot_retrieval_strip(
     path: Path, source, zquery: np.ndarray, zgallery: np.ndarray, *, sensor: str
 ) -> None:
-    """Sensor queries and each one's five nearest RGB scenes, the true one framed green.
+    """Sensor queries, the RGB scene of each one's place, and its five nearest.
 
     zquery, zgallery [n, d] are the embeddings of source's records by sensor and by RGB.
+    The place's rank among all n stands above it; classes where the set has single ones.
     """
     rows = np.linspace(0, len(zquery) - 1, 6).astype(int)
-    columns = min(5, len(zgallery))
+    nearest = min(5, len(zgallery))
     figure = Figure(
-        figsize=(1.5 * (columns + 1), 1.6 * len(rows)), dpi=110, layout="constrained"
+        figsize=(1.5 * (nearest + 2), 1.75 * len(rows)), dpi=110, layout="constrained"
     )
-    grid = figure.subplots(len(rows), columns + 1, squeeze=False)
+    grid = figure.subplots(len(rows), nearest + 2, squeeze=False)
     for axes, query in zip(grid, rows, strict=True):
-        best = np.argsort(-(zgallery @ zquery[query]), kind="stable")[:columns]
-        _show(axes[0], to_picture(source[query][sensor]), "black")
-        for ax, index in zip(axes[1:], best, strict=True):
+        order = np.argsort(-(zgallery @ zquery[query]), kind="stable")
+        rank = 1 + int(np.flatnonzero(order == query)[0])
+        record = source[query]
+        band = _band(source, sensor)
+        _show(axes[0], to_picture(record[sensor]), "black", f"query: {sensor} {band}")
+        title = f"same place: {rank} of {len(order)}"
+        _show(axes[1], record["rgb"], "limegreen", title)
+        for i, (ax, index) in enumerate(zip(axes[2:], order, strict=False)):
             colour = "limegreen" if index == query else "lightgrey"
-            _show(ax, source[index]["rgb"], colour)
-    grid[0, 0].set_title(f"{sensor} query")
-    for i in range(columns):
-        grid[0, i + 1].set_title(f"RGB {i + 1}")
-    figure.suptitle(f"{source.dataset.name}:{source.split}, green = the same place")
+            found = source[index]
+            _show(ax, found["rgb"], colour, _class_of(source, found) or f"RGB {i + 1}")
+    figure.suptitle(
+        f"{source.dataset.name}:{source.split}, nearest RGB scenes of {sensor} queries"
+        " (green = the same place)"
+    )
     _save(figure, path)
+
+
+def _band(source, sensor: str) -> str:
+    """The band that to_picture shows."""
+    return SENSORS[source.dataset.sensors[sensor]].bands[0]
+
+
+def _class_of(source, record: dict) -> str:
+    if source.dataset.task != "single":
+        return ""
+    return source.dataset.classnames[record["label"]]
 
 
 def to_picture(array: np.ndarray) -> np.ndarray:
@@ -84,7 +117,8 @@ def to_picture(array: np.ndarray) -> np.ndarray:
     return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
-def _show(ax: Axes, picture: np.ndarray, colour: str) -> None:
+def _show(ax: Axes, picture: np.ndarray, colour: str, title: str) -> None:
+    ax.set_title(title, fontsize=7)
     ax.imshow(picture, cmap="grey" if picture.ndim == 2 else None)
     ax.set_xticks([])
     ax.set_yticks([])

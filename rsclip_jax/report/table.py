@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-_HEADER = ("stage", "dataset", "split", "task", "sensor", "metric", "before", "after")
+_HEADER = ("stage", "dataset", "split", "task", "sensor", "metric")
 
 
 def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
@@ -18,14 +18,10 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
         row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
             row[column] = r["value"]
-    lines = [
-        [*key, *(_cell(row.get(c)) for c in ("before", "after", "alpha 1"))]
-        for key, row in rows.items()
-    ]
-    header = [*_HEADER, "alpha 1"]
-    if not any("alpha 1" in row for row in rows.values()):
-        header, lines = header[:-1], [line[:-1] for line in lines]
-    return _align([header, *lines])
+    used = {column for row in rows.values() for column in row}
+    columns = [c for c in ("before", "after", "alpha 1") if c in used or c == "after"]
+    lines = [[*key, *(_cell(row.get(c)) for c in columns)] for key, row in rows.items()]
+    return _align([[*_HEADER, *columns], *lines])
 
 
 def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
@@ -64,7 +60,7 @@ def _align(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     text = [
         "  ".join(
-            cell.rjust(w) if i >= len(_HEADER) - 2 else cell.ljust(w)
+            cell.rjust(w) if i >= len(_HEADER) else cell.ljust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

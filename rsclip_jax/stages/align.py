@@ -27,13 +27,27 @@ from rsclip_jax.stages import common
 from rsclip_jax.weights import load_vit
 
 
+def check_align(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage."""
+    tasks = dict.fromkeys(("train", "test"), common.ANY_TASK)
+    common.check_training(run, "align", tasks)
+    c = run.config.align
+    for spec in (c.train, *c.test):
+        check_source(run.open(spec), c.sensor)
+    if c.labels != "none":
+        head_source(run, run.open(c.train))
+    if c.student not in ("clip", "vit") and not Path(c.student).suffix:
+        raise ValueError(
+            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit' or"
+            " the path of a timm-layout weight file"
+        )
+
+
 def run_align(run: common.Run) -> None:
     """Aligns config.align.sensor to the patched CLIP; reports before and after."""
     c = run.config.align
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
-    for source in (train, *tests):
-        check_source(source, c.sensor)
     teacher, path = common.input_clip(run, "align", api.CLIP_STAGES)
     spec, student = make_student(
         run, teacher, get_sensor(train.dataset.sensors[c.sensor])
@@ -70,17 +84,12 @@ def make_student(
     """The sensor encoder that config.align.student names, and its first params.
 
     "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT
-    of config.align.vit. A path: that ViT from a timm-layout .safetensors file.
+    of config.align.vit. A path: that ViT from a timm-layout weight file.
     """
     c, v = run.config.align, teacher.variant
     if c.student == "clip":
         visual = teacher.params["visual"]
         return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
-    if c.student != "vit" and not Path(c.student).suffix:
-        raise ValueError(
-            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit' or"
-            " the path of a timm-layout .safetensors file"
-        )
     spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
     params = init_sensor(spec, jax.random.key(run.config.seed))
     if c.student != "vit":

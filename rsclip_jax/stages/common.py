@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from rsclip_jax.data.prompts import prompts_digest
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
-from rsclip_jax.models.variants import get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,72 +96,59 @@ class Run:
             print(text, flush=True)
 
 
-# The settings that name datasets, and the tasks that each can be of.
-_LABELLED, _ANY = ("single", "multi"), ("single", "multi", "none")
-_DATASETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "pretrain": {"train": ("single",), "test": _LABELLED},
-    "patch": {
-        "train": _LABELLED,
-        "val": _LABELLED,
-        "test": _LABELLED,
-        "supported_val": _LABELLED,
-        "supported_test": _LABELLED,
-    },
-    "align": {"train": _ANY, "test": _ANY},
-}
-_MAY_BE_EMPTY = ("pretrain.test", "patch.supported_val", "patch.supported_test")
+LABELLED, ANY_TASK = ("single", "multi"), ("single", "multi", "none")
 
 
-def check_stage(run: Run, stage: str) -> None:
+def check_training(
+    run: Run,
+    stage: str,
+    datasets: Mapping[str, tuple[str, ...]],
+    may_be_empty: Sequence[str] = (),
+) -> None:
     """Opens all that a stage will read, so that what is wrong shows before it starts.
 
-    Raises ValueError or FileNotFoundError naming the setting and its value.
+    datasets: settings of config.<stage> that name datasets -> the tasks that they can
+    be of. Raises ValueError or FileNotFoundError naming the setting and its value.
     """
-    if stage == "evaluate":
-        if not run.config.datasets:
-            raise ValueError(
-                "config.datasets is empty: name what to evaluate on, such as"
-                " --config.datasets=\"('eurosat_rgb:val',)\""
-            )
-        for spec in run.config.datasets:
-            _open_as(run, "config.datasets", spec, _ANY)
-        return
     if stage not in run.config:
         raise ValueError(
             f"config.stages names {stage!r}, but this config has no section"
             f" config.{stage}; configs/align_sar.py has"
         )
-    if stage == "pretrain":
-        get_variant(run.config.variant)
-        if run.config.init:
-            raise ValueError(
-                f"config.init = {run.config.init!r}, but stage 'pretrain' starts from"
-                " random weights: leave 'pretrain' out of config.stages, or config.init"
-                " empty"
-            )
-    for name, tasks in _DATASETS[stage].items():
-        value = run.config[stage][name]
-        specs = (value,) if isinstance(value, str) else tuple(value)
-        if not any(specs) and f"{stage}.{name}" not in _MAY_BE_EMPTY:
+    c = run.config[stage]
+    check_ranges(c, stage)
+    for name, tasks in datasets.items():
+        specs = (c[name],) if isinstance(c[name], str) else tuple(c[name])
+        if not any(specs) and name not in may_be_empty:
             raise ValueError(
                 f"config.{stage}.{name} is empty: name a dataset, such as"
                 " 'eurosat_rgb:val'"
             )
         for spec in specs:
-            _open_as(run, f"config.{stage}.{name}", spec, tasks)
+            open_as(run, f"config.{stage}.{name}", spec, tasks)
 
 
-def _open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> None:
+def check_ranges(c: ConfigDict, stage: str) -> None:
+    """Raises ValueError for numbers that no training can be meant by."""
+    for name, least in (("batch_size", 1), ("steps", 1), ("warmup", 0), ("lr", 0)):
+        if c[name] < least:
+            raise ValueError(f"config.{stage}.{name} = {c[name]} is below {least}")
+
+
+def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
+    """A source of one of these tasks; an error names the setting."""
     try:
-        task = run.open(spec).dataset.task
+        source = run.open(spec)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{setting}: {error}") from error
+    task = source.dataset.task
     if task not in tasks:
         kind = {"single": "one label", "multi": "several labels", "none": "no labels"}
         raise ValueError(
             f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
         )
+    return source
 
 
 def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Model, str]:

@@ -12,6 +12,17 @@ from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
 
 
+def check_evaluate(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage."""
+    if not run.config.datasets:
+        raise ValueError(
+            "config.datasets is empty: name what to evaluate on, such as"
+            " --config.datasets=\"('eurosat_rgb:val',)\""
+        )
+    for spec in run.config.datasets:
+        common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+
+
 def run_evaluate(run: common.Run) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
 
@@ -32,15 +43,28 @@ def run_evaluate(run: common.Run) -> None:
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
-        checkpoint.write_json(folder / "meta.json", {"products": products(run.workdir)})
+        meta = {"model": model_digests(run.workdir, run.config.init)}
+        checkpoint.write_json(folder / "meta.json", meta)
 
 
-def is_evaluated(workdir: Path) -> bool:
-    """Whether the stage is done, and with what the workdir holds now."""
+def is_evaluated(workdir: Path, init: str) -> bool:
+    """Whether the stage is done, with the weights that lie there now."""
     stored = workdir / "evaluate" / "meta.json"
     if not stored.exists():
         return False
-    return json.loads(stored.read_text())["products"] == products(workdir)
+    return json.loads(stored.read_text())["model"] == model_digests(workdir, init)
+
+
+def model_digests(workdir: Path, init: str) -> dict[str, str]:
+    """What tells the evaluated weights from others, without reading them.
+
+    {stage: digest} of this workdir's products or config.init's; of a weight file or
+    folder its time of change.
+    """
+    found = products(workdir) or (products(Path(init)) if init else {})
+    if found or not init or not Path(init).exists():
+        return found
+    return {"changed": str(Path(init).stat().st_mtime_ns)}
 
 
 def products(workdir: Path) -> dict[str, str]:

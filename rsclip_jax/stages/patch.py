@@ -22,10 +22,18 @@ from rsclip_jax.stages import common
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 
 
+def check_patch(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage."""
+    supported = ("supported_val", "supported_test")
+    names = ("train", "val", "test", *supported)
+    tasks = dict.fromkeys(names, common.LABELLED)
+    common.check_training(run, "patch", tasks, may_be_empty=supported)
+    check_alphas(tuple(run.config.patch.alphas))
+
+
 def run_patch(run: common.Run) -> None:
     """Fine-tunes on config.patch.train, interpolates, chooses alpha, reports."""
     c = run.config.patch
-    check_alphas(tuple(c.alphas))
     train, val, test = (run.open(spec) for spec in (c.train, c.val, c.test))
     supported_val = [run.open(spec) for spec in c.supported_val]
     supported_test = [run.open(spec) for spec in c.supported_test]
@@ -39,7 +47,14 @@ def run_patch(run: common.Run) -> None:
     swept.report([test, *supported_test], tuple(sorted({0.0, alpha, 1.0})))
     names = [f"{s.dataset.name}:{s.split}" for s in (val, *supported_val)]
     if jax.process_index() == 0:
-        plot_alpha_curve(run.workdir / "patch" / "alpha_curve.png", names, curve, alpha)
+        plot_alpha_curve(
+            run.workdir / "patch" / "alpha_curve.png",
+            names,
+            curve,
+            alpha,
+            max_supported_drop=c.max_supported_drop,
+            metric=PRIMARY[val.dataset.task],
+        )
     visual = interpolate(theta_0, swept.theta_1, alpha)
     meta = {
         "variant": dataclasses.asdict(clip.variant),

@@ -18,6 +18,19 @@ from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages import common
 
 
+def check_pretrain(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage, or make it pointless."""
+    tasks = {"train": ("single",), "test": common.LABELLED}
+    common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
+    get_variant(run.config.variant)
+    if run.config.init:
+        raise ValueError(
+            f"config.init = {run.config.init!r}, but stage 'pretrain' starts from"
+            " random weights: leave 'pretrain' out of config.stages, or config.init"
+            " empty"
+        )
+
+
 def run_pretrain(run: common.Run) -> None:
     """Trains config.variant on config.pretrain.train; reports its zero-shot."""
     c = run.config.pretrain

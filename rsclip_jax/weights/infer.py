@@ -32,7 +32,7 @@ def infer_variant(
             " cannot be read from it; pass variant= (or --config.variant)"
         ) from error
     told = _told(file)
-    rows = [row for row in VARIANTS.values() if _has(row, sizes)]
+    rows = rows_of(sizes)
     for tower in ("vision", "text"):
         by_width = max(sizes[f"{tower}_width"] // HEAD_WIDTH, 1)
         heads = getattr(rows[0], f"{tower}_heads") if rows else by_width
@@ -74,8 +74,13 @@ def _layers(ours: Mapping[str, Any], tower: str) -> int:
     return 1 + max((int(m[1]) for m in found if m), default=-1)
 
 
-def _has(row: Variant, sizes: Mapping[str, int]) -> bool:
-    return all(getattr(row, key) == value for key, value in sizes.items())
+def rows_of(sizes: Mapping[str, int]) -> list[Variant]:
+    """The rows of the table that have these sizes."""
+    return [
+        row
+        for row in VARIANTS.values()
+        if all(getattr(row, key) == value for key, value in sizes.items())
+    ]
 
 
 def _only_activation(rows: list[Variant]) -> str | None:

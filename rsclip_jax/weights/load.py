@@ -38,7 +38,7 @@ def load_clip(
         file.read,
         table,
         clip_shapes(v),
-        where=f"{path} as {v.name}",
+        where=f"{path} as {v.name}{_other_rows(file, table, v)}",
         ignore=ignore,
     )
     if image_size in (None, v.image_size):
@@ -85,6 +85,18 @@ def load_vit(path: str | Path, spec: SensorSpec, projection: dict) -> dict:
 def _without_text(file: WeightFile) -> WeightFile:
     """open_clip's custom text towers have a "text." before what is OpenAI's name."""
     return file.renamed({name.removeprefix("text."): name for name in file.shapes})
+
+
+def _other_rows(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:
+    """For an error: the rows of the file's sizes, where v is not one of them."""
+    try:
+        sizes = infer.read_sizes(rules.our_shapes(file.shapes, table))
+    except KeyError:
+        return ""
+    names = [row.name for row in infer.rows_of(sizes)]
+    if v.name in names or not names:
+        return ""
+    return f" (its sizes are those of {', '.join(names)}: see --config.variant)"
 
 
 def _told_variant(

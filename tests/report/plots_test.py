@@ -27,11 +27,14 @@ def figures(monkeypatch):
 def test_the_alpha_curve_stars_the_chosen_point(tmp_path, figures):
     task, kept = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}, {0.0: 0.5, 0.5: 0.46, 1.0: 0.3}
     path = tmp_path / "deep" / "curve.png"
-    plots.plot_alpha_curve(path, ["a:val", "b:val"], [task, kept], 0.5)
+    plots.plot_alpha_curve(
+        path, ["a:val", "b:val"], [task, kept], 0.5, max_supported_drop=0.05
+    )
     with Image.open(path) as picture:
         assert min(picture.size) > 300
     (axes,) = figures[0].axes
-    line, star = axes.lines
+    line, star, budget = axes.lines
+    assert set(budget.get_ydata()) == {45}
     np.testing.assert_allclose(line.get_xydata(), [[20, 50], [60, 46], [80, 30]])
     np.testing.assert_allclose(star.get_xydata(), [[60, 46]])
     assert "a:val" in axes.get_xlabel()
@@ -47,9 +50,31 @@ def test_the_strip_frames_the_same_place_and_orders_by_similarity(tmp_path, figu
                 tmp_path / f"{name}.png", source, query, z, sensor="s1"
             )
     for figure, hits in zip(figures, (6, 0), strict=True):
-        first = [ax for i, ax in enumerate(figure.axes) if i % 6 == 1]
+        first = [ax for i, ax in enumerate(figure.axes) if i % 7 == 2]
         colours = [ax.spines["left"].get_edgecolor() for ax in first]
         assert sum(c[1] > 0.7 > c[0] for c in colours) == hits
+
+
+def test_the_strip_shows_the_true_place_with_its_rank(tmp_path, figures):
+    with few_scenes():
+        source = datasets.open_source("miniature", split="val")
+        z = np.eye(len(source), dtype=np.float32)
+        plots.plot_retrieval_strip(
+            tmp_path / "a.png", source, np.roll(z, 1, axis=0), z, sensor="s1"
+        )
+        first = source.dataset.classnames[source[len(source) - 1]["label"]]
+    query, place, nearest = figures[0].axes[:3]
+    assert query.get_title() == "query: s1 VV"
+    assert place.get_title() == f"same place: 2 of {len(source)}"
+    assert nearest.get_title() == first
+
+
+def test_without_a_supported_set_the_task_is_drawn_along_alpha(tmp_path, figures):
+    task = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
+    path = tmp_path / "curve.png"
+    plots.plot_alpha_curve(path, ["a:val"], [task], 1.0, max_supported_drop=0.05)
+    line, _ = figures[0].axes[0].lines
+    np.testing.assert_allclose(line.get_xydata(), [[0, 20], [0.5, 60], [1, 80]])
 
 
 def test_a_sensor_picture_stretches_the_first_band_and_survives_constants():

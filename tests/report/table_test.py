@@ -49,5 +49,4 @@ def test_tiles_are_told_apart_and_an_evaluation_has_no_before():
     whole = {**BASE, "stage": "evaluate", "value": 0.5, "step": 0}
     _, _, *rows = cells(format_table([whole, {**whole, "tile": 64, "value": 0.6}]))
     assert [row[2] for row in rows] == ["test", "test:64"]
-    table = format_table([whole]).splitlines()
-    assert table[2].index("50.0 %") > table[0].index("before") + len("before")
+    assert format_table([whole]).splitlines()[0].split()[-2:] == ["metric", "after"]

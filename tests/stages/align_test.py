@@ -147,12 +147,10 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
         ({"train": "miniature"}, "not of the form name:split"),
     ],
 )
-def test_bad_settings_are_named(tmp_path, tiny_run, settings, message):
+def test_bad_settings_are_named(tmp_path, settings, message):
     config = config_with(**settings)
-    with config.unlocked():
-        config.init = str(tiny_run)
     with few_scenes(), pytest.raises(ValueError, match=message):
-        align.run_align(make_run(tmp_path, config))
+        align.check_align(make_run(tmp_path, config))
 
 
 @pytest.mark.parametrize(
