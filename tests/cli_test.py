@@ -141,9 +141,10 @@ def test_a_reader_that_goes_away_is_no_error(tiny_run):
 
 
 def begun(workdir, config):
-    """A workdir in which a stage has begun, with a result."""
+    """A workdir in which two stages have begun, with results."""
     run_stages(config, workdir)
     (workdir / "pretrain").mkdir()
+    (workdir / "patch").mkdir()
     (workdir / "results.jsonl").write_text("")
     (workdir / "notes.txt").write_text("mine")
 
@@ -177,6 +178,18 @@ def test_another_config_is_refused_with_what_differs(tmp_path):
     assert (tmp_path / "w" / "notes.txt").exists()  # not ours to remove
     stored = json.loads((tmp_path / "w" / "config.json").read_text())
     assert stored["patch"]["lr"] == 0.5
+
+
+def test_settings_of_stages_that_have_not_begun_may_change(tmp_path):
+    begun(tmp_path / "w", tiny_config(stages=()))
+    other = tiny_config(stages=())
+    with other.unlocked():
+        other.align.lr = 0.5
+        other.datasets = ("miniature:val",)
+    run_stages(other, tmp_path / "w")
+    stored = json.loads((tmp_path / "w" / "config.json").read_text())
+    assert stored["align"]["lr"] == 0.5
+    assert (tmp_path / "w" / "results.jsonl").exists()
 
 
 def test_the_same_config_may_overwrite_and_loses_nothing(tmp_path):
