@@ -121,8 +121,11 @@ TIMM_VIT: list[Rule] = [
     ("norm.bias", "ln_post/bias", "same"),
     *block_rules("blocks", "blocks", _TIMM_BLOCK),
 ]
-# A classifier of the pretraining task: the linear map to CLIP's width takes its place.
-TIMM_IGNORE = (r"head\..*", r"fc\..*")
+# What the pretraining task had beside the encoder: a classifier or projector, whose
+# place the linear map to CLIP's width takes, and MAE's decoder.
+TIMM_IGNORE = (r"head\..*", r"fc\..*", r"decoder_.*", r"mask_token")
+# Where self-supervised checkpoints keep the encoder: MoCo v3, MoCo v2, DINO.
+ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
 
 
 def find_clip_layout(names: Iterable[str]) -> tuple[str, list[Rule], tuple[str, ...]]:

@@ -64,12 +64,13 @@ def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
 
 
 def load_vit(path: str | Path, spec: SensorSpec, projection: dict) -> dict:
-    """Params of a sensor encoder from a timm-layout ViT file (.safetensors).
+    """Params of a sensor encoder from a file with a timm ViT, alone or in a checkpoint.
 
-    The file has no map to CLIP's width: `projection` ({"kernel", "bias"}) is put there.
-    Raises ValueError listing every tensor that does not fit.
+    Of MoCo, DINO and MAE checkpoints (SSL4EO-S12's) the encoder is taken. The file has
+    no map to CLIP's width: `projection` ({"kernel", "bias"}) is put there. Raises
+    ValueError listing every tensor that does not fit.
     """
-    file = open_weights(path)
+    file = _encoder_alone(open_weights(path))
     targets = {k: v for k, v in sensor_shapes(spec).items() if k != "proj"}
     params = rules.load_strict(
         file.shapes,
@@ -80,6 +81,14 @@ def load_vit(path: str | Path, spec: SensorSpec, projection: dict) -> dict:
         ignore=layouts.TIMM_IGNORE,
     )
     return {**params, "proj": projection}
+
+
+def _encoder_alone(file: WeightFile) -> WeightFile:
+    for prefix in layouts.ENCODER_PREFIXES:
+        names = {n.removeprefix(prefix): n for n in file.shapes if n.startswith(prefix)}
+        if names:
+            return file.renamed(names)
+    return file
 
 
 def _without_text(file: WeightFile) -> WeightFile:

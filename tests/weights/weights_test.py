@@ -130,3 +130,34 @@ def test_timm_file_with_its_classifier_loads_and_a_wrong_one_does_not(tmp_path):
     safetensors.numpy.save_file(tensors, path)
     with pytest.raises(ValueError, match=r"missing tensor blocks\.1\.attn\.qkv\.bias"):
         load_vit(path, toy_spec(), projection)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.base_encoder.", "module.encoder_q.", "backbone."]
+)
+def test_the_encoder_is_taken_out_of_a_checkpoint(tmp_path, prefix):
+    """As MoCo's and DINO's have it: a momentum copy and projectors beside it."""
+    plain = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
+    first = prefix.split(".")[0] + "." if prefix.startswith("module.") else ""
+    tensors = {prefix + name: array for name, array in plain.items()}
+    tensors |= {f"{first}momentum_encoder.{n}": -array for n, array in plain.items()}
+    tensors[f"{first}predictor.0.weight"] = np.zeros((3, 3), np.float32)
+    tensors[f"{prefix}head.0.weight"] = np.zeros((3, 3), np.float32)
+    path = tmp_path / "moco.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    projection = {"kernel": np.zeros((32, 16), np.float32), "bias": np.zeros(16)}
+    found = load_vit(path, toy_spec(), projection)
+    want = load_vit(FOLDER / "timm_toy.safetensors", toy_spec(), projection)
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+
+
+def test_a_masked_autoencoders_decoder_is_left_out(tmp_path):
+    tensors = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
+    tensors |= {
+        name: np.zeros((1, 1, 8), np.float32)
+        for name in ("mask_token", "decoder_pos_embed", "decoder_blocks.0.norm1.weight")
+    }
+    path = tmp_path / "mae.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    projection = {"kernel": np.zeros((32, 16), np.float32), "bias": np.zeros(16)}
+    load_vit(path, toy_spec(), projection)
