@@ -213,18 +213,20 @@ def test_image_features_take_raw_pixels(toy):
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-# Counted from OpenAI's checkpoints (in millions, as open_clip's model profile has them:
-# 151.28, 149.62, 427.62, 427.94), exactly.
+# As open_clip 3.3 builds them, which for OpenAI's four are the published counts (in
+# millions 151.28, 149.62, 427.62, 427.94), exactly.
 COUNTS = {
     "ViT-B/32": 151_277_313,
     "ViT-B/16": 149_620_737,
     "ViT-L/14": 427_616_513,
     "ViT-L/14@336px": 427_944_193,
+    "ViT-H-14": 986_109_441,
+    "ViT-bigG-14": 2_539_567_105,
 }
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameter_count_is_openais(name):
+def test_parameter_count_is_open_clips(name):
     shapes = clip_shapes(name)
     assert sum(x.size for x in jax.tree.leaves(shapes)) == COUNTS[name]
 
