@@ -64,8 +64,7 @@ def small():
         warmup=100,
         weight_decay=0.1,
         b2=0.98,
-        # Random token embeddings: words that no caption holds stay as far apart as the
-        # others, and AdamW over 49,408 rows would be a tenth of a step.
+        # Token embeddings stay random: captions hold a few dozen of the 49,408.
         trainable=((r".*/token_embedding/.*", False), (".*", True)),
         augment={"crop_scale": (0.5, 1.0)},
     )
