@@ -85,7 +85,7 @@ def plot_retrieval_strip(
         record = source[query]
         band = _band(source, sensor)
         _show(axes[0], to_picture(record[sensor]), "black", f"query: {sensor} {band}")
-        title = f"same place: {rank} of {len(order)}"
+        title = f"same place: rank {rank}/{len(order)}"
         _show(axes[1], record["rgb"], "limegreen", title)
         for i, (ax, index) in enumerate(zip(axes[2:], order, strict=False)):
             colour = "limegreen" if index == query else "lightgrey"

@@ -165,7 +165,12 @@ def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Mode
             " file, a folder that holds one, or an earlier workdir, or put 'pretrain'"
             " first in config.stages"
         )
-    return load_init(run), str(Path(run.config.init).resolve())
+    path = Path(run.config.init).resolve()
+    for name in api.CLIP_STAGES:
+        if checkpoint.has_product(path / name):
+            run.say(f"{stage}: starts from what stage {name} of {path} made")
+            break
+    return load_init(run), str(path)
 
 
 def load_init(run: Run) -> api.Model:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,9 @@ def _write(path: Path, tensors: dict[str, np.ndarray], v: Variant) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    mask = os.umask(0)  # only setting it tells it
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)  # safetensors makes it its owner's alone
     temporary.replace(path)
 
 

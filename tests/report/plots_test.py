@@ -65,7 +65,7 @@ def test_the_strip_shows_the_true_place_with_its_rank(tmp_path, figures):
         first = source.dataset.classnames[source[len(source) - 1]["label"]]
     query, place, nearest = figures[0].axes[:3]
     assert query.get_title() == "query: s1 VV"
-    assert place.get_title() == f"same place: 2 of {len(source)}"
+    assert place.get_title() == f"same place: rank 2/{len(source)}"
     assert nearest.get_title() == first
 
 

@@ -89,6 +89,13 @@ def test_half_precision_is_the_nearest_value(tmp_path, toy, dtype, kind):
     )
 
 
+def test_others_may_read_the_file_as_the_umask_says(tmp_path, toy):
+    save_clip(tmp_path / "a.safetensors", *toy)
+    (tmp_path / "plain").write_text("")
+    modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
+    assert modes[0] == modes[1]
+
+
 def test_what_does_not_fit_half_precision_is_named(tmp_path, toy):
     variant, params = toy
     large = {**params, "logit_scale": np.float32(1e5)}
