@@ -81,8 +81,9 @@ def train(
         if manager.latest_step() is not None:
             state = checkpoint.restore_state(manager, state, batches, meta)
         start = int(state.step)
-        log = _Log(folder / "metrics.jsonl", schedule, batch_size, log_every, start)
-        log.kept = lambda: _kept(manager)
+        log = _Log(
+            folder / "metrics.jsonl", schedule, batch_size, log_every, start, manager
+        )
         bar = tqdm(
             total=steps,
             initial=start,
@@ -111,20 +112,21 @@ def train(
     return state.params
 
 
-def _kept(manager) -> str:
-    step = manager.latest_step()
-    if step is None:
-        return "no checkpoint was due yet"
-    return f"the last good checkpoint, step {step}, is kept in {manager.directory}"
-
-
 class _Log:
     """The training curve on disk, one step behind the device."""
 
-    def __init__(self, path: Path, schedule, batch_size: int, every: int, start: int):
+    def __init__(
+        self,
+        path: Path,
+        schedule: optax.Schedule,
+        batch_size: int,
+        every: int,
+        start: int,
+        manager: Any,
+    ):
         self.path, self.schedule, self.every = path, schedule, every
         self.batch_size, self.loss = batch_size, math.nan
-        self.kept: Callable[[], str] = str  # what is safe when training has to stop
+        self.manager = manager  # knows what is safe when training has to stop
         self.pending: tuple[int, dict] | None = None
         self.last = (start, time.perf_counter())
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,12 +149,19 @@ class _Log:
         if not math.isfinite(self.loss) or not math.isfinite(values["grad_norm"]):
             raise FloatingPointError(
                 f"{self.path.parent.name}: loss {self.loss}, grad_norm"
-                f" {values['grad_norm']} at step {step}; {self.kept()}. Lower the"
+                f" {values['grad_norm']} at step {step}; {self._kept()}. Lower the"
                 " learning rate or look at the data, and start in another --workdir"
             )
         if step % self.every == 0:
             self._write(step, values)
         return f"{self.loss:.4f}"
+
+    def _kept(self) -> str:
+        step = self.manager.latest_step()
+        if step is None:
+            return "no checkpoint was due yet"
+        folder = self.manager.directory
+        return f"the last good checkpoint, step {step}, is kept in {folder}"
 
     def _write(self, step: int, values: dict) -> None:
         last_step, last_time = self.last

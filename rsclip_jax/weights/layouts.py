@@ -128,16 +128,16 @@ TIMM_IGNORE = (r"head\..*", r"fc\..*", r"decoder_.*", r"mask_token")
 ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
 
 
-def find_clip_layout(names: Iterable[str]) -> tuple[str, list[Rule], tuple[str, ...]]:
-    """(name, rules, ignored patterns) of the layout that the names are in.
+def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]:
+    """(rules, patterns to ignore) of the layout that the names are in.
 
     Raises ValueError with the first names for none of them.
     """
     names = list(names)
     if "visual.conv1.weight" in names:
-        return "open_clip", OPEN_CLIP, OPEN_CLIP_IGNORE
+        return OPEN_CLIP, OPEN_CLIP_IGNORE
     if any(name.startswith("vision_model.") for name in names):
-        return "hf", HF_CLIP, HF_IGNORE
+        return HF_CLIP, HF_IGNORE
     raise ValueError(
         f"no CLIP of OpenAI's, open_clip's or Hugging Face's layout: {len(names)}"
         f" tensors, {', '.join(sorted(names)[:5])}, ..."

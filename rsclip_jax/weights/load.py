@@ -31,7 +31,7 @@ def load_clip(
     every tensor that does not fit.
     """
     file = _without_text(open_weights(path))
-    _, table, ignore = layouts.find_clip_layout(file.shapes)
+    table, ignore = layouts.find_clip_layout(file.shapes)
     v = _told_variant(file, table, variant, activation)
     params = rules.load_strict(
         file.shapes,
@@ -93,7 +93,9 @@ def _encoder_alone(file: WeightFile) -> WeightFile:
 
 def _without_text(file: WeightFile) -> WeightFile:
     """open_clip's custom text towers have a "text." before what is OpenAI's name."""
-    return file.renamed({name.removeprefix("text."): name for name in file.shapes})
+    names = {name.removeprefix("text."): name for name in file.shapes}
+    # Two towers in one file: loading it names the tensors that are too many.
+    return file.renamed(names) if len(names) == len(file.shapes) else file
 
 
 def _other_rows(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:

@@ -1,19 +1,16 @@
 """Makes the goldens: python tests/golden/make_golden.py [folder, default: here].
 
-Wants a Python with torch, open_clip_torch, timm, safetensors, ftfy and regex; the
-project itself needs none of the first three. The towers run in float64 from float32
-weights, so that what a float32 port is off by is its own error alone. Everything that
-is written was compared with a second implementation, in numpy, further down.
+Wants the Python of requirements.txt; the project itself needs no torch. The towers run
+in float64 from float32 weights, so that what a float32 port is off by is its own error
+alone. What they give is compared with a second implementation, numpy_towers.py.
 """
 
 import collections
 import copy
-import html
 import io
 import json
 import math
 import pathlib
-import random
 import sys
 import types
 import zipfile
@@ -22,6 +19,17 @@ import numpy as np
 import safetensors.numpy
 import torch
 import torchvision_stub
+from numpy_towers import (
+    GELU,
+    HEADS,
+    QUICK_GELU,
+    TIMM_EPS,
+    check,
+    check_gradient,
+    clip_reference,
+    timm_reference,
+)
+from texts import corpus
 
 torchvision_stub.install()
 
@@ -32,9 +40,6 @@ from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 FOLDER = pathlib.Path(
     sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent
 )
-QUICK_GELU, GELU = "quick_gelu", "gelu"
-CLIP_EPS, TIMM_EPS = 1e-5, 1e-6
-HEADS = 2
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 HF_NAMES = {
     "visual.class_embedding": "embeddings.class_embedding",
@@ -278,248 +283,7 @@ def save(name: str, weights: dict, arrays: dict) -> None:
     np.savez(FOLDER / f"{name}_out.npz", **arrays)
 
 
-# The same towers once more, in numpy, from the papers' equations
-
-
-def check(got: dict, want: dict) -> None:
-    assert got.keys() == want.keys(), got.keys() ^ want.keys()
-    for name, array in got.items():
-        assert array.shape == want[name].shape, (name, array.shape, want[name].shape)
-        np.testing.assert_allclose(
-            array.detach().numpy(), want[name], rtol=0, atol=1e-10, err_msg=name
-        )
-
-
-def check_gradient(weights, image, probe, activation, name, grad) -> None:
-    """Compares with central differences along eight random directions."""
-
-    def loss(value: np.ndarray) -> float:
-        moved = visual | {name: value}
-        return (clip_visual(moved, image, activation)["fimg"] * probe).sum()
-
-    visual = under(weights, "visual.")
-    value, rng = visual[name].astype(float), np.random.default_rng(0)
-    for _ in range(8):
-        step = 1e-5 * rng.standard_normal(value.shape)
-        want = (loss(value + step) - loss(value - step)) / 2
-        got = (grad.numpy() * step).sum()
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-9, err_msg=name)
-
-
-def clip_reference(weights, image, text, activation) -> dict:
-    out = clip_visual(under(weights, "visual."), image, activation)
-    x = weights["token_embedding.weight"].astype(float)[text]
-    x = x + weights["positional_embedding"]
-    n = text.shape[1]
-    future = np.where(np.arange(n) > np.arange(n)[:, None], -np.inf, 0.0)
-    for i in range(2):
-        x = clip_block(weights, i, x, activation, future)
-        out[f"text_block_{i}"] = x
-    x = layer_norm(weights, "ln_final", x, CLIP_EPS)
-    ends = x[np.arange(len(x)), text.argmax(-1)]
-    out["ftxt"] = ends @ weights["text_projection"]
-    for f, z in (("fimg", "zimg"), ("ftxt", "ztxt")):
-        out[z] = out[f] / np.sqrt((out[f] ** 2).sum(-1, keepdims=True))
-    scale = weights["logit_scale"].astype(float)
-    return out | {"logit_scale": scale, "t": np.exp(scale)}
-
-
-def clip_visual(weights, image, activation) -> dict:
-    x = patches(image, weights["conv1.weight"])
-    first = np.tile(weights["class_embedding"], (len(x), 1, 1))
-    x = np.concatenate([first, x], 1) + weights["positional_embedding"]
-    x = layer_norm(weights, "ln_pre", x, CLIP_EPS)
-    out = {"visual_pre": x}
-    for i in range(2):
-        x = clip_block(weights, i, x, activation)
-        out[f"visual_block_{i}"] = x
-    x = layer_norm(weights, "ln_post", x[:, 0], CLIP_EPS)
-    return out | {"fimg": x @ weights["proj"]}
-
-
-def clip_block(weights, i, x, activation, mask=0.0) -> np.ndarray:
-    w = under(weights, f"transformer.resblocks.{i}.")
-    act = quick_gelu if activation == QUICK_GELU else gelu
-    qkv = w["attn.in_proj_weight"], w["attn.in_proj_bias"]
-    norms, layers = ("ln_1", "ln_2"), ("attn.out_proj", "mlp.c_fc", "mlp.c_proj")
-    return block(w, x, qkv, norms, layers, act, CLIP_EPS, mask)
-
-
-def timm_reference(weights, image) -> dict:
-    x = patches(image, weights["patch_embed.proj.weight"])
-    x = x + weights["patch_embed.proj.bias"]
-    first = np.tile(weights["cls_token"], (len(x), 1, 1))
-    x = np.concatenate([first, x], 1) + weights["pos_embed"]
-    out = {"pre": x}
-    for i in range(2):
-        w = under(weights, f"blocks.{i}.")
-        qkv = w["attn.qkv.weight"], w["attn.qkv.bias"]
-        norms, layers = ("norm1", "norm2"), ("attn.proj", "mlp.fc1", "mlp.fc2")
-        x = block(w, x, qkv, norms, layers, gelu, TIMM_EPS, mask=0.0)
-        out[f"block_{i}"] = x
-    return out | {"pooled": layer_norm(weights, "norm", x[:, 0], TIMM_EPS)}
-
-
-def block(w, x, qkv, norms, layers, act, eps, mask) -> np.ndarray:
-    """Pre-norm transformer block over x [b, n, width]."""
-    (weight, bias), (norm1, norm2), (proj, fc1, fc2) = qkv, norms, layers
-    b, n, width = x.shape
-    y = layer_norm(w, norm1, x, eps) @ weight.T + bias
-    q, k, v = y.reshape(b, n, 3, HEADS, width // HEADS).transpose(2, 0, 3, 1, 4)
-    scores = q @ k.swapaxes(-1, -2) / np.sqrt(width // HEADS) + mask
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    scores = scores / scores.sum(-1, keepdims=True)
-    x = x + linear(w, proj, (scores @ v).transpose(0, 2, 1, 3).reshape(b, n, width))
-    y = act(linear(w, fc1, layer_norm(w, norm2, x, eps)))
-    return x + linear(w, fc2, y)
-
-
-def patches(image, kernel) -> np.ndarray:
-    """[b, h, w, c] and torch kernel [width, c, p, p] -> [b, n, width], row by row."""
-    b, h, w, c = image.shape
-    p = kernel.shape[-1]
-    x = image.astype(float).reshape(b, h // p, p, w // p, p, c)
-    return np.einsum("bipjqc,ocpq->bijo", x, kernel).reshape(b, -1, len(kernel))
-
-
-def layer_norm(w, name, x, eps) -> np.ndarray:
-    centred = x - x.mean(-1, keepdims=True)
-    variance = (centred**2).mean(-1, keepdims=True)
-    return centred / np.sqrt(variance + eps) * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-
-def linear(w, name, x) -> np.ndarray:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-
-def quick_gelu(x) -> np.ndarray:
-    return x / (1 + np.exp(-1.702 * x))
-
-
-def gelu(x) -> np.ndarray:
-    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
-
-
-def under(weights, prefix: str) -> dict:
-    named = (name for name in weights if name.startswith(prefix))
-    return {name.removeprefix(prefix): weights[name] for name in named}
-
-
 # Tokenizer
-
-CLASSES = """
-annual crop land; forest; brushland or shrubland; highway or road; industrial buildings
-or commercial buildings; pasture land; permanent crop land; residential buildings or
-homes or apartments; river; lake or sea; AnnualCrop; HerbaceousVegetation; SeaLake;
-airplane; airport; baseball diamond; basketball court; beach; bridge; chaparral; church;
-circular farmland; cloud; commercial area; dense residential; desert; freeway; golf
-course; ground track field; harbor; industrial area; intersection; island; lake; meadow;
-medium residential; mobile home park; mountain; overpass; palace; parking lot; railway;
-railway station; rectangular farmland; roundabout; runway; sea ice; ship; snowberg;
-sparse residential; stadium; storage tank; tennis court; terrace; thermal power station;
-wetland; agricultural; buildings; mobilehomepark; storagetanks; golfcourse; Urban
-fabric; Continuous urban fabric; Discontinuous urban fabric; Industrial or commercial
-units; Road and rail networks and associated land; Port areas; Airports; Mineral
-extraction sites; Dump sites; Construction sites; Green urban areas; Sport and leisure
-facilities; Arable land; Non-irrigated arable land; Permanently irrigated land; Rice
-fields; Vineyards; Fruit trees and berry plantations; Olive groves; Pastures; Permanent
-crops; Annual crops associated with permanent crops; Complex cultivation patterns; Land
-principally occupied by agriculture, with significant areas of natural vegetation;
-Agro-forestry areas; Broad-leaved forest; Coniferous forest; Mixed forest; Natural
-grassland and sparsely vegetated areas; Moors, heathland and sclerophyllous vegetation;
-Transitional woodland/shrub; Beaches, dunes, sands; Bare rock; Sparsely vegetated areas;
-Burnt areas; Inland marshes; Peatbogs; Salt marshes; Salines; Intertidal flats; Water
-courses; Water bodies; Coastal lagoons; Estuaries; Sea and ocean; Inland wetlands;
-Coastal wetlands; Inland waters; Marine waters; Savanna; Barren; Snow/Ice; compact
-high-rise; open low-rise; lightweight low-rise; LCZ 4; tench; great white shark;
-cockatiel; lorikeet; Gila monster; jack-o'-lantern; yellow lady's slipper; hot dog; can
-opener; t-shirt
-"""
-TEMPLATES = """
-a centered satellite photo of {c}.|a centered satellite photo of a {c}.|a centered
-satellite photo of the {c}.|satellite imagery of {c}.|aerial imagery of {c}.|satellite
-photo of {c}.|aerial photo of {c}.|satellite view of {c}.|aerial view of {c}.|satellite
-imagery of a {c}.|aerial imagery of a {c}.|satellite photo of a {c}.|aerial photo of a
-{c}.|satellite view of a {c}.|aerial view of a {c}.|satellite imagery of the {c}.|aerial
-imagery of the {c}.|satellite photo of the {c}.|aerial photo of the {c}.|satellite view
-of the {c}.|aerial view of the {c}.|a photo of a {c}.|a bad photo of a {c}.|itap of a
-{c}.|a origami {c}.|a photo of the large {c}.|a {c} in a video game.|art of the {c}.|a
-Sentinel-1 SAR (VV/VH) image of {c}.|a Sentinel-2 L2A composite of {c}, 10 m/px.|an
-infrared image of {c}.|{c}
-"""
-# fmt: off
-TRICKY = (
-    "", " ", "\t\n", ".", "a", "I", "0", "!", "é", "中", "🛰", "'", "<", "&", "_", "--",
-    # white space and control characters
-    "hello world", "HELLO World", "  two  spaces ", "a\tb\nc\r\nd\x0be\x0cf", "a b",
-    "no\u00a0break", "en\u2002em\u2003thin\u2009", "a\u3000b", "a\u2028b\u2029c",
-    "zero\u200bwidth\u200djoin\ufeffbom", "soft\u00adhyphen", "a\x85b", "\u180eab",
-    "a\x00b\x01c\x07d\x1be\x7ff", "\x1b[31mred\x1b[0m", "a\x1cb\x1db\x1eb\x1fb",
-    "\ud800", "a\udcffb", "\ud83d\ude80", "\U0010ffff", "\ue000", "\x80\x9f", "\xad",
-    # contractions and numbers
-    "it's we're I've I'm you'll he'd can't", "IT'S WE'RE", "'s't're've'm'll'd", "''s",
-    "o'clock rock'n'roll", "it\u2019s \u201cquoted\u201d", "'\u017f \u017ft", "'S 'LL",
-    "2020", "3.14159", "1,000,000", "10m", "m2", "Ⅷ ½ ²", "٣٤٥", "१२३", "x86-64",
-    # HTML entities, escaped once, twice and wrongly; beside a "<" ftfy leaves them
-    "<b>R&amp;amp;D</b>", "1 < 2 &lt; 3 &amp;lt; 4 &amp;amp;lt; 5 &amp;amp;amp;lt; 6",
-    "&amp;", "&amp;amp;", "&amp;amp;amp;", "&lt;b&gt;bold&lt;/b&gt;", "&nbsp;x&nbsp;",
-    "&quot;q&quot; &#39;a&#39; &#x27;b&#x27;", "&#128752; &#x1F6F0;", "&amp;#233;",
-    "&eacute;t&eacute;", "AT&T", "R&D &c", "&unknown; &notit;", "&#0; &#xD800; &#x85;",
-    "&amp;lt;end&amp;gt;", "&copy; 2024 ESA", "caf&amp;eacute;", "&#28;a&#x9;b&#10;c",
-    # mojibake, ligatures, letter case, combining marks
-    "cafÃ©", "â€œquotesâ€\x9d", "schÃ¶n", "donâ€™t", "âœ” mojibake", "l’humanitÃ©",
-    "Ð¿Ñ\x80Ð¸Ð²ÐµÑ‚", "ã\x81\x93ã\x82\x93", "Ã¢â‚¬â„¢", "Â©", "Â£5", "ï»¿bom",
-    "ﬁne ﬂow oﬀice ﬅ", "ｆｕｌｌｗｉｄｔｈ １２３", "Ǆ ĳ ŉ", "ſtraſſe STRASSE straße",
-    "İstanbul ISPARTA ı", "ΣΊΣΥΦΟΣ ΟΔΟΣ", "ÅNGSTRÖM \u212b A\u030a", "ÉCOLE", "ẞ",
-    "e\u0301 e\u0300 n\u0303 a\u030a", "Z̸̡̛͇a̴l̵g̶o̷", "a\u0301\u0301\u0301", "\u0301",
-    # other scripts, emoji, symbols
-    "卫星图像中的森林", "衛星から見た森林です", "위성 사진", "这是 SAR 图像。",
-    "صورة فضائية لغابة", "תמונת לוויין", "اَلْعَرَبِيَّةُ", "\u202eabc\u202c", "فارسی\u200cها",
-    "спутниковый снимок леса", "δορυφορική εικόνα", "उपग्रह चित्र", "ภาพถ่ายดาวเทียม",
-    "🌍🌲🛰️", "👨‍👩‍👧‍👦 family", "👍🏽", "🇬🇷🇫🇷", "☀️ ☁ ❄", "a🌊b", "🌍" * 30, "1️⃣",
-    "℃ ™ ① ㎡ №", "𝒻𝒶𝓃𝒸𝓎 𝕋𝔼𝕏𝕋", "ᵘᵖ ₁₂", "→ ≤ ∞ √2", "€£¥₿", "「…」—–", "\ufffd",
-    # special tokens by name, and what looks like markup
-    "<start_of_text>", "<end_of_text>", "a <END_OF_TEXT> b", "<start_of_text", "<|>",
-    "<|startoftext|>", "a <|endoftext|> b", "</w>", "a</w>b", "<\u017ftart_of_text>",
-    "https://example.org/a?b=c&d=%20", "name@example.org", "C:\\dir\\x.tif", "S2B_L1C",
-    "#hashtag @user", "snake_case", "camelCase", "co-operate", "a/b/c", "(x+y)=z;",
-    "!!!!!!", "?!...", "\"'`´", "¡¿", "$$$ %%%", "{c} {} [0]", "\\n\\t", "^~|", "__",
-    # as long as fits, longer, and much longer
-    "a " * 75, "a " * 76, "é" * 76, "!" * 76, "x" * 1000, "word " * 200, "éàü" * 334,
-    "1" * 1000, "森" * 1000, "a1" * 500, "." * 1000, "aaaaaaaa", "abababab", "zzyzx",
-    "supercalifragilisticexpialidocious", "pneumonoultramicroscopicsilicosis " * 9,
-)
-# fmt: on
-ALPHABETS = (
-    "abcdefghijklmnopqrstuvwxyz",
-    "ETAOINetaoin  '",
-    "0123456789.,-+",
-    " !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
-    " \t\n\u00a0\u2003\u200b",
-    "".join(map(chr, range(0xA0, 0x180))),
-    "".join(map(chr, range(0x20))),
-    "αβγδεζηθΑΒΓΔабвгдежзАБВГДЕ",
-    "的一是在不了有和人这中大为上个国",
-    "ابتثجحخدذرזחטיכלमनपफ",
-    "🌍🌲🛰🚀👍🏽\u200d\ufe0f☀❄",
-    "\u0300\u0301\u0302\u0303\u0308\u0327e",
-    "&amp;lt;#39;quot",
-    "Ã©â€™Â",
-)
-
-
-def corpus() -> list[str]:
-    """Class names in templates, hand-made traps, and 300 seeded random strings."""
-    classes = [c.strip() for c in " ".join(CLASSES.split()).split(";")]
-    templates = [t.strip() for t in " ".join(TEMPLATES.split()).split("|")]
-    texts = [templates[i % len(templates)].format(c=c) for i, c in enumerate(classes)]
-    texts += [t.format(c="forest") for t in templates] + list(TRICKY)
-    rng = random.Random(0)
-    for _ in range(300):
-        letters = "".join(rng.sample(ALPHABETS, rng.randint(1, 4)))
-        text = "".join(rng.choices(letters, k=rng.randint(1, 40)))
-        texts.append(html.escape(text) if rng.random() < 0.1 else text)
-    return list(dict.fromkeys(texts))
 
 
 def make_tokenizer() -> None:

@@ -98,6 +98,14 @@ def test_a_custom_text_tower_has_text_before_its_names(tmp_path, params):
     same(load_clip(path, toy_variant("quick_gelu"))[1], params)
 
 
+def test_a_second_text_tower_is_not_dropped_in_silence(tmp_path):
+    tensors = safetensors.numpy.load_file(FOLDER / "clip_toy_quick_gelu.safetensors")
+    tensors["text.ln_final.bias"] = tensors["ln_final.bias"] + 1
+    safetensors.numpy.save_file(tensors, tmp_path / "two.safetensors")
+    with pytest.raises(ValueError, match=r"unknown tensor text\.ln_final\.bias"):
+        load_clip(tmp_path / "two.safetensors", toy_variant("quick_gelu"))
+
+
 def test_shards_are_put_together(tmp_path):
     whole = safetensors.numpy.load_file(
         FOLDER / "clip_toy_gelu_hf" / "model.safetensors"
