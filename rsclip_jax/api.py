@@ -89,10 +89,16 @@ class Model:
             lambda x: encode_sensor(params, x, spec=spec), arrays, block, spec.out_dim
         )
 
-    def zero_shot_head(
-        self, classnames: Sequence[str], templates: str | Sequence[str]
+    def zero_shot(
+        self,
+        classnames: Sequence[str],
+        templates: str | Sequence[str] = "a satellite photo of {c}.",
     ) -> np.ndarray:
-        """[d, k] such that embeddings @ head are the logits of these classes."""
+        """The classifier [d, k] of these names: embeddings @ it are logits.
+
+        Embeddings of any sensor. templates have {c} where the name goes; of several,
+        the mean embedding is taken.
+        """
         return make_head(self.params, self.variant, classnames, templates)
 
 

@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_the_public_functions(tiny_run, tmp_path):
     zsar = model.encode([r["s1"] for r in records], sensor="s1")
     labels = np.stack([r["label"] for r in records])
     row = source.dataset
-    head = model.zero_shot_head(row.classnames, row.templates)
+    head = model.zero_shot(row.classnames, row.templates)
     value = {(r["sensor"], r["metric"]): r["value"] for r in results}
     for sensor, z in (("rgb", zrgb), ("s1", zsar)):
         for average in ("macro", "micro"):
