@@ -82,7 +82,15 @@ def align(**values) -> ml_collections.ConfigDict:
         "train": "",
         "test": (),
         "sensor": "s1",
-        "student": "clip",  # clip | vit | a timm-layout weight file
+        "student": "clip",  # clip | vit | a sensor encoder's weight file
+        "pretrained": {  # how that file is read; 0 and "": as it says itself
+            "row": "",  # what it was trained on, a name of weights/encoders.py
+            "bands": (),  # or the names of its bands, in its order
+            "missing": "error",  # bands that only one side has: error | zero | spread
+            "image_size": 0,
+            "heads": 0,
+            "activation": "",
+        },
         "vit": {
             "image_size": 64,
             "patch_size": 8,

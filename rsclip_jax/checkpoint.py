@@ -107,14 +107,29 @@ def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
             f"{stage_dir}/params is not there: stage {stage_dir.name!r} of"
             f" {stage_dir.parent} has not finished; run it first"
         )
-    folder = (stage_dir / "params").resolve()
+    return _restore_numpy(stage_dir / "params"), load_meta(stage_dir)
+
+
+def load_trained(stage_dir: Path) -> PyTree:
+    """The params of a stage's last checkpoint, as numpy arrays: theta_1 of patch.
+
+    Raises FileNotFoundError where there is none.
+    """
+    folder = stage_dir / "checkpoints"
+    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
+    if not steps:
+        raise FileNotFoundError(f"{folder}: no checkpoint in it")
+    return _restore_numpy(folder / str(max(steps)) / "params")
+
+
+def _restore_numpy(folder: Path) -> PyTree:
+    folder = folder.resolve()
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(folder).item_metadata.tree
         as_numpy = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
         )
-        params = checkpointer.restore(folder, restore_args=as_numpy)
-    return params, load_meta(stage_dir)
+        return checkpointer.restore(folder, restore_args=as_numpy)
 
 
 def load_meta(stage_dir: Path) -> dict:

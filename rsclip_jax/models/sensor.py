@@ -1,6 +1,7 @@
 """Sensor encoders: a vision transformer over C bands, and its input's scale."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,8 +17,9 @@ from rsclip_jax.models.vit import VisionTransformer
 class SensorSpec:
     """All that a sensor encoder's params do not say; stored beside them as JSON.
 
-    clip_style True is the layout of CLIP's visual tower (ln_pre, no patch bias, no bias
-    after); False is timm's ViT (patch bias, linear map with bias).
+    bands, mean, std, clip_sigma: the input, in the sensor's units, is
+    clip((x - mean) / std, -clip_sigma, clip_sigma), bands in this order. The others are
+    VisionTransformer's; the defaults are timm's ViT.
     """
 
     sensor: str
@@ -34,7 +36,16 @@ class SensorSpec:
     out_dim: int
     activation: str = "gelu"
     eps: float = 1e-6
-    clip_style: bool = False
+    ln_pre: bool = False
+    patch_bias: bool = True
+    proj_bias: bool = True
+    mlp_width: int = 0
+    pool: str = "token"
+    class_token: bool = True
+    registers: int = 0
+    prefix_positions: bool = True
+    layer_scale: bool = False
+    patch_offset: int = 0
 
     @classmethod
     def from_json(cls, values: dict) -> "SensorSpec":
@@ -43,6 +54,9 @@ class SensorSpec:
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**fields)
+
+
+_INPUT = ("sensor", "modality", "bands", "mean", "std", "clip_sigma")
 
 
 def vit_spec(
@@ -57,7 +71,7 @@ def vit_spec(
 ) -> SensorSpec:
     """A timm-style ViT for a sensor: pre-norm, exact GELU, eps 1e-6, class token."""
     return SensorSpec(
-        **_input_fields(sensor),
+        **input_fields(sensor),
         image_size=image_size,
         patch_size=patch_size,
         width=width,
@@ -70,7 +84,7 @@ def vit_spec(
 def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
     """CLIP's visual tower over the sensor's bands instead of RGB."""
     return SensorSpec(
-        **_input_fields(sensor),
+        **input_fields(sensor),
         image_size=variant.image_size,
         patch_size=variant.patch_size,
         width=variant.vision_width,
@@ -79,11 +93,15 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
         out_dim=variant.embed_dim,
         activation=variant.activation,
         eps=variant.layer_norm_eps,
-        clip_style=True,
+        ln_pre=True,
+        patch_bias=False,
+        proj_bias=False,
+        mlp_width=variant.vision_mlp_width,
     )
 
 
-def _input_fields(sensor: Sensor) -> dict[str, Any]:
+def input_fields(sensor: Sensor) -> dict[str, Any]:
+    """The fields of a spec that say what the encoder sees of a sensor."""
     return {
         "sensor": sensor.name,
         "modality": sensor.modality,
@@ -98,22 +116,10 @@ def make_sensor_encoder(
     spec: SensorSpec, *, dtype: jnp.dtype = jnp.float32, remat: bool = False
 ) -> VisionTransformer:
     """The module of a spec: apply(..., normalised [b, h, w, c]) -> (f, features)."""
-    return VisionTransformer(
-        image_size=spec.image_size,
-        patch_size=spec.patch_size,
-        bands=len(spec.bands),
-        width=spec.width,
-        layers=spec.layers,
-        heads=spec.heads,
-        out_dim=spec.out_dim,
-        activation=spec.activation,
-        eps=spec.eps,
-        ln_pre=spec.clip_style,
-        patch_bias=not spec.clip_style,
-        proj_bias=not spec.clip_style,
-        dtype=dtype,
-        remat=remat,
-    )
+    values = dataclasses.asdict(spec)
+    fields = {k: v for k, v in values.items() if k not in _INPUT}
+    bands = len(spec.bands)
+    return VisionTransformer(**fields, bands=bands, dtype=dtype, remat=remat)
 
 
 def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:
@@ -125,6 +131,19 @@ def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:
 def sensor_shapes(spec: SensorSpec) -> dict:
     """The shapes of a spec's params (ShapeDtypeStructs), without computing any."""
     return jax.eval_shape(lambda rng: init_sensor(spec, rng), jax.random.key(0))
+
+
+def add_map(
+    spec: SensorSpec, params: dict, out_dim: int, rng: jax.Array
+) -> tuple[SensorSpec, dict]:
+    """(spec, params) with a random linear map of the pooled features to out_dim on top.
+
+    A pretrained encoder has none to CLIP's width; alignment trains it.
+    """
+    kernel = jax.random.normal(rng, (spec.width, out_dim)) * spec.width**-0.5
+    new = {"kernel": np.asarray(kernel), "bias": np.zeros(out_dim, np.float32)}
+    spec = dataclasses.replace(spec, out_dim=out_dim, proj_bias=True)
+    return spec, {**params, "proj": new}
 
 
 def normalize_sensor(x: jax.Array, spec: SensorSpec) -> jax.Array:
@@ -147,7 +166,50 @@ def inflate_params(visual: dict, bands: int) -> dict:
     Each band gets the mean of the RGB kernels times 3 / bands, so a scene equal in all
     bands gives the patch embedding what a grey RGB image gave it.
     """
-    kernel = visual["patch_embed"]["kernel"]  # [p, p, 3, width]
-    grey = np.asarray(kernel).mean(axis=2, keepdims=True)
-    inflated = np.repeat(grey, bands, axis=2) * np.float32(3 / bands)
+    kernel = np.asarray(visual["patch_embed"]["kernel"])  # [p, p, 3, width]
+    names = tuple(f"new {i}" for i in range(bands))
+    inflated = adapt_kernel(kernel, ("R", "G", "B"), names, missing="spread")
     return {**visual, "patch_embed": {**visual["patch_embed"], "kernel": inflated}}
+
+
+def adapt_kernel(
+    kernel: np.ndarray,
+    source: Sequence[str],
+    target: Sequence[str],
+    *,
+    missing: str = "error",
+) -> np.ndarray:
+    """A first layer's kernel [h, w, bands, width] for other bands, matched by name.
+
+    Bands of both keep their kernel, in target's order. Where the two lists differ,
+    missing "error" raises ValueError with both; "zero" drops a band that target lacks,
+    as if it read zero after normalisation, and gives a new one a kernel of zeros;
+    "spread" gives a new one the mean kernel, times the ratio of the numbers of bands,
+    and adds to all what keeps the sum over bands, so a scene equal in all bands gives
+    what it gave before (of RGB to C bands: the mean times 3 / C, as I3D inflates).
+    """
+    source, target = tuple(source), tuple(target)
+    if kernel.shape[2] != len(source) or len(set(source)) != len(source):
+        raise ValueError(
+            f"a kernel over {kernel.shape[2]} bands is not over the distinct bands"
+            f" {source}"
+        )
+    if missing not in ("error", "zero", "spread"):
+        raise ValueError(f"missing {missing!r}: use 'error', 'zero' or 'spread'")
+    dropped = [band for band in source if band not in target]
+    new = [band for band in target if band not in source]
+    kept = len(target) - len(new)
+    if (dropped or new) and (missing == "error" or (missing == "zero" and not kept)):
+        raise ValueError(
+            f"the encoder's bands are {source}, the sensor's {target}: not in the"
+            f" sensor {dropped}, not in the encoder {new}; missing 'zero' reads the"
+            " first as zeros, 'spread' keeps the sum over bands"
+        )
+    filler = kernel.mean(axis=2) * np.float32(len(source) / len(target))
+    filler = filler if missing == "spread" else np.zeros_like(filler)
+    parts = [kernel[:, :, source.index(b)] if b in source else filler for b in target]
+    out = np.stack(parts, axis=2)
+    if missing == "spread" and kept and (dropped or new):
+        off = kernel.sum(axis=2) - out.sum(axis=2)
+        out = out + off[:, :, None] / len(target)
+    return out.astype(kernel.dtype)

@@ -16,6 +16,7 @@ from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import (
     SensorSpec,
+    add_map,
     clip_spec,
     inflate_params,
     init_sensor,
@@ -24,7 +25,7 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
-from rsclip_jax.weights import load_vit
+from rsclip_jax.weights import load_encoder
 
 
 def check_align(run: common.Run) -> None:
@@ -36,10 +37,10 @@ def check_align(run: common.Run) -> None:
         check_source(run.open(spec), c.sensor)
     if c.labels != "none":
         head_source(run, run.open(c.train))
-    if c.student not in ("clip", "vit") and not Path(c.student).suffix:
+    if is_pretrained(c.student) and not Path(c.student).exists():
         raise ValueError(
             f"config.align.student = {c.student!r} is not known; use 'clip', 'vit' or"
-            " the path of a timm-layout weight file"
+            " the path of a sensor encoder's weight file"
         )
 
 
@@ -68,6 +69,11 @@ def run_align(run: common.Run) -> None:
     common.finish(run, "align", student, meta)
 
 
+def is_pretrained(student: str) -> bool:
+    """Whether config.align.student names weights."""
+    return student not in ("clip", "vit")
+
+
 def check_source(source: Source, sensor: str) -> None:
     """Raises ValueError unless the set pairs RGB with the sensor."""
     sensors = source.dataset.sensors
@@ -84,17 +90,28 @@ def make_student(
     """The sensor encoder that config.align.student names, and its first params.
 
     "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT
-    of config.align.vit. A path: that ViT from a timm-layout weight file.
+    of config.align.vit. A path: the pretrained encoder in that file, read as
+    config.align.pretrained says.
     """
     c, v = run.config.align, teacher.variant
     if c.student == "clip":
         visual = teacher.params["visual"]
         return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
-    spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
-    params = init_sensor(spec, jax.random.key(run.config.seed))
-    if c.student != "vit":
-        params = load_vit(c.student, spec, params["proj"])
-    return spec, params
+    rng = jax.random.key(run.config.seed)
+    if c.student == "vit":
+        spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
+        return spec, init_sensor(spec, rng)
+    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
+    try:
+        spec, params = load_encoder(c.student, sensor, **told)
+    except ValueError as error:
+        raise ValueError(
+            f"config.align.student, config.align.pretrained: {error}"
+        ) from error
+    if spec.out_dim == v.embed_dim:
+        return spec, params
+    params.pop("proj", None)
+    return add_map(spec, params, v.embed_dim, rng)
 
 
 def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):

@@ -110,20 +110,33 @@ _TIMM_BLOCK = {
     "mlp/c_fc/bias": "mlp.fc1.bias",
     "mlp/c_proj/kernel": "mlp.fc2.weight",
     "mlp/c_proj/bias": "mlp.fc2.bias",
+    "scale_1": "ls1.gamma",
+    "scale_2": "ls2.gamma",
 }
 
-TIMM_VIT: list[Rule] = [
-    ("cls_token", "class_embedding", "token"),
-    ("pos_embed", "positional_embedding", "tokens"),
-    ("patch_embed.proj.weight", "patch_embed/kernel", "conv"),
-    ("patch_embed.proj.bias", "patch_embed/bias", "same"),
-    ("norm.weight", "ln_post/scale", "same"),
-    ("norm.bias", "ln_post/bias", "same"),
-    *block_rules("blocks", "blocks", _TIMM_BLOCK),
-]
+
+def timm_vit(norm: str = "norm") -> list[Rule]:
+    """timm's ViT; norm: "fc_norm" where it stands behind the mean of the patches."""
+    return [
+        ("cls_token", "class_embedding", "token"),
+        ("reg_token", "register_embedding", "tokens"),
+        ("pos_embed", "positional_embedding", "tokens"),
+        ("patch_embed.proj.weight", "patch_embed/kernel", "conv"),
+        ("patch_embed.proj.bias", "patch_embed/bias", "same"),
+        ("norm_pre.weight", "ln_pre/scale", "same"),
+        ("norm_pre.bias", "ln_pre/bias", "same"),
+        (f"{norm}.weight", "ln_post/scale", "same"),
+        (f"{norm}.bias", "ln_post/bias", "same"),
+        ("head.weight", "proj/kernel", "dense"),
+        ("head.bias", "proj/bias", "same"),
+        *block_rules("blocks", "blocks", _TIMM_BLOCK),
+    ]
+
+
 # What the pretraining task had beside the encoder: a classifier or projector, whose
 # place the linear map to CLIP's width takes, and MAE's decoder.
-TIMM_IGNORE = (r"head\..*", r"fc\..*", r"decoder_.*", r"mask_token")
+TIMM_HEAD = r"head\..*"
+TIMM_IGNORE = (TIMM_HEAD, r"fc\..*", r"decoder_.*", r"mask_token")
 # Where self-supervised checkpoints keep the encoder: MoCo v3, MoCo v2, DINO.
 ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.models.clip import clip_shapes
-from rsclip_jax.models.sensor import SensorSpec, sensor_shapes
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import infer, layouts, rules
 from rsclip_jax.weights.files import WeightFile, open_weights
@@ -50,45 +49,18 @@ def load_clip(
     return v, {**params, "visual": visual}
 
 
-def resize_positions(positions: np.ndarray, grid: int) -> np.ndarray:
-    """Position embeddings [1 + m * m, width] of a class token and m x m patches on a
-    grid x grid: bicubic (a = -0.5), antialiased, as open_clip does it.
+def resize_positions(positions: np.ndarray, grid: int, prefix: int = 1) -> np.ndarray:
+    """Position embeddings [prefix + m * m, width] on a grid x grid; the first stay.
+
+    Bicubic (a = -0.5), antialiased, as open_clip does it.
     """
-    first, patches = positions[:1], positions[1:]
+    first, patches = positions[:prefix], positions[prefix:]
     m = round(len(patches) ** 0.5)
     shape = (grid, grid, patches.shape[-1])
     resized = jax.image.resize(
         jnp.asarray(patches).reshape(m, m, -1), shape, "cubic", antialias=True
     )
     return np.concatenate([first, np.asarray(resized).reshape(grid * grid, -1)])
-
-
-def load_vit(path: str | Path, spec: SensorSpec, projection: dict) -> dict:
-    """Params of a sensor encoder from a file with a timm ViT, alone or in a checkpoint.
-
-    Of MoCo, DINO and MAE checkpoints (SSL4EO-S12's) the encoder is taken. The file has
-    no map to CLIP's width: `projection` ({"kernel", "bias"}) is put there. Raises
-    ValueError listing every tensor that does not fit.
-    """
-    file = _encoder_alone(open_weights(path))
-    targets = {k: v for k, v in sensor_shapes(spec).items() if k != "proj"}
-    params = rules.load_strict(
-        file.shapes,
-        file.read,
-        layouts.TIMM_VIT,
-        targets,
-        where=f"{path} as a {spec.layers}-block ViT over {spec.bands}",
-        ignore=layouts.TIMM_IGNORE,
-    )
-    return {**params, "proj": projection}
-
-
-def _encoder_alone(file: WeightFile) -> WeightFile:
-    for prefix in layouts.ENCODER_PREFIXES:
-        names = {n.removeprefix(prefix): n for n in file.shapes if n.startswith(prefix)}
-        if names:
-            return file.renamed(names)
-    return file
 
 
 def _without_text(file: WeightFile) -> WeightFile:

@@ -1,4 +1,4 @@
-"""CLIP params written in the layouts that other tools read."""
+"""CLIPs and sensor encoders written in the layouts that other tools read."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
+from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import layouts, rules
 
@@ -38,8 +39,7 @@ def save_clip(
     and where a value does not fit the dtype.
     """
     path, v = Path(path), get_variant(variant)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
+    _check_dtype(dtype)
     if layout not in _WRITERS:
         raise ValueError(f"layout {layout!r} is not known; use {', '.join(_WRITERS)}")
     is_file = path.suffix == ".safetensors"
@@ -50,13 +50,42 @@ def save_clip(
     _WRITERS[layout](path, v, params, dtype)
 
 
+def save_encoder(
+    path: str | Path, spec: SensorSpec, params: dict, *, dtype: str = "float32"
+) -> None:
+    """Writes a sensor encoder in timm's names, its map to CLIP's width as timm's head.
+
+    `path` is a file where it ends in .safetensors, else a folder that gets a
+    config.json too, which timm.create_model("local-dir:<path>") reads. It takes what
+    the spec says: clip((x - mean) / std, -clip_sigma, clip_sigma). Raises ValueError
+    for a dtype that is not known, and for what timm has no model of.
+    """
+    path = Path(path)
+    _check_dtype(dtype)
+    table = layouts.timm_vit("fc_norm" if spec.pool == "mean" else "norm")
+    tensors = _cast(rules.export_names(params, table), dtype)
+    if spec.out_dim and not spec.proj_bias:  # timm's head always has one
+        tensors["head.bias"] = np.zeros(spec.out_dim, DTYPES[dtype])
+    if path.suffix != ".safetensors":
+        config = timm_config(spec)
+        path.mkdir(parents=True, exist_ok=True)
+        _write_json(path / "config.json", config)
+        path = path / "model.safetensors"
+    _write(path, tensors, {"spec": json.dumps(dataclasses.asdict(spec))})
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
+
+
 def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
     tensors = _cast(rules.export_names(params, layouts.OPEN_CLIP), dtype)
     if path.suffix != ".safetensors":
         path.mkdir(parents=True, exist_ok=True)
         _write_json(path / "open_clip_config.json", open_clip_config(v))
         path = path / "open_clip_model.safetensors"
-    _write(path, tensors, v)
+    _write(path, tensors, _variant_header(v))
 
 
 def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
@@ -67,13 +96,13 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
         ("vocab_size", v.vocab_size),
     ):
         tensors[name] = np.array(value, np.int64)
-    _write(path, tensors, v)
+    _write(path, tensors, _variant_header(v))
 
 
 def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     tensors = _cast(rules.export_names(params, layouts.HF_CLIP), dtype)
-    _write(path / "model.safetensors", tensors, v)
+    _write(path / "model.safetensors", tensors, _variant_header(v))
     _write_json(path / "config.json", hf_config(v, dtype))
     _write_json(path / "preprocessor_config.json", hf_preprocessor(v))
     if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is no subset of CLIP's
@@ -81,6 +110,7 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
 
 
 _WRITERS = {"open_clip": _save_open_clip, "openai": _save_openai, "hf": _save_hf}
+LAYOUTS = tuple(_WRITERS)
 
 
 def open_clip_config(v: Variant) -> dict[str, Any]:
@@ -145,6 +175,61 @@ def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
     }
 
 
+# timm's class of that LayerNorm eps; config.json cannot say it otherwise
+_TIMM_NAMES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch32_clip_224"}
+
+
+def has_timm_model(spec: SensorSpec) -> bool:
+    """Whether timm's ViT can be what the spec says."""
+    return spec.eps in _TIMM_NAMES and not spec.patch_offset
+
+
+def timm_config(spec: SensorSpec) -> dict[str, Any]:
+    """config.json of timm for a sensor encoder.
+
+    The architecture's name only picks the LayerNorm's eps; all sizes stand in
+    model_args. Raises ValueError for a spec that timm's ViT cannot be.
+    """
+    if not has_timm_model(spec):
+        what = "patch_offset" if spec.patch_offset else "eps"
+        raise ValueError(
+            f"timm has no ViT with {what} = {getattr(spec, what)}; write a"
+            " .safetensors file, which load_encoder reads"
+        )
+    model = {
+        "img_size": spec.image_size,
+        "patch_size": spec.patch_size,
+        "in_chans": len(spec.bands),
+        "embed_dim": spec.width,
+        "depth": spec.layers,
+        "num_heads": spec.heads,
+        "mlp_ratio": (spec.mlp_width or 4 * spec.width) / spec.width,
+        "pre_norm": spec.ln_pre,
+        "global_pool": {"token": "token", "mean": "avg"}[spec.pool],
+        "class_token": spec.class_token,
+        "reg_tokens": spec.registers,
+        "no_embed_class": not spec.prefix_positions,
+        "act_layer": spec.activation,
+    }
+    if spec.layer_scale:
+        model["init_values"] = 1e-5
+    size = spec.image_size
+    return {
+        "architecture": _TIMM_NAMES[spec.eps],
+        "num_classes": spec.out_dim,
+        "num_features": spec.width,
+        "model_args": model,
+        "pretrained_cfg": {
+            "input_size": [len(spec.bands), size, size],
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "num_classes": spec.out_dim,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
 def hf_preprocessor(v: Variant) -> dict[str, Any]:
     """preprocessor_config.json: short side resized, centre cropped, normalised."""
     return {
@@ -201,9 +286,13 @@ def _cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     return out
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray], v: Variant) -> None:
-    # "pt" is what transformers and open_clip want the header to say
-    metadata = {"format": "pt", "variant": json.dumps(dataclasses.asdict(v))}
+def _variant_header(v: Variant) -> dict[str, str]:
+    return {"variant": json.dumps(dataclasses.asdict(v))}
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
+    # "pt" is what transformers, open_clip and timm want the header to say
+    metadata = {"format": "pt", **header}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     safetensors.numpy.save_file(tensors, temporary, metadata=metadata)

@@ -33,13 +33,15 @@ from texts import corpus
 
 torchvision_stub.install()
 
-import open_clip  # noqa: E402  (needs the stub)
+import make_encoders  # noqa: E402  (needs the stub)
+import open_clip  # noqa: E402
 import transformers  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 FOLDER = pathlib.Path(
     sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent
 )
+SMALL = ("embedding", "embedding.weight", "pos_embed", "cls_token", "reg_token")
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 HF_NAMES = {
     "visual.class_embedding": "embeddings.class_embedding",
@@ -68,6 +70,10 @@ def main() -> None:
     make_clip(QUICK_GELU, seed=1)
     make_clip(GELU, seed=2)
     make_timm(seed=3)
+    tools = sys.modules[__name__]
+    for seed, name in enumerate(make_encoders.TIMM, 11):
+        make_encoders.make_timm(name, seed, tools)
+    make_encoders.make_dofa(15, tools)
     make_tokenizer()
     make_torch_files()
     make_positions()
@@ -256,8 +262,13 @@ def randomise(model: torch.nn.Module, rng: np.random.Generator) -> dict:
         noise = rng.standard_normal(tuple(old.shape))
         if name == "logit_scale":
             new = math.log(1 / 0.07) + 0.3 * noise
-        elif name.endswith(("embedding", "embedding.weight", "pos_embed", "cls_token")):
-            new = 0.5 * noise
+        elif name.endswith(SMALL):
+            # the first LayerNorm sees a variance of 1e-3: there 1e-5 is not 1e-6
+            new = 0.02 * noise
+        elif name in ("visual.conv1.weight", "patch_embed.proj.weight"):
+            new = 0.02 * noise / math.sqrt(math.prod(old.shape[1:]))
+        elif name == "patch_embed.proj.bias":
+            new = 0.02 * noise
         elif old.ndim == 1:  # LayerNorm scales and every bias
             new = name.endswith("weight") + 0.3 * noise
         else:  # what a layer gives shall be as large as what it takes

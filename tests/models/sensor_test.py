@@ -11,6 +11,8 @@ from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.models.clip import init_clip, make_visual
 from rsclip_jax.models.sensor import (
     SensorSpec,
+    adapt_kernel,
+    add_map,
     clip_spec,
     inflate_params,
     init_sensor,
@@ -20,7 +22,7 @@ from rsclip_jax.models.sensor import (
     sensor_shapes,
     vit_spec,
 )
-from rsclip_jax.weights import load_vit
+from rsclip_jax.weights import load_encoder
 from tests.golden import FOLDER, load_golden, toy_spec, toy_variant
 
 
@@ -30,8 +32,12 @@ def toy():
     spec = toy_spec()
     kernel = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
     projection = {"kernel": kernel, "bias": np.full(16, 0.5, np.float32)}
-    params = load_vit(FOLDER / "timm_toy.safetensors", spec, projection)
-    return spec, params, load_golden("timm_toy")
+    path = FOLDER / "timm_toy.safetensors"
+    found, params = load_encoder(path, SENSORS["s1_grd"], heads=2)
+    assert dataclasses.replace(found, out_dim=16) == dataclasses.replace(
+        spec, mean=found.mean, std=found.std, clip_sigma=found.clip_sigma
+    )
+    return spec, {**params, "proj": projection}, load_golden("timm_toy")
 
 
 def test_every_block_equals_timm(toy):
@@ -75,6 +81,66 @@ def test_inflation_keeps_the_sum_over_equal_bands(bands):
     want, _ = make_visual(variant).apply({"params": visual}, np.repeat(grey, 3, -1))
     np.testing.assert_allclose(got, want, atol=1e-5)
     assert visual["patch_embed"]["kernel"].shape[2] == 3  # the teacher's stays
+
+
+KERNEL = np.random.default_rng(5).normal(size=(2, 2, 3, 4)).astype(np.float32)
+RGB = ("R", "G", "B")
+
+
+def test_bands_of_both_keep_their_kernel_in_the_order_of_the_target():
+    got = adapt_kernel(KERNEL, RGB, ("B", "R", "G"))
+    np.testing.assert_array_equal(got, KERNEL[:, :, [2, 0, 1]])
+    got = adapt_kernel(KERNEL, RGB, ("G",), missing="zero")
+    np.testing.assert_array_equal(got, KERNEL[:, :, 1:2])
+    got = adapt_kernel(KERNEL, RGB, ("B", "NIR"), missing="zero")
+    np.testing.assert_array_equal(got[:, :, 0], KERNEL[:, :, 2])
+    np.testing.assert_array_equal(got[:, :, 1], 0)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [("B", "R", "G"), ("G",), ("R", "NIR"), ("NIR", "G", "B", "R", "SWIR"), ("X",)],
+)
+def test_spread_keeps_the_sum_over_bands(target):
+    got = adapt_kernel(KERNEL, RGB, target, missing="spread")
+    assert got.shape == (2, 2, len(target), 4)
+    np.testing.assert_allclose(got.sum(axis=2), KERNEL.sum(axis=2), atol=1e-6)
+
+
+def test_what_spread_adds_is_equal_for_all_bands():
+    """R, G of R, G, B: what B had is shared out, so their difference stays."""
+    got = adapt_kernel(KERNEL, RGB, ("R", "G"), missing="spread")
+    np.testing.assert_allclose(
+        got[:, :, 0] - got[:, :, 1], KERNEL[:, :, 0] - KERNEL[:, :, 1], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "missing", "words"),
+    [
+        (RGB, ("R", "G"), "error", r"not in the sensor \['B'\].*'zero'.*'spread'"),
+        (RGB, ("VV", "VH"), "zero", r"not in the encoder \['VV', 'VH'\]"),
+        (("R", "G"), ("R",), "zero", r"over 3 bands is not over the distinct"),
+        (("R", "R", "B"), ("R",), "zero", r"distinct bands"),
+        (RGB, ("R",), "mean", r"missing 'mean': use 'error', 'zero' or 'spread'"),
+    ],
+)
+def test_bands_that_do_not_fit_are_named(source, target, missing, words):
+    with pytest.raises(ValueError, match=words):
+        adapt_kernel(KERNEL, source, target, missing=missing)
+
+
+def test_a_map_on_top_starts_near_the_width_of_the_features():
+    spec = dataclasses.replace(toy_spec(), out_dim=0)
+    params = init_sensor(spec, jax.random.key(0))
+    assert "proj" not in params
+    spec, params = add_map(spec, params, 16, jax.random.key(1))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal(a.shape, b.shape),
+        params,
+        sensor_shapes(spec),
+    )
+    assert 0.5 < params["proj"]["kernel"].std() * 32**0.5 < 1.5
 
 
 def test_normalisation_by_hand_and_clipped():

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import VARIANTS
-from rsclip_jax.weights import load_clip, load_vit, save_clip
-from tests.golden import FOLDER, toy_spec, toy_variant
+from rsclip_jax.weights import load_clip, load_encoder, save_clip
+from tests.golden import FOLDER, toy_variant
 
 TOY = FOLDER / "clip_toy_quick_gelu.safetensors"
 
@@ -118,18 +119,20 @@ def test_params_of_another_model_do_not_export(tmp_path):
         )
 
 
+S1 = SENSORS["s1_grd"]
+
+
 def test_timm_file_with_its_classifier_loads_and_a_wrong_one_does_not(tmp_path):
     tensors = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
     tensors["head.weight"] = np.zeros((10, 32), np.float32)
     path = tmp_path / "vit.safetensors"
     safetensors.numpy.save_file(tensors, path)
-    projection = {"kernel": np.zeros((32, 16)), "bias": np.zeros(16)}
-    params = load_vit(path, toy_spec(), projection)
-    assert params["proj"] is projection
+    _, params = load_encoder(path, S1, heads=2)
+    assert "proj" not in params
     del tensors["blocks.1.attn.qkv.bias"]
     safetensors.numpy.save_file(tensors, path)
     with pytest.raises(ValueError, match=r"missing tensor blocks\.1\.attn\.qkv\.bias"):
-        load_vit(path, toy_spec(), projection)
+        load_encoder(path, S1, heads=2)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +148,8 @@ def test_the_encoder_is_taken_out_of_a_checkpoint(tmp_path, prefix):
     tensors[f"{prefix}head.0.weight"] = np.zeros((3, 3), np.float32)
     path = tmp_path / "moco.safetensors"
     safetensors.numpy.save_file(tensors, path)
-    projection = {"kernel": np.zeros((32, 16), np.float32), "bias": np.zeros(16)}
-    found = load_vit(path, toy_spec(), projection)
-    want = load_vit(FOLDER / "timm_toy.safetensors", toy_spec(), projection)
+    _, found = load_encoder(path, S1, heads=2)
+    _, want = load_encoder(FOLDER / "timm_toy.safetensors", S1, heads=2)
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
 
@@ -159,5 +161,4 @@ def test_a_masked_autoencoders_decoder_is_left_out(tmp_path):
     }
     path = tmp_path / "mae.safetensors"
     safetensors.numpy.save_file(tensors, path)
-    projection = {"kernel": np.zeros((32, 16), np.float32), "bias": np.zeros(16)}
-    load_vit(path, toy_spec(), projection)
+    load_encoder(path, S1, heads=2)

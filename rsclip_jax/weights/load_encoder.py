@@ -1,0 +1,292 @@
+"""Sensor encoders of other tools as a spec and params of ours."""
+
+import dataclasses
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    adapt_kernel,
+    input_fields,
+    sensor_shapes,
+)
+from rsclip_jax.weights import dofa, layouts, rules
+from rsclip_jax.weights.encoders import get_encoder
+from rsclip_jax.weights.files import WeightFile, open_weights
+from rsclip_jax.weights.load import resize_positions
+
+
+def load_encoder(
+    path: str | Path,
+    sensor: Sensor | None = None,
+    *,
+    row: str = "",
+    bands: Sequence[str] = (),
+    missing: str = "error",
+    image_size: int | None = None,
+    heads: int | None = None,
+    activation: str | None = None,
+) -> tuple[SensorSpec, dict]:
+    """(spec, params) of a sensor encoder, with the input that its weights expect.
+
+    path: a timm ViT, alone or within a MoCo, DINO or MAE checkpoint, DOFA, or a file
+    that save_encoder wrote, which says all by itself. sensor: what it shall see; row:
+    the name in ENCODERS that says what it was trained on. One of the two may be left
+    out. The encoder sees the sensor at the row's scale, without a row at its own.
+
+    bands: the file's, in its order, where neither row nor their number tells it. They
+    are moved to the sensor's by name, `missing` as in adapt_kernel; DOFA's are made of
+    the sensor's wavelengths. image_size: another than the file's, its position
+    embeddings resized. heads, activation: where they are not timm's (64 channels a
+    head, exact GELU). The spec's out_dim is 0 where the file has no map to CLIP's
+    width: add_map puts one. Raises ValueError naming the file and what does not fit.
+    """
+    file = _encoder_alone(open_weights(path))
+    stored = _stored_spec(file)
+    trained = get_encoder(row).sensor if row else None
+    sensor = sensor or trained
+    if sensor is None:
+        if stored:
+            params = _read_params(file, stored)
+            return _resized(stored, params, image_size)
+        raise ValueError(
+            f"{path}: nothing says which sensor this encoder is for; give sensor=, or"
+            " row= with a name of ENCODERS"
+        )
+    if is_dofa(file):
+        file, bands = _with_kernel(file, sensor), sensor.bands
+    spec = stored or _read_spec(file, sensor)
+    spec = dataclasses.replace(
+        spec,
+        heads=heads or spec.heads,
+        activation=activation or spec.activation,
+    )
+    file = _with_norm(file, spec.width)
+    count = _kernel_shape(file)[2]
+    bands = tuple(bands) or _bands_of(file, count, stored or trained, sensor)
+    params = _read_params(file, dataclasses.replace(spec, bands=bands))
+    params = _see_bands(params, bands, sensor.bands, missing, where=str(path))
+    spec = dataclasses.replace(spec, **_input(sensor, stored or trained, str(path)))
+    return _resized(spec, params, image_size)
+
+
+def _stored_spec(file: WeightFile) -> SensorSpec | None:
+    """The spec that save_encoder put into the file's header."""
+    text = file.metadata.get("spec")
+    return SensorSpec.from_json(json.loads(text)) if text else None
+
+
+def _encoder_alone(file: WeightFile) -> WeightFile:
+    for prefix in layouts.ENCODER_PREFIXES:
+        names = {n.removeprefix(prefix): n for n in file.shapes if n.startswith(prefix)}
+        if names:
+            return file.renamed(names)
+    return file
+
+
+# DOFA
+
+
+def is_dofa(file: WeightFile) -> bool:
+    """Whether the file has DOFA's generator in place of a patch embedding."""
+    return any(name.startswith(dofa.PREFIXES) for name in file.shapes)
+
+
+def _with_kernel(file: WeightFile, sensor: Sensor) -> WeightFile:
+    """A DOFA file with the patch embedding of a sensor's wavelengths put in."""
+    waves = sensor.wavelengths
+    if sensor.unit == "dB":
+        waves = (dofa.RADAR_UM,) * len(waves)
+    if not np.isfinite(waves).all():
+        raise ValueError(
+            f"{file.path}: DOFA needs a wavelength for each band, and sensor"
+            f" {sensor.name} has {waves} um"
+        )
+    kernel, bias = dofa.make_kernel(file.read, waves)
+    made = {"patch_embed.proj.weight": kernel, "patch_embed.proj.bias": bias}
+    names = [name for name in file.shapes if not name.startswith(dofa.PREFIXES)]
+    rest = file.renamed({name: name for name in names})
+    return dataclasses.replace(_with_tensors(rest, made), config={"kind": "dofa"})
+
+
+def _with_tensors(file: WeightFile, made: Mapping[str, np.ndarray]) -> WeightFile:
+    return dataclasses.replace(
+        file,
+        shapes={**file.shapes, **{name: array.shape for name, array in made.items()}},
+        read=lambda name: made[name] if name in made else file.read(name),
+    )
+
+
+# Architecture
+
+
+def _read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
+    """What the shapes say of a timm ViT, and timm's defaults for what they do not."""
+    ours = rules.our_shapes(file.shapes, layouts.timm_vit(_norm_of(file)))
+    try:
+        sizes = _vit_sizes(ours)
+    except KeyError as error:
+        raise ValueError(
+            f"{file.path}: no tensor for our {error.args[0]}; a timm ViT is read here,"
+            f" and this holds {', '.join(sorted(file.shapes)[:5])}, ..."
+        ) from error
+    is_mean = _norm_of(file) == "fc_norm" or not sizes["class_token"]
+    from_dofa = file.config.get("kind") == "dofa"
+    return SensorSpec(
+        **input_fields(sensor),
+        **sizes,
+        out_dim=0,
+        eps=1e-5 if sizes["ln_pre"] else 1e-6,  # CLIP's towers in timm; all others
+        pool="mean" if is_mean or from_dofa else "token",
+        patch_offset=int(from_dofa),  # its convolution pads by one pixel
+    )
+
+
+def _with_norm(file: WeightFile, width: int) -> WeightFile:
+    """The file with a last LayerNorm, which some exports of pretraining leave out."""
+    if {"norm.weight", "fc_norm.weight"} & file.shapes.keys():
+        return file
+    warnings.warn(
+        f"{file.path}: no last LayerNorm in the file; it begins as the identity",
+        stacklevel=3,
+    )
+    made = {"norm.weight": np.ones(width), "norm.bias": np.zeros(width)}
+    return _with_tensors(file, made)
+
+
+def _norm_of(file: WeightFile) -> str:
+    return "fc_norm" if "fc_norm.weight" in file.shapes else "norm"
+
+
+def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Sizes in SensorSpec's terms; KeyError with the path that is missing."""
+    patch, _, _, width = ours["patch_embed/kernel"]
+    tokens = ours["positional_embedding"][0]
+    registers = ours.get("register_embedding", (0,))[0]
+    class_token = "class_embedding" in ours
+    prefix = class_token + registers
+    with_prefix = round((tokens - prefix) ** 0.5) ** 2 == tokens - prefix
+    grid = round((tokens - prefix * with_prefix) ** 0.5)
+    mlp = ours["blocks_0/mlp/c_fc/kernel"][1]
+    found = (re.match(r"blocks_(\d+)/", path) for path in ours)
+    return {
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "width": width,
+        "layers": 1 + max(int(m[1]) for m in found if m),
+        "heads": 16 if width == 1280 else max(width // 64, 1),  # ViT-H has 16
+        "ln_pre": "ln_pre/scale" in ours,
+        "patch_bias": "patch_embed/bias" in ours,
+        "mlp_width": 0 if mlp == 4 * width else mlp,
+        "class_token": class_token,
+        "registers": registers,
+        "prefix_positions": with_prefix,
+        "layer_scale": "blocks_0/scale_1" in ours,
+    }
+
+
+# Input
+
+
+def _kernel_shape(file: WeightFile) -> tuple[int, ...]:
+    ours = rules.our_shapes(file.shapes, layouts.timm_vit())
+    return ours["patch_embed/kernel"]
+
+
+def _bands_of(
+    file: WeightFile, count: int, trained: SensorSpec | Sensor | None, sensor: Sensor
+) -> tuple[str, ...]:
+    """The names of the file's bands."""
+    for known in (trained, sensor):
+        if known is not None and len(known.bands) == count:
+            return known.bands
+    if count == 3 and trained is None:
+        return ("R", "G", "B")  # what ViTs are commonly trained on
+    told = trained or sensor
+    raise ValueError(
+        f"{file.path}: its first layer is over {count} bands, not the"
+        f" {len(told.bands)} of {told.bands}; say which they are with bands=, or with"
+        " row= what the encoder was trained on"
+    )
+
+
+def _see_bands(
+    params: dict,
+    bands: tuple[str, ...],
+    wanted: tuple[str, ...],
+    missing: str,
+    where: str,
+) -> dict:
+    embed = params["patch_embed"]
+    try:
+        kernel = adapt_kernel(embed["kernel"], bands, wanted, missing=missing)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return {**params, "patch_embed": {**embed, "kernel": kernel}}
+
+
+def _input(
+    sensor: Sensor, trained: SensorSpec | Sensor | None, where: str
+) -> dict[str, Any]:
+    """The input fields: the sensor's, at the scale of what the encoder was trained on.
+
+    A band that it was not trained on keeps the sensor's scale.
+    """
+    fields = input_fields(sensor)
+    if trained is None:
+        return fields
+    unit = (
+        trained.unit if isinstance(trained, Sensor) else get_sensor(trained.sensor).unit
+    )
+    if unit != sensor.unit:
+        raise ValueError(
+            f"{where}: this encoder was trained on values in {unit}, and sensor"
+            f" {sensor.name} is in {sensor.unit}"
+        )
+    for key in ("mean", "std"):
+        own = dict(zip(sensor.bands, getattr(sensor, key), strict=True))
+        theirs = dict(zip(trained.bands, getattr(trained, key), strict=True))
+        fields[key] = tuple({**own, **theirs}[band] for band in sensor.bands)
+    return {**fields, "clip_sigma": trained.clip_sigma}
+
+
+# Weights
+
+
+def _read_params(file: WeightFile, spec: SensorSpec) -> dict:
+    ignore = list(layouts.TIMM_IGNORE)
+    if spec.out_dim:  # one that save_encoder wrote: its head is the map to CLIP
+        ignore.remove(layouts.TIMM_HEAD)
+        ignore += [] if spec.proj_bias else [r"head\.bias"]
+    return rules.load_strict(
+        file.shapes,
+        file.read,
+        layouts.timm_vit(_norm_of(file)),
+        sensor_shapes(spec),
+        where=f"{file.path} as a {spec.layers}-block ViT over {spec.bands}",
+        ignore=ignore,
+    )
+
+
+def _resized(
+    spec: SensorSpec, params: dict, image_size: int | None
+) -> tuple[SensorSpec, dict]:
+    if image_size in (None, spec.image_size):
+        return spec, params
+    if image_size % spec.patch_size:
+        raise ValueError(
+            f"image_size {image_size} is not a multiple of the encoder's patches of"
+            f" {spec.patch_size} pixels"
+        )
+    prefix = (spec.class_token + spec.registers) * spec.prefix_positions
+    grid = image_size // spec.patch_size
+    positions = resize_positions(params["positional_embedding"], grid, prefix)
+    spec = dataclasses.replace(spec, image_size=image_size)
+    return spec, {**params, "positional_embedding": positions}

@@ -1,0 +1,344 @@
+"""Sensor encoders read from files: timm's ViTs and DOFA, block by block as torch."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    add_map,
+    make_sensor_encoder,
+    sensor_features,
+)
+from rsclip_jax.weights import dofa, load_encoder, save_encoder
+from rsclip_jax.weights.encoders import ENCODERS, get_encoder
+from tests.golden import FOLDER, load_golden
+
+BLOCK, END = 1e-5, 1e-4
+S1, S2 = SENSORS["s1_grd"], SENSORS["s2_l1c"]
+TIMM = {
+    "timm_registers": {},
+    "timm_mean": {},
+    "timm_mean_class": {},
+    "timm_clip": {"activation": "quick_gelu"},
+}
+
+
+def read_toy(name, **changes):
+    """(spec, params, golden) with timm's head as the map on top."""
+    told = {"heads": 2, **TIMM.get(name, {}), **changes}
+    spec, params = load_encoder(FOLDER / f"{name}.safetensors", S1, **told)
+    file = safetensors.numpy.load_file(FOLDER / f"{name}.safetensors")
+    head = {"kernel": file["head.weight"].T, "bias": file["head.bias"]}
+    spec = dataclasses.replace(spec, out_dim=5)
+    return spec, {**params, "proj": head}, load_golden(name)
+
+
+def worst(spec, params, golden) -> dict[str, float]:
+    encoder = make_sensor_encoder(spec)
+    out, features = encoder.apply({"params": params}, golden["image"])
+    got = {"out": out, **features}
+    named = [k for k in golden if k in got]
+    return {k: np.abs(got[k] - golden[k]).max() for k in named}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_every_block_equals_timm(name):
+    off = worst(*read_toy(name))
+    assert {"pre", "block_0", "block_1", "out"} <= off.keys()
+    for key, value in off.items():
+        assert value <= (END if key in ("out", "pooled") else BLOCK), key
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_gradients_equal_timm(name):
+    spec, params, golden = read_toy(name)
+
+    def total(p):
+        out, _ = make_sensor_encoder(spec).apply({"params": p}, golden["image"])
+        return jnp.sum(out * golden["probe"])
+
+    grads = jax.grad(total)(params)
+    patch = np.asarray(grads["patch_embed"]["kernel"]).transpose(3, 2, 0, 1)
+    qkv = np.asarray(grads["blocks_1"]["attn"]["in_proj"]["kernel"]).T
+    for got, want in ((patch, golden["grad_patch"]), (qkv, golden["grad_qkv_1"])):
+        np.testing.assert_allclose(got, want, atol=END * np.abs(want).max(), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("timm_registers", {"layer_scale": False}),
+        ("timm_mean", {"pool": "token"}),
+        ("timm_mean_class", {"pool": "token"}),
+        ("timm_mean_class", {"heads": 4}),
+        ("timm_clip", {"eps": 1e-6}),
+        ("timm_clip", {"activation": "gelu"}),
+        ("timm_clip", {"ln_pre": False}),
+    ],
+)
+def test_parity_catches_a_wrong_spec(name, fault):
+    spec, params, golden = read_toy(name)
+    off = worst(dataclasses.replace(spec, **fault), params, golden)
+    assert off["out"] > END
+
+
+def test_what_the_shapes_say():
+    spec, _, _ = read_toy("timm_registers")
+    assert spec.registers == 2
+    assert spec.class_token
+    assert not spec.prefix_positions
+    assert spec.layer_scale
+    assert (spec.image_size, spec.patch_size, spec.layers, spec.width) == (12, 4, 2, 8)
+    assert read_toy("timm_mean")[0].pool == "mean"
+    assert not read_toy("timm_mean")[0].class_token
+    assert read_toy("timm_clip")[0].eps == 1e-5
+    assert read_toy("timm_mean")[0].eps == 1e-6
+
+
+# DOFA
+
+THREE = dataclasses.replace(
+    S2,
+    bands=("B04", "B03", "B12"),
+    wavelengths=(0.665, 0.56, 2.19),
+    **dict.fromkeys(("resolution", "mean", "std"), (10.0,) * 3),
+)
+
+
+def read_dofa(sensor=THREE):
+    return load_encoder(FOLDER / "dofa_toy.safetensors", sensor, heads=2)
+
+
+def test_dofa_equals_torchgeos():
+    golden = load_golden("dofa_toy")
+    spec, params = read_dofa()
+    off = worst(spec, params, golden)
+    assert off["block_0"] <= BLOCK
+    assert off["pooled"] <= END
+    assert spec.pool == "mean"
+
+
+@pytest.mark.parametrize("fault", ["wavelengths", "offset", "pool"])
+def test_dofa_parity_catches(fault):
+    golden = load_golden("dofa_toy")
+    swapped = (0.56, 0.665, 2.19)
+    sensor = dataclasses.replace(THREE, wavelengths=swapped)
+    spec, params = read_dofa(sensor if fault == "wavelengths" else THREE)
+    if fault == "offset":
+        spec = dataclasses.replace(spec, patch_offset=0)
+    if fault == "pool":
+        spec = dataclasses.replace(spec, pool="token")
+    off = worst(spec, params, golden)
+    assert off["pooled"] > END
+
+
+def test_dofa_takes_any_number_of_bands_and_radar():
+    for sensor, count in ((S2, 13), (S1, 2)):
+        spec, params = read_dofa(sensor)
+        assert params["patch_embed"]["kernel"].shape == (8, 8, count, 8)
+        assert spec.bands == sensor.bands
+    made, _ = dofa.make_kernel(
+        safetensors.numpy.load_file(FOLDER / "dofa_toy.safetensors").__getitem__,
+        (dofa.RADAR_UM,) * 2,
+    )
+    np.testing.assert_array_equal(
+        params["patch_embed"]["kernel"], made.transpose(2, 3, 1, 0)
+    )
+
+
+def test_dofa_without_wavelengths_or_sensor_says_so():
+    with pytest.raises(ValueError, match=r"a wavelength for each band.*s1_vh_8bit"):
+        read_dofa(SENSORS["s1_vh_8bit"])
+    with pytest.raises(ValueError, match="nothing says which sensor"):
+        load_encoder(FOLDER / "dofa_toy.safetensors", row="dofa-vitb16")
+
+
+# What the weights expect
+
+
+def s2_file(tmp_path, bands=13, **extra):
+    """A ViT over another number of bands, with a random kernel for each."""
+    tensors = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
+    rng = np.random.default_rng(2)
+    kernel = rng.standard_normal((32, bands, 4, 4)).astype(np.float32) / 8
+    tensors["patch_embed.proj.weight"] = kernel
+    path = tmp_path / "s2.safetensors"
+    safetensors.numpy.save_file({**tensors, **extra}, path)
+    return path
+
+
+def test_a_row_attaches_bands_and_scale(tmp_path):
+    spec, _ = load_encoder(s2_file(tmp_path), row="ssl4eo-moco-vits16-s2", heads=2)
+    assert spec.bands == S2.bands
+    assert (spec.mean, spec.std, spec.clip_sigma) == ((0,) * 13, (1e4,) * 13, 1.0)
+    assert (spec.sensor, spec.modality, spec.out_dim) == ("s2_l1c", "s2", 0)
+
+
+def test_the_paper_s_input_is_reflectance_within_0_and_1(tmp_path):
+    """clamp(DN / 10000, 0, 1): the features of a clamped scene are the scene's."""
+    spec, params = load_encoder(s2_file(tmp_path), row="ssl4eo-mae-vits16-s2", heads=2)
+    raw = np.random.default_rng(0).integers(0, 20000, (2, 16, 16, 13), np.uint16)
+    clamped = np.clip(raw / 10000, 0, 1).astype(np.float32)
+    got = sensor_features(params, raw, spec)
+    want, _ = make_sensor_encoder(spec).apply({"params": params}, clamped)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_product_without_b10_reads_it_as_zero(tmp_path):
+    """L2A through a 13-band encoder equals L1C with a zero B10, at its place."""
+    path, l2a = s2_file(tmp_path), SENSORS["s2_l2a"]
+    told = {"row": "ssl4eo-moco-vits16-s2", "heads": 2}
+    whole, params = load_encoder(path, S2, **told)
+    with pytest.raises(ValueError, match=r"s2\.safetensors.*not in the sensor.*'B10'"):
+        load_encoder(path, l2a, **told)
+    spec, fewer = load_encoder(path, l2a, missing="zero", **told)
+    assert spec.bands == l2a.bands
+    assert spec.sensor == "s2_l2a"
+    raw = np.random.default_rng(1).integers(0, 9000, (2, 16, 16, 13), np.uint16)
+    raw[..., 10] = 0
+    want = sensor_features(params, raw, whole)
+    got = sensor_features(fewer, np.delete(raw, 10, axis=-1), spec)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_units_are_not_mixed(tmp_path):
+    with pytest.raises(ValueError, match=r"trained on values in DN.*s1_grd is in dB"):
+        load_encoder(
+            s2_file(tmp_path),
+            S1,
+            row="ssl4eo-moco-vits16-s2",
+            missing="spread",
+            heads=2,
+        )
+
+
+def test_without_a_row_bands_go_by_number_or_by_name(tmp_path):
+    path = FOLDER / "timm_toy.safetensors"  # two bands
+    spec, _ = load_encoder(path, S1, heads=2)
+    assert (spec.mean, spec.std) == (S1.mean, S1.std)
+    with pytest.raises(ValueError, match=r"over 2 bands, not the 13"):
+        load_encoder(path, S2, heads=2)
+    spec, params = load_encoder(path, S1, bands=("VH", "VV"), heads=2)
+    want = safetensors.numpy.load_file(path)["patch_embed.proj.weight"]
+    got = params["patch_embed"]["kernel"].transpose(3, 2, 0, 1)
+    np.testing.assert_array_equal(got, want[:, ::-1])
+    with pytest.raises(ValueError, match="nothing says which sensor"):
+        load_encoder(path)
+    # three: red, green, blue
+    three = s2_file(tmp_path, 3)
+    spec, params = load_encoder(three, S1, missing="spread", heads=2)
+    rgb = safetensors.numpy.load_file(three)["patch_embed.proj.weight"]
+    for band in range(2):
+        got = params["patch_embed"]["kernel"][:, :, band].transpose(2, 0, 1)
+        np.testing.assert_allclose(got, rgb.sum(axis=1) / 2, atol=1e-6)
+
+
+def test_a_missing_last_norm_is_the_identity_and_said(tmp_path):
+    tensors = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
+    for name in ("norm.weight", "norm.bias"):
+        del tensors[name]
+    path = tmp_path / "a.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.warns(UserWarning, match="no last LayerNorm"):
+        _, params = load_encoder(path, S1, heads=2)
+    np.testing.assert_array_equal(params["ln_post"]["scale"], np.ones(32))
+    np.testing.assert_array_equal(params["ln_post"]["bias"], np.zeros(32))
+
+
+def test_another_image_size_resizes_the_patches_positions_alone():
+    spec, large, _ = read_toy("timm_registers", image_size=20)
+    assert spec.image_size == 20
+    assert large["positional_embedding"].shape == (25, 8)
+    _, token, _ = read_toy("timm_clip")
+    _, grown, _ = read_toy("timm_clip", image_size=20)
+    first = "positional_embedding"
+    np.testing.assert_array_equal(grown[first][0], token[first][0])
+    with pytest.raises(ValueError, match="image_size 18 is not a multiple"):
+        read_toy("timm_clip", image_size=18)
+
+
+def test_unknown_rows_name_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'ssl4eo-moco-vits16-s2'"):
+        get_encoder("ssl4eo-moco-vits16")
+    with pytest.raises(ValueError, match=r"no tensor for our .*a timm ViT is read"):
+        load_encoder(FOLDER / "clip_toy_gelu.safetensors", S1)
+
+
+def test_rows_name_bands_of_their_sensor():
+    for name, row in ENCODERS.items():
+        assert name == row.name
+        if row.sensor:
+            assert row.sensor.bands == SENSORS[row.sensor.name].bands
+
+
+# Out
+
+
+def saved(tmp_path, name, spec, params, **settings):
+    save_encoder(tmp_path / name, spec, params, **settings)
+    return load_encoder(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [*TIMM, "timm_toy"])
+@pytest.mark.parametrize("target", ["a.safetensors", "folder"])
+def test_round_trip_is_bit_exact(tmp_path, name, target):
+    spec, params = load_encoder(
+        FOLDER / f"{name}.safetensors", S1, heads=2, **TIMM.get(name, {})
+    )
+    spec, params = add_map(spec, params, 6, jax.random.key(0))
+    found, again = saved(tmp_path, target, spec, params)
+    assert found == spec
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    path = tmp_path / target
+    path = path if path.is_file() else path / "model.safetensors"
+    theirs = safetensors.numpy.load_file(FOLDER / f"{name}.safetensors")
+    ours = safetensors.numpy.load_file(path)
+    for key in theirs:
+        if not key.startswith("head."):
+            assert ours[key].tobytes() == theirs[key].tobytes()
+
+
+def test_an_encoder_of_clips_shape_gets_a_zero_head_bias(tmp_path):
+    spec, params, _ = read_toy("timm_clip")
+    spec = dataclasses.replace(spec, proj_bias=False)
+    params = {**params, "proj": {"kernel": params["proj"]["kernel"]}}
+    found, again = saved(tmp_path, "folder", spec, params)
+    assert found == spec
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    file = safetensors.numpy.load_file(tmp_path / "folder" / "model.safetensors")
+    np.testing.assert_array_equal(file["head.bias"], np.zeros(5))
+
+
+def test_timms_config_says_sizes_and_scale(tmp_path):
+    spec, params, _ = read_toy("timm_registers")
+    save_encoder(tmp_path / "a", spec, params)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config["model_args"]["in_chans"] == 2
+    assert config["model_args"]["reg_tokens"] == 2
+    assert config["pretrained_cfg"]["mean"] == list(S1.mean)
+
+
+def test_what_timm_has_not_is_refused_before_anything_is_written(tmp_path):
+    spec, params = read_dofa()
+    with pytest.raises(ValueError, match="patch_offset = 1"):
+        save_encoder(tmp_path / "a", spec, params)
+    assert not list(tmp_path.iterdir())
+    found, again = saved(tmp_path, "a.safetensors", spec, params)
+    assert found == spec
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    with pytest.raises(ValueError, match="'int8' is not known"):
+        save_encoder(tmp_path / "b.safetensors", spec, params, dtype="int8")
+
+
+def test_spec_survives_json():
+    spec, _, _ = read_toy("timm_registers")
+    assert (
+        SensorSpec.from_json(json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
+    )
