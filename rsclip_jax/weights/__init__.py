@@ -1,7 +1,19 @@
 """Weight files in and out."""
 
-from rsclip_jax.weights.files import is_weight_folder
+from rsclip_jax.weights.files import file_digests, is_weight_folder
+from rsclip_jax.weights.hub import fetch
 from rsclip_jax.weights.load import load_clip, load_vit
+from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, suggest
 from rsclip_jax.weights.save import save_clip
 
-__all__ = ["is_weight_folder", "load_clip", "load_vit", "save_clip"]
+__all__ = [
+    "PRETRAINED",
+    "fetch",
+    "file_digests",
+    "find_pretrained",
+    "is_weight_folder",
+    "load_clip",
+    "load_vit",
+    "save_clip",
+    "suggest",
+]
