@@ -48,7 +48,7 @@ def run_align(run: common.Run) -> None:
     c = run.config.align
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
-    teacher, source = common.input_clip(run, "align", api.CLIP_STAGES)
+    teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
     spec, student = make_student(
         run, teacher, get_sensor(train.dataset.sensors[c.sensor])
     )
@@ -63,7 +63,7 @@ def run_align(run: common.Run) -> None:
         "spec": dataclasses.asdict(spec),
         "variant": dataclasses.asdict(teacher.variant),
         "steps": c.steps,
-        "sources": {"teacher": source},
+        "sources": {"teacher": origin},
     }
     common.finish(run, "align", student, meta)
 

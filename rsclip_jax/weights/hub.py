@@ -42,13 +42,12 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
     if placed.is_file() or usual_file(placed):
         return placed
     looked = _look_up(repository, revision)
-    if path.endswith(WEIGHT_NAMES):
-        first = _get(looked, path)
-    else:
-        first = _get_usual(looked, Path(path))
+    is_file = path.endswith(WEIGHT_NAMES)
+    folder = Path(path).parent if is_file else Path(path)
+    first = _get(looked, path) if is_file else _get_usual(looked, folder)
     for shard in shard_names(first):
-        _get(looked, (Path(path).parent / shard).as_posix())
-    return first if path.endswith(WEIGHT_NAMES) else first.parent
+        _get(looked, (folder / shard).as_posix())
+    return first if is_file else first.parent
 
 
 def placed_folder(repository: str, revision: str | None = None) -> Path:

@@ -132,8 +132,8 @@ def find_pretrained(source: str) -> Found | None:
         repository, inside, revision = row.repository, row.file, None
     elif source.startswith("hf:"):
         repository, inside, revision = _parse(source)
-        same = (r for r in _ROWS if (r.repository, r.file) == (repository, inside))
-        row = next(same, None)
+        files = {(r.repository, r.file): r for r in PRETRAINED.values()}
+        row = files.get((repository, inside))
     else:
         return None
     path = hub.fetch_weights(repository, inside, revision)
@@ -175,10 +175,16 @@ def _found(
 def suggest(source: str) -> str:
     """For an error: what a name that leads nowhere may have been meant for."""
     if source in VARIANTS:
-        rows = [row.name for row in _ROWS if _sizes(row.variant) == _sizes(source)]
+        rows = [
+            row.name
+            for row in PRETRAINED.values()
+            if _sizes(row.variant) == _sizes(source)
+        ]
         named = f": {', '.join(rows)}" if rows else ", of which none has a name here"
         return f"{source!r} is an architecture; weights are asked for{named}"
-    lower = {row.repository.lower(): f"hf:{row.repository}" for row in _ROWS}
+    lower = {
+        row.repository.lower(): f"hf:{row.repository}" for row in PRETRAINED.values()
+    }
     lower |= {name.lower(): name for name in PRETRAINED}
     near = difflib.get_close_matches(source.lower(), lower, n=1)
     meant = f": did you mean {lower[near[0]]!r}?" if near else "."
