@@ -154,9 +154,7 @@ def _get(looked: _Looked, name: str) -> Path:
     if name not in looked.files:
         what = name.rpartition("/")[2] if looked.reason else f"file {name}"
         raise FileNotFoundError(looked.missing(Path(name), what))
-    if looked.reason:
-        return _snapshot(looked.repository, looked.commit) / name
-    try:
+    try:  # a file of this commit that the cache has is not asked for
         path = hf_hub_download(looked.repository, name, revision=looked.commit)
     except (errors.HTTPError, errors.EntryNotFoundError) as error:
         reason = _reason(error, looked.revision)

@@ -234,6 +234,9 @@ def test_without_the_hub_its_cache_serves(server, publish, tmp_path):
             assert missing["error"].startswith("hf:me/else: ")
             assert "download a.pt by hand from repository me/else" in missing["error"]
             assert len(missing["error"].splitlines()) == 1
+            whole = away.load("hf:me/else")["error"]
+            assert "download its weight file and config (model.safetensors," in whole
+            assert whole.endswith(f"or place it at {place.parent}")
             assert max(x["seconds"] for x in (pinned, file, missing)) < 5
     assert "HF_HUB_OFFLINE is set" in missing["error"]
 
