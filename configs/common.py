@@ -9,7 +9,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.stages = stages
     config.seed = 0
     config.data_root = ""  # where real datasets lie in their public layouts
-    config.init = ""  # a weight file, a folder that holds one, or an earlier workdir
+    # a weight file, a folder that holds one, an earlier workdir, or the name of weights
+    config.init = ""
     config.variant = ""  # a row of models/variants.py; "" where config.init tells it
     config.activation = ""  # quick_gelu | gelu, where neither of them does
     config.mesh = (-1, 1)  # devices as (data, fsdp); -1 takes what is left

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,13 @@ from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant, get_variant
-from rsclip_jax.weights import is_weight_folder, load_clip
+from rsclip_jax.weights import (
+    file_digests,
+    find_pretrained,
+    is_weight_folder,
+    load_clip,
+    suggest,
+)
 
 CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
 OneImage = np.ndarray | Image.Image | str | Path
@@ -30,7 +37,9 @@ class Model:
 
     sensors: modality ("s1") -> (spec, params). digests: "clip" and each modality ->
     what pins a number to these weights. steps: how long the stage that made them
-    trained.
+    trained. source: where weight files came from: "path", by which load finds them
+    again, the sha256 of each of "files", and of named ones "name" and "revision"; {}
+    for what a stage made.
     """
 
     variant: Variant
@@ -38,6 +47,7 @@ class Model:
     sensors: dict[str, tuple[SensorSpec, dict]]
     digests: dict[str, str]
     steps: dict[str, int]
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def encode_image(
         self, images: OneImage | Sequence[OneImage], *, block: int = 64
@@ -120,12 +130,13 @@ def load(
     variant: str | Variant | None = None,
     activation: str | None = None,
 ) -> Model:
-    """The model of a weight file, of a folder that holds one, or of a workdir.
+    """The model of a weight file, of a folder that holds one, of a workdir or a name.
 
     Files and folders are OpenAI's, open_clip's or Hugging Face's, as load_clip reads
     them; variant and activation say what they do not. Of a workdir: the patched CLIP,
-    or the pretrained one where there is no patched, and every sensor encoder. Raises
-    FileNotFoundError saying what was looked for.
+    or the pretrained one where there is no patched, and every sensor encoder. Names are
+    those of weights.PRETRAINED and hf:OWNER/NAME[/PATH][@REVISION]; a path of the same
+    name goes before. Raises FileNotFoundError saying what was looked for.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
@@ -137,14 +148,19 @@ def load(
                 f" {asked!r}: leave variant (--config.variant) out for a workdir"
             )
         return model
+    origin: dict[str, Any] = {"path": str(path.resolve())}
     if not path.exists():
-        raise FileNotFoundError(
-            f"{source}: neither a weight file or folder nor the workdir of a run"
-        )
+        found = find_pretrained(str(source))
+        if found is None:
+            raise FileNotFoundError(
+                f"{source}: neither a weight file or folder nor the workdir of a run;"
+                f" {suggest(str(source))}"
+            )
+        path, origin, variant = found.path, found.origin, variant or found.variant
     row, params = load_clip(path, variant, activation=activation)
-    return Model(
-        row, params, {}, {"clip": checkpoint.params_digest(params)}, {"clip": 0}
-    )
+    origin = {**origin, "files": file_digests(path)}
+    digests = {"clip": checkpoint.params_digest(params)}
+    return Model(row, params, {}, digests, {"clip": 0}, origin)
 
 
 def _load_workdir(workdir: Path) -> Model:

@@ -1,5 +1,6 @@
 """The four stages in a row: what they leave for the reader and for each other."""
 
+import hashlib
 import json
 
 import jax
@@ -11,6 +12,7 @@ from rsclip_jax import checkpoint
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.main import run_stages
 from rsclip_jax.results import FIELDS, read_results
+from rsclip_jax.weights import save_clip
 from tests.runs import few_scenes, run_tiny, tiny_config
 
 
@@ -175,3 +177,27 @@ def test_another_process_goes_on_where_a_stage_was_done(tiny_run, tmp_path):
     assert of(results, stage="align") == of(first, stage="align")
     model = rsclip_jax.load(tmp_path / "align")
     assert model.digests["clip"] == teacher
+
+
+def test_a_named_clip_is_kept_with_its_files_and_found_again(
+    tiny_run, tmp_path, monkeypatch
+):
+    """config.init = the name of hand-placed weights, for align and then for load."""
+    monkeypatch.setenv("RSCLIP_WEIGHTS", str(tmp_path / "placed"))
+    patched = rsclip_jax.load(tiny_run)
+    file = tmp_path / "placed" / "me--mini" / "mini.safetensors"
+    save_clip(file, patched.variant, patched.params)
+    config = tiny_config(("align",))
+    with config.unlocked():
+        config.init = "hf:me/mini/mini.safetensors"
+    run_tiny(tmp_path / "run", config)
+    meta = checkpoint.load_meta(tmp_path / "run" / "align")
+    assert meta["sources"]["teacher"] == {
+        "name": "hf:me/mini/mini.safetensors",
+        "path": str(file),
+        "files": {"mini.safetensors": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "digest": patched.digests["clip"],
+    }
+    model = rsclip_jax.load(tmp_path / "run")
+    assert set(model.sensors) == {"s1"}
+    assert model.digests["clip"] == patched.digests["clip"]

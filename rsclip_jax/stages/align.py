@@ -49,7 +49,7 @@ def run_align(run: common.Run) -> None:
     c = run.config.align
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
-    teacher, path = common.input_clip(run, "align", api.CLIP_STAGES)
+    teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
     spec, student = make_student(
         run, teacher, get_sensor(train.dataset.sensors[c.sensor])
     )
@@ -64,7 +64,7 @@ def run_align(run: common.Run) -> None:
         "spec": dataclasses.asdict(spec),
         "variant": dataclasses.asdict(teacher.variant),
         "steps": c.steps,
-        "sources": {"teacher": {"path": path, "digest": teacher.digests["clip"]}},
+        "sources": {"teacher": origin},
     }
     common.finish(run, "align", student, meta)
 

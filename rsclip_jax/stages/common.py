@@ -151,26 +151,34 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
     return source
 
 
-def input_clip(run: Run, stage: str, earlier: tuple[str, ...]) -> tuple[api.Model, str]:
-    """(the CLIP that a stage starts from, its path): an earlier stage's or config.init.
+def input_clip(
+    run: Run, stage: str, earlier: tuple[str, ...]
+) -> tuple[api.Model, dict[str, Any]]:
+    """(a stage's CLIP to start from, its source): an earlier stage's or config.init.
 
-    Raises ValueError saying how to give one.
+    The source is what the stage's meta keeps: "path", "digest" and, of weight files,
+    what api.Model.source has. Raises ValueError saying how to give one.
     """
     for name in earlier:
         if checkpoint.has_product(run.workdir / name):
-            return api.load_stage_clip(run.workdir, earlier), str(run.workdir.resolve())
+            return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
     if not run.config.init:
         raise ValueError(
             f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
-            " file, a folder that holds one, or an earlier workdir, or put 'pretrain'"
-            " first in config.stages"
+            " file, a folder that holds one, an earlier workdir, or a name such as"
+            " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
         )
     path = Path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
             run.say(f"{stage}: starts from what stage {name} of {path} made")
             break
-    return load_init(run), str(path)
+    return _with_source(load_init(run), path)
+
+
+def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
+    where = {"path": str(path.resolve()), **clip.source}
+    return clip, {**where, "digest": clip.digests["clip"]}
 
 
 def load_init(run: Run) -> api.Model:

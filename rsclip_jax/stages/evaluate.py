@@ -43,7 +43,10 @@ def run_evaluate(run: common.Run) -> None:
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
-        meta = {"model": model_digests(run.workdir, run.config.init)}
+        meta = {
+            "model": model_digests(run.workdir, run.config.init),
+            "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
+        }
         checkpoint.write_json(folder / "meta.json", meta)
 
 
@@ -59,11 +62,13 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
     """What tells the evaluated weights from others, without reading them.
 
     {stage: digest} of this workdir's products or config.init's; of a weight file or
-    folder its time of change.
+    folder its time of change, of pretrained weights their name.
     """
     found = products(workdir) or (products(Path(init)) if init else {})
-    if found or not init or not Path(init).exists():
+    if found or not init:
         return found
+    if not Path(init).exists():
+        return {"name": init}
     return {"changed": str(Path(init).stat().st_mtime_ns)}
 
 

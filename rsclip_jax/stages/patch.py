@@ -37,7 +37,7 @@ def run_patch(run: common.Run) -> None:
     train, val, test = (run.open(spec) for spec in (c.train, c.val, c.test))
     supported_val = [run.open(spec) for spec in c.supported_val]
     supported_test = [run.open(spec) for spec in c.supported_test]
-    clip, path = common.input_clip(run, "patch", ("pretrain",))
+    clip, origin = common.input_clip(run, "patch", ("pretrain",))
     theta_0 = clip.params["visual"]
     theta_1 = fine_tune(run, clip, train)
     swept = Sweep(run, clip, theta_0, jax.device_get(theta_1))
@@ -61,7 +61,7 @@ def run_patch(run: common.Run) -> None:
         "steps": c.steps,
         "alpha": alpha,
         "sources": {
-            "theta_0": {"path": path, "digest": clip.digests["clip"]},
+            "theta_0": origin,
             "theta_1": {"digest": checkpoint.params_digest(swept.theta_1)},
         },
     }

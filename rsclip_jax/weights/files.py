@@ -5,8 +5,9 @@ wrapping of training scripts; what the names mean is layouts.py's.
 """
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ import safetensors
 from rsclip_jax.weights.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# The weight files of a folder, the first found; then an index of shards.
-_IN_FOLDER = (
+WEIGHT_NAMES = (*SUFFIXES, ".index.json")  # how the names of weight files end
+# The weight files of a folder, the first found: safetensors before pickles.
+IN_FOLDER = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
     "model.safetensors",
     "model.safetensors.index.json",
+    "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_CONFIGS = ("open_clip_config.json", "config.json")
+CONFIGS = ("open_clip_config.json", "config.json")
 # Where training scripts put the weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
@@ -61,7 +63,7 @@ def open_weights(path: str | Path) -> WeightFile:
     """
     path = Path(path)
     if path.is_dir():
-        inside = _find(path, _IN_FOLDER, "weight file")
+        inside = _find_weights(path)
         return dataclasses.replace(_open_file(inside), config=_read_config(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weight file or folder")
@@ -70,18 +72,44 @@ def open_weights(path: str | Path) -> WeightFile:
 
 def is_weight_folder(path: Path) -> bool:
     """Whether open_weights would find a weight file in it."""
-    return any((path / name).is_file() for name in _IN_FOLDER)
+    return usual_file(path) is not None
 
 
-def _find(folder: Path, names: tuple[str, ...], what: str) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder}: no {what} in it; one of {', '.join(names)}")
+def usual_file(folder: Path, among: Collection[Path] | None = None) -> Path | None:
+    """The weight file that open_weights reads of a folder: of `among`, or on disk."""
+    paths = (folder / name for name in IN_FOLDER)
+    exists = Path.is_file if among is None else among.__contains__
+    return next(filter(exists, paths), None)
+
+
+def file_digests(path: Path) -> dict[str, str]:
+    """{name: sha256} of all files that open_weights reads of a file or folder."""
+    read, folder = [path], path.parent
+    if path.is_dir():
+        folder = path
+        read = [_find_weights(path), *filter(Path.is_file, map(path.joinpath, CONFIGS))]
+    shards = [folder / name for name in shard_names(read[0])]
+    return {
+        file.relative_to(folder).as_posix(): _sha256(file) for file in read + shards
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find_weights(folder: Path) -> Path:
+    found = usual_file(folder)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder}: no weight file in it; one of {', '.join(IN_FOLDER)}"
+        )
+    return found
 
 
 def _read_config(folder: Path) -> dict:
-    for name in _CONFIGS:
+    for name in CONFIGS:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
             return {"kind": kind, **_read_json(folder / name)}
@@ -96,7 +124,7 @@ def _read_json(path: Path) -> dict:
 
 
 def _open_file(path: Path) -> WeightFile:
-    if path.name.endswith(".index.json"):
+    if _is_index(path):
         return _open_shards(path)
     if path.suffix == ".safetensors":
         return _without_module(_open_safetensors(path))
@@ -120,10 +148,24 @@ def _open_safetensors(path: Path) -> WeightFile:
     return WeightFile(path, shapes, file.get_tensor, file.metadata() or {})
 
 
-def _open_shards(index: Path) -> WeightFile:
+def shard_names(path: Path) -> list[str]:
+    """The shards that an index names; [] of a file that is no index."""
+    return sorted(set(_weight_map(path).values())) if _is_index(path) else []
+
+
+def _is_index(path: Path) -> bool:
+    return path.name.endswith(".index.json")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
     where = _read_json(index).get("weight_map")
     if not isinstance(where, dict):
         raise ValueError(f"{index}: no 'weight_map' in this index of shards")
+    return where
+
+
+def _open_shards(index: Path) -> WeightFile:
+    where = _weight_map(index)
     missing = sorted({n for n in where.values() if not (index.parent / n).is_file()})
     if missing:
         raise FileNotFoundError(f"{index}: shards {', '.join(missing)} are not there")

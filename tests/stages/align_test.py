@@ -191,7 +191,9 @@ def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
             return read(self, index)
 
         monkeypatch.setattr(type(source), "__getitem__", spoiled)
-        monkeypatch.setattr(common, "input_clip", lambda *_: (teacher(), "here"))
+        monkeypatch.setattr(
+            common, "input_clip", lambda *_: (teacher(), {"path": "here"})
+        )
         align.run_align(run)
     assert shown == {"ids": whole[1:], "n": len(whole) - 1}
     assert "unreadable" in capsys.readouterr().err

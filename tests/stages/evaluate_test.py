@@ -1,10 +1,12 @@
 """Stage evaluate on weight files and workdirs; what it refuses."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from configs import evaluate
-from rsclip_jax import api, metrics
+from rsclip_jax import api, checkpoint, metrics
 from rsclip_jax.weights import save_clip
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
@@ -28,6 +30,13 @@ def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
         (r["value"], r["checkpoint"]) for r in rgb
     ]
     assert {r["sensor"] for r in from_workdir} == {"rgb", "s1", "rgb->s1", "s1->rgb"}
+    kept = checkpoint.load_meta(tmp_path / "file" / "evaluate")["sources"]["clip"]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert kept == {
+        "path": str(path),
+        "files": {"clip.safetensors": sha256},
+        "digest": model.digests["clip"],
+    }
 
 
 def test_the_numbers_are_those_of_the_public_functions(tiny_run, tmp_path):

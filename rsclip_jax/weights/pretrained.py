@@ -1,0 +1,207 @@
+"""Names of pretrained CLIPs, and hf: names, to local files and the variant they are.
+
+A row says the activation, which most of these files do not: it is that of the weights
+that the training began from, since an activation is not changed by fine-tuning.
+"""
+
+import dataclasses
+import difflib
+import re
+from pathlib import Path
+
+from rsclip_jax.models.variants import VARIANTS, Variant
+from rsclip_jax.weights import hub
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """One published CLIP. file "" is the repository's usual weight file.
+
+    published: where a file that is not on the hub can be had; it is then looked for
+    among the hand-placed files only.
+    """
+
+    name: str
+    repository: str
+    file: str
+    variant: str | Variant
+    note: str
+    published: str = ""
+
+
+_OPENAI = "OpenAI's own weights: QuickGELU"
+_LAION = "trained by open_clip with exact GELU on LAION-2B"
+# RemoteCLIP: the README's example builds "ViT-B-32" with exact GELU and loads the file
+# into it; the script that repeats the paper's retrieval table builds it from "openai",
+# which is QuickGELU. The training began from OpenAI's weights: we believe the script.
+_REMOTE = (
+    "fine-tuned from OpenAI's weights, as its retrieval script loads it: QuickGELU"
+)
+# SkyScript's training command builds L/14 from "openai" and B/32 from "laion2b_e16".
+_SKY = "the README of wangzhecheng/SkyScript on GitHub links {}.zip: unpack it"
+# open_clip's table has a mean and std of 0.5 for this one alone.
+_LAION_L = dataclasses.replace(
+    VARIANTS["ViT-L-14"], image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)
+)
+_ROWS = (
+    *(
+        Pretrained(f"OpenAI-{name}", f"openai/clip-vit-{size}", "", variant, _OPENAI)
+        for name, size, variant in (
+            ("ViT-B-32", "base-patch32", "ViT-B/32"),
+            ("ViT-B-16", "base-patch16", "ViT-B/16"),
+            ("ViT-L-14", "large-patch14", "ViT-L/14"),
+            ("ViT-L-14-336", "large-patch14-336", "ViT-L/14@336px"),
+        )
+    ),
+    *(
+        Pretrained(f"LAION2B-{name}", f"laion/CLIP-{name}-{run}", "", variant, _LAION)
+        for name, run, variant in (
+            ("ViT-B-32", "laion2B-s34B-b79K", "ViT-B-32"),
+            ("ViT-L-14", "laion2B-s32B-b82K", _LAION_L),
+            ("ViT-H-14", "laion2B-s32B-b79K", "ViT-H-14"),
+            ("ViT-bigG-14", "laion2B-39B-b160k", "ViT-bigG-14"),
+        )
+    ),
+    *(
+        Pretrained(
+            f"RemoteCLIP-{name}",
+            "chendelong/RemoteCLIP",
+            f"RemoteCLIP-{name}.pt",
+            f"{name}-quickgelu",
+            _REMOTE,
+        )
+        for name in ("ViT-B-32", "ViT-L-14")
+    ),
+    Pretrained(
+        "GeoRSCLIP-ViT-B-32",
+        "Zilun/GeoRSCLIP",
+        "ckpt/RS5M_ViT-B-32.pt",
+        "ViT-B-32-quickgelu",
+        "its README builds it from OpenAI's weights: QuickGELU",
+    ),
+    Pretrained(
+        "GeoRSCLIP-ViT-H-14",
+        "Zilun/GeoRSCLIP",
+        "ckpt/RS5M_ViT-H-14.pt",
+        "ViT-H-14",
+        "its README builds it from LAION-2B's weights: exact GELU",
+    ),
+    Pretrained(
+        "SkyCLIP-ViT-B-32",
+        "wangzhecheng/SkyScript",
+        "SkyCLIP_ViT_B32_top50pct/epoch_20.pt",
+        "ViT-B-32",
+        "fine-tuned from LAION-2B's weights: exact GELU",
+        published=_SKY.format("SkyCLIP_ViT_B32_top50pct"),
+    ),
+    Pretrained(
+        "SkyCLIP-ViT-L-14",
+        "wangzhecheng/SkyScript",
+        "SkyCLIP_ViT_L14_top30pct/epoch_20.pt",
+        "ViT-L-14-quickgelu",
+        "fine-tuned from OpenAI's weights: QuickGELU",
+        published=_SKY.format("SkyCLIP_ViT_L14_top30pct"),
+    ),
+)
+PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Where a name leads: a file or folder for load_clip, and its variant where known.
+
+    origin: what a run writes down of it: "name"; "path", which leads to the same bytes
+    again; "revision", the commit, where they came from the hub.
+    """
+
+    path: Path
+    variant: str | Variant | None
+    origin: dict[str, str]
+
+
+def find_pretrained(source: str) -> Found | None:
+    """What a row's name or hf:OWNER/NAME[/PATH][@REVISION] leads to; None for another.
+
+    Fetches what is not there yet. Raises FileNotFoundError saying what to place where,
+    ValueError for an hf: name of another form.
+    """
+    row = PRETRAINED.get(source)
+    if row is not None and row.published:
+        return _found(source, _placed(row), row)
+    if row is not None:
+        repository, inside, revision = row.repository, row.file, None
+    elif source.startswith("hf:"):
+        repository, inside, revision = _parse(source)
+        files = {(r.repository, r.file): r for r in PRETRAINED.values()}
+        row = files.get((repository, inside))
+    else:
+        return None
+    path = hub.fetch_weights(repository, inside, revision)
+    return _found(source, path, row, f"hf:{repository}{inside and '/' + inside}")
+
+
+def _parse(source: str) -> tuple[str, str, str | None]:
+    """(repository, path within it, revision) of an hf: name."""
+    form = r"hf:([\w.-]+/[\w.-]+)(?:/([^@]+?))?/?(?:@([^@]+))?"
+    match = re.fullmatch(form, source)
+    if match is None:
+        raise ValueError(
+            f"{source!r} is not of the form hf:OWNER/NAME, hf:OWNER/NAME/PATH or"
+            " hf:OWNER/NAME@REVISION"
+        )
+    return match[1], match[2] or "", match[3]
+
+
+def _placed(row: Pretrained) -> Path:
+    path = hub.placed_folder(row.repository) / row.file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{row.name}: not on the Hugging Face hub; {row.published}, and give the"
+            f" path of its {path.name}, or place it at {path}"
+        )
+    return path
+
+
+def _found(
+    source: str, path: Path, row: Pretrained | None, hub_name: str = ""
+) -> Found:
+    commit = hub.commit_of(path)
+    origin = {"name": source, "path": str(path.absolute())}
+    if commit and hub_name:
+        origin |= {"path": f"{hub_name}@{commit}", "revision": commit}
+    return Found(path, row.variant if row else None, origin)
+
+
+def suggest(source: str) -> str:
+    """For an error: what a name that leads nowhere may have been meant for."""
+    if source in VARIANTS:
+        rows = [
+            row.name
+            for row in PRETRAINED.values()
+            if _sizes(row.variant) == _sizes(source)
+        ]
+        named = f": {', '.join(rows)}" if rows else ", of which none has a name here"
+        return f"{source!r} is an architecture; weights are asked for{named}"
+    lower = {
+        row.repository.lower(): f"hf:{row.repository}" for row in PRETRAINED.values()
+    }
+    lower |= {name.lower(): name for name in PRETRAINED}
+    near = difflib.get_close_matches(source.lower(), lower, n=1)
+    meant = f": did you mean {lower[near[0]]!r}?" if near else "."
+    return (
+        f"nor the name of pretrained weights{meant} There are {', '.join(PRETRAINED)},"
+        " and hf:OWNER/NAME for a repository of the Hugging Face hub"
+    )
+
+
+def _sizes(variant: str | Variant) -> Variant:
+    """A variant without what two models of one architecture differ in."""
+    v = VARIANTS[variant] if isinstance(variant, str) else variant
+    same = VARIANTS["mini"]
+    return dataclasses.replace(
+        v,
+        name="",
+        activation=same.activation,
+        image_mean=same.image_mean,
+        image_std=same.image_std,
+    )
