@@ -12,6 +12,7 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     # a weight file, a folder that holds one, an earlier workdir, or the name of weights
     config.init = ""
     config.variant = ""  # a row of models/variants.py; "" where config.init tells it
+    config.image_size = 0  # > 0: another than the weight file's
     config.activation = ""  # quick_gelu | gelu, where neither of them does
     config.mesh = (-1, 1)  # devices as (data, fsdp); -1 takes what is left
     config.overwrite = False  # True empties a workdir made with another config

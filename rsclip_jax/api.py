@@ -15,6 +15,7 @@ from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.sensors import check_array, get_sensor
 from rsclip_jax.data.transforms import fit
 from rsclip_jax.evals.zero_shot import encode_texts, make_head
+from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
@@ -129,18 +130,29 @@ def load(
     *,
     variant: str | Variant | None = None,
     activation: str | None = None,
+    image_size: int | None = None,
+    alpha: float | None = None,
 ) -> Model:
     """The model of a weight file, of a folder that holds one, of a workdir or a name.
 
     Files and folders are OpenAI's, open_clip's or Hugging Face's, as load_clip reads
-    them; variant and activation say what they do not. Of a workdir: the patched CLIP,
-    or the pretrained one where there is no patched, and every sensor encoder. Names are
-    those of weights.PRETRAINED and hf:OWNER/NAME[/PATH][@REVISION]; a path of the same
-    name goes before. Raises FileNotFoundError saying what was looked for.
+    them; variant and activation say what they do not, image_size another size of images
+    than theirs. Names are those of weights.PRETRAINED and
+    hf:OWNER/NAME[/PATH][@REVISION]; a path of the same name goes before.
+
+    Of a workdir: the patched CLIP, or the pretrained one where there is no patched, and
+    every sensor encoder. alpha: the patched CLIP at another alpha than the chosen one,
+    without the sensor encoders, which were aligned to that. Raises FileNotFoundError
+    saying what was looked for.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
-        model = _load_workdir(path)
+        if image_size:
+            raise ValueError(
+                f"{source} is a workdir, whose models are of the size that they were"
+                " trained at: leave image_size (--config.image_size) out"
+            )
+        model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name
         if asked != model.variant.name:
             raise ValueError(
@@ -148,6 +160,11 @@ def load(
                 f" {asked!r}: leave variant (--config.variant) out for a workdir"
             )
         return model
+    if alpha is not None:
+        raise ValueError(
+            f"alpha = {alpha}: {source} is no workdir with a patched CLIP, and holds no"
+            " two models to mix"
+        )
     origin: dict[str, Any] = {"path": str(path.resolve())}
     if not path.exists():
         found = find_pretrained(str(source))
@@ -157,7 +174,7 @@ def load(
                 f" {suggest(str(source))}"
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
-    row, params = load_clip(path, variant, activation=activation)
+    row, params = load_clip(path, variant, activation=activation, image_size=image_size)
     origin = {**origin, "files": file_digests(path)}
     digests = {"clip": checkpoint.params_digest(params)}
     return Model(row, params, {}, digests, {"clip": 0}, origin)
@@ -185,6 +202,39 @@ def _load_workdir(workdir: Path) -> Model:
         digests={**clip.digests, spec.modality: meta["digest"]},
         steps={**clip.steps, spec.modality: meta["steps"]},
     )
+
+
+def load_alpha(workdir: Path, alpha: float) -> Model:
+    """A patched CLIP at any alpha: theta_0 from where it came, theta_1 from the last
+    checkpoint of the patch stage.
+
+    Raises ValueError or FileNotFoundError for a workdir where either is no longer what
+    it was.
+    """
+    patched = load_stage_clip(workdir, ("patch",))
+    sources = checkpoint.load_meta(workdir / "patch")["sources"]
+    path = sources["theta_0"]["path"]
+    if checkpoint.has_product(workdir / "pretrain"):
+        clip = load_stage_clip(workdir, ("pretrain",))
+    else:
+        clip = load(path, variant=None if _is_workdir(path) else patched.variant)
+    theta_1 = checkpoint.load_trained(workdir / "patch")
+    for name, params in (("theta_0", clip.params), ("theta_1", theta_1)):
+        digest, found = sources[name]["digest"], checkpoint.params_digest(params)
+        if digest != found:
+            raise ValueError(
+                f"{workdir}/patch was made from {name} with digest {digest}, and what"
+                f" lies there now has {found} (theta_0: {path}; theta_1: the stage's"
+                " last checkpoint)"
+            )
+    visual = interpolate(clip.params["visual"], theta_1, alpha)
+    params = {**clip.params, "visual": visual}
+    digests = {"clip": checkpoint.params_digest(params)}
+    return Model(patched.variant, params, {}, digests, patched.steps)
+
+
+def _is_workdir(path: str) -> bool:
+    return any(checkpoint.has_product(Path(path) / stage) for stage in CLIP_STAGES)
 
 
 def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:

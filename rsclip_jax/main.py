@@ -22,7 +22,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
 # These may change between two runs in one workdir: no number depends on them, or (the
 # data, by its digests) each number says so itself.
 _FREE = ("overwrite", "stages", "progress", "data.threads", "data_root")
-_STAGES = ("pretrain", "patch", "align", "evaluate")  # their folders in a workdir
+_STAGES = (
+    "pretrain",
+    "patch",
+    "align",
+    "evaluate",
+    "export",
+)  # their folders in a workdir
 
 
 def main(argv: list[str]) -> None:
@@ -101,13 +107,14 @@ def run_stages(config, workdir: Path) -> None:
 
 def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
-    from rsclip_jax.stages import align, evaluate, patch, pretrain
+    from rsclip_jax.stages import align, evaluate, export, patch, pretrain
 
     known = {
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
         "patch": (patch.check_patch, patch.run_patch),
         "align": (align.check_align, align.run_align),
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
+        "export": (export.check_export, export.run_export),
     }
     for name in names:
         if name not in known:
@@ -123,9 +130,12 @@ def is_done(workdir: Path, stage: str, init: str) -> bool:
     """Whether the stage's product is there; evaluate's, of the present products."""
     from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.evaluate import is_evaluated
+    from rsclip_jax.stages.export import is_exported
 
     if stage == "evaluate":
         return is_evaluated(workdir, init)
+    if stage == "export":
+        return is_exported(workdir)
     return has_product(workdir / stage)
 
 
@@ -200,6 +210,8 @@ def close(run) -> None:
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), *patch.get("supported_test", ())]
     records = closing_records(read_results(run.results), tests)
+    if not records:  # an export measures nothing
+        return
     patched = run.workdir / "patch"
     alpha = load_meta(patched)["alpha"] if has_product(patched) else None
     run.say("\n" + format_table(records, alpha))

@@ -181,10 +181,16 @@ def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]
     return clip, {**where, "digest": clip.digests["clip"]}
 
 
-def load_init(run: Run) -> api.Model:
-    """The model that config.init, with config.variant and config.activation, names."""
+def load_init(run: Run, alpha: float | None = None) -> api.Model:
+    """The model that config.init names, as config.variant and its like say."""
     c = run.config
-    return api.load(c.init, variant=c.variant or None, activation=c.activation or None)
+    return api.load(
+        c.init,
+        variant=c.variant or None,
+        activation=c.activation or None,
+        image_size=c.image_size or None,
+        alpha=alpha,
+    )
 
 
 def fit(

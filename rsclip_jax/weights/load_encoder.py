@@ -18,13 +18,14 @@ from rsclip_jax.models.sensor import (
     sensor_shapes,
 )
 from rsclip_jax.weights import dofa, layouts, rules
-from rsclip_jax.weights.encoders import get_encoder
+from rsclip_jax.weights.encoders import ENCODERS, get_encoder
 from rsclip_jax.weights.files import WeightFile, open_weights
+from rsclip_jax.weights.hub import fetch
 from rsclip_jax.weights.load import resize_positions
 
 
 def load_encoder(
-    path: str | Path,
+    source: str | Path,
     sensor: Sensor | None = None,
     *,
     row: str = "",
@@ -36,10 +37,11 @@ def load_encoder(
 ) -> tuple[SensorSpec, dict]:
     """(spec, params) of a sensor encoder, with the input that its weights expect.
 
-    path: a timm ViT, alone or within a MoCo, DINO or MAE checkpoint, DOFA, or a file
-    that save_encoder wrote, which says all by itself. sensor: what it shall see; row:
-    the name in ENCODERS that says what it was trained on. One of the two may be left
-    out. The encoder sees the sensor at the row's scale, without a row at its own.
+    source: a name in ENCODERS, fetched from the hub, or the path of a timm ViT, alone
+    or within a MoCo, DINO or MAE checkpoint, of DOFA, or of a file or folder that
+    save_encoder wrote, which says all by itself. row: for a path, the name in ENCODERS
+    that says what it was trained on. sensor: what it shall see, by default what it was
+    trained on; it sees it at the row's scale, without a row at the sensor's own.
 
     bands: the file's, in its order, where neither row nor their number tells it. They
     are moved to the sensor's by name, `missing` as in adapt_kernel; DOFA's are made of
@@ -48,6 +50,10 @@ def load_encoder(
     head, exact GELU). The spec's out_dim is 0 where the file has no map to CLIP's
     width: add_map puts one. Raises ValueError naming the file and what does not fit.
     """
+    path = Path(source)
+    if not path.exists() and str(source) in ENCODERS:
+        row = str(source)
+        path = fetch(ENCODERS[row].repository, ENCODERS[row].file)
     file = _encoder_alone(open_weights(path))
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None

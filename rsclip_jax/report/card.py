@@ -1,0 +1,164 @@
+"""The model card of an export: method, alpha, sources with digests, results, use."""
+
+from collections.abc import Mapping, Sequence
+
+from rsclip_jax.api import Model
+
+# How each layout's own tool reads what lies beside the card.
+_USE = {
+    "open_clip": """\
+model = open_clip.create_model("local-dir:clip")  # Python, open_clip
+model = rsclip_jax.load("clip")""",
+    "hf": """\
+model = transformers.CLIPModel.from_pretrained("clip")
+processor = transformers.CLIPProcessor.from_pretrained("clip")
+model = rsclip_jax.load("clip")""",
+    "openai": """\
+state = safetensors.torch.load_file("clip.safetensors")  # OpenAI's state dict
+model = rsclip_jax.load("clip.safetensors")""",
+}
+_PATCHED = """\
+**Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
+the frozen zero-shot text head, and mixed with the original weights,
+(1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
+al. 2022), at **alpha = {alpha:g}**{chosen}."""
+_ALIGNED = """\
+**Aligned** ({modality}): an encoder of another sensor was trained onto the CLIP's image
+features of the same place (Zavras et al. 2024, arXiv 2402.09816), so that its images
+can be classified and searched with words."""
+
+
+def make_card(
+    model: Model,
+    *,
+    layout: str,
+    dtype: str,
+    files: Mapping[str, Mapping[str, str]],
+    history: Mapping[str, dict],
+    records: Sequence[dict],
+    alpha: float | None = None,
+) -> str:
+    """The card's text, Markdown with the header that the Hugging Face hub reads.
+
+    files: "clip" and each modality -> {file: sha256}. history: stage -> its meta.
+    records: results, of which those of exactly these weights are listed. alpha: the one
+    asked for; None is the one that the stage chose.
+    """
+    parts = [
+        _HEADER,
+        f"# {model.variant.name}, by rsclip_jax",
+        _describe(model, dtype),
+        *_method(model, history, alpha),
+        "## Use",
+        _use(model, layout, files),
+        "## Sources",
+        _sources(model, history),
+        "## Results",
+        _results(model, records),
+        "## Files",
+        _files(files),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEADER = """\
+---
+pipeline_tag: zero-shot-image-classification
+tags: [clip, remote-sensing]
+---"""
+
+
+def _describe(model: Model, dtype: str) -> str:
+    v = model.variant
+    lines = [
+        f"A CLIP with a visual tower of {v.vision_layers} layers and width"
+        f" {v.vision_width}, images of {v.image_size} pixels, activation"
+        f" {v.activation}, in {dtype}."
+    ]
+    for modality, (spec, _) in model.sensors.items():
+        lines.append(
+            f"\n`{modality}` takes {spec.sensor}: the bands {', '.join(spec.bands)}, in"
+            f" that order, as clip((x - mean) / std, -{spec.clip_sigma:g},"
+            f" {spec.clip_sigma:g}) with mean {list(spec.mean)} and std"
+            f" {list(spec.std)}, at {spec.image_size} pixels."
+        )
+    return "\n".join(lines)
+
+
+def _method(
+    model: Model, history: Mapping[str, dict], alpha: float | None
+) -> list[str]:
+    out = []
+    if "pretrain" in history:
+        out.append("**Pretrained** from random weights on images and texts.")
+    if "patch" in history:
+        chosen = ", chosen on validation data" if alpha is None else ""
+        value = history["patch"]["alpha"] if alpha is None else alpha
+        out.append(_PATCHED.format(alpha=value, chosen=chosen))
+    out += [_ALIGNED.format(modality=modality) for modality in model.sensors]
+    return out or ["Converted, not trained further."]
+
+
+def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:
+    lines = [_USE[layout]]
+    for modality in model.sensors:
+        one = files[modality]
+        if "config.json" in one:
+            lines.append(f'encoder = timm.create_model("local-dir:{modality}")')
+        path = modality if "config.json" in one else next(iter(one))
+        lines.append(f'spec, params = rsclip_jax.weights.load_encoder("{path}")')
+    text = "\n".join(lines)
+    return f"```python\n{text}\n```"
+
+
+def _sources(model: Model, history: Mapping[str, dict]) -> str:
+    lines = []
+    if model.source:
+        lines.append(_source("this CLIP", model.source))
+    for stage, meta in history.items():
+        lines += [
+            _source(f"{stage}: {name}", source)
+            for name, source in meta.get("sources", {}).items()
+        ]
+    for name, digest in model.digests.items():
+        lines.append(f"* exported {name}: digest {digest}")
+    commits = {meta["git_commit"] for meta in history.values() if meta["git_commit"]}
+    lines += [f"* rsclip_jax at commit {commit}" for commit in sorted(commits)]
+    return "\n".join(lines)
+
+
+def _source(name: str, source: Mapping) -> str:
+    """A line; of a path the last name only: a card is read on other machines."""
+    told = [str(source["name"])] if "name" in source else []
+    if not told and "path" in source:
+        told.append(str(source["path"]).rstrip("/").rsplit("/", 1)[-1])
+    told += [f"{k} {source[k]}" for k in ("revision", "digest") if k in source]
+    told += [f"sha256 of {f} {sha}" for f, sha in source.get("files", {}).items()]
+    return f"* {name}: {', '.join(told)}"
+
+
+def _results(model: Model, records: Sequence[dict]) -> str:
+    """The numbers whose digests are those of the exported weights."""
+    ours = set(model.digests.values())
+    lines = [
+        "| dataset | split | task | sensor | metric | value | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in records:
+        if set(str(r["checkpoint"]).split("+")) <= ours:
+            tile = f":{r['tile']}" if r.get("tile") else ""
+            cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
+            line = f"| {' | '.join(cells)} | {r['metric']} | {r['value']:.4f} |"
+            lines.append(f"{line} {r['n']} |")
+    if len(lines) == 2:
+        return "None was measured with exactly these weights."
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _files(files: Mapping[str, Mapping[str, str]]) -> str:
+    rows = [
+        f"| {name} | {file} | {sha} |"
+        for name, one in files.items()
+        for file, sha in one.items()
+    ]
+    return "\n".join(["| what | file | sha256 |", "|---|---|---|", *rows])

@@ -1,0 +1,73 @@
+"""Stage export: a model written in the layouts that other tools read, with its card."""
+
+import shutil
+from pathlib import Path
+
+import jax
+
+from rsclip_jax import checkpoint, results
+from rsclip_jax.report.card import make_card
+from rsclip_jax.stages import common
+from rsclip_jax.weights import file_digests, save_clip, save_encoder
+from rsclip_jax.weights.save import DTYPES, LAYOUTS, has_timm_model
+
+
+def check_export(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage."""
+    c = run.config.export
+    for name, known in (("layout", LAYOUTS), ("dtype", tuple(DTYPES))):
+        if c[name] not in known:
+            raise ValueError(
+                f"config.export.{name} = {c[name]!r} is not known; use"
+                f" {', '.join(known)}"
+            )
+    if not run.config.init:
+        raise ValueError(
+            "stage 'export' needs a model: set --config.init to the workdir of a run, a"
+            " weight file or folder, or the name of pretrained weights"
+        )
+    if c.alpha is not None and not 0 <= c.alpha <= 1:
+        raise ValueError(f"config.export.alpha = {c.alpha} must lie between 0 and 1")
+
+
+def run_export(run: common.Run) -> None:
+    """Writes <workdir>/export: the CLIP, each sensor encoder, and README.md last."""
+    c = run.config.export
+    if jax.process_index():
+        return
+    model = common.load_init(run, alpha=c.alpha)
+    folder = run.workdir / "export"
+    shutil.rmtree(folder, ignore_errors=True)  # what an unfinished run left
+    clip = folder / ("clip.safetensors" if c.layout == "openai" else "clip")
+    save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
+    written = {"clip": clip}
+    for modality, (spec, params) in model.sensors.items():
+        # a folder for timm, or one file where timm has no such model
+        name = modality if has_timm_model(spec) else f"{modality}.safetensors"
+        written[modality] = folder / name
+        save_encoder(folder / name, spec, params, dtype=c.dtype)
+    card = make_card(
+        model,
+        layout=c.layout,
+        dtype=c.dtype,
+        files={key: file_digests(path) for key, path in written.items()},
+        history=read_history(Path(run.config.init)),
+        alpha=c.alpha,
+        records=results.read_results(Path(run.config.init) / "results.jsonl"),
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    run.say(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
+
+
+def read_history(workdir: Path) -> dict[str, dict]:
+    """{stage: its meta} of the stages that made a workdir's model; {} of a file."""
+    return {
+        stage: checkpoint.load_meta(workdir / stage)
+        for stage in ("pretrain", "patch", "align")
+        if checkpoint.has_product(workdir / stage)
+    }
+
+
+def is_exported(workdir: Path) -> bool:
+    """Whether the stage is done: the card is written last."""
+    return (workdir / "export" / "README.md").exists()

@@ -1,0 +1,150 @@
+"""Stage export: what it writes reads back as what the run made, at any alpha."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import rsclip_jax
+from configs import export
+from rsclip_jax import checkpoint, results
+from rsclip_jax.interpolate import interpolate
+from rsclip_jax.main import run_stages
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.weights import load_encoder, save_clip
+
+
+def config_of(init, **settings):
+    config = export.get_config()
+    config.update(init=str(init), progress=False)
+    config.export.update(**settings)
+    return config.lock()
+
+
+def run_export(workdir, init, **settings):
+    run_stages(config_of(init, **settings), workdir)
+    return workdir / "export"
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("open_clip", "clip"), ("hf", "clip"), ("openai", "clip.safetensors")],
+)
+def test_every_layout_holds_the_run_s_models(tiny_run, tmp_path, layout, name):
+    folder = run_export(tmp_path / "w", tiny_run, layout=layout)
+    made, found = rsclip_jax.load(tiny_run), rsclip_jax.load(folder / name)
+    assert found.variant == made.variant
+    assert found.digests["clip"] == made.digests["clip"]
+    spec, params = load_encoder(folder / "s1")
+    want_spec, want = made.sensors["s1"]
+    assert spec == want_spec
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+
+
+def test_the_card_says_method_alpha_sources_and_results(tiny_run, tmp_path):
+    folder = run_export(tmp_path / "w", tiny_run)
+    card = (folder / "README.md").read_text()
+    meta = checkpoint.load_meta(tiny_run / "patch")
+    assert f"**alpha = {meta['alpha']:g}**, chosen on validation data" in card
+    for source in meta["sources"].values():
+        assert source["digest"] in card
+    assert meta["digest"] in card
+    assert "VV, VH" in card
+    assert str(tiny_run) not in card  # it is read on other machines
+    ours = {meta["digest"], checkpoint.load_meta(tiny_run / "align")["digest"]}
+    records = results.read_results(tiny_run / "results.jsonl")
+    exact = [r for r in records if set(r["checkpoint"].split("+")) <= ours]
+    assert exact
+    assert len(exact) < len(records)
+    for r in exact:
+        assert f"| {r['metric']} | {r['value']:.4f} | {r['n']} |" in card
+
+
+def test_the_card_s_commands_run(tiny_run, tmp_path, monkeypatch):
+    folder = run_export(tmp_path / "w", tiny_run)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    ours = [line for line in code.splitlines() if "rsclip_jax." in line]
+    assert len(ours) == 2
+    monkeypatch.chdir(folder)
+    for line in ours:
+        exec(line, {"rsclip_jax": rsclip_jax})
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_another_alpha_mixes_the_run_s_own_ends(tiny_run, tmp_path, alpha):
+    folder = run_export(tmp_path / "w", tiny_run, alpha=alpha)
+    theta_0, _ = checkpoint.load_product(tiny_run / "pretrain")
+    theta_1 = checkpoint.load_trained(tiny_run / "patch")
+    want = interpolate(theta_0["visual"], theta_1, alpha)
+    found = rsclip_jax.load(folder / "clip")
+    jax.tree.map(np.testing.assert_array_equal, found.params["visual"], want)
+    jax.tree.map(np.testing.assert_array_equal, found.params["text"], theta_0["text"])
+    assert not (folder / "s1").exists()
+    card = (folder / "README.md").read_text()
+    assert f"**alpha = {alpha:g}**." in card
+
+
+def test_the_chosen_alpha_is_the_product_bit_for_bit(tiny_run):
+    alpha = checkpoint.load_meta(tiny_run / "patch")["alpha"]
+    mixed, made = rsclip_jax.load(tiny_run, alpha=alpha), rsclip_jax.load(tiny_run)
+    assert mixed.digests["clip"] == made.digests["clip"]
+    assert mixed.sensors == {}
+
+
+def test_ends_that_changed_are_not_mixed(tiny_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run, copy)
+    meta = json.loads((copy / "patch" / "meta.json").read_text())
+    meta["sources"]["theta_1"]["digest"] = "0" * 16
+    (copy / "patch" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"from theta_1 with digest 0{16}"):
+        rsclip_jax.load(copy, alpha=0.5)
+    shutil.rmtree(copy / "patch" / "checkpoints")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        rsclip_jax.load(copy, alpha=0.5)
+
+
+def test_a_weight_file_is_converted(tmp_path):
+    save_clip(tmp_path / "a.safetensors", "mini", init_clip("mini", jax.random.key(0)))
+    init = tmp_path / "a.safetensors"
+    folder = run_export(tmp_path / "w", init, layout="hf", dtype="float16")
+    made, found = rsclip_jax.load(init), rsclip_jax.load(folder / "clip")
+    halved = jax.tree.map(
+        lambda x: np.asarray(x).astype(np.float16).astype(np.float32), made.params
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.params, halved)
+    card = (folder / "README.md").read_text()
+    assert "Converted, not trained further." in card
+    assert "None was measured with exactly these weights." in card
+    with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is no workdir"):
+        run_export(tmp_path / "x", init, alpha=0.5)
+
+
+def test_a_finished_export_is_not_written_again(tiny_run, tmp_path, capsys):
+    folder = run_export(tmp_path / "w", tiny_run)
+    before = (folder / "README.md").stat().st_mtime_ns
+    run_export(tmp_path / "w", tiny_run)
+    assert "done before" in capsys.readouterr().out
+    assert (folder / "README.md").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"config\.export\.layout: 'open_clip' there"):
+        run_export(tmp_path / "w", tiny_run, layout="hf")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"layout": "timm"}, r"config\.export\.layout = 'timm' is not known; use open"),
+        ({"dtype": "int8"}, r"config\.export\.dtype = 'int8' is not known; use float"),
+        ({"alpha": 1.5}, r"config\.export\.alpha = 1\.5 must lie between 0 and 1"),
+    ],
+)
+def test_bad_settings_are_named(tiny_run, tmp_path, settings, words):
+    with pytest.raises(ValueError, match=words):
+        run_export(tmp_path / "w", tiny_run, **settings)
+
+
+def test_without_a_model_it_says_how_to_give_one(tmp_path):
+    with pytest.raises(ValueError, match=r"set --config\.init to the workdir"):
+        run_stages(config_of(""), tmp_path / "w")
