@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.losses import normalize
+from rsclip_jax.models.resnet import ModifiedResNet
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.models.vit import Features, VisionTransformer, run_blocks
 
@@ -16,9 +17,20 @@ def make_visual(
     dtype: jnp.dtype = jnp.float32,
     remat: bool = False,
     name: str | None = None,
-) -> VisionTransformer:
+) -> VisionTransformer | ModifiedResNet:
     """The visual tower of a variant: apply(...) -> (fimg [b, d], block features)."""
     v = get_variant(variant)
+    if isinstance(v.vision_layers, tuple):
+        return ModifiedResNet(
+            image_size=v.image_size,
+            width=v.vision_width,
+            layers=v.vision_layers,
+            heads=v.vision_heads,
+            out_dim=v.embed_dim,
+            dtype=dtype,
+            remat=remat,
+            name=name,
+        )
     return VisionTransformer(
         image_size=v.image_size,
         patch_size=v.patch_size,

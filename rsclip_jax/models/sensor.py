@@ -82,7 +82,15 @@ def vit_spec(
 
 
 def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
-    """CLIP's visual tower over the sensor's bands instead of RGB."""
+    """CLIP's visual tower over the sensor's bands instead of RGB.
+
+    Raises ValueError for a ResNet.
+    """
+    if isinstance(variant.vision_layers, tuple):
+        raise ValueError(
+            f"config.align.student = 'clip': the CLIP is a {variant.name}, and ResNets"
+            " are not widened to a sensor's bands; 'vit' trains an encoder of its own"
+        )
     return SensorSpec(
         **input_fields(sensor),
         image_size=variant.image_size,

@@ -2,10 +2,16 @@
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def attention_width(width: int, layers: int | Sequence[int]) -> int:
+    """Channels that a visual tower attends over: a ResNet's are 32 times its stem's."""
+    return width if isinstance(layers, int) else 32 * width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +20,9 @@ class Variant:
 
     activation is "quick_gelu" (x * sigmoid(1.702 x), OpenAI's) or "gelu" (exact). It is
     not stored in most weight files, and the wrong one costs about 7 % relative error.
-    vision_mlp_width 0 is four times vision_width.
+    vision_mlp_width 0 is four times vision_width. vision_layers is the number of a
+    transformer's blocks, or of a ResNet's in each of its four stages; a ResNet's
+    patch_size is 32, what a position of its last grid stands for.
     """
 
     name: str
@@ -22,7 +30,7 @@ class Variant:
     image_size: int
     patch_size: int
     vision_width: int
-    vision_layers: int
+    vision_layers: int | tuple[int, ...]
     vision_heads: int
     text_width: int
     text_layers: int
@@ -41,11 +49,23 @@ class Variant:
                 f"variant {self.name}: activation {self.activation!r} is not known;"
                 " use 'quick_gelu' or 'gelu'"
             )
+        layers = self.vision_layers
+        if isinstance(layers, tuple) and (len(layers), self.patch_size) != (4, 32):
+            raise ValueError(
+                f"variant {self.name}: a ResNet has 4 stages and patch_size 32, not"
+                f" vision_layers {layers} and patch_size {self.patch_size}"
+            )
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"variant {self.name}: image_size {self.image_size} is not a multiple"
                 f" of patch_size {self.patch_size}"
             )
+
+    @property
+    def vision_head_width(self) -> int:
+        """Channels of one attention head of the visual tower."""
+        width = attention_width(self.vision_width, self.vision_layers)
+        return width // self.vision_heads
 
     @classmethod
     def from_json(cls, values: dict) -> "Variant":
@@ -73,9 +93,27 @@ def _vit_l(name: str, image_size: int, activation: str) -> Variant:
     return Variant(name, 768, image_size, 14, 1024, 24, 16, 768, 12, 12, activation)
 
 
+def _resnets(suffix: str, activation: str) -> list[Variant]:
+    """OpenAI's five; heads are 64 wide in both towers."""
+    sizes = (  # image size, width, layers, embedding, text width
+        ("RN50", 224, 64, (3, 4, 6, 3), 1024, 512),
+        ("RN101", 224, 64, (3, 4, 23, 3), 512, 512),
+        ("RN50x4", 288, 80, (4, 6, 10, 6), 640, 640),
+        ("RN50x16", 384, 96, (6, 8, 18, 8), 768, 768),
+        ("RN50x64", 448, 128, (3, 15, 36, 10), 1024, 1024),
+    )
+    rows = []
+    for name, image, width, layers, embed, text in sizes:
+        vision = (width, layers, attention_width(width, layers) // 64)
+        told = (embed, image, 32, *vision, text, 12, text // 64)
+        rows.append(Variant(name + suffix, *told, activation))
+    return rows
+
+
 # OpenAI's names carry OpenAI's activation. open_clip's names ("ViT-B-32") mean exact
 # GELU there, and the suffix "-quickgelu" means OpenAI's: we keep both conventions as
-# they are.
+# they are. A ResNet has one name in both: "RN50" is OpenAI's here, with QuickGELU in
+# the text tower, and "RN50-gelu" what open_clip calls "RN50".
 _ROWS = (
     _vit_b("ViT-B/32", 32, "quick_gelu"),
     _vit_b("ViT-B/16", 16, "quick_gelu"),
@@ -93,6 +131,9 @@ _ROWS = (
     _vit_h("ViT-H-14-quickgelu", "quick_gelu"),
     _vit_bigg("ViT-bigG-14", "gelu"),
     _vit_bigg("ViT-bigG-14-quickgelu", "quick_gelu"),
+    *_resnets("", "quick_gelu"),
+    *_resnets("-quickgelu", "quick_gelu"),
+    *_resnets("-gelu", "gelu"),
     # Trained here, on two CPU cores: "mini" in a minute, "small" in a quarter of an
     # hour.
     Variant("mini", 64, 32, 8, 96, 3, 3, 64, 2, 2, "quick_gelu", context_length=24),

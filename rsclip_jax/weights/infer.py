@@ -5,11 +5,18 @@ mean and std. In order: what the caller says, the config in the folder, a row of
 table of the same sizes; the activation is asked for where none of them tells it.
 """
 
+import collections
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD, VARIANTS, Variant
+from rsclip_jax.models.variants import (
+    CLIP_MEAN,
+    CLIP_STD,
+    VARIANTS,
+    Variant,
+    attention_width,
+)
 from rsclip_jax.weights.files import WeightFile
 
 HEAD_WIDTH = 64  # OpenAI's, and open_clip's default
@@ -33,8 +40,12 @@ def infer_variant(
         ) from error
     told = _told(file)
     rows = rows_of(sizes)
-    for tower in ("vision", "text"):
-        by_width = max(sizes[f"{tower}_width"] // HEAD_WIDTH, 1)
+    widths = {
+        "vision": attention_width(sizes["vision_width"], sizes["vision_layers"]),
+        "text": sizes["text_width"],
+    }
+    for tower, width in widths.items():
+        by_width = max(width // HEAD_WIDTH, 1)
         heads = getattr(rows[0], f"{tower}_heads") if rows else by_width
         told.setdefault(f"{tower}_heads", heads)
     activation = activation or told.get("activation") or _only_activation(rows)
@@ -49,19 +60,11 @@ def infer_variant(
     return Variant(**{"name": name, **sizes, **told, "activation": activation})
 
 
-def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The sizes in Variant's terms; KeyError with the path that is missing."""
-    patch, _, _, width = ours["visual/patch_embed/kernel"]
-    tokens = ours["visual/positional_embedding"][0]
-    grid = round((tokens - 1) ** 0.5)
-    mlp = ours["visual/blocks_0/mlp/c_fc/kernel"][1]
+    is_resnet = "visual/attnpool/positional_embedding" in ours
     return {
-        "embed_dim": ours["visual/proj/kernel"][1],
-        "image_size": grid * patch,
-        "patch_size": patch,
-        "vision_width": width,
-        "vision_layers": _layers(ours, "visual"),
-        "vision_mlp_width": 0 if mlp == 4 * width else mlp,
+        **(_resnet_sizes(ours) if is_resnet else _vit_sizes(ours)),
         "text_width": ours["text/positional_embedding"][1],
         "text_layers": _layers(ours, "text"),
         "context_length": ours["text/positional_embedding"][0],
@@ -69,12 +72,42 @@ def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     }
 
 
+def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    patch, _, _, width = ours["visual/patch_embed/kernel"]
+    mlp = ours["visual/blocks_0/mlp/c_fc/kernel"][1]
+    return {
+        "embed_dim": ours["visual/proj/kernel"][1],
+        "image_size": _grid(ours["visual/positional_embedding"]) * patch,
+        "patch_size": patch,
+        "vision_width": width,
+        "vision_layers": _layers(ours, "visual"),
+        "vision_mlp_width": 0 if mlp == 4 * width else mlp,
+    }
+
+
+def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    blocks = [re.match(r"visual/layer(\d)_\d+/conv1/kernel", path) for path in ours]
+    depths = collections.Counter(int(m[1]) for m in blocks if m)
+    return {
+        "embed_dim": ours["visual/attnpool/c_proj/kernel"][1],
+        "image_size": _grid(ours["visual/attnpool/positional_embedding"]) * 32,
+        "patch_size": 32,
+        "vision_width": ours["visual/conv3/kernel"][-1],
+        "vision_layers": tuple(depths[i] for i in (1, 2, 3, 4)),
+    }
+
+
+def _grid(positions: tuple[int, ...]) -> int:
+    """The side of the grid whose positions, and one more, these are."""
+    return round((positions[0] - 1) ** 0.5)
+
+
 def _layers(ours: Mapping[str, Any], tower: str) -> int:
     found = (re.match(rf"{tower}/blocks_(\d+)/", path) for path in ours)
     return 1 + max((int(m[1]) for m in found if m), default=-1)
 
 
-def rows_of(sizes: Mapping[str, int]) -> list[Variant]:
+def rows_of(sizes: Mapping[str, Any]) -> list[Variant]:
     """The rows of the table that have these sizes."""
     return [
         row
@@ -112,7 +145,8 @@ def _from_open_clip(file: WeightFile) -> dict[str, Any]:
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu"
     }
     if "width" in vision:
-        told["vision_heads"] = vision["width"] // vision.get("head_width", HEAD_WIDTH)
+        width = attention_width(vision["width"], vision.get("layers", 0))
+        told["vision_heads"] = width // vision.get("head_width", HEAD_WIDTH)
     if "heads" in text:
         told["text_heads"] = text["heads"]
     pixels = file.config.get("preprocess_cfg", {})

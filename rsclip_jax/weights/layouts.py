@@ -19,8 +19,17 @@ _OPEN_CLIP_BLOCK = {
     "mlp/c_proj/bias": "mlp.c_proj.bias",
 }
 
-OPEN_CLIP: list[Rule] = [
+_OPEN_CLIP_TEXT: list[Rule] = [
     ("logit_scale", "logit_scale", "same"),
+    ("token_embedding.weight", "text/token_embedding/embedding", "same"),
+    ("positional_embedding", "text/positional_embedding", "same"),
+    ("ln_final.weight", "text/ln_final/scale", "same"),
+    ("ln_final.bias", "text/ln_final/bias", "same"),
+    ("text_projection", "text/text_projection", "same"),
+    *block_rules("transformer.resblocks", "text/blocks", _OPEN_CLIP_BLOCK),
+]
+OPEN_CLIP: list[Rule] = [
+    *_OPEN_CLIP_TEXT,
     ("visual.class_embedding", "visual/class_embedding", "same"),
     ("visual.positional_embedding", "visual/positional_embedding", "same"),
     ("visual.conv1.weight", "visual/patch_embed/kernel", "conv"),
@@ -29,16 +38,64 @@ OPEN_CLIP: list[Rule] = [
     ("visual.ln_post.weight", "visual/ln_post/scale", "same"),
     ("visual.ln_post.bias", "visual/ln_post/bias", "same"),
     ("visual.proj", "visual/proj/kernel", "same"),  # stored [in, out] already
-    ("token_embedding.weight", "text/token_embedding/embedding", "same"),
-    ("positional_embedding", "text/positional_embedding", "same"),
-    ("ln_final.weight", "text/ln_final/scale", "same"),
-    ("ln_final.bias", "text/ln_final/bias", "same"),
-    ("text_projection", "text/text_projection", "same"),
     *block_rules("visual.transformer.resblocks", "visual/blocks", _OPEN_CLIP_BLOCK),
-    *block_rules("transformer.resblocks", "text/blocks", _OPEN_CLIP_BLOCK),
 ]
+
+
+def _conv_norm(theirs: str, ours: str, n: str) -> list[Rule]:
+    """conv<n> and bn<n>, where n may be "{i}"."""
+    return [
+        (f"{theirs}conv{n}.weight", f"{ours}conv{n}/kernel", "conv"),
+        *_norm(f"{theirs}bn{n}", f"{ours}bn{n}"),
+    ]
+
+
+def _norm(theirs: str, ours: str) -> list[Rule]:
+    names = {
+        "weight": "scale",
+        "bias": "bias",
+        "running_mean": "mean",
+        "running_var": "var",
+    }
+    return [(f"{theirs}.{t}", f"{ours}/{o}", "same") for t, o in names.items()]
+
+
+def _stages(theirs: str, ours: str) -> list[Rule]:
+    """The four stages, which CLIP's ResNet and torchvision's call alike."""
+    theirs, ours = f"{theirs}layer{{i}}.{{j}}.", f"{ours}layer{{i}}_{{j}}/"
+    shortcut = f"{theirs}downsample.0.weight", f"{ours}downsample_conv/kernel", "conv"
+    return [
+        *(rule for n in "123" for rule in _conv_norm(theirs, ours, n)),
+        shortcut,
+        *_norm(f"{theirs}downsample.1", f"{ours}downsample_bn"),
+    ]
+
+
+OPEN_CLIP_RESNET: list[Rule] = [
+    *_OPEN_CLIP_TEXT,
+    *_conv_norm("visual.", "visual/", "{i}"),
+    *_stages("visual.", "visual/"),
+    (
+        "visual.attnpool.positional_embedding",
+        "visual/attnpool/positional_embedding",
+        "same",
+    ),
+    *(
+        (f"visual.attnpool.{x}_proj.{t}", f"visual/attnpool/{x}_proj/{o}", how)
+        for x in "qkvc"
+        for t, o, how in (("weight", "kernel", "dense"), ("bias", "bias", "same"))
+    ),
+]
+# Batches that the statistics were taken over: nothing reads it, torch wants it there.
+BATCHES = "num_batches_tracked"
 # Buffers and sizes that some files carry along and that are not weights.
-OPEN_CLIP_IGNORE = ("attn_mask", "input_resolution", "context_length", "vocab_size")
+OPEN_CLIP_IGNORE = (
+    "attn_mask",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    rf"visual\..*\.{BATCHES}",
+)
 
 _HF_BLOCK = {
     "ln_1/scale": "layer_norm1.weight",
@@ -137,6 +194,17 @@ def timm_vit(norm: str = "norm") -> list[Rule]:
 # place the linear map to CLIP's width takes, and MAE's decoder.
 TIMM_HEAD = r"head\..*"
 TIMM_IGNORE = (TIMM_HEAD, r"fc\..*", r"decoder_.*", r"mask_token")
+
+# Of a ResNet: torchvision's, timm's, torchgeo's and MoCo v2's names are the same.
+TORCHVISION_RESNET: list[Rule] = [
+    *_conv_norm("", "", "1"),
+    *_stages("", ""),
+    ("fc.weight", "proj/kernel", "dense"),
+    ("fc.bias", "proj/bias", "same"),
+]
+TORCHVISION_HEAD = r"fc\..*"
+TORCHVISION_IGNORE = (TORCHVISION_HEAD, r"head\..*", rf".*\.{BATCHES}")
+
 # Where self-supervised checkpoints keep the encoder: MoCo v3, MoCo v2, DINO.
 ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
 
@@ -147,6 +215,8 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
     Raises ValueError with the first names for none of them.
     """
     names = list(names)
+    if "visual.attnpool.positional_embedding" in names:
+        return OPEN_CLIP_RESNET, OPEN_CLIP_IGNORE
     if "visual.conv1.weight" in names:
         return OPEN_CLIP, OPEN_CLIP_IGNORE
     if any(name.startswith("vision_model.") for name in names):

@@ -43,10 +43,15 @@ def load_clip(
     if image_size in (None, v.image_size):
         return v, params
     v = dataclasses.replace(v, image_size=image_size)
-    grid = v.image_size // v.patch_size
-    positions = resize_positions(params["visual"]["positional_embedding"], grid)
-    visual = {**params["visual"], "positional_embedding": positions}
+    visual = _with_grid(params["visual"], v.image_size // v.patch_size)
     return v, {**params, "visual": visual}
+
+
+def _with_grid(visual: dict, grid: int) -> dict:
+    if "attnpool" in visual:  # a ResNet's positions, the first one the mean's
+        return {**visual, "attnpool": _with_grid(visual["attnpool"], grid)}
+    positions = resize_positions(visual["positional_embedding"], grid)
+    return {**visual, "positional_embedding": positions}
 
 
 def resize_positions(positions: np.ndarray, grid: int, prefix: int = 1) -> np.ndarray:

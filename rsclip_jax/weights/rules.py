@@ -1,11 +1,12 @@
 """Conversion tables, applied strictly in both directions.
 
-A table is a list of (name in the file, our path, transform); "{i}" stands for a layer
-number in both. A path that ends in "[1/3]" is the second of three equal parts of our
-array's last axis, where the file keeps apart what we keep joined. Every name is matched
-exactly once and every problem is reported at once.
+A table is a list of (name in the file, our path, transform); "{i}" and "{j}" stand for
+layer numbers in both. A path that ends in "[1/3]" is the second of three equal parts of
+our array's last axis, where the file keeps apart what we keep joined. Every name is
+matched exactly once and every problem is reported at once.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -70,11 +71,15 @@ def _names_of(path: str, rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
 
 
 def _rename(name: str, pattern: str, new: str) -> str | None:
-    """The new name where the pattern matches all of the name, "{i}" carried over."""
-    match = re.fullmatch(re.escape(pattern).replace(re.escape("{i}"), r"(\d+)"), name)
-    if match is None:
-        return None
-    return new.replace("{i}", match[1]) if match.groups() else new
+    """The new name where the pattern matches all of the name, numbers carried over."""
+    match = _compiled(pattern).fullmatch(name)
+    return None if match is None else new.format_map(match.groupdict())
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    numbers = re.sub(r"\\{([ij])\\}", r"(?P<\1>\\d+)", re.escape(pattern))
+    return re.compile(numbers)
 
 
 def _split(path: str) -> tuple[str, str]:

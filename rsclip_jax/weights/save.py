@@ -80,7 +80,7 @@ def _check_dtype(dtype: str) -> None:
 
 
 def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
-    tensors = _cast(rules.export_names(params, layouts.OPEN_CLIP), dtype)
+    tensors = _open_clip_tensors(v, params, dtype)
     if path.suffix != ".safetensors":
         path.mkdir(parents=True, exist_ok=True)
         _write_json(path / "open_clip_config.json", open_clip_config(v))
@@ -88,8 +88,17 @@ def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
     _write(path, tensors, _variant_header(v))
 
 
+def _open_clip_tensors(v: Variant, params: dict, dtype: str) -> dict[str, np.ndarray]:
+    is_resnet = isinstance(v.vision_layers, tuple)
+    table = layouts.OPEN_CLIP_RESNET if is_resnet else layouts.OPEN_CLIP
+    tensors = _cast(rules.export_names(params, table), dtype)
+    norms = [n for n in tensors if n.endswith(".running_var")]
+    counts = {n.replace("running_var", layouts.BATCHES) for n in norms}
+    return tensors | dict.fromkeys(sorted(counts), np.array(0, np.int64))
+
+
 def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
-    tensors = _cast(rules.export_names(params, layouts.OPEN_CLIP), dtype)
+    tensors = _open_clip_tensors(v, params, dtype)
     for name, value in (
         ("input_resolution", v.image_size),
         ("context_length", v.context_length),
@@ -100,6 +109,11 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
 
 
 def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    if isinstance(v.vision_layers, tuple):
+        raise ValueError(
+            f"layout 'hf': transformers' CLIPModel has no ResNet such as {v.name}; use"
+            " 'open_clip' or 'openai'"
+        )
     path.mkdir(parents=True, exist_ok=True)
     tensors = _cast(rules.export_names(params, layouts.HF_CLIP), dtype)
     _write(path / "model.safetensors", tensors, _variant_header(v))
@@ -115,13 +129,14 @@ LAYOUTS = tuple(_WRITERS)
 
 def open_clip_config(v: Variant) -> dict[str, Any]:
     """open_clip_config.json of a variant."""
-    vision: dict[str, float] = {
+    vision: dict[str, Any] = {
         "image_size": v.image_size,
-        "layers": v.vision_layers,
+        "layers": v.vision_layers,  # a list of four is a ResNet there
         "width": v.vision_width,
-        "head_width": v.vision_width // v.vision_heads,
-        "patch_size": v.patch_size,
+        "head_width": v.vision_head_width,
     }
+    if not isinstance(v.vision_layers, tuple):
+        vision["patch_size"] = v.patch_size
     if v.vision_mlp_width:
         vision["mlp_ratio"] = v.vision_mlp_width / v.vision_width
     text = {

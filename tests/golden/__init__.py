@@ -32,6 +32,20 @@ def toy_variant(activation: str, **changes) -> Variant:
     return Variant(**{**fields, **changes})
 
 
+def toy_resnet(**changes) -> Variant:
+    """The variant of clip_rn_toy.safetensors."""
+    fields = {
+        "name": "toy",
+        "image_size": 64,
+        "patch_size": 32,
+        "vision_width": 2,
+        "vision_layers": (1, 2, 1, 1),
+        "text_width": 16,
+        "context_length": 8,
+    }
+    return toy_variant("quick_gelu", **{**fields, **changes})
+
+
 def toy_spec() -> SensorSpec:
     """The encoder of timm_toy.safetensors: two bands, class token, exact GELU."""
     return SensorSpec(

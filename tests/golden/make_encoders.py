@@ -11,6 +11,7 @@ import types
 import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch_models import as_nchw, normal, randomise, record, save
 
 TIMM = {
     # registers, LayerScale, positions on the patches alone: DINOv2's with registers
@@ -28,7 +29,7 @@ TIMM = {
 WAVELENGTHS = (0.665, 0.56, 2.19)
 
 
-def make_timm(name: str, seed: int, tools) -> None:
+def make_timm(name: str, seed: int) -> None:
     """timm_<name>: weights, the input, every block's output and two gradients."""
     fields = {"global_pool": "token", "num_classes": 5, "act_layer": "gelu"}
     model = VisionTransformer(
@@ -41,14 +42,14 @@ def make_timm(name: str, seed: int, tools) -> None:
         **{**fields, **TIMM[name]},
     )
     rng = np.random.default_rng(seed)
-    weights = tools.randomise(model, rng)
-    image, probe = tools.normal(rng, 2, 12, 12, 2), tools.normal(rng, 2, 5)
+    weights = randomise(model, rng)
+    image, probe = normal(rng, 2, 12, 12, 2), normal(rng, 2, 5)
     seen = {}
-    tools.record(model.norm_pre, "pre", seen)
+    record(model.norm_pre, "pre", seen)
     for i in range(2):
-        tools.record(model.blocks[i], f"block_{i}", seen)
-    tools.record(model.fc_norm, "pooled", seen)
-    out = model(tools.as_nchw(image))
+        record(model.blocks[i], f"block_{i}", seen)
+    record(model.fc_norm, "pooled", seen)
+    out = model(as_nchw(image))
     wanted = {
         "grad_patch": model.patch_embed.proj.weight,
         "grad_qkv_1": model.blocks[1].attn.qkv.weight,
@@ -56,10 +57,10 @@ def make_timm(name: str, seed: int, tools) -> None:
     loss = (out * torch.from_numpy(probe)).sum()
     grads = dict(zip(wanted, torch.autograd.grad(loss, wanted.values()), strict=True))
     inputs = {"image": image, "probe": probe}
-    tools.save(f"timm_{name}", weights, inputs | seen | {"out": out} | grads)
+    save(f"timm_{name}", weights, inputs | seen | {"out": out} | grads)
 
 
-def make_dofa(seed: int, tools) -> None:
+def make_dofa(seed: int) -> None:
     """dofa_toy: a small DOFA over three bands, in float32, as it computes itself."""
     rng = np.random.default_rng(seed)
     dofa = load_dofa()
@@ -70,14 +71,14 @@ def make_dofa(seed: int, tools) -> None:
     layer = small.weight_generator.transformer_encoder.layers[0]
     layer.linear1, layer.linear2 = torch.nn.Linear(8, 12), torch.nn.Linear(12, 8)
     model.patch_embed = small
-    weights = tools.randomise(model, rng)
+    weights = randomise(model, rng)
     model.float()
-    image = tools.normal(rng, 2, 24, 24, 3)
+    image = normal(rng, 2, 24, 24, 3)
     seen = {}
-    tools.record(model.blocks[0], "block_0", seen)
-    pooled = model(tools.as_nchw(image).float(), list(WAVELENGTHS))
+    record(model.blocks[0], "block_0", seen)
+    pooled = model(as_nchw(image).float(), list(WAVELENGTHS))
     inputs = {"image": image, "wavelengths": np.array(WAVELENGTHS)}
-    tools.save("dofa_toy", weights, inputs | seen | {"pooled": pooled})
+    save("dofa_toy", weights, inputs | seen | {"pooled": pooled})
 
 
 def load_dofa() -> types.ModuleType:

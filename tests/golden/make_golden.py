@@ -2,23 +2,21 @@
 
 Wants the Python of requirements.txt; the project itself needs no torch. The towers run
 in float64 from float32 weights, so that what a float32 port is off by is its own error
-alone. What they give is compared with a second implementation, numpy_towers.py.
+alone. What they give is compared with a second implementation, numpy_towers.py and, for
+the residual networks of make_resnet.py, numpy_resnets.py.
 """
 
 import collections
 import copy
 import io
 import json
-import math
-import pathlib
-import sys
 import types
 import zipfile
 
 import numpy as np
-import safetensors.numpy
 import torch
 import torchvision_stub
+from make_resnet import make_resnets
 from numpy_towers import (
     GELU,
     HEADS,
@@ -27,9 +25,12 @@ from numpy_towers import (
     check,
     check_gradient,
     clip_reference,
+    clip_visual,
     timm_reference,
+    under,
 )
 from texts import corpus
+from torch_models import FOLDER, as_nchw, normal, randomise, record, save
 
 torchvision_stub.install()
 
@@ -38,10 +39,6 @@ import open_clip  # noqa: E402
 import transformers  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
-FOLDER = pathlib.Path(
-    sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent
-)
-SMALL = ("embedding", "embedding.weight", "pos_embed", "cls_token", "reg_token")
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 HF_NAMES = {
     "visual.class_embedding": "embeddings.class_embedding",
@@ -70,10 +67,10 @@ def main() -> None:
     make_clip(QUICK_GELU, seed=1)
     make_clip(GELU, seed=2)
     make_timm(seed=3)
-    tools = sys.modules[__name__]
-    for seed, name in enumerate(make_encoders.TIMM, 11):
-        make_encoders.make_timm(name, seed, tools)
-    make_encoders.make_dofa(15, tools)
+    for seed, name in enumerate(make_encoders.TIMM, 21):
+        make_encoders.make_timm(name, seed)
+    make_encoders.make_dofa(seed=25)
+    make_resnets(seed=13)
     make_tokenizer()
     make_torch_files()
     make_positions()
@@ -119,9 +116,13 @@ def make_clip(activation: str, seed: int) -> None:
         "t": model.logit_scale.exp(),
     }
     check(out, clip_reference(weights, image, TEXT, activation))
-    check_gradient(weights, image, probe, activation, "conv1.weight", grads[0])
-    name = "transformer.resblocks.0.attn.in_proj_weight"
-    check_gradient(weights, image, probe, activation, name, grads[1])
+
+    def fimg_of(moved: dict) -> np.ndarray:
+        return clip_visual(under(moved, "visual."), image, activation)["fimg"]
+
+    names = "conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"
+    for name, grad in zip(names, grads, strict=True):
+        check_gradient(fimg_of, weights, f"visual.{name}", probe, grad)
     out |= {"grad_conv1": grads[0], "grad_in_proj_0": grads[1]}
 
     inputs = {"image": image, "text": TEXT, "grad_probe": probe}
@@ -245,53 +246,6 @@ def make_timm(seed: int) -> None:
     check(out, timm_reference(weights, image))
 
     save("timm_toy", weights, {"image": image} | out)
-
-
-def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def as_nchw(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image.transpose(0, 3, 1, 2)).double()
-
-
-def randomise(model: torch.nn.Module, rng: np.random.Generator) -> dict:
-    """Gives every parameter a value no initialiser gives; float64 model, eval mode."""
-    weights = {}
-    for name, old in model.state_dict().items():
-        noise = rng.standard_normal(tuple(old.shape))
-        if name == "logit_scale":
-            new = math.log(1 / 0.07) + 0.3 * noise
-        elif name.endswith(SMALL):
-            # the first LayerNorm sees a variance of 1e-3: there 1e-5 is not 1e-6
-            new = 0.02 * noise
-        elif name in ("visual.conv1.weight", "patch_embed.proj.weight"):
-            new = 0.02 * noise / math.sqrt(math.prod(old.shape[1:]))
-        elif name == "patch_embed.proj.bias":
-            new = 0.02 * noise
-        elif old.ndim == 1:  # LayerNorm scales and every bias
-            new = name.endswith("weight") + 0.3 * noise
-        else:  # what a layer gives shall be as large as what it takes
-            inputs_first = name.endswith(("proj", "projection"))
-            inputs = old.shape[:1] if inputs_first else old.shape[1:]
-            new = noise / math.sqrt(math.prod(inputs))
-        weights[name] = np.asarray(new, np.float32)
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    model.double().eval()
-    return weights
-
-
-def record(module: torch.nn.Module, name: str, seen: dict) -> None:
-    module.register_forward_hook(lambda _, __, out: seen.update({name: out}))
-
-
-def save(name: str, weights: dict, arrays: dict) -> None:
-    file = FOLDER / f"{name}.safetensors"
-    file.write_bytes(safetensors.numpy.save(weights))
-    for key, value in arrays.items():
-        if isinstance(value, torch.Tensor):
-            arrays[key] = value.detach().numpy().astype(np.float32)
-    np.savez(FOLDER / f"{name}_out.npz", **arrays)
 
 
 # Tokenizer

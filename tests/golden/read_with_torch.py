@@ -43,12 +43,13 @@ def read_open_clip(layout: str, path: str) -> torch.nn.Module:
         return open_clip.create_model(f"local-dir:{path}")
     with safetensors.torch.safe_open(path, framework="pt") as file:
         row = json.loads(file.metadata()["variant"])
+    grows = 32 if isinstance(row["vision_layers"], list) else 1  # a list is a ResNet
     model = open_clip.CLIP(
         embed_dim=row["embed_dim"],
         vision_cfg=open_clip.CLIPVisionCfg(
             layers=row["vision_layers"],
             width=row["vision_width"],
-            head_width=row["vision_width"] // row["vision_heads"],
+            head_width=grows * row["vision_width"] // row["vision_heads"],
             patch_size=row["patch_size"],
             image_size=row["image_size"],
         ),

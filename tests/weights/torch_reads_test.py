@@ -9,7 +9,7 @@ import pytest
 
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.models.clip import CLIP, init_clip
-from rsclip_jax.models.variants import get_variant
+from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import save_clip
 from tests.golden import __path__ as golden
 
@@ -26,6 +26,21 @@ TEXTS = [
     "forêt 🌲 lake",
 ]
 
+RESNET = Variant(
+    "toy",
+    embed_dim=16,
+    image_size=64,
+    patch_size=32,
+    vision_width=4,
+    vision_layers=(1, 2, 1, 1),
+    vision_heads=4,
+    text_width=32,
+    text_layers=1,
+    text_heads=2,
+    activation="gelu",
+    context_length=24,
+)
+
 
 @pytest.mark.parametrize(
     ("layout", "name", "variant"),
@@ -33,13 +48,21 @@ TEXTS = [
         ("open_clip", "folder", "small"),
         ("openai", "a.safetensors", "small"),
         ("hf", "folder", "small"),
+        ("open_clip", "folder", RESNET),
+        ("openai", "a.safetensors", RESNET),
     ],
 )
 def test_they_embed_as_we_do(tmp_path, layout, name, variant):
     v = get_variant(variant)
     params = jax.device_get(init_clip(v, jax.random.key(4)))
-    save_clip(tmp_path / name, v, params, layout)
     rng = np.random.default_rng(0)
+    if isinstance(
+        v.vision_layers, tuple
+    ):  # whose blocks begin as nothing but shortcuts
+        params["visual"] = jax.tree.map(
+            lambda x: x + 0.1 * rng.random(x.shape, np.float32), params["visual"]
+        )
+    save_clip(tmp_path / name, v, params, layout)
     image = rng.standard_normal((3, v.image_size, v.image_size, 3)).astype(np.float32)
     text = tokenize(TEXTS, v.context_length)
     inputs, out = tmp_path / "inputs.npz", tmp_path / "out.npz"

@@ -1,0 +1,230 @@
+"""Residual networks: CLIP's modified one, and the plain one of sensor encoders."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rsclip_jax.models.vit import Features
+
+BATCH_NORM_EPS = 1e-5  # torch's default, which no CLIP or encoder departs from
+EXPANSION = 4  # a block gives four times the channels that it works in
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation by stored statistics, which nothing here changes.
+
+    mean and var are params without a gradient: no mutable state, and fine-tuning on
+    small batches cannot spoil them. Computed in float32, given back in dtype.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, h, w, c] -> the same shape."""
+        c = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, c)
+        bias = self.param("bias", nn.initializers.zeros, c)
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, c))
+        var = jax.lax.stop_gradient(self.param("var", nn.initializers.ones, c))
+        factor = scale * jax.lax.rsqrt(var + BATCH_NORM_EPS)
+        x = (x - mean[None, None, None]) * factor[None, None, None]
+        return (x + bias[None, None, None]).astype(self.dtype)
+
+
+def conv(channels: int, size: int, stride: int, dtype: jnp.dtype, name: str) -> nn.Conv:
+    """A size x size convolution without a bias, padded as torch's ResNets are."""
+    # He's scale: statistics frozen at 0 and 1 do not hold activations in range.
+    return nn.Conv(
+        channels,
+        (size, size),
+        strides=stride,
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=nn.initializers.he_normal(),
+        dtype=dtype,
+        name=name,
+    )
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; EXPANSION * planes come out.
+
+    antialias: strides are average pools after the 3x3 convolution and before the
+    shortcut's, as CLIP has them; else the 3x3 and the shortcut's have the stride.
+    """
+
+    planes: int
+    stride: int
+    antialias: bool
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        stride, window = (1, self.stride) if self.antialias else (self.stride, 1)
+        out = EXPANSION * self.planes
+        zeros = nn.initializers.zeros  # begins as the shortcut alone, CLIP's and timm's
+        y = conv(self.planes, 1, 1, self.dtype, "conv1")(x)
+        y = nn.relu(FrozenBatchNorm(self.dtype, name="bn1")(y))
+        y = conv(self.planes, 3, stride, self.dtype, "conv2")(y)
+        y = nn.relu(FrozenBatchNorm(self.dtype, name="bn2")(y))
+        y = conv(out, 1, 1, self.dtype, "conv3")(_mean_pool(y, window))
+        y = FrozenBatchNorm(self.dtype, zeros, name="bn3")(y)
+        if self.stride > 1 or x.shape[-1] != out:
+            x = _mean_pool(x, window)
+            x = conv(out, 1, stride, self.dtype, "downsample_conv")(x)
+            x = FrozenBatchNorm(self.dtype, name="downsample_bn")(x)
+        return nn.relu(x + y)
+
+
+def _mean_pool(x: jax.Array, window: int) -> jax.Array:
+    return nn.avg_pool(x, (window, window), (window, window)) if window > 1 else x
+
+
+def run_stages(
+    x: jax.Array,
+    *,
+    width: int,
+    layers: Sequence[int],
+    antialias: bool,
+    dtype: jnp.dtype,
+    remat: bool,
+) -> tuple[jax.Array, Features]:
+    """layer1_0, layer1_1, ... of the calling module, and every block's output.
+
+    Each stage doubles the channels; each but the first halves the grid.
+    """
+    block = nn.remat(Bottleneck) if remat else Bottleneck
+    features = {}
+    for i, depth in enumerate(layers):
+        for j in range(depth):
+            name = f"layer{i + 1}_{j}"
+            stride = 2 if i and not j else 1
+            x = block(width * 2**i, stride, antialias, dtype, name=name)(x)
+            features[name] = x
+    return x, features
+
+
+class AttentionPool(nn.Module):
+    """One multi-head attention whose query is the mean of all positions."""
+
+    heads: int
+    out_dim: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, h, w, c] -> [b, out_dim]."""
+        b, h, w, c = x.shape
+        depth = c // self.heads
+        init = nn.initializers.normal(c**-0.5)
+        positions = self.param("positional_embedding", init, (1 + h * w, c))
+
+        def project(y, name, dim=c):
+            return nn.Dense(dim, kernel_init=init, dtype=self.dtype, name=name)(y)
+
+        x = x.reshape(b, h * w, c)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        x = x + positions.astype(self.dtype)[None]
+        q = project(x[:, 0], "q_proj").reshape(b, self.heads, depth)
+        k = project(x, "k_proj").reshape(b, -1, self.heads, depth)
+        v = project(x, "v_proj").reshape(b, -1, self.heads, depth)
+        scores = jnp.einsum("bhd,bnhd->bhn", q * depth**-0.5, k)
+        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
+        pooled = jnp.einsum("bhn,bnhd->bhd", weights.astype(self.dtype), v)
+        return project(pooled.reshape(b, c), "c_proj", self.out_dim)
+
+
+class ModifiedResNet(nn.Module):
+    """CLIP's residual network (Radford et al. 2021, section 2.4).
+
+    Three convolutions and an average pool to begin with, antialiased strides, and
+    attention in the place of the last pool. The last grid is image_size / 32.
+    """
+
+    image_size: int
+    width: int
+    layers: tuple[int, ...]
+    heads: int
+    out_dim: int
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
+        """Normalised image [b, h, w, 3] -> features [b, out_dim], per-block ones.
+
+        Raises ValueError if the image is not image_size x image_size x 3.
+        """
+        want = (self.image_size, self.image_size, 3)
+        if image.shape[1:] != want:
+            raise ValueError(
+                f"this encoder takes images of [h, w, bands] = {want}, got"
+                f" {image.shape[1:]}: resize the image or select its bands first"
+            )
+        x = image.astype(self.dtype)
+        for i, channels in enumerate((self.width // 2, self.width // 2, self.width)):
+            x = conv(channels, 3, 1 if i else 2, self.dtype, f"conv{i + 1}")(x)
+            x = nn.relu(FrozenBatchNorm(self.dtype, name=f"bn{i + 1}")(x))
+        stem = _mean_pool(x, 2)
+        x, features = run_stages(
+            stem,
+            width=self.width,
+            layers=self.layers,
+            antialias=True,
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+        pool = AttentionPool(self.heads, self.out_dim, self.dtype, name="attnpool")
+        return pool(x).astype(jnp.float32), {"stem": stem, **features}
+
+
+class ResNet(nn.Module):
+    """torchvision's and timm's bottleneck ResNet over any number of bands.
+
+    He et al. 2016 (arXiv 1512.03385), with the stride in the 3x3 convolution. width 64
+    and layers (3, 4, 6, 3) make ResNet-50. A linear map to out_dim stands where the
+    classifier was.
+    """
+
+    bands: int
+    width: int
+    layers: tuple[int, ...]
+    out_dim: int
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
+        """Normalised image [b, h, w, bands] of any h and w -> features [b, out_dim].
+
+        Beside them per-block ones. Raises ValueError for another number of bands.
+        """
+        if image.shape[-1] != self.bands:
+            raise ValueError(
+                f"this encoder takes images of {self.bands} bands, got"
+                f" {image.shape[-1]}: select the bands first"
+            )
+        x = conv(self.width, 7, 2, self.dtype, "conv1")(image.astype(self.dtype))
+        x = nn.relu(FrozenBatchNorm(self.dtype, name="bn1")(x))
+        stem = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x, features = run_stages(
+            stem,
+            width=self.width,
+            layers=self.layers,
+            antialias=False,
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+        pooled = x.mean(axis=(1, 2))
+        feats = nn.Dense(
+            self.out_dim,
+            kernel_init=nn.initializers.normal(pooled.shape[-1] ** -0.5),
+            dtype=self.dtype,
+            name="proj",
+        )(pooled)
+        features = {"stem": stem, **features, "pooled": pooled}
+        return feats.astype(jnp.float32), features
