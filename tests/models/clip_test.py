@@ -83,7 +83,7 @@ def planted(variant, params, fault):
         other = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[variant.activation]
         variant = dataclasses.replace(variant, activation=other)
     elif fault == "eps":
-        variant = dataclasses.replace(variant, layer_norm_eps=1e-3)
+        variant = dataclasses.replace(variant, layer_norm_eps=1e-6)
     elif fault == "transposed kernel":
         kernel = block["attn"]["out_proj"]["kernel"]
         block["attn"]["out_proj"]["kernel"] = kernel.T.copy()
