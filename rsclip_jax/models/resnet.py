@@ -187,7 +187,7 @@ class ResNet(nn.Module):
 
     He et al. 2016 (arXiv 1512.03385), with the stride in the 3x3 convolution. width 64
     and layers (3, 4, 6, 3) make ResNet-50. A linear map to out_dim stands where the
-    classifier was.
+    classifier was; out_dim 0: none, the features are the mean of the last grid.
     """
 
     bands: int
@@ -219,12 +219,13 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             remat=self.remat,
         )
-        pooled = x.mean(axis=(1, 2))
-        feats = nn.Dense(
-            self.out_dim,
-            kernel_init=nn.initializers.normal(pooled.shape[-1] ** -0.5),
-            dtype=self.dtype,
-            name="proj",
-        )(pooled)
+        feats = pooled = x.mean(axis=(1, 2))
+        if self.out_dim:
+            feats = nn.Dense(
+                self.out_dim,
+                kernel_init=nn.initializers.normal(pooled.shape[-1] ** -0.5),
+                dtype=self.dtype,
+                name="proj",
+            )(pooled)
         features = {"stem": stem, **features, "pooled": pooled}
         return feats.astype(jnp.float32), features

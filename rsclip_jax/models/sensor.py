@@ -1,4 +1,4 @@
-"""Sensor encoders: a vision transformer over C bands, and its input's scale."""
+"""Sensor encoders: a ViT or ResNet over C bands, and the scale of its input."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.models.vit import VisionTransformer
 
@@ -19,7 +20,9 @@ class SensorSpec:
 
     bands, mean, std, clip_sigma: the input, in the sensor's units, is
     clip((x - mean) / std, -clip_sigma, clip_sigma), bands in this order. The others are
-    VisionTransformer's; the defaults are timm's ViT.
+    VisionTransformer's; the defaults are timm's ViT. layers of four stages make a
+    ResNet, of which width, layers and out_dim say all; image_size is what images are
+    fitted to.
     """
 
     sensor: str
@@ -31,7 +34,7 @@ class SensorSpec:
     image_size: int
     patch_size: int
     width: int
-    layers: int
+    layers: int | tuple[int, ...]
     heads: int
     out_dim: int
     activation: str = "gelu"
@@ -46,6 +49,21 @@ class SensorSpec:
     prefix_positions: bool = True
     layer_scale: bool = False
     patch_offset: int = 0
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether it is a ResNet and no ViT."""
+        return isinstance(self.layers, tuple)
+
+    @property
+    def pooled_width(self) -> int:
+        """Channels of what is pooled, before any map."""
+        return self.width * 2**3 * EXPANSION if self.is_resnet else self.width
+
+    @property
+    def first_layer(self) -> str:
+        """The name of the params that the bands go through."""
+        return "conv1" if self.is_resnet else "patch_embed"
 
     @classmethod
     def from_json(cls, values: dict) -> "SensorSpec":
@@ -122,12 +140,15 @@ def input_fields(sensor: Sensor) -> dict[str, Any]:
 
 def make_sensor_encoder(
     spec: SensorSpec, *, dtype: jnp.dtype = jnp.float32, remat: bool = False
-) -> VisionTransformer:
+) -> VisionTransformer | ResNet:
     """The module of a spec: apply(..., normalised [b, h, w, c]) -> (f, features)."""
     values = dataclasses.asdict(spec)
+    shared: dict[str, Any] = {"bands": len(spec.bands), "dtype": dtype, "remat": remat}
+    if spec.is_resnet:
+        sizes = {name: values[name] for name in ("width", "layers", "out_dim")}
+        return ResNet(**sizes, **shared)
     fields = {k: v for k, v in values.items() if k not in _INPUT}
-    bands = len(spec.bands)
-    return VisionTransformer(**fields, bands=bands, dtype=dtype, remat=remat)
+    return VisionTransformer(**fields, **shared)
 
 
 def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:
@@ -148,7 +169,8 @@ def add_map(
 
     A pretrained encoder has none to CLIP's width; alignment trains it.
     """
-    kernel = jax.random.normal(rng, (spec.width, out_dim)) * spec.width**-0.5
+    width = spec.pooled_width
+    kernel = jax.random.normal(rng, (width, out_dim)) * width**-0.5
     new = {"kernel": np.asarray(kernel), "bias": np.zeros(out_dim, np.float32)}
     spec = dataclasses.replace(spec, out_dim=out_dim, proj_bias=True)
     return spec, {**params, "proj": new}

@@ -37,11 +37,12 @@ def load_encoder(
 ) -> tuple[SensorSpec, dict]:
     """(spec, params) of a sensor encoder, with the input that its weights expect.
 
-    source: a name in ENCODERS, fetched from the hub, or the path of a timm ViT, alone
-    or within a MoCo, DINO or MAE checkpoint, of DOFA, or of a file or folder that
-    save_encoder wrote, which says all by itself. row: for a path, the name in ENCODERS
-    that says what it was trained on. sensor: what it shall see, by default what it was
-    trained on; it sees it at the row's scale, without a row at the sensor's own.
+    source: a name in ENCODERS, fetched from the hub, or the path of a timm ViT or a
+    ResNet of bottleneck blocks, alone or within a MoCo, DINO or MAE checkpoint, of
+    DOFA, or of a file or folder that save_encoder wrote, which says all by itself.
+    row: for a path, the name in ENCODERS that says what it was trained on. sensor: what
+    it shall see, by default what it was trained on; it sees it at the row's scale,
+    without a row at the sensor's own.
 
     bands: the file's, in its order, where neither row nor their number tells it. They
     are moved to the sensor's by name, `missing` as in adapt_kernel; DOFA's are made of
@@ -74,11 +75,16 @@ def load_encoder(
         heads=heads or spec.heads,
         activation=activation or spec.activation,
     )
-    file = _with_norm(file, spec.width)
-    count = _kernel_shape(file)[2]
+    file = file if spec.is_resnet else _with_norm(file, spec.width)
+    count = _our_shapes(file)[f"{spec.first_layer}/kernel"][2]
     bands = tuple(bands) or _bands_of(file, count, stored or trained, sensor)
     params = _read_params(file, dataclasses.replace(spec, bands=bands))
-    params = _see_bands(params, bands, sensor.bands, missing, where=str(path))
+    first = {**params[spec.first_layer]}
+    try:
+        kernel = adapt_kernel(first["kernel"], bands, sensor.bands, missing=missing)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    params = {**params, spec.first_layer: {**first, "kernel": kernel}}
     spec = dataclasses.replace(spec, **_input(sensor, stored or trained, str(path)))
     return _resized(spec, params, image_size)
 
@@ -135,13 +141,16 @@ def _with_tensors(file: WeightFile, made: Mapping[str, np.ndarray]) -> WeightFil
 
 def _read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
     """What the shapes say of a timm ViT, and timm's defaults for what they do not."""
-    ours = rules.our_shapes(file.shapes, layouts.timm_vit(_norm_of(file)))
+    ours = _our_shapes(file)
+    if _is_resnet(file):
+        return SensorSpec(**input_fields(sensor), **_resnet_sizes(ours))
     try:
         sizes = _vit_sizes(ours)
     except KeyError as error:
         raise ValueError(
-            f"{file.path}: no tensor for our {error.args[0]}; a timm ViT is read here,"
-            f" and this holds {', '.join(sorted(file.shapes)[:5])}, ..."
+            f"{file.path}: no tensor for our {error.args[0]}; a timm ViT and a ResNet"
+            " of bottleneck blocks are read here, and this holds"
+            f" {', '.join(sorted(file.shapes)[:5])}, ..."
         ) from error
     is_mean = _norm_of(file) == "fc_norm" or not sizes["class_token"]
     from_dofa = file.config.get("kind") == "dofa"
@@ -153,6 +162,19 @@ def _read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
         pool="mean" if is_mean or from_dofa else "token",
         patch_offset=int(from_dofa),  # its convolution pads by one pixel
     )
+
+
+def _is_resnet(file: WeightFile) -> bool:
+    return "layer1.0.conv3.weight" in file.shapes
+
+
+def _table(file: WeightFile) -> list[rules.Rule]:
+    is_resnet = _is_resnet(file)
+    return layouts.TORCHVISION_RESNET if is_resnet else layouts.timm_vit(_norm_of(file))
+
+
+def _our_shapes(file: WeightFile) -> dict[str, tuple[int, ...]]:
+    return rules.our_shapes(file.shapes, _table(file))
 
 
 def _with_norm(file: WeightFile, width: int) -> WeightFile:
@@ -198,12 +220,20 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
+def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    found = [re.match(r"layer(\d)_(\d+)/", path) for path in ours]
+    deepest = dict(sorted((int(m[1]), int(m[2])) for m in found if m))
+    return {
+        "image_size": 224,
+        "patch_size": 32,
+        "width": ours["conv1/kernel"][3],
+        "layers": tuple(1 + depth for depth in deepest.values()),
+        "heads": 1,
+        "out_dim": 0,
+    }
+
+
 # Input
-
-
-def _kernel_shape(file: WeightFile) -> tuple[int, ...]:
-    ours = rules.our_shapes(file.shapes, layouts.timm_vit())
-    return ours["patch_embed/kernel"]
 
 
 def _bands_of(
@@ -221,21 +251,6 @@ def _bands_of(
         f" {len(told.bands)} of {told.bands}; say which they are with bands=, or with"
         " row= what the encoder was trained on"
     )
-
-
-def _see_bands(
-    params: dict,
-    bands: tuple[str, ...],
-    wanted: tuple[str, ...],
-    missing: str,
-    where: str,
-) -> dict:
-    embed = params["patch_embed"]
-    try:
-        kernel = adapt_kernel(embed["kernel"], bands, wanted, missing=missing)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return {**params, "patch_embed": {**embed, "kernel": kernel}}
 
 
 def _input(
@@ -267,18 +282,25 @@ def _input(
 
 
 def _read_params(file: WeightFile, spec: SensorSpec) -> dict:
-    ignore = list(layouts.TIMM_IGNORE)
+    if spec.is_resnet:
+        head, ignore = layouts.TORCHVISION_HEAD, list(layouts.TORCHVISION_IGNORE)
+    else:
+        head, ignore = layouts.TIMM_HEAD, list(layouts.TIMM_IGNORE)
     if spec.out_dim:  # one that save_encoder wrote: its head is the map to CLIP
-        ignore.remove(layouts.TIMM_HEAD)
+        ignore.remove(head)
         ignore += [] if spec.proj_bias else [r"head\.bias"]
     return rules.load_strict(
         file.shapes,
         file.read,
-        layouts.timm_vit(_norm_of(file)),
+        _table(file),
         sensor_shapes(spec),
-        where=f"{file.path} as a {spec.layers}-block ViT over {spec.bands}",
+        where=f"{file.path} as a {_kind(spec)} over {spec.bands}",
         ignore=ignore,
     )
+
+
+def _kind(spec: SensorSpec) -> str:
+    return f"ResNet of {spec.layers}" if spec.is_resnet else f"{spec.layers}-block ViT"
 
 
 def _resized(
@@ -291,6 +313,8 @@ def _resized(
             f"image_size {image_size} is not a multiple of the encoder's patches of"
             f" {spec.patch_size} pixels"
         )
+    if spec.is_resnet:
+        return dataclasses.replace(spec, image_size=image_size), params
     prefix = (spec.class_token + spec.registers) * spec.prefix_positions
     grid = image_size // spec.patch_size
     positions = resize_positions(params["positional_embedding"], grid, prefix)

@@ -63,7 +63,9 @@ def save_encoder(
     path = Path(path)
     _check_dtype(dtype)
     table = layouts.timm_vit("fc_norm" if spec.pool == "mean" else "norm")
-    tensors = _cast(rules.export_names(params, table), dtype)
+    if spec.is_resnet:
+        table = layouts.TORCHVISION_RESNET
+    tensors = _with_counts(_cast(rules.export_names(params, table), dtype))
     if spec.out_dim and not spec.proj_bias:  # timm's head always has one
         tensors["head.bias"] = np.zeros(spec.out_dim, DTYPES[dtype])
     if path.suffix != ".safetensors":
@@ -91,8 +93,12 @@ def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
 def _open_clip_tensors(v: Variant, params: dict, dtype: str) -> dict[str, np.ndarray]:
     is_resnet = isinstance(v.vision_layers, tuple)
     table = layouts.OPEN_CLIP_RESNET if is_resnet else layouts.OPEN_CLIP
-    tensors = _cast(rules.export_names(params, table), dtype)
-    norms = [n for n in tensors if n.endswith(".running_var")]
+    return _with_counts(_cast(rules.export_names(params, table), dtype))
+
+
+def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With the counter that torch keeps beside each batch norm's statistics."""
+    norms = [n for n in tensors if n.endswith("running_var")]
     counts = {n.replace("running_var", layouts.BATCHES) for n in norms}
     return tensors | dict.fromkeys(sorted(counts), np.array(0, np.int64))
 
@@ -195,7 +201,9 @@ _TIMM_NAMES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch32_clip_224"}
 
 
 def has_timm_model(spec: SensorSpec) -> bool:
-    """Whether timm's ViT can be what the spec says."""
+    """Whether timm's ViT or ResNet can be what the spec says."""
+    if spec.is_resnet:
+        return spec.width == 64  # timm's stem has no other
     return spec.eps in _TIMM_NAMES and not spec.patch_offset
 
 
@@ -207,10 +215,15 @@ def timm_config(spec: SensorSpec) -> dict[str, Any]:
     """
     if not has_timm_model(spec):
         what = "patch_offset" if spec.patch_offset else "eps"
+        what = "width" if spec.is_resnet else what
         raise ValueError(
-            f"timm has no ViT with {what} = {getattr(spec, what)}; write a"
+            f"timm has no such model with {what} = {getattr(spec, what)}; write a"
             " .safetensors file, which load_encoder reads"
         )
+    model: dict[str, Any]
+    if isinstance(spec.layers, tuple):
+        model = {"in_chans": len(spec.bands), "layers": list(spec.layers)}
+        return _timm_json(spec, "resnet50", model, first="conv1", head="fc")
     model = {
         "img_size": spec.image_size,
         "patch_size": spec.patch_size,
@@ -228,19 +241,26 @@ def timm_config(spec: SensorSpec) -> dict[str, Any]:
     }
     if spec.layer_scale:
         model["init_values"] = 1e-5
+    name = _TIMM_NAMES[spec.eps]
+    return _timm_json(spec, name, model, first="patch_embed.proj", head="head")
+
+
+def _timm_json(
+    spec: SensorSpec, name: str, model: dict[str, Any], *, first: str, head: str
+) -> dict[str, Any]:
     size = spec.image_size
     return {
-        "architecture": _TIMM_NAMES[spec.eps],
+        "architecture": name,
         "num_classes": spec.out_dim,
-        "num_features": spec.width,
+        "num_features": spec.pooled_width,
         "model_args": model,
         "pretrained_cfg": {
             "input_size": [len(spec.bands), size, size],
             "mean": list(spec.mean),
             "std": list(spec.std),
             "num_classes": spec.out_dim,
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
+            "first_conv": first,
+            "classifier": head,
         },
     }
 

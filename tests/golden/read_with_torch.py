@@ -1,8 +1,8 @@
-"""Reads a CLIP that we wrote, by the libraries it was written for.
+"""Reads what we wrote, by the libraries it was written for.
 
-python read_with_torch.py {open_clip|openai|hf} PATH INPUTS.npz OUT.npz: INPUTS holds
-image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a Hugging Face
-folder the token ids of INPUTS' texts by its own tokenizer.
+python read_with_torch.py {open_clip|openai|hf|timm} PATH INPUTS.npz OUT.npz: INPUTS
+holds image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a Hugging
+Face folder the token ids of INPUTS' texts by its own tokenizer. Of timm: see read_timm.
 """
 
 import json
@@ -16,10 +16,14 @@ import torchvision_stub
 torchvision_stub.install()
 
 import open_clip  # noqa: E402  (needs the stub)
+import timm  # noqa: E402
 import transformers  # noqa: E402
 
 
 def main(layout: str, path: str, inputs: str, out: str) -> None:
+    if layout == "timm":
+        read_timm(path, inputs, out)
+        return
     with np.load(inputs) as given:
         image = torch.from_numpy(given["image"].transpose(0, 3, 1, 2))
         text, texts = torch.from_numpy(given["text"]).long(), given["texts"].tolist()
@@ -36,6 +40,17 @@ def main(layout: str, path: str, inputs: str, out: str) -> None:
             zimg = model.encode_image(image, normalize=True)
             ztxt = model.encode_text(text, normalize=True)
     np.savez(out, zimg=zimg.numpy(), ztxt=ztxt.numpy(), **extra)
+
+
+def read_timm(path: str, inputs: str, out: str) -> None:
+    """Of several models, each in its folder of path, with an image of its name."""
+    got = {}
+    with np.load(inputs) as given, torch.no_grad():
+        for name, image in given.items():
+            model = timm.create_model(f"local-dir:{path}/{name}", pretrained=True)
+            nchw = torch.from_numpy(image.transpose(0, 3, 1, 2))
+            got[name] = model.eval()(nchw).numpy()
+    np.savez(out, **got)
 
 
 def read_open_clip(layout: str, path: str) -> torch.nn.Module:

@@ -160,6 +160,48 @@ def test_dofa_without_wavelengths_or_sensor_says_so():
         load_encoder(FOLDER / "dofa_toy.safetensors", row="dofa-vitb16")
 
 
+# ResNets
+
+
+def read_resnet(**told):
+    return load_encoder(FOLDER / "timm_resnet_toy.safetensors", S1, **told)
+
+
+def test_a_resnet_equals_timms():
+    golden = load_golden("timm_resnet_toy")
+    spec, params = read_resnet()
+    assert (spec.layers, spec.width, spec.pooled_width) == ((1, 2, 1, 1), 3, 96)
+    image = golden["pixels"] / np.float32(32)
+    out, features = make_sensor_encoder(spec).apply({"params": params}, image)
+    for name in ("stem", "layer1_0", "layer2_1", "layer4_0"):
+        assert np.abs(features[name] - golden[name]).max() <= BLOCK, name
+    np.testing.assert_array_equal(out, features["pooled"])
+    assert np.abs(out - golden["pooled"]).max() <= END
+
+
+def test_a_resnet_takes_images_of_another_size_and_other_bands():
+    spec, params = read_resnet(image_size=64, bands=("VH", "VV"))
+    assert spec.image_size == 64
+    _, plain = read_resnet()
+    kernels = [p["conv1"]["kernel"] for p in (params, plain)]
+    np.testing.assert_array_equal(kernels[0], kernels[1][:, :, ::-1])
+
+
+def test_a_resnet_comes_back_bit_for_bit(tmp_path):
+    spec, params = add_map(*read_resnet(), 6, jax.random.key(0))
+    found, again = saved(tmp_path, "a.safetensors", spec, params)
+    assert found == spec
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_a_resnet_of_basic_blocks_is_refused(tmp_path):
+    tensors = safetensors.numpy.load_file(FOLDER / "timm_resnet_toy.safetensors")
+    basic = {n: a for n, a in tensors.items() if "conv3" not in n and "bn3" not in n}
+    safetensors.numpy.save_file(basic, tmp_path / "rn18.safetensors")
+    with pytest.raises(ValueError, match="a ResNet of bottleneck blocks are read here"):
+        load_encoder(tmp_path / "rn18.safetensors", S1)
+
+
 # What the weights expect
 
 
@@ -327,6 +369,8 @@ def test_timms_config_says_sizes_and_scale(tmp_path):
 
 def test_what_timm_has_not_is_refused_before_anything_is_written(tmp_path):
     spec, params = read_dofa()
+    with pytest.raises(ValueError, match="width = 3"):
+        save_encoder(tmp_path / "a", *read_resnet())
     with pytest.raises(ValueError, match="patch_offset = 1"):
         save_encoder(tmp_path / "a", spec, params)
     assert not list(tmp_path.iterdir())
