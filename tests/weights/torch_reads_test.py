@@ -56,9 +56,7 @@ def test_they_embed_as_we_do(tmp_path, layout, name, variant):
     v = get_variant(variant)
     params = jax.device_get(init_clip(v, jax.random.key(4)))
     rng = np.random.default_rng(0)
-    if isinstance(
-        v.vision_layers, tuple
-    ):  # whose blocks begin as nothing but shortcuts
+    if isinstance(v.vision_layers, tuple):  # its blocks begin as shortcuts alone
         params["visual"] = jax.tree.map(
             lambda x: x + 0.1 * rng.random(x.shape, np.float32), params["visual"]
         )
