@@ -106,8 +106,8 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
     """
     if isinstance(variant.vision_layers, tuple):
         raise ValueError(
-            f"config.align.student = 'clip': the CLIP is a {variant.name}, and ResNets"
-            " are not widened to a sensor's bands; 'vit' trains an encoder of its own"
+            f"config.align.student = 'clip': {variant.name} is a ResNet, and these are"
+            " not widened to a sensor's bands; 'vit' trains an encoder of its own"
         )
     return SensorSpec(
         **input_fields(sensor),
