@@ -84,7 +84,8 @@ def align(**values) -> ml_collections.ConfigDict:
         "train": "",
         "test": (),
         "sensor": "s1",
-        "student": "clip",  # clip | vit | a sensor encoder's weight file
+        # clip | vit | a pretrained sensor encoder: a file, or a name in ENCODERS
+        "student": "clip",
         "pretrained": {  # how that file is read; 0 and "": as it says itself
             "row": "",  # what it was trained on, a name of weights/encoders.py
             "bands": (),  # or the names of its bands, in its order

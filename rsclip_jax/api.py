@@ -188,7 +188,7 @@ def _load_workdir(workdir: Path) -> Model:
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP that lies elsewhere
-        clip = load(teacher["path"], variant=Variant.from_json(meta["variant"]))
+        clip = _load_as(teacher["path"], Variant.from_json(meta["variant"]))
     if clip.digests["clip"] != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
@@ -217,7 +217,7 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     if checkpoint.has_product(workdir / "pretrain"):
         clip = load_stage_clip(workdir, ("pretrain",))
     else:
-        clip = load(path, variant=None if _is_workdir(path) else patched.variant)
+        clip = _load_as(path, patched.variant)
     theta_1 = checkpoint.load_trained(workdir / "patch")
     for name, params in (("theta_0", clip.params), ("theta_1", theta_1)):
         digest, found = sources[name]["digest"], checkpoint.params_digest(params)
@@ -233,8 +233,11 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     return Model(patched.variant, params, {}, digests, patched.steps)
 
 
-def _is_workdir(path: str) -> bool:
-    return any(checkpoint.has_product(Path(path) / stage) for stage in CLIP_STAGES)
+def _load_as(path: str, variant: Variant) -> Model:
+    """What an earlier stage started from, read as it read it."""
+    if any(checkpoint.has_product(Path(path) / stage) for stage in CLIP_STAGES):
+        return load(path)
+    return load(path, variant=variant, image_size=variant.image_size)
 
 
 def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:

@@ -25,7 +25,7 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
-from rsclip_jax.weights import load_encoder
+from rsclip_jax.weights import ENCODERS, load_encoder
 
 
 def check_align(run: common.Run) -> None:
@@ -37,10 +37,12 @@ def check_align(run: common.Run) -> None:
         check_source(run.open(spec), c.sensor)
     if c.labels != "none":
         head_source(run, run.open(c.train))
-    if is_pretrained(c.student) and not Path(c.student).exists():
+    is_there = c.student in ENCODERS or Path(c.student).exists()
+    if is_pretrained(c.student) and not is_there:
         raise ValueError(
-            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit' or"
-            " the path of a sensor encoder's weight file"
+            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
+            " path of a sensor encoder's weight file, or one of"
+            f" {', '.join(ENCODERS)}"
         )
 
 
@@ -54,6 +56,10 @@ def run_align(run: common.Run) -> None:
         run, teacher, get_sensor(train.dataset.sensors[c.sensor])
     )
     report(run, teacher, spec, student, tests, step=0)
+    sources = {"teacher": origin}
+    if is_pretrained(c.student):
+        digest = checkpoint.params_digest(student)
+        sources["student"] = {"path": c.student, "digest": digest}
     student = distil(run, teacher, spec, student, train)
     found = report(run, teacher, spec, student, tests, step=c.steps)
     if jax.process_index() == 0:
@@ -64,7 +70,7 @@ def run_align(run: common.Run) -> None:
         "spec": dataclasses.asdict(spec),
         "variant": dataclasses.asdict(teacher.variant),
         "steps": c.steps,
-        "sources": {"teacher": origin},
+        "sources": sources,
     }
     common.finish(run, "align", student, meta)
 
@@ -90,8 +96,8 @@ def make_student(
     """The sensor encoder that config.align.student names, and its first params.
 
     "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT
-    of config.align.vit. A path: the pretrained encoder in that file, read as
-    config.align.pretrained says.
+    of config.align.vit. A name in ENCODERS or a path: that pretrained encoder, read
+    as config.align.pretrained says.
     """
     c, v = run.config.align, teacher.variant
     if c.student == "clip":
@@ -110,8 +116,10 @@ def make_student(
         ) from error
     if spec.out_dim == v.embed_dim:
         return spec, params
-    params.pop("proj", None)
-    return add_map(spec, params, v.embed_dim, rng)
+    if spec.out_dim:
+        run.say(f"align: the map of {c.student} to {spec.out_dim} channels begins anew")
+    body = {name: x for name, x in params.items() if name != "proj"}
+    return add_map(spec, body, v.embed_dim, rng)
 
 
 def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
@@ -136,7 +144,10 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
             labels=labels,
             label_weight=c.label_weight,
         ),
-        sources={"teacher": {"digest": teacher.digests["clip"]}},
+        sources={
+            "teacher": {"digest": teacher.digests["clip"]},
+            "student": {"digest": checkpoint.params_digest(student)},
+        },
     )
 
 

@@ -32,6 +32,8 @@ def load_clip(
     file = _without_text(open_weights(path))
     table, ignore = layouts.find_clip_layout(file.shapes)
     v = _told_variant(file, table, variant, activation)
+    if image_size:  # a variant given may be of the size that is asked for already
+        v = _of_file_size(v, rules.our_shapes(file.shapes, table))
     params = rules.load_strict(
         file.shapes,
         file.read,
@@ -40,11 +42,19 @@ def load_clip(
         where=f"{path} as {v.name}{_other_rows(file, table, v)}",
         ignore=ignore,
     )
-    if image_size in (None, v.image_size):
+    if not image_size or image_size == v.image_size:
         return v, params
     v = dataclasses.replace(v, image_size=image_size)
     visual = _with_grid(params["visual"], v.image_size // v.patch_size)
     return v, {**params, "visual": visual}
+
+
+def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
+    """The variant at the image size of the file; as it is where nothing tells it."""
+    try:
+        return dataclasses.replace(v, image_size=infer.read_sizes(ours)["image_size"])
+    except KeyError:
+        return v
 
 
 def _with_grid(visual: dict, grid: int) -> dict:

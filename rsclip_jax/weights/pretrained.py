@@ -70,7 +70,7 @@ _ROWS = (
             f"{name}-quickgelu",
             _REMOTE,
         )
-        for name in ("ViT-B-32", "ViT-L-14")
+        for name in ("RN50", "ViT-B-32", "ViT-L-14")
     ),
     Pretrained(
         "GeoRSCLIP-ViT-B-32",

@@ -11,10 +11,11 @@ import safetensors.numpy
 from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, init_clip
-from rsclip_jax.models.sensor import sensor_features
+from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages import align, common
-from rsclip_jax.weights import layouts, rules
+from rsclip_jax.weights import layouts, rules, save_encoder
+from tests.golden import FOLDER
 from tests.runs import few_scenes, make_run, tiny_config
 
 
@@ -64,12 +65,58 @@ def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
     body = {k: v for k, v in params.items() if k != "proj"}
     body = jax.tree.map(lambda x: np.asarray(x) + 1, body)
     path = tmp_path / "vit.safetensors"
-    tensors = rules.export_names(body, layouts.TIMM_VIT)
+    tensors = rules.export_names(body, layouts.timm_vit())
     safetensors.numpy.save_file(tensors, path)
-    run = make_run(tmp_path, config_with(student=str(path), vit=vit))
-    _, loaded = align.make_student(run, teacher(), get_sensor("s1_grd"))
+    run = make_run(
+        tmp_path, config_with(student=str(path), pretrained=read_as(heads=2))
+    )
+    found, loaded = align.make_student(run, teacher(), get_sensor("s1_grd"))
+    assert found == spec
     for name in body:
         jax.tree.map(np.testing.assert_array_equal, loaded[name], body[name])
+
+
+def read_as(**told):
+    return {**tiny_config().align.pretrained.to_dict(), **told}
+
+
+def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
+    """A 13-band file on 12-band data: what it was trained on goes before the sensor's.
+
+    The encoder comes from an earlier alignment to a wider CLIP: its map begins anew.
+    """
+    wide = vit_spec(
+        get_sensor("s2_l1c"),
+        image_size=32,
+        patch_size=8,
+        width=32,
+        layers=1,
+        heads=2,
+        out_dim=96,
+    )
+    save_encoder(tmp_path / "s2", wide, init_sensor(wide, jax.random.key(1)))
+    told = read_as(row="ssl4eo-moco-vits16-s2", missing="zero")
+    settings = {"student": str(tmp_path / "s2"), "sensor": "s2", "pretrained": told}
+    run = make_run(tmp_path, config_with(steps=2, **settings))
+    with few_scenes():
+        train = run.open("miniature:train")
+        sensor = get_sensor("s2_l2a")
+        spec, student = align.make_student(run, teacher(), sensor)
+        assert spec.bands == sensor.bands
+        assert spec.out_dim == 64
+        sensor = get_sensor(train.dataset.sensors["s2"])
+        spec, student = align.make_student(run, teacher(), sensor)
+        trained = align.distil(run, teacher(), spec, student, train)
+    assert np.isfinite(losses_of(tmp_path)[-1]["loss"])
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained, student)
+    assert moved["blocks_0"]["attn"]["in_proj"]["kernel"] > 0
+
+
+def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
+    path = FOLDER / "timm_toy.safetensors"  # two bands
+    run = make_run(tmp_path, config_with(student=str(path), sensor="s2"))
+    with pytest.raises(ValueError, match=r"config\.align\.pretrained: .*over 2 bands"):
+        align.make_student(run, teacher(), get_sensor("s2_l1c"))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +189,7 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
         ({"sensor": "thermal"}, r"config\.align\.sensor = 'thermal'.*rgb, s1, s2, ir"),
         ({"sensor": "rgb"}, r"config\.align\.sensor = 'rgb'"),
         ({"train": "miniature_natural:train"}, "miniature_natural holds rgb"),
-        ({"student": "resnet"}, r"config\.align\.student = 'resnet'"),
+        ({"student": "resnet"}, r"config\.align\.student = 'resnet'.*ssl4eo-moco"),
         ({"labels": "some"}, r"config\.align\.labels = 'some'"),
         ({"train": "miniature"}, "not of the form name:split"),
     ],

@@ -336,6 +336,7 @@ ACTIVATIONS = {
     "LAION2B-ViT-L-14": "gelu",
     "LAION2B-ViT-H-14": "gelu",
     "LAION2B-ViT-bigG-14": "gelu",
+    "RemoteCLIP-RN50": "quick_gelu",
     "RemoteCLIP-ViT-B-32": "quick_gelu",
     "RemoteCLIP-ViT-L-14": "quick_gelu",
     "GeoRSCLIP-ViT-B-32": "quick_gelu",
