@@ -1,5 +1,6 @@
 """load(...) and the encoders, as a notebook uses them."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,9 +10,13 @@ import pytest
 from PIL import Image
 
 import rsclip_jax
+from rsclip_jax import api
 from rsclip_jax.data import datasets
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
+from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import save_clip
+from rsclip_jax.weights.load import resize_positions
+from tests.golden import FOLDER
 from tests.runs import few_scenes
 
 
@@ -60,6 +65,90 @@ def test_it_is_clips_own_apply(model, records):
     np.testing.assert_allclose(
         model.encode_text(["a photo of a lake", "forest"]), ztxt, atol=1e-6
     )
+
+
+def clip_preprocess(picture, variant):
+    """open_clip's image transform of a PIL image, with Pillow and numpy alone."""
+    picture, size = picture.convert("RGB"), variant.image_size
+    w, h = picture.size
+    scale = size / min(w, h)
+    wide = (
+        size if w <= h else int(size * w / h),
+        size if h <= w else int(size * h / w),
+    )
+    assert abs(wide[0] - w * scale) < 1
+    picture = picture.resize(wide, Image.Resampling.BICUBIC)
+    left, top = round((wide[0] - size) / 2), round((wide[1] - size) / 2)
+    pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
+    mean, std = (
+        np.array(x, np.float32) for x in (variant.image_mean, variant.image_std)
+    )
+    return ((pixels.astype(np.float32) / 255 - mean) / std)[None]
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (64, 64), (300, 211), (33, 97), (32, 500)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_pictures_of_any_size_are_fitted_as_open_clip_fits_them(model, shape, mode):
+    rng = np.random.default_rng(shape[0])
+    channels = {"RGB": 3, "L": 1, "RGBA": 4}[mode]
+    pixels = rng.integers(0, 256, (*shape, channels), np.uint8)
+    picture = Image.fromarray(pixels if channels > 1 else pixels[..., 0])
+    want, _, _ = CLIP(model.variant).apply(
+        {"params": model.params}, clip_preprocess(picture, model.variant), None
+    )
+    np.testing.assert_allclose(model.encode_image(picture), want, atol=1e-5)
+
+
+def test_zero_shot_is_the_mean_of_the_templates(model, records):
+    names, templates = ["river", "lake"], ("a photo of a {c}.", "{c} from above")
+    head = model.zero_shot(names, templates)
+    assert head.shape == (64, 2)
+    for k, name in enumerate(names):
+        z = model.encode_text([t.format(c=name) for t in templates]).mean(axis=0)
+        want = z / np.linalg.norm(z) * np.exp(model.params["logit_scale"])
+        np.testing.assert_allclose(head[:, k], want, rtol=1e-4, atol=1e-5)
+    one = model.zero_shot(names)
+    np.testing.assert_allclose(
+        one.T / np.linalg.norm(one, axis=0)[:, None],
+        model.encode_text([f"a satellite photo of {n}." for n in names]),
+        atol=1e-5,
+    )
+
+
+def test_any_number_of_images_is_one_compiled_program(model, records):
+    rgb = [r["rgb"] for r in records]
+    model.encode_image(rgb[:1], block=3)
+    before = api.encode_rgb._cache_size()
+    for n in (1, 2, 3, 4, 5):
+        assert len(model.encode_image(rgb[:n], block=3)) == n
+    assert api.encode_rgb._cache_size() == before
+
+
+def test_another_image_size_resizes_the_positions(tmp_path):
+    params = jax.device_get(init_clip("mini", jax.random.key(0)))
+    save_clip(tmp_path / "a.safetensors", "mini", params)
+    model = rsclip_jax.load(tmp_path / "a.safetensors", image_size=48)
+    assert model.variant.image_size == 48
+    visual = params["visual"]["positional_embedding"]
+    want = resize_positions(visual, 6)
+    got = model.params["visual"]["positional_embedding"]
+    np.testing.assert_array_equal(got, want)
+    row = dataclasses.replace(get_variant("mini"), image_size=48)  # told already
+    again = rsclip_jax.load(tmp_path / "a.safetensors", variant=row, image_size=48)
+    assert again.digests == model.digests
+    assert_unit(model.encode_image(np.zeros((9, 9, 3), np.uint8)), 1)
+
+
+def test_a_workdir_s_models_keep_their_size(tiny_run):
+    with pytest.raises(ValueError, match="leave image_size"):
+        rsclip_jax.load(tiny_run, image_size=64)
+
+
+def test_a_sensor_encoder_is_no_clip_and_says_what_reads_it():
+    with pytest.raises(ValueError, match=r"weights\.load_encoder"):
+        rsclip_jax.load(FOLDER / "timm_toy.safetensors")
+    with pytest.raises(FileNotFoundError, match="is a sensor encoder, which weights"):
+        rsclip_jax.load("ssl4eo-mae-vits16-s1")
 
 
 def test_blocks_and_their_padding_change_nothing(model, records):

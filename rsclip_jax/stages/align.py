@@ -25,7 +25,7 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
-from rsclip_jax.weights import ENCODERS, load_encoder
+from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 
 def check_align(run: common.Run) -> None:
@@ -58,8 +58,10 @@ def run_align(run: common.Run) -> None:
     report(run, teacher, spec, student, tests, step=0)
     sources = {"teacher": origin}
     if is_pretrained(c.student):
+        path, found = find_encoder(c.student)
         digest = checkpoint.params_digest(student)
-        sources["student"] = {"path": c.student, "digest": digest}
+        files = file_digests(path)
+        sources["student"] = {**found, "digest": digest, "files": files}
     student = distil(run, teacher, spec, student, train)
     found = report(run, teacher, spec, student, tests, step=c.steps)
     if jax.process_index() == 0:

@@ -4,7 +4,7 @@ from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.files import file_digests, is_weight_folder
 from rsclip_jax.weights.hub import fetch
 from rsclip_jax.weights.load import load_clip
-from rsclip_jax.weights.load_encoder import load_encoder
+from rsclip_jax.weights.load_encoder import find_encoder, load_encoder
 from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, suggest
 from rsclip_jax.weights.save import save_clip, save_encoder
 
@@ -13,6 +13,7 @@ __all__ = [
     "PRETRAINED",
     "fetch",
     "file_digests",
+    "find_encoder",
     "find_pretrained",
     "is_weight_folder",
     "load_clip",

@@ -20,7 +20,7 @@ from rsclip_jax.models.sensor import (
 from rsclip_jax.weights import dofa, layouts, rules
 from rsclip_jax.weights.encoders import ENCODERS, get_encoder
 from rsclip_jax.weights.files import WeightFile, open_weights
-from rsclip_jax.weights.hub import fetch
+from rsclip_jax.weights.hub import commit_of, fetch
 from rsclip_jax.weights.load import resize_positions
 
 
@@ -51,10 +51,8 @@ def load_encoder(
     head, exact GELU). The spec's out_dim is 0 where the file has no map to CLIP's
     width: add_map puts one. Raises ValueError naming the file and what does not fit.
     """
-    path = Path(source)
-    if not path.exists() and str(source) in ENCODERS:
-        row = str(source)
-        path = fetch(ENCODERS[row].repository, ENCODERS[row].file)
+    path, origin = find_encoder(source)
+    row = row or origin.get("name", "")
     file = _encoder_alone(open_weights(path))
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
@@ -87,6 +85,23 @@ def load_encoder(
     params = {**params, spec.first_layer: {**first, "kernel": kernel}}
     spec = dataclasses.replace(spec, **_input(sensor, stored or trained, str(path)))
     return _resized(spec, params, image_size)
+
+
+def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
+    """(local path, where it came from: "path", and of a name its "name", "revision").
+
+    A name in ENCODERS is fetched where it is not there yet; a path goes before a name.
+    Raises FileNotFoundError saying what to place where.
+    """
+    path = Path(source)
+    if path.exists() or str(source) not in ENCODERS:
+        return path, {"path": str(path.resolve())}
+    row = ENCODERS[str(source)]
+    path = fetch(row.repository, row.file)
+    origin = {"name": row.name, "path": f"hf:{row.repository}/{row.file}"}
+    if commit := commit_of(path):
+        origin["revision"] = commit
+    return path, origin
 
 
 def _stored_spec(file: WeightFile) -> SensorSpec | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import hub
+from rsclip_jax.weights.encoders import ENCODERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,11 @@ def suggest(source: str) -> str:
         ]
         named = f": {', '.join(rows)}" if rows else ", of which none has a name here"
         return f"{source!r} is an architecture; weights are asked for{named}"
+    if source in ENCODERS:
+        return (
+            f"{source!r} is a sensor encoder, which weights.load_encoder reads, and"
+            " --config.align.student"
+        )
     lower = {
         row.repository.lower(): f"hf:{row.repository}" for row in PRETRAINED.values()
     }
