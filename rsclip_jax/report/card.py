@@ -55,6 +55,7 @@ def make_card(
         _sources(model, history),
         "## Results",
         _results(model, records),
+        *(["The val splits chose alpha."] if "patch" in history else []),
         "## Files",
         _files(files),
     ]
