@@ -17,7 +17,7 @@ LAYERS = (
     {"stages"},
     {"loop", "evals", "report", "checkpoint", "api"},
     {"data", "weights", "models", "train_step", "optim"},
-    {"losses", "interpolate", "metrics", "sharding", "results"},
+    {"losses", "interpolate", "metrics", "sharding", "results", "lookup"},
 )
 # unit: what it never imports, through other modules neither
 NEVER = {

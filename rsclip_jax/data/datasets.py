@@ -1,7 +1,6 @@
 """The table of datasets, and open_source: any of them as a sequence of records."""
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from rsclip_jax.data.readers.folders import (
 )
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.sensors import SENSORS, check_array
+from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
 
@@ -158,13 +158,7 @@ def get_dataset(name: str) -> Dataset:
             f"dataset {name!r} has no reader in this version; those that have:"
             f" {', '.join(DATASETS)}"
         )
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown dataset {name!r}: did you mean {near!r}?"
-            f" Known: {', '.join(DATASETS)}"
-        )
-    return DATASETS[name]
+    return look_up(DATASETS, name, "dataset")
 
 
 def open_source(

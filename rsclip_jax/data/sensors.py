@@ -1,9 +1,10 @@
 """The table of sensors, and moving bands between them by name, never by index."""
 
 import dataclasses
-import difflib
 
 import numpy as np
+
+from rsclip_jax.lookup import look_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +117,7 @@ SENSORS: dict[str, Sensor] = {row.name: row for row in _ROWS}
 
 def get_sensor(name: str) -> Sensor:
     """The row of that name; ValueError with the nearest and the list otherwise."""
-    if name not in SENSORS:
-        near = difflib.get_close_matches(name, SENSORS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown sensor {name!r}: did you mean {near!r}?"
-            f" Known: {', '.join(SENSORS)}"
-        )
-    return SENSORS[name]
+    return look_up(SENSORS, name, "sensor")
 
 
 def select_bands(

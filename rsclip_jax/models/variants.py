@@ -1,9 +1,10 @@
 """The table of CLIP architectures: a row holds all that a weight file does not say."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
+
+from rsclip_jax.lookup import look_up
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -149,10 +150,4 @@ def get_variant(variant: str | Variant) -> Variant:
     """
     if isinstance(variant, Variant):
         return variant
-    if variant not in VARIANTS:
-        near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown variant {variant!r}: did you mean {near!r}?"
-            f" Known: {', '.join(VARIANTS)}"
-        )
-    return VARIANTS[variant]
+    return look_up(VARIANTS, variant, "variant")

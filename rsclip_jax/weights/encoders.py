@@ -1,9 +1,9 @@
 """Pretrained sensor encoders: which bands, units and scale each was trained on."""
 
 import dataclasses
-import difflib
 
 from rsclip_jax.data.sensors import SENSORS, Sensor
+from rsclip_jax.lookup import look_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +87,4 @@ ENCODERS: dict[str, EncoderRow] = {row.name: row for row in _ROWS}
 
 def get_encoder(name: str) -> EncoderRow:
     """The row of that name; ValueError with the nearest and the list otherwise."""
-    if name not in ENCODERS:
-        near = difflib.get_close_matches(name, ENCODERS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown sensor encoder {name!r}: did you mean {near!r}? Known:"
-            f" {', '.join(ENCODERS)}"
-        )
-    return ENCODERS[name]
+    return look_up(ENCODERS, name, "sensor encoder")

@@ -309,7 +309,9 @@ def test_another_image_size_resizes_the_patches_positions_alone():
 def test_unknown_rows_name_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'ssl4eo-moco-vits16-s2'"):
         get_encoder("ssl4eo-moco-vits16")
-    with pytest.raises(ValueError, match=r"no tensor for our .*a timm ViT and a ResNet"):
+    with pytest.raises(
+        ValueError, match=r"no tensor for our .*a timm ViT and a ResNet"
+    ):
         load_encoder(FOLDER / "clip_toy_gelu.safetensors", S1)
 
 
