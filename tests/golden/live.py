@@ -74,8 +74,8 @@ TIMM = {  # (how it is saved, timm's name, its arguments)
         {"img_size": 224, "in_chans": 13},
     ),
     "timm_token_96": (
-        *("state", "vit_base_patch32_224"),
-        {"img_size": 96, "in_chans": 2},
+        *("folder", "vit_base_patch32_224"),
+        {"img_size": 96, "in_chans": 2, "num_heads": 8, "act_layer": "quick_gelu"},
     ),
     "timm_mean_224": (
         *("state", "vit_base_patch16_224"),
@@ -240,7 +240,7 @@ def finish_clip(folder: pathlib.Path, model, inputs: dict, seen: dict) -> None:
 
 def make_timm(name: str, folder: pathlib.Path, rng: np.random.Generator) -> None:
     kind, architecture, arguments = TIMM[name]
-    model = timm.create_model(architecture, **_SMALL, **arguments)
+    model = timm.create_model(architecture, **{**_SMALL, **arguments})
     randomise(model, rng)
     model.float()
     if kind == "state":
