@@ -109,13 +109,11 @@ def far(got, want) -> float:
 
 
 def scale_of(name: str, grads: dict[str, np.ndarray]) -> float:
-    """The leaf's largest gradient; its own is none where the output cannot change."""
-    if name.endswith(
-        "attnpool/k_proj/bias"
-    ):  # all scores alike: softmax is blind to it
-        name = name.replace("k_proj/bias", "q_proj/bias")
+    """The leaf's largest gradient, or what stands for it where that is zero."""
     if name.endswith(("/mean", "/var")):  # statistics, which have no gradient
         return 1.0
+    # softmax is blind to what all scores share, as a bias of the keys alone is
+    name = name.replace("attnpool/k_proj/bias", "attnpool/q_proj/bias")
     return float(np.abs(grads[name]).max())
 
 
