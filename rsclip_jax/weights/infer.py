@@ -141,6 +141,7 @@ def _from_open_clip(file: WeightFile) -> dict[str, Any]:
                 f"{file.path}: {key} = {section[key]!r} is no tower of CLIP's, and is"
                 " not read here"
             )
+    _refuse_other_towers(file, {"vision_cfg": vision, "text_cfg": text})
     told: dict[str, Any] = {
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu"
     }
@@ -153,6 +154,28 @@ def _from_open_clip(file: WeightFile) -> dict[str, Any]:
     told["image_mean"] = tuple(pixels.get("mean", CLIP_MEAN))
     told["image_std"] = tuple(pixels.get("std", CLIP_STD))
     return told
+
+
+# What a config can set, no shape shows, and the towers here have no other way of.
+_OPEN_CLIP_FIXED: dict[str, dict[str, Any]] = {
+    "vision_cfg": {"pool_type": "tok", "act_kwargs": None, "norm_kwargs": None},
+    "text_cfg": {
+        "pool_type": "argmax",
+        "no_causal_mask": False,
+        "act_kwargs": None,
+        "norm_kwargs": None,
+    },
+}
+
+
+def _refuse_other_towers(file: WeightFile, sections: Mapping[str, Any]) -> None:
+    for section, fixed in _OPEN_CLIP_FIXED.items():
+        for key, value in fixed.items():
+            if (found := sections[section].get(key, value)) != value:
+                raise ValueError(
+                    f"{file.path}: {section}.{key} = {found!r} is not read here, only"
+                    f" {value!r}"
+                )
 
 
 def _from_hf(file: WeightFile) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rsclip_jax.models.sensor import (
     input_fields,
     sensor_shapes,
 )
+from rsclip_jax.models.vit import ACTIVATIONS
 from rsclip_jax.weights import dofa, layouts, rules
 from rsclip_jax.weights.encoders import ENCODERS, get_encoder
 from rsclip_jax.weights.files import WeightFile, open_weights
@@ -169,14 +170,36 @@ def _read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
         ) from error
     is_mean = _norm_of(file) == "fc_norm" or not sizes["class_token"]
     from_dofa = file.config.get("kind") == "dofa"
-    return SensorSpec(
+    told = _from_config(file)
+    pool = told.pop("pool", "avg" if is_mean else "token")
+    if pool not in ("token", "avg") or (pool == "avg" and "norm.weight" in file.shapes):
+        raise ValueError(
+            f"{file.path}: global_pool {pool!r} behind timm's {_norm_of(file)!r} is not"
+            " read here; 'token' is, and 'avg' before 'fc_norm'"
+        )
+    spec = SensorSpec(
         **input_fields(sensor),
         **sizes,
         out_dim=0,
         eps=1e-5 if sizes["ln_pre"] else 1e-6,  # CLIP's towers in timm; all others
-        pool="mean" if is_mean or from_dofa else "token",
+        pool="mean" if pool == "avg" or from_dofa else "token",
         patch_offset=int(from_dofa),  # its convolution pads by one pixel
     )
+    return dataclasses.replace(spec, **told)
+
+
+def _from_config(file: WeightFile) -> dict[str, Any]:
+    """What the config.json of a folder that timm wrote says, and no shape does."""
+    arguments = file.config.get("model_args", {})
+    told = {"heads": arguments.get("num_heads"), "pool": file.config.get("global_pool")}
+    if (activation := arguments.get("act_layer")) is not None:
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"{file.path}: act_layer = {activation!r} is not read here;"
+                f" {', '.join(ACTIVATIONS)} are"
+            )
+        told["activation"] = activation
+    return {key: value for key, value in told.items() if value}
 
 
 def _is_resnet(file: WeightFile) -> bool:

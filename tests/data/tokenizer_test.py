@@ -7,8 +7,11 @@ but for one thing: how a text can spell the special tokens themselves. open_clip
 original raises unless truncate=True; there we follow the original.
 """
 
+import importlib.metadata
 import json
+import os
 import string
+import subprocess
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from rsclip_jax.data.tokenizer import END, SPECIAL, START, decode, tokenize
 from tests.golden import FOLDER
+from tests.golden import __path__ as golden
 
 GOLDEN = FOLDER / "tokenizer.json"
 CASES = json.loads(GOLDEN.read_text())
@@ -29,6 +33,25 @@ def test_ids_equal_open_clips():
         row[: len(case["ids"])] = case["ids"]
     got = tokenize(texts, truncate=True)
     assert got.dtype == np.int32
+    wrong = [t for t, g, w in zip(texts, got, want, strict=True) if (g != w).any()]
+    assert not wrong
+
+
+@pytest.mark.skipif(
+    not os.environ.get("RSCLIP_TORCH_PYTHON"),
+    reason="needs a Python with torch (tests/golden/requirements.txt) in"
+    " RSCLIP_TORCH_PYTHON",
+)
+def test_ids_equal_open_clips_on_random_texts(tmp_path):
+    """Three thousand of all scripts, emoji, entities, mojibake, white space, ..."""
+    command = [os.environ["RSCLIP_TORCH_PYTHON"], f"{golden[0]}/live.py", "tokens"]
+    subprocess.run([*command, str(tmp_path)], check=True, timeout=300)
+    versions = json.loads((tmp_path / "versions.json").read_text())
+    assert versions == {k: importlib.metadata.version(k) for k in versions}
+    texts = json.loads((tmp_path / "texts.json").read_text())
+    want = np.load(tmp_path / "ids.npy")
+    got = tokenize(texts, truncate=True)
+    assert len(texts) > 3000
     wrong = [t for t, g, w in zip(texts, got, want, strict=True) if (g != w).any()]
     assert not wrong
 

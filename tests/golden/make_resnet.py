@@ -128,14 +128,20 @@ def larger(model: open_clip.CLIP, weights: dict, image: np.ndarray) -> torch.Ten
     return got
 
 
-def make_timm_resnet(rng: np.random.Generator) -> None:
-    model = ResNet(Bottleneck, LAYERS, 0, in_chans=2, channels=(3, 6, 12, 24))
+def timm_resnet(bands: int, width: int) -> ResNet:
+    channels = tuple(width * 2**i for i in range(4))
+    model = ResNet(Bottleneck, LAYERS, 0, in_chans=bands, channels=channels)
     # timm begins with 64 channels whatever follows; torchvision with the first stage's
-    model.conv1 = torch.nn.Conv2d(2, 3, 7, stride=2, padding=3, bias=False)
-    model.bn1 = torch.nn.BatchNorm2d(3)
+    model.conv1 = torch.nn.Conv2d(bands, width, 7, stride=2, padding=3, bias=False)
+    model.bn1 = torch.nn.BatchNorm2d(width)
     first = model.layer1[0]
-    first.conv1 = torch.nn.Conv2d(3, 3, 1, bias=False)
-    first.downsample[0] = torch.nn.Conv2d(3, 12, 1, bias=False)
+    first.conv1 = torch.nn.Conv2d(width, width, 1, bias=False)
+    first.downsample[0] = torch.nn.Conv2d(width, 4 * width, 1, bias=False)
+    return model
+
+
+def make_timm_resnet(rng: np.random.Generator) -> None:
+    model = timm_resnet(bands=2, width=3)
     pixels, image = make_image(rng, 2, 32, 32, 2)
     weights = randomise(model, rng, np.float16)
     weights |= statistics(model, model, image, rng)

@@ -17,7 +17,10 @@ SMALL = (
     *("embedding", "embedding.weight", "pos_embed", "cls_token", "reg_token"),
     "patch_embed.proj.bias",
 )
-PATCHES = ("visual.conv1.weight", "patch_embed.proj.weight")
+PATCHES = (
+    *("visual.conv1.weight", "patch_embed.proj.weight"),
+    "vision_model.embeddings.patch_embedding.weight",
+)
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -43,10 +46,10 @@ def randomise(
         noise = rng.standard_normal(tuple(old.shape))
         if name == "logit_scale":
             new = math.log(1 / 0.07) + 0.3 * noise
-        elif name.endswith(SMALL):
-            new = 0.02 * noise
         elif name in PATCHES and old.shape[-1] > 3:  # not a ResNet's first convolution
             new = 0.02 * noise / math.sqrt(math.prod(old.shape[1:]))
+        elif name.endswith(SMALL):
+            new = 0.02 * noise
         elif old.ndim == 1:  # scales of norms and every bias
             new = name.endswith("weight") + 0.3 * noise
         else:  # what a layer gives shall be as large as what it takes

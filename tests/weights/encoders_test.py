@@ -102,6 +102,36 @@ def test_what_the_shapes_say():
     assert read_toy("timm_mean")[0].eps == 1e-6
 
 
+def timm_folder(tmp_path, *drop, **config):
+    tensors = safetensors.numpy.load_file(FOLDER / "timm_toy.safetensors")
+    tensors = {name: array for name, array in tensors.items() if name not in drop}
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_a_timm_folder_says_heads_activation_and_pool(tmp_path):
+    said = {"num_heads": 4, "act_layer": "quick_gelu"}
+    folder = timm_folder(tmp_path, global_pool="token", model_args=said)
+    spec, _ = load_encoder(folder, S1)
+    assert (spec.heads, spec.activation, spec.pool) == (4, "quick_gelu", "token")
+    assert load_encoder(folder, S1, heads=2)[0].heads == 2
+    with pytest.raises(ValueError, match="act_layer = 'silu' is not read here"):
+        load_encoder(timm_folder(tmp_path, model_args={"act_layer": "silu"}), S1)
+
+
+@pytest.mark.parametrize("pool", ["avg", "map"])
+def test_a_pool_behind_the_norm_is_refused(tmp_path, pool):
+    with pytest.raises(ValueError, match=rf"global_pool '{pool}' behind .*'norm'"):
+        load_encoder(timm_folder(tmp_path, global_pool=pool), S1)
+
+
+def test_without_a_class_token_the_norm_is_behind_the_mean(tmp_path):
+    """timm's "gap" ViTs have it before, which their shapes alone show."""
+    with pytest.raises(ValueError, match="global_pool 'avg' behind timm's 'norm'"):
+        load_encoder(timm_folder(tmp_path, "cls_token"), S1)
+
+
 # DOFA
 
 THREE = dataclasses.replace(

@@ -153,6 +153,24 @@ def test_what_a_config_asks_for_and_is_not_read_is_named(tmp_path, change, words
         load_clip(tmp_path / "hf")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("text_cfg", "pool_type", "eos"),
+        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "act_kwargs", {"approximate": "tanh"}),
+        ("vision_cfg", "norm_kwargs", {"eps": 1e-6}),
+        ("vision_cfg", "pool_type", "avg"),
+    ],
+)
+def test_an_open_clip_tower_of_another_kind_is_named(tmp_path, section, key, value):
+    """No shape shows it, so it would load and give other embeddings."""
+    changed = {**OPEN_CLIP_CONFIG["model_cfg"][section], key: value}
+    folder = open_clip_folder(tmp_path / "a", **{section: changed})
+    with pytest.raises(ValueError, match=f"{section}.{key} = .* is not read here"):
+        load_clip(folder)
+
+
 def test_a_folder_or_file_of_something_else_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weight file in it; one of open_cl"):
         load_clip(tmp_path)
