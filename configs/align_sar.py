@@ -98,11 +98,11 @@ def small():
 
 def vit_b32():
     config = common.base(stages=("patch", "align", "evaluate"))
-    config.variant = "ViT-B/32"
+    config.init = "OpenAI-ViT-B-32"
     config.patch = common.patch(
-        train="bigearthnet:train",
-        val="bigearthnet:val",
-        test="bigearthnet:test",
+        train="bigearthnet_s2:train",  # its RGB composite
+        val="bigearthnet_s2:val",
+        test="bigearthnet_s2:test",
         supported_val=("imagenette:train[90%:]",),
         supported_test=("imagenette:val",),
         batch_size=128,

@@ -49,12 +49,13 @@ def test_a_mistyped_command_is_one_line(config, flag, words):
     assert words in done.stderr
 
 
-def test_the_papers_setting_says_what_is_missing(tmp_path):
+def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
     done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:vit_b32")
     assert done.returncode == 1
     error, trace = done.stderr.splitlines()
     assert error.startswith(
-        "error: config.patch.train: dataset 'bigearthnet' has no reader"
+        "error: config.patch.train: dataset bigearthnet_s2 is read from files: set"
+        " --config.data_root"
     )
     assert "Traceback" in (tmp_path / "w" / "error.txt").read_text()
     assert "error.txt" in trace

@@ -7,14 +7,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rsclip_jax.data import miniature, prompts
+import numpy as np
+
+from rsclip_jax.data import corine, miniature, prompts
+from rsclip_jax.data.readers import bigearthnet, pairs
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.images import read_image
-from rsclip_jax.data.sensors import SENSORS, check_array
+from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
+from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
+from rsclip_jax.data.sensors import (
+    SENSORS,
+    Sensor,
+    check_array,
+    composite,
+    select_bands,
+)
 from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
@@ -24,13 +35,17 @@ Record = dict[str, Any]
 class Dataset:
     """One row: what a dataset's files hold and how its classes are called.
 
-    folders: where it may lie under data_root, by its public names. sensors: record key
-    -> row of SENSORS. task: "single" (label is an int), "multi" (multi-hot) or "none".
-    classes: folder (or class) names in label order.
+    folders: where it may lie under data_root, by its public names; "" is data_root
+    itself. sensors: record key -> row of SENSORS. task: "single" (label is an int),
+    "multi" (multi-hot) or "none". classes: folder (or class) names in label order.
+
+    file_bands: the bands of a file, where they lie in another order than the sensor's.
+    composites: keys made of another's bands: "rgb" -> ("s2", the DN that becomes 255).
+    label_map: label as the files spell it -> class, or "" for none.
     """
 
     name: str
-    kind: str  # class_folders | paired_folders | miniature
+    kind: str  # a name in _READERS, or miniature
     task: str
     sensors: dict[str, str]
     classes: tuple[str, ...] = ()
@@ -38,6 +53,9 @@ class Dataset:
     templates: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     subfolders: dict[str, str] = dataclasses.field(default_factory=dict)
+    file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    composites: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    label_map: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -84,6 +102,37 @@ def _miniature(name, task, sensors, classes, templates) -> Dataset:
     return Dataset(name, "miniature", task, sensors, classes, classes, templates)
 
 
+def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
+    """One of the sets of classes, with Sentinel-1 beside or without."""
+    name = "bigearthnet" if version == 1 else "bigearthnet_v2"
+    name += "" if count == 19 else f"_{count}"
+    classes = corine.class_names(count)
+    sensors = {"rgb": "rgb", "s2": "s2_l2a", **({"s1": "s1_grd"} if with_s1 else {})}
+    return Dataset(
+        name if with_s1 else f"{name}_s2",
+        f"bigearthnet_v{version}",
+        "multi",
+        sensors,
+        classes,
+        tuple(c.lower() for c in classes),
+        prompts.SATELLITE_TEMPLATES,
+        ("bigearthnet", "BigEarthNet", ""),
+        composites={"rgb": ("s2", 2000.0)},  # Zavras et al. 2024, of L2A
+        label_map=corine.class_map(count),
+    )
+
+
+# Where a folder is that of no other set: what must lie in it.
+_MARKS = {
+    "bigearthnet_v1": bigearthnet.S2_V1,
+    "bigearthnet_v2": bigearthnet.S2_V2,
+}
+_EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+_SSL4EO_FILES = {
+    "s1": ("VV", "VH"),
+    "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
+}
+
 _ROWS = (
     _photos(
         "eurosat_rgb",
@@ -108,6 +157,40 @@ _ROWS = (
         ("imagenette", "imagenette2", "imagenette2-320", "imagenette2-160"),
         prompts.IMAGENETTE_NAMES,
         prompts.IMAGENETTE_TEMPLATES,
+    ),
+    Dataset(
+        "eurosat_ms",
+        "class_folders",
+        "single",
+        {"rgb": "rgb", "s2": "s2_l1c"},
+        tuple(prompts.EUROSAT_NAMES),
+        tuple(prompts.EUROSAT_NAMES.values()),
+        prompts.EUROSAT_TEMPLATES,
+        ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
+        file_bands={"s2": _EUROSAT_MS_BANDS},
+        composites={"rgb": ("s2", 2750.0)},  # what the RGB set's JPEGs are
+    ),
+    *(
+        _bigearthnet(version, count, with_s1)
+        for version, counts in ((1, (19, 5, 43)), (2, (19, 5)))
+        for count in counts
+        for with_s1 in (True, False)
+    ),
+    Dataset(
+        "ssl4eo_s12",
+        "ssl4eo",
+        "none",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
+        composites={"rgb": ("s2", 3558.0)},  # Zavras et al. 2024, of L1C
+    ),
+    Dataset(
+        "sen1floods11",
+        "sen1floods11",
+        "none",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        folders=("sen1floods11", "HandLabeled"),
+        composites={"rgb": ("s2", 3558.0)},
     ),
     Dataset(
         "sentinel_pairs",
@@ -147,17 +230,10 @@ _ROWS = (
     ),
 )
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
-# Named by configs that state a published setting, so that they can say what is missing.
-WITHOUT_READER = ("bigearthnet",)
 
 
 def get_dataset(name: str) -> Dataset:
     """The row of that name; ValueError with the nearest and the list otherwise."""
-    if name in WITHOUT_READER:
-        raise ValueError(
-            f"dataset {name!r} has no reader in this version; those that have:"
-            f" {', '.join(DATASETS)}"
-        )
     return look_up(DATASETS, name, "dataset")
 
 
@@ -177,11 +253,8 @@ def open_source(
     if row.kind == "miniature":
         return MiniatureSource(row, split)
     folder = find_folder(row, root)
-    if row.kind == "class_folders":
-        entries = class_folder_entries(folder, split, row.classes)
-    else:
-        entries, stray = paired_folder_entries(folder, split, row.subfolders)
-        _report_stray(stray, on_error)
+    entries, stray = _READERS[row.kind](row, folder, split)
+    _report_stray(stray, on_error)
     if not entries:
         raise FileNotFoundError(f"{folder}: no images in split {split!r} of {name}")
     return FileSource(row, split, entries)
@@ -199,13 +272,47 @@ def find_folder(row: Dataset, root: str | Path) -> Path:
             f"config.data_root = {root} is not a folder; it should hold"
             f" {' or '.join(row.folders)}"
         )
+    mark = _MARKS.get(row.kind, "")
     for folder in row.folders:
-        if (Path(root) / folder).is_dir():
+        if (Path(root) / folder / mark).is_dir():
             return Path(root) / folder
+    looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     raise FileNotFoundError(
-        f"config.data_root = {root} holds none of {', '.join(row.folders)}, where"
+        f"config.data_root = {root} holds none of {', '.join(looked)}, where"
         f" dataset {row.name} would be"
     )
+
+
+def _read_class_folders(row: Dataset, folder: Path, split: str):
+    key = next(key for key in row.sensors if key not in row.composites)
+    return class_folder_entries(folder, split, row.classes, key), []
+
+
+def _read_ssl4eo(row: Dataset, folder: Path, split: str):
+    entries, stray = pairs.ssl4eo_entries(folder, split, _SSL4EO_FILES)
+    renamed = [
+        dataclasses.replace(e, files={"s1": e.files["s1"], "s2": e.files["s2c"]})
+        for e in entries
+    ]
+    return renamed, stray
+
+
+# kind: (row, folder, split) -> (entries, files without a partner)
+_READERS: dict[str, Callable[[Dataset, Path, str], tuple[list[Entry], list[Path]]]] = {
+    "class_folders": _read_class_folders,
+    "paired_folders": lambda row, folder, split: paired_folder_entries(
+        folder, split, row.subfolders
+    ),
+    "bigearthnet_v1": lambda row, folder, split: bigearthnet.v1_entries(
+        folder, split, row.sensors
+    ),
+    "bigearthnet_v2": lambda row, folder, split: (
+        bigearthnet.v2_entries(folder, split, row.sensors),
+        [],
+    ),
+    "ssl4eo": _read_ssl4eo,
+    "sen1floods11": lambda row, folder, split: pairs.sen1floods_entries(folder, split),
+}
 
 
 def _report_stray(stray: list[Path], on_error: str) -> None:
@@ -233,13 +340,52 @@ class FileSource:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Record:
-        entry = self._entries[index]
-        record: Record = {"id": entry.id, "label": self._labels.get(entry.label, -1)}
-        for key, path in entry.files.items():
-            sensor = SENSORS[self.dataset.sensors[key]]
-            array = read_image(path, len(sensor.bands))
-            record[key] = check_array(array, sensor, str(path))
+        entry, row = self._entries[index], self.dataset
+        record: Record = {"id": entry.id, "label": self._label(entry)}
+        for key, files in entry.files.items():
+            sensor = SENSORS[row.sensors[key]]
+            record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+        for key, (source, divisor) in row.composites.items():
+            bands = SENSORS[row.sensors[source]].bands
+            record[key] = composite(record[source], bands, divisor)
         return record
+
+    def _label(self, entry: Entry) -> int | np.ndarray:
+        if self.dataset.task != "multi":
+            return self._labels.get(entry.label, -1)
+        names = entry.labels
+        if entry.label_file is not None:
+            names = bigearthnet.read_labels(entry.label_file)
+        hot = np.zeros(len(self._labels), np.uint8)
+        for name in names:
+            if name not in self.dataset.label_map:
+                raise ValueError(
+                    f"{entry.label_file or entry.id}: label {name!r} is not one of"
+                    f" {self.dataset.name}'s"
+                )
+            if known := self.dataset.label_map[name]:
+                hot[self._labels[known]] = 1
+        return hot
+
+
+def read_sensor(
+    files: Path | tuple[Path, ...], sensor: Sensor, file_bands: tuple[str, ...] = ()
+) -> np.ndarray:
+    """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
+
+    file_bands: the order of the bands in the file, where it is not the sensor's.
+    """
+    if isinstance(files, tuple):
+        array, where = read_band_files(files), str(files[0].parent)
+    elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
+        array, where = read_tif(files), str(files)
+    else:
+        array, where = read_image(files, len(sensor.bands)), str(files)
+    if file_bands and array.shape[-1] == len(file_bands):
+        array = select_bands(array, file_bands, sensor.bands)
+    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
+        array = array.view(np.uint16)  # the same numbers, as some archives keep them
+    return check_array(array, sensor, where)
 
 
 class MiniatureSource:

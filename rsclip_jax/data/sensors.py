@@ -153,6 +153,13 @@ def select_bands(
     return out
 
 
+def composite(array: np.ndarray, bands: tuple[str, ...], divisor: float) -> np.ndarray:
+    """uint8 RGB [h, w, 3] of a Sentinel-2 array: DN 0 to divisor become 0 to 255."""
+    rgb = array[..., [bands.index(band) for band in ("B04", "B03", "B02")]]
+    scaled = np.minimum(rgb.astype(np.float32) * np.float32(255 / divisor), 255)
+    return (scaled + 0.5).astype(np.uint8)
+
+
 def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
     """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from rsclip_jax.data import miniature
@@ -97,17 +98,34 @@ def test_class_names_stand_beside_their_folders():
 def test_an_unknown_set_gets_the_nearest_name_and_the_list(tmp_path):
     with pytest.raises(ValueError, match="unknown dataset 'eurosat'") as error:
         open_source("eurosat", tmp_path)
-    assert "did you mean 'eurosat_rgb'" in str(error.value)
+    assert "did you mean 'eurosat_" in str(error.value)
     assert all(name in str(error.value) for name in DATASETS)
 
 
-def test_bigearthnet_says_that_it_has_no_reader_yet(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"'bigearthnet' has no reader in this"
-    ) as error:
-        open_source("bigearthnet", tmp_path, "train")
-    assert "did you mean" not in str(error.value)
-    assert "eurosat_rgb, resisc45" in str(error.value)
+def test_the_composite_of_13_bands_is_eurosats_own_jpeg(real_data):
+    """Within what JPEG loses: B04, B03 and B02 by name, DN 2750 white."""
+    bands, jpegs = (open_source(n, real_data) for n in ("eurosat_ms", "eurosat_rgb"))
+    assert len(bands) == 140
+    place = {name.split("/", 1)[1]: i for i, name in enumerate(jpegs.ids)}
+    for i in range(0, 140, 7):
+        record, photo = bands[i], jpegs[place[bands.ids[i]]]
+        assert record["label"] == photo["label"]
+        off = record["rgb"].astype(float) - photo["rgb"]
+        assert np.abs(off).mean() < 6
+        assert abs(off.mean()) < 1.5
+
+
+def test_eurosats_ninth_file_band_is_not_b8a(real_data):
+    """B8A stands last in the files, and beside B08 it is the same near infrared."""
+    source = open_source("eurosat_ms", real_data)
+    bands = SENSORS["s2_l1c"].bands
+    for i in range(0, 140, 14):
+        folder = real_data / "eurosat_ms" / source.ids[i]
+        file = tifffile.imread(folder.with_suffix(".tif"))
+        s2 = source[i]["s2"]
+        np.testing.assert_array_equal(s2[..., bands.index("B8A")], file[..., 12])
+        np.testing.assert_array_equal(s2[..., bands.index("B10")], file[..., 9])
+        assert s2[..., bands.index("B10")].mean() < 50
 
 
 def test_without_a_data_root_the_setting_and_the_folders_are_named():

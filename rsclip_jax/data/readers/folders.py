@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rsclip_jax.data.readers.images import SUFFIXES
@@ -14,11 +15,17 @@ HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One example: id "<split>/<class>/<stem>", class folder, a file a sensor."""
+    """One example: its id, its label, and where each sensor's image lies.
+
+    files: a path, or one for each band. label: its class folder; of several, labels, or
+    the file that label names are read from when they are asked for.
+    """
 
     id: str
     label: str
-    files: dict[str, Path]
+    files: Mapping[str, Path | tuple[Path, ...]]
+    labels: tuple[str, ...] = ()
+    label_file: Path | None = None
 
 
 def hash_percent(key: str) -> float:
@@ -46,7 +53,21 @@ def parse_split(split: str) -> tuple[str, float, float]:
     return match[1], low, high
 
 
-def class_folder_entries(folder: Path, split: str, classes: tuple[str, ...]):
+def in_split(split: str, *, made: bool = False) -> Callable[[str], bool]:
+    """Whether a key's hash puts it in a split; made: the archive made the split itself.
+
+    Then only a part such as "[:90%]" is left to the hash.
+    """
+    name, low, high = parse_split(split)
+    start, end = (0, 100) if made or name == "all" else HASH_SPLITS[name]
+    width = (end - start) / 100
+    first, last = start + low * width, start + high * width
+    return lambda key: first <= hash_percent(key) < last
+
+
+def class_folder_entries(
+    folder: Path, split: str, classes: tuple[str, ...], key: str = "rgb"
+):
     """Entries of <folder>/[<split>/]<class>/<image>, sorted, all in class order.
 
     Raises FileNotFoundError naming the class folders that are missing (all of them), or
@@ -64,8 +85,8 @@ def class_folder_entries(folder: Path, split: str, classes: tuple[str, ...]):
         for name in classes:
             for path in _images(base / name):
                 if low <= hash_percent(f"{name}/{path.stem}") < high:
-                    key = "/".join([*tops, name, path.stem])
-                    entries.append(Entry(key, name, {"rgb": path}))
+                    example = "/".join([*tops, name, path.stem])
+                    entries.append(Entry(example, name, {key: path}))
     return entries
 
 

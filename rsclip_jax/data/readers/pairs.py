@@ -1,0 +1,70 @@
+"""Unlabelled places seen by Sentinel-1 and Sentinel-2: SSL4EO-S12 and Sen1Floods11.
+
+SSL4EO-S12 (Wang et al. 2023): {s1,s2c,s2a}/<place>/<scene>/<band>.tif, up to four
+scenes a place, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or S1/)
+<chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rsclip_jax.data.readers.folders import Entry, in_split
+
+
+def ssl4eo_entries(
+    folder: Path, split: str, bands: Mapping[str, tuple[str, ...]]
+) -> tuple[list[Entry], list[Path]]:
+    """(entries, places without a partner); bands: "s1", "s2c" ... -> file names.
+
+    The n-th scene of a place by name, which begins with its date, is paired with the
+    other's n-th: a season has one of each. All scenes of a place are in one split.
+    """
+    wanted = in_split(split)
+    places = {key: _folders(folder / key) for key in bands}
+    common = set.intersection(*(set(found) for found in places.values()))
+    stray = [
+        p for found in places.values() for n, p in found.items() if n not in common
+    ]
+    entries = []
+    for place in sorted(filter(wanted, common)):
+        scenes = {key: sorted(_folders(places[key][place]).values()) for key in bands}
+        if len({len(found) for found in scenes.values()}) > 1:
+            stray.append(next(iter(places.values()))[place])
+            continue
+        for n, paths in enumerate(zip(*scenes.values(), strict=True)):
+            files = {
+                key: tuple(path / f"{band}.tif" for band in bands[key])
+                for key, path in zip(bands, paths, strict=True)
+            }
+            entries.append(Entry(f"{place}/{n}", "", files))
+    return entries, stray
+
+
+def sen1floods_entries(folder: Path, split: str) -> tuple[list[Entry], list[Path]]:
+    """(entries, chips without a partner) of the hand-labelled chips' images."""
+    wanted = in_split(split)
+    found = {}
+    for key in ("s1", "s2"):
+        end = f"_{key.upper()}Hand.tif"
+        base = _first_of(folder, f"{key.upper()}Hand", key.upper())
+        found[key] = {p.name.removesuffix(end): p for p in sorted(base.glob(f"*{end}"))}
+    common = sorted(set(found["s1"]) & set(found["s2"]))
+    stray = [p for one in found.values() for n, p in one.items() if n not in common]
+    entries = [
+        Entry(chip, "", {key: found[key][chip] for key in found})
+        for chip in filter(wanted, common)
+    ]
+    return entries, stray
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: this sensor's folder is missing")
+    return {path.name: path for path in folder.iterdir() if path.is_dir()}
+
+
+def _first_of(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    raise FileNotFoundError(f"{folder}: no folder {' or '.join(names)} in it")

@@ -1,0 +1,230 @@
+"""BigEarthNet in the layouts it is downloaded in, real and written here."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import tifffile
+
+from rsclip_jax.data.corine import NINETEEN
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.readers.bigearthnet import S1_BANDS, S2_BANDS
+from rsclip_jax.data.readers.folders import in_split
+from rsclip_jax.data.sensors import SENSORS
+
+SIDES = {"B01": 20, "B09": 20, "B02": 120, "B03": 120, "B04": 120, "B08": 120}
+LABELS = {
+    "S2A_MSIL2A_20170613T101031_0_0": ["Pastures", "Airports"],
+    "S2A_MSIL2A_20170613T101031_0_1": ["Sea and ocean", "Estuaries"],
+    "S2A_MSIL2A_20170613T101031_0_2": ["Vineyards"],
+}
+
+
+def write_patch(folder, bands, dtype, first):
+    folder.mkdir(parents=True)
+    for i, band in enumerate(bands):
+        side = SIDES.get(band, 60 if dtype == np.uint16 else 120)
+        array = np.full((side, side), first + i, dtype)
+        tifffile.imwrite(folder / f"{folder.name}_{band}.tif", array)
+
+
+def partner(s2):
+    return s2.replace("S2A_MSIL2A", "S1A_IW_GRDH_1SDV")
+
+
+@pytest.fixture
+def v1(tmp_path):
+    for i, (name, labels) in enumerate(LABELS.items()):
+        patch = tmp_path / "BigEarthNet-v1.0" / name
+        write_patch(patch, S2_BANDS, np.uint16, 100 * (i + 1))
+        text = json.dumps({"labels": labels})
+        (patch / f"{name}_labels_metadata.json").write_text(text)
+        s1 = tmp_path / "BigEarthNet-S1-v1.0" / partner(name)
+        write_patch(s1, S1_BANDS, np.float32, -20 - i)
+        text = json.dumps({"labels": labels, "corresponding_s2_patch": name})
+        (s1 / f"{s1.name}_labels_metadata.json").write_text(text)
+    return tmp_path
+
+
+def write_csv(folder, **splits):
+    for split, rows in splits.items():
+        lines = [",".join(row) for row in rows]
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_bands_stand_in_the_sensors_order_at_the_finest_grid(v1):
+    source = open_source("bigearthnet", v1)
+    record = source[0]
+    assert record["s2"].shape == (120, 120, 12)
+    np.testing.assert_array_equal(record["s2"][5, 7], 100 + np.arange(12))
+    assert SENSORS["s2_l2a"].bands == S2_BANDS
+    np.testing.assert_array_equal(record["s1"][0, 0], [-20, -19])
+    want = np.round(np.array([103, 102, 101]) * 255 / 2000)  # B04, B03, B02
+    np.testing.assert_array_equal(record["rgb"][0, 0], want)
+
+
+def test_labels_are_many_hot_in_each_set_of_classes(v1):
+    names = {5: "bigearthnet_5", 19: "bigearthnet", 43: "bigearthnet_43"}
+    want = {
+        43: [{"Pastures", "Airports"}, {"Sea and ocean", "Estuaries"}, {"Vineyards"}],
+        19: [{"Pastures"}, {"Marine waters"}, {"Permanent crops"}],
+        5: [
+            {"Agricultural areas", "Artificial surfaces"},
+            {"Water bodies"},
+            {"Agricultural areas"},
+        ],
+    }
+    for count, name in names.items():
+        source = open_source(name, v1)
+        assert source.dataset.task == "multi"
+        for i in range(3):
+            label = source[i]["label"]
+            assert label.shape == (count,)
+            found = {source.dataset.classes[k] for k in np.flatnonzero(label)}
+            assert found == want[count][i]
+
+
+def test_csv_files_make_the_splits_and_the_pairs(v1):
+    first, second, third = LABELS
+    rows = {"train": [(first, partner(second))], "val": [(second, partner(first))]}
+    write_csv(v1, **rows, test=[(third, partner(third))])
+    source = open_source("bigearthnet", v1, "train")
+    assert source.ids == [first]
+    assert source[0]["s1"][0, 0, 0] == -21  # the csv's partner, not the json's
+    assert open_source("bigearthnet", v1, "val").ids == [second]
+    assert sorted(open_source("bigearthnet", v1).ids) == sorted(LABELS)
+
+
+def test_patches_under_snow_or_cloud_are_left_out(v1):
+    first, second, third = LABELS
+    (v1 / "patches_with_seasonal_snow.csv").write_text(first + "\n")
+    (v1 / "patches_with_cloud_and_shadow.csv").write_text(f"{second},x\n")
+    assert open_source("bigearthnet", v1).ids == [third]
+
+
+def test_without_csv_a_hash_makes_the_splits(v1):
+    wanted = {name: in_split("train")(name) for name in LABELS}
+    assert len(set(wanted.values())) == 2  # these names fall into two splits
+    got = open_source("bigearthnet_s2", v1, "train").ids
+    assert got == [name for name in LABELS if wanted[name]]
+
+
+def test_what_is_listed_and_not_there_is_named(v1):
+    first = next(iter(LABELS))
+    write_csv(v1, train=[(first, partner(first)), ("S2A_gone", "S1A_gone")])
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 listed.*S2A_gone"):
+        open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[(first, ""), (first, "")])
+    with pytest.raises(ValueError, match=rf"{first} is listed twice"):
+        open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[("a", "b")])
+    with pytest.raises(ValueError, match=r"train\.csv: no line begins"):
+        open_source("bigearthnet", v1, "train")
+    with pytest.raises(FileNotFoundError, match=r"no val\.csv beside"):
+        open_source("bigearthnet", v1, "val")
+
+
+def test_a_patch_without_partner_is_an_error_or_left_out(v1, capsys):
+    first, *rest = LABELS
+    shutil.rmtree(v1 / "BigEarthNet-S1-v1.0" / partner(first))
+    with pytest.raises(ValueError, match=rf"1 file\(s\) have no partner.*{first}"):
+        open_source("bigearthnet", v1)
+    assert open_source("bigearthnet", v1, on_error="skip").ids == rest
+    assert first in capsys.readouterr().out
+    assert len(open_source("bigearthnet_s2", v1)) == 3
+
+
+def test_a_missing_band_and_a_strange_label_are_named(v1):
+    first, second, _ = LABELS
+    patch = v1 / "BigEarthNet-v1.0" / first
+    (patch / f"{first}_B05.tif").unlink()
+    with pytest.raises(ValueError, match=rf"{first}_B05\.tif: unreadable"):
+        open_source("bigearthnet_s2", v1)[0]
+    label = v1 / "BigEarthNet-v1.0" / second / f"{second}_labels_metadata.json"
+    label.write_text(json.dumps({"labels": ["Moon"]}))
+    with pytest.raises(ValueError, match=r"label 'Moon' is not one of bigearthnet"):
+        open_source("bigearthnet_s2", v1)[1]
+    label.write_text("{")
+    with pytest.raises(ValueError, match=r"metadata\.json: no labels to be read"):
+        open_source("bigearthnet_s2", v1)[1]
+
+
+# Version 2
+
+TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"
+
+
+@pytest.fixture
+def v2(tmp_path):
+    rows = []
+    for i, split in enumerate(("train", "validation", "test")):
+        s2, s1 = f"{TILE}_{i}_7", f"{SCENE}_33UUP_{i}_7"
+        write_patch(
+            tmp_path / "BigEarthNet-S2" / TILE / s2, S2_BANDS, np.uint16, 100 * i + 1
+        )
+        write_patch(tmp_path / "BigEarthNet-S1" / SCENE / s1, S1_BANDS, np.float32, -9)
+        labels = [list(NINETEEN)[i], "Pastures"]
+        row = {"patch_id": s2, "s1_name": s1, "labels": labels, "split": split}
+        rows.append(row | {"country": "Austria"})
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, tmp_path / "metadata.parquet")
+    return tmp_path
+
+
+def test_version_2_takes_splits_labels_and_pairs_from_its_table(v2):
+    for i, split in enumerate(("train", "val", "test")):
+        source = open_source("bigearthnet_v2", v2, split)
+        assert source.ids == [f"{TILE}_{i}_7"]
+        record = source[0]
+        np.testing.assert_array_equal(record["s2"][0, 0], 100 * i + 1 + np.arange(12))
+        np.testing.assert_array_equal(record["s1"][0, 0], [-9, -8])
+        assert set(np.flatnonzero(record["label"])) == {i, 4}
+    assert len(open_source("bigearthnet_v2_s2", v2)) == 3
+    label = open_source("bigearthnet_v2_5", v2, "train")[0]["label"]
+    np.testing.assert_array_equal(label, [1, 1, 0, 0, 0])
+
+
+def test_a_table_without_a_column_or_at_all_is_named(v2):
+    path = v2 / "metadata.parquet"
+    table = pyarrow.parquet.read_table(path).drop_columns(["s1_name"])
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(ValueError, match=r"metadata\.parquet: no column s1_name"):
+        open_source("bigearthnet_v2", v2)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"metadata\.parquet is not there"):
+        open_source("bigearthnet_v2", v2)
+
+
+def test_versions_are_not_taken_for_each_other(v1):
+    with pytest.raises(FileNotFoundError, match="BigEarthNet-S2, where dataset"):
+        open_source("bigearthnet_v2", v1)
+
+
+# Real patches
+
+
+def test_real_patches_equal_tifffiles_reading(real_data):
+    source = open_source("bigearthnet_s2", real_data)
+    assert len(source) == 8
+    for i in range(8):
+        name, s2 = source.ids[i], source[i]["s2"]
+        folder = real_data / "bigearthnet" / "BigEarthNet-v1.0" / name
+        for band in ("B02", "B03", "B04", "B08"):
+            want = tifffile.imread(folder / f"{name}_{band}.tif")
+            np.testing.assert_array_equal(s2[..., S2_BANDS.index(band)], want)
+        coarse = tifffile.imread(folder / f"{name}_B01.tif")
+        assert abs(float(s2[..., 0].mean()) - coarse.mean()) < 0.02 * coarse.mean()
+        assert source[i]["label"].sum() >= 1
+
+
+def test_real_pairs_are_of_one_place(real_data):
+    source = open_source("bigearthnet", real_data, on_error="skip")
+    assert len(source) == 2
+    for i in range(2):
+        record = source[i]
+        assert record["s1"].shape == (120, 120, 2)
+        assert -30 < record["s1"].mean() < 0

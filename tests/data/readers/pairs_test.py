@@ -1,0 +1,102 @@
+"""Unlabelled pairs: SSL4EO-S12 and Sen1Floods11, real and written here."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.sensors import SENSORS
+
+S2_FILES = [b.replace("B0", "B") for b in SENSORS["s2_l1c"].bands]
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout = {"planarconfig": "contig"} if array.ndim == 3 else {}
+    tifffile.imwrite(path, array, photometric="minisblack", **layout)
+
+
+@pytest.fixture
+def ssl4eo(tmp_path):
+    """Two places of two seasons; the order of the scenes' names is that of dates."""
+    root = tmp_path / "ssl4eo_s12"
+    for place in ("0000001", "0000002"):
+        for season, date in enumerate(("20200101", "20200601")):
+            for i, band in enumerate(S2_FILES):
+                value = 1000 * season + i + int(place)
+                array = np.full((12, 12), value, np.uint16)
+                write(root / "s2c" / place / f"{date}_x" / f"{band}.tif", array)
+            for i, band in enumerate(("VV", "VH")):
+                array = np.full((12, 12), -10.0 * (season + 1) - i, np.float32)
+                write(root / "s1" / place / f"S1A_{date}" / f"{band}.tif", array)
+    return tmp_path
+
+
+def test_seasons_of_a_place_are_paired_in_order(ssl4eo):
+    source = open_source("ssl4eo_s12", ssl4eo)
+    assert source.ids == ["0000001/0", "0000001/1", "0000002/0", "0000002/1"]
+    for i in range(4):
+        record, (place, season) = source[i], source.ids[i].split("/")
+        want = 1000 * int(season) + np.arange(13) + int(place)
+        np.testing.assert_array_equal(record["s2"][3, 4], want)
+        np.testing.assert_array_equal(
+            record["s1"][0, 0], [-10 * (int(season) + 1), -10 * (int(season) + 1) - 1]
+        )
+        assert record["label"] == -1
+
+
+def test_all_seasons_of_a_place_are_in_one_split(ssl4eo):
+    seen: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
+        try:
+            source = open_source("ssl4eo_s12", ssl4eo, split)
+        except FileNotFoundError:
+            continue
+        for name in source.ids:
+            seen.setdefault(name.split("/")[0], set()).add(split)
+    assert set(seen) == {"0000001", "0000002"}
+    assert all(len(splits) == 1 for splits in seen.values())
+
+
+def test_a_place_without_partner_is_named(ssl4eo):
+    (ssl4eo / "ssl4eo_s12" / "s1" / "0000009").mkdir()
+    with pytest.raises(ValueError, match=r"no partner of the same name: .*0000009"):
+        open_source("ssl4eo_s12", ssl4eo)
+    assert len(open_source("ssl4eo_s12", ssl4eo, on_error="skip")) == 4
+
+
+def test_a_sensor_that_was_not_fetched_is_named(tmp_path):
+    (tmp_path / "ssl4eo_s12" / "s1").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"s2c: this sensor's folder"):
+        open_source("ssl4eo_s12", tmp_path)
+    (tmp_path / "sen1floods11" / "S1Hand").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no folder S2Hand or S2"):
+        open_source("sen1floods11", tmp_path)
+
+
+def test_chips_are_paired_by_name(tmp_path):
+    root = tmp_path / "sen1floods11"
+    s2 = np.random.default_rng(0).integers(0, 5000, (8, 8, 13)).astype(np.int16)
+    s1 = np.full((8, 8, 2), -12, np.float32)
+    write(root / "S2Hand" / "Ghana_1_S2Hand.tif", s2)
+    write(root / "S1Hand" / "Ghana_1_S1Hand.tif", s1)
+    write(root / "S1Hand" / "Ghana_2_S1Hand.tif", s1)
+    with pytest.raises(ValueError, match="Ghana_2_S1Hand"):
+        open_source("sen1floods11", tmp_path)
+    source = open_source("sen1floods11", tmp_path, on_error="skip")
+    assert source.ids == ["Ghana_1"]
+    np.testing.assert_array_equal(source[0]["s2"], s2)
+
+
+def test_real_places(real_data):
+    """B10 is cirrus, dark everywhere; B8A is as bright as B08 beside it."""
+    record = open_source("ssl4eo_s12", real_data)[0]
+    bands = SENSORS["s2_l1c"].bands
+    means = dict(zip(bands, record["s2"].mean(axis=(0, 1)), strict=True))
+    assert means["B10"] < 50
+    assert 0.7 < means["B8A"] / means["B08"] < 1.4
+    assert record["s1"].shape == (264, 264, 2)
+    chip = open_source("sen1floods11", real_data)[0]
+    means = dict(zip(bands, chip["s2"].mean(axis=(0, 1)), strict=True))
+    assert means["B10"] < 100
+    assert 0.7 < means["B8A"] / means["B08"] < 1.4

@@ -1,0 +1,123 @@
+"""TIFFs of one and of many bands against tifffile's own reading; damaged files."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from rsclip_jax.data.datasets import read_sensor
+from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
+from rsclip_jax.data.sensors import SENSORS
+
+S2, L2A, S1 = SENSORS["s2_l1c"], SENSORS["s2_l2a"], SENSORS["s1_grd"]
+
+
+def noise(*shape, dtype=np.uint16):
+    return np.random.default_rng(0).integers(0, 9000, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_bands_are_last_whichever_way_they_lie(tmp_path, planar, compression):
+    want = noise(8, 6, 13)
+    stored = want if planar == "contig" else want.transpose(2, 0, 1)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        stored,
+        planarconfig=planar,
+        photometric="minisblack",
+        compression=compression,
+    )
+    np.testing.assert_array_equal(read_tif(path), want)
+
+
+def test_a_page_a_band_is_read_too(tmp_path):
+    want = noise(8, 6, 13)
+    tifffile.imwrite(tmp_path / "a.tif", want.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_tif(tmp_path / "a.tif"), want)
+
+
+def write(path, array):
+    tifffile.imwrite(path, array, photometric="minisblack", planarconfig="contig")
+
+
+def write_bands(folder, sides, dtype=np.uint16):
+    paths = []
+    for i, side in enumerate(sides):
+        paths.append(folder / f"b{i}.tif")
+        tifffile.imwrite(paths[-1], np.full((side, side), i + 1, dtype))
+    return paths
+
+
+def test_coarse_bands_are_enlarged_to_the_finest(tmp_path):
+    paths = write_bands(tmp_path, (12, 6, 2))
+    out = read_band_files(paths)
+    assert out.shape == (12, 12, 3)
+    assert out.dtype == np.uint16
+    np.testing.assert_array_equal(out[..., 1], 2)  # a constant stays
+    assert read_band_files(paths, 24).shape == (24, 24, 3)
+
+
+def test_enlarging_is_bilinear_between_pixel_centres(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 100], [0, 100]], np.float32))
+    got = read_band_files([tmp_path / "a.tif"], 4)[0, :, 0]
+    np.testing.assert_allclose(got, [0, 25, 75, 100])  # ends repeat
+
+
+def test_a_fine_band_is_not_touched(tmp_path):
+    want = noise(12, 12)
+    tifffile.imwrite(tmp_path / "a.tif", want)
+    (coarse,) = write_bands(tmp_path, (6,))
+    got = read_band_files([tmp_path / "a.tif", coarse])
+    np.testing.assert_array_equal(got[..., 0], want)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 300, -10])
+def test_cut_files_are_named(tmp_path, cut):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(20, 20))
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"a\.tif: unreadable or cut TIFF"):
+        read_tif(path)
+
+
+def test_missing_mixed_and_oblong_bands_are_named(tmp_path):
+    paths = write_bands(tmp_path, (6, 6))
+    with pytest.raises(ValueError, match=r"none\.tif: unreadable"):
+        read_band_files([paths[0], tmp_path / "none.tif"])
+    tifffile.imwrite(tmp_path / "f.tif", np.zeros((6, 6), np.float32))
+    with pytest.raises(ValueError, match=r"f\.tif: float32, but b0\.tif is uint16"):
+        read_band_files([paths[0], tmp_path / "f.tif"])
+    tifffile.imwrite(tmp_path / "o.tif", np.zeros((6, 5), np.uint16))
+    with pytest.raises(ValueError, match=r"o\.tif: \(6, 5\) pixels"):
+        read_band_files([tmp_path / "o.tif"])
+
+
+def test_bands_in_another_order_are_moved_by_name(tmp_path):
+    order = (*[b for b in S2.bands if b != "B8A"], "B8A")  # EuroSAT's
+    array = noise(8, 8, 13)
+    write(tmp_path / "a.tif", array)
+    got = read_sensor(tmp_path / "a.tif", S2, order)
+    np.testing.assert_array_equal(got[..., 8], array[..., 12])
+    np.testing.assert_array_equal(got[..., 9], array[..., 8])
+    with pytest.raises(ValueError, match=r"a\.tif.*\(8, 8, 13\).*B12"):
+        read_sensor(tmp_path / "a.tif", L2A)
+
+
+def test_signed_integers_without_sign_are_taken_as_they_are(tmp_path):
+    array = noise(8, 8, 13, dtype=np.int16)
+    write(tmp_path / "a.tif", array)
+    got = read_sensor(tmp_path / "a.tif", S2)
+    assert got.dtype == np.uint16
+    np.testing.assert_array_equal(got, array)
+    array[0, 0, 0] = -1
+    write(tmp_path / "a.tif", array)
+    with pytest.raises(ValueError, match="dtype int16"):
+        read_sensor(tmp_path / "a.tif", S2)
+
+
+def test_real_chips_equal_tifffiles_reading(real_data):
+    """Sen1Floods11's bands lie apart, and B8A is ninth: our order already."""
+    path = real_data / "sen1floods11" / "S2" / "Spain_7370579_S2Hand.tif"
+    want = tifffile.imread(path).transpose(1, 2, 0)
+    np.testing.assert_array_equal(read_sensor(path, S2), want)
