@@ -119,14 +119,24 @@ def resize(
         return array
     is_image = array.dtype == np.uint8 and c in (1, 3)
     if h <= height and w <= width and not (exact and is_image):
-        out = cv2.resize(array, (width, height), interpolation=cv2.INTER_CUBIC)
-        return out.reshape(height, width, c)
+        return _resize_bands(array, height, width, cv2.INTER_CUBIC)
     if is_image:
         image = Image.fromarray(array if c == 3 else array[..., 0])
         out = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
         return out.reshape(height, width, c)
-    out = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
-    return out.reshape(height, width, c)
+    return _resize_bands(array, height, width, cv2.INTER_AREA)
+
+
+def _resize_bands(
+    array: np.ndarray, height: int, width: int, interpolation: int
+) -> np.ndarray:
+    """cv2.resize of any number of bands: it takes four at a time."""
+    out = np.empty((height, width, array.shape[-1]), array.dtype)
+    for i in range(0, array.shape[-1], 4):
+        part = np.ascontiguousarray(array[..., i : i + 4])
+        resized = cv2.resize(part, (width, height), interpolation=interpolation)
+        out[..., i : i + 4] = resized.reshape(height, width, -1)
+    return out
 
 
 def turn(array: np.ndarray, flip_y: bool, flip_x: bool, quarters: int) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Stage evaluate: any params on any datasets, zero-shot and retrieval."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
@@ -121,6 +123,7 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
     """Reports one dataset's split."""
     row = source.dataset
     shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
+    taken = {m: taken_bands(model, row, m) for m in shared if m != "rgb"}
     for modality in row.sensors:
         if modality in encoders and modality not in shared:
             takes = model.sensors[modality][0].sensor
@@ -134,9 +137,16 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
             f" {', '.join(encoders)} (sensors:"
             f" {[spec.sensor for spec, _ in model.sensors.values()]})"
         )
+    for modality, places in taken.items():
+        held = row.sensors[modality]
+        if places != tuple(range(len(get_sensor(held).bands))):
+            run.say(
+                f"evaluate: {row.name}'s {held} goes by the names of its bands into an"
+                f" encoder of {model.sensors[modality][0].sensor}"
+            )
     z, labels, seen = run.encode(
         source,
-        {m: encoders[m][0] for m in shared},
+        {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
         {m: encoders[m][1] for m in shared},
     )
     if row.task != "none":
@@ -152,11 +162,28 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
 
 
 def fits(model: api.Model, row, modality: str) -> bool:
-    """Whether the encoder's sensor is the one that the dataset's files hold."""
+    """Whether the dataset's files hold all bands of the encoder, in its unit."""
     if modality == "rgb":
         return True
     spec, _ = model.sensors[modality]
-    return spec.sensor == row.sensors[modality]
+    held = get_sensor(row.sensors[modality])
+    same_unit = get_sensor(spec.sensor).unit == held.unit
+    return same_unit and set(spec.bands) <= set(held.bands)
+
+
+def taken_bands(model: api.Model, row, modality: str) -> tuple[int, ...]:
+    """Where the encoder's bands stand in the dataset's arrays."""
+    held = get_sensor(row.sensors[modality]).bands
+    return tuple(held.index(band) for band in model.sensors[modality][0].bands)
+
+
+def encode_taken(encoder, taken: dict[str, tuple[int, ...]], batch: dict):
+    """The encoder's output for a batch, its sensors' bands moved to the encoder's."""
+    moved = dict(batch)
+    for key, places in taken.items():
+        if places != tuple(range(batch[key].shape[-1])):
+            moved[key] = batch[key][..., list(places)]
+    return encoder(moved)
 
 
 def pins(model: api.Model, *modalities: str) -> dict:

@@ -225,6 +225,18 @@ def test_digital_numbers_beyond_eight_bits_are_cropped_whole(dtype):
     np.testing.assert_allclose(out, 9123, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [6, 12, 24])
+def test_many_bands_are_resized_as_each_of_them(size):
+    """OpenCV takes four channels at a time, and multispectral images have 13."""
+    bands = np.random.default_rng(3).integers(0, 9000, (12, 12, 13)).astype(np.uint16)
+    whole = resize(bands, size)
+    assert whole.shape == (size, size, 13)
+    for i in range(13):
+        np.testing.assert_array_equal(
+            whole[..., i : i + 1], resize(bands[..., i : i + 1], size)
+        )
+
+
 # Evaluation: CLIP's preprocessing.
 
 

@@ -1,12 +1,20 @@
 """Stage evaluate on weight files and workdirs; what it refuses."""
 
+import dataclasses
 import hashlib
 
+import jax
 import numpy as np
 import pytest
 
 from configs import evaluate
 from rsclip_jax import api, checkpoint, metrics
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.sensor import init_sensor, vit_spec
+from rsclip_jax.models.variants import get_variant
+from rsclip_jax.results import read_results
+from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
@@ -84,3 +92,34 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
         run_tiny(tmp_path / "w", config)
     said = capsys.readouterr().out
     assert "'s1_vh_8bit' as s1, and this model's encoder takes 's1_grd'" in said
+
+
+def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
+    """The miniature's 13 bands through an encoder of L2A's 12: all but B10."""
+    row, l2a = get_variant("mini"), get_sensor("s2_l2a")
+    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
+    # in an order of its own, so that places would not do
+    sensor = dataclasses.replace(l2a, bands=l2a.bands[::-1])
+    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
+    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
+    clip = jax.device_get(init_clip(row, jax.random.key(0)))
+    digests, steps = {"clip": "a", "s2": "b"}, {"clip": 0, "s2": 1}
+    model = api.Model(row, clip, {"s2": (spec, params)}, digests, steps)
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        source = run.open("miniature:val")
+        stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+        records = [source[i] for i in range(len(source))]
+    assert "by the names of its bands" in capsys.readouterr().out
+    bands = get_sensor("s2_l1c").bands
+    places = [bands.index(band) for band in spec.bands]
+    x = np.stack([r["s2"][..., places] for r in records])
+    z = np.asarray(api.encode_sensor(params, x, spec=spec))
+    head = model.zero_shot(source.dataset.classnames, source.dataset.templates)
+    labels = np.array([r["label"] for r in records])
+    found = [
+        r["value"]
+        for r in read_results(run.results)
+        if r["sensor"] == "s2" and r["metric"] == "accuracy"
+    ]
+    assert found == [pytest.approx(metrics.top_k_accuracy(z @ head, labels, 1))]

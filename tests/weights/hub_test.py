@@ -349,11 +349,16 @@ ACTIVATIONS = {
 def test_every_row_has_its_architecture_and_activation():
     found = {k: get_variant(row.variant).activation for k, row in PRETRAINED.items()}
     assert found == ACTIVATIONS
+    resnet = get_variant(PRETRAINED["RemoteCLIP-RN50"].variant)
+    assert resnet.vision_layers == (3, 4, 6, 3)
     for name, row in PRETRAINED.items():
+        if name == "RemoteCLIP-RN50":
+            continue
         v = get_variant(row.variant)
-        size, patch = name.partition("-ViT-")[2].split("-")[:2]
+        size, patch = name.partition("-")[2].removeprefix("ViT-").split("-")[:2]
         assert v.patch_size == int(patch)
-        assert v.vision_width == {"B": 768, "L": 1024, "H": 1280, "bigG": 1664}[size]
+        widths = {"B": 768, "L": 1024, "H": 1280, "bigG": 1664}
+        assert v.vision_width == widths[size]
         assert v.image_size == (336 if name.endswith("-336") else 224)
         assert bool(row.published) == name.startswith("SkyCLIP")
 
