@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +20,13 @@ from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import (
+    RGB_BANDS,
     SENSORS,
     Sensor,
     check_array,
     composite,
     select_bands,
+    sensor_part,
 )
 from rsclip_jax.lookup import look_up
 
@@ -59,7 +61,10 @@ class Dataset:
 
 
 class Source(Protocol):
-    """A random-access sequence of records that knows its dataset, split and ids."""
+    """A random-access sequence of records that knows its dataset, split and ids.
+
+    One whose records are costly may also have read(index, keys): see read_record.
+    """
 
     dataset: Dataset
     split: str
@@ -67,6 +72,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Record: ...
+
+
+def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
+    """A record with at least these of its sensors; the others need not be read."""
+    read = getattr(source, "read", None)
+    return read(index, keys) if read else source[index]
 
 
 RESISC45_CLASSES = tuple(
@@ -340,15 +351,32 @@ class FileSource:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
         entry, row = self._entries[index], self.dataset
         record: Record = {"id": entry.id, "label": self._label(entry)}
         for key, files in entry.files.items():
-            sensor = SENSORS[row.sensors[key]]
-            record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+            if key in keys:
+                sensor = SENSORS[row.sensors[key]]
+                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
         for key, (source, divisor) in row.composites.items():
-            bands = SENSORS[row.sensors[source]].bands
-            record[key] = composite(record[source], bands, divisor)
+            if key in keys:
+                sensor = SENSORS[row.sensors[source]]
+                if source in record:
+                    array, bands = record[source], sensor.bands
+                else:  # of a file a band, three of them do
+                    array, bands = self._read_rgb(entry.files[source], sensor, source)
+                record[key] = composite(array, bands, divisor)
         return record
+
+    def _read_rgb(self, files, sensor: Sensor, key: str):
+        if not isinstance(files, tuple):
+            file_bands = self.dataset.file_bands.get(key, ())
+            return read_sensor(files, sensor, file_bands), sensor.bands
+        places = [sensor.bands.index(band) for band in RGB_BANDS]
+        part = sensor_part(sensor, places)
+        return read_sensor(tuple(files[i] for i in places), part), part.bands
 
     def _label(self, entry: Entry) -> int | np.ndarray:
         if self.dataset.task != "multi":
@@ -422,7 +450,10 @@ class Subset:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Record:
-        return self._source[self._places[index]]
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        return read_record(self._source, self._places[index], keys)
 
 
 class TiledSource:
@@ -446,18 +477,21 @@ class TiledSource:
         self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._places]
         self._size, self._shape = size, (height, width)
         # Neighbouring tiles come from one file, and readers run in a few threads.
-        self._read: Callable[[int], Record] = functools.lru_cache(maxsize=16)(
-            source.__getitem__
-        )
+        self._read: Callable[[int, tuple[str, ...]], Record] = functools.lru_cache(
+            maxsize=16
+        )(functools.partial(read_record, source))
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
         i, y, x = self._places[index]
-        record, s = self._read(i), self._size
+        record, s = self._read(i, tuple(keys)), self._size
         out: Record = {"id": self.ids[index], "label": record["label"]}
-        for key in self.dataset.sensors:
+        for key in (k for k in self.dataset.sensors if k in record):
             if record[key].shape[:2] != self._shape:
                 found = "x".join(map(str, record[key].shape[:2]))
                 wanted = "x".join(map(str, self._shape))

@@ -2,13 +2,13 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from rsclip_jax.data.datasets import Record, Source
+from rsclip_jax.data.datasets import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
 
@@ -16,16 +16,18 @@ class Tolerant:
     """A source whose unreadable records are replaced by the next readable one.
 
     Each is warned of once and counted. The stand-in's "mask" is False: evaluation
-    leaves it out, training uses it as one more example.
+    leaves it out, training uses it as one more example. keys: the sensors to read, by
+    default all.
     """
 
-    def __init__(self, source: Source, on_error: str):
+    def __init__(self, source: Source, on_error: str, keys: Collection[str] = ()):
         if on_error not in ("raise", "skip"):
             raise ValueError(
                 f"config.data.on_error = {on_error!r} is not known; use 'raise' or"
                 " 'skip'"
             )
         self.source, self.skip = source, on_error == "skip"
+        self.keys = tuple(keys) or tuple(source.dataset.sensors)
         self.skipped: set[str] = set()
         self._lock = threading.Lock()
 
@@ -34,11 +36,12 @@ class Tolerant:
 
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
-            return {**self.source[index], "mask": True}
+            return {**read_record(self.source, index, self.keys), "mask": True}
         for offset in range(len(self)):
             i = (index + offset) % len(self)
             try:
-                return {**self.source[i], "mask": offset == 0}
+                record = read_record(self.source, i, self.keys)
+                return {**record, "mask": offset == 0}
             except (ValueError, OSError) as error:
                 self._warn(self.source.ids[i], error)
         raise ValueError(
@@ -92,7 +95,7 @@ def train_batches(
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
-        reader = Tolerant(source, on_error)
+        reader = Tolerant(source, on_error, sizes)
         transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
         transform.first_group = first_group
         first_group += len(source.dataset.classes)
@@ -139,7 +142,7 @@ def eval_batches(
     mask is False for padding and for records that could not be read.
     """
 
-    reader = Tolerant(source, on_error)
+    reader = Tolerant(source, on_error, sizes)
 
     def prepare(index: int) -> dict:
         record = reader[index]

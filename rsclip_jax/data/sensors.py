@@ -1,6 +1,8 @@
 """The table of sensors, and moving bands between them by name, never by index."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -153,9 +155,21 @@ def select_bands(
     return out
 
 
+RGB_BANDS = ("B04", "B03", "B02")  # Sentinel-2's red, green and blue
+
+
+def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
+    """The sensor with some of its bands only, by their places."""
+    per_band = ("bands", "wavelengths", "resolution", "mean", "std")
+    parts: dict[str, Any] = {
+        name: tuple(getattr(sensor, name)[i] for i in places) for name in per_band
+    }
+    return dataclasses.replace(sensor, **parts)
+
+
 def composite(array: np.ndarray, bands: tuple[str, ...], divisor: float) -> np.ndarray:
     """uint8 RGB [h, w, 3] of a Sentinel-2 array: DN 0 to divisor become 0 to 255."""
-    rgb = array[..., [bands.index(band) for band in ("B04", "B03", "B02")]]
+    rgb = array[..., [bands.index(band) for band in RGB_BANDS]]
     scaled = np.minimum(rgb.astype(np.float32) * np.float32(255 / divisor), 255)
     return (scaled + 0.5).astype(np.uint8)
 

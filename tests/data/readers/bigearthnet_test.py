@@ -11,6 +11,7 @@ import tifffile
 
 from rsclip_jax.data.corine import NINETEEN
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.pipeline import eval_batches
 from rsclip_jax.data.readers.bigearthnet import S1_BANDS, S2_BANDS
 from rsclip_jax.data.readers.folders import in_split
 from rsclip_jax.data.sensors import SENSORS
@@ -64,6 +65,24 @@ def test_bands_stand_in_the_sensors_order_at_the_finest_grid(v1):
     np.testing.assert_array_equal(record["s1"][0, 0], [-20, -19])
     want = np.round(np.array([103, 102, 101]) * 255 / 2000)  # B04, B03, B02
     np.testing.assert_array_equal(record["rgb"][0, 0], want)
+
+
+def test_only_what_is_asked_for_is_read(v1):
+    """RGB alone wants three of the twelve bands, and no radar."""
+    source = open_source("bigearthnet", v1)
+    whole = source[0]["rgb"]
+    first = next(iter(LABELS))
+    for path in (v1 / "BigEarthNet-v1.0" / first).glob("*.tif"):
+        if path.stem.rsplit("_", 1)[1] not in ("B02", "B03", "B04"):
+            path.unlink()
+    shutil.rmtree(v1 / "BigEarthNet-S1-v1.0" / partner(first))
+    record = source.read(0, ("rgb",))
+    np.testing.assert_array_equal(record["rgb"], whole)
+    assert set(record) == {"id", "label", "rgb"}
+    batch = next(eval_batches(source, sizes={"rgb": 120}, batch_size=1))
+    np.testing.assert_array_equal(batch["rgb"][0], whole)
+    with pytest.raises(ValueError, match="unreadable"):
+        source[0]
 
 
 def test_labels_are_many_hot_in_each_set_of_classes(v1):
