@@ -28,6 +28,7 @@ _STAGES = (
     "align",
     "evaluate",
     "export",
+    "inspect",
 )  # their folders in a workdir
 
 
@@ -107,7 +108,7 @@ def run_stages(config, workdir: Path) -> None:
 
 def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
-    from rsclip_jax.stages import align, evaluate, export, patch, pretrain
+    from rsclip_jax.stages import align, evaluate, export, inspect, patch, pretrain
 
     known = {
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
@@ -115,6 +116,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "align": (align.check_align, align.run_align),
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
+        "inspect": (inspect.check_inspect, inspect.run_inspect),
     }
     for name in names:
         if name not in known:
@@ -127,7 +129,10 @@ def stage_functions(names: tuple[str, ...]) -> dict:
 
 
 def is_done(workdir: Path, stage: str, init: str) -> bool:
-    """Whether the stage's product is there; evaluate's, of the present products."""
+    """Whether the stage's product is there; evaluate's, of the present products.
+
+    An inspection is never done: the files may have changed since.
+    """
     from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.evaluate import is_evaluated
     from rsclip_jax.stages.export import is_exported
@@ -149,7 +154,8 @@ def check_workdir(config, workdir: Path) -> bool:
                 " made it: choose another --workdir"
             )
         return False
-    if not any((workdir / stage).exists() for stage in _STAGES):
+    made = [s for s in _STAGES if (workdir / s).exists()]
+    if made in ([], ["inspect"]):  # a look at one dataset does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
     idle = [s for s in _STAGES if not (workdir / s).exists()]

@@ -21,7 +21,7 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     used = {column for row in rows.values() for column in row}
     columns = [c for c in ("before", "after", "alpha 1") if c in used or c == "after"]
     lines = [[*key, *(_cell(row.get(c)) for c in columns)] for key, row in rows.items()]
-    return _align([[*_HEADER, *columns], *lines])
+    return align_rows([[*_HEADER, *columns], *lines], left=len(_HEADER))
 
 
 def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
@@ -56,11 +56,12 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f} %"
 
 
-def _align(rows: list[list[str]]) -> str:
+def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Text in columns under the first row; the first `left` of them to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     text = [
         "  ".join(
-            cell.rjust(w) if i >= len(_HEADER) else cell.ljust(w)
+            cell.rjust(w) if i >= left else cell.ljust(w)
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

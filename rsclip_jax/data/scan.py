@@ -1,0 +1,87 @@
+"""Reading many records of a source for what they are, unreadable ones counted."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+from tqdm import tqdm
+
+from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.statistics import Moments, array_digest, measure, merge
+
+
+@dataclasses.dataclass
+class Scan:
+    """What the records at some places of a source hold, by sensor key."""
+
+    places: list[int] = dataclasses.field(default_factory=list)  # that were readable
+    labels: list = dataclasses.field(default_factory=list)  # of these
+    moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
+    shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # likewise
+    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # with why
+
+
+def scan(
+    source: Source, places: Sequence[int], *, threads: int = 2, progress: bool = False
+) -> Scan:
+    """Reads these records once, each in one of the threads; order does not matter.
+
+    A record that raises ValueError or OSError is unreadable and no error here.
+    """
+    found = Scan()
+    reader = _Reader(source, places)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
+    looks = grain.MapDataset.range(len(places)).map(reader).to_iter_dataset(options)
+    bar = tqdm(
+        looks,
+        total=len(places),
+        desc=f"read {source.dataset.name}:{source.split}",
+        unit="record",
+        leave=False,
+        disable=not (progress and sys.stderr.isatty()),
+    )
+    for place, look in zip(places, bar, strict=True):
+        if isinstance(look["label"], Exception):
+            found.unreadable[place] = str(look["label"])
+        else:
+            _add(found, place, look)
+    return found
+
+
+class _Reader:
+    """A record's label (or the error) and, of each sensor key, its numbers.
+
+    They are taken in the reader's thread, and no image is kept.
+    """
+
+    def __init__(self, source: Source, places: Sequence[int]):
+        self.source, self.places = source, places
+
+    def __call__(self, index: int) -> dict:
+        try:
+            record = self.source[self.places[index]]
+        except (ValueError, OSError) as error:
+            return {"label": error}
+        keys = {key: _look(record[key]) for key in self.source.dataset.sensors}
+        return {"label": record["label"], "keys": keys}
+
+
+def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:
+    shape = "x".join(map(str, array.shape[:2]))
+    return measure(array), shape, str(array.dtype), array_digest(array)
+
+
+def _add(found: Scan, place: int, look: dict) -> None:
+    found.places.append(place)
+    found.labels.append(look["label"])
+    for key, (moments, shape, dtype, digest) in look["keys"].items():
+        before = found.moments.get(key)
+        found.moments[key] = merge(before, moments) if before else moments
+        found.shapes.setdefault(key, Counter())[shape] += 1
+        found.dtypes.setdefault(key, Counter())[dtype] += 1
+        found.digests.setdefault(key, []).append(digest)

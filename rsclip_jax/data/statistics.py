@@ -1,0 +1,175 @@
+"""What the values, labels and ids of records look like: pure functions on arrays."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from rsclip_jax.data.sensors import Sensor
+
+# Values outside these are in another unit or damaged. DN: reflectance 3, which only
+# mirrors and burning things pass.
+_PLAUSIBLE = {"DN": (0, 30000), "dB": (-80, 40), "K": (150, 400)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Counts and moments of each band's values, all [c]; float64 ones of the finite.
+
+    low and high are inf and -inf, and mean 0, where a band has no finite value.
+    """
+
+    total: np.ndarray  # values seen
+    finite: np.ndarray  # of them neither NaN nor infinite
+    nodata: np.ndarray  # of them equal to the value that stands for "none"
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray  # sum of squared distances from the mean
+
+    def rows(self, bands: Sequence[str]) -> list[dict]:
+        """A dict a band: band, min, mean, max, std, nan and nodata (shares, 0 to 1).
+
+        The first four are None for a band without a finite value.
+        """
+        out = []
+        for i, band in enumerate(bands):
+            values: dict = dict.fromkeys(("min", "mean", "max", "std"))
+            if self.finite[i]:
+                deviation = np.sqrt(self.squares[i] / self.finite[i])
+                found = (self.low[i], self.mean[i], self.high[i], deviation)
+                values = dict(zip(values, map(float, found), strict=True))
+            values["nan"] = float(1 - self.finite[i] / self.total[i])
+            values["nodata"] = float(self.nodata[i] / self.total[i])
+            out.append({"band": band, **values})
+        return out
+
+
+def measure(array: np.ndarray, nodata: float = 0) -> Moments:
+    """Moments of the bands of one [h, w, c] array, not empty."""
+    # Band by band in memory: sums along rows are many times faster, and pairwise.
+    flat = array.reshape(-1, array.shape[-1]).T
+    x = np.ascontiguousarray(flat, np.float64)
+    good = np.isfinite(x)
+    finite = good.sum(1)
+    everything = bool(good.all())
+
+    def or_else(value: float, of: np.ndarray) -> np.ndarray:
+        return of if everything else np.where(good, of, value)
+
+    mean = or_else(0, x).sum(1) / np.maximum(finite, 1)
+    return Moments(
+        total=np.full(len(x), x.shape[1]),
+        finite=finite,
+        nodata=(x == nodata).sum(1),
+        low=or_else(np.inf, x).min(1),
+        high=or_else(-np.inf, x).max(1),
+        mean=mean,
+        squares=(or_else(0, x - mean[:, None]) ** 2).sum(1),
+    )
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of both together (Chan, Golub and LeVeque 1979); the order is no matter.
+
+    Up to float64 rounding, and without the cancellation of sums of squares.
+    """
+    finite = a.finite + b.finite
+    share = b.finite / np.maximum(finite, 1)
+    apart = b.mean - a.mean
+    return Moments(
+        total=a.total + b.total,
+        finite=finite,
+        nodata=a.nodata + b.nodata,
+        low=np.minimum(a.low, b.low),
+        high=np.maximum(a.high, b.high),
+        mean=a.mean + apart * share,
+        squares=a.squares + b.squares + apart**2 * a.finite * share,
+    )
+
+
+def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
+    """In words, what is not as a sensor's values are; rows as of Moments.rows."""
+    known = [row for row in rows if row["min"] is not None]
+    found = [f"{row['band']} holds no finite value" for row in rows if row not in known]
+    for row in known:
+        band, low, high = row["band"], row["min"], row["max"]
+        if low == high:
+            found.append(f"{band} is constant: every value is {low:g}")
+        if row["nan"]:
+            found.append(f"{100 * row['nan']:.2g} % of {band} are NaN or infinite")
+        if row["nodata"] > 0.5 and low < high and sensor.unit != "8-bit":
+            found.append(f"{100 * row['nodata']:.0f} % of {band} are 0, as nodata is")
+        least, most = _PLAUSIBLE.get(sensor.unit, (-np.inf, np.inf))
+        if low < least or high > most:
+            found.append(
+                f"{band} has values from {low:g} to {high:g}, expected between"
+                f" {least:g} and {most:g} {sensor.unit}"
+            )
+    return found + _unit_oddities(sensor, known) + _order_oddities(known)
+
+
+def _unit_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
+    if not rows:
+        return []
+    low, high = min(r["min"] for r in rows), max(r["max"] for r in rows)
+    if sensor.unit == "DN" and high <= 255:
+        return [
+            "no value is above 255: 8-bit pictures in a 16-bit file, where reflectance"
+            " * 10000 is expected?"
+        ]
+    if sensor.unit == "dB" and low >= 0:
+        return ["no value is below 0 dB: linear power? dB are 10 * log10(power)"]
+    if sensor.unit == "8-bit" and high <= 1:
+        return ["no value is above 1: scaled to [0, 1] before it was saved?"]
+    return []
+
+
+def _order_oddities(rows: Sequence[dict]) -> list[str]:
+    """Sentinel-2's cirrus band sees no ground: another band in its place is bright."""
+    means = {row["band"]: row["mean"] for row in rows}
+    darkest = min(means, key=means.__getitem__, default="B10")
+    if "B10" not in means or darkest == "B10":
+        return []
+    return [
+        f"B10 (cirrus, mean {means['B10']:.0f}) is not the darkest band, which is"
+        f" {darkest} ({means[darkest]:.0f}): are the bands in another order in the"
+        " files?"
+    ]
+
+
+def spread(count: int, samples: int) -> list[int]:
+    """Places of `samples` of `count` records, evenly from first to last; 0: all."""
+    if not samples or samples >= count:
+        return list(range(count))
+    return np.linspace(0, count - 1, samples).round().astype(int).tolist()
+
+
+def count_labels(labels: Iterable, classes: int) -> np.ndarray:
+    """int64 [classes]: examples (labels are ints; -1 counts nowhere) or positives."""
+    counts = np.zeros(classes, np.int64)
+    for label in labels:
+        if np.ndim(label):
+            counts += np.asarray(label, np.int64)
+        elif label >= 0:
+            counts[label] += 1
+    return counts
+
+
+def array_digest(array: np.ndarray) -> str:
+    """sha256 of dtype, shape and bytes: equal for equal images only."""
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def find_repeats(names: Mapping[str, Sequence[str]]) -> list[dict[str, list[int]]]:
+    """What stands more than once: {split: its places} of each, in order of appearance.
+
+    names: of each split what its records are called, an id or a digest.
+    """
+    places: dict[str, dict[str, list[int]]] = {}
+    for split, values in names.items():
+        for i, value in enumerate(values):
+            places.setdefault(value, {}).setdefault(split, []).append(i)
+    return [p for p in places.values() if sum(map(len, p.values())) > 1]

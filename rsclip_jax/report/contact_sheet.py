@@ -1,0 +1,264 @@
+"""The contact sheet: a row of examples a class, in every sensor that a set has."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from rsclip_jax.data.sensors import Sensor
+
+_TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
+_GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
+_BROKEN = (255, 0, 255)  # a pixel that is NaN or infinite
+# Wavelengths (um) of what is shown as red, green and blue.
+_COMPOSITES = {"true colour": (0.665, 0.56, 0.49), "false colour": (0.842, 0.665, 0.56)}
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One way to show a sensor: what the heading says, and one image as numbers.
+
+    channels: [h, w, c] to [h, w, 1 or 3]. stretch: linearly between the 2 % and 98 %
+    quantiles of all that is shown; otherwise the values are 0 to 255 already.
+    """
+
+    heading: str
+    channels: Callable[[np.ndarray], np.ndarray]
+    stretch: bool = True
+    colormap: str = "grey"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A class (or "" in an unlabelled set) and the records that show it."""
+
+    title: str
+    records: Sequence[Mapping]
+
+
+def views_of(sensor: Sensor) -> list[View]:
+    """How a sensor is shown, its bands chosen by name.
+
+    Optical: true colour, and false colour where there is near infrared; radar of two
+    polarisations: VV, VH, VV - VH; anything else the first band, a temperature in
+    matplotlib's inferno.
+    """
+    stretch = sensor.unit != "8-bit"
+    views = []
+    for name, wanted in _COMPOSITES.items():
+        bands = _bands_near(sensor, wanted)
+        if bands and bands == ("R", "G", "B") and not stretch:
+            views.append(View("as is", _pick(sensor, bands), stretch))
+        elif bands:
+            heading = f"{name}: {', '.join(bands)}"
+            views.append(View(heading, _pick(sensor, bands), stretch))
+    if {"VV", "VH"} <= set(sensor.bands):
+        views.append(View("VV, VH, VV - VH", _radar(sensor)))
+    if not views:
+        band = sensor.bands[:1]
+        colours = "inferno" if sensor.unit == "K" else "grey"
+        views.append(View(band[0], _pick(sensor, band), True, colours))
+    return views
+
+
+def _bands_near(sensor: Sensor, wanted: Sequence[float]) -> tuple[str, ...] | None:
+    """The bands nearest to these wavelengths, if all are within 0.03 um."""
+    bands = []
+    for um in wanted:
+        distance = np.abs(np.array(sensor.wavelengths) - um)
+        if np.isnan(distance).all() or np.nanmin(distance) > 0.03:
+            return None
+        bands.append(sensor.bands[int(np.nanargmin(distance))])
+    return tuple(bands) if len(set(bands)) == len(bands) else None
+
+
+def _pick(sensor: Sensor, bands: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
+    index = [sensor.bands.index(band) for band in bands]
+    return lambda array: array[..., index]
+
+
+def _radar(sensor: Sensor) -> Callable[[np.ndarray], np.ndarray]:
+    pick = _pick(sensor, ("VV", "VH"))
+
+    def channels(array: np.ndarray) -> np.ndarray:
+        pair = pick(array).astype(np.float32)
+        return np.concatenate([pair, pair[..., :1] - pair[..., 1:]], axis=-1)
+
+    return channels
+
+
+def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], str]:
+    """(uint8 [h, w, 3] of each array, the range that a grey or coloured view shows).
+
+    One stretch for all of them, so that they compare. NaN is magenta.
+    """
+    images = [view.channels(array) for array in arrays]
+    if not view.stretch:
+        return [np.ascontiguousarray(image) for image in images], ""
+    images = [image.astype(np.float32) for image in images]
+    values = np.concatenate([x.reshape(-1, x.shape[-1]) for x in images])
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all(0).any():  # a band without one number has no quantile
+        values = np.zeros((1, values.shape[1]), np.float32)
+    low, high = np.nanquantile(values, (0.02, 0.98), axis=0)
+    width = np.maximum(high - low, 1e-6)
+    pictures = [_paint(image, low, width, view.colormap) for image in images]
+    single = len(low) == 1
+    return pictures, f"{low[0]:.4g} to {high[0]:.4g}" if single else ""
+
+
+def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
+    good = np.isfinite(image).all(-1)
+    scaled = np.clip((np.where(good[..., None], image, low) - low) / width, 0, 1)
+    if image.shape[-1] == 1 and colormap != "grey":
+        scaled = matplotlib.colormaps[colormap](scaled[..., 0])[..., :3]
+    picture = np.rint(255 * scaled).astype(np.uint8)
+    picture = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
+    picture[~good] = _BROKEN
+    return picture
+
+
+def fit_tile(picture: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [h, w, 3] in a white square: shrunk, or enlarged by a whole factor."""
+    h, w = picture.shape[:2]
+    if max(h, w) > side:
+        scale = side / max(h, w)
+        size = max(1, round(w * scale)), max(1, round(h * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    else:
+        factor = side // max(h, w)
+        picture = picture.repeat(factor, 0).repeat(factor, 1)
+    h, w = picture.shape[:2]
+    tile = np.full((side, side, 3), 255, np.uint8)
+    y, x = (side - h) // 2, (side - w) // 2
+    tile[y : y + h, x : x + w] = picture
+    return tile
+
+
+def choose_side(arrays: Sequence[np.ndarray]) -> int:
+    """The side of all tiles: the largest image a whole number of times, if it fits."""
+    largest = max(max(array.shape[:2]) for array in arrays)
+    return largest * max(1, _TILE // largest) if largest < _TILE else _TILE
+
+
+def draw_contact_sheet(
+    rows: Sequence[Row], sensors: Mapping[str, Sensor], title: str
+) -> np.ndarray:
+    """uint8 [h, w, 3]: a row a class, a block of columns a view of each sensor.
+
+    sensors: record key -> its sensor. The same records stand in every block in the same
+    order, each with the end of its id below it. ValueError where no row has a record.
+    """
+    records = [record for row in rows for record in row.records]
+    if not records:
+        raise ValueError("a contact sheet needs a record")
+    side = choose_side([record[key] for record in records for key in sensors])
+    blocks = []
+    for key, sensor in sensors.items():
+        for view in views_of(sensor):
+            pictures, shown = render([record[key] for record in records], view)
+            words = [f"{key} ({sensor.name})", view.heading]
+            if shown:
+                words[1] += f", {shown} {sensor.unit}"
+            blocks.append((words, [fit_tile(picture, side) for picture in pictures]))
+    return _Sheet(rows, blocks, side, title).draw()
+
+
+def save_contact_sheet(path: Path, rows, sensors, title: str) -> None:
+    """Writes draw_contact_sheet's picture as a PNG."""
+    sheet = draw_contact_sheet(rows, sensors, title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)
+
+
+class _Sheet:
+    """Where things stand on the sheet, and drawing them there."""
+
+    def __init__(self, rows: Sequence[Row], blocks, side: int, title: str):
+        self.rows, self.blocks, self.side, self.title = rows, blocks, side, title
+        self.fonts = {size: _font(size) for size in (11, 13, 18)}
+        self.columns = max(len(row.records) for row in rows)
+        self.ids = {
+            record["id"]: _id_lines(record["id"], self.fonts[11], side)
+            for row in rows
+            for record in row.records
+        }
+        lines = max(map(len, self.ids.values()))
+        self.pitch = side + lines * _LABEL + 2 * _GAP
+        self.names = [_word_lines(row.title, self.fonts[13], 150) for row in rows]
+        words = [line for name in self.names for line in name]
+        self.left = 2 * _GAP + max(
+            (_width(x, self.fonts[13]) for x in words), default=0
+        )
+        self.top = 3 * _GAP + 24 + 2 * 16
+        block = self.columns * (side + _GAP)
+        self.block = max(block, *(self._heading_width(words) for words, _ in blocks))
+
+    def _heading_width(self, words: Sequence[str]) -> int:
+        return max(_width(word, self.fonts[13]) for word in words)
+
+    def draw(self) -> np.ndarray:
+        width = self.left + len(self.blocks) * (self.block + _BLOCK_GAP)
+        width = max(width, 2 * _GAP + _width(self.title, self.fonts[18]))
+        height = self.top + len(self.rows) * self.pitch + _GAP
+        image = Image.new("RGB", (width, height), "white")
+        pen = ImageDraw.Draw(image)
+        pen.text((_GAP, _GAP), self.title, "black", self.fonts[18])
+        for i, name in enumerate(self.names):
+            place = (_GAP, self.top + i * self.pitch + self.side // 3)
+            pen.text(place, "\n".join(name), "black", self.fonts[13])
+        for b, (words, tiles) in enumerate(self.blocks):
+            x = self.left + b * (self.block + _BLOCK_GAP)
+            place = (x, self.top - 2 * 16 - _GAP)
+            pen.text(place, "\n".join(words), "black", self.fonts[13])
+            self._draw_block(image, pen, x, tiles)
+        return np.array(image)
+
+    def _draw_block(self, image, pen, left: int, tiles) -> None:
+        each = iter(tiles)
+        for i, row in enumerate(self.rows):
+            y = self.top + i * self.pitch
+            for j, record in enumerate(row.records):
+                x = left + j * (self.side + _GAP)
+                image.paste(Image.fromarray(next(each)), (x, y))
+                text = "\n".join(self.ids[record["id"]])
+                pen.text((x, y + self.side + 1), text, "dimgrey", self.fonts[11])
+
+
+def _font(size: int):
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
+
+
+def _width(text: str, font) -> int:
+    return int(font.getlength(text)) + 1
+
+
+def _id_lines(name: str, font, width: int) -> list[str]:
+    """The id's folders and its last part; where they do not fit, their ends."""
+    folders, slash, last = name.rpartition("/")
+    lines = [folders + slash, last] if folders else [last]
+    return [_end(line, font, width) for line in lines]
+
+
+def _end(text: str, font, width: int) -> str:
+    if _width(text, font) <= width:
+        return text
+    while text and _width("…" + text, font) > width:
+        text = text[1:]
+    return "…" + text
+
+
+def _word_lines(text: str, font, width: int) -> list[str]:
+    """Lines of whole words, no wider than this unless one word is."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and _width(f"{lines[-1]} {word}", font) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,133 @@
+"""The text of an inspection: what a person reads first about a dataset."""
+
+from collections.abc import Sequence
+
+from rsclip_jax.report.table import align_rows
+
+_FEW = 5  # names given of a long list
+
+
+def format_inspection(summary: dict) -> str:
+    """Tables of counts, sensors and bands, then all that is odd, a line each.
+
+    summary: as stages/inspect.py makes it and inspect/summary.json holds it.
+    """
+    parts = [_counts(summary), _sensors(summary), _bands(summary)]
+    return "\n\n".join([*parts, "\n".join(_findings(summary))])
+
+
+def _counts(summary: dict) -> str:
+    splits = summary["splits"]
+    there = [name for name, split in splits.items() if "records" in split]
+    rows = [["", *there]]
+    for label in ("records", "read", "unreadable"):
+        rows.append([label, *(f"{splits[name][label]:,}" for name in there)])
+    for i, name in enumerate(summary["classes"]):
+        counts = [splits[split]["classes"][i] for split in there]
+        rows.append([f"  {name}", *(f"{n:,}" if n else "none" for n in counts)])
+    if not summary["classes"]:
+        return align_rows(rows, left=1) + "\n(no labels)"
+    kinds = {"single": "examples", "multi": "positives"}
+    text = f"({kinds[summary['task']]} a class, {_of_which(summary)})"
+    return f"{align_rows(rows, left=1)}\n{text}"
+
+
+def _of_which(summary: dict) -> str:
+    splits = summary["splits"].values()
+    if all(split.get("all_labels_known", True) for split in splits):
+        return "of all records"
+    return "of the records read; --config.inspect.samples=0 reads all"
+
+
+def _sensors(summary: dict) -> str:
+    rows = [["key", "sensor", "unit", "dtype", "pixels (images)", "bands"]]
+    for key, sensor in summary["sensors"].items():
+        shapes = [f"{shape} ({n:,})" for shape, n in sensor["shapes"].items()]
+        rows.append(
+            [
+                key,
+                sensor["sensor"],
+                sensor["unit"],
+                _some(list(sensor["dtypes"]), "unread"),
+                _some(shapes, "unread"),
+                " ".join(sensor["bands"]),
+            ]
+        )
+    return align_rows(rows, left=6)
+
+
+def _bands(summary: dict) -> str:
+    rows = [["key", "band", "min", "mean", "max", "std", "NaN", "0"]]
+    for key, sensor in summary["sensors"].items():
+        for row in sensor["statistics"]:
+            values = (_number(row[name]) for name in ("min", "mean", "max", "std"))
+            shares = (_share(row[name]) for name in ("nan", "nodata"))
+            rows.append([key, row["band"], *values, *shares])
+    return align_rows(rows, left=2)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f}" if abs(value) < 1e5 else f"{value:.4g}"
+
+
+def _share(value: float) -> str:
+    return "< 0.01 %" if 0 < value < 1e-4 else f"{100 * value:.3g} %"
+
+
+def _some(names: Sequence[str], empty: str = "") -> str:
+    rest = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + rest if names else empty
+
+
+def _findings(summary: dict) -> list[str]:
+    lines = []
+    for name, split in summary["splits"].items():
+        if "missing" in split:
+            lines.append(f"no split {name}: {split['missing']}")
+        if "left_out" in split:
+            lines.append(f"{name}: {split['left_out']}; they are left out here")
+    if summary["classes_without_example"]:
+        names = ", ".join(summary["classes_without_example"])
+        lines.append(f"classes without an example, {_of_which(summary)}: {names}")
+    for key, sensor in summary["sensors"].items():
+        lines += [f"{key} ({sensor['sensor']}): {text}" for text in sensor["oddities"]]
+    lines += _unreadable(summary) + _repeats(summary)
+    return lines or ["nothing odd was found"]
+
+
+def _unreadable(summary: dict) -> list[str]:
+    lost = summary["unreadable"]
+    if not lost:
+        return []
+    lines = [
+        f"{len(lost)} records could not be read, all listed in"
+        f" {summary['unreadable_file']}; the first:"
+    ]
+    return lines + [f"  {x['split']}: {x['id']}: {x['error']}" for x in lost[:_FEW]]
+
+
+def _repeats(summary: dict) -> list[str]:
+    lines = []
+    if ids := summary["duplicate_ids"]:
+        some = _some([x["id"] for x in ids])
+        lines.append(f"{len(ids)} ids stand for more than one record: {some}")
+    read = sum(split.get("read", 0) for split in summary["splits"].values())
+    for leak, words in ((True, "in two splits, a leak"), (False, "within one split")):
+        for key in summary["sensors"]:
+            groups = [
+                x["ids"]
+                for x in summary["identical_images"]
+                if x["key"] == key and (len(x["ids"]) > 1) == leak
+            ]
+            if groups:
+                names = [
+                    " = ".join(f"{s}:{i}" for s, ids in g.items() for i in ids)
+                    for g in groups
+                ]
+                lines.append(
+                    f"{len(groups)} {key} images stand more than once {words}, among"
+                    f" {read:,} read: {_some(names)}"
+                )
+    return lines

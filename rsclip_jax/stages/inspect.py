@@ -1,0 +1,261 @@
+"""Stage inspect: what a dataset holds, in numbers, words and a contact sheet."""
+
+import functools
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rsclip_jax.checkpoint import write_json
+from rsclip_jax.data.datasets import Dataset, Source, get_dataset, open_source
+from rsclip_jax.data.scan import Scan, scan
+from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.statistics import (
+    count_labels,
+    find_oddities,
+    find_repeats,
+    merge,
+    spread,
+)
+from rsclip_jax.report.contact_sheet import Row, save_contact_sheet
+from rsclip_jax.report.inspection import format_inspection
+from rsclip_jax.stages import common
+
+_SPLITS = ("train", "val", "test")
+_MOST_ROWS = 20  # of the contact sheet
+
+
+def check_inspect(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage."""
+    try:
+        get_dataset(run.config.dataset)
+    except ValueError as error:
+        raise ValueError(f"config.dataset: {error}") from error
+    if run.config.inspect.samples < 0:
+        raise ValueError(
+            f"config.inspect.samples = {run.config.inspect.samples} is below 0; 0 reads"
+            " all records"
+        )
+
+
+def run_inspect(run: common.Run) -> None:
+    """Prints what was found; writes it and the contact sheet to <workdir>/inspect.
+
+    Records that cannot be read are reported, whatever config.data.on_error says.
+    """
+    c = run.config
+    if jax.process_index():
+        return
+    row = get_dataset(c.dataset)
+    sources, splits = open_splits(row.name, c.data_root)
+    scans = {
+        split: scan(
+            source,
+            spread(len(source), c.inspect.samples),
+            threads=c.data.threads,
+            progress=c.progress,
+        )
+        for split, source in sources.items()
+    }
+    folder = run.workdir / "inspect"
+    shutil.rmtree(folder, ignore_errors=True)  # of another dataset, or an earlier look
+    folder.mkdir(parents=True)
+    summary = summarise(row, sources, scans, splits)
+    summary["data_root"] = str(c.data_root)
+    summary["unreadable_file"] = write_unreadable(folder, summary["unreadable"])
+    sheet = folder / "contact_sheet.png"
+    rows = example_rows(row, sources, scans, seed=c.seed)
+    summary["contact_sheet"] = str(sheet) if rows else ""
+    if rows:
+        sensors = {key: SENSORS[name] for key, name in row.sensors.items()}
+        save_contact_sheet(sheet, rows, sensors, f"{row.name}: {', '.join(sources)}")
+    write_json(folder / "summary.json", summary)
+    run.say(f"\n{format_inspection(summary)}\n")
+    run.say(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
+
+
+def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict]]:
+    """(the splits that can be opened, {split: what is to be said of it}).
+
+    Raises the first split's error where none can.
+    """
+    sources: dict[str, Source] = {}
+    said: dict[str, dict] = {split: {} for split in _SPLITS}
+    errors = []
+    for split in _SPLITS:
+        try:
+            sources[split], left_out = open_split(name, root, split)
+            if left_out:
+                said[split]["left_out"] = left_out
+        except (ValueError, FileNotFoundError) as error:
+            said[split]["missing"] = str(error)
+            errors.append(error)
+    if not sources:
+        raise errors[0]
+    return sources, said
+
+
+def open_split(name: str, root: str, split: str) -> tuple[Source, str]:
+    """(the split, what is wrong with it although it opens, such as missing pairs)."""
+    try:
+        return open_source(name, root, split), ""
+    except ValueError as error:
+        return open_source(name, root, split, on_error="skip"), str(error)
+
+
+def summarise(
+    row: Dataset,
+    sources: dict[str, Source],
+    scans: dict[str, Scan],
+    splits: dict[str, dict],
+) -> dict:
+    """All that was found, as summary.json has it. splits: what open_splits said."""
+    found = {
+        split: {**said, **summarise_split(row, sources[split], scans[split])}
+        if split in sources
+        else said
+        for split, said in splits.items()
+    }
+    per_class = [found[split]["classes"] for split in sources]
+    empty = [c for c, n in zip(row.classes, np.sum(per_class, 0), strict=True) if not n]
+    ids = {split: source.ids for split, source in sources.items()}
+    return {
+        "dataset": row.name,
+        "task": row.task,
+        "classes": list(row.classes),
+        "classes_without_example": empty,
+        "splits": found,
+        "sensors": {k: summarise_sensor(k, row, scans.values()) for k in row.sensors},
+        "unreadable": [
+            {"split": split, "id": ids[split][place], "error": error}
+            for split, s in scans.items()
+            for place, error in s.unreadable.items()
+        ],
+        "duplicate_ids": [
+            {"id": ids[s][places[0]], "splits": {s: len(p) for s, p in group.items()}}
+            for group in find_repeats(ids)
+            for s, places in list(group.items())[:1]
+        ],
+        "identical_images": [
+            {"key": key, "ids": group}
+            for key in row.sensors
+            for group in identical_images(key, ids, scans)
+        ],
+    }
+
+
+def summarise_split(row: Dataset, source: Source, found: Scan) -> dict:
+    """Counts of one split; of the records read where labels are in the records only."""
+    labels = known_labels(row, source.ids)
+    every = labels is not None or len(found.places) == len(source)
+    counts = count_labels(labels or found.labels, len(row.classes))
+    return {
+        "records": len(source),
+        "read": len(found.places),
+        "unreadable": len(found.unreadable),
+        "all_labels_known": every,
+        "classes": counts.tolist() if row.classes else [],
+    }
+
+
+def known_labels(row: Dataset, ids: list[str]) -> list[int] | None:
+    """Each record's label by the class folder in its id; None where it has none."""
+    if row.task != "single":
+        return None
+    index = {name: i for i, name in enumerate(row.classes)}
+    parents = [name.split("/")[-2:-1] for name in ids]
+    if not all(parent and parent[0] in index for parent in parents):
+        return None
+    return [index[parent[0]] for parent in parents]
+
+
+def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
+    """One sensor key over all splits: its row of the table, and what its files hold."""
+    sensor = SENSORS[row.sensors[key]]
+    read = [s for s in scans if key in s.moments]
+    shapes = sum((s.shapes[key] for s in read), Counter())
+    statistics = []
+    if read:
+        moments = functools.reduce(merge, (s.moments[key] for s in read))
+        statistics = moments.rows(sensor.bands)
+    return {
+        "sensor": sensor.name,
+        "unit": sensor.unit,
+        "bands": list(sensor.bands),
+        "dtypes": dict(sum((s.dtypes[key] for s in read), Counter())),
+        "shapes": dict(shapes.most_common()),
+        "statistics": statistics,
+        "oddities": find_oddities(sensor, statistics),
+    }
+
+
+def identical_images(
+    key: str, ids: dict[str, list[str]], scans: dict[str, Scan]
+) -> list[dict[str, list[str]]]:
+    """{split: ids} of each image of this key that stands more than once."""
+    digests = {split: s.digests.get(key, []) for split, s in scans.items()}
+    return [
+        {
+            split: [ids[split][scans[split].places[i]] for i in places]
+            for split, places in group.items()
+        }
+        for group in find_repeats(digests)
+    ]
+
+
+def write_unreadable(folder: Path, lost: list[dict]) -> str:
+    """Writes "split, id, error" a line, tabs between; where, or "" if there is none."""
+    if not lost:
+        return ""
+    lines = ["\t".join((x["split"], x["id"], x["error"])) for x in lost]
+    path = folder / "unreadable.txt"
+    path.write_text("\n".join(line.replace("\n", " ") for line in lines) + "\n")
+    return str(path)
+
+
+def example_rows(
+    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan], *, seed: int
+) -> list[Row]:
+    """The contact sheet's rows: classes that have an example among the records read.
+
+    At most 20, drawn by seed, in label order; without labels, rows of any scenes.
+    """
+    read = [
+        (split, place, label)
+        for split, s in scans.items()
+        for place, label in zip(s.places, s.labels, strict=True)
+    ]
+    each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
+    if row.task == "none":
+        some = [read[i] for i in spread(len(read), 8 * each)] if read else []
+        groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
+    else:
+        groups = by_class(row, read, each)
+    if len(groups) > _MOST_ROWS:
+        rng = np.random.default_rng(seed)
+        kept = rng.choice(len(groups), _MOST_ROWS, replace=False)
+        groups = [groups[i] for i in sorted(kept)]
+    return [
+        Row(name, [sources[split][place] for split, place, _ in group])
+        for name, group in groups
+    ]
+
+
+def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
+    """(class name, at most `each` of its examples), evenly over those read.
+
+    Of several labels, over the examples with the fewest others.
+    """
+    shows: dict[int, list[tuple]] = {}
+    for example in sorted(read, key=lambda x: np.count_nonzero(x[2])):
+        label = example[2]
+        for i in np.flatnonzero(label) if np.ndim(label) else (label,):
+            shows.setdefault(int(i), []).append(example)
+    groups = []
+    for i in sorted(i for i in shows if i >= 0):
+        pool = shows[i][: 4 * each] if row.task == "multi" else shows[i]
+        groups.append((row.classnames[i], [pool[j] for j in spread(len(pool), each)]))
+    return groups
