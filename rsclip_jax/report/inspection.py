@@ -76,6 +76,10 @@ def _share(value: float) -> str:
     return "< 0.01 %" if 0 < value < 1e-4 else f"{100 * value:.3g} %"
 
 
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("s" if count != 1 else "")
+
+
 def _some(names: Sequence[str], empty: str = "") -> str:
     rest = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
     return ", ".join(names[:_FEW]) + rest if names else empty
@@ -85,7 +89,7 @@ def _findings(summary: dict) -> list[str]:
     lines = []
     for name, split in summary["splits"].items():
         if "missing" in split:
-            lines.append(f"no split {name}: {split['missing']}")
+            lines.append(f"split {name} is not read: {split['missing']}")
         if "left_out" in split:
             lines.append(f"{name}: {split['left_out']}; they are left out here")
     if summary["classes_without_example"]:
@@ -102,7 +106,7 @@ def _unreadable(summary: dict) -> list[str]:
     if not lost:
         return []
     lines = [
-        f"{len(lost)} records could not be read, all listed in"
+        f"{_many(len(lost), 'record')} could not be read, all listed in"
         f" {summary['unreadable_file']}; the first:"
     ]
     return lines + [f"  {x['split']}: {x['id']}: {x['error']}" for x in lost[:_FEW]]
@@ -112,22 +116,21 @@ def _repeats(summary: dict) -> list[str]:
     lines = []
     if ids := summary["duplicate_ids"]:
         some = _some([x["id"] for x in ids])
-        lines.append(f"{len(ids)} ids stand for more than one record: {some}")
+        lines.append(f"{_many(len(ids), 'id')} of more than one record: {some}")
     read = sum(split.get("read", 0) for split in summary["splits"].values())
     for leak, words in ((True, "in two splits, a leak"), (False, "within one split")):
         for key in summary["sensors"]:
-            groups = [
-                x["ids"]
+            same = [
+                " = ".join(
+                    f"{split}:{i}" for split, ids in x["ids"].items() for i in ids
+                )
                 for x in summary["identical_images"]
                 if x["key"] == key and (len(x["ids"]) > 1) == leak
             ]
-            if groups:
-                names = [
-                    " = ".join(f"{s}:{i}" for s, ids in g.items() for i in ids)
-                    for g in groups
-                ]
+            if same:
+                images = _many(len(same), f"{key} image")
                 lines.append(
-                    f"{len(groups)} {key} images stand more than once {words}, among"
-                    f" {read:,} read: {_some(names)}"
+                    f"{images} more than once {words}, among {read:,} records read:"
+                    f" {_some(same)}"
                 )
     return lines

@@ -71,7 +71,10 @@ def run_inspect(run: common.Run) -> None:
     summary["contact_sheet"] = str(sheet) if rows else ""
     if rows:
         sensors = {key: SENSORS[name] for key, name in row.sensors.items()}
-        save_contact_sheet(sheet, rows, sensors, f"{row.name}: {', '.join(sources)}")
+        title = f"{row.name}: {', '.join(sources)}"
+        if row.classes:
+            title += f" ({len(rows)} of {len(row.classes)} classes)"
+        save_contact_sheet(sheet, rows, sensors, title)
     write_json(folder / "summary.json", summary)
     run.say(f"\n{format_inspection(summary)}\n")
     run.say(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")

@@ -1,0 +1,199 @@
+"""The contact sheet: what it shows is checked on its pixels."""
+
+import dataclasses
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.sensors import SENSORS, Sensor
+from rsclip_jax.report.contact_sheet import (
+    Row,
+    draw_contact_sheet,
+    fit_tile,
+    render,
+    save_contact_sheet,
+    views_of,
+)
+from tests.runs import few_scenes
+
+RGB, S1, S2, IR = (SENSORS[n] for n in ("rgb", "s1_grd", "s2_l1c", "ir_bt"))
+
+
+def places_of(tile, sheet):
+    """(y, x) of every place where the sheet holds these pixels exactly."""
+    h, w = tile.shape[:2]
+    corners = np.argwhere((sheet == tile[0, 0]).all(-1)).tolist()
+    return [
+        (y, x) for y, x in corners if np.array_equal(sheet[y : y + h, x : x + w], tile)
+    ]
+
+
+def noise(seed, side=100, bands=3):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (side, side, bands), dtype=np.uint8)
+
+
+def rows_of(side):
+    names = ("a river", "a lake")
+    return [
+        Row(
+            name,
+            [{"id": f"x/{i}{j}", "rgb": noise(10 * i + j, side)} for j in range(3)],
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def test_at_scale_1_a_tile_holds_the_example_s_pixels():
+    rows = rows_of(100)
+    sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    at = [[places_of(r["rgb"], sheet) for r in row.records] for row in rows]
+    assert all(len(found) == 1 for row in at for found in row)
+    (first, second) = ([found[0] for found in row] for row in at)
+    assert len({y for y, _ in first}) == len({y for y, _ in second}) == 1
+    assert [x for _, x in first] == [x for _, x in second]
+    assert first[0][1] < first[1][1] < first[2][1]
+    assert first[0][0] + 100 < second[0][0]
+
+
+def test_a_small_image_is_enlarged_by_a_whole_factor():
+    rows = rows_of(32)
+    sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    large = rows[1].records[2]["rgb"].repeat(4, 0).repeat(4, 1)
+    assert len(places_of(large, sheet)) == 1
+
+
+def test_a_large_image_is_shrunk_by_area_and_no_shape_is_lost():
+    flat = np.full((512, 256, 3), 90, np.uint8)
+    flat[:256] = 30
+    tile = fit_tile(flat, 128)
+    assert (tile[:, :32] == 255).all()
+    assert (tile[:, 96:] == 255).all()
+    assert (tile[:64, 32:96] == 30).all()
+    assert (tile[64:, 32:96] == 90).all()
+
+
+def test_names_and_ids_are_written_beside_and_below():
+    """Ink where the words stand, and different ink for different words."""
+    rows = rows_of(100)
+    sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    renamed = [dataclasses.replace(rows[0], title="a sea"), rows[1]]
+    other = draw_contact_sheet(renamed, {"rgb": RGB}, "t")
+    y, x = places_of(rows[0].records[0]["rgb"], sheet)[0]
+    v = places_of(rows[0].records[0]["rgb"], other)[0][1]
+    shared = min(x, v)
+    assert (sheet[y : y + 100, :x] < 128).any()
+    assert (sheet[y : y + 100, :shared] != other[y : y + 100, :shared]).any()
+    below = sheet[y + 100 : y + 126, x : x + 100]
+    assert (below < 150).any()
+    assert (below != sheet[y + 100 : y + 126, x + 106 : x + 206]).any()
+
+
+def test_every_sensor_has_its_views():
+    headings = {s.name: [v.heading for v in views_of(s)] for s in SENSORS.values()}
+    colours = ["true colour: B04, B03, B02", "false colour: B08, B04, B03"]
+    assert headings["rgb"] == ["as is"]
+    assert headings["s1_grd"] == ["VV, VH, VV - VH"]
+    assert headings["s1_vh_8bit"] == ["VH"]
+    assert headings["s2_l1c"] == headings["s2_l2a"] == colours
+    assert headings["ir_bt"] == ["BT"]
+    assert all(headings.values())
+
+
+def permuted(sensor: Sensor, order) -> Sensor:
+    fields = ("bands", "wavelengths", "resolution", "mean", "std")
+    moved = {f: tuple(getattr(sensor, f)[i] for i in order) for f in fields}
+    return dataclasses.replace(sensor, **moved)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "order"),
+    [(S1, [1, 0]), (S2, [12, *range(12)]), (S2, [*range(8), 9, 10, 11, 12, 8])],
+    ids=["s1_grd", "s2_l1c, turned", "s2_l1c, B8A last as in EuroSAT"],
+)
+def test_bands_are_found_by_name_wherever_they_stand(sensor, order):
+    moved = permuted(sensor, order)
+    rng = np.random.default_rng(0)
+    array = rng.normal(-12, 4, (16, 16, len(order))).astype(np.float32)
+    pairs = zip(views_of(sensor), views_of(moved), strict=True)
+    for here, there in pairs:
+        (a,), _ = render([array], here)
+        (b,), _ = render([array[..., order]], there)
+        np.testing.assert_array_equal(a, b)
+
+
+def stretched(values):
+    """One band's numbers as bytes, on its own: numpy's sorted quantiles."""
+    low, high = np.percentile(values, [2, 98])
+    return np.clip((values - low) / (high - low), 0, 1) * 255
+
+
+def test_colours_are_bands_between_the_quantiles_of_all_that_is_shown():
+    rng = np.random.default_rng(1)
+    arrays = [rng.integers(0, 9000, (8, 9, 13)).astype(np.uint16) for _ in range(3)]
+    views = dict(zip(("true", "false"), views_of(S2), strict=True))
+    for name, bands in (("true", (3, 2, 1)), ("false", (7, 3, 2))):
+        pictures, _ = render(arrays, views[name])
+        for channel, band in enumerate(bands):
+            want = stretched(np.stack(arrays)[..., band].astype(np.float64))
+            got = np.stack(pictures)[..., channel]
+            assert np.abs(got - want).max() <= 0.51
+
+
+def test_radar_is_vv_vh_and_their_ratio():
+    rng = np.random.default_rng(2)
+    array = rng.normal((-11, -18), 4, (12, 12, 2)).astype(np.float32)
+    (picture,), _ = render([array], views_of(S1)[0])
+    wide = array.astype(np.float64)
+    bands = (wide[..., 0], wide[..., 1], wide[..., 0] - wide[..., 1])
+    for channel, band in enumerate(bands):
+        assert np.abs(picture[..., channel] - stretched(band)).max() <= 0.51
+
+
+def test_a_warmer_pixel_is_brighter_and_the_range_is_given():
+    ramp = np.linspace(280, 320, 101, dtype=np.float32).reshape(1, -1, 1)
+    (picture,), shown = render([ramp], views_of(IR)[0])
+    assert shown == "280.8 to 319.2"
+    light = picture[0].astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(light[3:-3]) > 0).all()
+    ends = matplotlib.colormaps["inferno"]([0.0, 1.0])[:, :3]
+    np.testing.assert_array_equal(picture[0, [0, -1]], np.rint(255 * ends))
+
+
+def test_nan_is_magenta_and_constants_are_drawn():
+    array = np.full((6, 6, 2), -12, np.float32)
+    array[2, 3, 1] = np.nan
+    (picture,), _ = render([array], views_of(S1)[0])
+    magenta = (picture == (255, 0, 255)).all(-1)
+    assert np.argwhere(magenta).tolist() == [[2, 3]]
+    (empty,), _ = render([np.full_like(array, np.nan)], views_of(S1)[0])
+    assert (empty == (255, 0, 255)).all()
+
+
+def test_the_miniature_has_a_block_for_every_view(tmp_path):
+    with few_scenes():
+        source = open_source("miniature", split="val")
+        records = [source[i] for i in range(4)]
+    rows = [Row("first", records[:2]), Row("", records[2:3])]
+    sensors = {k: SENSORS[n] for k, n in source.dataset.sensors.items()}
+    sheet = draw_contact_sheet(rows, sensors, "miniature")
+    lefts = []
+    for key, sensor in sensors.items():
+        for view in views_of(sensor):
+            pictures, _ = render([r[key] for r in records[:3]], view)
+            large = pictures[2].repeat(4, 0).repeat(4, 1)
+            ((_, x),) = places_of(large, sheet)
+            lefts.append(x)
+    assert len(lefts) == 5
+    assert np.diff(lefts).min() >= 2 * 128
+    save_contact_sheet(tmp_path / "deep" / "sheet.png", rows, sensors, "miniature")
+    with Image.open(tmp_path / "deep" / "sheet.png") as image:
+        np.testing.assert_array_equal(np.array(image), sheet)
+
+
+def test_nothing_to_show_is_an_error():
+    with pytest.raises(ValueError, match="needs a record"):
+        draw_contact_sheet([Row("a", [])], {"rgb": RGB}, "t")

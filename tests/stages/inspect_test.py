@@ -1,0 +1,251 @@
+"""Stage inspect on folders written here, with planted faults, and on real samples."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import inspect
+from rsclip_jax.data.datasets import DATASETS, open_source
+from rsclip_jax.main import run_stages
+from tests.runs import few_scenes
+
+CLASSES = DATASETS["eurosat_rgb"].classes
+
+
+def inspect_set(workdir, dataset, root="", samples=0, **settings):
+    """summary.json of a run, with the set's folders under root."""
+    config = inspect.get_config()
+    config.update(dataset=dataset, data_root=str(root), progress=False)
+    config.inspect.samples = samples
+    config.data.update(**settings)
+    run_stages(config.lock(), workdir)
+    return json.loads((workdir / "inspect" / "summary.json").read_text())
+
+
+def picture(seed, side=24, bands=3):
+    rng = np.random.default_rng(seed)
+    shape = (side, side) if bands == 1 else (side, side, bands)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+@pytest.fixture
+def eurosat(tmp_path):
+    """data root of class folders: 2 + i training images of class i, one to validate."""
+    folder = tmp_path / "data" / "EuroSAT_RGB"
+    for i, name in enumerate(CLASSES):
+        for j in range(2 + i):
+            save(folder / "train" / name / f"{name}_{j}.png", picture(100 * i + j))
+        save(folder / "val" / name / f"{name}_99.png", picture(100 * i + 99))
+    return folder
+
+
+def test_counts_are_the_folders_and_bands_as_numpy_finds_them(
+    tmp_path, eurosat, capsys
+):
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
+    for split in ("train", "val"):
+        listed = [len(os.listdir(eurosat / split / name)) for name in CLASSES]
+        assert found["splits"][split]["classes"] == listed
+        assert found["splits"][split]["records"] == sum(listed)
+        assert found["splits"][split]["read"] == sum(listed)
+    values = np.stack([np.array(Image.open(p)) for p in eurosat.rglob("*.png")])
+    for i, row in enumerate(found["sensors"]["rgb"]["statistics"]):
+        band = values[..., i].astype(np.float64)
+        assert (row["band"], row["min"]) == ("RGB"[i], band.min())
+        np.testing.assert_allclose(row["mean"], band.mean(), rtol=1e-12)
+        np.testing.assert_allclose(row["std"], band.std(), rtol=1e-12)
+    assert found["sensors"]["rgb"]["shapes"] == {"24x24": len(values)}
+    assert found["sensors"]["rgb"]["dtypes"] == {"uint8": len(values)}
+    assert found["unreadable"] == found["identical_images"] == []
+    said = capsys.readouterr().out
+    assert "split test is not read" in said
+    assert "it has train, val" in said
+    (line,) = (x for x in said.splitlines() if x.startswith("  SeaLake"))
+    assert line.split() == ["SeaLake", str(1 + len(CLASSES)), "1"]
+    assert not (tmp_path / "w" / "inspect" / "unreadable.txt").exists()
+
+
+def test_the_sheet_shows_the_files_own_pixels(tmp_path, eurosat):
+    inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
+    sheet = np.array(Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png"))
+    tile = picture(99).repeat(5, 0).repeat(5, 1)  # AnnualCrop of val: 24 to 120 pixels
+    corners = np.argwhere((sheet == tile[0, 0]).all(-1))
+    same = [np.array_equal(sheet[y : y + 120, x : x + 120], tile) for y, x in corners]
+    assert sum(same) == 1
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_unreadable_files_are_counted_named_and_listed(
+    tmp_path, eurosat, capsys, on_error
+):
+    bad = eurosat / "train" / "Forest"
+    whole = tmp_path / "whole.jpg"
+    save(whole, picture(5, 64), quality=95)
+    (bad / "Forest_0.png").unlink()
+    (bad / "Forest_0.jpg").write_bytes(whole.read_bytes()[:2000])
+    (bad / "Forest_1.png").write_bytes(b"")
+    found = inspect_set(
+        tmp_path / "w", "eurosat_rgb", eurosat.parent, on_error=on_error
+    )
+    lost = ["train/Forest/Forest_0", "train/Forest/Forest_1"]
+    assert [x["id"] for x in found["unreadable"]] == lost
+    assert "cut image (2,000 bytes" in found["unreadable"][0]["error"]
+    train = found["splits"]["train"]
+    assert (train["unreadable"], train["read"]) == (2, train["records"] - 2)
+    said = capsys.readouterr().out
+    assert "2 records could not be read, all listed in" in said
+    assert all(name in said for name in lost)
+    lines = (tmp_path / "w" / "inspect" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [["train", n] for n in lost]
+
+
+def test_a_set_without_one_readable_record_is_still_reported(tmp_path, eurosat, capsys):
+    for path in eurosat.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:50])
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
+    records = sum(found["splits"][s]["records"] for s in ("train", "val"))
+    assert len(found["unreadable"]) == records
+    assert found["contact_sheet"] == ""
+    assert f"{records} records could not be read" in capsys.readouterr().out
+
+
+def test_leaks_between_splits_and_copies_within_one_are_told_apart(
+    tmp_path, eurosat, capsys
+):
+    river, lake = eurosat / "train" / "River", eurosat / "val" / "SeaLake"
+    save(lake / "SeaLake_7.png", picture(100 * CLASSES.index("River")))
+    save(river / "River_copy.png", picture(100 * CLASSES.index("River") + 1))
+    save(river / "River_1.jpg", picture(7))  # an id twice
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
+    leak, copy = found["identical_images"]
+    assert leak == {
+        "key": "rgb",
+        "ids": {"train": ["train/River/River_0"], "val": ["val/SeaLake/SeaLake_7"]},
+    }
+    assert copy["ids"] == {"train": ["train/River/River_1", "train/River/River_copy"]}
+    assert found["duplicate_ids"] == [
+        {"id": "train/River/River_1", "splits": {"train": 2}}
+    ]
+    said = capsys.readouterr().out
+    assert "1 rgb image more than once in two splits, a leak" in said
+    assert "train:train/River/River_0 = val:val/SeaLake/SeaLake_7" in said
+    assert "1 rgb image more than once within one split" in said
+    assert "1 id of more than one record: train/River/River_1" in said
+
+
+def test_empty_classes_other_shapes_and_constant_bands_are_said(
+    tmp_path, eurosat, capsys
+):
+    for split in ("train", "val"):
+        for path in (eurosat / split / "Pasture").iterdir():
+            path.unlink()
+    for path in eurosat.rglob("*.png"):
+        array = np.array(Image.open(path))
+        array[..., 1] = 9
+        save(path, array)
+    save(eurosat / "val" / "River" / "large.png", np.full((30, 20, 3), 9, np.uint8))
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
+    assert found["classes_without_example"] == ["Pasture"]
+    assert found["sensors"]["rgb"]["shapes"]["30x20"] == 1
+    said = capsys.readouterr().out
+    (line,) = (x for x in said.splitlines() if x.startswith("  Pasture"))
+    assert line.split() == ["Pasture", "none", "none"]
+    assert "classes without an example, of all records: Pasture" in said
+    assert "rgb (rgb): G is constant: every value is 9" in said
+    assert "30x20 (1)" in said
+
+
+def test_unpaired_files_are_named_and_the_pairs_inspected(tmp_path, capsys):
+    base = tmp_path / "data" / "sentinel_pairs" / "train"
+    for i in range(4):
+        save(base / "s2_rgb" / f"{i}.png", picture(i))
+        save(base / "s1_vh" / f"{i}.png", picture(50 + i, bands=1))
+    save(base / "s2_rgb" / "alone.png", picture(9))
+    found = inspect_set(tmp_path / "w", "sentinel_pairs", tmp_path / "data")
+    assert found["splits"]["train"]["records"] == 4
+    assert "1 file(s) have no partner" in found["splits"]["train"]["left_out"]
+    said = capsys.readouterr().out
+    assert str(base / "s2_rgb" / "alone.png") in said
+    assert "(no labels)" in said
+    assert found["sensors"]["s1"]["bands"] == ["VH"]
+
+
+@pytest.mark.parametrize("name", ["miniature", "miniature_multi"])
+def test_every_sensor_of_the_miniature(tmp_path, name, capsys):
+    with few_scenes():
+        found = inspect_set(tmp_path / "w", name)
+        sources = {s: open_source(name, split=s) for s in ("train", "val", "test")}
+    records = {
+        s: [source[i] for i in range(len(source))] for s, source in sources.items()
+    }
+    for split, those in records.items():
+        labels = np.array([r["label"] for r in those], int)
+        want = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=10)
+        assert found["splits"][split]["classes"] == want.tolist()
+    every = [r for those in records.values() for r in those]
+    for key, sensor in found["sensors"].items():
+        stacked = np.stack([r[key] for r in every]).astype(np.float64)
+        rows = sensor["statistics"]
+        assert len(rows) == len(sensor["bands"]) == stacked.shape[-1]
+        for i, row in enumerate(rows):
+            assert row["max"] == stacked[..., i].max()
+            np.testing.assert_allclose(row["mean"], stacked[..., i].mean(), rtol=1e-12)
+            np.testing.assert_allclose(row["std"], stacked[..., i].std(), rtol=1e-10)
+    said = capsys.readouterr().out
+    assert "nothing odd was found" in said
+    assert "of all records" in said
+    assert "K " in said
+
+
+def test_samples_are_what_is_read_and_said(tmp_path, eurosat, capsys):
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent, samples=20)
+    assert [found["splits"][s]["read"] for s in ("train", "val")] == [20, len(CLASSES)]
+    assert sum(found["splits"]["train"]["classes"]) > 20  # from the folders
+    with few_scenes():
+        found = inspect_set(tmp_path / "w2", "miniature", samples=20)
+    assert [sum(s["classes"]) for s in found["splits"].values()] == [20, 20, 20]
+    assert "of the records read; --config.inspect.samples=0" in capsys.readouterr().out
+
+
+def test_one_workdir_serves_one_set_after_the_other(tmp_path, eurosat):
+    first = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent, samples=5)
+    again = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent, samples=5)
+    assert first == again
+    with few_scenes():
+        other = inspect_set(tmp_path / "w", "miniature", samples=5, on_error="skip")
+    assert other["dataset"] == "miniature"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "root", "samples", "words"),
+    [
+        ("eurosat_rbg", "", 0, r"config\.dataset: unknown.*mean 'eurosat_rgb'"),
+        ("eurosat_rgb", "", 0, r"set --config\.data_root to the folder that holds"),
+        ("eurosat_rgb", "nowhere", 0, r"config\.data_root = nowhere is not a folder"),
+        ("miniature", "", -1, r"config\.inspect\.samples = -1 is below 0; 0 reads all"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, dataset, root, samples, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        inspect_set(tmp_path / "w", dataset, root, samples)
+
+
+def test_a_subset_of_many_classes_is_drawn_on_real_images(tmp_path, real_data):
+    found = inspect_set(tmp_path / "w", "resisc45", real_data, samples=100)
+    counts = np.sum([s["classes"] for s in found["splits"].values()], 0)
+    listed = [
+        len(os.listdir(real_data / "resisc45" / name))
+        for name in DATASETS["resisc45"].classes
+    ]
+    assert counts.tolist() == listed
+    assert found["unreadable"] == []
+    with Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png") as sheet:
+        assert 20 * 128 < sheet.height < 21 * 200
