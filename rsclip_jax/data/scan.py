@@ -3,13 +3,13 @@
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import grain
 import numpy as np
 from tqdm import tqdm
 
-from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.datasets import Source, read_record
 from rsclip_jax.data.statistics import Moments, array_digest, measure, merge
 
 
@@ -19,6 +19,7 @@ class Scan:
 
     places: list[int] = dataclasses.field(default_factory=list)  # that were readable
     labels: list = dataclasses.field(default_factory=list)  # of these
+    all_labels: list = dataclasses.field(default_factory=list)  # of all records
     moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
@@ -29,28 +30,39 @@ class Scan:
 def scan(
     source: Source, places: Sequence[int], *, threads: int = 2, progress: bool = False
 ) -> Scan:
-    """Reads these records once, each in one of the threads; order does not matter.
+    """Reads the records at these places once, and the labels of all records.
 
     A record that raises ValueError or OSError is unreadable and no error here.
     """
     found = Scan()
-    reader = _Reader(source, places)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
-    looks = grain.MapDataset.range(len(places)).map(reader).to_iter_dataset(options)
-    bar = tqdm(
-        looks,
-        total=len(places),
-        desc=f"read {source.dataset.name}:{source.split}",
-        unit="record",
-        leave=False,
-        disable=not (progress and sys.stderr.isatty()),
-    )
-    for place, look in zip(places, bar, strict=True):
+    if source.dataset.task != "none":
+        reader = _Reader(source, range(len(source)), ())
+        for place, look in enumerate(_each(reader, "labels of", threads, progress)):
+            if isinstance(look["label"], Exception):
+                found.unreadable[place] = str(look["label"])
+            else:
+                found.all_labels.append(look["label"])
+    reader = _Reader(source, places, source.dataset.sensors)
+    looks = _each(reader, "read", threads, progress)
+    for place, look in zip(places, looks, strict=True):
         if isinstance(look["label"], Exception):
             found.unreadable[place] = str(look["label"])
         else:
             _add(found, place, look)
     return found
+
+
+def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterable:
+    count, source = len(reader.places), reader.source
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
+    return tqdm(
+        grain.MapDataset.range(count).map(reader).to_iter_dataset(options),
+        total=count,
+        desc=f"{what} {source.dataset.name}:{source.split}",
+        unit="record",
+        leave=False,
+        disable=not (progress and sys.stderr.isatty()),
+    )
 
 
 class _Reader:
@@ -59,15 +71,15 @@ class _Reader:
     They are taken in the reader's thread, and no image is kept.
     """
 
-    def __init__(self, source: Source, places: Sequence[int]):
-        self.source, self.places = source, places
+    def __init__(self, source: Source, places: Sequence[int], keys: Collection[str]):
+        self.source, self.places, self.keys = source, places, keys
 
     def __call__(self, index: int) -> dict:
         try:
-            record = self.source[self.places[index]]
+            record = read_record(self.source, self.places[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
-        keys = {key: _look(record[key]) for key in self.source.dataset.sensors}
+        keys = {key: _look(record[key]) for key in self.keys}
         return {"label": record["label"], "keys": keys}
 
 

@@ -28,15 +28,8 @@ def _counts(summary: dict) -> str:
     if not summary["classes"]:
         return align_rows(rows, left=1) + "\n(no labels)"
     kinds = {"single": "examples", "multi": "positives"}
-    text = f"({kinds[summary['task']]} a class, {_of_which(summary)})"
+    text = f"({kinds[summary['task']]} a class, of all records)"
     return f"{align_rows(rows, left=1)}\n{text}"
-
-
-def _of_which(summary: dict) -> str:
-    splits = summary["splits"].values()
-    if all(split.get("all_labels_known", True) for split in splits):
-        return "of all records"
-    return "of the records read; --config.inspect.samples=0 reads all"
 
 
 def _sensors(summary: dict) -> str:
@@ -93,8 +86,8 @@ def _findings(summary: dict) -> list[str]:
         if "left_out" in split:
             lines.append(f"{name}: {split['left_out']}; they are left out here")
     if summary["classes_without_example"]:
-        names = ", ".join(summary["classes_without_example"])
-        lines.append(f"classes without an example, {_of_which(summary)}: {names}")
+        names = "; ".join(summary["classes_without_example"])
+        lines.append(f"classes without an example: {names}")
     for key, sensor in summary["sensors"].items():
         lines += [f"{key} ({sensor['sensor']}): {text}" for text in sensor["oddities"]]
     lines += _unreadable(summary) + _repeats(summary)

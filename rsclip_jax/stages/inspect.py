@@ -117,12 +117,16 @@ def summarise(
 ) -> dict:
     """All that was found, as summary.json has it. splits: what open_splits said."""
     found = {
-        split: {**said, **summarise_split(row, sources[split], scans[split])}
-        if split in sources
-        else said
-        for split, said in splits.items()
+        split: {
+            **splits[split],
+            "records": len(source),
+            "read": len(scans[split].places),
+            "unreadable": len(scans[split].unreadable),
+            "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
+        }
+        for split, source in sources.items()
     }
-    per_class = [found[split]["classes"] for split in sources]
+    per_class = [split["classes"] for split in found.values()]
     empty = [c for c, n in zip(row.classes, np.sum(per_class, 0), strict=True) if not n]
     ids = {split: source.ids for split, source in sources.items()}
     return {
@@ -130,12 +134,12 @@ def summarise(
         "task": row.task,
         "classes": list(row.classes),
         "classes_without_example": empty,
-        "splits": found,
+        "splits": {**splits, **found},
         "sensors": {k: summarise_sensor(k, row, scans.values()) for k in row.sensors},
         "unreadable": [
             {"split": split, "id": ids[split][place], "error": error}
             for split, s in scans.items()
-            for place, error in s.unreadable.items()
+            for place, error in sorted(s.unreadable.items())
         ],
         "duplicate_ids": [
             {"id": ids[s][places[0]], "splits": {s: len(p) for s, p in group.items()}}
@@ -148,31 +152,6 @@ def summarise(
             for group in identical_images(key, ids, scans)
         ],
     }
-
-
-def summarise_split(row: Dataset, source: Source, found: Scan) -> dict:
-    """Counts of one split; of the records read where labels are in the records only."""
-    labels = known_labels(row, source.ids)
-    every = labels is not None or len(found.places) == len(source)
-    counts = count_labels(labels or found.labels, len(row.classes))
-    return {
-        "records": len(source),
-        "read": len(found.places),
-        "unreadable": len(found.unreadable),
-        "all_labels_known": every,
-        "classes": counts.tolist() if row.classes else [],
-    }
-
-
-def known_labels(row: Dataset, ids: list[str]) -> list[int] | None:
-    """Each record's label by the class folder in its id; None where it has none."""
-    if row.task != "single":
-        return None
-    index = {name: i for i, name in enumerate(row.classes)}
-    parents = [name.split("/")[-2:-1] for name in ids]
-    if not all(parent and parent[0] in index for parent in parents):
-        return None
-    return [index[parent[0]] for parent in parents]
 
 
 def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:

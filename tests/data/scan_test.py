@@ -11,7 +11,7 @@ from tests.runs import few_scenes
 
 
 class Planted:
-    """A source with a NaN patch at 3, and records 5 and 6 that cannot be read."""
+    """A NaN patch at 3, 5 and 6 cannot be read, nor can the label of 30."""
 
     def __init__(self, source):
         self.dataset, self.split = source.dataset, source.split
@@ -20,10 +20,16 @@ class Planted:
     def __len__(self):
         return len(self.source)
 
-    def __getitem__(self, index):
-        if index in (5, 6):
+    def read(self, index, keys):
+        if index == 30:
+            raise ValueError("label 'x' is not one of the set's")
+        if keys and index in (5, 6):
             raise (ValueError if index == 5 else OSError)(f"record {index} is cut")
-        record = dict(self.source[index])
+        record = {"label": self.source[index]["label"]}
+        record |= {key: self.source[index][key] for key in keys}
+        return self.plant(index, record) if keys else record
+
+    def plant(self, index, record):
         if index == 3:
             record["s1"] = record["s1"].copy()
             record["s1"][:8, :8, 1] = np.nan
@@ -40,8 +46,13 @@ def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
     places = [9, 0, 3, 21, 5]
     found = scan(planted, places)
     assert found.places == [9, 0, 3, 21]
-    assert found.unreadable == {5: "record 5 is cut"}
-    records = [planted[i] for i in found.places]
+    assert found.unreadable == {
+        5: "record 5 is cut",
+        30: "label 'x' is not one of the set's",
+    }
+    labels = [r["label"] for i, r in enumerate(planted.source) if i != 30]
+    assert found.all_labels == labels
+    records = [planted.read(i, DATASETS["miniature"].sensors) for i in found.places]
     assert found.labels == [r["label"] for r in records]
     for key in DATASETS["miniature"].sensors:
         stacked = np.stack([r[key] for r in records]).astype(np.float64)
@@ -59,7 +70,7 @@ def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
 
 def test_threads_change_nothing(planted):
     one, three = (scan(planted, range(40), threads=n) for n in (1, 3))
-    assert list(one.unreadable) == [5, 6]
+    assert sorted(one.unreadable) == [5, 6, 30]
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(three, field.name)
         if field.name != "moments":
@@ -73,15 +84,15 @@ def test_threads_change_nothing(planted):
 
 
 def test_a_copied_record_has_the_same_digests(planted):
-    found = scan(Subset(planted, [4, 7, 4]), range(3))
+    found = scan(Subset(planted.source, [4, 7, 4]), range(3))
     for digests in found.digests.values():
         assert digests[0] == digests[2] != digests[1]
 
 
 def test_an_error_of_another_kind_ends_the_scan(planted, monkeypatch):
-    def broken(self, index):
+    def broken(self, index, keys):
         raise KeyError(index)
 
-    monkeypatch.setattr(Planted, "__getitem__", broken)
+    monkeypatch.setattr(Planted, "read", broken)
     with pytest.raises(KeyError):
         scan(planted, range(4))
