@@ -78,7 +78,7 @@ def test_radar_has_no_wavelength_and_ssl4eos_statistics():
 def test_no_row_divides_by_zero_and_modalities_are_the_words_in_results(name):
     row = SENSORS[name]
     assert min(row.std) > 0
-    assert row.modality in ("rgb", "s1", "s2", "ir")
+    assert row.modality in ("rgb", "s1", "s2", "ir", "nir", "cir", "landsat")
     np.dtype(row.dtype)
 
 
