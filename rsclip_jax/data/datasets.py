@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rsclip_jax.data import miniature, prompts
+from rsclip_jax.data import classes, miniature, prompts
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
@@ -108,6 +108,44 @@ _ROWS = (
         ("imagenette", "imagenette2", "imagenette2-320", "imagenette2-160"),
         prompts.IMAGENETTE_NAMES,
         prompts.IMAGENETTE_TEMPLATES,
+    ),
+    _photos(
+        "ucmerced",
+        ("ucmerced", "UCMerced_LandUse/Images"),
+        classes.UCMERCED_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
+    _photos(
+        "rsscn7",
+        ("rsscn7", "RSSCN7", "RSSCN7-master"),
+        classes.RSSCN7_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "patternnet",
+        # where upper and lower case are one, "patternnet" is the unpacked folder too
+        ("PatternNet/images", "patternnet"),
+        classes.PATTERNNET_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "cifar100",
+        ("cifar100", "CIFAR-100", "CIFAR-100-images"),
+        classes.CIFAR100_NAMES,
+        prompts.CIFAR10_TEMPLATES,
+    ),
+    _photos(
+        "stl10",
+        ("stl10", "STL-10"),
+        classes.STL10_NAMES,
+        classes.STL10_TEMPLATES,
+    ),
+    _photos(
+        "imagenet",
+        ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+        classes.IMAGENET_NAMES,
+        classes.IMAGENET_TEMPLATES,
     ),
     Dataset(
         "sentinel_pairs",
