@@ -55,6 +55,8 @@ def _problem(row: Sensor) -> str:
     """What is wrong with a row whose lists have equal lengths; "" if nothing is."""
     if not row.bands or len(set(row.bands)) != len(row.bands):
         return f"bands {row.bands} should be distinct, and one at least"
+    if not row.modality.isidentifier():
+        return f"modality {row.modality!r} should be one word, the key of a record"
     if not all(s > 0 for s in row.std):
         return f"std {row.std} should be above 0"
     if not row.clip_sigma > 0:
@@ -357,7 +359,7 @@ def _read_value(path: str, key: str, value: Any, kind: Any) -> Any:
     if not isinstance(items, list) or not all(
         isinstance(item, allowed) and not isinstance(item, bool) for item in items
     ):
-        word = "text" if one is str else "number"
+        word = "string" if one is str else "number"
         wanted = f"a list of {word}s" if is_list else f"a {word}"
         raise ValueError(f"{path}: {key} = {value!r} should be {wanted}")
     return tuple(map(one, items)) if is_list else one(value)
@@ -433,7 +435,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
-            f"{where}: {share:.2g} % of the {sensor.name} values are NaN or infinite;"
+            f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
             f" {_DROP}"
         )
     if low == high == sensor.nodata:
@@ -461,7 +463,7 @@ def _check_range(array: np.ndarray, sensor: Sensor, where: str) -> None:
     values = array[outside].astype(np.float64)
     extreme = values[np.maximum(low - values, values - high).argmax()]
     raise ValueError(
-        f"{where}: {100 * outside.mean():.2g} % of the {sensor.name} values are outside"
+        f"{where}: {100 * outside.mean():.3g} % of the {sensor.name} values are outside"
         f" {low:g} to {high:g} {sensor.unit}, the farthest {extreme:g}: is it in"
         f" another unit, or has it another nodata value? Convert it, or {_DROP}"
     )
