@@ -18,11 +18,12 @@ _NAN = float("nan")
 class Sensor:
     """Bands in file order, and how an encoder trained here normalises them.
 
-    unit: "DN" (reflectance * 10000), "dB", "K", "8-bit", or Landsat Collection 2's
-    integers "C2 SR", "C2 TOA" and "C2 ST". wavelengths in micrometres (nan for radar)
-    and resolution in metres (nan: any), one a band. level: of the product. valid:
-    lowest and highest value that a file can hold, in its unit; nodata: the value that
-    stands for none. An encoder sees clip((x - mean) / std, -clip_sigma, clip_sigma).
+    name: of the row, or the path of a user's file. unit: "DN" (reflectance * 10000),
+    "dB", "K", "8-bit", or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2
+    ST". wavelengths in micrometres (nan for radar) and resolution in metres (nan: any),
+    one a band. level: of the product. valid: lowest and highest value that a file can
+    hold, in its unit; nodata: the value that stands for none. An encoder sees clip((x -
+    mean) / std, -clip_sigma, clip_sigma).
     """
 
     name: str

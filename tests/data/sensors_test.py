@@ -281,6 +281,10 @@ def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
             SWIR.replace("unit", "units"),
             r"\['units'\], missing keys \['unit'\]; a sens",
         ),
+        (
+            SWIR.replace('unit = "DN"', ""),
+            r"unknown keys \[\], missing keys \['unit'",
+        ),
         (SWIR.replace("[1500, 1500]", "[1500]"), "1 values of std for 2 bands"),
         (
             SWIR.replace("[1500, 1500]", "1500"),
