@@ -192,6 +192,26 @@ def test_wrong_arrays_are_named(model, records, spoil, message):
         model.encode([spoil(records[0]["s1"])], sensor="s1")
 
 
+def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
+    model, records, tmp_path
+):
+    spec, params = model.sensors["s1"]
+    path = tmp_path / "radar.toml"
+    lines = ['modality = "s1"', 'unit = "dB"', 'dtype = "float32"', "valid = [-90, 20]"]
+    for key in ("bands", "mean", "std"):
+        lines.append(f"{key} = {list(getattr(spec, key))}")
+    lines += ["wavelengths = [nan, nan]", "resolution = [10, 10]"]
+    path.write_text("\n".join(lines))
+    spec = dataclasses.replace(spec, sensor=str(path))
+    own = dataclasses.replace(model, sensors={"s1": (spec, params)})
+    array = records[0]["s1"].copy()
+    z = own.encode([array], sensor="s1")
+    np.testing.assert_array_equal(z, model.encode([array], sensor="s1"))
+    array[0, 0, 0] = 21
+    with pytest.raises(ValueError, match=r"array 0: .* outside -90 to 20 dB"):
+        own.encode([array], sensor="s1")
+
+
 def test_a_sensor_without_encoder_lists_those_that_have(model, records):
     with pytest.raises(ValueError, match=r"no encoder for sensor 'ir'; it has rgb, s1"):
         model.encode([records[0]["ir"]], sensor="ir")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsclip_jax.data import corine, miniature, prompts
+from rsclip_jax.data import classes, corine, miniature, prompts
 from rsclip_jax.data.readers import bigearthnet, pairs
 from rsclip_jax.data.readers.folders import (
     Entry,
@@ -20,11 +20,12 @@ from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import (
-    RGB_BANDS,
+    COMPOSITES,
     SENSORS,
+    Composite,
     Sensor,
     check_array,
-    composite,
+    make_composite,
     select_bands,
     sensor_part,
 )
@@ -42,7 +43,7 @@ class Dataset:
     "multi" (multi-hot) or "none". classes: folder (or class) names in label order.
 
     file_bands: the bands of a file, where they lie in another order than the sensor's.
-    composites: keys made of another's bands: "rgb" -> ("s2", the DN that becomes 255).
+    composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
     label_map: label as the files spell it -> class, or "" for none.
     """
 
@@ -56,7 +57,7 @@ class Dataset:
     folders: tuple[str, ...] = ()
     subfolders: dict[str, str] = dataclasses.field(default_factory=dict)
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    composites: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -128,7 +129,7 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
         tuple(c.lower() for c in classes),
         prompts.SATELLITE_TEMPLATES,
         ("bigearthnet", "BigEarthNet", ""),
-        composites={"rgb": ("s2", 2000.0)},  # Zavras et al. 2024, of L2A
+        composites={"rgb": ("s2", "s2_l2a_rgb")},
         label_map=corine.class_map(count),
     )
 
@@ -169,6 +170,44 @@ _ROWS = (
         prompts.IMAGENETTE_NAMES,
         prompts.IMAGENETTE_TEMPLATES,
     ),
+    _photos(
+        "ucmerced",
+        ("ucmerced", "UCMerced_LandUse/Images"),
+        classes.UCMERCED_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
+    _photos(
+        "rsscn7",
+        ("rsscn7", "RSSCN7", "RSSCN7-master"),
+        classes.RSSCN7_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "patternnet",
+        # where upper and lower case are one, "patternnet" is the unpacked folder too
+        ("PatternNet/images", "patternnet"),
+        classes.PATTERNNET_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "cifar100",
+        ("cifar100", "CIFAR-100", "CIFAR-100-images"),
+        classes.CIFAR100_NAMES,
+        prompts.CIFAR10_TEMPLATES,
+    ),
+    _photos(
+        "stl10",
+        ("stl10", "STL-10"),
+        classes.STL10_NAMES,
+        classes.STL10_TEMPLATES,
+    ),
+    _photos(
+        "imagenet",
+        ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+        classes.IMAGENET_NAMES,
+        classes.IMAGENET_TEMPLATES,
+    ),
     Dataset(
         "eurosat_ms",
         "class_folders",
@@ -179,7 +218,7 @@ _ROWS = (
         prompts.EUROSAT_TEMPLATES,
         ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
         file_bands={"s2": _EUROSAT_MS_BANDS},
-        composites={"rgb": ("s2", 2750.0)},  # what the RGB set's JPEGs are
+        composites={"rgb": ("s2", "eurosat_rgb")},
     ),
     *(
         _bigearthnet(version, count, with_s1)
@@ -193,7 +232,7 @@ _ROWS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
-        composites={"rgb": ("s2", 3558.0)},  # Zavras et al. 2024, of L1C
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
         "sen1floods11",
@@ -201,7 +240,7 @@ _ROWS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("sen1floods11", "HandLabeled"),
-        composites={"rgb": ("s2", 3558.0)},
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
         "sentinel_pairs",
@@ -360,23 +399,23 @@ class FileSource:
             if key in keys:
                 sensor = SENSORS[row.sensors[key]]
                 record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
-        for key, (source, divisor) in row.composites.items():
+        for key, (source, name) in row.composites.items():
             if key in keys:
-                sensor = SENSORS[row.sensors[source]]
-                if source in record:
-                    array, bands = record[source], sensor.bands
-                else:  # of a file a band, three of them do
-                    array, bands = self._read_rgb(entry.files[source], sensor, source)
-                record[key] = composite(array, bands, divisor)
+                record[key] = self._composite(entry, record, source, COMPOSITES[name])
         return record
 
-    def _read_rgb(self, files, sensor: Sensor, key: str):
-        if not isinstance(files, tuple):
-            file_bands = self.dataset.file_bands.get(key, ())
-            return read_sensor(files, sensor, file_bands), sensor.bands
-        places = [sensor.bands.index(band) for band in RGB_BANDS]
-        part = sensor_part(sensor, places)
-        return read_sensor(tuple(files[i] for i in places), part), part.bands
+    def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
+        sensor = SENSORS[self.dataset.sensors[source]]
+        files = entry.files[source]
+        if source in record:
+            return make_composite(record[source], sensor.bands, made)
+        if isinstance(files, tuple):  # of a file a band, three of them do
+            places = [sensor.bands.index(band) for band in made.bands]
+            sensor = sensor_part(sensor, places)
+            files = tuple(files[i] for i in places)
+        file_bands = self.dataset.file_bands.get(source, ())
+        array = read_sensor(files, sensor, file_bands)
+        return make_composite(array, sensor.bands, made)
 
     def _label(self, entry: Entry) -> int | np.ndarray:
         if self.dataset.task != "multi":

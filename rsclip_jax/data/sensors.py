@@ -1,25 +1,34 @@
 """The table of sensors, and moving bands between them by name, never by index."""
 
 import dataclasses
+import functools
+import math
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rsclip_jax.lookup import look_up
 
+_NAN = float("nan")
+
 
 @dataclasses.dataclass(frozen=True)
 class Sensor:
     """Bands in file order, and how an encoder trained here normalises them.
 
-    unit: "DN" (reflectance * 10000), "dB", "K" or "8-bit". wavelengths in micrometres
-    (nan for radar) and resolution in metres, one a band. An encoder sees
-    clip((x - mean) / std, -clip_sigma, clip_sigma).
+    name: of the row, or the path of a user's file. unit: "DN" (reflectance * 10000),
+    "dB", "K", "8-bit", or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2
+    ST". wavelengths in micrometres (nan for radar) and resolution in metres (nan: any),
+    one a band. level: of the product. valid: lowest and highest value that a file can
+    hold, in its unit; nodata: the value that stands for none. An encoder sees clip((x -
+    mean) / std, -clip_sigma, clip_sigma).
     """
 
     name: str
-    modality: str  # the key of a record and the word in results: rgb, s1, s2, ir
+    modality: str  # the key of a record and the word in results: rgb, s1, s2, ir, ...
     bands: tuple[str, ...]
     unit: str
     dtype: str
@@ -28,6 +37,9 @@ class Sensor:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     clip_sigma: float = 5.0
+    level: str = ""
+    valid: tuple[float, float] = (-math.inf, math.inf)
+    nodata: float | None = None
 
     def __post_init__(self):
         for field in ("wavelengths", "resolution", "mean", "std"):
@@ -36,9 +48,45 @@ class Sensor:
                     f"sensor {self.name}: {len(getattr(self, field))} values of"
                     f" {field} for {len(self.bands)} bands"
                 )
+        problem = _problem(self)
+        if problem:
+            raise ValueError(f"sensor {self.name}: {problem}")
 
 
-_NAN = float("nan")
+def _problem(row: Sensor) -> str:
+    """What is wrong with a row whose lists have equal lengths; "" if nothing is."""
+    if not row.bands or len(set(row.bands)) != len(row.bands):
+        return f"bands {row.bands} should be distinct, and one at least"
+    if not row.modality.isidentifier():
+        return f"modality {row.modality!r} should be one word, the key of a record"
+    if not all(s > 0 for s in row.std):
+        return f"std {row.std} should be above 0"
+    if not row.clip_sigma > 0:
+        return f"clip_sigma {row.clip_sigma} should be above 0"
+    if len(row.valid) != 2 or not row.valid[0] < row.valid[1]:
+        return f"valid {row.valid} should be a lowest and a highest value"
+    try:
+        kind: str = np.dtype(row.dtype).kind
+    except TypeError:
+        kind = ""
+    if kind not in ("u", "i", "f"):
+        return f"dtype {row.dtype!r} should be an integer or float of numpy's"
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """An 8-bit RGB picture of three bands: clip(x / divisor, 0, 1) * 255.
+
+    sensor: the row that it is made of; bands: its red, green and blue.
+    """
+
+    name: str
+    sensor: str
+    bands: tuple[str, str, str]
+    divisor: float
+
+
 _S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split())
 # ESA Sentinel-2 MSI: central wavelength (um), ground sampling (m), in _S2_BANDS order.
 # fmt: off
@@ -46,33 +94,100 @@ _S2_UM = (0.443, 0.490, 0.560, 0.665, 0.705, 0.740, 0.783,
           0.842, 0.865, 0.945, 1.375, 1.610, 2.190)
 _S2_M = (60.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0,
          10.0, 20.0, 60.0, 60.0, 20.0, 20.0)
+# Landsat 8-9, B1 to B11, in the order of their numbers, in which files hold them: B8 is
+# panchromatic, B9 cirrus, B10 and B11 thermal. OLI's centres as NASA measured them
+# (Barsi et al. 2014, Remote Sensing 6, 10232), TIRS's the middle of USGS's band edges
+# (10.60-11.19 and 11.50-12.51 um). USGS: 30 m, B8 15 m, thermal 100 m (handed out at
+# 30 m).
+_LANDSAT_BANDS = tuple(f"B{i}" for i in range(1, 12))
+_LANDSAT_UM = (0.443, 0.482, 0.561, 0.655, 0.865, 1.609, 2.201,
+               0.590, 1.373, 10.895, 12.005)
+_LANDSAT_M = (30.0,) * 7 + (15.0, 30.0, 100.0, 100.0)
 # fmt: on
+
+_EIGHT_BIT: dict[str, Any] = {"unit": "8-bit", "dtype": "uint8", "valid": (0.0, 255.0)}
+# ESA writes DN of 1 to 32767, 0 where there is no measurement and 65535 where a
+# detector was saturated; clouds and glint go far above 10000, and resampling a
+# saturated pixel gives anything below. So no DN can be refused, only a patch without
+# any.
+_DN: dict[str, Any] = {
+    "unit": "DN",
+    "dtype": "uint16",
+    "valid": (0.0, 65535.0),
+    "nodata": 0.0,
+}
+# USGS gives 7273 to 43636 as the range of surface reflectance, which is 0 to 1; snow,
+# cloud and deep shade lie outside and are in the files all the same. 0 is fill.
+_C2: dict[str, Any] = {"dtype": "uint16", "valid": (1.0, 65535.0), "nodata": 0.0}
+# A file in Celsius lies below, one in sensor counts above; the coldest cloud tops and
+# fires lie within.
+_KELVIN = (100.0, 1000.0)
+# Below the noise of the radar files get as low as they were clipped, bright corners
+# reach tens of dB; -9999 and -32768 lie outside.
+_DECIBEL = (-150.0, 100.0)
 
 
 def _without_b10(values: tuple) -> tuple:
     return tuple(v for v, band in zip(values, _S2_BANDS, strict=True) if band != "B10")
 
 
-def _s2(name: str, bands: tuple, um: tuple, metres: tuple) -> Sensor:
+def _s2(name: str, level: str, bands: tuple, um: tuple, metres: tuple) -> Sensor:
     # One mean and std for all bands keep the spectrum's shape, as DN / 10000 does.
+    flat = (2000.0,) * len(bands)
+    return Sensor(
+        name,
+        "s2",
+        bands,
+        wavelengths=um,
+        resolution=metres,
+        mean=flat,
+        std=flat,
+        level=level,
+        **_DN,
+    )
+
+
+def _landsat(
+    name: str, unit: str, level: str, count: int, mean: tuple, std: tuple
+) -> Sensor:
+    return Sensor(
+        name,
+        "landsat",
+        _LANDSAT_BANDS[:count],
+        unit,
+        wavelengths=_LANDSAT_UM[:count],
+        resolution=_LANDSAT_M[:count],
+        mean=mean,
+        std=std,
+        level=level,
+        **_C2,
+    )
+
+
+def _picture(
+    name: str, modality: str, bands: tuple, um: tuple, metres: float
+) -> Sensor:
     n = len(bands)
-    mean, std = (2000.0,) * n, (2000.0,) * n
-    return Sensor(name, "s2", bands, "DN", "uint16", um, metres, mean, std)
+    return Sensor(
+        name,
+        modality,
+        bands,
+        wavelengths=um,
+        resolution=(metres,) * n,
+        mean=(127.5,) * n,
+        std=(64.0,) * n,
+        **_EIGHT_BIT,
+    )
 
 
+# Reflectance 0.2 +- 0.2, as for Sentinel-2, by USGS's scales of Collection 2:
+# DN * 2.75e-5 - 0.2 (surface), DN * 2e-5 - 0.1 (top of atmosphere). Thermal radiance,
+# DN * 3.342e-4 + 0.1 W/(m2 sr um) on Landsat 8, is that of 293 +- 8 K.
+_TOA_MEAN, _TOA_STD = (15000.0,) * 9, (10000.0,) * 9
+_TIRS_MEAN, _TIRS_STD = (25600.0, 24000.0), (3200.0, 2800.0)
 _RGB_UM = (0.665, 0.560, 0.490)
 _ROWS = (
-    Sensor(
-        "rgb",
-        "rgb",
-        ("R", "G", "B"),
-        "8-bit",
-        "uint8",
-        _RGB_UM,
-        (_NAN,) * 3,
-        (127.5,) * 3,
-        (64.0,) * 3,
-    ),
+    _picture("rgb", "rgb", ("R", "G", "B"), _RGB_UM, _NAN),
     # SSL4EO-S12's statistics of Sentinel-1 GRD backscatter, clipped at two sigma as
     # there.
     Sensor(
@@ -86,21 +201,57 @@ _ROWS = (
         (-12.59, -20.26),
         (5.26, 5.91),
         clip_sigma=2.0,
+        level="GRD",
+        valid=_DECIBEL,
     ),
     # Visualised SAR: one polarisation stretched to 8 bits by whoever made the file.
-    Sensor(
-        "s1_vh_8bit",
-        "s1",
-        ("VH",),
-        "8-bit",
-        "uint8",
-        (_NAN,),
-        (10.0,),
-        (127.5,),
-        (64.0,),
+    _picture("s1_vv_8bit", "s1", ("VV",), (_NAN,), 10.0),
+    _picture("s1_vh_8bit", "s1", ("VH",), (_NAN,), 10.0),
+    _s2("s2_l1c", "L1C", _S2_BANDS, _S2_UM, _S2_M),
+    _s2(
+        "s2_l2a",
+        "L2A",
+        _without_b10(_S2_BANDS),
+        _without_b10(_S2_UM),
+        _without_b10(_S2_M),
     ),
-    _s2("s2_l1c", _S2_BANDS, _S2_UM, _S2_M),
-    _s2("s2_l2a", _without_b10(_S2_BANDS), _without_b10(_S2_UM), _without_b10(_S2_M)),
+    # Near infrared alone: Sentinel-2's wide band.
+    Sensor(
+        "s2_nir",
+        "nir",
+        ("B08",),
+        wavelengths=(0.842,),
+        resolution=(10.0,),
+        mean=(2000.0,),
+        std=(2000.0,),
+        level="L2A",
+        **_DN,
+    ),
+    # Colour infrared: near infrared, red and green shown as red, green and blue.
+    _picture("cir_8bit", "cir", ("NIR", "R", "G"), (0.842, 0.665, 0.560), _NAN),
+    _landsat("landsat_oli_sr", "C2 SR", "L2SP", 7, (14545.0,) * 7, (7273.0,) * 7),
+    _landsat("landsat_oli_toa", "C2 TOA", "L1TP", 9, _TOA_MEAN, _TOA_STD),
+    _landsat(
+        "landsat_oli_tirs_toa",
+        "C2 TOA",
+        "L1TP",
+        11,
+        _TOA_MEAN + _TIRS_MEAN,
+        _TOA_STD + _TIRS_STD,
+    ),
+    # Landsat's surface temperature: DN * 0.00341802 + 149 K, here of 293 +- 8 K.
+    Sensor(
+        "landsat_st",
+        "ir",
+        ("B10",),
+        "C2 ST",
+        wavelengths=(10.895,),
+        resolution=(100.0,),
+        mean=(42130.0,),
+        std=(2341.0,),
+        level="L2SP",
+        **_C2,
+    ),
     # Brightness temperature near 11 um, as Landsat's and ASTER's thermal bands give it.
     Sensor(
         "ir_bt",
@@ -112,14 +263,111 @@ _ROWS = (
         (100.0,),
         (293.0,),
         (8.0,),
+        valid=_KELVIN,
     ),
 )
 SENSORS: dict[str, Sensor] = {row.name: row for row in _ROWS}
 
+_TRUE_COLOUR = ("B04", "B03", "B02")
+_COMPOSITES = (
+    # Zavras et al. (arXiv 2402.09816) make the RGB of L1C and of L2A with these.
+    Composite("s2_l1c_rgb", "s2_l1c", _TRUE_COLOUR, 3558.0),
+    Composite("s2_l2a_rgb", "s2_l2a", _TRUE_COLOUR, 2000.0),
+    # The JPEGs that come with EuroSAT.
+    Composite("eurosat_rgb", "s2_l1c", _TRUE_COLOUR, 2750.0),
+)
+COMPOSITES: dict[str, Composite] = {row.name: row for row in _COMPOSITES}
+
 
 def get_sensor(name: str) -> Sensor:
-    """The row of that name; ValueError with the nearest and the list otherwise."""
+    """The row of that name, or a file's (see load_sensor) if it ends in .toml.
+
+    ValueError with the nearest and the list otherwise.
+    """
+    if str(name).endswith(".toml"):
+        return _load_once(str(name))
     return look_up(SENSORS, name, "sensor")
+
+
+def get_composite(name: str) -> Composite:
+    """The row of that name; ValueError with the nearest and the list otherwise."""
+    return look_up(COMPOSITES, name, "composite")
+
+
+def make_composite(
+    array: np.ndarray, bands: tuple[str, ...], composite: Composite
+) -> np.ndarray:
+    """uint8 RGB [..., 3] of [..., len(bands)] in the unit of the composite's sensor.
+
+    ValueError with both lists where a band of it is not among `bands`.
+    """
+    rgb = select_bands(array, bands, composite.bands)
+    scale = np.float32(255 / composite.divisor)
+    return (np.clip(rgb * scale, 0, 255) + np.float32(0.5)).astype(np.uint8)
+
+
+# A sensor of the user's
+
+
+def load_sensor(path: str | Path) -> Sensor:
+    """A sensor of your own from a TOML file; its name is the path as given.
+
+    The keys are the fields of Sensor without name; clip_sigma, level, valid and nodata
+    may be left out:
+
+        modality = "ir"
+        bands = ["SWIR1", "SWIR2"]
+        unit = "DN"
+        dtype = "uint16"
+        wavelengths = [1.61, 2.19]  # um; nan for radar
+        resolution = [20.0, 20.0]  # m
+        mean = [2000, 2000]
+        std = [1500, 1500]
+        valid = [0, 20000]
+        nodata = 0
+
+    Raises FileNotFoundError without the file, and ValueError naming it with every
+    unknown or missing key, or the value of a wrong type or length.
+    """
+    path = str(path)
+    try:
+        values = tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such sensor file") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    fields = {f.name: f for f in dataclasses.fields(Sensor) if f.name != "name"}
+    unknown = [key for key in values if key not in fields]
+    needed = [k for k, f in fields.items() if f.default is dataclasses.MISSING]
+    missing = [key for key in needed if key not in values]
+    if unknown or missing:
+        raise ValueError(
+            f"{path}: unknown keys {unknown}, missing keys {missing}; a sensor has"
+            f" {', '.join(fields)}"
+        )
+    read = {k: _read_value(path, k, v, fields[k].type) for k, v in values.items()}
+    return Sensor(path, **read)
+
+
+_load_once = functools.cache(load_sensor)  # asked for at every record
+
+
+def _read_value(path: str, key: str, value: Any, kind: Any) -> Any:
+    """A TOML value as a field of Sensor: text, a number or a tuple of either."""
+    is_list = "tuple" in str(kind)
+    one = str if kind is str or "str" in str(kind) else float
+    items = value if is_list else [value]
+    allowed = str if one is str else (int, float)
+    if not isinstance(items, list) or not all(
+        isinstance(item, allowed) and not isinstance(item, bool) for item in items
+    ):
+        word = "string" if one is str else "number"
+        wanted = f"a list of {word}s" if is_list else f"a {word}"
+        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}")
+    return tuple(map(one, items)) if is_list else one(value)
+
+
+# Arrays
 
 
 def select_bands(
@@ -155,9 +403,6 @@ def select_bands(
     return out
 
 
-RGB_BANDS = ("B04", "B03", "B02")  # Sentinel-2's red, green and blue
-
-
 def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     """The sensor with some of its bands only, by their places."""
     per_band = ("bands", "wavelengths", "resolution", "mean", "std")
@@ -167,17 +412,12 @@ def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     return dataclasses.replace(sensor, **parts)
 
 
-def composite(array: np.ndarray, bands: tuple[str, ...], divisor: float) -> np.ndarray:
-    """uint8 RGB [h, w, 3] of a Sentinel-2 array: DN 0 to divisor become 0 to 255."""
-    rgb = array[..., [bands.index(band) for band in RGB_BANDS]]
-    scaled = np.minimum(rgb.astype(np.float32) * np.float32(255 / divisor), 255)
-    return (scaled + 0.5).astype(np.uint8)
-
-
 def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
     """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
 
-    Raises ValueError naming the file or record, what was found and what was expected.
+    Values outside the sensor's valid range are refused, unless they are its nodata,
+    and a patch of nothing but nodata. Raises ValueError naming the file or record, what
+    was found and what was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -191,15 +431,50 @@ def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
             f" {sensor.dtype} in {sensor.unit}; if it is in {sensor.unit}, convert it"
             f" with .astype('{sensor.dtype}')"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.size:
+        _check_values(array, sensor, where)
+    return array
+
+
+_DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+
+
+def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
+    # Every record comes through here: the lowest and highest value tell of a good one
+    # all that is asked (NaN is both), and only a bad one is looked at more closely.
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
-            f"{where}: {share:.2g} % of the {sensor.name} values are NaN or infinite;"
-            " mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+            f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
+            f" {_DROP}"
         )
-    if sensor.unit == "dB" and array.size and array.min() >= 0:
+    if low == high == sensor.nodata:
+        raise ValueError(
+            f"{where}: all {array.shape[0] * array.shape[1]} pixels are"
+            f" {sensor.nodata:g}, which is nodata of {sensor.name}; {_DROP}"
+        )
+    if low < sensor.valid[0] or high > sensor.valid[1]:
+        _check_range(array, sensor, where)
+    if sensor.unit == "dB" and low >= 0:
         raise ValueError(
             f"{where}: no {sensor.name} value is below 0 dB, so this looks like linear"
             " power; convert it with 10 * log10(x)"
         )
-    return array
+
+
+def _check_range(array: np.ndarray, sensor: Sensor, where: str) -> None:
+    """Raises ValueError unless what lies outside the valid range is nodata."""
+    low, high = sensor.valid
+    outside = (array < low) | (array > high)
+    if sensor.nodata is not None:
+        outside &= array != sensor.nodata
+    if not outside.any():
+        return
+    values = array[outside].astype(np.float64)
+    extreme = values[np.maximum(low - values, values - high).argmax()]
+    raise ValueError(
+        f"{where}: {100 * outside.mean():.3g} % of the {sensor.name} values are outside"
+        f" {low:g} to {high:g} {sensor.unit}, the farthest {extreme:g}: is it in"
+        f" another unit, or has it another nodata value? Convert it, or {_DROP}"
+    )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sensors import get_sensor
 
 matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False})
 
@@ -100,7 +100,7 @@ def plot_retrieval_strip(
 
 def _band(source, sensor: str) -> str:
     """The band that to_picture shows."""
-    return SENSORS[source.dataset.sensors[sensor]].bands[0]
+    return get_sensor(source.dataset.sensors[sensor]).bands[0]
 
 
 def _class_of(source, record: dict) -> str:

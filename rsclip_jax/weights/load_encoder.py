@@ -27,7 +27,7 @@ from rsclip_jax.weights.load import resize_positions
 
 def load_encoder(
     source: str | Path,
-    sensor: Sensor | None = None,
+    sensor: Sensor | str | None = None,
     *,
     row: str = "",
     bands: Sequence[str] = (),
@@ -42,8 +42,8 @@ def load_encoder(
     ResNet of bottleneck blocks, alone or within a MoCo, DINO or MAE checkpoint, of
     DOFA, or of a file or folder that save_encoder wrote, which says all by itself.
     row: for a path, the name in ENCODERS that says what it was trained on. sensor: what
-    it shall see, by default what it was trained on; it sees it at the row's scale,
-    without a row at the sensor's own.
+    it shall see (a row, its name or a .toml), by default what it was trained on; it
+    sees it at the row's scale, without a row at the sensor's own.
 
     bands: the file's, in its order, where neither row nor their number tells it. They
     are moved to the sensor's by name, `missing` as in adapt_kernel; DOFA's are made of
@@ -57,7 +57,7 @@ def load_encoder(
     file = _encoder_alone(open_weights(path))
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
-    sensor = sensor or trained
+    sensor = get_sensor(sensor) if isinstance(sensor, str) else sensor or trained
     if sensor is None:
         if stored:
             params = _read_params(file, stored)

@@ -183,6 +183,12 @@ def test_a_set_lies_by_its_name_or_its_public_folder_name(tmp_path, folder, kind
         ("eurosat_rgb", "2750"),
         ("resisc45", "NWPU-RESISC45"),
         ("imagenette", "imagenette2-320"),
+        ("aid", "AID"),
+        ("rsscn7", "RSSCN7"),
+        ("rsscn7", "RSSCN7-master"),
+        ("patternnet", "PatternNet/images"),
+        ("cifar100", "CIFAR-100"),
+        ("stl10", "STL-10"),
     ],
 )
 def test_downloads_are_found_as_they_unpack(tmp_path, name, folder):
@@ -192,6 +198,96 @@ def test_downloads_are_found_as_they_unpack(tmp_path, name, folder):
     source = open_source(name, tmp_path)
     assert source.ids == [f"{c}/{c}_1" for c in row.classes]
     assert labels_of(source).tolist() == list(range(len(row.classes)))
+
+
+def test_uc_merceds_tifs_of_odd_sizes_are_read_pixel_for_pixel(tmp_path):
+    """As it unpacks: a readme beside Images, uncompressed 8-bit RGB tifs."""
+    root = tmp_path / "UCMerced_LandUse"
+    row = DATASETS["ucmerced"]
+    sizes = [(256, 256), (257, 253), (242, 256)]
+    for label, name in enumerate(row.classes):
+        for i, size in enumerate(sizes):
+            image = noise(*size, 3, seed=10 * label + i)
+            save(root / "Images" / name / f"{name}{i:02}.tif", image)
+    (root / "readme.txt").write_text("UC Merced Land Use Dataset")
+    source = open_source("ucmerced", tmp_path)
+    assert len(source) == 21 * 3
+    for index in (0, 1, 2, 37, 62):
+        label, i = divmod(index, 3)
+        record = source[index]
+        name = row.classes[label]
+        assert record["id"] == f"{name}/{name}{i:02}"
+        assert record["label"] == label
+        expected = noise(*sizes[i], 3, seed=10 * label + i)
+        np.testing.assert_array_equal(record["rgb"], expected)
+    file = root / "Images" / "beach" / "beach01.tif"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"beach01\.tif: unreadable or cut"):
+        source[source.ids.index("beach/beach01")]
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_cifar100s_class_train_is_no_split(tmp_path, splits):
+    names = DATASETS["cifar100"].classes
+    flat = np.zeros((4, 4, 3), np.uint8)
+    for split in splits or ("",):
+        for name in names:
+            save(tmp_path / "cifar100" / split / name / "0.png", flat)
+    source = open_source("cifar100", tmp_path)
+    assert labels_of(source).tolist() == list(range(100)) * max(len(splits), 1)
+    train = open_source("cifar100", tmp_path, "train")
+    trains = [id for id in train.ids if id.split("/")[-2] == "train"]
+    if splits:
+        assert len(train) == 100
+        assert trains == ["train/train/0"]
+    else:
+        assert 50 < len(train) < 90  # 70 per cent, by hash
+        parts = [open_source("cifar100", tmp_path, s) for s in ("val", "test")]
+        assert sum(map(len, [train, *parts])) == 100
+    (tmp_path / "cifar100" / (splits or ("",))[0] / "apple" / "0.png").unlink()
+    (tmp_path / "cifar100" / (splits or ("",))[0] / "apple").rmdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder for the class\(es\) apple;"
+    ):
+        open_source("cifar100", tmp_path)
+
+
+def test_imagenets_splits_are_its_folders_and_its_suffix_is_in_capitals(tmp_path):
+    row = DATASETS["imagenet"]
+    for synset in row.classes:
+        for split in ("train", "val"):
+            (tmp_path / "imagenet" / split / synset).mkdir(parents=True)
+    for i, label in enumerate((0, 744, 999)):
+        name = f"ILSVRC2012_val_0000000{i}.JPEG"
+        folder = tmp_path / "imagenet" / "val" / row.classes[label]
+        folder.mkdir(exist_ok=True)
+        image = Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8))
+        image.save(folder / name, "JPEG")
+    source = open_source("imagenet", tmp_path, "val")
+    assert labels_of(source).tolist() == [0, 744, 999]
+    assert source.ids[1] == "val/n04008634/ILSVRC2012_val_00000001"
+    assert source.dataset.classnames[source[1]["label"]] == "projectile"
+    with pytest.raises(FileNotFoundError, match="no images in split 'train'"):
+        open_source("imagenet", tmp_path, "train")
+
+
+def test_imagenets_validation_images_in_one_folder_are_refused(tmp_path):
+    """As its archive unpacks, without the folders that say the classes."""
+    save(tmp_path / "imagenet" / "val" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"val: no folder for .*n01440764"):
+        open_source("imagenet", tmp_path, "val")
+
+
+def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
+    """One folder under another set's spelling: none may slip into its label."""
+    row = DATASETS["aid"]
+    for name in row.classes:
+        folder = {"BareLand": "bare_land"}.get(name, name)
+        save(tmp_path / "AID" / folder / "1.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(
+        FileNotFoundError, match=r"class\(es\) BareLand; found .*bare_l"
+    ):
+        open_source("aid", tmp_path)
 
 
 def test_the_folder_of_the_sets_own_name_comes_first(tmp_path):

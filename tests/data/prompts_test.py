@@ -22,6 +22,13 @@ LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]
         ("resisc45", 45, 18),
         ("cifar10", 10, 18),
         ("imagenette", 10, 7),
+        ("ucmerced", 21, 18),
+        ("aid", 30, 18),
+        ("rsscn7", 7, 18),
+        ("patternnet", 38, 18),
+        ("cifar100", 100, 18),
+        ("stl10", 10, 2),
+        ("imagenet", 1000, 80),
         ("miniature", 10, 2),
         ("miniature_natural", 10, 2),
     ],
@@ -45,7 +52,57 @@ def test_every_prompt_is_one_sentence_that_the_tokenizer_takes(name):
             assert "  " not in text
             assert "{" not in text
             assert text == text.strip()
-    assert tokenize([t for texts in filled for t in texts]).shape[1] == 77
+    longest = [max(texts, key=len) for texts in filled]
+    assert tokenize(longest).shape[1] == 77
+
+
+def sha256(lines):
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_imagenets_names_are_openais_but_for_the_two_that_it_gives_twice():
+    """Digests of timm's imagenet_synsets.txt and open_clip's IMAGENET_CLASSNAMES."""
+    row = DATASETS["imagenet"]
+    synsets = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+    assert sha256(row.classes) == synsets
+    names = dict(zip(row.classes, row.classnames, strict=True))
+    assert names.pop("n04008634") == "projectile"
+    assert names.pop("n04355933") == "sunglass"
+    names |= {"n04008634": "missile", "n04355933": "sunglasses"}
+    openais = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    assert sha256(names[synset] for synset in row.classes) == openais
+
+
+def test_imagenets_templates_are_openais_eighty():
+    """Digest of open_clip 3.3's OPENAI_IMAGENET_TEMPLATES with {c}, sorted."""
+    openais = "6861574a25b4ae6dea5d76663d7914c835c4e1faee1d0d670f46a538a212e418"
+    assert sha256(sorted(DATASETS["imagenet"].templates)) == openais
+
+
+def test_imagenette_is_ten_of_imagenet_by_the_same_names():
+    whole = DATASETS["imagenet"]
+    names = dict(zip(whole.classes, whole.classnames, strict=True))
+    row = DATASETS["imagenette"]
+    ten = dict(zip(row.classes, row.classnames, strict=True))
+    assert ten == {synset: names[synset] for synset in row.classes}
+    assert set(row.templates) <= set(whole.templates)
+
+
+@pytest.mark.parametrize(
+    "name", ["ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"]
+)
+def test_labels_are_in_the_order_of_the_sorted_folders(name):
+    assert list(DATASETS[name].classes) == sorted(DATASETS[name].classes)
+
+
+@pytest.mark.parametrize("name", ["ucmerced", "aid", "patternnet", "cifar100", "stl10"])
+def test_a_name_is_its_folder_with_spaces_and_at_most_the_word_that_it_lacks(name):
+    row = DATASETS[name]
+    for folder, classname in zip(row.classes, row.classnames, strict=True):
+        short = classname.removesuffix(" area").removesuffix(" land")
+        short = short if folder != "Parking" else classname.removesuffix(" lot")
+        joined = {text.replace(" ", "") for text in (short, classname)}
+        assert folder.replace("_", "").lower() in joined
 
 
 def test_eurosat_names_are_matched_by_class():

@@ -1,5 +1,6 @@
 """The sensor table against other sources; bands by name; arrays refused by file."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,10 +9,14 @@ from PIL import Image
 
 from rsclip_jax.data import miniature
 from rsclip_jax.data.sensors import (
+    COMPOSITES,
     SENSORS,
     Sensor,
     check_array,
+    get_composite,
     get_sensor,
+    load_sensor,
+    make_composite,
     select_bands,
 )
 
@@ -74,11 +79,103 @@ def test_radar_has_no_wavelength_and_ssl4eos_statistics():
     assert row.clip_sigma == 2.0
 
 
+def test_landsat_bands_are_at_their_published_wavelengths():
+    """USGS's band edges in um, and its pixel sizes, by the bands' own numbers."""
+    edges = {
+        "B1": (0.43, 0.45),
+        "B2": (0.45, 0.51),
+        "B3": (0.53, 0.59),
+        "B4": (0.64, 0.67),
+        "B5": (0.85, 0.88),
+        "B6": (1.57, 1.65),
+        "B7": (2.11, 2.29),
+        "B8": (0.50, 0.68),
+        "B9": (1.36, 1.38),
+        "B10": (10.60, 11.19),
+        "B11": (11.50, 12.51),
+    }
+    rows = {"landsat_oli_sr": 7, "landsat_oli_toa": 9, "landsat_oli_tirs_toa": 11}
+    for name, count in rows.items():
+        row = SENSORS[name]
+        assert row.bands == tuple(edges)[:count]
+        for band, um, metres in zip(
+            row.bands, row.wavelengths, row.resolution, strict=True
+        ):
+            assert edges[band][0] <= um <= edges[band][1]
+            assert metres == {"B8": 15, "B10": 100, "B11": 100}.get(band, 30)
+    assert SENSORS["landsat_st"].wavelengths[0] == pytest.approx((10.6 + 11.19) / 2)
+
+
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr"])
+def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
+    assert list(SENSORS[name].wavelengths) == sorted(SENSORS[name].wavelengths)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "offset", "mean", "spread"),
+    [
+        ("s2_l2a", 1e-4, 0, 0.2, 0.2),
+        ("landsat_oli_sr", 2.75e-5, -0.2, 0.2, 0.2),
+        ("landsat_oli_toa", 2e-5, -0.1, 0.2, 0.2),
+        ("landsat_st", 0.00341802, 149, 293, 8),
+        ("ir_bt", 1, 0, 293, 8),
+    ],
+)
+def test_scales_are_the_same_physical_ones_by_the_agencies_factors(
+    name, scale, offset, mean, spread
+):
+    row = SENSORS[name]
+    np.testing.assert_allclose(np.array(row.mean) * scale + offset, mean, rtol=1e-4)
+    np.testing.assert_allclose(np.array(row.std) * scale, spread, rtol=1e-3)
+
+
+def test_thermal_radiance_is_plancks_at_293_kelvin():
+    row = SENSORS["landsat_oli_tirs_toa"]
+    for band in ("B10", "B11"):
+        i = row.bands.index(band)
+        um = row.wavelengths[i]
+        # 2 h c^2 and h c / k in W um^4 / (m2 sr) and um K
+        radiance = 1.191043e8 / um**5 / (math.exp(14387.77 / (um * 293)) - 1)
+        assert (radiance - 0.1) / 3.342e-4 == pytest.approx(row.mean[i], rel=2e-3)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_row_says_what_its_files_can_hold(name):
+    row = SENSORS[name]
+    low, high = row.valid
+    if row.dtype != "float32":
+        info = np.iinfo(row.dtype)
+        assert info.min <= low < high <= info.max
+        assert (row.unit == "8-bit") == (row.dtype == "uint8")
+    typical = np.clip(np.array(row.mean), low, high).astype(row.dtype)
+    array = np.broadcast_to(typical, (4, 4, len(row.bands)))
+    assert check_array(array, row, "typical") is array
+    assert (row.level == "") == (row.unit in ("8-bit", "K"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("bands", ("VV", "VV"), "should be distinct"),
+        ("std", (1.0, 0.0), "should be above 0"),
+        ("clip_sigma", 0.0, "clip_sigma 0.0 should be above 0"),
+        ("valid", (5.0, 5.0), "lowest and a highest"),
+        ("valid", (math.nan, 5.0), "lowest and a highest"),
+        ("dtype", "float33", "'float33' should be an integer or float"),
+        ("dtype", "complex64", "'complex64' should be an integer or float"),
+        ("modality", "my sensor", "'my sensor' should be one word"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_refused(field, value, words):
+    with pytest.raises(ValueError, match=f"sensor s1_grd: .*{words}"):
+        dataclasses.replace(SENSORS["s1_grd"], **{field: value})
+
+
 @pytest.mark.parametrize("name", SENSORS)
 def test_no_row_divides_by_zero_and_modalities_are_the_words_in_results(name):
     row = SENSORS[name]
     assert min(row.std) > 0
-    assert row.modality in ("rgb", "s1", "s2", "ir")
+    assert row.modality in ("rgb", "s1", "s2", "ir", "nir", "cir", "landsat")
     np.dtype(row.dtype)
 
 
@@ -113,6 +210,153 @@ def test_an_unknown_sensor_gets_the_nearest_name_and_the_list():
     text = str(error.value)
     assert "did you mean 's2_l1c'" in text
     assert all(name in text for name in SENSORS)
+
+
+# A sensor of the user's.
+
+SWIR = """
+modality = "ir"
+bands = ["SWIR1", "SWIR2"]
+unit = "DN"
+dtype = "uint16"
+wavelengths = [1.61, 2.19]
+resolution = [20, 20.0]
+mean = [2000, 2000]
+std = [1500, 1500]
+"""
+
+
+def write_sensor(tmp_path, text):
+    path = tmp_path / "swir.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_file_is_a_sensor_whose_name_is_its_path(tmp_path):
+    extra = 'level = "L3"\nvalid = [0, 20000]\nnodata = 0\nclip_sigma = 3\n'
+    path = write_sensor(tmp_path, SWIR + extra)
+    row = load_sensor(path)
+    assert row == Sensor(
+        str(path),
+        "ir",
+        ("SWIR1", "SWIR2"),
+        "DN",
+        "uint16",
+        (1.61, 2.19),
+        (20.0, 20.0),
+        (2000.0, 2000.0),
+        (1500.0, 1500.0),
+        clip_sigma=3.0,
+        level="L3",
+        valid=(0.0, 20000.0),
+        nodata=0.0,
+    )
+    assert get_sensor(str(path)) == row
+    assert get_sensor(str(path)) is get_sensor(str(path))  # read once
+    array = np.full((2, 2, 2), 20001, np.uint16)
+    with pytest.raises(ValueError, match=r"a\.tif: 100 % of .*outside 0 to 20000"):
+        check_array(array, row, "a.tif")
+
+
+def test_what_may_be_left_out_has_the_defaults_of_a_row(tmp_path):
+    row = load_sensor(write_sensor(tmp_path, SWIR))
+    assert (row.clip_sigma, row.level, row.nodata) == (5.0, "", None)
+    assert row.valid == (-math.inf, math.inf)
+
+
+def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
+    text = SWIR.replace("[1.61, 2.19]", "[nan, nan]")
+    row = load_sensor(write_sensor(tmp_path, text))
+    assert all(math.isnan(um) for um in row.wavelengths)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            SWIR + "gain = 2\nname = 'x'",
+            r"unknown keys \['gain', 'name'\], missing keys",
+        ),
+        (
+            SWIR.replace("unit", "units"),
+            r"\['units'\], missing keys \['unit'\]; a sens",
+        ),
+        (
+            SWIR.replace('unit = "DN"', ""),
+            r"unknown keys \[\], missing keys \['unit'",
+        ),
+        (SWIR.replace("[1500, 1500]", "[1500]"), "1 values of std for 2 bands"),
+        (
+            SWIR.replace("[1500, 1500]", "1500"),
+            "std = 1500 should be a list of numbers",
+        ),
+        (SWIR.replace("[1500, 1500]", '["a", 1]'), "std = .* a list of numbers"),
+        (SWIR.replace("[1500, 1500]", "[true, 1]"), "std = .* a list of numbers"),
+        (SWIR.replace('["SWIR1", "SWIR2"]', '"SWIR1"'), "bands = .* a list of strings"),
+        (SWIR.replace('"DN"', "1"), "unit = 1 should be a string"),
+        (SWIR + "nodata = [0]", r"nodata = \[0\] should be a number"),
+        (SWIR + "valid = [0]", "lowest and a highest"),
+        (SWIR.replace("uint16", "uint12"), "dtype 'uint12'"),
+        (SWIR.replace("SWIR2", "SWIR1"), "should be distinct"),
+        ("bands = [", "not a TOML file: "),
+        (SWIR + SWIR, "not a TOML file: "),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
+    path = write_sensor(tmp_path, text)
+    with pytest.raises(ValueError, match=words) as error:
+        get_sensor(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_no_sensor(tmp_path):
+    path = tmp_path / "swir.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"swir\.toml: not a TOML file"):
+        load_sensor(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "none.toml"
+    with pytest.raises(FileNotFoundError, match="there is no such sensor file") as err:
+        get_sensor(str(path))
+    assert str(path) in str(err.value)
+
+
+# Composites.
+
+
+def test_a_composite_is_three_bands_cut_at_its_divisor():
+    row = SENSORS["s2_l2a"]
+    array = np.zeros((1, 3, 12), np.uint16)
+    for band, values in {
+        "B04": (1000, 9, 0),
+        "B03": (2000, 8, 7),
+        "B02": (65535, 4, 3),
+    }.items():
+        array[0, :, row.bands.index(band)] = values
+    rgb = make_composite(array, row.bands, get_composite("s2_l2a_rgb"))
+    assert rgb.dtype == np.uint8
+    assert rgb[0].tolist() == [[128, 255, 255], [1, 1, 1], [0, 1, 0]]
+
+
+def test_composites_are_of_bands_that_their_sensor_has():
+    divisors = {"s2_l1c_rgb": 3558, "s2_l2a_rgb": 2000, "eurosat_rgb": 2750}
+    assert {name: row.divisor for name, row in COMPOSITES.items()} == divisors
+    for name, row in COMPOSITES.items():
+        assert row.name == name
+        sensor = SENSORS[row.sensor]
+        of = dict(zip(sensor.bands, sensor.wavelengths, strict=True))
+        assert tuple(of[b] for b in row.bands) == SENSORS["rgb"].wavelengths
+
+
+def test_a_composite_of_a_band_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"bands \['B02'\] are wanted"):
+        make_composite(
+            np.zeros((1, 1, 2), np.uint16), ("B04", "B03"), COMPOSITES["s2_l1c_rgb"]
+        )
+    with pytest.raises(ValueError, match="did you mean 's2_l1c_rgb'"):
+        get_composite("s2_l1_rgb")
 
 
 # Bands by name.
@@ -197,7 +441,93 @@ def test_one_bad_value_names_the_file_its_share_and_the_way_out(value):
     assert "--config.data.on_error=skip" in str(error.value)
 
 
+def test_values_that_the_unit_cannot_hold_are_refused_with_share_and_extreme():
+    celsius = np.full((10, 10, 1), 21.5, np.float32)
+    celsius[0, 0] = -30
+    with pytest.raises(ValueError, match=r"lst\.tif: 100 % of the ir_bt") as error:
+        check_array(celsius, SENSORS["ir_bt"], "lst.tif")
+    assert "outside 100 to 1000 K, the farthest -30" in str(error.value)
+    assert "--config.data.on_error=skip" in str(error.value)
+    radar = np.full((10, 10, 2), -12, np.float32)
+    radar[3, 4, 1] = -9999
+    radar[3, 5, 1] = 101
+    with pytest.raises(ValueError, match=r"1 % of the s1_grd .*farthest -9999:"):
+        check_array(radar, SENSORS["s1_grd"], "vh.tif")
+    radar[3, 4, 1] = -150  # the ends are within
+    radar[3, 5, 1] = 100
+    assert check_array(radar, SENSORS["s1_grd"], "vh.tif") is radar
+
+
+def test_clouds_glint_and_saturated_pixels_pass():
+    array = np.full((4, 4, 13), 28_001, np.uint16)
+    array[0, 0], array[1, 1] = 65_535, 0
+    assert check_array(array, SENSORS["s2_l1c"], "p.tif") is array
+
+
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr", "landsat_st"])
+def test_a_patch_of_nothing_but_nodata_is_refused(name):
+    row = SENSORS[name]
+    array = np.zeros((5, 6, len(row.bands)), np.uint16)
+    with pytest.raises(
+        ValueError, match=r"p\.tif: all 30 pixels are 0, .* nodata"
+    ) as e:
+        check_array(array, row, "p.tif")
+    assert "--config.data.on_error=skip" in str(e.value)
+    array[2, 3, 0] = 8000
+    assert check_array(array, row, "p.tif") is array
+
+
+def test_nodata_outside_the_valid_range_is_no_wrong_value():
+    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    array = np.full((10, 10, 1), 290, np.float32)
+    array[:5] = -9999
+    assert check_array(array, row, "lst.tif") is array
+    array[9, 9] = -9998
+    with pytest.raises(ValueError, match=r"lst\.tif: 1 % of .*farthest -9998:"):
+        check_array(array, row, "lst.tif")
+    with pytest.raises(ValueError, match="all 100 pixels are -9999"):
+        check_array(np.full((10, 10, 1), -9999, np.float32), row, "lst.tif")
+
+
+def test_a_dark_picture_is_a_picture():
+    array = np.zeros((4, 4, 3), np.uint8)
+    assert check_array(array, SENSORS["rgb"], "night.jpg") is array
+
+
+def test_linear_power_is_told_from_decibels():
+    with pytest.raises(ValueError, match="looks like linear"):
+        check_array(np.full((2, 2, 2), 0.1, np.float32), SENSORS["s1_grd"], "vv.tif")
+
+
 # Real files.
+
+
+def read_eurosat(path):
+    """A 13-band file of EuroSAT: uncompressed and interleaved behind its header."""
+    return np.frombuffer(path.read_bytes(), "<u2", 64 * 64 * 13, 748).reshape(
+        64, 64, 13
+    )
+
+
+def test_eurosats_jpegs_are_its_composite(real_data):
+    pictures = {p.stem: p for p in (real_data / "eurosat_rgb").glob("*/*/*.jpg")}
+    off = {name: [] for name in (*COMPOSITES, "order")}
+    for path in sorted((real_data / "eurosat_ms").glob("*/*.tif")):
+        array = read_eurosat(path)
+        sorted_in = select_bands(array, SORTED, L1C)
+        check_array(sorted_in, SENSORS["s2_l1c"], str(path))
+        with Image.open(pictures[path.stem]) as image:
+            rgb = np.array(image).astype(int)
+        for name, row in COMPOSITES.items():
+            made = make_composite(sorted_in, L1C, row)
+            off[name].append(np.abs(made - rgb).mean())
+            np.testing.assert_array_equal(made, make_composite(array, SORTED, row))
+        made = make_composite(sorted_in, L1C, COMPOSITES["eurosat_rgb"])
+        off["order"].append(np.abs(made[..., ::-1] - rgb).mean())
+    assert len(off["eurosat_rgb"]) == 140
+    assert max(off["eurosat_rgb"]) < 6  # grey levels, the JPEG's losses
+    for fault in ("s2_l1c_rgb", "s2_l2a_rgb", "order"):
+        assert np.mean(off[fault]) > 6
 
 
 def read_band(path):

@@ -183,6 +183,21 @@ def test_dofa_takes_any_number_of_bands_and_radar():
     )
 
 
+def test_a_sensor_goes_by_its_name_or_the_path_of_its_file(tmp_path):
+    spec, _ = read_dofa("s2_l1c")
+    assert spec == read_dofa(S2)[0]
+    path = tmp_path / "three.toml"
+    lines = ['modality = "s2"', 'unit = "DN"', 'dtype = "uint16"']
+    for key in ("bands", "wavelengths", "resolution", "mean", "std"):
+        lines.append(f"{key} = {list(getattr(THREE, key))}")
+    path.write_text("\n".join(lines))
+    spec, params = read_dofa(str(path))
+    assert spec == dataclasses.replace(read_dofa()[0], sensor=str(path))
+    jax.tree.map(np.testing.assert_array_equal, params, read_dofa()[1])
+    saved_spec, _ = saved(tmp_path, "a.safetensors", spec, params)
+    assert load_encoder(tmp_path / "a.safetensors", str(path), heads=2)[0] == saved_spec
+
+
 def test_dofa_without_wavelengths_or_sensor_says_so():
     with pytest.raises(ValueError, match=r"a wavelength for each band.*s1_vh_8bit"):
         read_dofa(SENSORS["s1_vh_8bit"])

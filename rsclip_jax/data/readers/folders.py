@@ -74,7 +74,7 @@ def class_folder_entries(
     the split folders that there are.
     """
     entries = []
-    for base, low, high, tops in _split_folders(folder, split):
+    for base, low, high, tops in _split_folders(folder, split, classes):
         missing = [c for c in classes if not (base / c).is_dir()]
         if missing:
             there = sorted(p.name for p in base.iterdir() if p.is_dir())
@@ -109,10 +109,16 @@ def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
     return entries, stray
 
 
-def _split_folders(folder: Path, split: str):
+def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
     """(folder, percent from, to, id prefix) for each folder that the split reads."""
     name, low, high = parse_split(split)
     present = [s for s in SPLITS if (folder / s).is_dir()]
+    # CIFAR-100 has a class "train": a split only if classes lie in it
+    present = [
+        s
+        for s in present
+        if s not in classes or any((folder / s / c).is_dir() for c in classes)
+    ]
     if present:
         wanted = present if name == "all" else [name]
         if wanted[0] not in present:
