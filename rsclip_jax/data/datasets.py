@@ -21,10 +21,10 @@ from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import (
     COMPOSITES,
-    SENSORS,
     Composite,
     Sensor,
     check_array,
+    get_sensor,
     make_composite,
     select_bands,
     sensor_part,
@@ -397,7 +397,7 @@ class FileSource:
         record: Record = {"id": entry.id, "label": self._label(entry)}
         for key, files in entry.files.items():
             if key in keys:
-                sensor = SENSORS[row.sensors[key]]
+                sensor = get_sensor(row.sensors[key])
                 record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
         for key, (source, name) in row.composites.items():
             if key in keys:
@@ -405,7 +405,7 @@ class FileSource:
         return record
 
     def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
-        sensor = SENSORS[self.dataset.sensors[source]]
+        sensor = get_sensor(self.dataset.sensors[source])
         files = entry.files[source]
         if source in record:
             return make_composite(record[source], sensor.bands, made)
