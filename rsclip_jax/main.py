@@ -107,7 +107,7 @@ def run_stages(config, workdir: Path) -> None:
 
 def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
-    from rsclip_jax.stages import align, evaluate, export, patch, pretrain
+    from rsclip_jax.stages import align, evaluate, export, pack, patch, pretrain
 
     known = {
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
@@ -115,6 +115,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "align": (align.check_align, align.run_align),
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
+        "pack": (pack.check_pack, pack.run_pack),
     }
     for name in names:
         if name not in known:

@@ -14,6 +14,7 @@ from rsclip_jax.data.readers.folders import (
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.images import read_image
+from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.sensors import SENSORS, check_array
 from rsclip_jax.lookup import look_up
 
@@ -162,7 +163,12 @@ def get_dataset(name: str) -> Dataset:
 
 
 def open_source(
-    name: str, root: str | Path = "", split: str = "all", *, on_error: str = "raise"
+    name: str,
+    root: str | Path = "",
+    split: str = "all",
+    *,
+    on_error: str = "raise",
+    packed: bool = True,
 ) -> Source:
     """A dataset's split as a random-access sequence of records.
 
@@ -171,9 +177,12 @@ def open_source(
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
     id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising.
+    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
+    read from there, unless packed is False.
     """
     row = get_dataset(name)
+    if packed and (source := open_packed(row, root, split)):
+        return source
     if row.kind == "miniature":
         return MiniatureSource(row, split)
     folder = find_folder(row, root)
