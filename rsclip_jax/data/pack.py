@@ -344,6 +344,7 @@ def run_workers(
     job: Job, todo: list[int], workers: int, bar: tqdm
 ) -> Iterator[tuple[int, dict]]:
     """(shard, note) as each gets whole; on an error the other workers stop, too."""
+    seen = 0
     context = multiprocessing.get_context("spawn")  # fork does not go with threads
     count, stop = context.Value("q", 0), context.Value("b", 0)
     pool = ProcessPoolExecutor(
@@ -357,7 +358,9 @@ def run_workers(
         pending: set[Future] = set(shards)
         while pending:
             ready, pending = wait(pending, 0.5, FIRST_COMPLETED)
-            bar.update(count.value - (bar.n - bar.initial))
+            now = count.value
+            bar.update(now - seen)
+            seen = now
             for future in ready:
                 yield shards[future], future.result()
     except BrokenProcessPool as error:
@@ -373,17 +376,25 @@ def run_workers(
             path.unlink()
 
 
-_worker: dict[str, Any] = {}  # of this process: its job and its open source
+_worker: dict[str, Any] = {}  # of this process: its job, its open source
 
 
 def _start_worker(job: Job, count: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us to stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker.update(job=job, count=count, stop=stop)
+
+
+def _open_source(job: Job) -> Source:
     with contextlib.redirect_stdout(None):  # the parent has said it
         source = job.reopen()
-    if (ids_digest(source.ids), len(source)) != (job.plan.source, job.plan.records):
-        raise ValueError(f"{source.dataset.name}: its files change while it is packed")
-    _worker.update(job=job, source=source, count=count, stop=stop)
+    if ids_digest(source.ids) != job.plan.source:
+        raise ValueError(
+            f"{source.dataset.name}:{source.split}: {len(source)} records now, and not"
+            f" the {job.plan.records} of before: do not change an archive while it is"
+            " packed"
+        )
+    return source
 
 
 def _die_with_parent() -> None:
@@ -397,6 +408,8 @@ def _die_with_parent() -> None:
 def write_shard(shard: int) -> dict:
     """Writes one shard; its note: file, records, bytes, sha256, skipped places."""
     job: Job = _worker["job"]
+    if "source" not in _worker:  # here, where an error reaches the parent
+        _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
     temporary = path.with_name(path.name + ".tmp")
     try:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import jax
 
-import rsclip_jax
 from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import Source, find_folder, get_dataset, open_source
 from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
 from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.stages import common
+from rsclip_jax.version import __version__
 
 
 def check_pack(run: common.Run) -> None:
@@ -30,14 +30,12 @@ def check_pack(run: common.Run) -> None:
         if c[name] <= 0:
             raise ValueError(f"config.pack.{name} = {c[name]} must be more than 0")
     check_splits(run)
-    row = get_dataset(run.config.dataset)
-    if row.folders:
-        archive = find_folder(row, run.config.data_root).resolve()
-        if archive == (Path(c.out) / row.name).resolve():
-            raise ValueError(
-                f"config.pack.out = {c.out} would mix the pack with the archive in"
-                f" {archive}; choose another folder"
-            )
+    root = run.config.data_root
+    if root and Path(c.out).resolve() == Path(root).resolve():
+        raise ValueError(
+            f"config.pack.out = {c.out} is config.data_root, where"
+            f" {run.config.dataset}/ may be the archive itself; choose another folder"
+        )
 
 
 def check_splits(run: common.Run) -> None:
@@ -132,6 +130,6 @@ def provenance(run: common.Run) -> dict:
     row, root = get_dataset(run.config.dataset), run.config.data_root
     return {
         "source": find_folder(row, root).name if row.folders else "",
-        "version": rsclip_jax.__version__,
+        "version": __version__,
         "git_commit": git_commit(),
     }

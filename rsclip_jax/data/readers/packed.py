@@ -16,6 +16,7 @@ those of the archive's files.
 import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def decode_record(data: bytes) -> dict[str, Any]:
     header = json.loads(data[4:start])
     record = header["fields"]
     for key, (dtype, shape) in header["arrays"].items():
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         array = np.frombuffer(data, dtype, count, start)
         start += array.nbytes + -array.nbytes % _ALIGN
         record[key] = array.reshape(shape)
