@@ -296,7 +296,7 @@ class TiledSource:
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
         self.dataset, self.split, self.tile = source.dataset, source.split, size
-        first = _first_record(source, on_error)
+        first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]
         if height < size or width < size:
@@ -332,7 +332,8 @@ class TiledSource:
         return out
 
 
-def _first_record(source: Source, on_error: str) -> Record:
+def first_record(source: Source, on_error: str) -> Record:
+    """A source's first record; on_error "skip": its first readable one."""
     for i in range(len(source)):
         try:
             return source[i]

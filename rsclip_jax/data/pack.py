@@ -27,7 +27,7 @@ from array_record.python.array_record_module import (
 )
 from tqdm import tqdm
 
-from rsclip_jax.data.datasets import Record, Source
+from rsclip_jax.data.datasets import Source, first_record
 from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.readers.packed import (
     FORMAT,
@@ -78,9 +78,10 @@ def make_plan(
     """Shards of about shard_mb million bytes, by the size of the first record.
 
     compression "auto": zstd where all arrays are 8-bit. Raises ValueError where no
-    record can be read.
+    record can be read, or two have one id.
     """
-    first = _first_record(source, on_error)
+    _check_ids(source)
+    first = first_record(source, on_error)
     arrays = [first[key] for key in source.dataset.sensors]
     if compression == "auto":
         compression = "zstd" if all(a.dtype.itemsize == 1 for a in arrays) else "none"
@@ -90,14 +91,17 @@ def make_plan(
     return Plan(ids_digest(source.ids), len(source), shards, compression)
 
 
-def _first_record(source: Source, on_error: str) -> Record:
-    for i in range(len(source)):
-        try:
-            return source[i]
-        except (ValueError, OSError):
-            if on_error != "skip":
-                raise
-    raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+def _check_ids(source: Source) -> None:
+    """Raises ValueError for what ids.txt cannot hold: an id twice, or a line break."""
+    seen: set[str] = set()
+    for id_ in source.ids:
+        if id_ in seen or "\n" in id_:
+            fault = "is there twice" if id_ in seen else "has a line break"
+            raise ValueError(
+                f"{source.dataset.name}:{source.split}: the id {id_!r} {fault}; rename"
+                " or remove its file, so that every record has an id of its own"
+            )
+        seen.add(id_)
 
 
 def pack_source(
@@ -479,7 +483,7 @@ def _naming_full_disk(job: Job, path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        size = len(encode_record(_first_record(_worker["source"], job.on_error)))
+        size = len(encode_record(first_record(_worker["source"], job.on_error)))
         need = size * job.plan.records / 1e9
         disk = os.statvfs(job.folder)
         free = disk.f_bavail * disk.f_frsize / 1e9

@@ -401,6 +401,13 @@ def test_a_set_without_a_readable_record_is_no_pack(tmp_path):
         pack_numbers(tmp_path, 5, broken=range(5), on_error="skip")
 
 
+def test_an_id_that_is_there_twice_is_named(tmp_path):
+    source = Numbers(8)
+    source.ids[5] = source.ids[2]
+    with pytest.raises(ValueError, match=r"the id 'scene/2' is there twice; rename"):
+        pack_source(source, Numbers, tmp_path / "train", half=None, provenance={})
+
+
 class Linear(Numbers):
     """Radar in linear power, which the sensor's row does not allow."""
 
