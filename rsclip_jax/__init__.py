@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from rsclip_jax.version import __version__
 
 if TYPE_CHECKING:
     from rsclip_jax.api import Model, load

@@ -108,7 +108,15 @@ def run_stages(config, workdir: Path) -> None:
 
 def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
-    from rsclip_jax.stages import align, evaluate, export, inspect, patch, pretrain
+    from rsclip_jax.stages import (
+        align,
+        evaluate,
+        export,
+        inspect,
+        pack,
+        patch,
+        pretrain,
+    )
 
     known = {
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
@@ -117,6 +125,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
         "inspect": (inspect.check_inspect, inspect.run_inspect),
+        "pack": (pack.check_pack, pack.run_pack),
     }
     for name in names:
         if name not in known:

@@ -17,7 +17,15 @@ LAYERS = (
     {"stages"},
     {"loop", "evals", "report", "checkpoint", "api"},
     {"data", "weights", "models", "train_step", "optim"},
-    {"losses", "interpolate", "metrics", "sharding", "results", "lookup"},
+    {
+        "losses",
+        "interpolate",
+        "metrics",
+        "sharding",
+        "results",
+        "lookup",
+        "version",
+    },
 )
 # unit: what it never imports, through other modules neither
 NEVER = {

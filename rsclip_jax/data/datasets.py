@@ -17,6 +17,7 @@ from rsclip_jax.data.readers.folders import (
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.images import read_image
+from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import (
@@ -288,7 +289,12 @@ def get_dataset(name: str) -> Dataset:
 
 
 def open_source(
-    name: str, root: str | Path = "", split: str = "all", *, on_error: str = "raise"
+    name: str,
+    root: str | Path = "",
+    split: str = "all",
+    *,
+    on_error: str = "raise",
+    packed: bool = True,
 ) -> Source:
     """A dataset's split as a random-access sequence of records.
 
@@ -297,9 +303,12 @@ def open_source(
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
     id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising.
+    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
+    read from there, unless packed is False.
     """
     row = get_dataset(name)
+    if packed and (source := open_packed(row, root, split)):
+        return source
     if row.kind == "miniature":
         return MiniatureSource(row, split)
     folder = find_folder(row, root)
@@ -503,7 +512,7 @@ class TiledSource:
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
         self.dataset, self.split, self.tile = source.dataset, source.split, size
-        first = _first_record(source, on_error)
+        first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]
         if height < size or width < size:
@@ -542,7 +551,8 @@ class TiledSource:
         return out
 
 
-def _first_record(source: Source, on_error: str) -> Record:
+def first_record(source: Source, on_error: str) -> Record:
+    """A source's first record; on_error "skip": its first readable one."""
     for i in range(len(source)):
         try:
             return source[i]

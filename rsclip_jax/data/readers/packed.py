@@ -1,0 +1,265 @@
+"""Packed datasets: ArrayRecord shards with their manifest, written by data/pack.py.
+
+<root>/<dataset>/<split>/manifest.json     what the shards hold
+                        /ids.txt           an id a record, in order
+                        /part-00000-of-00012.array_record ...
+                        /skipped.txt       id and reason of what could not be read
+<root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
+
+A record's bytes: a little-endian uint32, the header's length; the header, JSON padded
+with spaces, {"fields": {key: number or text}, "arrays": {key: [dtype, shape]}}; then
+each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep their
+order: {"id", "label", the sensors}, a multi-hot label being an array. Integers are
+those of the archive's files.
+"""
+
+import functools
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from rsclip_jax.data.readers.folders import (
+    HASH_SPLITS,
+    SPLITS,
+    hash_percent,
+    parse_split,
+)
+from rsclip_jax.data.sensors import get_sensor
+
+FORMAT = "rsclip_jax packed 1"
+_ALIGN = 16
+# Neither read ahead nor threads of its own: records are read one by one, in any order.
+_READING = "readahead_buffer_size:0,max_parallelism:0"
+_OPEN_SHARDS = 256  # of which each is an open file
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """A record {key: array, number or text} as bytes that describe themselves."""
+    arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
+    little = {
+        k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
+    }
+    fields = {k: _plain(v) for k, v in record.items() if k not in arrays}
+    header = json.dumps(
+        {
+            "fields": fields,
+            "arrays": {k: [v.dtype.str, v.shape] for k, v in little.items()},
+        },
+        separators=(",", ":"),
+    ).encode()
+    header += b" " * (-(4 + len(header)) % _ALIGN)
+    parts = [len(header).to_bytes(4, "little"), header]
+    for array in little.values():
+        parts += [array.tobytes(), b"\0" * (-array.nbytes % _ALIGN)]
+    return b"".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def decode_record(data: bytes) -> dict[str, Any]:
+    """The record of those bytes; its arrays are views of them, not to be written."""
+    start = 4 + int.from_bytes(data[:4], "little")
+    header = json.loads(data[4:start])
+    record = header["fields"]
+    for key, (dtype, shape) in header["arrays"].items():
+        count = math.prod(shape)
+        array = np.frombuffer(data, dtype, count, start)
+        start += array.nbytes + -array.nbytes % _ALIGN
+        record[key] = array.reshape(shape)
+    return record
+
+
+def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
+    """{record key: sensor, bands in order, dtype, unit}, as a manifest has it."""
+    rows = {key: get_sensor(name) for key, name in sensors.items()}
+    return {
+        key: {
+            "sensor": row.name,
+            "bands": list(row.bands),
+            "dtype": row.dtype,
+            "unit": row.unit,
+        }
+        for key, row in rows.items()
+    }
+
+
+def ids_digest(ids: list[str]) -> str:
+    """Digest of the ids in order, as a manifest has it."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def open_packed(row: Any, root: str | Path, split: str):
+    """The packed split of a dataset (its row) under a data root; None without a pack.
+
+    FileNotFoundError lists the packed splits where another one is asked for;
+    ValueError names what the manifest and the row do not agree on, with both sides.
+    """
+    folder = Path(root) / row.name
+    packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
+    if not str(root) or not packed:
+        return None
+    name, low, high = parse_split(split)
+    if name not in packed:
+        raise FileNotFoundError(
+            f"{folder}: split {name!r} is not packed there; {', '.join(packed)} are."
+            " Pack it with configs/pack.py, or name the archive's own folder as"
+            " config.data_root"
+        )
+    whole = _open_all(row, folder) if name == "all" else PackedSource(row, folder, name)
+    return whole if (low, high) == (0, 100) else _part(whole, split, low, high)
+
+
+def _open_all(row: Any, folder: Path):
+    """All the splits' records in the archive's order."""
+    manifest = read_manifest(row, folder / "all")
+    sources = [PackedSource(row, folder, s) for s in manifest["splits"]]
+    places = {id_: (s, i) for s in sources for i, id_ in enumerate(s.ids)}
+    ids = read_ids(folder / "all", manifest)
+    if lost := [id_ for id_ in ids if id_ not in places]:
+        raise ValueError(
+            f"{folder / 'all'}: {len(lost)} of {len(ids)} records are in none of"
+            f" {manifest['splits']}, such as {lost[0]}; run configs/pack.py again"
+        )
+    return Selection(row, "all", manifest, [places[id_] for id_ in ids])
+
+
+def _part(whole: Any, split: str, low: float, high: float):
+    """train[:90%] of a packed train: the records that the archive gives for it."""
+    if whole.manifest["parts"] is None:
+        raise ValueError(
+            f"packed {whole.dataset.name}: its archive takes no part of {whole.split}"
+            f" by hash, so {split!r} cannot be read; pack it whole, and use it whole"
+        )
+    kept = part_of(whole.ids, whole.manifest["parts"], low, high)
+    if not kept:
+        raise FileNotFoundError(
+            f"packed {whole.dataset.name}: no records in split {split!r}"
+        )
+    places = [(whole, i) for i in kept]
+    return Selection(whole.dataset, split, whole.manifest, places)
+
+
+def part_of(ids: list[str], span: list[float], low: float, high: float) -> list[int]:
+    """Places of the ids in [low %, high %) of a split that is `span` of the hash."""
+    width = (span[1] - span[0]) / 100
+    first, last = span[0] + low * width, span[0] + high * width
+    return [i for i, id_ in enumerate(ids) if first <= hash_percent(_key(id_)) < last]
+
+
+def hash_spans(split: str) -> list[list[float]]:
+    """The shares of the hash that a split can be: all of a folder, or the fixed one."""
+    fixed = HASH_SPLITS.get(split, (0, 100))
+    return [[0.0, 100.0], [float(x) for x in fixed]]
+
+
+def _key(id_: str) -> str:
+    """What is hashed of an id: all but the split folder's name."""
+    top, _, rest = id_.partition("/")
+    return rest if top in SPLITS else id_
+
+
+def read_manifest(row: Any, folder: Path) -> dict:
+    """The split's manifest, if it is of this format and agrees with the dataset's row.
+
+    Raises ValueError with both sides otherwise.
+    """
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    expected = {
+        "format": FORMAT,
+        "dataset": row.name,
+        "task": row.task,
+        "sensors": describe_sensors(row.sensors),
+        "classes": list(row.classes),
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            raise ValueError(
+                f"{path}: packed with {key} {manifest.get(key)}, but this version"
+                f" expects {value}; pack the archive again into another folder"
+            )
+    return manifest
+
+
+def read_ids(folder: Path, manifest: dict) -> list[str]:
+    """The ids of ids.txt; ValueError if they are not those that were packed."""
+    path = folder / "ids.txt"
+    text = path.read_text(encoding="utf-8")
+    ids = text.split("\n")[:-1]
+    if ids_digest(ids) != manifest["ids_sha256"]:
+        raise ValueError(
+            f"{path}: {len(ids)} ids, not the {manifest['records']} that were packed;"
+            " remove manifest.json beside it and run configs/pack.py again"
+        )
+    return ids
+
+
+class PackedSource:
+    """Records read from a packed split, in any order and from any number of threads."""
+
+    def __init__(self, dataset: Any, folder: Path, split: str):
+        self.dataset, self.split = dataset, split
+        self._folder = folder / split
+        self.manifest = read_manifest(dataset, self._folder)
+        self.ids = read_ids(self._folder, self.manifest)
+        self._shards = self.manifest["shards"]
+        self._ends = np.cumsum([s["records"] for s in self._shards])
+        for shard in self._shards:
+            check_shard(self._folder, shard)
+        self._reader = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        place = index - int(self._ends[shard]) + self._shards[shard]["records"]
+        try:
+            return decode_record(self._reader(shard).read([place])[0])
+        except RuntimeError as error:  # each record has its hash in the file
+            path = self._folder / self._shards[shard]["file"]
+            raise ValueError(
+                f"{path}: record {place} ({self.ids[index]}) is damaged ({error});"
+                " remove this file and run configs/pack.py again, which makes it anew"
+            ) from error
+
+    def _open_shard(self, shard: int) -> ArrayRecordReader:
+        path = self._folder / self._shards[shard]["file"]
+        return ArrayRecordReader(str(path), _READING)
+
+
+def check_shard(folder: Path, shard: dict) -> None:
+    """Raises ValueError or FileNotFoundError unless the shard lies there, whole."""
+    path = folder / shard["file"]
+    again = "run configs/pack.py again, which makes it anew"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; {again}")
+    if path.stat().st_size != shard["bytes"]:
+        raise ValueError(
+            f"{path}: {path.stat().st_size:,} bytes, but {shard['bytes']:,} were"
+            f" written; {again}"
+        )
+
+
+class Selection:
+    """Some records of packed splits, in an order of their own."""
+
+    def __init__(self, dataset: Any, split: str, manifest: dict, places: list):
+        self.dataset, self.split, self.manifest = dataset, split, manifest
+        self.ids = [source.ids[i] for source, i in places]
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        source, i = self._places[index]
+        return source[i]

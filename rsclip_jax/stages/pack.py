@@ -1,0 +1,135 @@
+"""Stage pack: a dataset's splits as ArrayRecord shards under config.pack.out."""
+
+import functools
+from pathlib import Path
+
+import jax
+
+from rsclip_jax.checkpoint import git_commit
+from rsclip_jax.data.datasets import Source, find_folder, get_dataset, open_source
+from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
+from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.stages import common
+from rsclip_jax.version import __version__
+
+
+def check_pack(run: common.Run) -> None:
+    """Raises ValueError or OSError for what would stop this stage."""
+    c = run.config.pack
+    if not run.config.dataset or not c.out:
+        raise ValueError(
+            "stage 'pack' needs --config.dataset=NAME and --config.pack.out=DIR (and"
+            " --config.data_root, where the dataset is read from files)"
+        )
+    if c.compression not in COMPRESSIONS:
+        raise ValueError(
+            f"config.pack.compression = {c.compression!r} is not known; use"
+            f" {', '.join(COMPRESSIONS)}"
+        )
+    for name in ("workers", "shard_mb"):
+        if c[name] <= 0:
+            raise ValueError(f"config.pack.{name} = {c[name]} must be more than 0")
+    check_splits(run)
+    root = run.config.data_root
+    if root and Path(c.out).resolve() == Path(root).resolve():
+        raise ValueError(
+            f"config.pack.out = {c.out} is config.data_root, where"
+            f" {run.config.dataset}/ may be the archive itself; choose another folder"
+        )
+
+
+def check_splits(run: common.Run) -> None:
+    """Opens every split, as the archive has it; the error says how to leave one out."""
+    splits = tuple(run.config.pack.splits)
+    if not splits or not set(splits) <= set(SPLITS):
+        raise ValueError(
+            f"config.pack.splits = {splits}: name some of {', '.join(SPLITS)}; 'all'"
+            " and parts such as 'train[:90%]' are then read from them"
+        )
+    for split in splits:
+        try:
+            archive(run, split)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}; name the splits to pack, such as"
+                " --config.pack.splits=\"('train','val')\""
+            ) from error
+
+
+def run_pack(run: common.Run) -> None:
+    """Packs each split that is not packed, then notes the order of them all."""
+    c, name = run.config.pack, run.config.dataset
+    if jax.process_index():
+        return
+    folder = Path(c.out) / name
+    for split in c.splits:
+        source = archive(run, split)
+        packed = pack_source(
+            source,
+            opener(run, split),
+            folder / split,
+            half=half_of(run, split),
+            provenance=provenance(run),
+            shard_mb=c.shard_mb,
+            compression=c.compression,
+            on_error=run.config.data.on_error,
+            workers=c.workers,
+            progress=run.config.progress,
+        )
+        run.say(f"pack: {name}:{split} {summary(folder / split, packed)}")
+    if not write_all(archive(run, "all"), half_of(run, "all"), folder):
+        run.say(f"pack: {name}:all cannot be read: not all of its splits are packed")
+    run.say(f"pack: read it with --config.data_root={c.out}")
+
+
+def summary(folder: Path, packed: bool) -> str:
+    """A packed split in words."""
+    size = sum(path.stat().st_size for path in folder.glob("*.array_record"))
+    count = (folder / "ids.txt").read_text().count("\n")
+    skipped = folder / "skipped.txt"
+    left_out = skipped.read_text().count("\n") if skipped.exists() else 0
+    text = f"{count:,} records, {size / 1e6:,.1f} MB in {folder}"
+    if left_out:
+        text += f"; {left_out:,} left out, listed in {skipped}"
+    return text if packed else f"packed before: {text}"
+
+
+def archive(run: common.Run, split: str) -> Source:
+    """The split as the archive has it, opened once."""
+    key = f"{run.config.dataset}:{split} of the archive"
+    if key not in run.opened:
+        run.opened[key] = opener(run, split)()
+    return run.opened[key]
+
+
+def opener(run: common.Run, split: str) -> functools.partial:
+    """What opens the archive's split, in any process."""
+    c = run.config
+    return functools.partial(
+        open_source,
+        c.dataset,
+        c.data_root,
+        split,
+        on_error=c.data.on_error,
+        packed=False,
+    )
+
+
+def half_of(run: common.Run, split: str) -> list[str] | None:
+    """The ids of the first half by hash; None where the archive takes no parts."""
+    try:
+        return opener(run, f"{split}[:50%]")().ids
+    except ValueError:
+        return None
+    except FileNotFoundError:  # a small split can have an empty half
+        return []
+
+
+def provenance(run: common.Run) -> dict:
+    """Where a pack comes from: the archive's folder, and the package that wrote it."""
+    row, root = get_dataset(run.config.dataset), run.config.data_root
+    return {
+        "source": find_folder(row, root).name if row.folders else "",
+        "version": __version__,
+        "git_commit": git_commit(),
+    }
