@@ -74,6 +74,10 @@ def load_encoder(
         heads=heads or spec.heads,
         activation=activation or spec.activation,
     )
+    if spec.width % spec.heads:
+        raise ValueError(
+            f"{path}: {spec.heads} heads do not divide {spec.width} channels"
+        )
     file = file if spec.is_resnet else _with_norm(file, spec.width)
     count = _our_shapes(file)[f"{spec.first_layer}/kernel"][2]
     bands = tuple(bands) or _bands_of(file, count, stored or trained, sensor)

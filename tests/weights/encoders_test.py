@@ -360,6 +360,11 @@ def test_unknown_rows_name_the_nearest():
         load_encoder(FOLDER / "clip_toy_gelu.safetensors", S1)
 
 
+def test_heads_that_do_not_divide_the_width_are_named():
+    with pytest.raises(ValueError, match=r"timm_toy.*: 5 heads do not divide 32"):
+        load_encoder(FOLDER / "timm_toy.safetensors", S1, heads=5)
+
+
 def test_rows_name_bands_of_their_sensor():
     for name, row in ENCODERS.items():
         assert name == row.name
