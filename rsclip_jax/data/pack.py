@@ -416,13 +416,9 @@ def write_shard(shard: int) -> dict:
         _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
     temporary = path.with_name(path.name + ".tmp")
-    try:
-        skipped = _write_records(job, shard, temporary)
-        note = _note(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    skipped = _write_records(job, shard, temporary)
+    note = _note(temporary)
+    temporary.replace(path)
     records = len(job.plan.places(shard)) - len(skipped)
     return {"file": path.name, "records": records, **note, "skipped": skipped}
 

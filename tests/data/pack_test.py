@@ -260,13 +260,16 @@ def start(folder, n, **options):
 
 def wait_for_all(process):
     """Until no process of the killed one's group is there; it had workers."""
+    process.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
+            process.communicate()
             return
         time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
     raise AssertionError("the workers of a killed run live on")
 
 
@@ -291,7 +294,6 @@ def test_kills_at_any_moment_lose_and_double_nothing(tmp_path):
             wait_for_writing(process, cut, started)
         time.sleep(rng.uniform(0.1, 0.8))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
         wait_for_all(process)
         kept.append({p.name: p.stat().st_mtime_ns for p in cut.rglob("*.array_record")})
     counts = [len(shards) for shards in kept]
@@ -340,6 +342,14 @@ def test_a_worker_that_dies_ends_the_run(tmp_path):
     assert pack_numbers(tmp_path, 60)
     assert shas(tmp_path)[: len(kept)] == kept
     assert_same_source(open_numbers(tmp_path), Numbers(60))
+
+
+def test_an_error_stops_the_other_workers(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"scene/3\.tif: cut"):
+        pack_numbers(tmp_path, 128, shard_mb=9, broken=(3,), delay=0.3)
+    assert time.monotonic() - started < 12  # the other shard would take 19 s
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_an_archive_that_changes_meanwhile_is_refused(tmp_path):
