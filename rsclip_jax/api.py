@@ -147,10 +147,11 @@ def load(
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
-        if image_size:
+        if image_size or activation:
             raise ValueError(
-                f"{source} is a workdir, whose models are of the size that they were"
-                " trained at: leave image_size (--config.image_size) out"
+                f"{source} is a workdir, whose models are what they were trained as:"
+                " leave image_size and activation (--config.image_size,"
+                " --config.activation) out"
             )
         model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name

@@ -140,8 +140,9 @@ def test_another_image_size_resizes_the_positions(tmp_path):
 
 
 def test_a_workdir_s_models_keep_their_size(tiny_run):
-    with pytest.raises(ValueError, match="leave image_size"):
-        rsclip_jax.load(tiny_run, image_size=64)
+    for told in ({"image_size": 64}, {"activation": "gelu"}):
+        with pytest.raises(ValueError, match="leave image_size and activation"):
+            rsclip_jax.load(tiny_run, **told)
 
 
 def test_a_sensor_encoder_is_no_clip_and_says_what_reads_it():

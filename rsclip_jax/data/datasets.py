@@ -119,17 +119,18 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
     """One of the sets of classes, with Sentinel-1 beside or without."""
     name = "bigearthnet" if version == 1 else "bigearthnet_v2"
     name += "" if count == 19 else f"_{count}"
+    name += "" if with_s1 else "_s2"
     classes = corine.class_names(count)
     sensors = {"rgb": "rgb", "s2": "s2_l2a", **({"s1": "s1_grd"} if with_s1 else {})}
     return Dataset(
-        name if with_s1 else f"{name}_s2",
+        name,
         f"bigearthnet_v{version}",
         "multi",
         sensors,
         classes,
         tuple(c.lower() for c in classes),
         prompts.SATELLITE_TEMPLATES,
-        ("bigearthnet", "BigEarthNet", ""),
+        tuple(dict.fromkeys((name, "bigearthnet", "BigEarthNet", ""))),
         composites={"rgb": ("s2", "s2_l2a_rgb")},
         label_map=corine.class_map(count),
     )
@@ -321,21 +322,21 @@ def open_source(
 
 def find_folder(row: Dataset, root: str | Path) -> Path:
     """Where the dataset lies; FileNotFoundError says where it was looked for."""
+    mark = _MARKS.get(row.kind, "")
+    looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     if not str(root):
         raise FileNotFoundError(
             f"dataset {row.name} is read from files: set --config.data_root to the"
-            f" folder that holds {' or '.join(row.folders)}"
+            f" folder that holds {' or '.join(looked)}"
         )
     if not Path(root).is_dir():
         raise FileNotFoundError(
             f"config.data_root = {root} is not a folder; it should hold"
-            f" {' or '.join(row.folders)}"
+            f" {' or '.join(looked)}"
         )
-    mark = _MARKS.get(row.kind, "")
     for folder in row.folders:
         if (Path(root) / folder / mark).is_dir():
             return Path(root) / folder
-    looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     raise FileNotFoundError(
         f"config.data_root = {root} holds none of {', '.join(looked)}, where"
         f" dataset {row.name} would be"
@@ -378,7 +379,7 @@ def _report_stray(stray: list[Path], on_error: str) -> None:
     if not stray:
         return
     listed = ", ".join(str(p) for p in stray[:5]) + (", ..." if len(stray) > 5 else "")
-    text = f"{len(stray)} file(s) have no partner of the same name: {listed}"
+    text = f"{len(stray)} file(s) have no partner: {listed}"
     if on_error != "skip":
         raise ValueError(
             f"{text}; add the partner, or --config.data.on_error=skip leaves them out"

@@ -55,7 +55,7 @@ def make_card(
         _sources(model, history),
         "## Results",
         _results(model, records),
-        *(["The val splits chose alpha."] if "patch" in history else []),
+        *(["The val splits chose alpha."] if _chose(history, alpha) else []),
         "## Files",
         _files(files),
     ]
@@ -67,6 +67,10 @@ _HEADER = """\
 pipeline_tag: zero-shot-image-classification
 tags: [clip, remote-sensing]
 ---"""
+
+
+def _chose(history: Mapping[str, dict], alpha: float | None) -> bool:
+    return "patch" in history and alpha is None
 
 
 def _describe(model: Model, dtype: str) -> str:

@@ -37,13 +37,16 @@ def check_align(run: common.Run) -> None:
         check_source(run.open(spec), c.sensor)
     if c.labels != "none":
         head_source(run, run.open(c.train))
-    is_there = c.student in ENCODERS or Path(c.student).exists()
-    if is_pretrained(c.student) and not is_there:
+    held = {
+        spec: run.open(spec).dataset.sensors[c.sensor] for spec in (c.train, *c.test)
+    }
+    if len(set(held.values())) > 1:
         raise ValueError(
-            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
-            " path of a sensor encoder's weight file, or one of"
-            f" {', '.join(ENCODERS)}"
+            f"config.align.sensor = {c.sensor!r} is not one sensor in all sets: {held};"
+            " stage evaluate moves bands by name, training and its tests do not"
         )
+    if is_pretrained(c.student):
+        check_student(run)
 
 
 def run_align(run: common.Run) -> None:
@@ -75,6 +78,30 @@ def run_align(run: common.Run) -> None:
         "sources": sources,
     }
     common.finish(run, "align", student, meta)
+
+
+def check_student(run: common.Run) -> None:
+    """Reads the pretrained student: a file that does not fit shows before training."""
+    c = run.config.align
+    if c.student not in ENCODERS and not Path(c.student).exists():
+        raise ValueError(
+            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
+            " path of a sensor encoder's weight file, or one of"
+            f" {', '.join(ENCODERS)}"
+        )
+    read_student(run, get_sensor(run.open(c.train).dataset.sensors[c.sensor]))
+
+
+def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
+    """The encoder that config.align.student and config.align.pretrained name."""
+    c = run.config.align
+    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
+    try:
+        return load_encoder(c.student, sensor, **told)
+    except ValueError as error:
+        raise ValueError(
+            f"config.align.student, config.align.pretrained: {error}"
+        ) from error
 
 
 def is_pretrained(student: str) -> bool:
@@ -109,13 +136,7 @@ def make_student(
     if c.student == "vit":
         spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
         return spec, init_sensor(spec, rng)
-    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
-    try:
-        spec, params = load_encoder(c.student, sensor, **told)
-    except ValueError as error:
-        raise ValueError(
-            f"config.align.student, config.align.pretrained: {error}"
-        ) from error
+    spec, params = read_student(run, sensor)
     if spec.out_dim == v.embed_dim:
         return spec, params
     if spec.out_dim:

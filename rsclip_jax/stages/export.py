@@ -51,7 +51,7 @@ def run_export(run: common.Run) -> None:
         layout=c.layout,
         dtype=c.dtype,
         files={key: file_digests(path) for key, path in written.items()},
-        history=read_history(Path(run.config.init)),
+        history=read_history(Path(run.config.init), aligned=bool(model.sensors)),
         alpha=c.alpha,
         records=results.read_results(Path(run.config.init) / "results.jsonl"),
     )
@@ -59,13 +59,20 @@ def run_export(run: common.Run) -> None:
     run.say(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
 
 
-def read_history(workdir: Path) -> dict[str, dict]:
-    """{stage: its meta} of the stages that made a workdir's model; {} of a file."""
-    return {
+def read_history(workdir: Path, *, aligned: bool) -> dict[str, dict]:
+    """{stage: its meta} of the stages that made a workdir's model; {} of a file.
+
+    Where the CLIP was made in another workdir, that one's stages go before.
+    """
+    found = {
         stage: checkpoint.load_meta(workdir / stage)
-        for stage in ("pretrain", "patch", "align")
+        for stage in ("pretrain", "patch", *(["align"] if aligned else []))
         if checkpoint.has_product(workdir / stage)
     }
+    if list(found) == ["align"]:
+        teacher = Path(found["align"]["sources"]["teacher"]["path"])
+        found = read_history(teacher, aligned=False) | found
+    return found
 
 
 def is_exported(workdir: Path) -> bool:

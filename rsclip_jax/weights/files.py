@@ -28,7 +28,11 @@ IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-CONFIGS = ("open_clip_config.json", "config.json")
+# The first of the two that is there says what the model is; Hugging Face keeps the
+# image's mean and std in a file beside it.
+_MODEL_CONFIGS = ("open_clip_config.json", "config.json")
+_PREPROCESSOR = "preprocessor_config.json"
+CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR)
 # Where training scripts put the weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
@@ -109,10 +113,13 @@ def _find_weights(folder: Path) -> Path:
 
 
 def _read_config(folder: Path) -> dict:
-    for name in CONFIGS:
+    for name in _MODEL_CONFIGS:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
-            return {"kind": kind, **_read_json(folder / name)}
+            config = {"kind": kind, **_read_json(folder / name)}
+            if kind == "hf" and (folder / _PREPROCESSOR).is_file():
+                config["preprocessor"] = _read_json(folder / _PREPROCESSOR)
+            return config
     return {}
 
 

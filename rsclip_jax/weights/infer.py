@@ -198,7 +198,10 @@ def _from_hf(file: WeightFile) -> dict[str, Any]:
             f"{file.path}: eos_token_id = {text['eos_token_id']} is not the largest of"
             f" {text['vocab_size']} ids, where the text tower here pools"
         )
+    pixels = file.config.get("preprocessor", {})
     return {
+        "image_mean": tuple(pixels.get("image_mean", CLIP_MEAN)),
+        "image_std": tuple(pixels.get("image_std", CLIP_STD)),
         "activation": vision["hidden_act"],
         "layer_norm_eps": vision["layer_norm_eps"],
         "vision_heads": vision["num_attention_heads"] or _HF_HEADS["vision"],

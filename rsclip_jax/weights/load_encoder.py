@@ -19,7 +19,7 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.models.vit import ACTIVATIONS
 from rsclip_jax.weights import dofa, layouts, rules
-from rsclip_jax.weights.encoders import ENCODERS, get_encoder
+from rsclip_jax.weights.encoders import get_encoder
 from rsclip_jax.weights.files import WeightFile, open_weights
 from rsclip_jax.weights.hub import commit_of, fetch
 from rsclip_jax.weights.load import resize_positions
@@ -58,13 +58,22 @@ def load_encoder(
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
     sensor = get_sensor(sensor) if isinstance(sensor, str) else sensor or trained
+    if activation not in (None, "", *ACTIVATIONS):
+        raise ValueError(
+            f"activation {activation!r} is not known; use {', '.join(ACTIVATIONS)}"
+        )
     if sensor is None:
         if stored:
+            stored = dataclasses.replace(
+                stored,
+                heads=heads or stored.heads,
+                activation=activation or stored.activation,
+            )
             params = _read_params(file, stored)
             return _resized(stored, params, image_size)
         raise ValueError(
-            f"{path}: nothing says which sensor this encoder is for; give sensor=, or"
-            " row= with a name of ENCODERS"
+            f"{path}: nothing says which sensor this encoder is for; give sensor="
+            + ("" if row else ", or row= with a name of ENCODERS")
         )
     if is_dofa(file):
         file, bands = _with_kernel(file, sensor), sensor.bands
@@ -96,12 +105,15 @@ def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     """(local path, where it came from: "path", and of a name its "name", "revision").
 
     A name in ENCODERS is fetched where it is not there yet; a path goes before a name.
-    Raises FileNotFoundError saying what to place where.
+    Raises FileNotFoundError saying what to place where, ValueError with the nearest
+    name and all for what is neither.
     """
     path = Path(source)
-    if path.exists() or str(source) not in ENCODERS:
+    if path.exists():
         return path, {"path": str(path.resolve())}
-    row = ENCODERS[str(source)]
+    if path.suffix:
+        raise FileNotFoundError(f"{path}: there is no such weight file")
+    row = get_encoder(str(source))
     path = fetch(row.repository, row.file)
     origin = {"name": row.name, "path": f"hf:{row.repository}/{row.file}"}
     if commit := commit_of(path):
@@ -282,11 +294,11 @@ def _bands_of(
     file: WeightFile, count: int, trained: SensorSpec | Sensor | None, sensor: Sensor
 ) -> tuple[str, ...]:
     """The names of the file's bands."""
+    if count == 3 and trained is None:
+        return ("R", "G", "B")  # what is trained on three bands, where nothing tells
     for known in (trained, sensor):
         if known is not None and len(known.bands) == count:
             return known.bands
-    if count == 3 and trained is None:
-        return ("R", "G", "B")  # what ViTs are commonly trained on
     told = trained or sensor
     raise ValueError(
         f"{file.path}: its first layer is over {count} bands, not the"

@@ -36,7 +36,8 @@ def save_clip(
     them): `path` is a file where it ends in .safetensors, else, for open_clip, a folder
     that gets the config too. "hf": a folder as transformers' CLIPModel, CLIPProcessor
     and tokenizer read it. Raises ValueError for a layout or dtype that is not known,
-    and where a value does not fit the dtype.
+    where a value does not fit the dtype, and where the layout cannot say what the model
+    is.
     """
     path, v = Path(path), get_variant(variant)
     _check_dtype(dtype)
@@ -104,6 +105,18 @@ def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    told = {
+        "activation": (v.activation, "quick_gelu"),
+        "layer_norm_eps": (v.layer_norm_eps, 1e-5),
+        "channels of a visual head": (v.vision_head_width, 64),
+        "channels of a text head": (v.text_width // v.text_heads, 64),
+    }
+    for what, (found, built) in told.items():
+        if found != built:
+            raise ValueError(
+                f"layout 'openai' does not say {what}, and OpenAI's code builds"
+                f" {built}, not this model's {found}: use 'open_clip' or 'hf'"
+            )
     tensors = _open_clip_tensors(v, params, dtype)
     for name, value in (
         ("input_resolution", v.image_size),
@@ -134,7 +147,12 @@ LAYOUTS = tuple(_WRITERS)
 
 
 def open_clip_config(v: Variant) -> dict[str, Any]:
-    """open_clip_config.json of a variant."""
+    """open_clip_config.json of a variant; ValueError where it cannot say all of it."""
+    if v.layer_norm_eps != 1e-5:
+        raise ValueError(
+            f"layout 'open_clip': its config does not say eps = {v.layer_norm_eps}, and"
+            " open_clip builds 1e-5: use 'hf'"
+        )
     vision: dict[str, Any] = {
         "image_size": v.image_size,
         "layers": v.vision_layers,  # a list of four is a ResNet there

@@ -46,6 +46,10 @@ def toy_resnet(**changes) -> Variant:
     return toy_variant("quick_gelu", **{**fields, **changes})
 
 
+# What OpenAI's code builds of a state dict: heads of 64 channels.
+OPENAI_HEADS = {"vision_heads": 1, "text_width": 64, "text_heads": 1}
+
+
 def toy_spec() -> SensorSpec:
     """The encoder of timm_toy.safetensors: two bands, class token, exact GELU."""
     return SensorSpec(

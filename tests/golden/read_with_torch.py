@@ -58,24 +58,23 @@ def read_open_clip(layout: str, path: str) -> torch.nn.Module:
         return open_clip.create_model(f"local-dir:{path}")
     with safetensors.torch.safe_open(path, framework="pt") as file:
         row = json.loads(file.metadata()["variant"])
-    grows = 32 if isinstance(row["vision_layers"], list) else 1  # a list is a ResNet
     model = open_clip.CLIP(
         embed_dim=row["embed_dim"],
         vision_cfg=open_clip.CLIPVisionCfg(
             layers=row["vision_layers"],
             width=row["vision_width"],
-            head_width=grows * row["vision_width"] // row["vision_heads"],
+            head_width=64,  # so OpenAI's loader builds every model, with QuickGELU
             patch_size=row["patch_size"],
             image_size=row["image_size"],
         ),
         text_cfg=open_clip.CLIPTextCfg(
             layers=row["text_layers"],
             width=row["text_width"],
-            heads=row["text_heads"],
+            heads=row["text_width"] // 64,
             context_length=row["context_length"],
             vocab_size=row["vocab_size"],
         ),
-        quick_gelu=row["activation"] == "quick_gelu",
+        quick_gelu=True,
     )
     state = safetensors.torch.load_file(path)
     for name in ("input_resolution", "context_length", "vocab_size"):  # as OpenAI does

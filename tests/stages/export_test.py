@@ -14,6 +14,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.weights import load_encoder, save_clip
+from tests.golden import OPENAI_HEADS, toy_variant
 
 
 def config_of(init, **settings):
@@ -30,7 +31,7 @@ def run_export(workdir, init, **settings):
 
 @pytest.mark.parametrize(
     ("layout", "name"),
-    [("open_clip", "clip"), ("hf", "clip"), ("openai", "clip.safetensors")],
+    [("open_clip", "clip"), ("hf", "clip")],
 )
 def test_every_layout_holds_the_run_s_models(tiny_run, tmp_path, layout, name):
     folder = run_export(tmp_path / "w", tiny_run, layout=layout)
@@ -41,6 +42,29 @@ def test_every_layout_holds_the_run_s_models(tiny_run, tmp_path, layout, name):
     want_spec, want = made.sensors["s1"]
     assert spec == want_spec
     jax.tree.map(np.testing.assert_array_equal, params, want)
+
+
+def test_openais_layout_is_one_file_of_what_its_code_builds(tiny_run, tmp_path):
+    with pytest.raises(ValueError, match="channels of a visual head"):
+        run_export(tmp_path / "mini", tiny_run, layout="openai")
+    row = toy_variant("quick_gelu", vision_width=64, **OPENAI_HEADS)
+    params = jax.device_get(init_clip(row, jax.random.key(0)))
+    save_clip(tmp_path / "a.safetensors", row, params)
+    folder = run_export(tmp_path / "w", tmp_path / "a.safetensors", layout="openai")
+    found = rsclip_jax.load(folder / "clip.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+
+
+def test_a_clip_of_another_workdir_keeps_its_history(tiny_run, tmp_path):
+    """Aligned elsewhere: the card still says that the CLIP was patched, and how."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_run / "align", other / "align")
+    folder = run_export(tmp_path / "w", other)
+    card = (folder / "README.md").read_text()
+    assert "chosen on validation data" in card
+    assert (
+        checkpoint.load_meta(tiny_run / "patch")["sources"]["theta_1"]["digest"] in card
+    )
 
 
 def test_the_card_says_method_alpha_sources_and_results(tiny_run, tmp_path):
@@ -84,6 +108,8 @@ def test_another_alpha_mixes_the_run_s_own_ends(tiny_run, tmp_path, alpha):
     assert not (folder / "s1").exists()
     card = (folder / "README.md").read_text()
     assert f"**alpha = {alpha:g}**." in card
+    assert "chose alpha" not in card
+    assert "align" not in card.split("## Sources")[1].split("## Results")[0]
 
 
 def test_the_chosen_alpha_is_the_product_bit_for_bit(tiny_run):

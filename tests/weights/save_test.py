@@ -2,15 +2,17 @@
 
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
-from rsclip_jax.weights import load_clip, save_clip
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.save import open_clip_config
-from tests.golden import FOLDER, toy_variant
+from tests.golden import FOLDER, OPENAI_HEADS, toy_variant
 from tests.weights.formats_test import same
 
 TOY = FOLDER / "clip_toy_quick_gelu.safetensors"
@@ -26,7 +28,6 @@ def toy():
     [
         ("open_clip", "a.safetensors"),
         ("open_clip", "folder"),
-        ("openai", "a.safetensors"),
         ("hf", "folder"),
     ],
 )
@@ -36,6 +37,60 @@ def test_every_layout_gives_the_same_weights_back(tmp_path, toy, layout, name):
     found, again = load_clip(tmp_path / name)
     assert found == variant
     same(again, params)
+
+
+def openai_toy(**changes):
+    fields = {"vision_width": 64, **OPENAI_HEADS, **changes}
+    return toy_variant(fields.pop("activation", "quick_gelu"), **fields)
+
+
+def test_openais_layout_gives_the_same_weights_back(tmp_path):
+    variant = openai_toy()
+    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    save_clip(tmp_path / "a.safetensors", variant, params, "openai")
+    found, again = load_clip(tmp_path / "a.safetensors")
+    assert found == variant
+    same(again, params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"activation": "gelu"},
+            "does not say activation.*builds quick_gelu, not.*gelu",
+        ),
+        ({"layer_norm_eps": 1e-6}, "does not say layer_norm_eps"),
+        ({"vision_heads": 2}, "channels of a visual head.*builds 64, not this.*32"),
+        ({"text_heads": 2}, "channels of a text head"),
+    ],
+)
+def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, words):
+    variant = openai_toy(**changes)
+    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    with pytest.raises(ValueError, match=words):
+        save_clip(tmp_path / "a.safetensors", variant, params, "openai")
+    assert not list(tmp_path.iterdir())
+
+
+def test_open_clips_config_does_not_say_another_eps(tmp_path):
+    variant = toy_variant("gelu", layer_norm_eps=1e-6)
+    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    with pytest.raises(ValueError, match=r"does not say eps = 1e-06"):
+        save_clip(tmp_path / "a", variant, params)
+
+
+def test_hugging_faces_preprocessor_says_mean_and_std(tmp_path):
+    """A folder as others write it, without our header."""
+    half = (0.5, 0.5, 0.5)
+    variant = toy_variant("gelu", image_mean=half, image_std=half)
+    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    save_clip(tmp_path / "a", variant, params, "hf")
+    path = tmp_path / "a" / "model.safetensors"
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
+    found, _ = load_clip(tmp_path / "a")
+    assert (found.image_mean, found.image_std) == (half, half)
+    assert "preprocessor_config.json" in file_digests(tmp_path / "a")
 
 
 def test_the_same_layout_is_bit_exact(tmp_path, toy):

@@ -45,6 +45,15 @@ RESNET = Variant(
 )
 
 
+# What OpenAI's own code would build: QuickGELU, heads of 64 channels.
+OPENAI_RESNET = dataclasses.replace(
+    RESNET, vision_heads=2, text_width=64, text_heads=1, activation="quick_gelu"
+)
+OPENAI = dataclasses.replace(
+    get_variant("small"), vision_heads=2, text_width=64, text_heads=1
+)
+
+
 def read(tmp_path, layout, path, **inputs):
     """What the library of a layout makes of inputs with the model that we wrote."""
     given, out = tmp_path / "inputs.npz", tmp_path / "out.npz"
@@ -60,10 +69,10 @@ def read(tmp_path, layout, path, **inputs):
     ("layout", "name", "variant"),
     [
         ("open_clip", "folder", "small"),
-        ("openai", "a.safetensors", "small"),
+        ("openai", "a.safetensors", OPENAI),
         ("hf", "folder", "small"),
         ("open_clip", "folder", RESNET),
-        ("openai", "a.safetensors", RESNET),
+        ("openai", "a.safetensors", OPENAI_RESNET),
     ],
 )
 def test_they_embed_as_we_do(tmp_path, layout, name, variant):

@@ -102,13 +102,14 @@ def _v1_pairs(
     files = [_csv_of(folder, name) for name in names]
     if any(files):
         pairs = [pair for file in files if file for pair in _read_pairs(file)]
-        if not all(files) and split != "all":
-            raise FileNotFoundError(f"{folder}: no {split}.csv beside its other splits")
+        if with_s1 and not all(s1 for _, s1 in pairs):
+            partners = _partners(folder / S1_V1)
+            pairs = [(s2, s1 or partners.get(s2, "")) for s2, s1 in pairs]
         _check_there(folder, pairs, with_s1)
         return pairs, True
     if any(_csv_of(folder, name) for name in ("train", "val", "test")):
         raise FileNotFoundError(f"{folder}: no {split}.csv beside its other splits")
-    s2 = sorted(p.name for p in (folder / S2_V1).iterdir() if p.is_dir())
+    s2 = sorted(_listed(folder / S2_V1))
     partners = _partners(folder / S1_V1) if with_s1 else {}
     return [(name, partners.get(name, "")) for name in s2], False
 
@@ -143,7 +144,7 @@ def _check_there(folder: Path, pairs: list[tuple[str, str]], with_s1: bool) -> N
         (folder / S2_V1, [s2 for s2, _ in pairs]),
         (folder / S1_V1, [s1 for _, s1 in pairs if s1] if with_s1 else []),
     ):
-        there = {p.name for p in place.iterdir()} if names else set()
+        there = _listed(place) if names else set()
         absent = [name for name in names if name not in there]
         if absent:
             listed = ", ".join(absent[:3]) + (", ..." if absent[3:] else "")
@@ -156,13 +157,22 @@ def _check_there(folder: Path, pairs: list[tuple[str, str]], with_s1: bool) -> N
 def _partners(folder: Path) -> dict[str, str]:
     """{S2 patch: S1 patch}, as the S1 patches' json files say."""
     found: dict[str, str] = {}
-    for patch in sorted(p for p in folder.iterdir() if p.is_dir()):
-        path = patch / f"{patch.name}_labels_metadata.json"
+    for patch in sorted(_listed(folder)):
+        path = folder / patch / f"{patch}_labels_metadata.json"
         try:
-            found[json.loads(path.read_text())["corresponding_s2_patch"]] = patch.name
+            found[json.loads(path.read_text())["corresponding_s2_patch"]] = patch
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: no corresponding_s2_patch in it") from error
     return found
+
+
+def _listed(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not there; the sets whose names end in _s2 do without"
+            " Sentinel-1"
+        )
+    return {path.name for path in folder.iterdir()}
 
 
 def _read_column(path: Path) -> set[str]:

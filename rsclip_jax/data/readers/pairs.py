@@ -5,6 +5,7 @@ scenes a place, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or 
 <chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def ssl4eo_entries(
 ) -> tuple[list[Entry], list[Path]]:
     """(entries, places without a partner); bands: "s1", "s2c" ... -> file names.
 
-    The n-th scene of a place by name, which begins with its date, is paired with the
-    other's n-th: a season has one of each. All scenes of a place are in one split.
+    The n-th scene of a place by date, which its name holds, is paired with the other's
+    n-th: a season has one of each. All scenes of a place are in one split.
     """
     wanted = in_split(split)
     places = {key: _folders(folder / key) for key in bands}
@@ -27,7 +28,10 @@ def ssl4eo_entries(
     ]
     entries = []
     for place in sorted(filter(wanted, common)):
-        scenes = {key: sorted(_folders(places[key][place]).values()) for key in bands}
+        scenes = {
+            key: sorted(_folders(places[key][place]).values(), key=_date)
+            for key in bands
+        }
         if len({len(found) for found in scenes.values()}) > 1:
             stray.append(next(iter(places.values()))[place])
             continue
@@ -55,6 +59,17 @@ def sen1floods_entries(folder: Path, split: str) -> tuple[list[Entry], list[Path
         for chip in filter(wanted, common)
     ]
     return entries, stray
+
+
+def _date(scene: Path) -> str:
+    """The first date in a scene's name; Sentinel-1's begins with the satellite.
+
+    Raises ValueError for a name without one.
+    """
+    found = re.search(r"(?<!\d)20\d{6}(?=T|_|$)", scene.name)
+    if found is None:
+        raise ValueError(f"{scene}: no date in the name of this scene")
+    return found[0]
 
 
 def _folders(folder: Path) -> dict[str, Path]:

@@ -34,10 +34,10 @@ def read_tif(path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(1, 2, 0)) if separate else array
 
 
-def read_band_files(paths: Sequence[Path], size: int = 0) -> np.ndarray:
+def read_band_files(paths: Sequence[Path]) -> np.ndarray:
     """[size, size, bands] of a file a band; coarser bands are enlarged bilinearly.
 
-    size 0 is that of the finest band. Raises ValueError naming the file that is not one
+    size is that of the finest band. Raises ValueError naming the file that is not one
     square band, or of another dtype than the first.
     """
     bands = [read_tif(path)[..., 0] for path in paths]
@@ -48,7 +48,7 @@ def read_band_files(paths: Sequence[Path], size: int = 0) -> np.ndarray:
             raise ValueError(
                 f"{path}: {band.dtype}, but {paths[0].name} is {bands[0].dtype}"
             )
-    size = size or max(len(band) for band in bands)
+    size = max(len(band) for band in bands)
     out = np.empty((size, size, len(bands)), bands[0].dtype)
     for i, band in enumerate(bands):
         if len(band) != size:

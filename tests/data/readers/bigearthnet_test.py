@@ -117,6 +117,25 @@ def test_csv_files_make_the_splits_and_the_pairs(v1):
     assert sorted(open_source("bigearthnet", v1).ids) == sorted(LABELS)
 
 
+def test_a_csv_of_one_column_leaves_the_pairs_to_the_json_files(v1):
+    first = next(iter(LABELS))
+    write_csv(v1, train=[(first,)])
+    source = open_source("bigearthnet", v1, "train")
+    assert source.ids == [first]
+    np.testing.assert_array_equal(source[0]["s1"][0, 0], [-20, -19])
+    shutil.rmtree(v1 / "BigEarthNet-S1-v1.0")
+    with pytest.raises(FileNotFoundError, match=r"S1-v1\.0 is not there; .*_s2 do"):
+        open_source("bigearthnet", v1, "train")
+
+
+def test_a_set_lies_in_a_folder_of_its_own_name_too(v1, tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    (root / "bigearthnet_43_s2").symlink_to(v1)
+    assert len(open_source("bigearthnet_43_s2", root)) == 3
+    with pytest.raises(FileNotFoundError, match=r"holds bigearthnet/BigEarthNet-v1\.0"):
+        open_source("bigearthnet")
+
+
 def test_patches_under_snow_or_cloud_are_left_out(v1):
     first, second, third = LABELS
     (v1 / "patches_with_seasonal_snow.csv").write_text(first + "\n")
@@ -149,7 +168,7 @@ def test_what_is_listed_and_not_there_is_named(v1):
 def test_a_patch_without_partner_is_an_error_or_left_out(v1, capsys):
     first, *rest = LABELS
     shutil.rmtree(v1 / "BigEarthNet-S1-v1.0" / partner(first))
-    with pytest.raises(ValueError, match=rf"1 file\(s\) have no partner.*{first}"):
+    with pytest.raises(ValueError, match=rf"1 file\(s\) have no partner: .*{first}"):
         open_source("bigearthnet", v1)
     assert open_source("bigearthnet", v1, on_error="skip").ids == rest
     assert first in capsys.readouterr().out

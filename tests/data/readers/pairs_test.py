@@ -18,17 +18,19 @@ def write(path, array):
 
 @pytest.fixture
 def ssl4eo(tmp_path):
-    """Two places of two seasons; the order of the scenes' names is that of dates."""
+    """Two places of two seasons, the earlier scene by the satellite that is last."""
     root = tmp_path / "ssl4eo_s12"
     for place in ("0000001", "0000002"):
         for season, date in enumerate(("20200101", "20200601")):
             for i, band in enumerate(S2_FILES):
                 value = 1000 * season + i + int(place)
                 array = np.full((12, 12), value, np.uint16)
-                write(root / "s2c" / place / f"{date}_x" / f"{band}.tif", array)
+                scene = f"{date}T054639_{date}T054831_T43RCP"
+                write(root / "s2c" / place / scene / f"{band}.tif", array)
             for i, band in enumerate(("VV", "VH")):
                 array = np.full((12, 12), -10.0 * (season + 1) - i, np.float32)
-                write(root / "s1" / place / f"S1A_{date}" / f"{band}.tif", array)
+                scene = f"S1{'BA'[season]}_IW_GRDH_1SDV_{date}T010800_{date}T010825_1"
+                write(root / "s1" / place / scene / f"{band}.tif", array)
     return tmp_path
 
 
@@ -58,9 +60,16 @@ def test_all_seasons_of_a_place_are_in_one_split(ssl4eo):
     assert all(len(splits) == 1 for splits in seen.values())
 
 
+def test_a_scene_without_date_is_named(ssl4eo):
+    scenes = ssl4eo / "ssl4eo_s12" / "s1" / "0000001"
+    next(scenes.iterdir()).rename(scenes / "spring")
+    with pytest.raises(ValueError, match=r"spring: no date in the name"):
+        open_source("ssl4eo_s12", ssl4eo)
+
+
 def test_a_place_without_partner_is_named(ssl4eo):
     (ssl4eo / "ssl4eo_s12" / "s1" / "0000009").mkdir()
-    with pytest.raises(ValueError, match=r"no partner of the same name: .*0000009"):
+    with pytest.raises(ValueError, match=r"no partner: .*0000009"):
         open_source("ssl4eo_s12", ssl4eo)
     assert len(open_source("ssl4eo_s12", ssl4eo, on_error="skip")) == 4
 
