@@ -249,7 +249,7 @@ def test_a_hub_that_does_not_answer_is_given_up_soon(tmp_path):
     assert said["type"] == "FileNotFoundError"
     assert "chendelong/RemoteCLIP" in said["error"]
     assert "RemoteCLIP-ViT-B-32.pt" in said["error"]
-    assert said["seconds"] < 5
+    assert said["seconds"] < 15  # the hub client alone would try for 23
 
 
 @pytest.fixture
