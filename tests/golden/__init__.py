@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant
 
@@ -65,6 +67,14 @@ def toy_spec() -> SensorSpec:
         layers=2,
         heads=2,
         out_dim=16,
+    )
+
+
+def random_params(variant: Variant, seed: int = 0) -> dict:
+    """Params of a variant's shapes; init_clip would compile its initialisers first."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape, np.float32), clip_shapes(variant)
     )
 
 

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rsclip_jax.models.clip import clip_shapes, init_clip, make_visual
+from rsclip_jax.models.clip import clip_shapes, make_visual
 from rsclip_jax.models.variants import VARIANTS
 from rsclip_jax.weights import infer, load_clip, save_clip
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.load import resize_positions
-from tests.golden import FOLDER, OPENAI_HEADS, load_golden, toy_resnet
+from tests.golden import (
+    FOLDER,
+    OPENAI_HEADS,
+    load_golden,
+    random_params,
+    toy_resnet,
+)
 from tests.weights.formats_test import same
 
 TOY = FOLDER / "clip_rn_toy.safetensors"
@@ -71,7 +77,7 @@ def test_every_layout_gives_the_same_weights_back(tmp_path, toy, layout, name):
 
 def test_openais_layout_gives_the_same_weights_back(tmp_path):
     variant = toy_resnet(**OPENAI_HEADS)
-    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    params = random_params(variant)
     save_clip(tmp_path / "a.safetensors", variant, params, "openai")
     found, again = load_clip(tmp_path / "a.safetensors")
     assert found == variant

@@ -2,17 +2,15 @@
 
 import json
 
-import jax
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
-from rsclip_jax.models.clip import init_clip
 from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.save import open_clip_config
-from tests.golden import FOLDER, OPENAI_HEADS, toy_variant
+from tests.golden import FOLDER, OPENAI_HEADS, random_params, toy_variant
 from tests.weights.formats_test import same
 
 TOY = FOLDER / "clip_toy_quick_gelu.safetensors"
@@ -46,7 +44,7 @@ def openai_toy(**changes):
 
 def test_openais_layout_gives_the_same_weights_back(tmp_path):
     variant = openai_toy()
-    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    params = random_params(variant)
     save_clip(tmp_path / "a.safetensors", variant, params, "openai")
     found, again = load_clip(tmp_path / "a.safetensors")
     assert found == variant
@@ -67,7 +65,7 @@ def test_openais_layout_gives_the_same_weights_back(tmp_path):
 )
 def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, words):
     variant = openai_toy(**changes)
-    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    params = random_params(variant)
     with pytest.raises(ValueError, match=words):
         save_clip(tmp_path / "a.safetensors", variant, params, "openai")
     assert not list(tmp_path.iterdir())
@@ -75,7 +73,7 @@ def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, w
 
 def test_open_clips_config_does_not_say_another_eps(tmp_path):
     variant = toy_variant("gelu", layer_norm_eps=1e-6)
-    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    params = random_params(variant)
     with pytest.raises(ValueError, match=r"does not say eps = 1e-06"):
         save_clip(tmp_path / "a", variant, params)
 
@@ -84,7 +82,7 @@ def test_hugging_faces_preprocessor_says_mean_and_std(tmp_path):
     """A folder as others write it, without our header."""
     half = (0.5, 0.5, 0.5)
     variant = toy_variant("gelu", image_mean=half, image_std=half)
-    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    params = random_params(variant)
     save_clip(tmp_path / "a", variant, params, "hf")
     path = tmp_path / "a" / "model.safetensors"
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
