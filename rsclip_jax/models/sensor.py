@@ -10,7 +10,7 @@ import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.models.resnet import EXPANSION, ResNet
-from rsclip_jax.models.variants import Variant
+from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
 
 
@@ -67,11 +67,8 @@ class SensorSpec:
 
     @classmethod
     def from_json(cls, values: dict) -> "SensorSpec":
-        """The spec of a stored dict: JSON turns tuples into lists."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**fields)
+        """The spec of a stored dict."""
+        return cls(**with_tuples(values))
 
 
 _INPUT = ("sensor", "modality", "bands", "mean", "std", "clip_sigma")

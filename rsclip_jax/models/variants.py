@@ -15,6 +15,11 @@ def attention_width(width: int, layers: int | Sequence[int]) -> int:
     return width if isinstance(layers, int) else 32 * width
 
 
+def with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored dict's values as they were: JSON turns tuples into lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """Sizes, activation and preprocessing of one CLIP.
@@ -70,11 +75,8 @@ class Variant:
 
     @classmethod
     def from_json(cls, values: dict) -> "Variant":
-        """The row of a stored dict: JSON turns tuples into lists."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**fields)
+        """The row of a stored dict."""
+        return cls(**with_tuples(values))
 
 
 def _vit_b(name: str, patch_size: int, activation: str) -> Variant:

@@ -58,45 +58,22 @@ def load_encoder(
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
     sensor = get_sensor(sensor) if isinstance(sensor, str) else sensor or trained
-    if activation not in (None, "", *ACTIVATIONS):
-        raise ValueError(
-            f"activation {activation!r} is not known; use {', '.join(ACTIVATIONS)}"
-        )
     if sensor is None:
-        if stored:
-            stored = dataclasses.replace(
-                stored,
-                heads=heads or stored.heads,
-                activation=activation or stored.activation,
+        if stored is None:
+            raise ValueError(
+                f"{path}: nothing says which sensor this encoder is for; give sensor="
+                + ("" if row else ", or row= with a name of ENCODERS")
             )
-            params = _read_params(file, stored)
-            return _resized(stored, params, image_size)
-        raise ValueError(
-            f"{path}: nothing says which sensor this encoder is for; give sensor="
-            + ("" if row else ", or row= with a name of ENCODERS")
-        )
+        spec = _told(stored, heads, activation, path)
+        return _resized(spec, _read_params(file, spec), image_size)
     if is_dofa(file):
         file, bands = _with_kernel(file, sensor), sensor.bands
-    spec = stored or _read_spec(file, sensor)
-    spec = dataclasses.replace(
-        spec,
-        heads=heads or spec.heads,
-        activation=activation or spec.activation,
-    )
-    if spec.width % spec.heads:
-        raise ValueError(
-            f"{path}: {spec.heads} heads do not divide {spec.width} channels"
-        )
+    spec = _told(stored or _read_spec(file, sensor), heads, activation, path)
     file = file if spec.is_resnet else _with_norm(file, spec.width)
     count = _our_shapes(file)[f"{spec.first_layer}/kernel"][2]
     bands = tuple(bands) or _bands_of(file, count, stored or trained, sensor)
     params = _read_params(file, dataclasses.replace(spec, bands=bands))
-    first = {**params[spec.first_layer]}
-    try:
-        kernel = adapt_kernel(first["kernel"], bands, sensor.bands, missing=missing)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    params = {**params, spec.first_layer: {**first, "kernel": kernel}}
+    params = _see_bands(params, spec.first_layer, bands, sensor.bands, missing, path)
     spec = dataclasses.replace(spec, **_input(sensor, stored or trained, str(path)))
     return _resized(spec, params, image_size)
 
@@ -287,7 +264,37 @@ def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
+def _told(
+    spec: SensorSpec, heads: int | None, activation: str | None, path: Path
+) -> SensorSpec:
+    """The spec with what the caller says of it; ValueError for what cannot be."""
+    heads, activation = heads or spec.heads, activation or spec.activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation {activation!r} is not known; use {', '.join(ACTIVATIONS)}"
+        )
+    if spec.width % heads:
+        raise ValueError(f"{path}: {heads} heads do not divide {spec.width} channels")
+    return dataclasses.replace(spec, heads=heads, activation=activation)
+
+
 # Input
+
+
+def _see_bands(
+    params: dict,
+    layer: str,
+    bands: tuple[str, ...],
+    wanted: tuple[str, ...],
+    missing: str,
+    path: Path,
+) -> dict:
+    """The params with their first layer's bands moved to the sensor's."""
+    try:
+        kernel = adapt_kernel(params[layer]["kernel"], bands, wanted, missing=missing)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return {**params, layer: {**params[layer], "kernel": kernel}}
 
 
 def _bands_of(

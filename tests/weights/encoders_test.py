@@ -360,7 +360,11 @@ def test_unknown_rows_name_the_nearest():
         load_encoder(FOLDER / "clip_toy_gelu.safetensors", S1)
 
 
-def test_heads_that_do_not_divide_the_width_are_named():
+def test_heads_and_activations_that_cannot_be_are_named():
+    with pytest.raises(
+        ValueError, match=r"activation .relu. is not known; use quick_gelu"
+    ):
+        load_encoder(FOLDER / "timm_toy.safetensors", S1, activation="relu")
     with pytest.raises(ValueError, match=r"timm_toy.*: 5 heads do not divide 32"):
         load_encoder(FOLDER / "timm_toy.safetensors", S1, heads=5)
 
