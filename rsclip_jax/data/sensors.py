@@ -289,11 +289,6 @@ def get_sensor(name: str) -> Sensor:
     return look_up(SENSORS, name, "sensor")
 
 
-def get_composite(name: str) -> Composite:
-    """The row of that name; ValueError with the nearest and the list otherwise."""
-    return look_up(COMPOSITES, name, "composite")
-
-
 def make_composite(
     array: np.ndarray, bands: tuple[str, ...], composite: Composite
 ) -> np.ndarray:

@@ -31,6 +31,9 @@ def _s2(name: str, repository: str, file: str) -> EncoderRow:
     return EncoderRow(name, repository, file, _REFLECTANCE)
 
 
+# Backscatter in dB, standardised as torchgeo hands these encoders out, and clipped at
+# two sigma as SSL4EO-S12 stores it; the authors' own loader seems to map that range to
+# [0, 1] instead.
 def _s1(name: str, repository: str, file: str) -> EncoderRow:
     return EncoderRow(name, repository, file, SENSORS["s1_grd"])
 

@@ -16,7 +16,7 @@ from rsclip_jax.data.datasets import (
     open_source,
     split_digest,
 )
-from rsclip_jax.data.sensors import SENSORS, check_array
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
 from tests.runs import SIZES, few_scenes
 
 REAL = {  # records, height and width
@@ -100,6 +100,16 @@ def test_an_unknown_set_gets_the_nearest_name_and_the_list(tmp_path):
         open_source("eurosat", tmp_path)
     assert "did you mean 'eurosat_" in str(error.value)
     assert all(name in str(error.value) for name in DATASETS)
+
+
+def test_a_composite_is_made_of_the_sensor_that_it_names():
+    made = 0
+    for row in DATASETS.values():
+        for key, (source, name) in row.composites.items():
+            assert COMPOSITES[name].sensor == row.sensors[source], row.name
+            assert row.sensors[key] == "rgb"
+            made += 1
+    assert made >= 5
 
 
 def test_the_composite_of_13_bands_is_eurosats_own_jpeg(real_data):
