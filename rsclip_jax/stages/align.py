@@ -98,8 +98,8 @@ def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
     told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
     try:
         return load_encoder(c.student, sensor, **told)
-    except ValueError as error:
-        raise ValueError(
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(
             f"config.align.student, config.align.pretrained: {error}"
         ) from error
 

@@ -352,15 +352,15 @@ def test_an_error_stops_the_other_workers(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def pack_as(folder, source, opened_again):
+    """Packs a source that its workers open as another."""
+    told = {"half": None, "provenance": {}}
+    pack_source(source, opened_again, folder / "train", **told)
+
+
 def test_an_archive_that_changes_meanwhile_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"numbers:train: 21 records now, and not the"):
-        pack_source(
-            Numbers(20),
-            functools.partial(Numbers, 21),
-            tmp_path / "train",
-            half=None,
-            provenance={},
-        )
+        pack_as(tmp_path, Numbers(20), functools.partial(Numbers, 21))
 
 
 def test_two_runs_do_not_pack_into_one_folder(tmp_path):
@@ -428,13 +428,7 @@ class Linear(Numbers):
 
 def test_what_a_sensor_does_not_allow_is_not_packed(tmp_path):
     with pytest.raises(ValueError, match=r"scene/0 \(s1\): no s1_grd value is below 0"):
-        pack_source(
-            Linear(8),
-            functools.partial(Linear, 8),
-            tmp_path / "train",
-            half=None,
-            provenance={},
-        )
+        pack_as(tmp_path, Linear(8), functools.partial(Linear, 8))
 
 
 def test_a_full_disk_names_the_file_and_the_space(tmp_path):
