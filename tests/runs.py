@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import align_sar
-from rsclip_jax.data import datasets, miniature
+from rsclip_jax.data import miniature, sources
 from rsclip_jax.main import run_stages
 from rsclip_jax.results import read_results
 from rsclip_jax.sharding import make_mesh
@@ -20,12 +20,12 @@ SIZES = {"train": 64, "val": 40, "test": 48}
 @contextlib.contextmanager
 def few_scenes() -> Iterator[None]:
     """Splits of the miniature with SIZES scenes."""
-    datasets._open_view.cache_clear()
+    sources._open_view.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         for view in miniature.VIEWS:
             patch.setitem(miniature.SIZES, view, SIZES)
         yield
-    datasets._open_view.cache_clear()
+    sources._open_view.cache_clear()
 
 
 def tiny_config(stages=("pretrain", "patch", "align", "evaluate")) -> ConfigDict:

@@ -27,7 +27,6 @@ from array_record.python.array_record_module import (
 )
 from tqdm import tqdm
 
-from rsclip_jax.data.datasets import Source, first_record
 from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.readers.packed import (
     FORMAT,
@@ -39,6 +38,7 @@ from rsclip_jax.data.readers.packed import (
     part_of,
 )
 from rsclip_jax.data.sensors import check_array, get_sensor
+from rsclip_jax.data.sources import Source, first_record
 
 COMPRESSIONS = ("auto", "none", "zstd")
 # Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster

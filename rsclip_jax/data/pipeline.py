@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from rsclip_jax.data.datasets import Record, Source, read_record
+from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
 

@@ -9,7 +9,7 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
-from rsclip_jax.data.datasets import Source, read_record
+from rsclip_jax.data.sources import Source, read_record
 from rsclip_jax.data.statistics import Moments, array_digest, measure, merge
 
 

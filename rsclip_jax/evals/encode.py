@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax import sharding
-from rsclip_jax.data.datasets import Source, Subset
 from rsclip_jax.data.pipeline import eval_batches
+from rsclip_jax.data.sources import Source, Subset
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]

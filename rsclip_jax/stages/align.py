@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.datasets import Source
 from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import (

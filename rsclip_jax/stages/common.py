@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
-from rsclip_jax.data.datasets import Source, TiledSource, open_source, split_digest
+from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import prompts_digest
+from rsclip_jax.data.sources import Source, TiledSource, split_digest
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records

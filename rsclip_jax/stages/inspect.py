@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from rsclip_jax.checkpoint import write_json
-from rsclip_jax.data.datasets import Dataset, Source, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.scan import Scan, scan
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sources import Dataset, Source
 from rsclip_jax.data.statistics import (
     count_labels,
     find_oddities,

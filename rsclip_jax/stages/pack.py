@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 
 from rsclip_jax.checkpoint import git_commit
-from rsclip_jax.data.datasets import Source, find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
 from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
 from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.data.sources import Source
 from rsclip_jax.stages import common
 from rsclip_jax.version import __version__
 

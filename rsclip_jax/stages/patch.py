@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.datasets import Source
+from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features

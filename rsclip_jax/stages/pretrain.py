@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.datasets import Source
 from rsclip_jax.data.prompts import fill_templates
+from rsclip_jax.data.sources import Source
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.evals.zero_shot import last_token
 from rsclip_jax.models.clip import image_features, init_clip, text_features

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.datasets import Dataset
 from rsclip_jax.data.pack import pack_source
+from rsclip_jax.data.sources import Dataset
 
 ROW = Dataset(
     "numbers",

@@ -19,16 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data.datasets import (
-    CIFAR10_CLASSES,
-    TiledSource,
-    get_dataset,
-    open_source,
-    split_digest,
-)
+from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import make_plan, pack_source, write_all
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
+from rsclip_jax.data.rows import CIFAR10_CLASSES
+from rsclip_jax.data.sources import TiledSource, split_digest
 from rsclip_jax.data.transforms import Augment
 from tests.conftest import REPO
 from tests.data.pack_sources import ROW, Numbers, pack_numbers

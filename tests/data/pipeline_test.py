@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data.datasets import CIFAR10_CLASSES, Dataset, open_source
+from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline import Tolerant, eval_batches, train_batches
+from rsclip_jax.data.rows import CIFAR10_CLASSES
+from rsclip_jax.data.sources import Dataset
 from rsclip_jax.data.transforms import Augment
 
 STILL = Augment(flip_lr=False)

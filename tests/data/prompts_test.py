@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from rsclip_jax.data import prompts
-from rsclip_jax.data.datasets import DATASETS
 from rsclip_jax.data.prompts import fill_templates, prompts_digest
+from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.tokenizer import tokenize
 
 LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rsclip_jax.data.datasets import DATASETS, Subset, open_source
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.scan import scan
+from rsclip_jax.data.sources import Subset
 from tests.runs import few_scenes
 
 

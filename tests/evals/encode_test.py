@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data import datasets
+from rsclip_jax.data import datasets, rows, sources
 from rsclip_jax.evals.encode import encode_source
 from tests.runs import few_scenes
 
@@ -27,7 +27,7 @@ def test_embeddings_keep_the_sources_order_over_a_padded_last_batch(mesh):
 
 
 def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
-    for k, name in enumerate(datasets.DATASETS["eurosat_rgb"].classes):
+    for k, name in enumerate(rows.DATASETS["eurosat_rgb"].classes):
         path = tmp_path / "eurosat_rgb" / "val" / name / f"{name}_1.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (8, 8), (10 * k, 0, 0)).save(path)
@@ -44,6 +44,6 @@ def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
     np.testing.assert_array_equal(labels, kept)
     assert seen.ids == [source.ids[i] for i in kept]
     assert [seen[i]["label"] for i in range(len(seen))] == kept
-    assert datasets.split_digest(seen) != datasets.split_digest(source)
+    assert sources.split_digest(seen) != sources.split_digest(source)
     np.testing.assert_allclose(z["m"][:, 0], 10 * np.array(kept), rtol=1e-6)
     assert "Forest_1.png" in capsys.readouterr().err

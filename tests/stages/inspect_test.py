@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from configs import inspect
-from rsclip_jax.data.datasets import DATASETS, open_source
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.main import run_stages
 from tests.runs import few_scenes
 

@@ -12,7 +12,9 @@ from PIL import Image
 import rsclip_jax
 from configs import pack
 from rsclip_jax.checkpoint import git_commit
-from rsclip_jax.data.datasets import CIFAR10_CLASSES, open_source, split_digest
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.rows import CIFAR10_CLASSES
+from rsclip_jax.data.sources import split_digest
 from rsclip_jax.main import run_stages
 from tests.conftest import REPO
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from rsclip_jax.data.datasets import read_sensor
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sources import read_sensor
 
 S2, L2A, S1 = SENSORS["s2_l1c"], SENSORS["s2_l2a"], SENSORS["s1_grd"]
 

@@ -1,0 +1,258 @@
+"""Sources: what a dataset's records are, and random access to them."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rsclip_jax.data import miniature
+from rsclip_jax.data.readers import bigearthnet
+from rsclip_jax.data.readers.folders import Entry
+from rsclip_jax.data.readers.images import read_image
+from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
+from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
+from rsclip_jax.data.sensors import (
+    COMPOSITES,
+    Composite,
+    Sensor,
+    check_array,
+    get_sensor,
+    make_composite,
+    select_bands,
+    sensor_part,
+)
+
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One row: what a dataset's files hold and how its classes are called.
+
+    folders: where it may lie under data_root, by its public names; "" is data_root
+    itself. sensors: record key -> row of SENSORS. task: "single" (label is an int),
+    "multi" (multi-hot) or "none". classes: folder (or class) names in label order.
+
+    file_bands: the bands of a file, where they lie in another order than the sensor's.
+    composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
+    label_map: label as the files spell it -> class, or "" for none.
+    """
+
+    name: str
+    kind: str  # a name in _READERS, or miniature
+    task: str
+    sensors: dict[str, str]
+    classes: tuple[str, ...] = ()
+    classnames: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    subfolders: dict[str, str] = dataclasses.field(default_factory=dict)
+    file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A random-access sequence of records that knows its dataset, split and ids.
+
+    One whose records are costly may also have read(index, keys): see read_record.
+    """
+
+    dataset: Dataset
+    split: str
+    ids: list[str]  # of the records, in order
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Record: ...
+
+
+def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
+    """A record with at least these of its sensors; the others need not be read."""
+    read = getattr(source, "read", None)
+    return read(index, keys) if read else source[index]
+
+
+class FileSource:
+    """Records read from image files when they are asked for."""
+
+    def __init__(self, dataset: Dataset, split: str, entries: list[Entry]):
+        self.dataset, self.split = dataset, split
+        self.ids = [entry.id for entry in entries]
+        self._entries = entries
+        self._labels = {name: i for i, name in enumerate(dataset.classes)}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        entry, row = self._entries[index], self.dataset
+        record: Record = {"id": entry.id, "label": self._label(entry)}
+        for key, files in entry.files.items():
+            if key in keys:
+                sensor = get_sensor(row.sensors[key])
+                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+        for key, (source, name) in row.composites.items():
+            if key in keys:
+                record[key] = self._composite(entry, record, source, COMPOSITES[name])
+        return record
+
+    def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
+        sensor = get_sensor(self.dataset.sensors[source])
+        files = entry.files[source]
+        if source in record:
+            return make_composite(record[source], sensor.bands, made)
+        if isinstance(files, tuple):  # of a file a band, three of them do
+            places = [sensor.bands.index(band) for band in made.bands]
+            sensor = sensor_part(sensor, places)
+            files = tuple(files[i] for i in places)
+        file_bands = self.dataset.file_bands.get(source, ())
+        array = read_sensor(files, sensor, file_bands)
+        return make_composite(array, sensor.bands, made)
+
+    def _label(self, entry: Entry) -> int | np.ndarray:
+        if self.dataset.task != "multi":
+            return self._labels.get(entry.label, -1)
+        names = entry.labels
+        if entry.label_file is not None:
+            names = bigearthnet.read_labels(entry.label_file)
+        hot = np.zeros(len(self._labels), np.uint8)
+        for name in names:
+            if name not in self.dataset.label_map:
+                raise ValueError(
+                    f"{entry.label_file or entry.id}: label {name!r} is not one of"
+                    f" {self.dataset.name}'s"
+                )
+            if known := self.dataset.label_map[name]:
+                hot[self._labels[known]] = 1
+        return hot
+
+
+def read_sensor(
+    files: Path | tuple[Path, ...], sensor: Sensor, file_bands: tuple[str, ...] = ()
+) -> np.ndarray:
+    """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
+
+    file_bands: the order of the bands in the file, where it is not the sensor's.
+    """
+    if isinstance(files, tuple):
+        array, where = read_band_files(files), str(files[0].parent)
+    elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
+        array, where = read_tif(files), str(files)
+    else:
+        array, where = read_image(files, len(sensor.bands)), str(files)
+    if file_bands and array.shape[-1] == len(file_bands):
+        array = select_bands(array, file_bands, sensor.bands)
+    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
+        array = array.view(np.uint16)  # the same numbers, as some archives keep them
+    return check_array(array, sensor, where)
+
+
+class MiniatureSource:
+    """A view of the embedded world, which needs no files."""
+
+    def __init__(self, dataset: Dataset, split: str):
+        self.dataset, self.split = dataset, split
+        self._records = _open_view(dataset.name, split)
+        self.ids = list(self._records.ids)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._records[index]
+
+
+@functools.lru_cache(maxsize=16)
+def _open_view(view: str, split: str):
+    # Making a split costs seconds and several stages read the same one.
+    return miniature.open_miniature(view, split)
+
+
+class Subset:
+    """The records of a source at some places, in their order."""
+
+    def __init__(self, source: Source, places: Sequence[int]):
+        self.dataset, self.split = source.dataset, source.split
+        self.tile = getattr(source, "tile", None)
+        self.ids = [source.ids[i] for i in places]
+        self._source, self._places = source, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        return read_record(self._source, self._places[index], keys)
+
+
+class TiledSource:
+    """Every record of a source cut into a grid of size x size tiles, row by row.
+
+    All records must have the size of the first; on_error "skip": of the first readable.
+    """
+
+    def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
+        self.dataset, self.split, self.tile = source.dataset, source.split, size
+        first = first_record(source, on_error)
+        arrays = [first[k] for k in self.dataset.sensors]
+        height, width = arrays[0].shape[:2]
+        if height < size or width < size:
+            raise ValueError(
+                f"dataset {self.dataset.name}: images of {height}x{width} hold no"
+                f" {size}x{size} tile; set a smaller tile"
+            )
+        grid = [(y, x) for y in range(height // size) for x in range(width // size)]
+        self._places = [(i, y, x) for i in range(len(source)) for y, x in grid]
+        self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._places]
+        self._size, self._shape = size, (height, width)
+        # Neighbouring tiles come from one file, and readers run in a few threads.
+        self._read: Callable[[int, tuple[str, ...]], Record] = functools.lru_cache(
+            maxsize=16
+        )(functools.partial(read_record, source))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        i, y, x = self._places[index]
+        record, s = self._read(i, tuple(keys)), self._size
+        out: Record = {"id": self.ids[index], "label": record["label"]}
+        for key in (k for k in self.dataset.sensors if k in record):
+            if record[key].shape[:2] != self._shape:
+                found = "x".join(map(str, record[key].shape[:2]))
+                wanted = "x".join(map(str, self._shape))
+                raise ValueError(
+                    f"{record['id']}: {key} has {found} pixels, but the tiles of"
+                    f" {self.dataset.name} are cut from {wanted}"
+                )
+            out[key] = record[key][y * s : (y + 1) * s, x * s : (x + 1) * s]
+        return out
+
+
+def first_record(source: Source, on_error: str) -> Record:
+    """A source's first record; on_error "skip": its first readable one."""
+    for i in range(len(source)):
+        try:
+            return source[i]
+        except (ValueError, OSError):
+            if on_error != "skip":
+                raise
+    raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+
+
+def split_digest(source: Source) -> str:
+    """Digest of the ids in order: which examples a number is about."""
+    text = "\n".join([source.dataset.name, *source.ids])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
