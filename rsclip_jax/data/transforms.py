@@ -40,7 +40,8 @@ def augment_record(
     """The record with each sensor cut, flipped and turned alike, to its square size."""
     first = record[next(iter(sizes))]
     top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
-    flip_y, flip_x = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
+    drawn = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
+    flip_y, flip_x = map(bool, drawn)
     turns = int(rng.integers(4)) if augment.rotate else 0
     out = dict(record)
     for key, size in sizes.items():
@@ -49,8 +50,12 @@ def augment_record(
         scale = array.shape[0] / first.shape[0]
         y0, y1 = _span(top, side_h, scale, array.shape[0])
         x0, x1 = _span(left, side_w, scale, array.shape[1])
-        array = resize(array[y0:y1, x0:x1], size)
-        out[key] = turn(array, bool(flip_y), bool(flip_x), turns)
+        array = array[y0:y1, x0:x1]
+        if array.shape[0] == array.shape[1] < size:  # turned while it is small
+            array = resize(turn(array, flip_y, flip_x, turns), size)
+        else:
+            array = turn(resize(array, size), flip_y, flip_x, turns)
+        out[key] = array
     if "rgb" in sizes:
         out["rgb"] = photometric(out["rgb"], rng, augment)
     return out
@@ -131,6 +136,9 @@ def _resize_bands(
     array: np.ndarray, height: int, width: int, interpolation: int
 ) -> np.ndarray:
     """cv2.resize of any number of bands: it takes four at a time."""
+    if array.shape[-1] <= 4:
+        resized = cv2.resize(array, (width, height), interpolation=interpolation)
+        return resized.reshape(height, width, -1)
     out = np.empty((height, width, array.shape[-1]), array.dtype)
     for i in range(0, array.shape[-1], 4):
         part = np.ascontiguousarray(array[..., i : i + 4])
@@ -142,11 +150,14 @@ def _resize_bands(
 def turn(array: np.ndarray, flip_y: bool, flip_x: bool, quarters: int) -> np.ndarray:
     """[s, s, c] flipped, then turned counterclockwise by quarters; contiguous.
 
-    OpenCV is many times faster than numpy's strided copy, but takes four bands at most.
+    OpenCV is many times faster than numpy's strided copy, but takes four bands at most;
+    of more, numpy moves whole pixels, not each band's number.
     """
     if array.shape[-1] > 4:
-        array = array[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-        return np.ascontiguousarray(np.rot90(array, quarters))
+        pixels = np.ascontiguousarray(array).view(f"V{array[0, 0].nbytes}")
+        pixels = pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+        pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
+        return pixels.view(array.dtype)
     out = array
     if flip_y or flip_x:
         out = cv2.flip(out, -1 if flip_y and flip_x else int(flip_x))
