@@ -13,8 +13,6 @@ import dataclasses
 import os
 import re
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,13 +36,13 @@ from rsclip_jax.train_step import make_state
 from rsclip_jax.weights.layouts import OPEN_CLIP
 from rsclip_jax.weights.rules import export_names
 from tests.bench.timing import in_turn, machine, print_ratio, print_table
+from tests.bench.worker import Worker
 
 PyTree = Any
 VARIANT = get_variant("ViT-B/32")
 SPEC = clip_spec(get_sensor("s1_grd"), VARIANT)
 LR, WEIGHT_DECAY, CLIP_NORM = 1e-5, 0.01, 1.0
 CLASSES, BATCHES, WARMUP = 10, 4, 2
-WORKER = Path(__file__).with_name("torch_worker.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,7 @@ def compare(problem: Problem, steps: int) -> None:
         else:
             clocks["torch"] = theirs.step
         times = in_turn(clocks, steps, warmup=WARMUP)
-        torch_peak = theirs.stop()
+        torch_peak = int(theirs.stop() or 0)  # nothing of one without torch
     print_table(times, len(problem.batches[0]["label"]))
     facts = ours.facts()
     if not theirs.missing:
@@ -193,39 +191,20 @@ class JaxSide:
         }
 
 
-class TorchSide:
-    """The worker process; `missing` says why there is none."""
+class TorchSide(Worker):
+    """The same step in torch."""
 
     def __init__(self, problem: Problem, path: Path):
         np.savez(path, **torch_arrays(problem))
-        python = os.environ.get("RSCLIP_TORCH_PYTHON", sys.executable)
         device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        self.process = subprocess.Popen(
-            [python, str(WORKER), str(path), problem.stage, device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("torch_worker.py", str(path), problem.stage, device)
         self.losses: list[float] = []
-        answer = self.read()
-        self.missing = answer.removeprefix("missing: ") if answer != "ready" else ""
-        if not answer:
-            raise RuntimeError(f"{python} {WORKER} ended early; its error is above")
-
-    def read(self) -> str:
-        return self.process.stdout.readline().strip()
 
     def step(self) -> float:
         """Seconds of one step, as the worker has them."""
-        print(len(self.losses) % BATCHES, file=self.process.stdin, flush=True)
-        seconds, loss = map(float, self.read().split())
+        seconds, loss = map(float, self.ask(f"{len(self.losses) % BATCHES}").split())
         self.losses.append(loss)
         return seconds
-
-    def stop(self) -> int:
-        """Ends the worker; its peak memory in bytes, 0 where there was none."""
-        answer, _ = self.process.communicate()
-        return 0 if self.missing else int(answer)
 
 
 def torch_arrays(problem: Problem) -> dict[str, np.ndarray]:

@@ -8,6 +8,9 @@ import numpy as np
 import tifffile
 
 SUFFIXES = (".tif", ".tiff")
+# Of every GeoTIFF it warns that it does not know the tags; what it cannot read is read
+# again, and that reader's error is raised.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 
 def read_tif(path: Path) -> np.ndarray:
@@ -40,7 +43,7 @@ def read_band_files(paths: Sequence[Path]) -> np.ndarray:
     size is that of the finest band. Raises ValueError naming the file that is not one
     square band, or of another dtype than the first.
     """
-    bands = [read_tif(path)[..., 0] for path in paths]
+    bands = [_read_band(path) for path in paths]
     for path, band in zip(paths, bands, strict=True):
         if band.ndim != 2 or band.shape[0] != band.shape[1]:
             raise ValueError(f"{path}: {band.shape} pixels, expected one square band")
@@ -55,3 +58,20 @@ def read_band_files(paths: Sequence[Path]) -> np.ndarray:
             band = cv2.resize(band, (size, size), interpolation=cv2.INTER_LINEAR)
         out[..., i] = band
     return out
+
+
+def _read_band(path: Path) -> np.ndarray:
+    """[h, w] of a TIFF of one band.
+
+    By OpenCV where it can, which takes a sixth of tifffile's time and leaves Python's
+    lock to other threads: an archive has millions of such files. It would invert or
+    stretch some 8-bit files, which are tifffile's.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    except (OSError, cv2.error):
+        array = None
+    if array is None or array.ndim != 2 or array.itemsize == 1:
+        return read_tif(path)[..., 0]
+    return array

@@ -121,3 +121,45 @@ def test_real_chips_equal_tifffiles_reading(real_data):
     path = real_data / "sen1floods11" / "S2" / "Spain_7370579_S2Hand.tif"
     want = tifffile.imread(path).transpose(1, 2, 0)
     np.testing.assert_array_equal(read_sensor(path, S2), want)
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "tile": (16, 16)}])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "float32", "float64", "uint32"]
+)
+def test_a_band_has_the_files_own_numbers(tmp_path, dtype, options, order, photometric):
+    want = (1000 * np.random.default_rng(0).normal(size=(24, 24))).astype(dtype)
+    path = tmp_path / "band.tif"
+    tifffile.imwrite(path, want, photometric=photometric, byteorder=order, **options)
+    found = read_band_files([path])
+    assert found.dtype == want.dtype
+    np.testing.assert_array_equal(found[..., 0], want)
+
+
+def test_a_band_cut_anywhere_is_refused(tmp_path):
+    whole, cut = tmp_path / "band.tif", tmp_path / "cut.tif"
+    tifffile.imwrite(whole, noise(24, 24))
+    data = whole.read_bytes()
+    for end in range(0, len(data), 13):
+        cut.write_bytes(data[:end])
+        with pytest.raises(ValueError, match=r"cut\.tif: unreadable or cut TIFF"):
+            read_band_files([cut])
+
+
+def test_nothing_is_printed_of_tags_that_only_geographers_know(tmp_path, capfd):
+    path = tmp_path / "band.tif"
+    scale = (33550, "d", 3, (10.0, 10.0, 0.0), True)
+    tifffile.imwrite(path, noise(8, 8), extratags=[scale])
+    read_band_files([path])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_real_bands_are_those_of_tifffile(real_data):
+    paths = sorted((real_data / "bigearthnet").rglob("*_B0[1-8].tif"))
+    assert len(paths) > 50
+    for path in paths:
+        np.testing.assert_array_equal(
+            read_band_files([path])[..., 0], tifffile.imread(path)
+        )
