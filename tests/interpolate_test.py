@@ -7,8 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given, strategies
 
-from rsclip_jax.interpolate import interpolate
+from rsclip_jax.interpolate import (
+    add_tasks,
+    analogy,
+    block_names,
+    block_prefix,
+    fisher_merge,
+    greedy_soup,
+    interpolate,
+    soup,
+)
 from rsclip_jax.weights import load_clip, save_clip
 from tests.golden import FOLDER, toy_variant
 
@@ -156,3 +166,195 @@ def test_interpolation_commutes_with_conversion(tmp_path):
     assert moved > len(mixed) / 2  # the two models do differ
     _, again = load_clip(tmp_path / "mixed.safetensors")
     same_bits(again, interpolate(*params, 0.3))
+
+
+# Blocks
+
+
+def tower(seed: int):
+    rng = np.random.default_rng(seed)
+    names = "patch_embed ln_pre class_embedding blocks_0 blocks_1 blocks_10 ln_post"
+    return {
+        name: {"w": rng.normal(size=3).astype(np.float32)}
+        for name in (*names.split(), "proj")
+    }
+
+
+def test_blocks_are_named_from_the_pixels_on():
+    assert block_names(tower(0)) == (
+        *("stem", "blocks_0", "blocks_1", "blocks_10", "projection"),
+    )
+    resnet = dict.fromkeys(("conv1", "bn1", "layer2_1", "layer1_10", "attnpool"))
+    assert block_names(resnet) == ("stem", "layer1_10", "layer2_1", "projection")
+
+
+@pytest.mark.parametrize("how", [interpolate, jax.jit(interpolate)])
+def test_each_block_has_its_own_alpha(how):
+    ends = tower(0), tower(1)
+    alphas = {"stem": 0.0, "blocks_0": 0.25, "blocks_1": 1.0, "blocks_10": 0.5}
+    alphas["projection"] = 0.75
+    mixed = how(*ends, block_prefix(ends[0], alphas))
+    by_hand = {"patch_embed": 0.0, "ln_pre": 0.0, "class_embedding": 0.0}
+    by_hand |= {"ln_post": 0.75, "proj": 0.75, "blocks_10": 0.5, "blocks_0": 0.25}
+    for name, alpha in by_hand.items():
+        want = (1 - alpha) * ends[0][name]["w"] + alpha * ends[1][name]["w"]
+        np.testing.assert_allclose(mixed[name]["w"], want, rtol=1e-6)
+    same_bits(np.asarray(mixed["blocks_1"]["w"]), ends[1]["blocks_1"]["w"])
+
+
+def test_alphas_that_miss_a_block_are_refused():
+    with pytest.raises(ValueError, match=r"alphas of \['blocks_0', 'stem'\], but the"):
+        block_prefix(tower(0), {"stem": 0.0, "blocks_0": 1.0})
+
+
+# Several models, against numpy
+
+
+def close(got, want):
+    def check(x, y):
+        assert x.dtype == np.asarray(y).dtype or x.dtype == jnp.bfloat16
+        rtol = 1e-2 if x.dtype == jnp.bfloat16 else 1e-5
+        np.testing.assert_allclose(
+            np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=rtol, atol=rtol
+        )
+
+    jax.tree.map(check, got, want)
+
+
+def by_numpy(function, *trees):
+    """The same arithmetic in float64, leaf by leaf."""
+    return jax.tree.map(
+        lambda *xs: function(*(np.asarray(x, np.float64) for x in xs)).astype(
+            np.asarray(xs[0]).dtype
+        ),
+        *trees,
+    )
+
+
+def test_tasks_add_up():
+    zero, one, two = draw(0), draw(1), draw(2)
+    want = by_numpy(lambda z, a, b: z + 0.5 * (a - z) - 0.25 * (b - z), zero, one, two)
+    close(add_tasks(zero, [one, two], [0.5, -0.25]), want)
+    want = by_numpy(lambda z, a, b: z + 0.3 * (a - z) + 0.3 * (b - z), zero, one, two)
+    close(add_tasks(zero, [one, two], 0.3), want)
+
+
+@given(alpha=strategies.floats(0, 1))
+def test_one_task_is_interpolation(alpha):
+    same_bits(
+        add_tasks(draw(0), [draw(1)], alpha), interpolate(draw(0), draw(1), alpha)
+    )
+
+
+@given(order=strategies.permutations(range(4)), seed=strategies.integers(0, 99))
+def test_tasks_commute(order, seed):
+    thetas = [draw(seed + i) for i in range(1, 5)]
+    alphas = [0.1, -0.3, 0.7, 0.2]
+    close(
+        add_tasks(draw(seed), [thetas[i] for i in order], [alphas[i] for i in order]),
+        add_tasks(draw(seed), thetas, alphas),
+    )
+
+
+def test_no_alpha_gives_the_original_bit_for_bit():
+    theta_0, theta_1 = hard_ends()
+    same_bits(add_tasks(theta_0, [theta_1, theta_1], 0.0), theta_0)
+    same_bits(add_tasks(theta_0, [theta_1, theta_0], [1.0, 0.0]), theta_1)
+
+
+def test_an_analogy_by_numpy_and_of_nothing():
+    a, b, c = draw(0), draw(1), draw(2)
+    close(analogy(a, b, c, 0.5), by_numpy(lambda x, y, z: z + 0.5 * (y - x), a, b, c))
+    same_bits(analogy(a, b, c, 0.0), c)
+
+
+def test_a_soup_is_the_mean():
+    thetas = [draw(i) for i in range(3)]
+    close(soup(thetas), by_numpy(lambda *xs: sum(xs) / 3, *thetas))
+    close(
+        soup(thetas, [1, 0, 3]),
+        by_numpy(lambda x, y, z: (x + 3 * z) / 4, *thetas),
+    )
+    for one in (draw(0), hard_ends()[0]):
+        same_bits(soup([one]), one)
+    for weights in ([1, -1, 1], [0, 0, 0]):
+        with pytest.raises(ValueError, match="of a soup must be 0 or more"):
+            soup(thetas, weights)
+
+
+def test_a_greedy_soup_takes_only_what_does_not_harm():
+    points = [np.float32([x]) for x in (1.0, -1.5, 9.0, 4.0)]
+    thetas = [{"w": x} for x in points]
+    # the closer to 0 the better: -1.5 mixes to -0.25, 4 to 1.17, 9 to 2.83
+    asked = []
+
+    def score(theta):
+        asked.append(float(theta["w"][0]))
+        return -abs(asked[-1])
+
+    mixed, kept = greedy_soup(thetas, score)
+    assert kept == (0, 1)
+    np.testing.assert_allclose(mixed["w"], [-0.25])
+    assert len(asked) == 4 + 3
+
+
+@given(values=strategies.lists(strategies.floats(-5, 5), min_size=1, max_size=6))
+def test_a_greedy_soup_is_never_below_its_best_model(values):
+    thetas = [{"w": np.float32([v])} for v in values]
+
+    def score(theta):
+        return -float((theta["w"][0] - 1) ** 2)
+
+    mixed, _ = greedy_soup(thetas, score)
+    assert score(mixed) >= max(score(theta) for theta in thetas)
+
+
+def test_fisher_merging_weighs_by_what_each_model_knows():
+    thetas = [{"w": np.float32([0.0, 0.0, 2.0])}, {"w": np.float32([8.0, 8.0, 6.0])}]
+    fishers = [{"w": np.float32([1.0, 3.0, 0.0])}, {"w": np.float32([3.0, 1.0, 0.0])}]
+    # by hand: 24/4, 8/4, and where neither knows anything the mean
+    np.testing.assert_allclose(fisher_merge(thetas, fishers)["w"], [6, 2, 4], rtol=1e-6)
+    weighted = fisher_merge(thetas, fishers, [3, 1])["w"]
+    np.testing.assert_allclose(weighted, [24 / 6, 8 / 10, 3], rtol=1e-6)
+
+
+def test_equal_fishers_give_the_soup():
+    thetas = [draw(i) for i in range(3)]
+    ones = jax.tree.map(lambda x: np.full_like(np.asarray(x), 7), thetas[0])
+    close(fisher_merge(thetas, [ones] * 3), soup(thetas))
+    close(fisher_merge(thetas, [ones] * 3, [1, 2, 1]), soup(thetas, [1, 2, 1]))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda a, b: add_tasks(a, [b], 0.5),
+        lambda a, b: analogy(a, a, b),
+        lambda a, b: soup([a, b]),
+        lambda a, b: fisher_merge([a, b], [a, a]),
+        lambda a, b: fisher_merge([a, a], [a, b]),
+    ],
+)
+def test_trees_of_two_models_are_refused_by_all(how):
+    other = draw(1)
+    del other["visual"]["bias"]
+    with pytest.raises(ValueError, match=r"only in theta_.: visual/bias"):
+        how(draw(0), other)
+
+
+def test_counts_that_differ_are_refused():
+    with pytest.raises(ValueError, match="1 alphas for 2 models"):
+        add_tasks(draw(0), [draw(1), draw(2)], [0.5])
+    with pytest.raises(ValueError, match="1 fishers for 2 models"):
+        fisher_merge([draw(1), draw(2)], [draw(0)])
+    with pytest.raises(ValueError, match="no parameter trees"):
+        soup([])
+
+
+def test_nothing_is_changed_in_place():
+    thetas = [draw(i) for i in range(3)]
+    add_tasks(*thetas[:1], thetas[1:], 0.5)
+    soup(thetas)
+    fisher_merge(thetas, thetas)
+    for i, theta in enumerate(thetas):
+        same_bits(theta, draw(i))
