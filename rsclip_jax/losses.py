@@ -97,6 +97,89 @@ def cosine_alignment(
     return jnp.mean(1 - jnp.sum(normalize(fstudent) * zteacher, axis=-1))
 
 
+def smooth_l1_alignment(
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], beta: float = 1.0
+) -> Scalar:
+    """Mean over all elements: squared / (2 beta) below beta, linear above (Huber)."""
+    apart = jnp.abs(fstudent - jax.lax.stop_gradient(fteacher))
+    return jnp.mean(jnp.where(apart < beta, apart**2 / (2 * beta), apart - beta / 2))
+
+
+def relational_alignment(
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b e"]
+) -> Scalar:
+    """Mean squared error between the batches' cosine-similarity matrices [b, b].
+
+    What is like what, and not where it lies: widths may differ (similarity-preserving
+    distillation, Tung & Mori 2019, with unit-norm rows).
+    """
+    zstudent = normalize(fstudent)
+    zteacher = normalize(jax.lax.stop_gradient(fteacher))
+    return jnp.mean((zstudent @ zstudent.T - zteacher @ zteacher.T) ** 2)
+
+
+def sigmoid_contrastive(
+    zimg: Float[Array, "b d"],
+    ztxt: Float[Array, "b d"],
+    t: Float[Array, ""] | float,
+    bias: Float[Array, ""] | float = -10.0,
+) -> Scalar:
+    """SigLIP's loss: each of the b * b pairs on its own, summed, over b.
+
+    A pair is right where its rows are the same (Zhai et al. 2023).
+    """
+    logits = t * zimg @ ztxt.T + bias
+    sign = 2 * jnp.eye(len(zimg)) - 1
+    return jnp.sum(jax.nn.softplus(-sign * logits)) / len(zimg)
+
+
+def softmax_kl(
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"]
+) -> Scalar:
+    """KL(teacher || student) between distributions over classes; 0 where they agree."""
+    target = jax.nn.log_softmax(jax.lax.stop_gradient(teacher_logits), axis=-1)
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.mean(jnp.sum(jnp.exp(target) * (target - logp), axis=-1))
+
+
+def sigmoid_kl(
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"]
+) -> Scalar:
+    """KL between a Bernoulli distribution a class, mean over examples and classes."""
+    teacher = jax.lax.stop_gradient(teacher_logits)
+    prob = jax.nn.sigmoid(teacher)
+    present = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(logits)
+    absent = jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-logits)
+    return jnp.mean(prob * present + (1 - prob) * absent)
+
+
+def asymmetric_bce(
+    logits: Float[Array, "b k"],
+    targets: Float[Array, "b k"] | Int[Array, "b k"],
+    *,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+) -> Scalar:
+    """Sigmoid BCE whose easy examples count less, negatives more so than positives.
+
+    Ridnik et al. 2021 (ASL): probabilities below `margin` are no negatives at all.
+    gammas and margin 0 give sigmoid_bce.
+    """
+    y = targets.astype(logits.dtype)
+    prob = jax.nn.sigmoid(logits)
+    shifted = jnp.maximum(prob - margin, 0.0)
+    # 1 - shifted is no less than a margin; without one it can be too small for a log
+    absent = jnp.log1p(-shifted) if margin else -jax.nn.softplus(logits)
+    positive = y * _power(1 - prob, gamma_positive) * jax.nn.log_sigmoid(logits)
+    negative = (1 - y) * _power(shifted, gamma_negative) * absent
+    return -jnp.mean(positive + negative)
+
+
+def _power(x: jax.Array, gamma: float) -> jax.Array | float:
+    return x**gamma if gamma else 1.0  # whose gradient at 0 would be nan
+
+
 def sigmoid_bce(
     logits: Float[Array, "b k"], targets: Float[Array, "b k"] | Int[Array, "b k"]
 ) -> Scalar:

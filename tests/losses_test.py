@@ -327,3 +327,125 @@ def test_contrastive_loss_normalises_and_calls_what_it_was_given():
     np.testing.assert_allclose(contrastive(1.0, scale=7.0)[0], loss, rtol=1e-5)
     given, *_ = contrastive(1.0, fn=lambda *a: 3 * losses.clip_loss(*a))
     np.testing.assert_allclose(given, 3 * loss, rtol=1e-6)
+
+
+# Distillation
+
+
+def test_smooth_l1_by_hand():
+    student = jnp.array([[0.5, 3.0], [-2.0, 0.0]])
+    teacher = jnp.zeros((2, 2))
+    want = (0.125 + 2.5 + 1.5 + 0) / 4
+    np.testing.assert_allclose(losses.smooth_l1_alignment(student, teacher), want)
+    want = (0.25 / 4 + 2 + (4 / 4) + 0) / 4  # beta 2: 3 is above, the others below
+    got = losses.smooth_l1_alignment(student, teacher, beta=2.0)
+    np.testing.assert_allclose(got, want)
+
+
+def test_relational_alignment_by_loops_and_across_widths():
+    student, teacher = draw(0, 5, 3), draw(1, 5, 7)
+    total = 0.0
+    for i in range(5):
+        for j in range(5):
+            a = unit(student)[i] @ unit(student)[j]
+            total += (a - unit(teacher)[i] @ unit(teacher)[j]) ** 2
+    got = losses.relational_alignment(jnp.array(student), jnp.array(teacher))
+    np.testing.assert_allclose(got, total / 25, rtol=1e-5)
+
+
+def test_relational_alignment_is_blind_to_a_rotation():
+    student = draw(0, 6, 4)
+    turned, _ = np.linalg.qr(draw(1, 4, 4))
+    got = losses.relational_alignment(jnp.array(student), jnp.array(student @ turned))
+    np.testing.assert_allclose(got, 0, atol=1e-10)
+
+
+def test_sigmoid_contrastive_equals_a_loop_over_pairs():
+    zimg, ztxt = unit(draw(0, 5, 4)), unit(draw(1, 5, 4))
+    total = 0.0
+    for i in range(5):
+        for j in range(5):
+            logit = 7.0 * float(zimg[i] @ ztxt[j]) - 3.0
+            total += np.log1p(np.exp(-logit if i == j else logit))
+    got = losses.sigmoid_contrastive(jnp.array(zimg), jnp.array(ztxt), 7.0, -3.0)
+    np.testing.assert_allclose(got, total / 5, rtol=1e-5)
+
+
+def test_kl_by_numpy_and_of_equals():
+    student, teacher = draw(0, 6, 4), draw(1, 6, 4)
+    p = np.exp([log_softmax_by_hand(row) for row in teacher])
+    q = np.exp([log_softmax_by_hand(row) for row in student])
+    want = np.mean(np.sum(p * np.log(p / q), axis=1))
+    got = losses.softmax_kl(jnp.array(student), jnp.array(teacher))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    p, q = (1 / (1 + np.exp(-x.astype(np.float64))) for x in (teacher, student))
+    want = np.mean(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+    got = losses.sigmoid_kl(jnp.array(student), jnp.array(teacher))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    for kl in (losses.softmax_kl, losses.sigmoid_kl):
+        for size in (1.0, 100.0):
+            same = jnp.array(size * teacher)
+            value, grad = jax.value_and_grad(kl)(same, same)
+            np.testing.assert_allclose(value, 0, atol=1e-6)
+            np.testing.assert_allclose(grad, 0, atol=1e-6)
+
+
+def test_softmax_kl_has_the_gradient_of_cross_entropy():
+    student, teacher = jnp.array(draw(0, 6, 4)), jnp.array(draw(1, 6, 4))
+    target = jax.nn.softmax(teacher)
+    np.testing.assert_allclose(
+        jax.grad(losses.softmax_kl)(student, teacher),
+        jax.grad(losses.softmax_xent)(student, target),
+        atol=1e-6,
+    )
+
+
+def test_asymmetric_bce_by_numpy():
+    logits = 3 * draw(0, 8, 5)
+    hot = np.random.default_rng(0).integers(0, 2, (8, 5))
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    shifted = np.maximum(p - 0.1, 0)
+    want = -np.mean(
+        hot * (1 - p) ** 1.5 * np.log(p)
+        + (1 - hot) * shifted**3.0 * np.log(1 - shifted)
+    )
+    got = losses.asymmetric_bce(
+        jnp.array(logits),
+        jnp.array(hot),
+        gamma_positive=1.5,
+        gamma_negative=3.0,
+        margin=0.1,
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    plain = losses.asymmetric_bce(
+        jnp.array(logits), jnp.array(hot), gamma_negative=0.0, margin=0.0
+    )
+    bce = losses.sigmoid_bce(jnp.array(logits), jnp.array(hot))
+    np.testing.assert_allclose(plain, bce, rtol=1e-5)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_asymmetric_bce_and_its_gradient_stay_finite(margin):
+    logits = jnp.array([[1e4, -1e4, 0.0]], jnp.float32)
+    for hot in ([[0, 1, 0]], [[1, 0, 1]]):
+        value, grad = jax.value_and_grad(losses.asymmetric_bce)(
+            logits, jnp.array(hot), margin=margin
+        )
+        assert np.isfinite(value)
+        assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.smooth_l1_alignment,
+        losses.relational_alignment,
+        losses.softmax_kl,
+        losses.sigmoid_kl,
+    ],
+)
+def test_no_gradient_flows_into_what_is_distilled(loss):
+    student, teacher = jnp.array(draw(0, 4, 3)), jnp.array(draw(1, 4, 3))
+    to_student, to_teacher = jax.grad(loss, argnums=(0, 1))(student, teacher)
+    assert np.abs(to_student).min() > 0
+    np.testing.assert_array_equal(to_teacher, 0)
