@@ -19,6 +19,7 @@ LAYERS = (
     {"data", "weights", "models", "train_step", "optim"},
     {
         "losses",
+        "alpha",
         "interpolate",
         "metrics",
         "sharding",

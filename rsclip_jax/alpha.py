@@ -1,0 +1,126 @@
+"""Pure: choosing alpha on validation values, under a budget of forgetting."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+# values of one set along alpha: {alpha: accuracy or mAP}
+Curve = Mapping[float, float]
+# (task value, each supported set's value) of a model given by its blocks' alphas
+Evaluate = Callable[[dict[str, float]], tuple[float, Sequence[float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What each supported set may lose against alpha 0.
+
+    max_drop: in units of accuracy or mAP. min_retained: the least fraction of the value
+    at alpha 0 that must be left.
+    """
+
+    max_drop: float = 1.0
+    min_retained: float = 0.0
+
+    def least(self, before: float) -> float:
+        """The lowest value that may be left of one."""
+        return max(before - self.max_drop, before * self.min_retained)
+
+    def allows(self, before: Sequence[float], after: Sequence[float]) -> bool:
+        """Whether every set has kept enough."""
+        # values are shares of n examples: a rounding error is no drop
+        return all(
+            b >= self.least(a) - 1e-9 for a, b in zip(before, after, strict=True)
+        )
+
+
+def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> float:
+    """The alpha of the best task value that the budget allows on every supported set.
+
+    Alpha 0 is always allowed. Of equal values the smaller alpha wins: it forgets less.
+    Raises ValueError without alpha 0, from which a loss is counted.
+    """
+    if 0.0 not in task:
+        raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
+    before = [s[0.0] for s in supported]
+    allowed = [
+        a for a in task if a == 0.0 or budget.allows(before, [s[a] for s in supported])
+    ]
+    return min(allowed, key=lambda a: (-task[a], a))
+
+
+def bootstrap_alpha(
+    draws: Sequence[Callable[[np.random.Generator], Curve]],
+    budget: Budget,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of the choice over resamples of the validation examples.
+
+    draws: for the task, then for each supported set, what gives the values along alpha
+    on a resample. Both ends are alphas of the sweep.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for _ in range(resamples):
+        task, *supported = (draw(rng) for draw in draws)
+        chosen.append(choose_alpha(task, supported, budget))
+    low, high = np.percentile(chosen, [2.5, 97.5], method="nearest")
+    return float(low), float(high)
+
+
+def resample_mean(
+    scores: Mapping[float, np.ndarray],
+) -> Callable[[np.random.Generator], dict[float, float]]:
+    """A draw for bootstrap_alpha of a mean over examples: {alpha: its [n] scores}.
+
+    All alphas see the same resample.
+    """
+    table = np.stack([np.asarray(s, float) for s in scores.values()], axis=1)
+    n = len(table)
+
+    def draw(rng: np.random.Generator) -> dict[float, float]:
+        counts = np.bincount(rng.integers(n, size=n), minlength=n)
+        return dict(zip(scores, (counts @ table / n).tolist(), strict=True))
+
+    return draw
+
+
+def search_blocks(
+    evaluate: Evaluate,
+    start: Mapping[str, float],
+    budget: Budget,
+    before: Sequence[float],
+    *,
+    steps: Sequence[float] = (0.2, 0.1),
+    max_evaluations: int = 200,
+) -> tuple[dict[str, float], float]:
+    """(an alpha for each block, its task value), by cyclic coordinate search.
+
+    From the best single alpha (start: the same for all blocks) each block's alpha in
+    turn goes up or down by the step, within [0, 1]; a move that raises the task value
+    within the budget is kept, and when no block has one the next step is tried. So the
+    result is never worse than the start on the validation examples, and never over the
+    budget. before: the supported sets' values at alpha 0.
+    """
+    best = dict(start)
+    value, _ = evaluate(best)
+    left = max_evaluations - 1
+    for step in steps:
+        moved = True
+        while moved and left > 0:
+            moved = False
+            for name, sign in ((n, s) for n in best for s in (1, -1)):
+                trial = {**best, name: _clamp(best[name] + sign * step)}
+                if trial == best or left <= 0:
+                    continue
+                left -= 1
+                found, supported = evaluate(trial)
+                if found > value and budget.allows(before, supported):
+                    best, value, moved = trial, found, True
+    return best, value
+
+
+def _clamp(alpha: float) -> float:
+    return round(min(max(alpha, 0.0), 1.0), 6)  # 0.1 + 0.2 is 0.3
