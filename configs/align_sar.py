@@ -85,7 +85,7 @@ def small():
     config.align = common.align(
         train="sentinel_pairs:train",
         test=("sentinel_pairs:val:64",),
-        labels="none",
+        losses=(("mse", 1.0),),
         batch_size=32,
         steps=3000,
         lr=1e-3,

@@ -101,9 +101,12 @@ def align(**values) -> ml_collections.ConfigDict:
             "layers": 4,
             "heads": 4,
         },
-        "labels": "dataset",  # dataset | teacher (its zero-shot distribution) | none
-        "classes_of": "",  # labels = teacher: "name:split" whose class names are used
-        "label_weight": 0.05,  # lambda
+        # (term, weight): mse, cosine, smooth_l1, relational (similarity matrices),
+        # info_nce, sigmoid (SigLIP's), labels, soft_labels (the teacher's own zero-shot
+        # distribution: no label needed). A weight (first, last) moves over training.
+        "losses": (("mse", 1.0), ("labels", 0.05)),
+        "temperature": 0.1,  # of info_nce and sigmoid
+        "classes_of": "",  # soft_labels: "name:split" whose class names are used
     }
     return training(**{**settings, **values})
 

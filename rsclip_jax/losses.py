@@ -1,6 +1,6 @@
 """Pure losses, a scalar mean over the batch, and builders of each stage's loss_fn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -229,35 +229,71 @@ def make_patch_loss(encode: Encode, task: str):
     return loss_fn
 
 
+# A term's weight: a number, or (first, last), on a line between them over training.
+Weight = float | tuple[float, float]
+FEATURE_TERMS = {
+    "mse": mse_alignment,
+    "cosine": cosine_alignment,
+    "smooth_l1": smooth_l1_alignment,
+    "relational": relational_alignment,
+}
+PAIR_TERMS = ("info_nce", "sigmoid")
+LABEL_TERMS = ("labels", "soft_labels")
+ALIGN_TERMS = (*FEATURE_TERMS, *PAIR_TERMS, *LABEL_TERMS)
+
+
 def make_align_loss(
     encode_student: Encode,
     encode_teacher: Encode,
     *,
-    task: str,
-    labels: str,
-    label_weight: float,
+    terms: Mapping[str, Weight],
+    task: str = "none",
+    steps: int = 1,
+    t: float = 10.0,
+    contrastive: Callable[..., jax.Array] = clip_loss,
 ):
-    """loss_fn of stage align: MSE to frozen["teacher"] + label_weight * label loss.
+    """loss_fn of stage align: the weighted sum of terms, each a name in ALIGN_TERMS.
 
-    labels: "dataset" (its own), "teacher" (the teacher's zero-shot distribution, for
-    unlabelled pairs) or "none". Zavras et al. 2024, equation of section 3.2.
+    Between features and frozen["teacher"]'s: mse, cosine, smooth_l1, relational. With
+    the other places of the batch as negatives, at scale t: info_nce (by contrastive, as
+    in make_contrastive_loss), sigmoid. Through frozen["head"]: labels (the batch's, of
+    the task) and soft_labels (KL to the teacher's own zero-shot distribution; of task
+    "multi" a Bernoulli a class), which needs neither label nor caption. Zavras et al.
+    2024 have {"mse": 1, "labels": 0.05}. Weights on a line need batch["step"] and
+    steps. Raises ValueError for a term that is not known.
     """
+    if unknown := set(terms) - set(ALIGN_TERMS):
+        raise ValueError(f"terms {sorted(unknown)} are none of {ALIGN_TERMS}")
+
+    def term(name, fstudent, fteacher, frozen, batch):
+        if name in FEATURE_TERMS:
+            return FEATURE_TERMS[name](fstudent, fteacher)
+        zstudent, zteacher = normalize(fstudent), normalize(fteacher)
+        if name == "info_nce":
+            return contrastive(zstudent, zteacher, t, jnp.arange(len(zstudent)))
+        if name == "sigmoid":
+            return sigmoid_contrastive(zstudent, zteacher, t)
+        logits = zstudent @ frozen["head"]
+        if name == "labels":
+            return label_loss(logits, batch["label"], task)
+        kl = sigmoid_kl if task == "multi" else softmax_kl
+        return kl(logits, zteacher @ frozen["head"])
 
     def loss_fn(params, frozen, batch):
         fstudent = encode_student(params, batch)
-        fteacher = encode_teacher(frozen["teacher"], batch)
-        mse = mse_alignment(fstudent, fteacher)
-        if labels == "none":
-            return mse, {"mse": mse}
-        logits = normalize(fstudent) @ frozen["head"]
-        if labels == "teacher":
-            target = jax.nn.softmax(normalize(fteacher) @ frozen["head"], axis=-1)
-            label = softmax_xent(logits, target)
-        else:
-            label = label_loss(logits, batch["label"], task)
-        return mse + label_weight * label, {"mse": mse, "label_loss": label}
+        fteacher = jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
+        values = {n: term(n, fstudent, fteacher, frozen, batch) for n in terms}
+        total = sum(_weight_at(terms[n], batch, steps) * v for n, v in values.items())
+        return total, values
 
     return loss_fn
+
+
+def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
+    if not isinstance(weight, tuple):
+        return weight
+    done = batch["step"] / max(steps - 1, 1)
+    return weight[0] + (weight[1] - weight[0]) * done
 
 
 def label_loss(logits: Array, labels: Array, task: str) -> Array:

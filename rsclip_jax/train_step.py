@@ -40,10 +40,12 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One gradient step; metrics: loss, grad_norm, loss_fn's own.
 
+    The batch that loss_fn sees also holds "step", the number of steps before this one.
     grad_norm is over all params, before clipping, those included that tx leaves as
     they are.
     """
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    batch = {**batch, "step": state.step}
     (loss, metrics), grads = grad_fn(state.params, frozen, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

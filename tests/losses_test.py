@@ -232,10 +232,8 @@ def test_patch_loss_sees_unit_features_through_the_head(toy):
     np.testing.assert_allclose(loss, want, rtol=1e-5)
 
 
-def align(toy, labels, label_weight=0.5, task="single"):
-    loss_fn = losses.make_align_loss(
-        linear, linear, task=task, labels=labels, label_weight=label_weight
-    )
+def align(toy, terms, task="single", **options):
+    loss_fn = losses.make_align_loss(linear, linear, terms=terms, task=task, **options)
     return loss_fn(*toy)
 
 
@@ -249,40 +247,79 @@ def align_by_hand(toy):
     return np.mean((student - teacher) ** 2), logits, prob
 
 
-def test_align_loss_without_labels_needs_no_head(toy):
+def test_align_loss_of_features_needs_no_head(toy):
     params, frozen, batch = toy
     bare = params, {"teacher": frozen["teacher"]}, {"x": batch["x"]}
-    loss, metrics = align(bare, "none", task="none")
+    loss, metrics = align(bare, {"mse": 1.0}, task="none")
     np.testing.assert_allclose(loss, align_by_hand(toy)[0], rtol=1e-5)
     assert metrics.keys() == {"mse"}
 
 
-@pytest.mark.parametrize("label_weight", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize("labels", ["dataset", "teacher"])
-def test_align_loss_adds_the_weighted_labels(toy, labels, label_weight):
-    mse, logits, prob = align_by_hand(toy)
-    own = np.eye(3)[np.asarray(toy[2]["label"])]
-    want = xent_by_hand(logits, own if labels == "dataset" else prob)
-    loss, metrics = align(toy, labels, label_weight)
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_align_loss_adds_the_weighted_labels(toy, weight):
+    mse, logits, _ = align_by_hand(toy)
+    want = xent_by_hand(logits, np.eye(3)[np.asarray(toy[2]["label"])])
+    loss, metrics = align(toy, {"mse": 1.0, "labels": weight})
     np.testing.assert_allclose(metrics["mse"], mse, rtol=1e-5)
-    np.testing.assert_allclose(metrics["label_loss"], want, rtol=1e-5)
-    np.testing.assert_allclose(loss, mse + label_weight * want, rtol=1e-5)
+    np.testing.assert_allclose(metrics["labels"], want, rtol=1e-5)
+    np.testing.assert_allclose(loss, mse + weight * want, rtol=1e-5)
 
 
-def test_align_loss_from_the_teacher_reads_no_label(toy):
+def test_soft_labels_are_the_teachers_and_read_no_label(toy):
     params, frozen, batch = toy
+    _, logits, prob = align_by_hand(toy)
+    entropy = -np.mean(np.sum(prob * np.log(prob), axis=1))
     unlabelled = params, frozen, {**batch, "label": jnp.full(6, -1)}
-    np.testing.assert_array_equal(
-        align(unlabelled, "teacher")[0], align(toy, "teacher")[0]
+    loss, _ = align(unlabelled, {"soft_labels": 1.0})
+    np.testing.assert_allclose(loss, xent_by_hand(logits, prob) - entropy, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_no_term_is_left_of_a_student_that_is_the_teacher(toy, task):
+    _, frozen, batch = toy
+    equal = frozen["teacher"], frozen, batch
+    for term in ("mse", "cosine", "smooth_l1", "relational", "soft_labels"):
+        np.testing.assert_allclose(align(equal, {term: 1.0}, task)[0], 0, atol=1e-6)
+
+
+def test_contrastive_terms_by_their_own_losses(toy):
+    params, frozen, batch = toy
+    student = unit(features(params, batch))
+    teacher = unit(features(frozen["teacher"], batch))
+    want = clip_loss_by_hand(student, teacher, 7.0)
+    loss, _ = align(toy, {"info_nce": 1.0}, t=7.0)
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    given, _ = align(
+        toy, {"info_nce": 1.0}, t=7.0, contrastive=lambda *a: 3 * losses.clip_loss(*a)
     )
+    np.testing.assert_allclose(given, 3 * loss, rtol=1e-6)
+    loss, _ = align(toy, {"sigmoid": 1.0}, t=7.0)
+    pair = losses.sigmoid_contrastive(
+        jnp.array(student, jnp.float32), jnp.array(teacher, jnp.float32), 7.0
+    )
+    np.testing.assert_allclose(loss, pair, rtol=1e-5)
 
 
-@pytest.mark.parametrize("labels", ["none", "dataset", "teacher"])
-def test_align_loss_sends_no_gradient_to_the_teacher(toy, labels):
+def test_a_weight_may_lie_on_a_line_over_training(toy):
+    params, frozen, batch = toy
+    mse = align_by_hand(toy)[0]
+    for step, weight in ((0, 1.0), (5, 0.5), (10, 0.0)):
+        at = params, frozen, {**batch, "step": jnp.int32(step)}
+        loss, _ = align(at, {"mse": (1.0, 0.0)}, steps=11)
+        np.testing.assert_allclose(loss, weight * mse, rtol=1e-5, atol=1e-7)
+
+
+def test_a_term_that_is_not_known_is_refused(toy):
+    with pytest.raises(ValueError, match=r"terms \['l2'\] are none of \('mse'"):
+        align(toy, {"l2": 1.0})
+
+
+@pytest.mark.parametrize("term", losses.ALIGN_TERMS)
+def test_align_loss_sends_no_gradient_to_the_teacher(toy, term):
     params, frozen, batch = toy
 
     def loss(p, f):
-        return align((p, f, batch), labels)[0]
+        return align((p, f, batch), {term: 1.0})[0]
 
     to_student, to_frozen = jax.grad(loss, argnums=(0, 1))(params, frozen)
     assert np.abs(to_student["w"]).max() > 0

@@ -54,7 +54,7 @@ def teacher(params, batch):
 def make_loss(name, mesh=None):
     if name == "align":
         return losses.make_align_loss(
-            student, teacher, task="single", labels="dataset", label_weight=0.5
+            student, teacher, task="single", terms={"mse": 1.0, "labels": 0.5}
         )
     over_mesh = sharding.make_clip_loss(mesh) if mesh else losses.clip_loss
     return losses.make_contrastive_loss(student, lambda _, b: b["text"], over_mesh)
@@ -116,7 +116,8 @@ def test_the_comparison_catches_a_loss_of_a_part_of_the_batch(mesh):
     whole = make_loss("align")
 
     def first_half(params, frozen, batch):
-        return whole(params, frozen, {k: v[:8] for k, v in batch.items()})
+        rows = {k: v[:8] if v.ndim else v for k, v in batch.items()}
+        return whole(params, frozen, rows)
 
     want_state, want_curve = run_plain("align", 3)
     state, curve = run_on(mesh, first_half, 3)
@@ -184,7 +185,7 @@ def test_loss_falls_on_a_fixed_batch(mesh, name):
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("align", {"mse", "label_loss"}), ("contrastive", {"logit_scale_exp"})],
+    [("align", {"mse", "labels"}), ("contrastive", {"logit_scale_exp"})],
 )
 def test_metrics_hold_loss_grad_norm_and_the_losss_own(mesh, name, own):
     _, curve = run_on(mesh, make_loss(name, mesh), 1)

@@ -5,9 +5,12 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
+from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
 from rsclip_jax.data.sensors import Sensor, get_sensor
@@ -35,7 +38,8 @@ def check_align(run: common.Run) -> None:
     c = run.config.align
     for spec in (c.train, *c.test):
         check_source(run.open(spec), c.sensor)
-    if c.labels != "none":
+    check_losses(c)
+    if needs_head(dict(c.losses)):
         head_source(run, run.open(c.train))
     held = {
         spec: run.open(spec).dataset.sensors[c.sensor] for spec in (c.train, *c.test)
@@ -149,10 +153,9 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
     """The student trained on the frozen teacher's features and, by config, labels."""
     c, variant = run.config.align, teacher.variant
     frozen = {"teacher": teacher.params["visual"]}
-    labels = c.labels if c.label_weight else "none"
-    if labels != "none":
-        named = head_source(run, train)
-        frozen["head"], _ = common.zero_shot_head(teacher, named)
+    terms = {name: weight for name, weight in c.losses if weight}
+    if needs_head(terms):
+        frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
     return common.fit(
         run,
         "align",
@@ -163,9 +166,11 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
         loss_fn=losses.make_align_loss(
             lambda p, batch: sensor_features(p, batch[spec.modality], spec),
             lambda p, batch: image_features(p, batch["rgb"], variant),
+            terms=terms,
             task=train.dataset.task,
-            labels=labels,
-            label_weight=c.label_weight,
+            steps=c.steps,
+            t=1 / c.temperature,
+            contrastive=sharding.make_clip_loss(run.mesh),
         ),
         sources={
             "teacher": {"digest": teacher.digests["clip"]},
@@ -174,28 +179,47 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
     )
 
 
+def needs_head(terms: Mapping[str, losses.Weight]) -> bool:
+    """Whether one of the terms goes through the zero-shot head."""
+    return not set(terms).isdisjoint(losses.LABEL_TERMS)
+
+
+def check_losses(c: ConfigDict) -> None:
+    """Raises ValueError for terms that are not known, twice there or weigh nothing."""
+    names = [name for name, _ in c.losses]
+    unknown = [name for name in names if name not in losses.ALIGN_TERMS]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(
+            f"config.align.losses names {unknown or names}: name each of"
+            f" {', '.join(losses.ALIGN_TERMS)} at most once, as (name, weight)"
+        )
+    if not any(np.any(weight) for _, weight in c.losses):
+        raise ValueError(
+            f"config.align.losses = {tuple(c.losses)} weigh nothing: the paper has"
+            " (('mse', 1.0), ('labels', 0.05))"
+        )
+    if not c.temperature > 0:
+        raise ValueError(f"config.align.temperature = {c.temperature} must be above 0")
+
+
 def head_source(run: common.Run, train: Source) -> Source:
     """The source whose class names make the head: config.align.classes_of, or train's.
 
     Raises ValueError where the settings ask for labels that the pairs do not have.
     """
     c = run.config.align
-    if c.labels not in ("dataset", "teacher", "none"):
+    with_labels = any(name == "labels" and np.any(weight) for name, weight in c.losses)
+    if with_labels and train.dataset.task == "none":
         raise ValueError(
-            f"config.align.labels = {c.labels!r} is not known; use 'dataset', 'teacher'"
-            " or 'none'"
+            f"config.align.losses has 'labels', but the pairs of {train.dataset.name}"
+            " have none; use 'soft_labels' (the teacher's own zero-shot distribution)"
         )
-    if c.labels == "dataset" and train.dataset.task == "none":
-        raise ValueError(
-            f"config.align.labels = 'dataset', but the pairs of {train.dataset.name}"
-            " have no labels; use 'teacher' (its own zero-shot distribution) or 'none'"
-        )
-    if c.labels == "teacher" and c.classes_of:
+    if c.classes_of and not with_labels:
         return run.open(c.classes_of)
     if not train.dataset.classnames:
         raise ValueError(
-            "config.align.labels = 'teacher' needs class names, which"
-            f" {train.dataset.name} has none of: set config.align.classes_of to a"
+            "config.align.losses has 'soft_labels', which needs class names, and"
+            f" {train.dataset.name} has none: set config.align.classes_of to a"
             " labelled 'name:split'"
         )
     return train

@@ -84,8 +84,7 @@ def make_problem(stage: str, batch: int) -> Problem:
         lambda p, b: sensor_features(p, b["s1"], SPEC),
         lambda p, b: image_features(p, b["rgb"], VARIANT),
         task="single",
-        labels="dataset",
-        label_weight=0.05,
+        terms={"mse": 1.0, "labels": 0.05},
     )
     student = init_sensor(SPEC, jax.random.key(1))
     return Problem(stage, student, {"teacher": visual, "head": head}, loss_fn, batches)

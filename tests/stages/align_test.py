@@ -122,20 +122,25 @@ def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "metrics"),
     [
-        ({"labels": "none"}, {"mse"}),
-        ({"labels": "dataset"}, {"mse", "label_loss"}),
-        ({"labels": "teacher"}, {"mse", "label_loss"}),
+        ({"losses": (("mse", 1.0),)}, {"mse"}),
+        ({"losses": (("mse", 1.0), ("labels", 0.5))}, {"mse", "labels"}),
+        ({"losses": (("cosine", 1.0), ("info_nce", (0.0, 1.0)))}, {"info_nce"}),
+        ({"losses": (("sigmoid", 1.0), ("relational", 1.0))}, {"sigmoid"}),
+        ({"losses": (("soft_labels", 1.0),)}, {"soft_labels"}),
         (
-            {"labels": "teacher", "classes_of": "miniature_natural:val"},
-            {"mse", "label_loss"},
+            {
+                "losses": (("smooth_l1", 1.0), ("soft_labels", 0.1)),
+                "classes_of": "miniature_natural:val",
+            },
+            {"smooth_l1", "soft_labels"},
         ),
-        ({"labels": "dataset", "train": "miniature_multi:train"}, {"mse"}),
-        ({"labels": "dataset", "label_weight": 0.0}, {"mse"}),
+        ({"train": "miniature_multi:train"}, {"mse", "labels"}),
+        ({"losses": (("mse", 1.0), ("labels", 0.0))}, {"mse"}),
         ({"sensor": "s2"}, {"mse"}),
         ({"sensor": "ir"}, {"mse"}),
     ],
 )
-def test_every_kind_of_label_and_sensor_trains(tmp_path, settings, metrics):
+def test_every_term_and_sensor_trains(tmp_path, settings, metrics):
     config = config_with(steps=3, **settings)
     run = make_run(tmp_path, config)
     with few_scenes():
@@ -146,14 +151,16 @@ def test_every_kind_of_label_and_sensor_trains(tmp_path, settings, metrics):
     curve = losses_of(tmp_path)
     assert len(curve) == 3
     assert metrics <= curve[0].keys()
-    weight = config.align.label_weight
-    for line in curve:
-        want = line["mse"] + weight * line.get("label_loss", 0)
+    for i, line in enumerate(curve):
+        want = 0.0
+        for name, weight in config.align.losses:
+            first, last = weight if isinstance(weight, tuple) else (weight, weight)
+            want += (first + (last - first) * i / 2) * line.get(name, 0)
         assert line["loss"] == pytest.approx(want, rel=1e-5)
 
 
 def test_alignment_brings_the_student_to_the_teacher(tmp_path):
-    config = config_with(steps=40, batch_size=32, lr=1e-3, labels="none")
+    config = config_with(steps=40, batch_size=32, lr=1e-3, losses=(("mse", 1.0),))
     run = make_run(tmp_path, config)
     with few_scenes():
         train = run.open("miniature:train")
@@ -167,7 +174,7 @@ def test_alignment_brings_the_student_to_the_teacher(tmp_path):
 
 def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
     """An RGB "student" equal to the teacher has no loss only if both see one view."""
-    config = config_with(labels="none", augment={"crop_pixels": 20, "rotate": True})
+    config = config_with(augment={"crop_pixels": 20, "rotate": True})
     run = make_run(tmp_path, config)
     variant, visual = teacher().variant, teacher().params["visual"]
     with few_scenes():
@@ -190,7 +197,10 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
         ({"sensor": "rgb"}, r"config\.align\.sensor = 'rgb'"),
         ({"train": "miniature_natural:train"}, "miniature_natural holds rgb"),
         ({"student": "resnet"}, r"config\.align\.student = 'resnet'.*ssl4eo-moco"),
-        ({"labels": "some"}, r"config\.align\.labels = 'some'"),
+        ({"losses": (("l2", 1.0),)}, r"config\.align\.losses names \['l2'\]"),
+        ({"losses": (("mse", 1.0), ("mse", 2.0))}, "at most once"),
+        ({"losses": (("mse", 0.0),)}, r"losses = .* weigh nothing"),
+        ({"temperature": 0.0}, r"config\.align\.temperature = 0"),
         ({"train": "miniature"}, "not of the form name:split"),
     ],
 )
@@ -201,13 +211,11 @@ def test_bad_settings_are_named(tmp_path, settings, message):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
-    [("dataset", "sentinel_pairs.*no labels"), ("teacher", "classes_of")],
+    ("term", "message"),
+    [("labels", "pairs of sentinel_pairs have none"), ("soft_labels", "classes_of")],
 )
-def test_unlabelled_pairs_ask_for_another_label_setting(
-    tmp_path, real_data, labels, message
-):
-    config = config_with(labels=labels, train="sentinel_pairs:train")
+def test_unlabelled_pairs_ask_for_another_term(tmp_path, real_data, term, message):
+    config = config_with(losses=((term, 1.0),), train="sentinel_pairs:train")
     with config.unlocked():
         config.data_root = str(real_data)
     run = make_run(tmp_path, config)
