@@ -112,6 +112,21 @@ CIFAR100_NAMES = _spaced(
 STL10_NAMES = _spaced("airplane bird car cat deer dog horse monkey ship truck")
 STL10_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.")
 
+# SEN12MS, by the simplified IGBP scheme. No names for prompts are published: these are
+# the classes in plain words.
+SEN12MS_NAMES = {
+    "Forest": "forest",
+    "Shrubland": "shrubland",
+    "Savanna": "savanna",
+    "Grassland": "grassland",
+    "Wetlands": "wetlands",
+    "Croplands": "croplands",
+    "Urban/Built-up": "urban and built-up areas",
+    "Snow/Ice": "snow and ice",
+    "Barren": "barren land",
+    "Water": "water bodies",
+}
+
 
 def _imagenet_names() -> dict[str, str]:
     """ImageNet's 1,000 synsets with OpenAI's names for them.

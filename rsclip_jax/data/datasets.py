@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.data.readers import bigearthnet, pairs
+from rsclip_jax.data.readers import bigearthnet, pairs, sen12ms
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
@@ -128,6 +128,15 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
     return _pairs(row, split, entries, stray, on_error)
 
 
+def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    keys = [key for key in row.sensors if key not in row.composites]
+    entries, stray = sen12ms.patch_entries(folder, split, keys)
+    _check_stray(stray, on_error)
+    many = row.task == "multi"
+    read = sen12ms.read_present if many else sen12ms.read_largest
+    return FileSource(row, split, entries, read)
+
+
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "paired_folders": _open_paired_folders,
@@ -135,6 +144,7 @@ _OPENERS: dict[str, Opener] = {
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
+    "sen12ms": _open_sen12ms,
 }
 
 
@@ -142,6 +152,12 @@ def _pairs(
     row: Dataset, split: str, entries: list[Entry], stray: list[Path], on_error: str
 ) -> Source:
     """The source, unless files without a partner are an error."""
+    _check_stray(stray, on_error)
+    return FileSource(row, split, entries)
+
+
+def _check_stray(stray: list[Path], on_error: str) -> None:
+    """Files without a partner are an error, or left out with a warning."""
     if stray:
         shown = ", ".join(str(p) for p in stray[:5]) + (", ..." if stray[5:] else "")
         text = f"{len(stray)} file(s) have no partner: {shown}"
@@ -151,4 +167,3 @@ def _pairs(
                 " out"
             )
         print(f"warning: {text}; left out", flush=True)
-    return FileSource(row, split, entries)

@@ -57,6 +57,23 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
     )
 
 
+def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
+    """By the class of most pixels, or by all that cover a tenth; without: a class."""
+    names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
+    return Dataset(
+        name,
+        "sen12ms",
+        task,
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        tuple(names),
+        tuple(names.values()),
+        prompts.SATELLITE_TEMPLATES,
+        tuple(dict.fromkeys((name, "sen12ms", "SEN12MS", "m1474000"))),
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+        label_map={c: c if c in names else "" for c in classes.SEN12MS_NAMES},
+    )
+
+
 _EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 _ROWS = (
     _photos(
@@ -155,6 +172,11 @@ _ROWS = (
         folders=("sen1floods11", "HandLabeled"),
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
+    _sen12ms("sen12ms", "single"),
+    _sen12ms("sen12ms_multi", "multi"),
+    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
+    # which: that snow and ice is the one left out is an assumption.
+    _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
     Dataset(
         "sentinel_pairs",
         "paired_folders",

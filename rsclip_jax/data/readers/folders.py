@@ -53,13 +53,19 @@ def parse_split(split: str) -> tuple[str, float, float]:
     return match[1], low, high
 
 
-def in_split(split: str, *, made: bool = False) -> Callable[[str], bool]:
+def in_split(
+    split: str,
+    *,
+    made: bool = False,
+    spans: Mapping[str, tuple[int, int]] = HASH_SPLITS,
+) -> Callable[[str], bool]:
     """Whether a key's hash puts it in a split; made: the archive made the split itself.
 
-    Then only a part such as "[:90%]" is left to the hash.
+    Then only a part such as "[:90%]" is left to the hash. spans: the splits that are a
+    share of the hash, in per cent; others are all of it.
     """
     name, low, high = parse_split(split)
-    start, end = (0, 100) if made or name == "all" else HASH_SPLITS[name]
+    start, end = (0, 100) if made else spans.get(name, (0, 100))
     width = (end - start) / 100
     first, last = start + low * width, start + high * width
     return lambda key: first <= hash_percent(key) < last
