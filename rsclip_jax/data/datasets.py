@@ -11,6 +11,7 @@ from rsclip_jax.data.readers.folders import (
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.packed import open_packed
+from rsclip_jax.data.readers.so2sat import So2SatSource
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
 from rsclip_jax.lookup import look_up
@@ -137,6 +138,10 @@ def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Sour
     return FileSource(row, split, entries, read)
 
 
+def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    return So2SatSource(row, folder, split)
+
+
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "paired_folders": _open_paired_folders,
@@ -145,6 +150,7 @@ _OPENERS: dict[str, Opener] = {
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
     "sen12ms": _open_sen12ms,
+    "so2sat": _open_so2sat,
 }
 
 

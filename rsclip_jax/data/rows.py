@@ -74,6 +74,20 @@ def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
     )
 
 
+def _so2sat(name: str, *folders: str) -> Dataset:
+    return Dataset(
+        name,
+        "so2sat",
+        "single",
+        {"rgb": "rgb", "s2": "s2_so2sat", "s1": "s1_so2sat"},
+        tuple(classes.SO2SAT_NAMES),
+        tuple(classes.SO2SAT_NAMES.values()),
+        prompts.SATELLITE_TEMPLATES,
+        (name, *folders),
+        composites={"rgb": ("s2", "s2_so2sat_rgb")},
+    )
+
+
 _EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 _ROWS = (
     _photos(
@@ -177,6 +191,10 @@ _ROWS = (
     # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
     # which: that snow and ice is the one left out is an assumption.
     _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
+    _so2sat("so2sat", "So2Sat-LCZ42/v4", "So2Sat-LCZ42", "m1483140"),
+    _so2sat("so2sat_random", "so2sat/random", "m1613658/random"),
+    _so2sat("so2sat_block", "so2sat/block", "m1613658/block"),
+    _so2sat("so2sat_culture_10", "so2sat/culture_10", "m1613658/culture_10"),
     Dataset(
         "sentinel_pairs",
         "paired_folders",
