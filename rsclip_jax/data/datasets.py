@@ -8,6 +8,7 @@ from rsclip_jax.data.readers import bigearthnet, pairs, sen12ms
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
+    paired_class_entries,
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.packed import open_packed
@@ -20,6 +21,7 @@ from rsclip_jax.lookup import look_up
 _MARKS = {
     "bigearthnet_v1": bigearthnet.S2_V1,
     "bigearthnet_v2": bigearthnet.S2_V2,
+    "eurosat_s1_s2": "EuroSAT-SAR",
 }
 _SSL4EO_FILES = {
     "s1": ("VV", "VH"),
@@ -102,6 +104,15 @@ def _open_paired_folders(
     return _pairs(row, split, entries, stray, on_error)
 
 
+def _open_eurosat_s1_s2(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    s2 = find_folder(DATASETS["eurosat_ms"], folder)
+    trees = {"s2": s2, "s1": folder / _MARKS[row.kind]}
+    entries, stray = paired_class_entries(trees, split, row.classes)
+    return _pairs(row, split, entries, stray, on_error)
+
+
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
@@ -145,6 +156,7 @@ def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Sourc
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "paired_folders": _open_paired_folders,
+    "eurosat_s1_s2": _open_eurosat_s1_s2,
     "bigearthnet_v1": _open_bigearthnet_v1,
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,

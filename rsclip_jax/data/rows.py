@@ -89,6 +89,25 @@ def _so2sat(name: str, *folders: str) -> Dataset:
 
 
 _EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+
+
+def _eurosat(name: str, kind: str, sensors: dict[str, str], folders) -> Dataset:
+    """EuroSAT's patches in other sensors, with the names and templates of its RGB."""
+    s2 = "s2" in sensors
+    return Dataset(
+        name,
+        kind,
+        "single",
+        sensors,
+        tuple(prompts.EUROSAT_NAMES),
+        tuple(prompts.EUROSAT_NAMES.values()),
+        prompts.EUROSAT_TEMPLATES,
+        folders,
+        file_bands={"s2": _EUROSAT_MS_BANDS} if s2 else {},
+        composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+    )
+
+
 _ROWS = (
     _photos(
         "eurosat_rgb",
@@ -152,17 +171,23 @@ _ROWS = (
         classes.IMAGENET_NAMES,
         classes.IMAGENET_TEMPLATES,
     ),
-    Dataset(
+    _eurosat(
         "eurosat_ms",
         "class_folders",
-        "single",
         {"rgb": "rgb", "s2": "s2_l1c"},
-        tuple(prompts.EUROSAT_NAMES),
-        tuple(prompts.EUROSAT_NAMES.values()),
-        prompts.EUROSAT_TEMPLATES,
         ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
-        file_bands={"s2": _EUROSAT_MS_BANDS},
-        composites={"rgb": ("s2", "eurosat_rgb")},
+    ),
+    _eurosat(
+        "eurosat_sar",
+        "class_folders",
+        {"s1": "s1_grd"},
+        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+    ),
+    _eurosat(
+        "eurosat_s1_s2",
+        "eurosat_s1_s2",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        ("eurosat_s1_s2", ""),
     ),
     *(
         _bigearthnet(version, count, with_s1)

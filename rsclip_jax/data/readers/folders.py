@@ -96,6 +96,35 @@ def class_folder_entries(
     return entries
 
 
+def paired_class_entries(
+    folders: Mapping[str, Path], split: str, classes: tuple[str, ...]
+) -> tuple[list[Entry], list[Path]]:
+    """(entries, files without a partner) of a class folder tree for each sensor.
+
+    Files of equal class and stem are of one place.
+    """
+    found = {
+        key: {e.id: e for e in class_folder_entries(folder, split, classes, key)}
+        for key, folder in folders.items()
+    }
+    common = set.intersection(*(set(of) for of in found.values()))
+    stray = [
+        path
+        for of in found.values()
+        for id_, entry in of.items()
+        if id_ not in common
+        for path in entry.files.values()
+    ]
+    entries = [
+        dataclasses.replace(
+            entry, files={key: of[id_].files[key] for key, of in found.items()}
+        )
+        for id_, entry in next(iter(found.values())).items()
+        if id_ in common
+    ]
+    return entries, stray
+
+
 def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
     """Entries of <folder>/[<split>/]<sensor folder>/<same name in each>, unlabelled.
 
