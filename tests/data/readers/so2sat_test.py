@@ -106,7 +106,7 @@ def test_only_what_is_asked_for_is_read(broken):
         source[1]
 
 
-def test_threads_and_a_copy_in_another_process_read_the_same(archive):
+def test_threads_and_a_pickled_copy_read_the_same(archive):
     source = open_source("so2sat", archive)
     want = [source[i] for i in range(len(source))]
     order = np.random.default_rng(0).permutation(4 * len(source)) % len(source)
