@@ -105,7 +105,10 @@ def _files(folder: Path, split: str) -> dict[str, Path]:
     name = parse_split(split)[0]
     there = {s: folder / FILES[s] for s in SPLITS if (folder / FILES[s]).is_file()}
     if not there:
-        raise FileNotFoundError(f"{folder}: no {' or '.join(FILES.values())} in it")
+        raise FileNotFoundError(
+            f"{folder}: no {' or '.join(FILES.values())} in it; one that ends in .gz is"
+            " to be unpacked first"
+        )
     if name == "all":
         return there
     if name not in there:
