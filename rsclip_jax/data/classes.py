@@ -112,6 +112,44 @@ CIFAR100_NAMES = _spaced(
 STL10_NAMES = _spaced("airplane bird car cat deer dog horse monkey ship truck")
 STL10_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.")
 
+# SEN12MS, by the simplified IGBP scheme. No names for prompts are published: these are
+# the classes in plain words.
+SEN12MS_NAMES = {
+    "Forest": "forest",
+    "Shrubland": "shrubland",
+    "Savanna": "savanna",
+    "Grassland": "grassland",
+    "Wetlands": "wetlands",
+    "Croplands": "croplands",
+    "Urban/Built-up": "urban and built-up areas",
+    "Snow/Ice": "snow and ice",
+    "Barren": "barren land",
+    "Water": "water bodies",
+}
+
+# So2Sat LCZ42: local climate zones 1 to 10 and A to G (Stewart and Oke 2012), in the
+# order of its one-hot labels. No names for prompts are published: these are the zones
+# in plain words.
+SO2SAT_NAMES = {
+    "Compact high-rise": "compact high-rise buildings",
+    "Compact mid-rise": "compact mid-rise buildings",
+    "Compact low-rise": "compact low-rise buildings",
+    "Open high-rise": "open high-rise buildings",
+    "Open mid-rise": "open mid-rise buildings",
+    "Open low-rise": "open low-rise buildings",
+    "Lightweight low-rise": "lightweight low-rise buildings",
+    "Large low-rise": "large low-rise buildings",
+    "Sparsely built": "sparsely built land",
+    "Heavy industry": "heavy industry",
+    "Dense trees": "dense trees",
+    "Scattered trees": "scattered trees",
+    "Bush or scrub": "bush or scrub",
+    "Low plants": "low plants",
+    "Bare rock or paved": "bare rock or paved ground",
+    "Bare soil or sand": "bare soil or sand",
+    "Water": "water",
+}
+
 
 def _imagenet_names() -> dict[str, str]:
     """ImageNet's 1,000 synsets with OpenAI's names for them.

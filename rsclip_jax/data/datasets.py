@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.data.readers import bigearthnet, pairs
+from rsclip_jax.data.readers import bigearthnet, pairs, sen12ms
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
+    paired_class_entries,
     paired_folder_entries,
 )
 from rsclip_jax.data.readers.packed import open_packed
+from rsclip_jax.data.readers.so2sat import So2SatSource
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
 from rsclip_jax.lookup import look_up
@@ -19,6 +21,7 @@ from rsclip_jax.lookup import look_up
 _MARKS = {
     "bigearthnet_v1": bigearthnet.S2_V1,
     "bigearthnet_v2": bigearthnet.S2_V2,
+    "eurosat_s1_s2": "EuroSAT-SAR",
 }
 _SSL4EO_FILES = {
     "s1": ("VV", "VH"),
@@ -101,6 +104,15 @@ def _open_paired_folders(
     return _pairs(row, split, entries, stray, on_error)
 
 
+def _open_eurosat_s1_s2(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    s2 = find_folder(DATASETS["eurosat_ms"], folder)
+    trees = {"s2": s2, "s1": folder / _MARKS[row.kind]}
+    entries, stray = paired_class_entries(trees, split, row.classes)
+    return _pairs(row, split, entries, stray, on_error)
+
+
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
@@ -128,13 +140,29 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
     return _pairs(row, split, entries, stray, on_error)
 
 
+def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    keys = [key for key in row.sensors if key not in row.composites]
+    entries, stray = sen12ms.patch_entries(folder, split, keys)
+    _check_stray(stray, on_error)
+    many = row.task == "multi"
+    read = sen12ms.read_present if many else sen12ms.read_largest
+    return FileSource(row, split, entries, read)
+
+
+def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    return So2SatSource(row, folder, split)
+
+
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "paired_folders": _open_paired_folders,
+    "eurosat_s1_s2": _open_eurosat_s1_s2,
     "bigearthnet_v1": _open_bigearthnet_v1,
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
+    "sen12ms": _open_sen12ms,
+    "so2sat": _open_so2sat,
 }
 
 
@@ -142,6 +170,12 @@ def _pairs(
     row: Dataset, split: str, entries: list[Entry], stray: list[Path], on_error: str
 ) -> Source:
     """The source, unless files without a partner are an error."""
+    _check_stray(stray, on_error)
+    return FileSource(row, split, entries)
+
+
+def _check_stray(stray: list[Path], on_error: str) -> None:
+    """Files without a partner are an error, or left out with a warning."""
     if stray:
         shown = ", ".join(str(p) for p in stray[:5]) + (", ..." if stray[5:] else "")
         text = f"{len(stray)} file(s) have no partner: {shown}"
@@ -151,4 +185,3 @@ def _pairs(
                 " out"
             )
         print(f"warning: {text}; left out", flush=True)
-    return FileSource(row, split, entries)

@@ -57,7 +57,57 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
     )
 
 
+def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
+    """By the class of most pixels, or by all that cover a tenth; without: a class."""
+    names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
+    return Dataset(
+        name,
+        "sen12ms",
+        task,
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        tuple(names),
+        tuple(names.values()),
+        prompts.SATELLITE_TEMPLATES,
+        tuple(dict.fromkeys((name, "sen12ms", "SEN12MS", "m1474000"))),
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+        label_map={c: c if c in names else "" for c in classes.SEN12MS_NAMES},
+    )
+
+
+def _so2sat(name: str, *folders: str) -> Dataset:
+    return Dataset(
+        name,
+        "so2sat",
+        "single",
+        {"rgb": "rgb", "s2": "s2_so2sat", "s1": "s1_so2sat"},
+        tuple(classes.SO2SAT_NAMES),
+        tuple(classes.SO2SAT_NAMES.values()),
+        prompts.SATELLITE_TEMPLATES,
+        (name, *folders),
+        composites={"rgb": ("s2", "s2_so2sat_rgb")},
+    )
+
+
 _EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+
+
+def _eurosat(name: str, kind: str, sensors: dict[str, str], folders) -> Dataset:
+    """EuroSAT's patches in other sensors, with the names and templates of its RGB."""
+    s2 = "s2" in sensors
+    return Dataset(
+        name,
+        kind,
+        "single",
+        sensors,
+        tuple(prompts.EUROSAT_NAMES),
+        tuple(prompts.EUROSAT_NAMES.values()),
+        prompts.EUROSAT_TEMPLATES,
+        folders,
+        file_bands={"s2": _EUROSAT_MS_BANDS} if s2 else {},
+        composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+    )
+
+
 _ROWS = (
     _photos(
         "eurosat_rgb",
@@ -121,17 +171,23 @@ _ROWS = (
         classes.IMAGENET_NAMES,
         classes.IMAGENET_TEMPLATES,
     ),
-    Dataset(
+    _eurosat(
         "eurosat_ms",
         "class_folders",
-        "single",
         {"rgb": "rgb", "s2": "s2_l1c"},
-        tuple(prompts.EUROSAT_NAMES),
-        tuple(prompts.EUROSAT_NAMES.values()),
-        prompts.EUROSAT_TEMPLATES,
         ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
-        file_bands={"s2": _EUROSAT_MS_BANDS},
-        composites={"rgb": ("s2", "eurosat_rgb")},
+    ),
+    _eurosat(
+        "eurosat_sar",
+        "class_folders",
+        {"s1": "s1_grd"},
+        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+    ),
+    _eurosat(
+        "eurosat_s1_s2",
+        "eurosat_s1_s2",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        ("eurosat_s1_s2", ""),
     ),
     *(
         _bigearthnet(version, count, with_s1)
@@ -155,6 +211,15 @@ _ROWS = (
         folders=("sen1floods11", "HandLabeled"),
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
+    _sen12ms("sen12ms", "single"),
+    _sen12ms("sen12ms_multi", "multi"),
+    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
+    # which: that snow and ice is the one left out is an assumption.
+    _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
+    _so2sat("so2sat", "So2Sat-LCZ42/v4", "So2Sat-LCZ42", "m1483140"),
+    _so2sat("so2sat_random", "so2sat/random", "m1613658/random"),
+    _so2sat("so2sat_block", "so2sat/block", "m1613658/block"),
+    _so2sat("so2sat_culture_10", "so2sat/culture_10", "m1613658/culture_10"),
     Dataset(
         "sentinel_pairs",
         "paired_folders",

@@ -20,11 +20,12 @@ class Sensor:
     """Bands in file order, and how an encoder trained here normalises them.
 
     name: of the row, or the path of a user's file. unit: "DN" (reflectance * 10000),
-    "dB", "K", "8-bit", or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2
-    ST". wavelengths in micrometres (nan for radar) and resolution in metres (nan: any),
-    one a band. level: of the product. valid: lowest and highest value that a file can
-    hold, in its unit; nodata: the value that stands for none. An encoder sees clip((x -
-    mean) / std, -clip_sigma, clip_sigma).
+    "reflectance", "dB", "linear" (radar's complex amplitude and power), "K", "8-bit",
+    or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2 ST". wavelengths in
+    micrometres (nan for radar) and resolution in metres (nan: any), one a band. level:
+    of the product. valid: lowest and highest value that a file can hold, in its unit;
+    nodata: the value that stands for none. An encoder sees clip((x - mean) / std,
+    -clip_sigma, clip_sigma).
     """
 
     name: str
@@ -131,6 +132,10 @@ def _without_b10(values: tuple) -> tuple:
     return tuple(v for v, band in zip(values, _S2_BANDS, strict=True) if band != "B10")
 
 
+def _without_60m(values: tuple) -> tuple:
+    return tuple(v for v, m in zip(values, _S2_M, strict=True) if m < 60)
+
+
 def _s2(name: str, level: str, bands: tuple, um: tuple, metres: tuple) -> Sensor:
     # One mean and std for all bands keep the spectrum's shape, as DN / 10000 does.
     flat = (2000.0,) * len(bands)
@@ -215,6 +220,38 @@ _ROWS = (
         _without_b10(_S2_UM),
         _without_b10(_S2_M),
     ),
+    # So2Sat LCZ42's, with its ten bands of DN / 10000: blue is brighter than red in its
+    # published means, as at the top of the atmosphere.
+    Sensor(
+        "s2_so2sat",
+        "s2",
+        _without_60m(_S2_BANDS),
+        "reflectance",
+        "float32",
+        _without_60m(_S2_UM),
+        _without_60m(_S2_M),
+        (0.2,) * 10,
+        (0.2,) * 10,
+        level="L1C",
+        valid=(0.0, 6.5535),
+        nodata=0.0,
+    ),
+    # So2Sat LCZ42's, by its authors' list: the complex amplitudes, then of the Lee
+    # filtered covariance the powers and the element off the diagonal. Statistics of its
+    # training set as the SSL4EO-S12 group published them (zhu-xlab/FGMAE); powers have
+    # a long tail.
+    Sensor(
+        "s1_so2sat",
+        "s1",
+        tuple("VH_re VH_im VV_re VV_im VH_lee VV_lee C_re C_im".split()),
+        "linear",
+        "float32",
+        (_NAN,) * 8,
+        (10.0,) * 8,
+        (-3.6e-5, -7.7e-6, 5.9e-5, 2.5e-5, 0.0442, 0.2576, 7.6e-4, 1.35e-3),
+        (0.1756, 0.1756, 0.46, 0.456, 2.856, 8.3248, 2.4499, 1.4647),
+        level="SLC",
+    ),
     # Near infrared alone: Sentinel-2's wide band.
     Sensor(
         "s2_nir",
@@ -273,6 +310,7 @@ _COMPOSITES = (
     # Zavras et al. (arXiv 2402.09816) make the RGB of L1C and of L2A with these.
     Composite("s2_l1c_rgb", "s2_l1c", _TRUE_COLOUR, 3558.0),
     Composite("s2_l2a_rgb", "s2_l2a", _TRUE_COLOUR, 2000.0),
+    Composite("s2_so2sat_rgb", "s2_so2sat", _TRUE_COLOUR, 0.3558),
     # The JPEGs that come with EuroSAT.
     Composite("eurosat_rgb", "s2_l1c", _TRUE_COLOUR, 2750.0),
 )

@@ -77,10 +77,19 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 
 
 class FileSource:
-    """Records read from image files when they are asked for."""
+    """Records read from image files when they are asked for.
 
-    def __init__(self, dataset: Dataset, split: str, entries: list[Entry]):
-        self.dataset, self.split = dataset, split
+    read_labels: the names of labels in an entry's label_file.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        entries: list[Entry],
+        read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
+    ):
+        self.dataset, self.split, self._read_labels = dataset, split, read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
         self._labels = {name: i for i, name in enumerate(dataset.classes)}
@@ -117,11 +126,12 @@ class FileSource:
         return make_composite(array, sensor.bands, made)
 
     def _label(self, entry: Entry) -> int | np.ndarray:
-        if self.dataset.task != "multi":
-            return self._labels.get(entry.label, -1)
-        names = entry.labels
+        single = self.dataset.task != "multi"
+        names = (entry.label,) if single else entry.labels
         if entry.label_file is not None:
-            names = bigearthnet.read_labels(entry.label_file)
+            names = self._read_labels(entry.label_file)
+        if single:
+            return self._labels.get(names[0], -1)
         hot = np.zeros(len(self._labels), np.uint8)
         for name in names:
             if name not in self.dataset.label_map:
@@ -151,6 +161,8 @@ def read_sensor(
         array = select_bands(array, file_bands, sensor.bands)
     if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
         array = array.view(np.uint16)  # the same numbers, as some archives keep them
+    if array.dtype == np.float64 and sensor.dtype == "float32":
+        array = array.astype(np.float32)  # seven digits are more than any sensor has
     return check_array(array, sensor, where)
 
 

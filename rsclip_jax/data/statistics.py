@@ -10,7 +10,12 @@ from rsclip_jax.data.sensors import Sensor
 
 # Values outside these are in another unit or damaged. DN: reflectance 3, which only
 # mirrors and burning things pass.
-_PLAUSIBLE = {"DN": (0, 30000), "dB": (-80, 40), "K": (150, 400)}
+_PLAUSIBLE = {
+    "DN": (0, 30000),
+    "reflectance": (0, 3),
+    "dB": (-80, 40),
+    "K": (150, 400),
+}
 
 
 @dataclasses.dataclass(frozen=True)

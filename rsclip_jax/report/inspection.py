@@ -62,6 +62,8 @@ def _bands(summary: dict) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if 0 < abs(value) < 1:  # reflectance, and radar's amplitudes
+        return f"{value:.2g}"
     return f"{value:.1f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 

@@ -58,6 +58,14 @@ def test_l2a_is_l1c_band_for_band():
         assert getattr(l2a, field) == tuple(of[b] for b in l2a.bands)
 
 
+def test_so2sats_ten_bands_are_the_land_bands_in_its_authors_order():
+    row, l1c = SENSORS["s2_so2sat"], SENSORS["s2_l1c"]
+    assert row.bands == tuple("B02 B03 B04 B05 B06 B07 B08 B8A B11 B12".split())
+    for field in ("wavelengths", "resolution"):
+        of = dict(zip(l1c.bands, getattr(l1c, field), strict=True))
+        assert getattr(row, field) == tuple(of[b] for b in row.bands)
+
+
 def test_ground_sampling_is_ten_twenty_and_sixty_metres():
     row = SENSORS["s2_l1c"]
     metres = {m: set() for m in row.resolution}
@@ -105,7 +113,7 @@ def test_landsat_bands_are_at_their_published_wavelengths():
     assert SENSORS["landsat_st"].wavelengths[0] == pytest.approx((10.6 + 11.19) / 2)
 
 
-@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr"])
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "s2_so2sat", "landsat_oli_sr"])
 def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
     assert list(SENSORS[name].wavelengths) == sorted(SENSORS[name].wavelengths)
 
@@ -114,6 +122,7 @@ def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
     ("name", "scale", "offset", "mean", "spread"),
     [
         ("s2_l2a", 1e-4, 0, 0.2, 0.2),
+        ("s2_so2sat", 1, 0, 0.2, 0.2),
         ("landsat_oli_sr", 2.75e-5, -0.2, 0.2, 0.2),
         ("landsat_oli_toa", 2e-5, -0.1, 0.2, 0.2),
         ("landsat_st", 0.00341802, 149, 293, 8),
@@ -341,6 +350,7 @@ def test_a_composite_is_three_bands_cut_at_its_divisor():
 
 def test_composites_are_of_bands_that_their_sensor_has():
     divisors = {"s2_l1c_rgb": 3558, "s2_l2a_rgb": 2000, "eurosat_rgb": 2750}
+    divisors["s2_so2sat_rgb"] = 3558 / 10000
     assert {name: row.divisor for name, row in COMPOSITES.items()} == divisors
     for name, row in COMPOSITES.items():
         assert row.name == name

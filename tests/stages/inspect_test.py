@@ -3,6 +3,7 @@
 import json
 import os
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -205,6 +206,23 @@ def test_every_sensor_of_the_miniature(tmp_path, name, capsys):
     assert "nothing odd was found" in said
     assert "of all records" in said
     assert "K " in said
+
+
+def test_reflectance_is_said_to_more_than_one_decimal(tmp_path, capsys):
+    """So2Sat's HDF5 files: every second pixel 0.123 and 0.457."""
+    sen2 = np.full((3, 32, 32, 10), 0.123)
+    sen2[:, ::2] = 0.457
+    (tmp_path / "so2sat").mkdir()
+    with h5py.File(tmp_path / "so2sat" / "training.h5", "w") as file:
+        file["sen1"] = np.random.default_rng(0).normal(0, 0.3, (3, 32, 32, 8))
+        file["sen2"] = sen2
+        file["label"] = np.eye(17)[[3, 3, 16]]
+    found = inspect_set(tmp_path / "w", "so2sat", tmp_path)
+    assert found["splits"]["train"]["classes"] == [0, 0, 0, 2, *[0] * 12, 1]
+    assert found["sensors"]["s2"]["unit"] == "reflectance"
+    said = capsys.readouterr().out
+    (line,) = (x for x in said.splitlines() if x.split()[:2] == ["s2", "B8A"])
+    assert line.split()[2:6] == ["0.12", "0.29", "0.46", "0.17"]
 
 
 def test_samples_are_what_is_read_and_said(tmp_path, eurosat, capsys):

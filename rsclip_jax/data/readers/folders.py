@@ -53,13 +53,19 @@ def parse_split(split: str) -> tuple[str, float, float]:
     return match[1], low, high
 
 
-def in_split(split: str, *, made: bool = False) -> Callable[[str], bool]:
+def in_split(
+    split: str,
+    *,
+    made: bool = False,
+    spans: Mapping[str, tuple[int, int]] = HASH_SPLITS,
+) -> Callable[[str], bool]:
     """Whether a key's hash puts it in a split; made: the archive made the split itself.
 
-    Then only a part such as "[:90%]" is left to the hash.
+    Then only a part such as "[:90%]" is left to the hash. spans: the splits that are a
+    share of the hash, in per cent; others are all of it.
     """
     name, low, high = parse_split(split)
-    start, end = (0, 100) if made or name == "all" else HASH_SPLITS[name]
+    start, end = (0, 100) if made else spans.get(name, (0, 100))
     width = (end - start) / 100
     first, last = start + low * width, start + high * width
     return lambda key: first <= hash_percent(key) < last
@@ -88,6 +94,35 @@ def class_folder_entries(
                     example = "/".join([*tops, name, path.stem])
                     entries.append(Entry(example, name, {key: path}))
     return entries
+
+
+def paired_class_entries(
+    folders: Mapping[str, Path], split: str, classes: tuple[str, ...]
+) -> tuple[list[Entry], list[Path]]:
+    """(entries, files without a partner) of a class folder tree for each sensor.
+
+    Files of equal class and stem are of one place.
+    """
+    found = {
+        key: {e.id: e for e in class_folder_entries(folder, split, classes, key)}
+        for key, folder in folders.items()
+    }
+    common = set.intersection(*(set(of) for of in found.values()))
+    stray = [
+        path
+        for of in found.values()
+        for id_, entry in of.items()
+        if id_ not in common
+        for path in entry.files.values()
+    ]
+    entries = [
+        dataclasses.replace(
+            entry, files={key: of[id_].files[key] for key, of in found.items()}
+        )
+        for id_, entry in next(iter(found.values())).items()
+        if id_ in common
+    ]
+    return entries, stray
 
 
 def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
