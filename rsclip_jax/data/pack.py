@@ -281,6 +281,7 @@ def describe(
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
         "classnames": list(row.classnames),
+        "own": row.own and row.own.digest,  # what the user's file says of a record
         "records": len(ids),
         "ids_sha256": ids_digest(ids),
         "parts": span,  # percent range of the ids' hash that this split is
