@@ -93,8 +93,8 @@ class Dataset:
         names = {**spaced, **given}
         if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
             raise ValueError(
-                f"{self.own.path}: the classes {', '.join(twice)} would have one name in"
-                " prompts; a table [classnames] gives them others"
+                f"{self.own.path}: the classes {', '.join(twice)} would have one name"
+                " in prompts; a table [classnames] gives them others"
             )
         return dataclasses.replace(
             self,
