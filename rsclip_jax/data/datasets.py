@@ -170,7 +170,7 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
     entries, absent = table_entries(own.table, rows, split)
     if absent:
         _leave_out(
-            f"{own.table}: {len(absent)} files of {split} are not there:"
+            f"{own.table}: {len(absent)} file(s) of {split} are not there:"
             f" {_first(absent)}",
             "add them; their paths are to be relative to the file's key folder, or"
             " without it to the table",

@@ -43,8 +43,8 @@ def read_table(
 
     columns: "label", "split", "id" or a sensor's key -> column. Paths are relative to
     folder. separator: what stands between several labels in a cell; a parquet column
-    may hold lists instead. splits: train, val, test -> the table's word for it. The id
-    is the first sensor's path where no column holds it.
+    may hold lists instead. splits: train, val, test -> the table's word for it. Without
+    a column of ids the path in the column that columns names first is the id.
 
     Raises FileNotFoundError without the file; ValueError naming file and line for what
     is not a table, lacks a column, a path or a label, or repeats an id.
@@ -158,7 +158,7 @@ def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
             else "name a column of ids (columns.id), or put all labels of an image into"
             ' one row (task = "multi")'
         )
-        raise ValueError(f"{path}: {len(twice)} ids stand twice: {shown}; {way}")
+        raise ValueError(f"{path}: {len(twice)} id(s) stand twice: {shown}; {way}")
 
 
 def _absent(files: Iterable[Path]) -> Iterable[Path]:
