@@ -1,6 +1,7 @@
 """A set of the user's own through the stages: packed, inspected, evaluated."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -101,8 +102,24 @@ def test_a_pack_is_read_through_the_same_file(own, tmp_path, capsys):
     # a file that says something else of the records is not that of the pack
     other = SET.replace('rgb = "photo"', 'rgb = "picture"')
     (moved / "my_set.toml").write_text(other)
-    with pytest.raises(ValueError, match=r"manifest\.json: packed with own .* expects"):
+    words = r"my_set\.toml has changed since it was packed; pack it again into another"
+    with pytest.raises(ValueError, match=words):
         open_source(str(moved / "my_set.toml"), tmp_path / "out", "val")
+
+
+def test_a_table_that_was_changed_is_packed_anew_and_not_read_as_it_was(own, tmp_path):
+    copy = shutil.copytree(own, tmp_path / "copy")
+    run_pack(copy, tmp_path / "out", tmp_path / "w")
+    table = copy / "labels.csv"
+    lines = table.read_text().replace("0.png,0.tif,sea", "0.png,0.tif,dry_land")
+    table.write_text(lines)
+    words = r"labels\.csv has changed since it was packed"
+    with pytest.raises(ValueError, match=words):
+        open_source(str(copy / "my_set.toml"), tmp_path / "out", "train")
+    with pytest.raises(
+        ValueError, match=r"was begun with .* the archive or config\.pack"
+    ):
+        run_pack(copy, tmp_path / "out", tmp_path / "w2")
 
 
 def test_inspect_shows_it(own, tmp_path, capsys):

@@ -95,6 +95,16 @@ def ids_digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def describe_own(row: Any) -> dict[str, str] | None:
+    """Digests of a user's TOML file and, where it is there, of its table."""
+    if row.own is None:
+        return None
+    found = {"file": row.own.digest}
+    if row.own.table and row.own.table.is_file():
+        found["table"] = hashlib.sha256(row.own.table.read_bytes()).hexdigest()
+    return found
+
+
 def open_packed(row: Any, root: str | Path, split: str):
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
@@ -177,7 +187,6 @@ def read_manifest(row: Any, folder: Path) -> dict:
         "task": row.task,
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
-        "own": row.own and row.own.digest,
     }
     for key, value in expected.items():
         if manifest.get(key) != value:
@@ -185,7 +194,20 @@ def read_manifest(row: Any, folder: Path) -> dict:
                 f"{path}: packed with {key} {manifest.get(key)}, but this version"
                 f" expects {value}; pack the archive again into another folder"
             )
+    _check_own(path, row, manifest)
     return manifest
+
+
+def _check_own(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the user's files say something else than when packed."""
+    packed, now = manifest.get("own") or {}, describe_own(row) or {}
+    for key, digest in now.items():  # a pack is read without the table, too
+        if packed.get(key) != digest:
+            name = row.own.path if key == "file" else row.own.table
+            raise ValueError(
+                f"{path}: {name} has changed since it was packed; pack it again into"
+                " another folder, or name another config.data_root"
+            )
 
 
 def read_ids(folder: Path, manifest: dict) -> list[str]:

@@ -25,7 +25,7 @@ class Row:
 
     line: int
     id: str
-    files: dict[str, Path]
+    files: dict[str, str]  # sensor's key -> path
     labels: tuple[str, ...]  # one, or several, or none
     split: str
 
@@ -85,12 +85,18 @@ def table_entries(
         rows = [row for row in rows if row.split == name]
     kept = [row for row in rows if wanted(tail_of(row.id))]
     absent = set(_absent(file for row in kept for file in row.files.values()))
+    if absent:
+        kept = [row for row in kept if absent.isdisjoint(row.files.values())]
     entries = [
-        Entry(row.id, row.labels[0] if row.labels else "", row.files, row.labels)
+        Entry(
+            row.id,
+            row.labels[0] if row.labels else "",
+            {key: Path(file) for key, file in row.files.items()},
+            row.labels,
+        )
         for row in kept
-        if not absent.intersection(row.files.values())
     ]
-    return entries, sorted(absent)
+    return entries, sorted(map(Path, absent))
 
 
 def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
@@ -110,7 +116,7 @@ def _row(path, folder, columns, line, cells, separator, words) -> Row:
     for key in (*keys, *(k for k in ("split", "id") if k in columns)):
         if not _text(cells[columns[key]]):
             raise ValueError(f"{where}: nothing in column {columns[key]!r}")
-    files = {key: folder / _text(cells[columns[key]]) for key in keys}
+    files = {key: os.path.join(folder, _text(cells[columns[key]])) for key in keys}
     labels: tuple[str, ...] = ()
     if "label" in columns:
         labels = _labels(where, columns["label"], cells[columns["label"]], separator)
@@ -143,6 +149,8 @@ def _text(cell: Any) -> str:
 
 
 def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
+    if len({row.id for row in rows}) == len(rows):
+        return
     lines: dict[str, list[int]] = {}
     for row in rows:
         lines.setdefault(row.id, []).append(row.line)
@@ -161,14 +169,14 @@ def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
         raise ValueError(f"{path}: {len(twice)} id(s) stand twice: {shown}; {way}")
 
 
-def _absent(files: Iterable[Path]) -> Iterable[Path]:
+def _absent(files: Iterable[str]) -> Iterable[str]:
     """The files that are not there: one listing of each folder, not a question each."""
-    listed: dict[Path, set[str]] = {}
+    listed: dict[str, set[str]] = {}
     for file in files:
-        folder = file.parent
+        folder, name = os.path.split(file)
         if folder not in listed:
-            listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-        if file.name not in listed[folder]:
+            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in listed[folder]:
             yield file
 
 
