@@ -85,8 +85,6 @@ def load_dataset(path: str | Path) -> Dataset:
     allowed = _READERS[reader]
     sensors = _read_sensors(path, values, allowed)
     task = _read_task(path, values, allowed)
-    table = values.get("table")
-    folder = values.get("folder", str(Path(table or "").parent))
     row = Dataset(
         path.stem,
         reader,
@@ -96,18 +94,24 @@ def load_dataset(path: str | Path) -> Dataset:
         subfolders=values.get("subfolders", {}),
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
         composites=_read_composites(path, values),
-        own=Own(
-            path,
-            (path.parent / folder).absolute(),
-            _digest(values),
-            {**SPLIT_NAMES, **values.get("splits", {})},
-            values.get("classnames", {}),
-            (path.parent / table).absolute() if table else None,
-            values.get("columns", {}),
-            values.get("separator", "|") if task == "multi" else "",
-        ),
+        own=_read_own(path, values, task),
     )
     return row.with_classes(values["classes"]) if "classes" in values else row
+
+
+def _read_own(path: Path, values: Mapping[str, Any], task: str) -> Own:
+    table = values.get("table")
+    folder = values.get("folder", str(Path(table or "").parent))
+    return Own(
+        path,
+        (path.parent / folder).absolute(),
+        _digest(values),
+        {**SPLIT_NAMES, **values.get("splits", {})},
+        values.get("classnames", {}),
+        (path.parent / table).absolute() if table else None,
+        values.get("columns", {}),
+        values.get("separator", "|") if task == "multi" else "",
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

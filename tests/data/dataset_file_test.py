@@ -188,6 +188,15 @@ def test_a_sensor_of_ones_own_lies_beside_the_set(tmp_path, monkeypatch):
     np.testing.assert_array_equal(source[0]["ir"], array)
 
 
+def test_one_band_of_a_picture_of_three(tmp_path):
+    array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    save(tmp_path / "photos/sea/1.png", array)
+    text = PHOTOS.replace('rgb = "rgb"', 's1 = "s1_vv_8bit"')
+    text += '[file_bands]\ns1 = ["VH", "ratio", "VV"]\n'
+    source = open_source(write(tmp_path, text))
+    np.testing.assert_array_equal(source[0]["s1"], array[..., 2:])
+
+
 # folder
 
 

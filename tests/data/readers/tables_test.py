@@ -119,10 +119,10 @@ def test_ids_of_their_own_and_a_folder_of_the_paths(images):
 
 
 def test_quoted_cells_hold_commas_and_line_breaks(images):
-    table = 'note,path,class\r\n"a,\r\nb",a.png,"sea, ice"\r\n'
+    table = 'note,path,class\r\n"a,\r\nb",a.png,"sea,\nice"\r\nx,b.png,a\u2028b\r\n'
     source = open_source(write(images, table))
-    assert source.dataset.classes == ("sea, ice",)
-    assert source.ids == ["a.png"]
+    assert source.dataset.classes == ("a\u2028b", "sea,\nice")
+    assert source.ids == ["a.png", "b.png"]
 
 
 # Parquet.
