@@ -11,7 +11,7 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("inspect",))
-    config.dataset = "miniature"  # a name of the table in README.md
+    config.dataset = "miniature"  # a name of the table in README.md, or a TOML file
     config.inspect = ml_collections.ConfigDict(
         {"samples": 200}  # records read of each split, evenly over it; 0 = all
     )

@@ -219,12 +219,14 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 def close(run) -> None:
     """The closing table, and where everything lies."""
     from rsclip_jax.checkpoint import has_product, load_meta
+    from rsclip_jax.data.specs import reported
     from rsclip_jax.report.table import closing_records, format_table
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), *patch.get("supported_test", ())]
-    records = closing_records(read_results(run.results), tests)
+    shown = [reported(spec) for spec in tests if spec]
+    records = closing_records(read_results(run.results), shown)
     if not records:  # an export measures nothing
         return
     patched = run.workdir / "patch"

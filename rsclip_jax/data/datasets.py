@@ -1,18 +1,22 @@
 """open_source: any dataset of the table as a sequence of records."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rsclip_jax.data.dataset_file import load_dataset
 from rsclip_jax.data.readers import bigearthnet, pairs, sen12ms
 from rsclip_jax.data.readers.folders import (
+    SPLIT_NAMES,
     Entry,
     class_folder_entries,
-    paired_class_entries,
+    find_classes,
     paired_folder_entries,
+    plain_folder_entries,
 )
 from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.readers.so2sat import So2SatSource
+from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
 from rsclip_jax.lookup import look_up
@@ -30,7 +34,12 @@ _SSL4EO_FILES = {
 
 
 def get_dataset(name: str) -> Dataset:
-    """The row of that name; ValueError with the nearest and the list otherwise."""
+    """The row of that name, or a file's (see load_dataset) if it ends in .toml.
+
+    ValueError with the nearest and the list otherwise.
+    """
+    if str(name).endswith(".toml"):
+        return load_dataset(name)
     return look_up(DATASETS, name, "dataset")
 
 
@@ -46,8 +55,9 @@ def open_source(
 
     A record is {"id", "label", "rgb" | "s1" | ...: [h, w, c]} in the file's units,
     bands in SENSORS order; label is an int, multi-hot uint8, or -1 in an unlabelled
-    set. root is the data_root: the set lies at root/<name>/ or by its public folder
-    name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
+    set. name: of the table, or the path of a TOML file, which says where its set lies.
+    root is the data_root: the set lies at root/<name>/ or by its public folder name.
+    split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
     id). on_error: "skip" leaves out pairs without a partner, counted, instead of
     raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
     read from there, unless packed is False.
@@ -66,6 +76,12 @@ def open_source(
 
 def find_folder(row: Dataset, root: str | Path) -> Path:
     """Where the dataset lies; FileNotFoundError says where it was looked for."""
+    if row.own:
+        if not row.own.place.is_dir():
+            raise FileNotFoundError(
+                f"{row.own.path}: its folder is not there: {row.own.place}"
+            )
+        return row.own.place
     mark = _MARKS.get(row.kind, "")
     looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     if not str(root):
@@ -94,23 +110,84 @@ def _open_class_folders(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
-    return FileSource(row, split, class_folder_entries(folder, split, row.classes, key))
+    names, named = _splits_of(row), bool(row.classes)
+    if not named:
+        row = row.with_classes(find_classes(folder, names))
+    entries = class_folder_entries(
+        folder, split, row.classes, key, names, all_there=named
+    )
+    if row.own:
+        _check_ids(entries)
+    return FileSource(row, split, entries)
+
+
+def _check_ids(entries: Sequence[Entry]) -> None:
+    """Raises ValueError for two files that differ in their suffixes alone."""
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        first = seen.setdefault(entry.id, entry)
+        if first is not entry:
+            files = ", ".join(str(x) for e in (first, entry) for x in e.files.values())
+            raise ValueError(f"{files}: two files of one name; keep one of them")
+
+
+def _open_folder(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    key = next(key for key in row.sensors if key not in row.composites)
+    return FileSource(row, split, plain_folder_entries(folder, split, key))
 
 
 def _open_paired_folders(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    entries, stray = paired_folder_entries(folder, split, row.subfolders)
+    names, named = _splits_of(row), row.task == "none" or bool(row.classes)
+    if not named:
+        found = find_classes(folder, names, row.subfolders.values())
+        row = row.with_classes(found)
+    entries, stray = paired_folder_entries(
+        folder, split, row.subfolders, names, row.classes, all_there=named
+    )
     return _pairs(row, split, entries, stray, on_error)
 
 
 def _open_eurosat_s1_s2(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    s2 = find_folder(DATASETS["eurosat_ms"], folder)
-    trees = {"s2": s2, "s1": folder / _MARKS[row.kind]}
-    entries, stray = paired_class_entries(trees, split, row.classes)
+    s2 = find_folder(DATASETS["eurosat_ms"], folder).relative_to(folder)
+    trees = {"s2": str(s2), "s1": _MARKS[row.kind]}
+    entries, stray = paired_folder_entries(folder, split, trees, classes=row.classes)
     return _pairs(row, split, entries, stray, on_error)
+
+
+def _splits_of(row: Dataset) -> Mapping[str, str]:
+    return row.own.splits if row.own else SPLIT_NAMES
+
+
+def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    own = row.own
+    assert own is not None
+    assert own.table is not None
+    rows = read_table(
+        own.table,
+        row.kind,
+        folder,
+        own.columns,
+        separator=own.separator,
+        splits=own.splits,
+    )
+    if row.task != "none" and not row.classes:
+        row = row.with_classes(sorted({x for r in rows for x in r.labels}))
+    if row.task != "none":
+        check_labels(own.table, rows, row.classes)
+    entries, absent = table_entries(own.table, rows, split)
+    if absent:
+        _leave_out(
+            f"{own.table}: {len(absent)} file(s) of {split} are not there:"
+            f" {_first(absent)}",
+            "add them; their paths are to be relative to the file's key folder, or"
+            " without it to the table",
+            on_error,
+        )
+    return FileSource(row, split, entries)
 
 
 def _open_bigearthnet_v1(
@@ -155,8 +232,11 @@ def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Sourc
 
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
+    "folder": _open_folder,
     "paired_folders": _open_paired_folders,
     "eurosat_s1_s2": _open_eurosat_s1_s2,
+    "csv": _open_table,
+    "parquet": _open_table,
     "bigearthnet_v1": _open_bigearthnet_v1,
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,
@@ -177,11 +257,18 @@ def _pairs(
 def _check_stray(stray: list[Path], on_error: str) -> None:
     """Files without a partner are an error, or left out with a warning."""
     if stray:
-        shown = ", ".join(str(p) for p in stray[:5]) + (", ..." if stray[5:] else "")
-        text = f"{len(stray)} file(s) have no partner: {shown}"
-        if on_error != "skip":
-            raise ValueError(
-                f"{text}; add the partner, or --config.data.on_error=skip leaves them"
-                " out"
-            )
-        print(f"warning: {text}; left out", flush=True)
+        text = f"{len(stray)} file(s) have no partner: {_first(stray)}"
+        _leave_out(text, "add the partner", on_error)
+
+
+def _leave_out(text: str, way: str, on_error: str) -> None:
+    """Records are left out with a warning, or it is an error with the way out."""
+    if on_error != "skip":
+        raise ValueError(
+            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
+        )
+    print(f"warning: {text}; left out", flush=True)
+
+
+def _first(paths: Sequence[Path]) -> str:
+    return ", ".join(str(p) for p in paths[:5]) + (", ..." if paths[5:] else "")

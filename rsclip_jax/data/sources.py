@@ -25,8 +25,28 @@ from rsclip_jax.data.sensors import (
     select_bands,
     sensor_part,
 )
+from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """What only a set of the user's own has, from its TOML file (dataset_file.py).
+
+    path: that file. place: the folder of its images. splits: train, val, test -> its
+    folder, or the table's word. columns and separator: as of read_table. digest: of all
+    keys that say what a record holds.
+    """
+
+    path: Path
+    place: Path
+    digest: str
+    splits: dict[str, str]
+    classnames: dict[str, str] = dataclasses.field(default_factory=dict)
+    table: Path | None = None
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    separator: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +59,12 @@ class Dataset:
 
     file_bands: the bands of a file, where they lie in another order than the sensor's.
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
-    label_map: label as the files spell it -> class, or "" for none.
+    label_map: label as the files spell it -> class, or "" for none. own: of a set of
+    the user's own, whose classes are found when it is opened, unless its file has them.
     """
 
     name: str
-    kind: str  # a name in _READERS, or miniature
+    kind: str  # a name in _OPENERS, or miniature
     task: str
     sensors: dict[str, str]
     classes: tuple[str, ...] = ()
@@ -54,6 +75,33 @@ class Dataset:
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    own: Own | None = None
+
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """The row of a set of the user's own with its classes and their names.
+
+        Raises ValueError for a name of an unknown class, or two classes of one name.
+        """
+        assert self.own is not None
+        given, known = self.own.classnames, dict.fromkeys(classes, "")
+        for name in given:
+            try:
+                look_up(known, name, "class")
+            except ValueError as error:
+                raise ValueError(f"{self.own.path}: classnames: {error}") from None
+        spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
+        names = {**spaced, **given}
+        if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+            raise ValueError(
+                f"{self.own.path}: the classes {', '.join(twice)} would have one name"
+                " in prompts; a table [classnames] gives them others"
+            )
+        return dataclasses.replace(
+            self,
+            classes=tuple(classes),
+            classnames=tuple(names.values()),
+            label_map={c: c for c in classes},
+        )
 
 
 class Source(Protocol):
@@ -156,8 +204,14 @@ def read_sensor(
     elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
         array, where = read_tif(files), str(files)
     else:
-        array, where = read_image(files, len(sensor.bands)), str(files)
-    if file_bands and array.shape[-1] == len(file_bands):
+        count = len(file_bands or sensor.bands)
+        array, where = read_image(files, count), str(files)
+    if file_bands:
+        if array.shape[-1] != len(file_bands):
+            raise ValueError(
+                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
+                f" {file_bands}"
+            )
         array = select_bands(array, file_bands, sensor.bands)
     if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
         array = array.view(np.uint16)  # the same numbers, as some archives keep them
@@ -265,6 +319,11 @@ def first_record(source: Source, on_error: str) -> Record:
 
 
 def split_digest(source: Source) -> str:
-    """Digest of the ids in order: which examples a number is about."""
-    text = "\n".join([source.dataset.name, *source.ids])
+    """Digest of the ids in order: which examples a number is about.
+
+    And of what a record is, where the user's own file says it.
+    """
+    row = source.dataset
+    name = f"{row.name} {row.own.digest}" if row.own else row.name
+    text = "\n".join([name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

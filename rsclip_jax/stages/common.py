@@ -1,7 +1,6 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import prompts_digest
 from rsclip_jax.data.sources import Source, TiledSource, split_digest
+from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
@@ -34,25 +34,17 @@ class Run:
         return self.workdir / "results.jsonl"
 
     def open(self, spec: str) -> Source:
-        """A source by "name:split" or "name:split:tile", tile in pixels; opened once.
-
-        Raises ValueError naming the spec and the form that it should have.
-        """
+        """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
         if spec not in self.opened:
             self.opened[spec] = self._open(spec)
         return self.opened[spec]
 
     def _open(self, spec: str) -> Source:
-        match = re.fullmatch(r"(\w+):([\w\[\]:%]+?)(?::(\d+))?", spec)
-        if match is None:
-            raise ValueError(
-                f"dataset {spec!r} is not of the form name:split, such as"
-                " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
-            )
+        name, split, tile = parse_spec(spec)
         skip = self.config.data.on_error
-        source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
-        if match[3]:
-            return TiledSource(source, int(match[3]), on_error=skip)
+        source = open_source(name, self.config.data_root, split, on_error=skip)
+        if tile:
+            return TiledSource(source, tile, on_error=skip)
         return source
 
     def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):

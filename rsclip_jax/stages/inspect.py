@@ -12,7 +12,7 @@ import numpy as np
 from rsclip_jax.checkpoint import write_json
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.scan import Scan, scan
-from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
 from rsclip_jax.data.statistics import (
     count_labels,
@@ -33,8 +33,8 @@ def check_inspect(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
     try:
         get_dataset(run.config.dataset)
-    except ValueError as error:
-        raise ValueError(f"config.dataset: {error}") from error
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config.dataset: {error}") from error
     if run.config.inspect.samples < 0:
         raise ValueError(
             f"config.inspect.samples = {run.config.inspect.samples} is below 0; 0 reads"
@@ -50,8 +50,8 @@ def run_inspect(run: common.Run) -> None:
     c = run.config
     if jax.process_index():
         return
-    row = get_dataset(c.dataset)
-    sources, splits = open_splits(row.name, c.data_root)
+    sources, splits = open_splits(c.dataset, c.data_root)
+    row = next(iter(sources.values())).dataset
     scans = {
         split: scan(
             source,
@@ -71,7 +71,7 @@ def run_inspect(run: common.Run) -> None:
     rows = example_rows(row, sources, scans, seed=c.seed)
     summary["contact_sheet"] = str(sheet) if rows else ""
     if rows:
-        sensors = {key: SENSORS[name] for key, name in row.sensors.items()}
+        sensors = {key: get_sensor(name) for key, name in row.sensors.items()}
         title = f"{row.name}: {', '.join(sources)}"
         if row.classes:
             title += f" ({len(rows)} of {len(row.classes)} classes)"
@@ -157,7 +157,7 @@ def summarise(
 
 def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
     """One sensor key over all splits: its row of the table, and what its files hold."""
-    sensor = SENSORS[row.sensors[key]]
+    sensor = get_sensor(row.sensors[key])
     read = [s for s in scans if key in s.moments]
     shapes = sum((s.shapes[key] for s in read), Counter())
     statistics = []

@@ -10,6 +10,7 @@ from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
 from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
 from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.sources import Source
+from rsclip_jax.data.specs import short_name
 from rsclip_jax.stages import common
 from rsclip_jax.version import __version__
 
@@ -35,7 +36,8 @@ def check_pack(run: common.Run) -> None:
     if root and Path(c.out).resolve() == Path(root).resolve():
         raise ValueError(
             f"config.pack.out = {c.out} is config.data_root, where"
-            f" {run.config.dataset}/ may be the archive itself; choose another folder"
+            f" {short_name(run.config.dataset)}/ may be the archive itself; choose"
+            " another folder"
         )
 
 
@@ -59,7 +61,7 @@ def check_splits(run: common.Run) -> None:
 
 def run_pack(run: common.Run) -> None:
     """Packs each split that is not packed, then notes the order of them all."""
-    c, name = run.config.pack, run.config.dataset
+    c, name = run.config.pack, short_name(run.config.dataset)
     if jax.process_index():
         return
     folder = Path(c.out) / name
@@ -130,7 +132,7 @@ def provenance(run: common.Run) -> dict:
     """Where a pack comes from: the archive's folder, and the package that wrote it."""
     row, root = get_dataset(run.config.dataset), run.config.data_root
     return {
-        "source": find_folder(row, root).name if row.folders else "",
+        "source": "" if row.kind == "miniature" else find_folder(row, root).name,
         "version": __version__,
         "git_commit": git_commit(),
     }

@@ -3,12 +3,13 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.readers.images import SUFFIXES
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
 # Without split folders a file's place is its hash: these percent ranges are the splits.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
@@ -35,6 +36,12 @@ def hash_percent(key: str) -> float:
     nor the other files.
     """
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 * 100
+
+
+def tail_of(id_: str) -> str:
+    """What is hashed of an id: all but the split folder's name."""
+    top, _, rest = id_.partition("/")
+    return rest if top in SPLITS else id_
 
 
 def parse_split(split: str) -> tuple[str, float, float]:
@@ -71,23 +78,48 @@ def in_split(
     return lambda key: first <= hash_percent(key) < last
 
 
+def find_classes(
+    folder: Path, names: Mapping[str, str], subfolders: Iterable[str] = ("",)
+) -> tuple[str, ...]:
+    """The folders with images in <folder>/[<split>/][<subfolder>/], sorted.
+
+    names: split -> its folder. Raises ValueError where there is none, or a folder lies
+    beside the split folders, of which it may be one.
+    """
+    tops = [folder / name for name in names.values() if _folders(folder / name)]
+    beside = [p.name for p in _folders(folder) if tops and p not in tops]
+    if beside:
+        raise ValueError(
+            f"{folder}: {', '.join(beside)} beside the split folders"
+            f" {', '.join(p.name for p in tops)}; a table [splits] in the dataset's"
+            f" file says what it is, such as val = {beside[0]!r}; or name the classes"
+        )
+    bases = [base / sub for base in tops or [folder] for sub in subfolders]
+    found = {p.name for base in bases for p in _folders(base) if _images(p)}
+    if not found:
+        raise ValueError(f"{bases[0]}: no class folders with images in it")
+    return tuple(sorted(found))
+
+
 def class_folder_entries(
-    folder: Path, split: str, classes: tuple[str, ...], key: str = "rgb"
-):
+    folder: Path,
+    split: str,
+    classes: tuple[str, ...],
+    key: str = "rgb",
+    names: Mapping[str, str] = SPLIT_NAMES,
+    *,
+    all_there: bool = True,
+) -> list[Entry]:
     """Entries of <folder>/[<split>/]<class>/<image>, sorted, all in class order.
 
+    names: split -> its folder. all_there: a class without a folder is an error.
     Raises FileNotFoundError naming the class folders that are missing (all of them), or
     the split folders that there are.
     """
     entries = []
-    for base, low, high, tops in _split_folders(folder, split, classes):
-        missing = [c for c in classes if not (base / c).is_dir()]
-        if missing:
-            there = sorted(p.name for p in base.iterdir() if p.is_dir())
-            raise FileNotFoundError(
-                f"{base}: no folder for the class(es) {', '.join(missing)}; found"
-                f" {', '.join(there) or 'no folders'}"
-            )
+    for base, low, high, tops in _split_folders(folder, split, names, classes):
+        if all_there:
+            _check_folders([base], classes)
         for name in classes:
             for path in _images(base / name):
                 if low <= hash_percent(f"{name}/{path.stem}") < high:
@@ -96,63 +128,77 @@ def class_folder_entries(
     return entries
 
 
-def paired_class_entries(
-    folders: Mapping[str, Path], split: str, classes: tuple[str, ...]
+def paired_folder_entries(
+    folder: Path,
+    split: str,
+    subfolders: Mapping[str, str],
+    names: Mapping[str, str] = SPLIT_NAMES,
+    classes: tuple[str, ...] = (),
+    *,
+    all_there: bool = True,
 ) -> tuple[list[Entry], list[Path]]:
-    """(entries, files without a partner) of a class folder tree for each sensor.
+    """Entries of <folder>/[<split>/]<sensor folder>/[<class>/]<same name in each>.
 
-    Files of equal class and stem are of one place.
-    """
-    found = {
-        key: {e.id: e for e in class_folder_entries(folder, split, classes, key)}
-        for key, folder in folders.items()
-    }
-    common = set.intersection(*(set(of) for of in found.values()))
-    stray = [
-        path
-        for of in found.values()
-        for id_, entry in of.items()
-        if id_ not in common
-        for path in entry.files.values()
-    ]
-    entries = [
-        dataclasses.replace(
-            entry, files={key: of[id_].files[key] for key, of in found.items()}
-        )
-        for id_, entry in next(iter(found.values())).items()
-        if id_ in common
-    ]
-    return entries, stray
-
-
-def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
-    """Entries of <folder>/[<split>/]<sensor folder>/<same name in each>, unlabelled.
-
-    Returns (entries, stray): stray lists the files whose partner is missing.
+    Returns (entries, stray): stray lists the files whose partner is missing. The rest
+    is as for class_folder_entries; without classes they are unlabelled.
     """
     entries: list[Entry] = []
     stray: list[Path] = []
-    for base, low, high, tops in _split_folders(folder, split):
-        files = {k: _by_stem(base / sub) for k, sub in subfolders.items()}
-        common = set.intersection(*(set(f) for f in files.values()))
-        for stems in files.values():
-            stray += [stems[stem] for stem in sorted(set(stems) - common)]
-        for stem in sorted(common):
-            if low <= hash_percent(stem) < high:
-                paths = {k: stems[stem] for k, stems in files.items()}
-                entries.append(Entry("/".join([*tops, stem]), "", paths))
+    for base, low, high, tops in _split_folders(folder, split, names):
+        bases = {k: base / sub for k, sub in subfolders.items()}
+        for path in bases.values():
+            if not path.is_dir():
+                raise FileNotFoundError(f"{path}: this sensor's folder is missing")
+        if all_there:
+            _check_folders(list(bases.values()), classes)
+        for label in classes or ("",):
+            files = {k: _by_stem(path / label) for k, path in bases.items()}
+            common = set.intersection(*(set(f) for f in files.values()))
+            for stems in files.values():
+                stray += [stems[stem] for stem in sorted(set(stems) - common)]
+            for stem in sorted(common):
+                key = f"{label}/{stem}".lstrip("/")
+                if low <= hash_percent(key) < high:
+                    paths = {k: stems[stem] for k, stems in files.items()}
+                    entries.append(Entry("/".join([*tops, key]), label, paths))
     return entries, stray
 
 
-def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
+def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
+    """Entries of every image under a folder at any depth, unlabelled, by their paths.
+
+    The splits are by hash of the path under the folder, which is the id.
+    """
+    wanted = in_split(split)
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
+    kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
+    return [Entry(id_, "", {key: paths[id_]}) for id_ in kept]
+
+
+def _check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
+    """Raises FileNotFoundError naming the classes that have a folder in none."""
+    missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
+    if missing:
+        there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
+        raise FileNotFoundError(
+            f"{bases[0]}: no folder for the class(es) {', '.join(missing)}; found"
+            f" {', '.join(there) or 'no folders'}"
+        )
+
+
+def _split_folders(
+    folder: Path, split: str, names: Mapping[str, str], classes: tuple[str, ...] = ()
+) -> list[tuple[Path, float, float, list[str]]]:
     """(folder, percent from, to, id prefix) for each folder that the split reads."""
     name, low, high = parse_split(split)
-    present = [s for s in SPLITS if (folder / s).is_dir()]
+    present = [s for s in SPLITS if (folder / names[s]).is_dir()]
     # CIFAR-100 has a class "train": a split only if classes lie in it
     present = [
         s
         for s in present
-        if s not in classes or any((folder / s / c).is_dir() for c in classes)
+        if names[s] not in classes
+        or any((folder / names[s] / c).is_dir() for c in classes)
     ]
     if present:
         wanted = present if name == "all" else [name]
@@ -161,18 +207,34 @@ def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
                 f"{folder}: no split {name!r}; it has {', '.join(present)} (a part of"
                 f" one can serve: '{present[0]}[90%:]')"
             )
-        return [(folder / s, low, high, [s]) for s in wanted]
+        return [(folder / names[s], low, high, [s]) for s in wanted]
     start, end = (0, 100) if name == "all" else HASH_SPLITS[name]
     width = (end - start) / 100
     return [(folder, start + low * width, start + high * width, [])]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
+    """{name without suffix: file}; ValueError for two files of one name."""
+    found: dict[str, Path] = {}
+    for path in _images(folder):
+        if path.stem in found:
+            raise ValueError(
+                f"{path}: {found[path.stem].name} has the same name; keep one of them"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones and archivers' left out, sorted."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: this sensor's folder is missing")
-    return {path.stem: path for path in _images(folder)}
+        return []
+    found = [p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"]
+    return sorted(found)
 
 
 def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
     files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
     return sorted(files, key=lambda p: p.name)

@@ -25,9 +25,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
-    SPLITS,
     hash_percent,
     parse_split,
+    tail_of,
 )
 from rsclip_jax.data.sensors import get_sensor
 
@@ -81,7 +81,7 @@ def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
     rows = {key: get_sensor(name) for key, name in sensors.items()}
     return {
         key: {
-            "sensor": row.name,
+            "sensor": Path(row.name).name,  # of a user's file, wherever it lies
             "bands": list(row.bands),
             "dtype": row.dtype,
             "unit": row.unit,
@@ -95,6 +95,16 @@ def ids_digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def describe_own(row: Any) -> dict[str, str] | None:
+    """Digests of a user's TOML file and, where it is there, of its table."""
+    if row.own is None:
+        return None
+    found = {"file": row.own.digest}
+    if row.own.table and row.own.table.is_file():
+        found["table"] = hashlib.sha256(row.own.table.read_bytes()).hexdigest()
+    return found
+
+
 def open_packed(row: Any, root: str | Path, split: str):
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
@@ -105,6 +115,9 @@ def open_packed(row: Any, root: str | Path, split: str):
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None
+    if row.own and row.task != "none" and not row.classes:
+        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
+        row = row.with_classes(manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
         raise FileNotFoundError(
@@ -150,19 +163,15 @@ def part_of(ids: list[str], span: list[float], low: float, high: float) -> list[
     """Places of the ids in [low %, high %) of a split that is `span` of the hash."""
     width = (span[1] - span[0]) / 100
     first, last = span[0] + low * width, span[0] + high * width
-    return [i for i, id_ in enumerate(ids) if first <= hash_percent(_key(id_)) < last]
+    return [
+        i for i, id_ in enumerate(ids) if first <= hash_percent(tail_of(id_)) < last
+    ]
 
 
 def hash_spans(split: str) -> list[list[float]]:
     """The shares of the hash that a split can be: all of a folder, or the fixed one."""
     fixed = HASH_SPLITS.get(split, (0, 100))
     return [[0.0, 100.0], [float(x) for x in fixed]]
-
-
-def _key(id_: str) -> str:
-    """What is hashed of an id: all but the split folder's name."""
-    top, _, rest = id_.partition("/")
-    return rest if top in SPLITS else id_
 
 
 def read_manifest(row: Any, folder: Path) -> dict:
@@ -185,7 +194,20 @@ def read_manifest(row: Any, folder: Path) -> dict:
                 f"{path}: packed with {key} {manifest.get(key)}, but this version"
                 f" expects {value}; pack the archive again into another folder"
             )
+    _check_own(path, row, manifest)
     return manifest
+
+
+def _check_own(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the user's files say something else than when packed."""
+    packed, now = manifest.get("own") or {}, describe_own(row) or {}
+    for key, digest in now.items():  # a pack is read without the table, too
+        if packed.get(key) != digest:
+            name = row.own.path if key == "file" else row.own.table
+            raise ValueError(
+                f"{path}: {name} has changed since it was packed; pack it again into"
+                " another folder, or name another config.data_root"
+            )
 
 
 def read_ids(folder: Path, manifest: dict) -> list[str]:
