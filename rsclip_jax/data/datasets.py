@@ -1,10 +1,10 @@
 """open_source: any dataset of the table as a sequence of records."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rsclip_jax.data.readers import bigearthnet, pairs
+from rsclip_jax.data.readers import bigearthnet, captions, pairs
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
@@ -42,12 +42,14 @@ def open_source(
     """A dataset's split as a random-access sequence of records.
 
     A record is {"id", "label", "rgb" | "s1" | ...: [h, w, c]} in the file's units,
-    bands in SENSORS order; label is an int, multi-hot uint8, or -1 in an unlabelled
-    set. root is the data_root: the set lies at root/<name>/ or by its public folder
-    name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
-    id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
-    read from there, unless packed is False.
+    bands in SENSORS order; label is an int, multi-hot uint8, or -1 in a set without
+    labels; a captioned set's records have "captions", a tuple of texts. root is the
+    data_root: the set lies at root/<name>/ or by its public folder name. split: train,
+    val, test, all, or a part such as "train[:90%]" (by hash of the id). on_error:
+    "skip" leaves out pairs without a partner and images without caption (or captions
+    without image), counted, instead of raising. Where the set lies packed in
+    root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
+    False.
     """
     row = get_dataset(name)
     if packed and (source := open_packed(row, root, split)):
@@ -128,6 +130,14 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
     return _pairs(row, split, entries, stray, on_error)
 
 
+def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, faults = captions.caption_entries(folder, row.name, split)
+    if faults:
+        text = f"{len(faults)} fault(s) in split {split!r}: {_some(faults, '; ')}"
+        _complain(f"{folder}: {text}", "correct the JSON or the images", on_error)
+    return FileSource(row, split, entries)
+
+
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "paired_folders": _open_paired_folders,
@@ -135,6 +145,7 @@ _OPENERS: dict[str, Opener] = {
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
+    "captions": _open_captions,
 }
 
 
@@ -143,12 +154,19 @@ def _pairs(
 ) -> Source:
     """The source, unless files without a partner are an error."""
     if stray:
-        shown = ", ".join(str(p) for p in stray[:5]) + (", ..." if stray[5:] else "")
-        text = f"{len(stray)} file(s) have no partner: {shown}"
-        if on_error != "skip":
-            raise ValueError(
-                f"{text}; add the partner, or --config.data.on_error=skip leaves them"
-                " out"
-            )
-        print(f"warning: {text}; left out", flush=True)
+        text = f"{len(stray)} file(s) have no partner: {_some(stray, ', ')}"
+        _complain(text, "add the partner", on_error)
     return FileSource(row, split, entries)
+
+
+def _some(things: Sequence, between: str) -> str:
+    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))
+
+
+def _complain(text: str, remedy: str, on_error: str) -> None:
+    """Raises ValueError with the remedy; on_error "skip": a warning instead."""
+    if on_error != "skip":
+        raise ValueError(
+            f"{text}; {remedy}, or --config.data.on_error=skip leaves them out"
+        )
+    print(f"warning: {text}; left out", flush=True)
