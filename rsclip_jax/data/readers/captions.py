@@ -79,14 +79,15 @@ def _split_of(image: dict[str, Any], stem: str, made: bool) -> str:
 
 def _read_listed(path: Path) -> list[dict[str, Any]]:
     """The JSON's images, each with filename, split and sentences as they should be."""
-    data = path.read_bytes()
+    data, at = path.read_bytes(), "the file"
     try:
         listed = json.loads(data)["images"]
-        for image in listed:
+        for place, image in enumerate(listed):
+            at = f"images[{place}]"
             _check_image(path, image)
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: cut short or not a file of captions ({len(data):,} bytes;"
+            f"{path}: cut short or not a file of captions ({len(data):,} bytes; {at}:"
             f" {type(error).__name__}: {error}), expected {{'images': [{{'filename',"
             " 'split', 'sentences': [{'raw'}, ...]}, ...]}; fetch it again"
         ) from error

@@ -163,7 +163,10 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
         ("[]", "expected {'images'"),
         ('{"images": {"a.jpg": 1}}', "expected {'images'"),
         ('{"annotations": []}', "KeyError: 'images'"),
-        ('{"images": [{"split": "train"}]}', "KeyError: 'filename'"),
+        (
+            json.dumps({"images": [listed("a", "val", "x"), {"filename": "b"}]}),
+            r"images\[1\]: KeyError: 'sentences'",
+        ),
         (
             json.dumps({"images": [listed("a", "restval", "x")]}),
             r"split 'restval', exp",
@@ -214,3 +217,26 @@ def test_a_caption_is_not_one_of_a_tile(tmp_path):
         ValueError, match="captions are of whole images; leave the tile"
     ):
         TiledSource(open_source("rsicd", tmp_path), 4)
+
+
+class Damaged:
+    """A source whose first record cannot be read, whatever is asked of it."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        if index == 0:
+            raise ValueError("shard 0: record 0 is damaged")
+        return self.source[index]
+
+
+def test_captions_of_what_cannot_be_read_are_left_out_when_asked(tmp_path):
+    write_set(tmp_path, "rsicd", six(".jpg"))
+    source = open_source("rsicd", tmp_path)
+    with pytest.raises(ValueError, match="record 0 is damaged"):
+        read_captions(Damaged(source))
+    assert read_captions(Damaged(source), "skip") == read_captions(source)[1:]
