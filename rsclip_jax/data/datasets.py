@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.dataset_file import load_dataset
-from rsclip_jax.data.readers import bigearthnet, pairs, sen12ms
+from rsclip_jax.data.readers import bigearthnet, captions, pairs, sen12ms
 from rsclip_jax.data.readers.folders import (
     SPLIT_NAMES,
     Entry,
@@ -54,13 +54,15 @@ def open_source(
     """A dataset's split as a random-access sequence of records.
 
     A record is {"id", "label", "rgb" | "s1" | ...: [h, w, c]} in the file's units,
-    bands in SENSORS order; label is an int, multi-hot uint8, or -1 in an unlabelled
-    set. name: of the table, or the path of a TOML file, which says where its set lies.
-    root is the data_root: the set lies at root/<name>/ or by its public folder name.
-    split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
-    id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
-    read from there, unless packed is False.
+    bands in SENSORS order; label is an int, multi-hot uint8, or -1 in a set without
+    labels; a captioned set's records have "captions", a tuple of texts. name: of the
+    table, or the path of a TOML file, which says where its set lies. root is the
+    data_root: the set lies at root/<name>/ or by its public folder name. split: train,
+    val, test, all, or a part such as "train[:90%]" (by hash of the id). on_error:
+    "skip" leaves out pairs without a partner and images without caption (or captions
+    without image), counted, instead of raising. Where the set lies packed in
+    root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
+    False.
     """
     row = get_dataset(name)
     if packed and (source := open_packed(row, root, split)):
@@ -230,6 +232,14 @@ def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Sourc
     return So2SatSource(row, folder, split)
 
 
+def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, faults = captions.caption_entries(folder, row.name, split)
+    if faults:
+        text = f"{len(faults)} fault(s) in split {split!r}: {_first(faults, '; ')}"
+        _leave_out(f"{folder}: {text}", "correct the JSON or the images", on_error)
+    return FileSource(row, split, entries)
+
+
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "folder": _open_folder,
@@ -243,6 +253,7 @@ _OPENERS: dict[str, Opener] = {
     "sen1floods11": _open_sen1floods11,
     "sen12ms": _open_sen12ms,
     "so2sat": _open_so2sat,
+    "captions": _open_captions,
 }
 
 
@@ -270,5 +281,5 @@ def _leave_out(text: str, way: str, on_error: str) -> None:
     print(f"warning: {text}; left out", flush=True)
 
 
-def _first(paths: Sequence[Path]) -> str:
-    return ", ".join(str(p) for p in paths[:5]) + (", ..." if paths[5:] else "")
+def _first(things: Sequence, between: str = ", ") -> str:
+    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))

@@ -12,6 +12,10 @@ import numpy as np
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
+# Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
+# one: caption -> ids [n].
+Tokens = np.ndarray | Mapping[str, np.ndarray]
+
 
 class Tolerant:
     """A source whose unreadable records are replaced by the next readable one.
@@ -37,7 +41,8 @@ class Tolerant:
 
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
-            return {**read_record(self.source, index, self.keys), "mask": True}
+            record = read_record(self.source, index, self.keys)
+            return {**record, "mask": True}
         for offset in range(len(self)):
             i = (index + offset) % len(self)
             try:
@@ -68,7 +73,7 @@ def train_batches(
     batch_size: int,
     augment: Augment,
     seed: int,
-    tokens: Sequence[np.ndarray] | None = None,
+    tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
     threads: int = 2,
     on_error: str = "raise",
@@ -78,11 +83,11 @@ def train_batches(
 
     sizes: record key -> side in pixels that its encoder takes.
     batch_size is the global one; process (index, count) takes its share. Several
-    sources are mixed by weight (default: by size). With tokens (one [k, templates, n]
-    array a source) a batch also has "text", the label's caption with a template drawn
-    at random, and "group", equal for equal classes. Order and augmentation depend on
-    the seed alone, not on the number of threads. Raises ValueError for an empty or too
-    small source.
+    sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
+    batch also has "text", the label's caption with a template, or one of the image's
+    captions, drawn at random; and "group", equal for equal classes, and of a captioned
+    set for equal captions. Order and augmentation depend on the seed alone, not on the
+    number of threads. Raises ValueError for an empty or too small source.
     """
     total = sum(len(s) for s in sources)
     if total < batch_size:
@@ -99,7 +104,7 @@ def train_batches(
         reader = Tolerant(source, on_error, sizes)
         transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
         transform.first_group = first_group
-        first_group += len(source.dataset.classes)
+        first_group += len(tokens[i]) if tokens else 0
         parts.append(part.random_map(transform))
     mixed = parts[0]
     if len(parts) > 1:
@@ -136,6 +141,8 @@ class _TrainTransform:
     def __init__(self, reader, sizes, augment, tokens):
         self.reader, self.sizes, self.augment = reader, sizes, augment
         self.tokens, self.first_group = tokens, 0
+        if isinstance(tokens, Mapping):
+            self.groups = {text: i for i, text in enumerate(tokens)}
         self._thread = threading.local()  # has a generator of its own
 
     def __call__(self, index: int, rng: np.random.Generator) -> Lazy:
@@ -153,10 +160,17 @@ class _TrainTransform:
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
         if self.tokens is not None:
-            captions = self.tokens[record["label"]]
-            batch["text"] = captions[rng.integers(len(captions))]
-            batch["group"] = np.int32(self.first_group + record["label"])
+            text, group = self._draw_text(record, rng)
+            batch["text"] = text
+            batch["group"] = np.int32(self.first_group + group)
         return batch
+
+    def _draw_text(self, record: Record, rng) -> tuple[np.ndarray, int]:
+        if isinstance(self.tokens, np.ndarray):
+            texts = self.tokens[record["label"]]
+            return texts[rng.integers(len(texts))], record["label"]
+        text = record["captions"][rng.integers(len(record["captions"]))]
+        return self.tokens[text], self.groups[text]
 
 
 def eval_batches(

@@ -228,6 +228,15 @@ _ROWS = (
         folders=("sentinel_pairs",),
         subfolders={"rgb": "s2_rgb", "s1": "s1_vh"},
     ),
+    *(
+        Dataset(name, "captions", "captions", {"rgb": "rgb"}, folders=folders)
+        for name, folders in (
+            ("rsicd", ("rsicd", "RSICD")),
+            ("rsitmd", ("rsitmd", "RSITMD")),
+            ("ucm_captions", ("ucm_captions", "UCM_captions", "UCM_Captions")),
+            ("sydney_captions", ("sydney_captions", "Sydney_captions")),
+        )
+    ),
     _miniature(
         "miniature",
         "single",

@@ -20,6 +20,9 @@ class Scan:
     places: list[int] = dataclasses.field(default_factory=list)  # that were readable
     labels: list = dataclasses.field(default_factory=list)  # of these
     all_labels: list = dataclasses.field(default_factory=list)  # of all records
+    captions: list[tuple[str, ...]] = dataclasses.field(
+        default_factory=list
+    )  # likewise
     moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
@@ -30,7 +33,7 @@ class Scan:
 def scan(
     source: Source, places: Sequence[int], *, threads: int = 2, progress: bool = False
 ) -> Scan:
-    """Reads the records at these places once, and the labels of all records.
+    """Reads the records at these places once, and labels and captions of all records.
 
     A record that raises ValueError or OSError is unreadable and no error here.
     """
@@ -42,6 +45,7 @@ def scan(
                 found.unreadable[place] = str(look["label"])
             else:
                 found.all_labels.append(look["label"])
+                found.captions.append(look["captions"])
     reader = _Reader(source, places, source.dataset.sensors)
     looks = _each(reader, "read", threads, progress)
     for place, look in zip(places, looks, strict=True):
@@ -66,7 +70,7 @@ def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterabl
 
 
 class _Reader:
-    """A record's label (or the error) and, of each sensor key, its numbers.
+    """A record's label (or the error), captions and, of each sensor key, its numbers.
 
     They are taken in the reader's thread, and no image is kept.
     """
@@ -80,7 +84,8 @@ class _Reader:
         except (ValueError, OSError) as error:
             return {"label": error}
         keys = {key: _look(record[key]) for key in self.keys}
-        return {"label": record["label"], "keys": keys}
+        captions = record.get("captions", ())
+        return {"label": record["label"], "captions": captions, "keys": keys}
 
 
 def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:

@@ -55,7 +55,8 @@ class Dataset:
 
     folders: where it may lie under data_root, by its public names; "" is data_root
     itself. sensors: record key -> row of SENSORS. task: "single" (label is an int),
-    "multi" (multi-hot) or "none". classes: folder (or class) names in label order.
+    "multi" (multi-hot), "none" or "captions" (records have "captions", a tuple of
+    texts). classes: folder (or class) names in label order.
 
     file_bands: the bands of a file, where they lie in another order than the sensor's.
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
@@ -151,6 +152,8 @@ class FileSource:
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, row = self._entries[index], self.dataset
         record: Record = {"id": entry.id, "label": self._label(entry)}
+        if row.task == "captions":
+            record["captions"] = entry.captions
         for key, files in entry.files.items():
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
@@ -268,6 +271,11 @@ class TiledSource:
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
         self.dataset, self.split, self.tile = source.dataset, source.split, size
+        if self.dataset.task == "captions":
+            raise ValueError(
+                f"dataset {self.dataset.name}: captions are of whole images; leave the"
+                f" tile size {size} out"
+            )
         first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]
@@ -316,6 +324,18 @@ def first_record(source: Source, on_error: str) -> Record:
             if on_error != "skip":
                 raise
     raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+
+
+def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
+    """Each record's captions; on_error "skip": without those that cannot be read."""
+    captions = []
+    for i in range(len(source)):
+        try:
+            captions.append(read_record(source, i, ())["captions"])
+        except (ValueError, OSError):
+            if on_error != "skip":
+                raise
+    return captions
 
 
 def split_digest(source: Source) -> str:

@@ -1,6 +1,6 @@
 """The text of an inspection: what a person reads first about a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rsclip_jax.report.table import align_rows
 
@@ -25,11 +25,36 @@ def _counts(summary: dict) -> str:
     for i, name in enumerate(summary["classes"]):
         counts = [splits[split]["classes"][i] for split in there]
         rows.append([f"  {name}", *(f"{n:,}" if n else "none" for n in counts)])
+    if summary["task"] == "captions":
+        described = [splits[name]["captions"] for name in there]
+        rows += [[f"  {label}", *map(show, described)] for label, show in _CAPTIONS]
+        return align_rows(rows, left=1) + "\n(captions of all records)"
     if not summary["classes"]:
         return align_rows(rows, left=1) + "\n(no labels)"
     kinds = {"single": "examples", "multi": "positives"}
     text = f"({kinds[summary['task']]} a class, of all records)"
     return f"{align_rows(rows, left=1)}\n{text}"
+
+
+def _each(counts: dict[str, int]) -> str:
+    """{"3": 20, "5": 80} as "3 to 5, mean 4.6"."""
+    numbers = [int(value) for value in counts]
+    if len(numbers) < 2:
+        return "".join(counts)
+    mean = sum(int(value) * n for value, n in counts.items()) / sum(counts.values())
+    return f"{min(numbers)} to {max(numbers)}, mean {mean:.1f}"
+
+
+_CAPTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
+    ("captions", lambda c: f"{c['captions']:,}"),
+    ("an image", lambda c: _each(c["an_image"])),
+    ("different an image", lambda c: _each(c["different_an_image"])),
+    ("different in all", lambda c: f"{c['different']:,}"),
+    ("... of several images", lambda c: f"{c['shared']:,}"),
+    ("tokens, mean", lambda c: f"{c['mean_tokens']:.1f}"),
+    ("tokens, most", lambda c: f"{c['most_tokens']:,}"),
+    ("longer than 77 tokens", lambda c: f"{c['cut']:,}"),
+)
 
 
 def _sensors(summary: dict) -> str:

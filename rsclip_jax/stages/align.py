@@ -185,7 +185,7 @@ def head_source(run: common.Run, train: Source) -> Source:
             f"config.align.labels = {c.labels!r} is not known; use 'dataset', 'teacher'"
             " or 'none'"
         )
-    if c.labels == "dataset" and train.dataset.task == "none":
+    if c.labels == "dataset" and train.dataset.task not in common.LABELLED:
         raise ValueError(
             f"config.align.labels = 'dataset', but the pairs of {train.dataset.name}"
             " have no labels; use 'teacher' (its own zero-shot distribution) or 'none'"
@@ -219,7 +219,7 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     first = None
     for source in tests:
         z, labels, seen = run.encode(source, encoders, sizes)
-        if source.dataset.task != "none":
+        if source.dataset.task in common.LABELLED:
             head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)
             pins = {"step": step, "checkpoint": digest, "prompts": prompts}

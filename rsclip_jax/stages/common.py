@@ -11,12 +11,19 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.prompts import prompts_digest
-from rsclip_jax.data.sources import Source, TiledSource, split_digest
+from rsclip_jax.data.prompts import captions_digest, prompts_digest
+from rsclip_jax.data.sources import (
+    Source,
+    TiledSource,
+    read_captions,
+    split_digest,
+)
 from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
-from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
+from rsclip_jax.evals.retrieval import text_retrieval_records
+from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +96,8 @@ class Run:
             print(text, flush=True)
 
 
-LABELLED, ANY_TASK = ("single", "multi"), ("single", "multi", "none")
+LABELLED = ("single", "multi")
+ANY_TASK = (*LABELLED, "none", "captions")
 
 
 def check_training(
@@ -136,7 +144,12 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
         raise type(error)(f"{setting}: {error}") from error
     task = source.dataset.task
     if task not in tasks:
-        kind = {"single": "one label", "multi": "several labels", "none": "no labels"}
+        kind = {
+            "single": "one label",
+            "multi": "several labels",
+            "none": "no labels",
+            "captions": "captions",
+        }
         raise ValueError(
             f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
@@ -283,3 +296,28 @@ def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     return zero_shot_records(
         z @ head, labels, task=row.task, sensor=sensor, classnames=row.classnames
     )
+
+
+def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
+    """(retrieval records of a captioned source, digest of its captions).
+
+    z: modality -> embeddings [n, d] of all its images, in order.
+    """
+    captions = read_captions(source)
+    texts = [text for of_one in captions for text in of_one]
+    each = list(dict.fromkeys(texts))  # captions are often repeated
+    say_cut(run, source, each, clip.variant.context_length)
+    zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
+    places = {text: i for i, text in enumerate(each)}
+    owners = [i for i, of_one in enumerate(captions) for _ in of_one]
+    records = text_retrieval_records(z, zeach[[places[t] for t in texts]], owners)
+    return records, captions_digest(captions)
+
+
+def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
+    """Says how many of the different captions of a source are too long for a tower."""
+    if cut := int((count_tokens(texts) > length).sum()):
+        run.say(
+            f"{source.dataset.name}:{source.split}: {cut:,} of {len(texts):,} different"
+            f" captions have more than {length} tokens and are cut there"
+        )

@@ -29,7 +29,7 @@ def run_evaluate(run: common.Run) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
 
     Every sensor of a dataset that the model has an encoder for: zero-shot where there
-    are labels, retrieval where there are two sensors.
+    are labels, retrieval with text where there are captions, and between two sensors.
     """
     model = input_model(run)
     encoders = make_encoders(run, model)
@@ -122,8 +122,42 @@ def sensor_encoder(run: common.Run, spec, params):
 def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -> None:
     """Reports one dataset's split."""
     row = source.dataset
-    shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
+    shared = shared_sensors(run, model, encoders, row)
     taken = {m: taken_bands(model, row, m) for m in shared if m != "rgb"}
+    for modality, places in taken.items():
+        held = row.sensors[modality]
+        if places != tuple(range(len(get_sensor(held).bands))):
+            run.say(
+                f"evaluate: {row.name}'s {held} goes by the names of its bands into an"
+                f" encoder of {model.sensors[modality][0].sensor}"
+            )
+    z, labels, seen = run.encode(
+        source,
+        {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
+        {m: encoders[m][1] for m in shared},
+    )
+    if row.task in common.LABELLED:
+        head, prompts = common.zero_shot_head(model, source)
+        for modality in shared:
+            records = common.score(source, z[modality], labels, head, modality)
+            run.report(
+                "evaluate", seen, records, prompts=prompts, **pins(model, modality)
+            )
+    found = [(record, None) for record in retrieval_records(z)]
+    if row.task == "captions":
+        records, prompts = common.score_captions(run, model, seen, z)
+        found += [(record, prompts) for record in records]
+    for record, prompts in found:
+        pair = record["sensor"].split("->")
+        run.report("evaluate", seen, [record], prompts=prompts, **pins(model, *pair))
+
+
+def shared_sensors(run: common.Run, model: api.Model, encoders: dict, row) -> list[str]:
+    """The dataset's modalities that fit an encoder; says which do not.
+
+    Raises ValueError where none does.
+    """
+    shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
     for modality in row.sensors:
         if modality in encoders and modality not in shared:
             takes = model.sensors[modality][0].sensor
@@ -137,28 +171,7 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
             f" {', '.join(encoders)} (sensors:"
             f" {[spec.sensor for spec, _ in model.sensors.values()]})"
         )
-    for modality, places in taken.items():
-        held = row.sensors[modality]
-        if places != tuple(range(len(get_sensor(held).bands))):
-            run.say(
-                f"evaluate: {row.name}'s {held} goes by the names of its bands into an"
-                f" encoder of {model.sensors[modality][0].sensor}"
-            )
-    z, labels, seen = run.encode(
-        source,
-        {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
-        {m: encoders[m][1] for m in shared},
-    )
-    if row.task != "none":
-        head, prompts = common.zero_shot_head(model, source)
-        for modality in shared:
-            records = common.score(source, z[modality], labels, head, modality)
-            run.report(
-                "evaluate", seen, records, prompts=prompts, **pins(model, modality)
-            )
-    for record in retrieval_records(z):
-        pair = record["sensor"].split("->")
-        run.report("evaluate", seen, [record], **pins(model, *pair))
+    return shared
 
 
 def fits(model: api.Model, row, modality: str) -> bool:
@@ -191,7 +204,8 @@ def pins(model: api.Model, *modalities: str) -> dict:
 
     step is the sensor encoder's where there is one.
     """
-    keys = ["clip" if m == "rgb" else m for m in modalities]
+    named = ["clip" if m in ("rgb", "text") else m for m in modalities]
+    keys = list(dict.fromkeys(named))
     trained = next((k for k in keys if k != "clip"), "clip")
     digests = "+".join(model.digests[k] for k in keys)
     return {"step": model.steps[trained], "checkpoint": digests}

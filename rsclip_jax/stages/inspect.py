@@ -16,6 +16,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
 from rsclip_jax.data.statistics import (
     count_labels,
+    describe_captions,
     find_oddities,
     find_repeats,
     merge,
@@ -27,6 +28,7 @@ from rsclip_jax.stages import common
 
 _SPLITS = ("train", "val", "test")
 _MOST_ROWS = 20  # of the contact sheet
+_CONTEXT = 77  # tokens that CLIP's text towers take
 
 
 def check_inspect(run: common.Run) -> None:
@@ -127,6 +129,9 @@ def summarise(
         }
         for split, source in sources.items()
     }
+    if row.task == "captions":
+        for split, s in scans.items():
+            found[split]["captions"] = describe_captions(s.captions, _CONTEXT)
     per_class = [split["classes"] for split in found.values()]
     empty = [c for c, n in zip(row.classes, np.sum(per_class, 0), strict=True) if not n]
     ids = {split: source.ids for split, source in sources.items()}
@@ -212,7 +217,7 @@ def example_rows(
         for place, label in zip(s.places, s.labels, strict=True)
     ]
     each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
-    if row.task == "none":
+    if not row.classes:
         some = [read[i] for i in spread(len(read), 8 * each)] if read else []
         groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
     else:

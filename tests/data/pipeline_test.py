@@ -436,3 +436,99 @@ def test_real_evaluation_batches_hold_the_files_in_order(real_data):
     for i in (0, len(source) - 1):
         for key in sizes:
             np.testing.assert_array_equal(rows[key][i], source[i][key])
+
+
+# Captions.
+
+
+class Captioned(Numbers):
+    """n records of 1 + i % 3 captions; the first of every odd one is the same text."""
+
+    def __init__(self, n, **options):
+        super().__init__(n, classes=0, **options)
+        self.dataset = Dataset("captioned", "captions", "captions", SIZES)
+
+    def texts(self, i):
+        first = "odd" if i % 2 else f"even {self.first + i}"
+        return (first, *(f"{self.first + i}.{j}" for j in range(i % 3)))
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"number {index} is broken")
+        number = self.first + index
+        return {
+            "id": self.ids[index],
+            "label": -1,
+            "captions": self.texts(index),
+            "rgb": np.full((6, 6, 3), number, np.uint8),
+            "s1": np.full((6, 6, 2), -number / 7, np.float32),
+        }
+
+    def tokens(self):
+        """{caption: ids}, each caption's ids its own."""
+        texts = sorted({text for i in range(self.n) for text in self.texts(i)})
+        return {text: np.full(3, 500 + i, np.int32) for i, text in enumerate(texts)}
+
+
+def examples(batches):
+    """(number, ids, label, group) of every example."""
+    for b in batches:
+        pixels = b["rgb"][:, 0, 0, 0].tolist()
+        labels, groups = b["label"].tolist(), b["group"].tolist()
+        yield from zip(pixels, b["text"].tolist(), labels, groups, strict=True)
+
+
+def test_an_image_gets_each_of_its_captions_and_no_other_s():
+    source = Captioned(9)
+    text_of = {ids[0]: text for text, ids in source.tokens().items()}
+    seen, groups = {}, {}
+    batches = take(60, batches_of(source, tokens=[source.tokens()]))
+    for number, ids, label, group in examples(batches):
+        assert label == -1
+        seen.setdefault(number, set()).add(text_of[ids[0]])
+        groups.setdefault(text_of[ids[0]], set()).add(group)
+    assert seen == {i: set(source.texts(i)) for i in range(9)}
+    # one group a caption, also where two images have it
+    assert all(len(group) == 1 for group in groups.values())
+    assert len(set.union(*groups.values())) == len(groups) == len(source.tokens())
+
+
+def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
+    labelled, captioned = Numbers(6, classes=3), Captioned(5, first=100)
+    more = Numbers(4, first=200, classes=2)
+    classes = np.arange(9, dtype=np.int32).reshape(3, 1, 3)
+    tokens = [classes, captioned.tokens(), 90 + classes[:2]]
+    groups = {}
+    batches = take(40, batches_of(labelled, captioned, more, tokens=tokens))
+    for number, ids, label, group in examples(batches):
+        groups[number if label >= 0 else ids[0]] = group
+        if label >= 0:
+            first = (90 if number >= 200 else 0) + 3 * label
+            assert ids == [first, first + 1, first + 2]
+        else:
+            assert ids[0] >= 500
+    n = len(captioned.tokens())
+    want = {i: i % 3 for i in range(6)} | {500 + i: 3 + i for i in range(n)}
+    assert groups == want | {200 + i: 3 + n + i % 2 for i in range(4)}
+
+
+def test_a_stand_in_brings_its_own_captions(capsys):
+    source = Captioned(6, broken=(2, 5))
+    text_of = {ids[0]: text for text, ids in source.tokens().items()}
+    tokens = [source.tokens()]
+    batches = take(20, batches_of(source, tokens=tokens, on_error="skip"))
+    for number, ids, _, _ in examples(batches):
+        assert text_of[ids[0]] in source.texts(number)
+        assert number not in (2, 5)
+    assert "skipped train/2" in capsys.readouterr().err
+
+
+def test_captions_depend_on_the_seed_and_not_on_the_threads():
+    source = Captioned(10)
+    runs = [
+        take(9, batches_of(source, tokens=[source.tokens()], threads=n, seed=s))
+        for n, s in ((1, 0), (4, 0), (1, 1))
+    ]
+    assert_same(runs[0], runs[1])
+    texts = [np.concatenate([b["text"] for b in run]) for run in runs]
+    assert not np.array_equal(texts[0], texts[2])

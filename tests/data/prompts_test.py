@@ -9,7 +9,7 @@ from rsclip_jax.data.prompts import fill_templates, prompts_digest
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.tokenizer import tokenize
 
-LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]
+LABELLED = [name for name, row in DATASETS.items() if row.classes]
 
 
 # The lists.
@@ -259,3 +259,17 @@ def test_the_digest_is_of_utf8_json_so_the_same_on_every_machine():
     raw = b'[["r\xc3\xa9gion"], ["a {c}."]]'
     expected = hashlib.sha256(raw).hexdigest()[:16]
     assert prompts_digest(["région"], ["a {c}."]) == expected
+
+
+def test_a_digest_of_captions_changes_with_text_order_and_owner():
+    a = [("a lake", "blue"), ("a road",)]
+    others = [
+        [("a lake", "blue."), ("a road",)],
+        [("blue", "a lake"), ("a road",)],
+        [("a lake",), ("blue", "a road")],
+        [("a road",), ("a lake", "blue")],
+        a[:1],
+    ]
+    digests = {prompts.captions_digest(x) for x in (a, *others)}
+    assert len(digests) == 6
+    assert prompts.captions_digest([list(x) for x in a]) == prompts.captions_digest(a)

@@ -9,6 +9,7 @@ import pytest
 
 from configs import evaluate
 from rsclip_jax import api, checkpoint, metrics
+from rsclip_jax.data.prompts import captions_digest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
@@ -16,6 +17,7 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
+from tests.data.caption_sets import listed, write_set
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
 
@@ -123,3 +125,92 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
         if r["sensor"] == "s2" and r["metric"] == "accuracy"
     ]
     assert found == [pytest.approx(metrics.top_k_accuracy(z @ head, labels, 1))]
+
+
+class Captioned:
+    """The miniature's scenes with one to three captions each, and no label.
+
+    broken: a scene that cannot be read.
+    """
+
+    split = "val"
+
+    def __init__(self, source, broken=()):
+        self.dataset = dataclasses.replace(
+            source.dataset, task="captions", classes=(), classnames=(), templates=()
+        )
+        self.ids, self.source, self.broken = source.ids, source, broken
+
+    def texts(self, i):
+        long = "and a road " * 30  # longer than the tower takes
+        return (f"scene {i % 7}", f"number {i} {long}", f"the {i}.")[: 1 + i % 3]
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, i):
+        return self.read(i, self.dataset.sensors)
+
+    def read(self, i, keys):
+        if keys and i in self.broken:
+            raise ValueError(f"scene {i} is broken")
+        record = {**self.source[i], "label": -1}
+        return {**record, "captions": self.texts(i)}
+
+
+def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
+    tiny_run, tmp_path, capsys
+):
+    model = api.load(tiny_run)
+    config = tiny_config()
+    with config.unlocked():
+        config.data.on_error = "skip"
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        source = Captioned(run.open("miniature:val"), broken=(4,))
+        stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+        records = [source[i] for i in range(len(source)) if i != 4]
+    results = read_results(run.results)
+    captions = [r["captions"] for r in records]
+    owners = np.array([i for i, texts in enumerate(captions) for _ in texts])
+    ztxt = model.encode_text([t for texts in captions for t in texts], truncate=True)
+    value = {(r["sensor"], r["metric"]): r for r in results}
+    for sensor in ("rgb", "s1"):
+        z = model.encode([r[sensor] for r in records], sensor)
+        scores = z.astype(float) @ ztxt.T.astype(float)
+        hits = owners == np.arange(len(z))[:, None]
+        best = np.where(hits, scores, -np.inf).max(1)
+        ahead = ((scores >= best[:, None] - 1e-9) & ~hits).sum(1)
+        back = value[f"{sensor}->text", "recall@10"]
+        assert back["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        own = scores[owners, np.arange(len(owners))]
+        ahead = (scores >= own - 1e-9).sum(0) - 1
+        there = value[f"text->{sensor}", "recall@10"]
+        assert there["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        assert (back["n"], there["n"]) == (39, len(owners))
+        pinned = {r["prompts"] for r in (back, there)}
+        assert pinned == {captions_digest(captions)}
+    clip, s1 = model.digests["clip"], model.digests["s1"]
+    assert value["text->rgb", "recall@1"]["checkpoint"] == clip
+    assert value["text->s1", "recall@1"]["checkpoint"] == f"{clip}+{s1}"
+    assert value["s1->text", "recall@1"]["checkpoint"] == f"{s1}+{clip}"
+    assert value["text->s1", "recall@1"]["step"] == model.steps["s1"]
+    assert value["rgb->s1", "recall@1"]["prompts"] is None
+    assert {r["task"] for r in results} == {"retrieval"}
+    said = capsys.readouterr().out
+    assert "different captions have more than 24 tokens and are cut there" in said
+
+
+def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
+    images = [
+        listed(f"{s}_{i}", s, f"a {i}") for s in ("val", "test") for i in range(6)
+    ]
+    write_set(tmp_path, "ucm_captions", images, side=40)
+    config = config_of(tiny_run, "ucm_captions:test", data_root=str(tmp_path))
+    results = run_tiny(tmp_path / "w", config)
+    found = {(r["sensor"], r["metric"], r["n"], r["dataset"]) for r in results}
+    assert found == {
+        (way, f"recall@{k}", 6, "ucm_captions")
+        for way in ("text->rgb", "rgb->text")
+        for k in (1, 5)
+    }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ from configs import inspect
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.main import run_stages
+from tests.data.caption_sets import listed, write_set
 from tests.runs import few_scenes
 
 CLASSES = DATASETS["eurosat_rgb"].classes
@@ -179,6 +181,45 @@ def test_unpaired_files_are_named_and_the_pairs_inspected(tmp_path, capsys):
     assert str(base / "s2_rgb" / "alone.png") in said
     assert "(no labels)" in said
     assert found["sensors"]["s1"]["bands"] == ["VH"]
+
+
+def test_captions_are_counted_and_shown(tmp_path, capsys):
+    long = "and a long road " * 20
+    images = [
+        listed("a", "train", "a lake", "a lake", "blue water"),
+        listed("b", "train", "a lake"),
+        listed("c", "train", "a wood", f"a wood {long}"),
+        listed("d", "val", "a lake"),
+        listed("e", "train", " "),
+    ]
+    write_set(tmp_path, "rsicd", images)
+    found = inspect_set(tmp_path / "w", "rsicd", tmp_path)
+    splits = found["splits"]
+    assert "e.jpg has no caption" in splits["train"]["left_out"]
+    assert splits["train"]["records"] == splits["train"]["read"] == 3
+    assert splits["train"]["captions"] == {
+        "captions": 6,
+        "different": 4,
+        "an_image": {"1": 1, "2": 1, "3": 1},
+        "different_an_image": {"1": 1, "2": 2},
+        "mean_tokens": (4 + 4 + 4 + 4 + 4 + 84) / 6,
+        "most_tokens": 84,
+        "cut": 1,
+        "shared": 1,
+    }
+    assert splits["val"]["captions"]["captions"] == 1
+    said = capsys.readouterr().out
+    for row in (
+        r"captions +6 +1",
+        r"an image +1 to 3, mean 2\.0 +1",
+        r"different an image +1 to 2, mean 1\.7 +1",
+        r"tokens, mean +17\.3 +4\.0",
+        r"longer than 77 tokens +1 +0",
+    ):
+        assert re.search(rf"^  {row}$", said, re.MULTILINE), row
+    # a row of three images (the fourth is val's) with their captions under them
+    with Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png") as sheet:
+        assert 120 + 5 * 13 < sheet.height < 400
 
 
 @pytest.mark.parametrize("name", ["miniature", "miniature_multi"])

@@ -19,7 +19,8 @@ class Entry:
     """One example: its id, its label, and where each sensor's image lies.
 
     files: a path, or one for each band. label: its class folder; of several, labels, or
-    the file that label names are read from when they are asked for.
+    the file that label names are read from when they are asked for. captions: what is
+    said of it.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Entry:
     files: Mapping[str, Path | tuple[Path, ...]]
     labels: tuple[str, ...] = ()
     label_file: Path | None = None
+    captions: tuple[str, ...] = ()
 
 
 def hash_percent(key: str) -> float:

@@ -7,10 +7,10 @@
 <root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
 
 A record's bytes: a little-endian uint32, the header's length; the header, JSON padded
-with spaces, {"fields": {key: number or text}, "arrays": {key: [dtype, shape]}}; then
-each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep their
-order: {"id", "label", the sensors}, a multi-hot label being an array. Integers are
-those of the archive's files.
+with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype, shape]}};
+then each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep
+their order: {"id", "label", the sensors}, a multi-hot label being an array. Integers
+are those of the archive's files.
 """
 
 import functools
@@ -39,7 +39,7 @@ _OPEN_SHARDS = 256  # of which each is an open file
 
 
 def encode_record(record: dict[str, Any]) -> bytes:
-    """A record {key: array, number or text} as bytes that describe themselves."""
+    """A record {key: array, number, text or tuple of texts} as bytes."""
     arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
     little = {
         k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
@@ -67,7 +67,9 @@ def decode_record(data: bytes) -> dict[str, Any]:
     """The record of those bytes; its arrays are views of them, not to be written."""
     start = 4 + int.from_bytes(data[:4], "little")
     header = json.loads(data[4:start])
-    record = header["fields"]
+    record = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in header["fields"].items()
+    }
     for key, (dtype, shape) in header["arrays"].items():
         count = math.prod(shape)
         array = np.frombuffer(data, dtype, count, start)
