@@ -5,14 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rsclip_jax.data.readers import bigearthnet, pairs
+from rsclip_jax.data.readers.arrays import find_arrays, read_arrays
+from rsclip_jax.data.readers.fmow import fmow_entries
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
     paired_folder_entries,
+    split_folders,
 )
 from rsclip_jax.data.readers.packed import open_packed
+from rsclip_jax.data.readers.split_lists import find_lists, listed_entries, shown
 from rsclip_jax.data.rows import DATASETS
-from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
+from rsclip_jax.data.sources import (
+    ArraySource,
+    Dataset,
+    FileSource,
+    MiniatureSource,
+    Source,
+)
 from rsclip_jax.lookup import look_up
 
 # Where a folder is that of no other set: what must lie in it.
@@ -23,6 +33,12 @@ _MARKS = {
 _SSL4EO_FILES = {
     "s1": ("VV", "VH"),
     "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
+}
+_UNPACK = {
+    "train": "beside it: mkdir train && tar -xf ILSVRC2012_img_train.tar -C train && cd"
+    " train && for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done",
+    "val": "its images belong into val/<synset>/, by the ground truth and the meta.mat"
+    " of ILSVRC2012_devkit_t12",
 }
 
 
@@ -45,9 +61,10 @@ def open_source(
     bands in SENSORS order; label is an int, multi-hot uint8, or -1 in an unlabelled
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
-    id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
-    read from there, unless packed is False.
+    id). on_error: "skip" leaves out pairs without a partner, and images that a list
+    names and that are absent, counted, instead of raising. Where the set lies packed in
+    root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
+    False.
     """
     row = get_dataset(name)
     if packed and (source := open_packed(row, root, split)):
@@ -91,7 +108,72 @@ def _open_class_folders(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
-    return FileSource(row, split, class_folder_entries(folder, split, row.classes, key))
+    lists = _lists(row, folder)
+    if not lists:
+        entries = class_folder_entries(folder, split, row.classes, key)
+        return FileSource(row, split, entries)
+    entries, absent = listed_entries(folder, lists, split, row.classes, key)
+    return _listed(row, split, entries, absent, row.split_lists, on_error)
+
+
+def _lists(row: Dataset, folder: Path) -> dict[str, Path]:
+    """{split: its list}, in the set's folder or above it, as far as the data root."""
+    names = [Path(name).parts for name in row.folders]
+    depth = max((len(n) for n in names if folder.parts[-len(n) :] == n), default=0)
+    above = [folder, *folder.parents[:depth]] if row.split_lists else []
+    lists = find_lists(above, row.split_lists)
+    if row.needs_lists and not lists:
+        wanted = [row.split_lists.format(split=s) for s in ("train", "val", "test")]
+        raise FileNotFoundError(
+            f"{row.name} is split by its lists, {', '.join(wanted)}, and none lies in"
+            f" {' or '.join(map(str, above))}"
+        )
+    if lists and (folders := split_folders(folder, row.classes)):
+        raise ValueError(
+            f"{folder} has folders {', '.join(folders)}, and lists such as"
+            f" {next(iter(lists.values()))} lie there: two splits of one set; take the"
+            " lists away, or undo the folders"
+        )
+    return lists
+
+
+def _listed(
+    row: Dataset,
+    split: str,
+    entries: list[Entry],
+    absent: dict[Path, list[str]],
+    rule: str,
+    on_error: str,
+) -> Source:
+    """The source, unless images that a list names and that are absent are an error."""
+    for file, names in absent.items():
+        text = f"{file}: {len(names)} of its images are absent: {shown(names)}"
+        if on_error != "skip":
+            raise FileNotFoundError(
+                f"{text}; fetch them, or --config.data.on_error=skip leaves them out"
+            )
+        print(f"warning: {text}; left out", flush=True)
+    return FileSource(row, split, entries, rule)
+
+
+def _open_arrays(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    """The arrays where they lie there: their pixels are the original ones."""
+    if found := find_arrays(row.name, folder):
+        return ArraySource(row, split, read_arrays(*found, split, row.classes))
+    return _open_class_folders(row, folder, split, on_error)
+
+
+def _open_fmow(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, absent, rule = fmow_entries(folder, split, row.classes)
+    return _listed(row, split, entries, absent, rule, on_error)
+
+
+def _open_imagenet(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    for name, part in {"train": "train", "val": "val", "all": "train"}.items():
+        tar = folder / f"ILSVRC2012_img_{part}.tar"
+        if split.startswith(name) and tar.exists() and not (folder / part).is_dir():
+            raise FileNotFoundError(f"{tar} is not unpacked; {_UNPACK[part]}")
+    return _open_class_folders(row, folder, split, on_error)
 
 
 def _open_paired_folders(
@@ -130,6 +212,9 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
 
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
+    "arrays": _open_arrays,
+    "fmow": _open_fmow,
+    "imagenet": _open_imagenet,
     "paired_folders": _open_paired_folders,
     "bigearthnet_v1": _open_bigearthnet_v1,
     "bigearthnet_v2": _open_bigearthnet_v2,

@@ -11,6 +11,8 @@ import numpy as np
 
 from rsclip_jax.data import miniature
 from rsclip_jax.data.readers import bigearthnet
+from rsclip_jax.data.readers.arrays import Arrays
+from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.readers.folders import Entry
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
@@ -40,6 +42,8 @@ class Dataset:
     file_bands: the bands of a file, where they lie in another order than the sensor's.
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
     label_map: label as the files spell it -> class, or "" for none.
+    split_lists: name of the official lists, such as "eurosat-{split}.txt", which rule
+    where they lie; needs_lists: without them there is no such set.
     """
 
     name: str
@@ -54,11 +58,14 @@ class Dataset:
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    split_lists: str = ""
+    needs_lists: bool = False
 
 
 class Source(Protocol):
     """A random-access sequence of records that knows its dataset, split and ids.
 
+    One whose split is by the archive's lists names them in `split_rule`, a text.
     One whose records are costly may also have read(index, keys): see read_record.
     """
 
@@ -79,8 +86,10 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 class FileSource:
     """Records read from image files when they are asked for."""
 
-    def __init__(self, dataset: Dataset, split: str, entries: list[Entry]):
-        self.dataset, self.split = dataset, split
+    def __init__(
+        self, dataset: Dataset, split: str, entries: list[Entry], split_rule: str = ""
+    ):
+        self.dataset, self.split, self.split_rule = dataset, split, split_rule
         self.ids = [entry.id for entry in entries]
         self._entries = entries
         self._labels = {name: i for i, name in enumerate(dataset.classes)}
@@ -97,7 +106,10 @@ class FileSource:
         for key, files in entry.files.items():
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
-                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                array = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                if entry.box_file is not None:
+                    array = crop_to_box(array, entry.box_file, entry.label)
+                record[key] = array
         for key, (source, name) in row.composites.items():
             if key in keys:
                 record[key] = self._composite(entry, record, source, COMPOSITES[name])
@@ -154,6 +166,22 @@ def read_sensor(
     return check_array(array, sensor, where)
 
 
+class ArraySource:
+    """Records whose pixels an archive holds in one array, in memory or in its file."""
+
+    def __init__(self, dataset: Dataset, split: str, arrays: Arrays):
+        self.dataset, self.split, self.ids = dataset, split, arrays.ids
+        self._labels = [dataset.classes.index(label) for label in arrays.labels]
+        self._images = arrays.images
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Record:
+        pixels = np.ascontiguousarray(self._images[index])
+        return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
+
+
 class MiniatureSource:
     """A view of the embedded world, which needs no files."""
 
@@ -181,6 +209,7 @@ class Subset:
     def __init__(self, source: Source, places: Sequence[int]):
         self.dataset, self.split = source.dataset, source.split
         self.tile = getattr(source, "tile", None)
+        self.split_rule = getattr(source, "split_rule", "")
         self.ids = [source.ids[i] for i in places]
         self._source, self._places = source, places
 
@@ -202,6 +231,7 @@ class TiledSource:
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
         self.dataset, self.split, self.tile = source.dataset, source.split, size
+        self.split_rule = getattr(source, "split_rule", "")
         first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]

@@ -51,6 +51,8 @@ class Run:
             )
         skip = self.config.data.on_error
         source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
+        if rule := getattr(source, "split_rule", ""):
+            self.say(f"{match[1]}:{match[2]}: {len(source):,} records, split by {rule}")
         if match[3]:
             return TiledSource(source, int(match[3]), on_error=skip)
         return source
@@ -86,6 +88,8 @@ class Run:
         }
         if tile := getattr(source, "tile", None):
             base["tile"] = tile
+        if rule := getattr(source, "split_rule", ""):
+            base["split_rule"] = rule
         whole = [{**base, **record, **pins} for record in records]
         if jax.process_index() == 0:
             results.append_results(self.results, whole)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.readers.images import SUFFIXES
@@ -18,7 +18,8 @@ class Entry:
     """One example: its id, its label, and where each sensor's image lies.
 
     files: a path, or one for each band. label: its class folder; of several, labels, or
-    the file that label names are read from when they are asked for.
+    the file that label names are read from when they are asked for. box_file: says
+    which part of the image is the example (fMoW).
     """
 
     id: str
@@ -26,6 +27,7 @@ class Entry:
     files: Mapping[str, Path | tuple[Path, ...]]
     labels: tuple[str, ...] = ()
     label_file: Path | None = None
+    box_file: Path | None = None
 
 
 def hash_percent(key: str) -> float:
@@ -75,19 +77,28 @@ def class_folder_entries(
     """
     entries = []
     for base, low, high, tops in _split_folders(folder, split, classes):
-        missing = [c for c in classes if not (base / c).is_dir()]
-        if missing:
-            there = sorted(p.name for p in base.iterdir() if p.is_dir())
-            raise FileNotFoundError(
-                f"{base}: no folder for the class(es) {', '.join(missing)}; found"
-                f" {', '.join(there) or 'no folders'}"
-            )
-        for name in classes:
-            for path in _images(base / name):
-                if low <= hash_percent(f"{name}/{path.stem}") < high:
-                    example = "/".join([*tops, name, path.stem])
-                    entries.append(Entry(example, name, {key: path}))
+        for name, path in class_images(base, classes):
+            if low <= hash_percent(f"{name}/{path.stem}") < high:
+                example = "/".join([*tops, name, path.stem])
+                entries.append(Entry(example, name, {key: path}))
     return entries
+
+
+def class_images(base: Path, classes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """(class, image) of <base>/<class>/<image>, in class order, then by name.
+
+    Raises FileNotFoundError naming the class folders that are missing, all of them.
+    """
+    missing = [c for c in classes if not (base / c).is_dir()]
+    if missing:
+        there = sorted(p.name for p in base.iterdir() if p.is_dir())
+        raise FileNotFoundError(
+            f"{base}: no folder for the class(es) {', '.join(missing)}; found"
+            f" {', '.join(there) or 'no folders'}"
+        )
+    for name in classes:
+        for path in _images(base / name):
+            yield name, path
 
 
 def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
@@ -109,27 +120,48 @@ def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
     return entries, stray
 
 
-def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
-    """(folder, percent from, to, id prefix) for each folder that the split reads."""
-    name, low, high = parse_split(split)
+def split_folders(folder: Path, classes: tuple[str, ...] = ()) -> list[str]:
+    """The splits that a set's folder has folders of.
+
+    A class of that name (CIFAR-100 has "train") is none, nor is a test folder without
+    any folder in it beside other splits: ImageNet's test images have no labels.
+    """
     present = [s for s in SPLITS if (folder / s).is_dir()]
-    # CIFAR-100 has a class "train": a split only if classes lie in it
     present = [
         s
         for s in present
         if s not in classes or any((folder / s / c).is_dir() for c in classes)
     ]
-    if present:
+    if classes and present[1:] and present[-1] == "test" and _is_flat(folder / "test"):
+        present.remove("test")
+    return present
+
+
+def _is_flat(folder: Path) -> bool:
+    return not any(path.is_dir() for path in folder.iterdir())
+
+
+def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
+    """(folder, percent from, to, id prefix) for each folder that the split reads."""
+    name, low, high = parse_split(split)
+    if present := split_folders(folder, classes):
         wanted = present if name == "all" else [name]
         if wanted[0] not in present:
-            raise FileNotFoundError(
-                f"{folder}: no split {name!r}; it has {', '.join(present)} (a part of"
-                f" one can serve: '{present[0]}[90%:]')"
-            )
+            raise no_split(folder, name, present)
         return [(folder / s, low, high, [s]) for s in wanted]
     start, end = (0, 100) if name == "all" else HASH_SPLITS[name]
     width = (end - start) / 100
     return [(folder, start + low * width, start + high * width, [])]
+
+
+def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundError:
+    """The error for a split that the archive did not make, with those that it did."""
+    there = where / name
+    unlabelled = f" (in {there} are no folders of classes)" if there.is_dir() else ""
+    return FileNotFoundError(
+        f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)} (a part"
+        f" of one can serve: '{present[0]}[90%:]')"
+    )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
