@@ -113,7 +113,8 @@ def _open_class_folders(
         entries = class_folder_entries(folder, split, row.classes, key)
         return FileSource(row, split, entries)
     entries, absent = listed_entries(folder, lists, split, row.classes, key)
-    return _listed(row, split, entries, absent, row.split_lists, on_error)
+    rule = row.split_lists.format(split="*")
+    return _listed(row, split, entries, absent, rule, on_error)
 
 
 def _lists(row: Dataset, folder: Path) -> dict[str, Path]:

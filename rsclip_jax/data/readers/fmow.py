@@ -51,7 +51,7 @@ def fmow_entries(
         )
     wanted = present if name == "all" else [name]
     if wanted[0] not in present:
-        raise no_split(folder, name, present)
+        raise no_split(next(iter(sheets.values()), folder), name, present)
     in_part = in_split(split, made=True)
     entries: list[Entry] = []
     absent: dict[Path, list[str]] = {}

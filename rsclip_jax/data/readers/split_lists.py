@@ -48,7 +48,7 @@ def listed_entries(
     name, _, _ = parse_split(split)
     wanted = list(lists) if name == "all" else [name]
     if wanted[0] not in lists:
-        raise no_split(next(iter(lists.values())).parent, name, list(lists))
+        raise no_split(next(iter(lists.values())), name, list(lists))
     images = {
         f"{c}/{path.stem}": (c, path) for c, path in class_images(folder, classes)
     }
