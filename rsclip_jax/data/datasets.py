@@ -61,7 +61,8 @@ def open_source(
     bands in SENSORS order; label is an int, multi-hot uint8, or -1 in an unlabelled
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
-    id). on_error: "skip" leaves out pairs without a partner, and images that a list
+    id); the row's official lists make it where they lie, else the archive's folders,
+    else a hash. on_error: "skip" leaves out pairs without a partner, and images that a list
     names and that are absent, counted, instead of raising. Where the set lies packed in
     root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
     False.
@@ -150,7 +151,7 @@ def _listed(
     for file, names in absent.items():
         text = f"{file}: {len(names)} of its images are absent: {shown(names)}"
         if on_error != "skip":
-            raise FileNotFoundError(
+            raise ValueError(
                 f"{text}; fetch them, or --config.data.on_error=skip leaves them out"
             )
         print(f"warning: {text}; left out", flush=True)

@@ -201,7 +201,7 @@ def test_absent_files_are_counted_and_the_first_are_named(tmp_path, capsys):
     sheet = tmp_path / "fmow" / "train_62classes.csv"
     lost = [("zoo", 1, k, "", "") for k in range(1, 9)]
     write_csv(sheet, COLUMNS, [*ROWS, *lost])
-    with pytest.raises(FileNotFoundError, match="8 of its images are absent") as error:
+    with pytest.raises(ValueError, match="8 of its images are absent") as error:
         ids(tmp_path, "train")
     first = ", ".join(f"train/zoo/zoo_1/zoo_1_{k}_rgb.jpg" for k in range(1, 6))
     assert f"{sheet}: 8" in str(error.value)
