@@ -62,10 +62,10 @@ def open_source(
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
     id); the row's official lists make it where they lie, else the archive's folders,
-    else a hash. on_error: "skip" leaves out pairs without a partner, and images that a list
-    names and that are absent, counted, instead of raising. Where the set lies packed in
-    root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
-    False.
+    else a hash. on_error: "skip" leaves out pairs without a partner, and images that a
+    list names and that are absent, counted, instead of raising. Where the set lies
+    packed in root/<name>/<split>/ (configs/pack.py), it is read from there, unless
+    packed is False.
     """
     row = get_dataset(name)
     if packed and (source := open_packed(row, root, split)):

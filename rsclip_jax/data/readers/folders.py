@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,8 @@ def split_folders(folder: Path, classes: tuple[str, ...] = ()) -> list[str]:
 
 
 def _is_flat(folder: Path) -> bool:
-    return not any(path.is_dir() for path in folder.iterdir())
+    with os.scandir(folder) as files:  # of ImageNet's 100,000, without asking for each
+        return not any(file.is_dir() for file in files)
 
 
 def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):

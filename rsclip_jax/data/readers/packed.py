@@ -160,9 +160,16 @@ def hash_spans(split: str) -> list[list[float]]:
 
 
 def _key(id_: str) -> str:
-    """What is hashed of an id: all but the split folder's name."""
+    """What is hashed of an id: all but the split folder's name.
+
+    And but the image's, where a place has a folder of its images (fMoW): the images of
+    a place stay together.
+    """
     top, _, rest = id_.partition("/")
-    return rest if top in SPLITS else id_
+    key = rest if top in SPLITS else id_
+    first, *more = key.split("/")
+    in_place = len(more) > 1 and more[0].startswith(f"{first}_")
+    return f"{first}/{more[0]}" if in_place else key
 
 
 def read_manifest(row: Any, folder: Path) -> dict:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.readers.packed import part_of
 from rsclip_jax.data.rows import DATASETS
 
 CLASSES = DATASETS["fmow_rgb"].classes
@@ -232,4 +233,7 @@ def test_the_images_of_a_place_are_all_in_one_part(tmp_path):
     places = [{id_.rsplit("/", 1)[0] for id_ in part} for part in parts]
     assert all(places)
     assert not places[0] & places[1]
-    assert sorted(parts[0] + parts[1]) == sorted(ids(tmp_path, "train"))
+    whole = ids(tmp_path, "train")
+    assert sorted(parts[0] + parts[1]) == sorted(whole)
+    # and so are a pack's
+    assert [whole[i] for i in part_of(whole, [0, 100], 0, 60)] == parts[0]
