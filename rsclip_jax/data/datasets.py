@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rsclip_jax.data.dataset_file import load_dataset
 from rsclip_jax.data.readers import bigearthnet, captions, pairs, sen12ms
+from rsclip_jax.data.readers.arrays import find_arrays, read_arrays
+from rsclip_jax.data.readers.fmow import fmow_entries
 from rsclip_jax.data.readers.folders import (
     SPLIT_NAMES,
     Entry,
@@ -13,12 +15,20 @@ from rsclip_jax.data.readers.folders import (
     find_classes,
     paired_folder_entries,
     plain_folder_entries,
+    splits_there,
 )
 from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.readers.so2sat import So2SatSource
+from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.rows import DATASETS
-from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
+from rsclip_jax.data.sources import (
+    ArraySource,
+    Dataset,
+    FileSource,
+    MiniatureSource,
+    Source,
+)
 from rsclip_jax.lookup import look_up
 
 # Where a folder is that of no other set: what must lie in it.
@@ -30,6 +40,12 @@ _MARKS = {
 _SSL4EO_FILES = {
     "s1": ("VV", "VH"),
     "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
+}
+_UNPACK = {
+    "train": "beside it: mkdir train && tar -xf ILSVRC2012_img_train.tar -C train && cd"
+    " train && for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done",
+    "val": "its images belong into val/<synset>/, by the ground truth and the meta.mat"
+    " of ILSVRC2012_devkit_t12",
 }
 
 
@@ -58,11 +74,12 @@ def open_source(
     labels; a captioned set's records have "captions", a tuple of texts. name: of the
     table, or the path of a TOML file, which says where its set lies. root is the
     data_root: the set lies at root/<name>/ or by its public folder name. split: train,
-    val, test, all, or a part such as "train[:90%]" (by hash of the id). on_error:
-    "skip" leaves out pairs without a partner and images without caption (or captions
-    without image), counted, instead of raising. Where the set lies packed in
-    root/<name>/<split>/ (configs/pack.py), it is read from there, unless packed is
-    False.
+    val, test, all, or a part such as "train[:90%]" (by hash of the id); the row's
+    official lists make it where they lie, else the archive's folders, else a hash.
+    on_error: "skip" leaves out pairs without a partner, images without caption (or
+    captions without image) and images that a list names and that are absent, counted,
+    instead of raising. Where the set lies packed in root/<name>/<split>/
+    (configs/pack.py), it is read from there, unless packed is False.
     """
     row = get_dataset(name)
     if packed and (source := open_packed(row, root, split)):
@@ -112,6 +129,10 @@ def _open_class_folders(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
+    if lists := _lists(row, folder):
+        entries, absent = listed_entries(folder, lists, split, row.classes, key)
+        rule = row.split_lists.format(split="*")
+        return _listed(row, split, entries, absent, rule, on_error)
     names, named = _splits_of(row), bool(row.classes)
     if not named:
         row = row.with_classes(find_classes(folder, names))
@@ -136,6 +157,62 @@ def _check_ids(entries: Sequence[Entry]) -> None:
 def _open_folder(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
     return FileSource(row, split, plain_folder_entries(folder, split, key))
+
+
+def _lists(row: Dataset, folder: Path) -> dict[str, Path]:
+    """{split: its list}, in the set's folder or above it, as far as the data root."""
+    names = [Path(name).parts for name in row.folders]
+    depth = max((len(n) for n in names if folder.parts[-len(n) :] == n), default=0)
+    above = [folder, *folder.parents[:depth]] if row.split_lists else []
+    lists = find_lists(above, row.split_lists)
+    if row.needs_lists and not lists:
+        wanted = [row.split_lists.format(split=s) for s in ("train", "val", "test")]
+        raise FileNotFoundError(
+            f"{row.name} is split by its lists, {', '.join(wanted)}, and none lies in"
+            f" {' or '.join(map(str, above))}"
+        )
+    if lists and (folders := splits_there(folder, row.classes)):
+        raise ValueError(
+            f"{folder} has folders {', '.join(folders)}, and lists such as"
+            f" {next(iter(lists.values()))} lie there: two splits of one set; take the"
+            " lists away, or undo the folders"
+        )
+    return lists
+
+
+def _listed(
+    row: Dataset,
+    split: str,
+    entries: list[Entry],
+    absent: dict[Path, list[str]],
+    rule: str,
+    on_error: str,
+) -> Source:
+    """The source, unless images that a list names and that are absent are an error."""
+    for file, names in absent.items():
+        text = f"{file}: {len(names)} of its images are absent: {_first(names)}"
+        _leave_out(text, "fetch them", on_error)
+    return FileSource(row, split, entries, split_rule=rule)
+
+
+def _open_arrays(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    """The arrays where they lie there: their pixels are the original ones."""
+    if found := find_arrays(row.name, folder):
+        return ArraySource(row, split, read_arrays(*found, split, row.classes))
+    return _open_class_folders(row, folder, split, on_error)
+
+
+def _open_fmow(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, absent, rule = fmow_entries(folder, split, row.classes)
+    return _listed(row, split, entries, absent, rule, on_error)
+
+
+def _open_imagenet(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    for name, part in {"train": "train", "val": "val", "all": "train"}.items():
+        tar = folder / f"ILSVRC2012_img_{part}.tar"
+        if split.startswith(name) and tar.exists() and not (folder / part).is_dir():
+            raise FileNotFoundError(f"{tar} is not unpacked; {_UNPACK[part]}")
+    return _open_class_folders(row, folder, split, on_error)
 
 
 def _open_paired_folders(
@@ -243,6 +320,9 @@ def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Sou
 _OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
     "folder": _open_folder,
+    "arrays": _open_arrays,
+    "fmow": _open_fmow,
+    "imagenet": _open_imagenet,
     "paired_folders": _open_paired_folders,
     "eurosat_s1_s2": _open_eurosat_s1_s2,
     "csv": _open_table,

@@ -19,16 +19,19 @@ CIFAR10_CLASSES = tuple(
 _MINIATURE_SENSORS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
 
 
-def _photos(name, folders, names: dict[str, str], templates) -> Dataset:
+def _photos(
+    name, folders, names: dict[str, str], templates, kind="class_folders", **fields
+) -> Dataset:
     return Dataset(
         name,
-        "class_folders",
+        kind,
         "single",
         {"rgb": "rgb"},
         tuple(names),
         tuple(names.values()),
         templates,
         folders,
+        **fields,
     )
 
 
@@ -91,7 +94,9 @@ def _so2sat(name: str, *folders: str) -> Dataset:
 _EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 
 
-def _eurosat(name: str, kind: str, sensors: dict[str, str], folders) -> Dataset:
+def _eurosat(
+    name: str, kind: str, sensors: dict[str, str], folders, **lists
+) -> Dataset:
     """EuroSAT's patches in other sensors, with the names and templates of its RGB."""
     s2 = "s2" in sensors
     return Dataset(
@@ -105,27 +110,38 @@ def _eurosat(name: str, kind: str, sensors: dict[str, str], folders) -> Dataset:
         folders,
         file_bands={"s2": _EUROSAT_MS_BANDS} if s2 else {},
         composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+        **lists,
     )
 
 
 _ROWS = (
-    _photos(
-        "eurosat_rgb",
-        ("eurosat_rgb", "EuroSAT_RGB", "2750"),
-        prompts.EUROSAT_NAMES,
-        prompts.EUROSAT_TEMPLATES,
+    *(
+        _photos(
+            f"eurosat_rgb{spatial and '_spatial'}",
+            ("eurosat_rgb", "EuroSAT_RGB", "2750"),
+            prompts.EUROSAT_NAMES,
+            prompts.EUROSAT_TEMPLATES,
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+        )
+        for spatial in ("", "-spatial")
     ),
     _photos(
         "resisc45",
         ("resisc45", "NWPU-RESISC45"),
         {c: c.replace("_", " ") for c in RESISC45_CLASSES},
         prompts.RESISC45_TEMPLATES,
+        split_lists="resisc45-{split}.txt",
     ),
     _photos(
         "cifar10",
-        ("cifar10", "CIFAR-10", "CIFAR-10-images"),
+        (
+            *("cifar10", "CIFAR-10", "CIFAR-10-images"),
+            *("cifar-10-batches-py", "cifar-10-batches-bin"),
+        ),
         {c: c for c in CIFAR10_CLASSES},
         prompts.CIFAR10_TEMPLATES,
+        "arrays",
     ),
     _photos(
         "imagenette",
@@ -138,6 +154,7 @@ _ROWS = (
         ("ucmerced", "UCMerced_LandUse/Images"),
         classes.UCMERCED_NAMES,
         prompts.RESISC45_TEMPLATES,
+        split_lists="uc_merced-{split}.txt",
     ),
     _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
     _photos(
@@ -155,27 +172,59 @@ _ROWS = (
     ),
     _photos(
         "cifar100",
-        ("cifar100", "CIFAR-100", "CIFAR-100-images"),
+        (
+            *("cifar100", "CIFAR-100", "CIFAR-100-images"),
+            *("cifar-100-python", "cifar-100-binary"),
+        ),
         classes.CIFAR100_NAMES,
         prompts.CIFAR10_TEMPLATES,
+        "arrays",
     ),
     _photos(
         "stl10",
-        ("stl10", "STL-10"),
+        ("stl10", "STL-10", "stl10_binary"),
         classes.STL10_NAMES,
         classes.STL10_TEMPLATES,
+        "arrays",
+    ),
+    _photos(
+        "food101",
+        ("food-101/images", "food101/food-101/images", "food101/images"),
+        classes.FOOD101_NAMES,
+        classes.FOOD101_TEMPLATES,
+        split_lists="meta/{split}.txt",
+        needs_lists=True,
+    ),
+    _photos(
+        "fmow_rgb",
+        (
+            *("fmow_rgb/fmow", "fmow_rgb/fmow-rgb", "fmow_rgb"),
+            *("fmow-rgb", "fMoW-rgb", "fmow"),
+        ),
+        classes.FMOW_NAMES,
+        classes.FMOW_TEMPLATES,
+        "fmow",
     ),
     _photos(
         "imagenet",
         ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
         classes.IMAGENET_NAMES,
         classes.IMAGENET_TEMPLATES,
+        "imagenet",
     ),
-    _eurosat(
-        "eurosat_ms",
-        "class_folders",
-        {"rgb": "rgb", "s2": "s2_l1c"},
-        ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
+    *(
+        _eurosat(
+            f"eurosat_ms{spatial and '_spatial'}",
+            "class_folders",
+            {"rgb": "rgb", "s2": "s2_l1c"},
+            (
+                *("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
+                "ds/images/remote_sensing/otherDatasets/sentinel_2/tif",
+            ),
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+        )
+        for spatial in ("", "-spatial")
     ),
     _eurosat(
         "eurosat_sar",

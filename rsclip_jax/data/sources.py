@@ -11,6 +11,8 @@ import numpy as np
 
 from rsclip_jax.data import miniature
 from rsclip_jax.data.readers import bigearthnet
+from rsclip_jax.data.readers.arrays import Arrays
+from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.readers.folders import Entry
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
@@ -62,6 +64,8 @@ class Dataset:
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
     label_map: label as the files spell it -> class, or "" for none. own: of a set of
     the user's own, whose classes are found when it is opened, unless its file has them.
+    split_lists: name of the official lists, such as "eurosat-{split}.txt", which rule
+    where they lie; needs_lists: without them there is no such set.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Dataset:
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
     own: Own | None = None
+    split_lists: str = ""
+    needs_lists: bool = False
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """The row of a set of the user's own with its classes and their names.
@@ -108,6 +114,7 @@ class Dataset:
 class Source(Protocol):
     """A random-access sequence of records that knows its dataset, split and ids.
 
+    One whose split is by the archive's lists names them in `split_rule`, a text.
     One whose records are costly may also have read(index, keys): see read_record.
     """
 
@@ -128,7 +135,8 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 class FileSource:
     """Records read from image files when they are asked for.
 
-    read_labels: the names of labels in an entry's label_file.
+    read_labels: the names of labels in an entry's label_file. split_rule: the lists
+    that made the split, if lists did.
     """
 
     def __init__(
@@ -137,8 +145,10 @@ class FileSource:
         split: str,
         entries: list[Entry],
         read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
+        split_rule: str = "",
     ):
-        self.dataset, self.split, self._read_labels = dataset, split, read_labels
+        self.dataset, self.split, self.split_rule = dataset, split, split_rule
+        self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
         self._labels = {name: i for i, name in enumerate(dataset.classes)}
@@ -157,7 +167,10 @@ class FileSource:
         for key, files in entry.files.items():
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
-                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                array = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                if entry.box_file is not None:
+                    array = crop_to_box(array, entry.box_file, entry.label)
+                record[key] = array
         for key, (source, name) in row.composites.items():
             if key in keys:
                 record[key] = self._composite(entry, record, source, COMPOSITES[name])
@@ -223,6 +236,22 @@ def read_sensor(
     return check_array(array, sensor, where)
 
 
+class ArraySource:
+    """Records whose pixels an archive holds in one array, in memory or in its file."""
+
+    def __init__(self, dataset: Dataset, split: str, arrays: Arrays):
+        self.dataset, self.split, self.ids = dataset, split, arrays.ids
+        self._labels = [dataset.classes.index(label) for label in arrays.labels]
+        self._images = arrays.images
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Record:
+        pixels = np.ascontiguousarray(self._images[index])
+        return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
+
+
 class MiniatureSource:
     """A view of the embedded world, which needs no files."""
 
@@ -250,6 +279,7 @@ class Subset:
     def __init__(self, source: Source, places: Sequence[int]):
         self.dataset, self.split = source.dataset, source.split
         self.tile = getattr(source, "tile", None)
+        self.split_rule = getattr(source, "split_rule", "")
         self.ids = [source.ids[i] for i in places]
         self._source, self._places = source, places
 
@@ -276,6 +306,7 @@ class TiledSource:
                 f"dataset {self.dataset.name}: captions are of whole images; leave the"
                 f" tile size {size} out"
             )
+        self.split_rule = getattr(source, "split_rule", "")
         first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]

@@ -32,8 +32,10 @@ def _counts(summary: dict) -> str:
     if not summary["classes"]:
         return align_rows(rows, left=1) + "\n(no labels)"
     kinds = {"single": "examples", "multi": "positives"}
-    text = f"({kinds[summary['task']]} a class, of all records)"
-    return f"{align_rows(rows, left=1)}\n{text}"
+    lines = [f"({kinds[summary['task']]} a class, of all records)"]
+    rules = dict.fromkeys(splits[name].get("split_rule") for name in there)
+    lines += [f"split by {rule}" for rule in rules if rule]
+    return "\n".join([align_rows(rows, left=1), *lines])
 
 
 def _each(counts: dict[str, int]) -> str:

@@ -50,6 +50,8 @@ class Run:
         name, split, tile = parse_spec(spec)
         skip = self.config.data.on_error
         source = open_source(name, self.config.data_root, split, on_error=skip)
+        if rule := getattr(source, "split_rule", ""):
+            self.say(f"{name}:{split}: {len(source):,} records, split by {rule}")
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
@@ -85,6 +87,8 @@ class Run:
         }
         if tile := getattr(source, "tile", None):
             base["tile"] = tile
+        if rule := getattr(source, "split_rule", ""):
+            base["split_rule"] = rule
         whole = [{**base, **record, **pins} for record in records]
         if jax.process_index() == 0:
             results.append_results(self.results, whole)

@@ -125,6 +125,7 @@ def summarise(
             "records": len(source),
             "read": len(scans[split].places),
             "unreadable": len(scans[split].unreadable),
+            "split_rule": getattr(source, "split_rule", ""),
             "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
         }
         for split, source in sources.items()

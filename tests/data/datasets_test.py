@@ -281,6 +281,43 @@ def test_imagenets_validation_images_in_one_folder_are_refused(tmp_path):
         open_source("imagenet", tmp_path, "val")
 
 
+def test_a_flat_test_folder_is_no_labelled_split(tmp_path):
+    """ImageNet's test images lie in one folder beside train and val."""
+    row = DATASETS["imagenet"]
+    base = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    flat = np.zeros((4, 4, 3), np.uint8)
+    for split in ("train", "val"):
+        for synset in row.classes:
+            (base / split / synset).mkdir(parents=True)
+        save(base / split / row.classes[7] / f"{split}_1.jpg", flat)
+    save(base / "test" / "ILSVRC2012_test_00000001.jpg", flat)
+    source = open_source("imagenet", tmp_path, "all")
+    assert source.ids == [f"{s}/{row.classes[7]}/{s}_1" for s in ("train", "val")]
+    with pytest.raises(FileNotFoundError, match=r"no split 'test' \(in .* no folders"):
+        open_source("imagenet", tmp_path, "test")
+    (base / "test" / row.classes[0]).mkdir()  # some classes are not none
+    with pytest.raises(FileNotFoundError, match=r"test: no folder for the class"):
+        open_source("imagenet", tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "way_out"),
+    [
+        ("train", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("train[:90%]", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("all", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("val", "val", "val/<synset>/"),
+    ],
+)
+def test_imagenets_archives_are_to_be_unpacked(tmp_path, split, part, way_out):
+    (tmp_path / "imagenet").mkdir()
+    tar = tmp_path / "imagenet" / f"ILSVRC2012_img_{part}.tar"
+    tar.touch()
+    with pytest.raises(FileNotFoundError, match=f"is not unpacked; .*{way_out}") as e:
+        open_source("imagenet", tmp_path, split)
+    assert str(tar) in str(e.value)
+
+
 def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
     """One folder under another set's spelling: none may slip into its label."""
     row = DATASETS["aid"]

@@ -159,6 +159,28 @@ def test_a_pack_is_its_archive_in_every_split_and_part(tmp_path, layout):
     assert compared > 2 * len(splits)
 
 
+def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    arrays = root / "cifar-10-batches-bin"
+    arrays.mkdir(parents=True)
+    (arrays / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES))
+    for i, name in enumerate((*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")):
+        rows = noise(i, 20, 3073)
+        rows[:, 0] %= 10
+        (arrays / f"{name}.bin").write_bytes(rows.tobytes())
+    classes = get_dataset("resisc45").classes
+    for c, i in itertools.product(classes, range(4)):
+        save(root / "NWPU-RESISC45" / c / f"{c}_{i}.png", noise(i, 5, 4, 3))
+    for split, kept in (("train", (0, 3)), ("test", (1,))):
+        lines = [f"{c}_{i}.jpg\n" for c in classes for i in kept]
+        (root / f"resisc45-{split}.txt").write_text("".join(lines))
+    for name in ("cifar10", "resisc45"):
+        pack_archive(name, root, out, ("train",))
+        for split in ("train", "train[:60%]", "train[60%:]"):
+            want = open_source(name, root, split)
+            assert_same_source(open_source(name, out, split), want)
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_every_dtype_and_label_comes_back(tmp_path, compression):
     want = Numbers(50)

@@ -29,6 +29,8 @@ LABELLED = [name for name, row in DATASETS.items() if row.classes]
         ("cifar100", 100, 18),
         ("stl10", 10, 2),
         ("imagenet", 1000, 80),
+        ("food101", 101, 1),
+        ("fmow_rgb", 62, 14),
         ("miniature", 10, 2),
         ("miniature_natural", 10, 2),
     ],
@@ -89,13 +91,22 @@ def test_imagenette_is_ten_of_imagenet_by_the_same_names():
 
 
 @pytest.mark.parametrize(
-    "name", ["ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"]
+    "name",
+    [
+        *("ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"),
+        *("food101", "fmow_rgb"),
+    ],
 )
 def test_labels_are_in_the_order_of_the_sorted_folders(name):
     assert list(DATASETS[name].classes) == sorted(DATASETS[name].classes)
 
 
-@pytest.mark.parametrize("name", ["ucmerced", "aid", "patternnet", "cifar100", "stl10"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb"),
+    ],
+)
 def test_a_name_is_its_folder_with_spaces_and_at_most_the_word_that_it_lacks(name):
     row = DATASETS[name]
     for folder, classname in zip(row.classes, row.classnames, strict=True):

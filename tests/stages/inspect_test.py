@@ -168,6 +168,23 @@ def test_empty_classes_other_shapes_and_constant_bands_are_said(
     assert "30x20 (1)" in said
 
 
+def test_the_lists_that_made_the_split_are_said_and_what_they_lack(tmp_path, capsys):
+    folder = tmp_path / "data" / "EuroSAT_RGB"
+    for i, name in enumerate(CLASSES):
+        for j in range(3):
+            save(folder / name / f"{name}_{j}.png", picture(10 * i + j))
+    for j, split in enumerate(("train", "val")):
+        lines = [f"{name}_{j}.jpg" for name in CLASSES]
+        lines += ["River_77.jpg"] if split == "val" else []
+        (tmp_path / "data" / f"eurosat-{split}.txt").write_text("\n".join(lines))
+    found = inspect_set(tmp_path / "w", "eurosat_rgb", tmp_path / "data")
+    assert found["splits"]["train"]["split_rule"] == "eurosat-*.txt"
+    assert found["splits"]["train"]["records"] == len(CLASSES)
+    assert "1 of its images are absent: River_77" in found["splits"]["val"]["left_out"]
+    assert "no split 'test'" in found["splits"]["test"]["missing"]
+    assert "\nsplit by eurosat-*.txt\n" in capsys.readouterr().out
+
+
 def test_unpaired_files_are_named_and_the_pairs_inspected(tmp_path, capsys):
     base = tmp_path / "data" / "sentinel_pairs" / "train"
     for i in range(4):

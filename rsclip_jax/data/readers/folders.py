@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.readers.images import SUFFIXES
@@ -20,7 +21,7 @@ class Entry:
 
     files: a path, or one for each band. label: its class folder; of several, labels, or
     the file that label names are read from when they are asked for. captions: what is
-    said of it.
+    said of it. box_file: says which part of the image is the example (fMoW).
     """
 
     id: str
@@ -29,6 +30,7 @@ class Entry:
     labels: tuple[str, ...] = ()
     label_file: Path | None = None
     captions: tuple[str, ...] = ()
+    box_file: Path | None = None
 
 
 def hash_percent(key: str) -> float:
@@ -41,9 +43,16 @@ def hash_percent(key: str) -> float:
 
 
 def tail_of(id_: str) -> str:
-    """What is hashed of an id: all but the split folder's name."""
+    """What is hashed of an id: all but the split folder's name.
+
+    And but the image's, where a place has a folder of its images (fMoW): the images of
+    a place stay together.
+    """
     top, _, rest = id_.partition("/")
-    return rest if top in SPLITS else id_
+    key = rest if top in SPLITS else id_
+    first, *more = key.split("/")
+    in_place = len(more) > 1 and more[0].startswith(f"{first}_")
+    return f"{first}/{more[0]}" if in_place else key
 
 
 def parse_split(split: str) -> tuple[str, float, float]:
@@ -119,15 +128,21 @@ def class_folder_entries(
     the split folders that there are.
     """
     entries = []
-    for base, low, high, tops in _split_folders(folder, split, names, classes):
+    for base, low, high, tops in split_folders(folder, split, names, classes):
         if all_there:
-            _check_folders([base], classes)
-        for name in classes:
-            for path in _images(base / name):
-                if low <= hash_percent(f"{name}/{path.stem}") < high:
-                    example = "/".join([*tops, name, path.stem])
-                    entries.append(Entry(example, name, {key: path}))
+            check_folders([base], classes)
+        for name, path in class_images(base, classes):
+            if low <= hash_percent(f"{name}/{path.stem}") < high:
+                example = "/".join([*tops, name, path.stem])
+                entries.append(Entry(example, name, {key: path}))
     return entries
+
+
+def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """(class, image) of <base>/<class>/<image>, in class order, then by name."""
+    for name in classes:
+        for path in _images(base / name):
+            yield name, path
 
 
 def paired_folder_entries(
@@ -140,19 +155,18 @@ def paired_folder_entries(
     all_there: bool = True,
 ) -> tuple[list[Entry], list[Path]]:
     """Entries of <folder>/[<split>/]<sensor folder>/[<class>/]<same name in each>.
-
     Returns (entries, stray): stray lists the files whose partner is missing. The rest
     is as for class_folder_entries; without classes they are unlabelled.
     """
     entries: list[Entry] = []
     stray: list[Path] = []
-    for base, low, high, tops in _split_folders(folder, split, names):
+    for base, low, high, tops in split_folders(folder, split, names):
         bases = {k: base / sub for k, sub in subfolders.items()}
         for path in bases.values():
             if not path.is_dir():
                 raise FileNotFoundError(f"{path}: this sensor's folder is missing")
         if all_there:
-            _check_folders(list(bases.values()), classes)
+            check_folders(list(bases.values()), classes)
         for label in classes or ("",):
             files = {k: _by_stem(path / label) for k, path in bases.items()}
             common = set.intersection(*(set(f) for f in files.values()))
@@ -178,7 +192,7 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
     return [Entry(id_, "", {key: paths[id_]}) for id_ in kept]
 
 
-def _check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
+def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
     """Raises FileNotFoundError naming the classes that have a folder in none."""
     missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
     if missing:
@@ -189,30 +203,55 @@ def _check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
         )
 
 
-def _split_folders(
-    folder: Path, split: str, names: Mapping[str, str], classes: tuple[str, ...] = ()
-) -> list[tuple[Path, float, float, list[str]]]:
-    """(folder, percent from, to, id prefix) for each folder that the split reads."""
-    name, low, high = parse_split(split)
+def splits_there(
+    folder: Path,
+    classes: tuple[str, ...] = (),
+    names: Mapping[str, str] = SPLIT_NAMES,
+) -> list[str]:
+    """The splits that a set's folder has folders of; names: split -> its folder.
+
+    A class of that name (CIFAR-100 has "train") is none, nor is a test folder without
+    any folder in it beside other splits: ImageNet's test images have no labels.
+    """
     present = [s for s in SPLITS if (folder / names[s]).is_dir()]
-    # CIFAR-100 has a class "train": a split only if classes lie in it
     present = [
         s
         for s in present
         if names[s] not in classes
         or any((folder / names[s] / c).is_dir() for c in classes)
     ]
-    if present:
+    unlabelled = classes and present[1:] and _is_flat(folder / names[present[-1]])
+    return present[:-1] if unlabelled and present[-1] == "test" else present
+
+
+def _is_flat(folder: Path) -> bool:
+    with os.scandir(folder) as files:  # of ImageNet's 100,000, without asking for each
+        return not any(file.is_dir() for file in files)
+
+
+def split_folders(
+    folder: Path, split: str, names: Mapping[str, str], classes: tuple[str, ...] = ()
+) -> list[tuple[Path, float, float, list[str]]]:
+    """(folder, percent from, to, id prefix) for each folder that the split reads."""
+    name, low, high = parse_split(split)
+    if present := splits_there(folder, classes, names):
         wanted = present if name == "all" else [name]
         if wanted[0] not in present:
-            raise FileNotFoundError(
-                f"{folder}: no split {name!r}; it has {', '.join(present)} (a part of"
-                f" one can serve: '{present[0]}[90%:]')"
-            )
+            raise no_split(folder, name, present)
         return [(folder / names[s], low, high, [s]) for s in wanted]
     start, end = (0, 100) if name == "all" else HASH_SPLITS[name]
     width = (end - start) / 100
     return [(folder, start + low * width, start + high * width, [])]
+
+
+def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundError:
+    """The error for a split that the archive did not make, with those that it did."""
+    there = where / name
+    unlabelled = f" (in {there} are no folders of classes)" if there.is_dir() else ""
+    return FileNotFoundError(
+        f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)} (a part"
+        f" of one can serve: '{present[0]}[90%:]')"
+    )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
