@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.data.readers import bigearthnet, pairs
+from rsclip_jax.data.readers import bigearthnet, pairs, webdataset
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
     paired_folder_entries,
 )
-from rsclip_jax.data.readers.packed import open_packed
+from rsclip_jax.data.readers.packed import find_manifest, open_packed
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sources import Dataset, FileSource, MiniatureSource, Source
 from rsclip_jax.lookup import look_up
@@ -26,9 +26,39 @@ _SSL4EO_FILES = {
 }
 
 
-def get_dataset(name: str) -> Dataset:
-    """The row of that name; ValueError with the nearest and the list otherwise."""
-    return look_up(DATASETS, name, "dataset")
+# Sets that are no row of the table: "kind:path" -> the row, told by the files.
+_DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
+    "wds": webdataset.describe,
+}
+
+
+def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
+    """The row of that name; ValueError with the nearest and the list otherwise.
+
+    "wds:<folder>" has none in the table: what such a set holds is told by its files
+    under root, or by its pack there, unless packed is False. FileNotFoundError and
+    ValueError name what it lacks.
+    """
+    kind, _, path = name.partition(":")
+    if kind not in _DESCRIBED or not path:
+        return look_up(DATASETS, name, "dataset")
+    if packed and (manifest := find_manifest(root, name)):
+        return _row_of_pack(name, manifest)
+    path = path.partition("#")[0].strip("/")
+    bare = Dataset(name, kind, "none", {}, folders=(path,))
+    return _DESCRIBED[kind](name, find_folder(bare, root), path)
+
+
+def _row_of_pack(name: str, manifest: dict) -> Dataset:
+    return Dataset(
+        name,
+        name.partition(":")[0],
+        manifest["task"],
+        {key: sensor["sensor"] for key, sensor in manifest["sensors"].items()},
+        tuple(manifest["classes"]),
+        tuple(manifest["classnames"]),
+        tuple(manifest["templates"]),
+    )
 
 
 def open_source(
@@ -49,7 +79,7 @@ def open_source(
     raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
     read from there, unless packed is False.
     """
-    row = get_dataset(name)
+    row = get_dataset(name, root, packed=packed)
     if packed and (source := open_packed(row, root, split)):
         return source
     if row.kind == "miniature":
@@ -135,6 +165,7 @@ _OPENERS: dict[str, Opener] = {
     "bigearthnet_v2": _open_bigearthnet_v2,
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
+    "wds": webdataset.open_webdataset,
 }
 
 

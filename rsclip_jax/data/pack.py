@@ -281,6 +281,7 @@ def describe(
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
         "classnames": list(row.classnames),
+        "templates": list(row.templates),
         "records": len(ids),
         "ids_sha256": ids_digest(ids),
         "parts": span,  # percent range of the ids' hash that this split is

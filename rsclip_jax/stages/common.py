@@ -19,6 +19,23 @@ from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
 
 
+def parse_spec(spec: str) -> tuple[str, str, int]:
+    """(name, split, tile or 0) of "name:split" or "name:split:tile".
+
+    A name is a word, or "wds:<folder>". Raises ValueError naming the spec and the form
+    that it should have.
+    """
+    name = r"wds:[^:]+|(?!wds:)\w+"
+    match = re.fullmatch(rf"({name}):([\w\[\]:%]+?)(?::(\d+))?", spec)
+    if match is None:
+        raise ValueError(
+            f"dataset {spec!r} is not of the form name:split, such as"
+            " 'eurosat_rgb:val' or 'wds:wds_eurosat:test', or name:split:tile with a"
+            " tile size in pixels"
+        )
+    return match[1], match[2], int(match[3] or 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of one config in one workdir, on one mesh."""
@@ -43,17 +60,10 @@ class Run:
         return self.opened[spec]
 
     def _open(self, spec: str) -> Source:
-        match = re.fullmatch(r"(\w+):([\w\[\]:%]+?)(?::(\d+))?", spec)
-        if match is None:
-            raise ValueError(
-                f"dataset {spec!r} is not of the form name:split, such as"
-                " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
-            )
+        name, split, tile = parse_spec(spec)
         skip = self.config.data.on_error
-        source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
-        if match[3]:
-            return TiledSource(source, int(match[3]), on_error=skip)
-        return source
+        source = open_source(name, self.config.data_root, split, on_error=skip)
+        return TiledSource(source, tile, on_error=skip) if tile else source
 
     def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""

@@ -32,9 +32,9 @@ _MOST_ROWS = 20  # of the contact sheet
 def check_inspect(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
     try:
-        get_dataset(run.config.dataset)
-    except ValueError as error:
-        raise ValueError(f"config.dataset: {error}") from error
+        get_dataset(run.config.dataset, run.config.data_root)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config.dataset: {error}") from error
     if run.config.inspect.samples < 0:
         raise ValueError(
             f"config.inspect.samples = {run.config.inspect.samples} is below 0; 0 reads"
@@ -50,7 +50,7 @@ def run_inspect(run: common.Run) -> None:
     c = run.config
     if jax.process_index():
         return
-    row = get_dataset(c.dataset)
+    row = get_dataset(c.dataset, c.data_root)
     sources, splits = open_splits(row.name, c.data_root)
     scans = {
         split: scan(

@@ -74,7 +74,7 @@ def class_folder_entries(
     the split folders that there are.
     """
     entries = []
-    for base, low, high, tops in _split_folders(folder, split, classes):
+    for base, low, high, tops in split_folders(folder, split, classes):
         missing = [c for c in classes if not (base / c).is_dir()]
         if missing:
             there = sorted(p.name for p in base.iterdir() if p.is_dir())
@@ -97,7 +97,7 @@ def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
     """
     entries: list[Entry] = []
     stray: list[Path] = []
-    for base, low, high, tops in _split_folders(folder, split):
+    for base, low, high, tops in split_folders(folder, split):
         files = {k: _by_stem(base / sub) for k, sub in subfolders.items()}
         common = set.intersection(*(set(f) for f in files.values()))
         for stems in files.values():
@@ -109,7 +109,7 @@ def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
     return entries, stray
 
 
-def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
+def split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
     """(folder, percent from, to, id prefix) for each folder that the split reads."""
     name, low, high = parse_split(split)
     present = [s for s in SPLITS if (folder / s).is_dir()]

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,25 @@ def ids_digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def pack_folder(root: str | Path, name: str) -> Path:
+    """Where a dataset's pack lies: "wds:a/b" is no name for a folder, wds_a_b is."""
+    return Path(root) / re.sub(r"[^\w.-]+", "_", name)
+
+
+def find_manifest(root: str | Path, name: str) -> dict | None:
+    """The manifest of a packed split of the dataset; None without a pack."""
+    for path in sorted(pack_folder(root, name).glob("*/manifest.json")):
+        return json.loads(path.read_text())
+    return None
+
+
 def open_packed(row: Any, root: str | Path, split: str):
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
     FileNotFoundError lists the packed splits where another one is asked for;
     ValueError names what the manifest and the row do not agree on, with both sides.
     """
-    folder = Path(root) / row.name
+    folder = pack_folder(root, row.name)
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None

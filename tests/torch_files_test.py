@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rsclip_jax.weights.torch_files import load_torch
+from rsclip_jax.torch_files import load_torch
 from tests.golden import FOLDER
 
 ZIP, LEGACY = FOLDER / "torch_state.pt", FOLDER / "torch_legacy.pt"
