@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.data.readers import bigearthnet, pairs, webdataset
+from rsclip_jax.data.readers import bigearthnet, pairs, tfds_builders, webdataset
 from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
@@ -29,15 +29,16 @@ _SSL4EO_FILES = {
 # Sets that are no row of the table: "kind:path" -> the row, told by the files.
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
+    "tfds": tfds_builders.describe,
 }
 
 
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
     """The row of that name; ValueError with the nearest and the list otherwise.
 
-    "wds:<folder>" has none in the table: what such a set holds is told by its files
-    under root, or by its pack there, unless packed is False. FileNotFoundError and
-    ValueError name what it lacks.
+    "wds:<folder>" and "tfds:<name>/<config>" have none in the table: what such a set
+    holds is told by its files under root, or by its pack there, unless packed is False.
+    FileNotFoundError and ValueError name what it lacks.
     """
     kind, _, path = name.partition(":")
     if kind not in _DESCRIBED or not path:
@@ -46,7 +47,14 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
         return _row_of_pack(name, manifest)
     path = path.partition("#")[0].strip("/")
     bare = Dataset(name, kind, "none", {}, folders=(path,))
-    return _DESCRIBED[kind](name, find_folder(bare, root), path)
+    try:
+        folder = find_folder(bare, root)
+    except FileNotFoundError as error:
+        if kind != "tfds":
+            raise
+        command = tfds_builders.prepare_command(path, root)
+        raise FileNotFoundError(f"{error}; {command}") from error
+    return _DESCRIBED[kind](name, folder, path)
 
 
 def _row_of_pack(name: str, manifest: dict) -> Dataset:
@@ -166,6 +174,7 @@ _OPENERS: dict[str, Opener] = {
     "ssl4eo": _open_ssl4eo,
     "sen1floods11": _open_sen1floods11,
     "wds": webdataset.open_webdataset,
+    "tfds": tfds_builders.open_tfds,
 }
 
 

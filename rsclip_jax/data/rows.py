@@ -57,7 +57,7 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
     )
 
 
-_EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 _ROWS = (
     _photos(
         "eurosat_rgb",
@@ -130,7 +130,7 @@ _ROWS = (
         tuple(prompts.EUROSAT_NAMES.values()),
         prompts.EUROSAT_TEMPLATES,
         ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
-        file_bands={"s2": _EUROSAT_MS_BANDS},
+        file_bands={"s2": EUROSAT_MS_BANDS},
         composites={"rgb": ("s2", "eurosat_rgb")},
     ),
     *(

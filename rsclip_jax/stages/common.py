@@ -22,10 +22,10 @@ from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
 def parse_spec(spec: str) -> tuple[str, str, int]:
     """(name, split, tile or 0) of "name:split" or "name:split:tile".
 
-    A name is a word, or "wds:<folder>". Raises ValueError naming the spec and the form
-    that it should have.
+    A name is a word, "wds:<folder>" or "tfds:<name>/<config>". Raises ValueError naming
+    the spec and the form that it should have.
     """
-    name = r"wds:[^:]+|(?!wds:)\w+"
+    name = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)\w+"
     match = re.fullmatch(rf"({name}):([\w\[\]:%]+?)(?::(\d+))?", spec)
     if match is None:
         raise ValueError(

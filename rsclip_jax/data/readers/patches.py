@@ -22,11 +22,12 @@ def as_sensor(
     if file_bands and array.shape[-1] == len(file_bands):
         array = select_bands(array, file_bands, sensor.bands)
     if sensor.unit == "DN" and array.dtype != np.dtype(sensor.dtype):
-        array = _whole_dn(array, sensor, where)
+        array = whole_dn(array, sensor, where)
     return check_array(array, sensor, where)
 
 
-def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+def whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+    """DN of a wider dtype in the sensor's; ValueError where they cannot be DN."""
     if array.dtype not in _HOLD_DN:
         raise ValueError(
             f"{where}: dtype {array.dtype} holds no DN of {sensor.name}; expected one"
@@ -40,10 +41,11 @@ def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
             " (--config.data.on_error=skip)"
         )
     if array.dtype.kind == "f":
-        if 0 < high < _LEAST_DN:
+        whole = np.rint(array)
+        if high < _LEAST_DN and not np.array_equal(whole, array):
             raise ValueError(
                 f"{where}: no value is above {high:g}, so this looks like reflectance;"
                 f" {sensor.name} is in DN: multiply by 10000"
             )
-        array = np.rint(array)
+        array = whole
     return array.astype(sensor.dtype)

@@ -22,6 +22,7 @@ from rsclip_jax.main import run_stages
 from rsclip_jax.stages.common import parse_spec
 from tests.data.readers.tars_test import write_tar
 from tests.golden import FOLDER
+from tests.runs import make_run
 
 NAMES = ("annual crop land", "forest", "river")
 TEMPLATES = ("a satellite photo of {c}.", "an image of the {c}.")
@@ -443,6 +444,14 @@ def test_specs(spec, want):
 def test_what_is_no_spec(spec):
     with pytest.raises(ValueError, match="is not of the form name:split"):
         parse_spec(spec)
+
+
+def test_a_run_opens_it_in_tiles(photos, tmp_path):
+    config = inspect.get_config()
+    config.data_root = str(tmp_path)
+    source = make_run(tmp_path / "w", config.lock()).open(f"{PHOTOS}:test:4")
+    assert len(source) == 40
+    np.testing.assert_array_equal(source[1]["rgb"], PIXELS[20][:4, 4:])
 
 
 def run_stage(module, workdir, root, name, **settings):
