@@ -103,9 +103,8 @@ def pack_folder(root: str | Path, name: str) -> Path:
 
 def find_manifest(root: str | Path, name: str) -> dict | None:
     """The manifest of a packed split of the dataset; None without a pack."""
-    for path in sorted(pack_folder(root, name).glob("*/manifest.json")):
-        return json.loads(path.read_text())
-    return None
+    found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
+    return json.loads(found[0].read_text()) if found else None
 
 
 def open_packed(row: Any, root: str | Path, split: str):

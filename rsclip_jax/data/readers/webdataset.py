@@ -40,7 +40,7 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
     labels. Raises ValueError or FileNotFoundError naming what is missing or unclear.
     """
     shard = _first_shard(folder)
-    key, sample = next(_samples(shard), ("", {}))
+    key, sample = _first_sample(shard)
     sensors, composites, bands = _sensors(folder, shard, key, sample)
     label = _choose_label(name, key, sample)
     classes: tuple[str, ...] = ()
@@ -177,6 +177,13 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
     return sensors, composites, bands
 
 
+def _first_sample(shard: Path) -> tuple[str, dict[str, Member]]:
+    samples = _samples(shard)
+    first = next(samples, ("", dict[str, Member]()))
+    next(samples, None)  # raises where the tar is cut within the first
+    return first
+
+
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     """(key, {extension: member}) of the members side by side that share a key.
 
@@ -241,7 +248,7 @@ def open_webdataset(
 
 def _wanted(row: Dataset, folder: Path) -> dict[str, tuple[str, ...]]:
     """Record key -> the members that can hold it, by the set's first sample."""
-    key, sample = next(_samples(_first_shard(folder)))
+    key, sample = _first_sample(_first_shard(folder))
     held = {"rgb": IMAGES, "s2": (PATCH,)}
     wanted = {k: held[k] for k in row.sensors if k not in row.composites}
     if row.task == "captions":

@@ -135,6 +135,15 @@ def test_parts_are_by_hash_and_a_split_that_is_not_there_is_named(photos, tmp_pa
         open_source(PHOTOS, tmp_path, "val")
 
 
+def test_tars_without_split_folders_are_split_by_hash(tmp_path):
+    write_split(tmp_path / "flat", photo_shards(0, (30,)))
+    write_texts(tmp_path / "flat")
+    splits = [open_source("wds:flat", tmp_path, s) for s in ("train", "val", "test")]
+    ids = [id_ for source in splits for id_ in source.ids]
+    assert sorted(ids) == open_source("wds:flat", tmp_path).ids
+    assert splits[0].ids == [x for x in sorted(ids) if hash_percent(x) < 70]
+
+
 def test_a_source_pickles_and_serves_threads(photos, tmp_path):
     source = pickle.loads(pickle.dumps(open_source(PHOTOS, tmp_path, "train")))
     wrong = []
@@ -284,6 +293,17 @@ def test_a_cut_tar_is_named_with_its_place_and_read_as_far_as_it_is_whole(
     for i in range(len(source)):
         np.testing.assert_array_equal(source[i]["rgb"], PIXELS[i])
     assert "warning: " in capsys.readouterr().out
+
+
+def test_a_tar_that_is_cut_in_its_first_sample_is_not_called_another_thing(
+    photos, tmp_path
+):
+    path = photos / "test" / "0.tar"
+    path.write_bytes(path.read_bytes()[:2000])  # after s0000020.cls
+    with pytest.raises(
+        ValueError, match=r"test/0\.tar: cut short: it ends at byte 2,0"
+    ):
+        open_source(PHOTOS, tmp_path, "train")
 
 
 def test_a_sample_without_a_member_is_named_or_left_out(photos, tmp_path, capsys):
