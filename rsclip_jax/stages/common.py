@@ -1,7 +1,6 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,10 @@ from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import prompts_digest
 from rsclip_jax.data.sources import Source, TiledSource, split_digest
+from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
-
-
-def parse_spec(spec: str) -> tuple[str, str, int]:
-    """(name, split, tile or 0) of "name:split" or "name:split:tile".
-
-    A name is a word, "wds:<folder>" or "tfds:<name>/<config>". Raises ValueError naming
-    the spec and the form that it should have.
-    """
-    name = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)\w+"
-    match = re.fullmatch(rf"({name}):([\w\[\]:%]+?)(?::(\d+))?", spec)
-    if match is None:
-        raise ValueError(
-            f"dataset {spec!r} is not of the form name:split, such as"
-            " 'eurosat_rgb:val' or 'wds:wds_eurosat:test', or name:split:tile with a"
-            " tile size in pixels"
-        )
-    return match[1], match[2], int(match[3] or 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from rsclip_jax.data.prompts import PHOTO_TEMPLATES
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.main import run_stages
-from rsclip_jax.stages.common import parse_spec
 from tests.data.readers.bigearthnet_test import SIDES
 
 FILE_BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()

@@ -18,8 +18,8 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.readers.folders import hash_percent
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.main import run_stages
-from rsclip_jax.stages.common import parse_spec
 from tests.data.readers.tars_test import write_tar
 from tests.golden import FOLDER
 from tests.runs import make_run
