@@ -228,6 +228,27 @@ def test_patches_of_13_bands_are_l1c_in_an_order_that_can_be_named(tmp_path):
         open_source("wds:ms", tmp_path)
 
 
+def test_eurosats_own_order_is_not_taken_for_another(tmp_path, real_data):
+    """Its real 13-band files, as they are, and with B8A where SENSORS has it."""
+    source = open_source("eurosat_ms", real_data)
+    order = SENSORS["s2_l1c"].bands
+    bands = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()
+    for i in range(0, 140, 10):
+        want = source[i]["s2"].astype(np.int16)
+        file = np.stack([want[..., order.index(band)] for band in bands])
+        for name, array in (("as_is", file), ("moved", want.transpose(2, 0, 1))):
+            folder = tmp_path / f"{name}_{i}"
+            write_texts(folder)
+            data = torch_bytes(np.ascontiguousarray(array))
+            write_split(folder / "test", [{"a.s2_patch.pth": data, "a.cls": b"0"}])
+        with pytest.raises(ValueError, match=r"B8A stands last. Write .*bands\.txt"):
+            open_source(f"wds:as_is_{i}", tmp_path)
+        (tmp_path / f"as_is_{i}" / "bands.txt").write_text("\n".join(bands))
+        for name in ("as_is", "moved"):
+            found = open_source(f"wds:{name}_{i}", tmp_path)[0]["s2"]
+            np.testing.assert_array_equal(found, source[i]["s2"])
+
+
 def test_a_tar_that_webdataset_and_torch_wrote(tmp_path):
     """tests/golden/make_wds.py; a dtype a sample, unsigned 16 bits among them."""
     folder = tmp_path / "torch"
