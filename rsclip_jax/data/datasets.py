@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.dataset_file import load_dataset
-from rsclip_jax.data.readers import bigearthnet, captions, pairs, sen12ms
+from rsclip_jax.data.readers import (
+    bigearthnet,
+    captions,
+    pairs,
+    sen12ms,
+    tfds_builders,
+    webdataset,
+)
 from rsclip_jax.data.readers.arrays import find_arrays, read_arrays
 from rsclip_jax.data.readers.fmow import fmow_entries
 from rsclip_jax.data.readers.folders import (
@@ -17,7 +24,7 @@ from rsclip_jax.data.readers.folders import (
     plain_folder_entries,
     splits_there,
 )
-from rsclip_jax.data.readers.packed import open_packed
+from rsclip_jax.data.readers.packed import find_manifest, open_packed
 from rsclip_jax.data.readers.so2sat import So2SatSource
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
@@ -28,6 +35,8 @@ from rsclip_jax.data.sources import (
     FileSource,
     MiniatureSource,
     Source,
+    first_of,
+    leave_out,
 )
 from rsclip_jax.lookup import look_up
 
@@ -49,14 +58,51 @@ _UNPACK = {
 }
 
 
-def get_dataset(name: str) -> Dataset:
+# Sets that are no row of the table: "kind:path" -> the row, told by the files.
+_DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
+    "wds": webdataset.describe,
+    "tfds": tfds_builders.describe,
+}
+
+
+def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
     """The row of that name, or a file's (see load_dataset) if it ends in .toml.
 
     ValueError with the nearest and the list otherwise.
+
+    "wds:<folder>" and "tfds:<name>/<config>" have none in the table: what such a set
+    holds is told by its files under root, or by its pack there, unless packed is False.
+    FileNotFoundError and ValueError name what it lacks.
     """
     if str(name).endswith(".toml"):
         return load_dataset(name)
-    return look_up(DATASETS, name, "dataset")
+    kind, _, path = name.partition(":")
+    if kind not in _DESCRIBED or not path:
+        return look_up(DATASETS, name, "dataset")
+    if packed and (manifest := find_manifest(root, name)):
+        return _row_of_pack(name, manifest)
+    path = path.partition("#")[0].strip("/")
+    bare = Dataset(name, kind, "none", {}, folders=(path,))
+    try:
+        folder = find_folder(bare, root)
+    except FileNotFoundError as error:
+        if kind != "tfds":
+            raise
+        command = tfds_builders.prepare_command(path, root)
+        raise FileNotFoundError(f"{error}; {command}") from error
+    return _DESCRIBED[kind](name, folder, path)
+
+
+def _row_of_pack(name: str, manifest: dict) -> Dataset:
+    return Dataset(
+        name,
+        name.partition(":")[0],
+        manifest["task"],
+        {key: sensor["sensor"] for key, sensor in manifest["sensors"].items()},
+        tuple(manifest["classes"]),
+        tuple(manifest["classnames"]),
+        tuple(manifest["templates"]),
+    )
 
 
 def open_source(
@@ -81,7 +127,7 @@ def open_source(
     instead of raising. Where the set lies packed in root/<name>/<split>/
     (configs/pack.py), it is read from there, unless packed is False.
     """
-    row = get_dataset(name)
+    row = get_dataset(name, root, packed=packed)
     if packed and (source := open_packed(row, root, split)):
         return source
     if row.kind == "miniature":
@@ -190,8 +236,8 @@ def _listed(
 ) -> Source:
     """The source, unless images that a list names and that are absent are an error."""
     for file, names in absent.items():
-        text = f"{file}: {len(names)} of its images are absent: {_first(names)}"
-        _leave_out(text, "fetch them", on_error)
+        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
+        leave_out(text, "fetch them", on_error)
     return FileSource(row, split, entries, split_rule=rule)
 
 
@@ -259,9 +305,9 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
         check_labels(own.table, rows, row.classes)
     entries, absent = table_entries(own.table, rows, split)
     if absent:
-        _leave_out(
+        leave_out(
             f"{own.table}: {len(absent)} file(s) of {split} are not there:"
-            f" {_first(absent)}",
+            f" {first_of(absent)}",
             "add them; their paths are to be relative to the file's key folder, or"
             " without it to the table",
             on_error,
@@ -312,8 +358,8 @@ def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Sourc
 def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     entries, faults = captions.caption_entries(folder, row.name, split)
     if faults:
-        text = f"{len(faults)} fault(s) in split {split!r}: {_first(faults, '; ')}"
-        _leave_out(f"{folder}: {text}", "correct the JSON or the images", on_error)
+        text = f"{len(faults)} fault(s) in split {split!r}: {first_of(faults, '; ')}"
+        leave_out(f"{folder}: {text}", "correct the JSON or the images", on_error)
     return FileSource(row, split, entries)
 
 
@@ -334,6 +380,8 @@ _OPENERS: dict[str, Opener] = {
     "sen12ms": _open_sen12ms,
     "so2sat": _open_so2sat,
     "captions": _open_captions,
+    "wds": webdataset.open_webdataset,
+    "tfds": tfds_builders.open_tfds,
 }
 
 
@@ -348,18 +396,5 @@ def _pairs(
 def _check_stray(stray: list[Path], on_error: str) -> None:
     """Files without a partner are an error, or left out with a warning."""
     if stray:
-        text = f"{len(stray)} file(s) have no partner: {_first(stray)}"
-        _leave_out(text, "add the partner", on_error)
-
-
-def _leave_out(text: str, way: str, on_error: str) -> None:
-    """Records are left out with a warning, or it is an error with the way out."""
-    if on_error != "skip":
-        raise ValueError(
-            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
-        )
-    print(f"warning: {text}; left out", flush=True)
-
-
-def _first(things: Sequence, between: str = ", ") -> str:
-    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))
+        text = f"{len(stray)} file(s) have no partner: {first_of(stray)}"
+        leave_out(text, "add the partner", on_error)

@@ -289,6 +289,7 @@ def describe(
         "classes": list(row.classes),
         "classnames": list(row.classnames),
         "own": describe_own(row),
+        "templates": list(row.templates),
         "records": len(ids),
         "ids_sha256": ids_digest(ids),
         "parts": span,  # percent range of the ids' hash that this split is

@@ -91,7 +91,7 @@ def _so2sat(name: str, *folders: str) -> Dataset:
     )
 
 
-_EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 
 
 def _eurosat(
@@ -108,7 +108,7 @@ def _eurosat(
         tuple(prompts.EUROSAT_NAMES.values()),
         prompts.EUROSAT_TEMPLATES,
         folders,
-        file_bands={"s2": _EUROSAT_MS_BANDS} if s2 else {},
+        file_bands={"s2": EUROSAT_MS_BANDS} if s2 else {},
         composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
         **lists,
     )

@@ -378,3 +378,17 @@ def split_digest(source: Source) -> str:
     name = f"{row.name} {row.own.digest}" if row.own else row.name
     text = "\n".join([name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def leave_out(text: str, way: str, on_error: str) -> None:
+    """Records are left out with a warning, or it is an error with the way out."""
+    if on_error != "skip":
+        raise ValueError(
+            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
+        )
+    print(f"warning: {text}; left out", flush=True)
+
+
+def first_of(things: Sequence, between: str = ", ") -> str:
+    """The first five of them, in words."""
+    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))

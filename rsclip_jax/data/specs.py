@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-# A name of the table, or the path of a TOML file.
-_NAME = r"\w+|.+?\.toml"
+# A set that its own files describe, a name of the table, or the path of a TOML file.
+_NAME = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)(?:\w+|.+?\.toml)"
 _SPEC = re.compile(rf"({_NAME}):(\w+(?:\[[^\]]*\])?)(?::(\d+))?")
 
 
@@ -18,8 +18,8 @@ def parse_spec(spec: str) -> tuple[str, str, int]:
     if match is None:
         raise ValueError(
             f"dataset {spec!r} is not of the form name:split, such as"
-            " 'eurosat_rgb:val' or 'my_set.toml:val', or name:split:tile with a tile"
-            " size in pixels"
+            " 'eurosat_rgb:val', 'my_set.toml:val' or 'wds:wds_eurosat:test', or"
+            " name:split:tile with a tile size in pixels"
         )
     return match[1], match[2], int(match[3] or 0)
 

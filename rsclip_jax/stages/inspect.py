@@ -34,7 +34,7 @@ _CONTEXT = 77  # tokens that CLIP's text towers take
 def check_inspect(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
     try:
-        get_dataset(run.config.dataset)
+        get_dataset(run.config.dataset, run.config.data_root)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"config.dataset: {error}") from error
     if run.config.inspect.samples < 0:

@@ -9,6 +9,7 @@ from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
 from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
 from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.data.readers.packed import pack_folder
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.specs import short_name
 from rsclip_jax.stages import common
@@ -64,7 +65,7 @@ def run_pack(run: common.Run) -> None:
     c, name = run.config.pack, short_name(run.config.dataset)
     if jax.process_index():
         return
-    folder = Path(c.out) / name
+    folder = pack_folder(c.out, name)
     for split in c.splits:
         source = archive(run, split)
         packed = pack_source(
@@ -130,7 +131,8 @@ def half_of(run: common.Run, split: str) -> list[str] | None:
 
 def provenance(run: common.Run) -> dict:
     """Where a pack comes from: the archive's folder, and the package that wrote it."""
-    row, root = get_dataset(run.config.dataset), run.config.data_root
+    root = run.config.data_root
+    row = get_dataset(run.config.dataset, root, packed=False)
     return {
         "source": "" if row.kind == "miniature" else find_folder(row, root).name,
         "version": __version__,

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,24 @@ def describe_own(row: Any) -> dict[str, str] | None:
     return found
 
 
+def pack_folder(root: str | Path, name: str) -> Path:
+    """Where a dataset's pack lies: "wds:a/b" is no name for a folder, wds_a_b is."""
+    return Path(root) / re.sub(r"[^\w.-]+", "_", name)
+
+
+def find_manifest(root: str | Path, name: str) -> dict | None:
+    """The manifest of a packed split of the dataset; None without a pack."""
+    found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
+    return json.loads(found[0].read_text()) if found else None
+
+
 def open_packed(row: Any, root: str | Path, split: str):
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
     FileNotFoundError lists the packed splits where another one is asked for;
     ValueError names what the manifest and the row do not agree on, with both sides.
     """
-    folder = Path(root) / row.name
+    folder = pack_folder(root, row.name)
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None

@@ -51,6 +51,11 @@ def read_band_files(paths: Sequence[Path]) -> np.ndarray:
             raise ValueError(
                 f"{path}: {band.dtype}, but {paths[0].name} is {bands[0].dtype}"
             )
+    return stack_bands(bands)
+
+
+def stack_bands(bands: Sequence[np.ndarray]) -> np.ndarray:
+    """[size, size, bands] of square bands, coarser ones enlarged bilinearly."""
     size = max(len(band) for band in bands)
     out = np.empty((size, size, len(bands)), bands[0].dtype)
     for i, band in enumerate(bands):
