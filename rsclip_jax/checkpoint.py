@@ -115,11 +115,25 @@ def load_trained(stage_dir: Path) -> PyTree:
 
     Raises FileNotFoundError where there is none.
     """
-    folder = stage_dir / "checkpoints"
-    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
-    if not steps:
-        raise FileNotFoundError(f"{folder}: no checkpoint in it")
-    return _restore_numpy(folder / str(max(steps)) / "params")
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")
+    return _restore_numpy(folder / "params")
+
+
+def last_checkpoint(stage_dir: Path) -> Path | None:
+    """The folder of a stage's last checkpoint, where there is one."""
+    folders = (stage_dir / "checkpoints").glob("*")
+    steps = {int(p.name): p for p in folders if p.name.isdigit()}
+    return steps[max(steps)] if steps else None
+
+
+def begun_sources(stage_dir: Path) -> dict:
+    """The sources of a stage's last checkpoint, as its meta has them; {} without."""
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        return {}
+    return json.loads((folder / "meta" / "metadata").read_text())["sources"]
 
 
 def _restore_numpy(folder: Path) -> PyTree:

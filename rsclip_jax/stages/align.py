@@ -25,7 +25,13 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
-from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
+from rsclip_jax.stages.scale import check_scale, scaled_sensor
+from rsclip_jax.weights import (
+    ENCODERS,
+    file_digests,
+    find_encoder,
+    load_encoder,
+)
 
 
 def check_align(run: common.Run) -> None:
@@ -47,6 +53,7 @@ def check_align(run: common.Run) -> None:
         )
     if is_pretrained(c.student):
         check_student(run)
+    check_scale(run, pretrained=c.student if is_pretrained(c.student) else "")
 
 
 def run_align(run: common.Run) -> None:
@@ -55,17 +62,16 @@ def run_align(run: common.Run) -> None:
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
     teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
-    spec, student = make_student(
-        run, teacher, get_sensor(train.dataset.sensors[c.sensor])
-    )
+    sensor, scale = scaled_sensor(run, train)
+    spec, student = make_student(run, teacher, sensor)
     report(run, teacher, spec, student, tests, step=0)
-    sources = {"teacher": origin}
+    sources = {"teacher": origin, **scale}
     if is_pretrained(c.student):
         path, found = find_encoder(c.student)
         digest = checkpoint.params_digest(student)
         files = file_digests(path)
         sources["student"] = {**found, "digest": digest, "files": files}
-    student = distil(run, teacher, spec, student, train)
+    student = distil(run, teacher, spec, student, train, scale)
     found = report(run, teacher, spec, student, tests, step=c.steps)
     if jax.process_index() == 0:
         z, source = found
@@ -145,8 +151,13 @@ def make_student(
     return add_map(spec, body, v.embed_dim, rng)
 
 
-def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
-    """The student trained on the frozen teacher's features and, by config, labels."""
+def distil(
+    run: common.Run, teacher: api.Model, spec, student, train: Source, scale: dict
+):
+    """The student trained on the frozen teacher's features and, by config, labels.
+
+    scale: scaled_sensor's, kept with every checkpoint.
+    """
     c, variant = run.config.align, teacher.variant
     frozen = {"teacher": teacher.params["visual"]}
     labels = c.labels if c.label_weight else "none"
@@ -170,6 +181,7 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
         sources={
             "teacher": {"digest": teacher.digests["clip"]},
             "student": {"digest": checkpoint.params_digest(student)},
+            **scale,
         },
     )
 

@@ -98,6 +98,19 @@ def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     return path, origin
 
 
+def has_own_scale(source: str | Path, row: str = "") -> bool:
+    """Whether load_encoder gives it the scale that it was trained on, not the sensor's.
+
+    So it is where a row of ENCODERS or the file itself tells it. DOFA, whose authors
+    standardise each dataset by its own mean and std, has none.
+    """
+    path, origin = find_encoder(source)
+    row = row or origin.get("name", "")
+    if _stored_spec(_encoder_alone(open_weights(path))) is not None:
+        return True
+    return bool(row) and get_encoder(row).sensor is not None
+
+
 def _stored_spec(file: WeightFile) -> SensorSpec | None:
     """The spec that save_encoder put into the file's header."""
     text = file.metadata.get("spec")

@@ -106,7 +106,7 @@ def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
         assert spec.out_dim == 64
         sensor = get_sensor(train.dataset.sensors["s2"])
         spec, student = align.make_student(run, teacher(), sensor)
-        trained = align.distil(run, teacher(), spec, student, train)
+        trained = align.distil(run, teacher(), spec, student, train, {})
     assert np.isfinite(losses_of(tmp_path)[-1]["loss"])
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained, student)
     assert moved["blocks_0"]["attn"]["in_proj"]["kernel"] > 0
@@ -142,7 +142,7 @@ def test_every_kind_of_label_and_sensor_trains(tmp_path, settings, metrics):
         train = run.open(config.align.train)
         sensor = get_sensor(train.dataset.sensors[config.align.sensor])
         spec, student = align.make_student(run, teacher(), sensor)
-        align.distil(run, teacher(), spec, student, train)
+        align.distil(run, teacher(), spec, student, train, {})
     curve = losses_of(tmp_path)
     assert len(curve) == 3
     assert metrics <= curve[0].keys()
@@ -159,7 +159,7 @@ def test_alignment_brings_the_student_to_the_teacher(tmp_path):
         train = run.open("miniature:train")
         spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
         before = jax.tree.map(np.copy, teacher().params)
-        align.distil(run, teacher(), spec, student, train)
+        align.distil(run, teacher(), spec, student, train, {})
     jax.tree.map(np.testing.assert_array_equal, before, teacher().params)
     curve = [line["mse"] for line in losses_of(tmp_path)]
     assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:3])
