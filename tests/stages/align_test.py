@@ -16,7 +16,10 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages import align, common
 from rsclip_jax.weights import layouts, rules, save_encoder
 from tests.golden import FOLDER
+from tests.moved import Moved, write_sensor
 from tests.runs import few_scenes, make_run, tiny_config
+
+SMALL = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
 
 
 @functools.cache
@@ -189,6 +192,7 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
         ({"sensor": "thermal"}, r"config\.align\.sensor = 'thermal'.*rgb, s1, s2, ir"),
         ({"sensor": "rgb"}, r"config\.align\.sensor = 'rgb'"),
         ({"train": "miniature_natural:train"}, "miniature_natural holds rgb"),
+        ({"normalize": "minmax"}, r"config\.align\.normalize = 'minmax'"),
         ({"student": "resnet"}, r"config\.align\.student = 'resnet'.*ssl4eo-moco"),
         ({"labels": "some"}, r"config\.align\.labels = 'some'"),
         ({"train": "miniature"}, "not of the form name:split"),
@@ -198,6 +202,48 @@ def test_bad_settings_are_named(tmp_path, settings, message):
     config = config_with(**settings)
     with few_scenes(), pytest.raises(ValueError, match=message):
         align.check_align(make_run(tmp_path, config))
+
+
+def moved_test(run, key, tmp_path, **changes):
+    """A test set whose files hold a sensor otherwise, as if it had been opened."""
+    row = get_sensor(run.open("miniature:test").dataset.sensors[key])
+    held = write_sensor(tmp_path / "held.toml", row, **changes)
+    run.opened["moved:test"] = Moved(run.open("miniature:test"), key, held)
+    return run.opened["moved:test"]
+
+
+def test_a_test_set_goes_to_the_student_by_the_names_of_its_bands(tmp_path, capsys):
+    """VH before VV: the same embeddings and numbers as of the set itself."""
+    config = config_with(student="vit", vit=SMALL, test=("moved:test",))
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        moved = moved_test(run, "s1", tmp_path, bands=("VH", "VV"))
+        align.check_align(run)
+        assert "held.toml goes by the names of its bands" in capsys.readouterr().out
+        spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
+        source = run.open("miniature:test")
+        z, _ = align.report(run, teacher(), spec, student, [source], step=0)
+        again, _ = align.report(run, teacher(), spec, student, [moved], step=0)
+    np.testing.assert_array_equal(z["s1"], again["s1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "words"),
+    [
+        ("s1", {"bands": ("VH",)}, r"\('VV', 'VH'\) in dB, and .* \('VH',\) in dB"),
+        ("s1", {"unit": "power"}, r"in dB, and .* in power"),
+        ("s2", {"bands": get_sensor("s2_l2a").bands}, r"'B10', .*and .*'B09', 'B11'"),
+    ],
+)
+def test_a_test_set_that_does_not_fit_is_refused_with_both_lists(
+    tmp_path, key, changes, words
+):
+    config = config_with(student="vit", sensor=key, test=("moved:test",))
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        moved_test(run, key, tmp_path, **changes)
+        with pytest.raises(ValueError, match=r"align\.test = 'moved:test': .*" + words):
+            align.check_align(run)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,7 @@ from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
 from tests.runs import few_scenes, make_run
-from tests.stages.align_test import config_with, read_as, teacher
-
-SMALL = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
+from tests.stages.align_test import SMALL, config_with, read_as, teacher
 
 
 def config(**settings):
