@@ -4,6 +4,7 @@
 <stage>/params and <stage>/meta.json                  when it is done
 """
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -137,13 +138,16 @@ def begun_sources(stage_dir: Path) -> dict:
 
 
 def _restore_numpy(folder: Path) -> PyTree:
+    # The handler of the tree itself: a step's items have no checkpoint's metadata, which
+    # a Checkpointer would look for.
     folder = folder.resolve()
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(folder).item_metadata.tree
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         as_numpy = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            handler.metadata(folder).tree,
         )
-        return checkpointer.restore(folder, restore_args=as_numpy)
+        restored = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return handler.restore(folder, args=restored)
 
 
 def load_meta(stage_dir: Path) -> dict:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -247,12 +246,11 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     with_prefix = round((tokens - prefix) ** 0.5) ** 2 == tokens - prefix
     grid = round((tokens - prefix * with_prefix) ** 0.5)
     mlp = ours["blocks_0/mlp/c_fc/kernel"][1]
-    found = (re.match(r"blocks_(\d+)/", path) for path in ours)
     return {
         "image_size": grid * patch,
         "patch_size": patch,
         "width": width,
-        "layers": 1 + max(int(m[1]) for m in found if m),
+        "layers": rules.count_blocks(ours, "blocks"),
         "heads": 16 if width == 1280 else max(width // 64, 1),  # ViT-H has 16
         "ln_pre": "ln_pre/scale" in ours,
         "patch_bias": "patch_embed/bias" in ours,
@@ -265,13 +263,11 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    found = [re.match(r"layer(\d)_(\d+)/", path) for path in ours]
-    deepest = dict(sorted((int(m[1]), int(m[2])) for m in found if m))
     return {
         "image_size": 224,
         "patch_size": 32,
         "width": ours["conv1/kernel"][3],
-        "layers": tuple(1 + depth for depth in deepest.values()),
+        "layers": tuple(rules.count_blocks(ours, f"layer{i}") for i in (1, 2, 3, 4)),
         "heads": 1,
         "out_dim": 0,
     }
