@@ -25,6 +25,7 @@ from rsclip_jax.weights import (
     find_pretrained,
     is_weight_folder,
     load_clip,
+    read_variant,
     suggest,
 )
 
@@ -193,6 +194,35 @@ def load(
     origin = {**origin, "files": file_digests(path)}
     digests = {"clip": checkpoint.params_digest(params)}
     return Model(row, params, {}, digests, {"clip": 0}, origin)
+
+
+def find_variant(
+    source: str | Path,
+    *,
+    variant: str | Variant | None = None,
+    activation: str | None = None,
+) -> Variant | None:
+    """The variant that load gives, without its weights; None of what is not there.
+
+    A name's weights are fetched where they are not there yet.
+    """
+    path = Path(source)
+    if path.is_dir() and not is_weight_folder(path):
+        return made_variant(path)
+    if not path.exists():
+        found = find_pretrained(str(source))
+        if found is None:
+            return None
+        path, variant = found.path, variant or found.variant
+    return read_variant(path, variant, activation=activation)
+
+
+def made_variant(workdir: Path) -> Variant | None:
+    """The variant of what was made in a workdir; None where nothing is finished."""
+    for stage in (*CLIP_STAGES, "align"):
+        if checkpoint.has_product(workdir / stage):
+            return Variant.from_json(checkpoint.load_meta(workdir / stage)["variant"])
+    return None
 
 
 def _load_workdir(workdir: Path) -> Model:

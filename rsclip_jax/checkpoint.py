@@ -138,8 +138,8 @@ def begun_sources(stage_dir: Path) -> dict:
 
 
 def _restore_numpy(folder: Path) -> PyTree:
-    # The handler of the tree itself: a step's items have no checkpoint's metadata, which
-    # a Checkpointer would look for.
+    # The handler of the tree itself: a step's items have no checkpoint's metadata, for
+    # which a Checkpointer would look.
     folder = folder.resolve()
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         as_numpy = jax.tree.map(

@@ -44,8 +44,7 @@ def check_align(run: common.Run) -> None:
     if c.labels != "none":
         head_source(run, run.open(c.train))
     check_tests(run)
-    if is_pretrained(c.student):
-        check_student(run)
+    check_student(run)
     check_scale(run, pretrained=c.student if is_pretrained(c.student) else "")
 
 
@@ -92,15 +91,23 @@ def check_tests(run: common.Run) -> None:
 
 
 def check_student(run: common.Run) -> None:
-    """Reads the pretrained student: a file that does not fit shows before training."""
+    """Reads the student's file, where it has one: what does not fit shows here.
+
+    Raises ValueError also for a student "clip" of a teacher that gives none.
+    """
     c = run.config.align
+    sensor = get_sensor(run.open(c.train).dataset.sensors[c.sensor])
+    if c.student == "clip" and (variant := common.input_variant(run)):
+        clip_spec(sensor, variant)
+    if not is_pretrained(c.student):
+        return
     if c.student not in ENCODERS and not Path(c.student).exists():
         raise ValueError(
             f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
             " path of a sensor encoder's weight file, or one of"
             f" {', '.join(ENCODERS)}"
         )
-    read_student(run, get_sensor(run.open(c.train).dataset.sensors[c.sensor]))
+    read_student(run, sensor)
 
 
 def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:

@@ -19,6 +19,7 @@ from rsclip_jax.data.transforms import Augment
 from rsclip_jax.evals.encode import Encoder, encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
 from rsclip_jax.models.sensor import SensorSpec, input_places
+from rsclip_jax.models.variants import Variant, get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,19 @@ def input_clip(
             run.say(f"{stage}: starts from what stage {name} of {path} made")
             break
     return _with_source(load_init(run), path)
+
+
+def input_variant(run: Run) -> Variant | None:
+    """The variant of the CLIP that a stage will start from; None where none is told."""
+    c = run.config
+    if "pretrain" in c.stages:
+        return get_variant(c.variant)
+    if not c.init:
+        return api.made_variant(run.workdir)
+    if not c.overwrite and (here := api.made_variant(run.workdir)):
+        return here  # also where config.init is no longer at hand
+    told = {"variant": c.variant or None, "activation": c.activation or None}
+    return api.find_variant(c.init, **told)
 
 
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:

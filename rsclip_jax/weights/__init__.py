@@ -3,7 +3,7 @@
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.files import file_digests, is_weight_folder
 from rsclip_jax.weights.hub import fetch
-from rsclip_jax.weights.load import load_clip
+from rsclip_jax.weights.load import load_clip, read_variant
 from rsclip_jax.weights.load_encoder import (
     find_encoder,
     has_own_scale,
@@ -23,6 +23,7 @@ __all__ = [
     "is_weight_folder",
     "load_clip",
     "load_encoder",
+    "read_variant",
     "save_clip",
     "save_encoder",
     "suggest",

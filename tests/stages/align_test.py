@@ -1,5 +1,6 @@
 """Stage align: students, label losses, what it refuses."""
 
+import dataclasses
 import functools
 import json
 
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rsclip_jax import api
+from rsclip_jax import api, checkpoint
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, init_clip
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages import align, common
-from rsclip_jax.weights import layouts, rules, save_encoder
+from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
 from tests.moved import Moved, write_sensor
 from tests.runs import few_scenes, make_run, tiny_config
@@ -201,6 +202,47 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
 def test_bad_settings_are_named(tmp_path, settings, message):
     config = config_with(**settings)
     with few_scenes(), pytest.raises(ValueError, match=message):
+        align.check_align(make_run(tmp_path, config))
+
+
+@pytest.mark.parametrize("told", ["file", "workdir", "variant", "name"])
+def test_a_student_of_a_resnet_is_refused_before_anything_starts(
+    tmp_path, monkeypatch, told
+):
+    """A teacher that this run pretrains, a file, an earlier run's and a name's."""
+    resnet, file = get_variant("RN50"), FOLDER / "clip_rn_toy.safetensors"
+    config = config_with(train="miniature:train")
+    with config.unlocked():
+        if told == "variant":
+            config.variant = "RN50"
+        else:
+            config.update(stages=("align",), variant="", activation="quick_gelu")
+            config.init = "RemoteCLIP-RN50" if told == "name" else str(file)
+    if told == "workdir":
+        config.init = str(tmp_path / "earlier")
+        meta = {"variant": dataclasses.asdict(resnet), "steps": 0}
+        checkpoint.save_product(tmp_path / "earlier" / "patch", {"a": np.ones(1)}, meta)
+    if told == "name":
+        found = pretrained.Found(file, None, {})
+        monkeypatch.setattr(api, "find_pretrained", {config.init: found}.get)
+    with few_scenes(), pytest.raises(ValueError, match=r"'clip': .* is a ResNet"):
+        align.check_align(make_run(tmp_path / "w", config))
+    config.align.student = "vit"
+    with few_scenes():
+        align.check_align(make_run(tmp_path / "w", config))
+
+
+def test_what_lies_in_the_workdir_is_not_the_teacher_when_it_is_thrown_away(tmp_path):
+    meta = {"variant": dataclasses.asdict(get_variant("RN50")), "steps": 0}
+    checkpoint.save_product(tmp_path / "patch", {"a": np.ones(1)}, meta)
+    config = config_with(train="miniature:train")
+    with config.unlocked():
+        config.update(stages=("align",), init=str(FOLDER / "clip_toy_gelu.safetensors"))
+        config.activation, config.variant = "gelu", ""
+    with few_scenes(), pytest.raises(ValueError, match=r"RN50 is a ResNet"):
+        align.check_align(make_run(tmp_path, config))
+    config.overwrite = True
+    with few_scenes():
         align.check_align(make_run(tmp_path, config))
 
 
