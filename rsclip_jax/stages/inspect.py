@@ -43,7 +43,7 @@ def check_inspect(run: common.Run) -> None:
 
 
 def run_inspect(run: common.Run) -> None:
-    """Prints what was found; writes it and the contact sheet to <workdir>/inspect.
+    """Prints what was found; writes it and the contact sheet, a folder a dataset.
 
     Records that cannot be read are reported, whatever config.data.on_error says.
     """
@@ -61,8 +61,8 @@ def run_inspect(run: common.Run) -> None:
         )
         for split, source in sources.items()
     }
-    folder = run.workdir / "inspect"
-    shutil.rmtree(folder, ignore_errors=True)  # of another dataset, or an earlier look
+    folder = run.workdir / "inspect" / row.name
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier look
     folder.mkdir(parents=True)
     summary = summarise(row, sources, scans, splits)
     summary["data_root"] = str(c.data_root)
