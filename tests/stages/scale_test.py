@@ -137,17 +137,21 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
 def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     """Though the files are others by now: measured anew they would give another."""
     workdir, settings = aligned
-    begun = tmp_path / "w"
-    shutil.copytree(workdir / "align", begun / "align")
+    kept = checkpoint.load_meta(workdir / "align")["sources"]["scale"]
+    begun = tmp_path / "begun"
+    shutil.copytree(workdir, begun)
+    shutil.rmtree(begun / "align" / "params")  # killed before it was done
     with few_scenes():
+        other = make_run(tmp_path / "new", settings)
+        train = other.open("miniature:val")
+        _, anew = scaled_sensor(other, train)
         run = make_run(begun, settings)
-        train = run.open("miniature:val")
-        sensor, made = scaled_sensor(run, train)
-        kept = checkpoint.begun_sources(workdir / "align")["scale"]
-        assert made == {"scale": kept}
-        assert list(sensor.mean) == kept["mean"]
-        _, anew = scaled_sensor(make_run(tmp_path / "new", settings), train)
-        assert anew["scale"]["mean"] != kept["mean"]
+        run.opened["miniature:train"] = train
+        align.run_align(run)
+    assert anew["scale"]["mean"] != kept["mean"]
+    meta = checkpoint.load_meta(begun / "align")
+    assert meta["sources"]["scale"] == kept
+    assert meta["spec"]["mean"] == kept["mean"]
 
 
 @pytest.mark.parametrize(
