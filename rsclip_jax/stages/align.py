@@ -26,12 +26,7 @@ from rsclip_jax.models.sensor import (
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
-from rsclip_jax.weights import (
-    ENCODERS,
-    file_digests,
-    find_encoder,
-    load_encoder,
-)
+from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 
 def check_align(run: common.Run) -> None:
