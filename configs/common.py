@@ -101,6 +101,11 @@ def align(**values) -> ml_collections.ConfigDict:
             "layers": 4,
             "heads": 4,
         },
+        # How a student without a scale of its own sees the sensor: sensor (as its row
+        # says) | zscore | percentile, by band, measured on align.train.
+        "normalize": "sensor",
+        "normalize_records": 500,  # that many records, evenly spread; 0: all
+        "normalize_percentiles": (2.0, 98.0),  # these become -1 and 1
         "labels": "dataset",  # dataset | teacher (its zero-shot distribution) | none
         "classes_of": "",  # labels = teacher: "name:split" whose class names are used
         "label_weight": 0.05,  # lambda

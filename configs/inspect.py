@@ -1,7 +1,8 @@
 """What a dataset holds, before anything is trained on it: counts, values, pictures.
 
 --config=configs/inspect.py --config.dataset=eurosat_rgb --config.data_root=DIR
-    prints a table; summary.json and contact_sheet.png are in runs/inspect/inspect/
+    prints a table; summary.json and contact_sheet.png are in
+    runs/inspect/inspect/eurosat_rgb/
 """
 
 import ml_collections

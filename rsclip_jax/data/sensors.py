@@ -436,6 +436,22 @@ def select_bands(
     return out
 
 
+def band_places(
+    held: Sensor, bands: tuple[str, ...], unit: str, where: str
+) -> tuple[int, ...]:
+    """Where each of `bands` stands in a sensor's arrays.
+
+    ValueError with both lists and units where one is not there, or in another unit;
+    where: what wants them.
+    """
+    if held.unit != unit or not set(bands) <= set(held.bands):
+        raise ValueError(
+            f"{where} takes the bands {bands} in {unit}, and {held.name} holds"
+            f" {held.bands} in {held.unit}"
+        )
+    return tuple(held.bands.index(band) for band in bands)
+
+
 def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     """The sensor with some of its bands only, by their places."""
     per_band = ("bands", "wavelengths", "resolution", "mean", "std")

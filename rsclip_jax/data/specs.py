@@ -29,6 +29,11 @@ def short_name(name: str) -> str:
     return Path(name).stem if name.endswith(".toml") else name
 
 
+def folder_name(name: str) -> str:
+    """A dataset's name as a folder's: "wds:a/b" is none, wds_a_b is."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 def reported(spec: str) -> str:
     """A spec as results spell it, with the dataset's short name."""
     name, split, tile = parse_spec(spec)

@@ -10,7 +10,7 @@ _FEW = 5  # names given of a long list
 def format_inspection(summary: dict) -> str:
     """Tables of counts, sensors and bands, then all that is odd, a line each.
 
-    summary: as stages/inspect.py makes it and inspect/summary.json holds it.
+    summary: as stages/inspect.py makes it and summary.json holds it.
     """
     parts = [_counts(summary), _sensors(summary), _bands(summary)]
     return "\n\n".join([*parts, "\n".join(_findings(summary))])

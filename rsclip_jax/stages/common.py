@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import (
+    Dataset,
     Source,
     TiledSource,
     read_captions,
@@ -21,9 +23,11 @@ from rsclip_jax.data.sources import (
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment
-from rsclip_jax.evals.encode import encode_source
+from rsclip_jax.evals.encode import Encoder, encode_source
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
+from rsclip_jax.models.sensor import SensorSpec, input_places
+from rsclip_jax.models.variants import Variant, get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +133,13 @@ def check_training(
                 f"config.{stage}.{name} is empty: name a dataset, such as"
                 " 'eurosat_rgb:val'"
             )
-        for spec in specs:
-            open_as(run, f"config.{stage}.{name}", spec, tasks)
+        for spec in filter(None, specs):
+            held = open_as(run, f"config.{stage}.{name}", spec, tasks).dataset.sensors
+            if "rgb" not in held:
+                raise ValueError(
+                    f"config.{stage}.{name} = {spec!r} holds {', '.join(held)}, and"
+                    f" stage {stage!r} needs 'rgb'"
+                )
 
 
 def check_ranges(c: ConfigDict, stage: str) -> None:
@@ -184,6 +193,19 @@ def input_clip(
             run.say(f"{stage}: starts from what stage {name} of {path} made")
             break
     return _with_source(load_init(run), path)
+
+
+def input_variant(run: Run) -> Variant | None:
+    """The variant of the CLIP that a stage will start from; None where none is told."""
+    c = run.config
+    if "pretrain" in c.stages:
+        return get_variant(c.variant)
+    if not c.init:
+        return api.made_variant(run.workdir)
+    if not c.overwrite and (here := api.made_variant(run.workdir)):
+        return here  # also where config.init is no longer at hand
+    told = {"variant": c.variant or None, "activation": c.activation or None}
+    return api.find_variant(c.init, **told)
 
 
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
@@ -292,6 +314,27 @@ def zero_shot_head(clip: api.Model, source: Source):
     row = source.dataset
     head = make_head(clip.params, clip.variant, row.classnames, row.templates)
     return head, prompts_digest(row.classnames, row.templates)
+
+
+def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
+    """The encoder fed from a set's files, whose bands are moved to its own by name.
+
+    Raises ValueError with both lists where they are not all there.
+    """
+    key, held = spec.modality, get_sensor(row.sensors[spec.modality])
+    places = list(input_places(spec, held))
+    if places == list(range(len(held.bands))):
+        return encoder
+    return lambda batch: encoder({**batch, key: batch[key][..., places]})
+
+
+def say_moved(run: Run, stage: str, row: Dataset, held: str, wanted: str) -> None:
+    """Says that an encoder sees another product than it was made for."""
+    if held != wanted:
+        run.say(
+            f"{stage}: {row.name}'s {held} goes by the names of its bands into an"
+            f" encoder of {wanted}"
+        )
 
 
 def score(source: Source, z, labels, head, sensor: str) -> list[dict]:

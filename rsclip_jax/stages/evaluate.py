@@ -1,13 +1,12 @@
 """Stage evaluate: any params on any datasets, zero-shot and retrieval."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources import Dataset
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
@@ -122,23 +121,15 @@ def sensor_encoder(run: common.Run, spec, params):
 def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -> None:
     """Reports one dataset's split."""
     row = source.dataset
-    shared = shared_sensors(run, model, encoders, row)
-    taken = {m: taken_bands(model, row, m) for m in shared if m != "rgb"}
-    for modality, places in taken.items():
-        held = row.sensors[modality]
-        if places != tuple(range(len(get_sensor(held).bands))):
-            run.say(
-                f"evaluate: {row.name}'s {held} goes by the names of its bands into an"
-                f" encoder of {model.sensors[modality][0].sensor}"
-            )
+    fed = feed_all(run, model, encoders, row)
     z, labels, seen = run.encode(
         source,
-        {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
-        {m: encoders[m][1] for m in shared},
+        {key: encoder for key, (encoder, _) in fed.items()},
+        {key: size for key, (_, size) in fed.items()},
     )
     if row.task in common.LABELLED:
         head, prompts = common.zero_shot_head(model, source)
-        for modality in shared:
+        for modality in fed:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
                 "evaluate", seen, records, prompts=prompts, **pins(model, modality)
@@ -152,51 +143,33 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
         run.report("evaluate", seen, [record], prompts=prompts, **pins(model, *pair))
 
 
-def shared_sensors(run: common.Run, model: api.Model, encoders: dict, row) -> list[str]:
-    """The dataset's modalities that fit an encoder; says which do not.
+def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
+    """make_encoders' encoders of the sensors that a set holds, fed from its files.
 
-    Raises ValueError where none does.
+    One whose bands are not there is left out, and said. Raises ValueError where none is
+    left.
     """
-    shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
-    for modality in row.sensors:
-        if modality in encoders and modality not in shared:
-            takes = model.sensors[modality][0].sensor
-            run.say(
-                f"evaluate: {row.name} holds {row.sensors[modality]!r} as {modality},"
-                f" and this model's encoder takes {takes!r}: left out"
-            )
-    if not shared:
+    fed, refused = {}, []
+    for key in (key for key in row.sensors if key in encoders):
+        encoder, size = encoders[key]
+        if key != "rgb":
+            spec, _ = model.sensors[key]
+            try:
+                encoder = common.feed(encoder, spec, row)
+            except ValueError as error:
+                refused.append(str(error))
+                run.say(f"evaluate: {row.name} as {key} is left out: {error}")
+                continue
+            common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
+        fed[key] = encoder, size
+    if not fed:
         raise ValueError(
             f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
             f" {', '.join(encoders)} (sensors:"
             f" {[spec.sensor for spec, _ in model.sensors.values()]})"
+            + "".join(f"; {text}" for text in refused)
         )
-    return shared
-
-
-def fits(model: api.Model, row, modality: str) -> bool:
-    """Whether the dataset's files hold all bands of the encoder, in its unit."""
-    if modality == "rgb":
-        return True
-    spec, _ = model.sensors[modality]
-    held = get_sensor(row.sensors[modality])
-    same_unit = get_sensor(spec.sensor).unit == held.unit
-    return same_unit and set(spec.bands) <= set(held.bands)
-
-
-def taken_bands(model: api.Model, row, modality: str) -> tuple[int, ...]:
-    """Where the encoder's bands stand in the dataset's arrays."""
-    held = get_sensor(row.sensors[modality]).bands
-    return tuple(held.index(band) for band in model.sensors[modality][0].bands)
-
-
-def encode_taken(encoder, taken: dict[str, tuple[int, ...]], batch: dict):
-    """The encoder's output for a batch, its sensors' bands moved to the encoder's."""
-    moved = dict(batch)
-    for key, places in taken.items():
-        if places != tuple(range(batch[key].shape[-1])):
-            moved[key] = batch[key][..., list(places)]
-    return encoder(moved)
+    return fed
 
 
 def pins(model: api.Model, *modalities: str) -> dict:

@@ -14,6 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.scan import Scan, scan
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
+from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.statistics import (
     count_labels,
     describe_captions,
@@ -45,7 +46,7 @@ def check_inspect(run: common.Run) -> None:
 
 
 def run_inspect(run: common.Run) -> None:
-    """Prints what was found; writes it and the contact sheet to <workdir>/inspect.
+    """Prints what was found; writes it and the contact sheet, a folder a dataset.
 
     Records that cannot be read are reported, whatever config.data.on_error says.
     """
@@ -63,8 +64,8 @@ def run_inspect(run: common.Run) -> None:
         )
         for split, source in sources.items()
     }
-    folder = run.workdir / "inspect"
-    shutil.rmtree(folder, ignore_errors=True)  # of another dataset, or an earlier look
+    folder = run.workdir / "inspect" / folder_name(row.name)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier look
     folder.mkdir(parents=True)
     summary = summarise(row, sources, scans, splits)
     summary["data_root"] = str(c.data_root)

@@ -12,6 +12,7 @@ from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
     Sensor,
+    band_places,
     check_array,
     get_sensor,
     load_sensor,
@@ -367,6 +368,37 @@ def test_a_composite_of_a_band_that_is_not_there_is_refused():
 
 
 # Bands by name.
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "places"),
+    [
+        (("VH", "VV"), "s1_grd", (1, 0)),
+        (("HH", "VH", "VV"), "s1_grd", (2, 1)),
+        (L1C, "s2_l2a", (*range(10), 11, 12)),
+        (SORTED, "s2_l1c", (*range(8), 12, 8, 9, 10, 11)),
+    ],
+)
+def test_places_are_found_by_name(held, wanted, places):
+    row = SENSORS[wanted]
+    values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
+    values = {key: (1.0,) * len(held) for key in values}
+    sensor = dataclasses.replace(row, name="held", bands=held, **values)
+    assert band_places(sensor, row.bands, row.unit, "x") == places
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "words"),
+    [
+        ("s2_l2a", "s2_l1c", r"x takes the bands .*'B10'.* in DN, and s2_l2a holds"),
+        ("s1_vh_8bit", "s1_grd", r"\('VV', 'VH'\) in dB, .*\('VH',\) in 8-bit"),
+        ("ir_bt", "landsat_st", r"\('B10',\) in C2 ST, and ir_bt holds \('BT',\) in K"),
+    ],
+)
+def test_places_that_are_not_there_are_refused_with_both_lists(held, wanted, words):
+    row = SENSORS[wanted]
+    with pytest.raises(ValueError, match=words):
+        band_places(SENSORS[held], row.bands, row.unit, "x")
 
 
 def test_bands_come_by_name_and_not_by_place():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import jax
 import numpy as np
@@ -18,7 +19,11 @@ from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
 from tests.data.caption_sets import listed, write_set
+from tests.moved import Moved, write_sensor
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
+
+L2A = get_sensor("s2_l2a").bands
+S2_WITHOUT_B8A = tuple(b for b in get_sensor("s2_l1c").bands if b != "B8A")
 
 
 def config_of(init, *datasets, **more):
@@ -93,20 +98,91 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
     with pytest.raises(ValueError, match=r"gave no number.*no labels"):
         run_tiny(tmp_path / "w", config)
     said = capsys.readouterr().out
-    assert "'s1_vh_8bit' as s1, and this model's encoder takes 's1_grd'" in said
+    assert (
+        "as s1 is left out: an encoder of s1_grd takes the bands ('VV', 'VH')" in said
+    )
+    assert "in dB, and s1_vh_8bit holds ('VH',) in 8-bit" in said
+
+
+def model_of(sensor):
+    """A random CLIP with a random encoder of a sensor."""
+    row, key = get_variant("mini"), sensor.modality
+    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
+    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
+    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
+    clip = jax.device_get(init_clip(row, jax.random.key(0)))
+    digests, steps = {"clip": "a", key: "b"}, {"clip": 0, key: 1}
+    return api.Model(row, clip, {key: (spec, params)}, digests, steps)
+
+
+def values_of(run, model, source):
+    """{(sensor, metric): value} of evaluating a source."""
+    before = len(read_results(run.results)) if run.results.exists() else 0
+    stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+    records = read_results(run.results)[before:]
+    return {(r["sensor"], r["metric"]): r["value"] for r in records}
+
+
+@pytest.mark.parametrize(
+    ("name", "bands"),
+    [
+        ("s1_grd", ("VH", "VV")),
+        ("s2_l1c", (*S2_WITHOUT_B8A, "B8A")),
+        ("s2_l1c", ("B8A", *S2_WITHOUT_B8A, "SWIR3")),
+    ],
+)
+def test_a_set_of_another_order_gives_the_same_numbers(tmp_path, name, bands):
+    """VH before VV, B8A last as in EuroSAT, one band more: bands go by name."""
+    row = get_sensor(name)
+    held = write_sensor(tmp_path / "held.toml", row, bands=bands)
+    model = model_of(row)
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        source = run.open("miniature:val")
+        want = values_of(run, model, source)
+        moved = Moved(source, row.modality, held)
+        assert not np.array_equal(moved[0][row.modality], source[0][row.modality])
+        assert values_of(run, model, moved) == want
+    assert (row.modality, "accuracy") in want
+
+
+@pytest.mark.parametrize(
+    ("trained", "changes", "words"),
+    [
+        ("s2_l1c", {"bands": L2A}, r"'B10', .* in DN, and .* \('B01'.* in DN"),
+        ("s1_grd", {"bands": ("VH",)}, r"\('VV', 'VH'\) in dB, and .* \('VH',\) in dB"),
+        (
+            "s2_l1c",
+            {"unit": "reflectance", "dtype": "float32", "valid": (0, 3)},
+            r"in DN, and .* in reflectance",
+        ),
+        ("s1_grd", {"unit": "power"}, "in dB, and .* in power"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_lists(
+    tmp_path, capsys, trained, changes, words
+):
+    """L2A in an encoder of L1C, one polarisation, reflectance, linear power."""
+    row = get_sensor(trained)
+    held = write_sensor(tmp_path / "held.toml", row, **changes)
+    model = model_of(row)
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        moved = Moved(run.open("miniature:val"), row.modality, held)
+        found = values_of(run, model, moved)
+        assert {sensor for sensor, _ in found} == {"rgb"}
+        assert re.search(words, capsys.readouterr().out)
+        del moved.dataset.sensors["rgb"]
+        with pytest.raises(ValueError, match=words):
+            values_of(run, model, moved)
 
 
 def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     """The miniature's 13 bands through an encoder of L2A's 12: all but B10."""
-    row, l2a = get_variant("mini"), get_sensor("s2_l2a")
-    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
+    l2a = get_sensor("s2_l2a")
     # in an order of its own, so that places would not do
-    sensor = dataclasses.replace(l2a, bands=l2a.bands[::-1])
-    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
-    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
-    clip = jax.device_get(init_clip(row, jax.random.key(0)))
-    digests, steps = {"clip": "a", "s2": "b"}, {"clip": 0, "s2": 1}
-    model = api.Model(row, clip, {"s2": (spec, params)}, digests, steps)
+    model = model_of(dataclasses.replace(l2a, bands=l2a.bands[::-1]))
+    spec, params = model.sensors["s2"]
     with few_scenes():
         run = make_run(tmp_path, tiny_config())
         source = run.open("miniature:val")

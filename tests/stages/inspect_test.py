@@ -26,7 +26,7 @@ def inspect_set(workdir, dataset, root="", samples=0, **settings):
     config.inspect.samples = samples
     config.data.update(**settings)
     run_stages(config.lock(), workdir)
-    return json.loads((workdir / "inspect" / "summary.json").read_text())
+    return json.loads((workdir / "inspect" / dataset / "summary.json").read_text())
 
 
 def picture(seed, side=24, bands=3):
@@ -74,12 +74,12 @@ def test_counts_are_the_folders_and_bands_as_numpy_finds_them(
     assert "it has train, val" in said
     (line,) = (x for x in said.splitlines() if x.startswith("  SeaLake"))
     assert line.split() == ["SeaLake", str(1 + len(CLASSES)), "1"]
-    assert not (tmp_path / "w" / "inspect" / "unreadable.txt").exists()
+    assert not (tmp_path / "w/inspect/eurosat_rgb/unreadable.txt").exists()
 
 
 def test_the_sheet_shows_the_files_own_pixels(tmp_path, eurosat):
     inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent)
-    sheet = np.array(Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png"))
+    sheet = np.array(Image.open(tmp_path / "w/inspect/eurosat_rgb/contact_sheet.png"))
     tile = picture(99).repeat(5, 0).repeat(5, 1)  # AnnualCrop of val: 24 to 120 pixels
     corners = np.argwhere((sheet == tile[0, 0]).all(-1))
     same = [np.array_equal(sheet[y : y + 120, x : x + 120], tile) for y, x in corners]
@@ -107,7 +107,7 @@ def test_unreadable_files_are_counted_named_and_listed(
     said = capsys.readouterr().out
     assert "2 records could not be read, all listed in" in said
     assert all(name in said for name in lost)
-    lines = (tmp_path / "w" / "inspect" / "unreadable.txt").read_text().splitlines()
+    lines = (tmp_path / "w/inspect/eurosat_rgb/unreadable.txt").read_text().splitlines()
     assert [line.split("\t")[:2] for line in lines] == [["train", n] for n in lost]
 
 
@@ -235,7 +235,7 @@ def test_captions_are_counted_and_shown(tmp_path, capsys):
     ):
         assert re.search(rf"^  {row}$", said, re.MULTILINE), row
     # a row of three images (the fourth is val's) with their captions under them
-    with Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png") as sheet:
+    with Image.open(tmp_path / "w/inspect/rsicd/contact_sheet.png") as sheet:
         assert 120 + 5 * 13 < sheet.height < 400
 
 
@@ -298,9 +298,13 @@ def test_one_workdir_serves_one_set_after_the_other(tmp_path, eurosat):
     first = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent, samples=5)
     again = inspect_set(tmp_path / "w", "eurosat_rgb", eurosat.parent, samples=5)
     assert first == again
+    kept = tmp_path / "w" / "inspect" / "eurosat_rgb"
+    before = {p.name: p.read_bytes() for p in kept.iterdir()}
     with few_scenes():
         other = inspect_set(tmp_path / "w", "miniature", samples=5, on_error="skip")
     assert other["dataset"] == "miniature"
+    assert {p.name: p.read_bytes() for p in kept.iterdir()} == before
+    assert set(before) == {"summary.json", "contact_sheet.png"}
 
 
 @pytest.mark.parametrize(
@@ -326,5 +330,5 @@ def test_a_subset_of_many_classes_is_drawn_on_real_images(tmp_path, real_data):
     ]
     assert counts.tolist() == listed
     assert found["unreadable"] == []
-    with Image.open(tmp_path / "w" / "inspect" / "contact_sheet.png") as sheet:
+    with Image.open(tmp_path / "w/inspect/resisc45/contact_sheet.png") as sheet:
         assert 20 * 128 < sheet.height < 21 * 200

@@ -128,11 +128,11 @@ def test_inspect_shows_it(own, tmp_path, capsys):
     run_stages(config.lock(), tmp_path / "w")
     said = capsys.readouterr().out
     assert "dry land" in said or "dry_land" in said
-    summary = json.loads((tmp_path / "w" / "inspect" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "w/inspect/my_set/summary.json").read_text())
     assert summary["dataset"] == "my_set"
     assert summary["splits"]["train"]["classes"] == [8, 8]
     assert summary["sensors"]["ir"]["bands"] == ["T1", "T2"]
-    assert (tmp_path / "w" / "inspect" / "contact_sheet.png").exists()
+    assert (tmp_path / "w/inspect/my_set/contact_sheet.png").exists()
 
 
 def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):

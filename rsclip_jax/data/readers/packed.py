@@ -17,7 +17,6 @@ import functools
 import hashlib
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from rsclip_jax.data.readers.folders import (
     tail_of,
 )
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.specs import folder_name
 
 FORMAT = "rsclip_jax packed 1"
 _ALIGN = 16
@@ -109,8 +109,8 @@ def describe_own(row: Any) -> dict[str, str] | None:
 
 
 def pack_folder(root: str | Path, name: str) -> Path:
-    """Where a dataset's pack lies: "wds:a/b" is no name for a folder, wds_a_b is."""
-    return Path(root) / re.sub(r"[^\w.-]+", "_", name)
+    """Where a dataset's pack lies."""
+    return Path(root) / folder_name(name)
 
 
 def find_manifest(root: str | Path, name: str) -> dict | None:

@@ -538,6 +538,6 @@ def test_the_packed_parts_are_the_archives(photos, tmp_path):
 def test_inspect_tells_what_is_there(photos, tmp_path, capsys):
     run_stage(inspect, tmp_path / "w", tmp_path, PHOTOS)
     assert "river" in capsys.readouterr().out
-    assert (tmp_path / "w" / "inspect" / "contact_sheet.png").exists()
+    assert list((tmp_path / "w/inspect").glob("wds_*/contact_sheet.png"))
     with pytest.raises(FileNotFoundError, match=r"config\.dataset: config\.data_root"):
         run_stage(inspect, tmp_path / "w2", tmp_path, "wds:nowhere")
