@@ -52,6 +52,9 @@ def training(**values) -> ml_collections.ConfigDict:
             "jitter_prob": 0.8,
             "grey_prob": 0.0,
             "blur_prob": 0.0,
+            "speckle_looks": 0.0,  # > 0: speckle of that many looks, on SAR in dB
+            "sar_gain_db": 0.0,  # SAR in dB: one offset an image, at most this
+            "band_dropout": 0.0,  # of each band of a multispectral sensor, to its mean
         },
     }
     augment = {**settings["augment"], **values.pop("augment", {})}

@@ -8,6 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
@@ -116,10 +117,18 @@ class _TrainTransform:
     def __init__(self, reader, sizes, augment, tokens):
         self.reader, self.sizes, self.augment = reader, sizes, augment
         self.tokens, self.first_group = tokens, 0
+        rows = reader.source.dataset.sensors
+        self.sensors = {key: get_sensor(rows[key]) for key in sizes}
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict:
         record = self.reader[index]
-        out = augment_record(record, rng, sizes=self.sizes, augment=self.augment)
+        out = augment_record(
+            record,
+            rng,
+            sizes=self.sizes,
+            sensors=self.sensors,
+            augment=self.augment,
+        )
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
         if self.tokens is not None:

@@ -35,6 +35,7 @@ def check_align(run: common.Run) -> None:
     c = run.config.align
     for spec in (c.train, *c.test):
         check_source(run.open(spec), c.sensor)
+    common.make_augment(run, "align", [run.open(c.train)], ("rgb", c.sensor))
     if c.labels != "none":
         head_source(run, run.open(c.train))
     held = {

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import prompts_digest
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Source, TiledSource, split_digest
-from rsclip_jax.data.transforms import Augment
+from rsclip_jax.data.transforms import Augment, check_augment
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
 
@@ -260,7 +261,7 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         train,
         sizes=sizes,
         batch_size=c.batch_size,
-        augment=Augment(**c.augment.to_dict()),
+        augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
@@ -268,6 +269,22 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         on_error=run.config.data.on_error,
         process=(jax.process_index(), jax.process_count()),
     )
+
+
+def make_augment(
+    run: Run, stage: str, train: Sequence[Source], keys: Sequence[str]
+) -> Augment:
+    """config.<stage>.augment, for the sensors that these keys are in the sources.
+
+    Raises ValueError naming the setting that is out of range, or acts on none of them.
+    """
+    names = dict.fromkeys(s.dataset.sensors[key] for s in train for key in keys)
+    try:
+        augment = Augment(**run.config[stage].augment.to_dict())
+        check_augment(augment, map(get_sensor, names))
+    except ValueError as error:
+        raise ValueError(f"config.{stage}.{error}") from error
+    return augment
 
 
 def finish(run: Run, stage: str, params, meta: dict) -> None:

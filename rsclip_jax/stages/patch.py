@@ -28,6 +28,7 @@ def check_patch(run: common.Run) -> None:
     names = ("train", "val", "test", *supported)
     tasks = dict.fromkeys(names, common.LABELLED)
     common.check_training(run, "patch", tasks, may_be_empty=supported)
+    common.make_augment(run, "patch", [run.open(run.config.patch.train)], ("rgb",))
     check_alphas(tuple(run.config.patch.alphas))
 
 

@@ -22,6 +22,8 @@ def check_pretrain(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage, or make it pointless."""
     tasks = {"train": ("single",), "test": common.LABELLED}
     common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
+    train = [run.open(spec) for spec in run.config.pretrain.train]
+    common.make_augment(run, "pretrain", train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(

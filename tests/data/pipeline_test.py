@@ -1,5 +1,6 @@
 """Batches: set by the seed, each example once an epoch, resumed where they stopped."""
 
+import dataclasses
 import itertools
 import json
 
@@ -21,8 +22,13 @@ FULL = Augment(
     jitter=0.4,
     grey_prob=0.2,
     blur_prob=0.4,
+    speckle_looks=4,
+    sar_gain_db=1,
+    band_dropout=0.2,
 )
+SYMMETRY = Augment(crop_scale=(0.3, 1.0), flip_ud=True, rotate=True)
 SIZES = {"rgb": 6, "s1": 6}
+ROWS = {"rgb": "rgb", "s1": "s1_grd"}
 
 
 class Numbers:
@@ -32,7 +38,7 @@ class Numbers:
 
     def __init__(self, n, *, first=0, classes=3, broken=()):
         names = tuple(f"class {i}" for i in range(classes))
-        self.dataset = Dataset("numbers", "folders", "single", SIZES, names, names)
+        self.dataset = Dataset("numbers", "folders", "single", ROWS, names, names)
         self.n, self.first, self.broken = n, first, broken
         self.ids = [f"train/{i}" for i in range(n)]
 
@@ -94,17 +100,38 @@ def assert_same(first, second):
 # Order and seed.
 
 
+class Multispectral(Pictures):
+    """The same with 13 bands beside them."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        sensors = {**ROWS, "s2": "s2_l1c"}
+        self.dataset = dataclasses.replace(self.dataset, sensors=sensors)
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        s2 = rng.integers(1, 9000, (6, 6, 13), np.uint16)
+        return {**super().__getitem__(index), "s2": s2}
+
+
 def test_batches_depend_on_the_seed_and_not_on_the_threads():
-    runs = [
-        take(12, batches_of(Pictures(10), augment=FULL, threads=threads))
-        for threads in (1, 2, 5)
-    ]
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
-    other = take(12, batches_of(Pictures(10), augment=FULL, seed=1))
-    for key in ("rgb", "s1", "label"):
-        first, second = (np.concatenate([b[key] for b in r]) for r in (runs[0], other))
-        assert not np.array_equal(first, second)
+    sizes = {**SIZES, "s2": 3}
+
+    def run(**options):
+        source = Multispectral(10)
+        return take(12, batches_of(source, augment=FULL, sizes=sizes, **options))
+
+    first, *others = (run(threads=threads) for threads in (1, 2, 5))
+    for again in others:
+        assert_same(first, again)
+    plain = take(12, batches_of(Multispectral(10), augment=SYMMETRY, sizes=sizes))
+    other = run(seed=1)
+    for key in ("rgb", "s1", "s2"):  # each is changed in value
+        kept, changed = (np.concatenate([b[key] for b in r]) for r in (plain, first))
+        assert not np.array_equal(kept, changed)
+    for key in ("rgb", "s1", "s2", "label"):
+        one, two = (np.concatenate([b[key] for b in r]) for r in (first, other))
+        assert not np.array_equal(one, two)
 
 
 def test_every_epoch_visits_every_example_once_in_another_order():
