@@ -21,7 +21,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict(
         {
             "threads": 2,
-            "on_error": "raise",  # or skip: leave unreadable records out, counted
+            # or skip: leave unreadable records out, listed in <stage>/skipped.txt
+            "on_error": "raise",
         }
     )
     return config

@@ -3,12 +3,14 @@
 import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
@@ -18,10 +20,16 @@ class Tolerant:
 
     Each is warned of once and counted. The stand-in's "mask" is False: evaluation
     leaves it out, training uses it as one more example. keys: the sensors to read, by
-    default all.
+    default all. listed: the file that they are noted in, see note_skipped.
     """
 
-    def __init__(self, source: Source, on_error: str, keys: Collection[str] = ()):
+    def __init__(
+        self,
+        source: Source,
+        on_error: str,
+        keys: Collection[str] = (),
+        listed: Path | None = None,
+    ):
         if on_error not in ("raise", "skip"):
             raise ValueError(
                 f"config.data.on_error = {on_error!r} is not known; use 'raise' or"
@@ -30,6 +38,7 @@ class Tolerant:
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
         self.skipped: set[str] = set()
+        self.listed = listed
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -55,6 +64,9 @@ class Tolerant:
                 return
             self.skipped.add(record_id)
             count = len(self.skipped)
+        if self.listed:
+            place = f"{self.source.dataset.name}:{self.source.split}"
+            note_skipped(self.listed, place, record_id, str(error))
         message = (
             f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
         )
@@ -72,6 +84,7 @@ def train_batches(
     weights: Sequence[float] | None = None,
     threads: int = 2,
     on_error: str = "raise",
+    skipped: Path | None = None,
     process: tuple[int, int] = (0, 1),
 ) -> Any:
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
@@ -81,7 +94,8 @@ def train_batches(
     sources are mixed by weight (default: by size). With tokens (one [k, templates, n]
     array a source) a batch also has "text", the label's caption with a template drawn
     at random, and "group", equal for equal classes. Order and augmentation depend on
-    the seed alone, not on the number of threads. Raises ValueError for an empty or too
+    the seed alone, not on the number of threads. on_error "skip" replaces what cannot
+    be read and lists it in the file skipped. Raises ValueError for an empty or too
     small source.
     """
     total = sum(len(s) for s in sources)
@@ -96,7 +110,7 @@ def train_batches(
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
-        reader = Tolerant(source, on_error, sizes)
+        reader = Tolerant(source, on_error, sizes, skipped)
         transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
         transform.first_group = first_group
         first_group += len(source.dataset.classes)
@@ -145,13 +159,15 @@ def eval_batches(
     batch_size: int,
     threads: int = 2,
     on_error: str = "raise",
+    skipped: Path | None = None,
 ) -> Iterator[dict]:
     """Every record once, in order, with "label" and "mask"; the last batch is padded.
 
-    mask is False for padding and for records that could not be read.
+    mask is False for padding and for records that could not be read, which are listed
+    in the file skipped.
     """
 
-    reader = Tolerant(source, on_error, sizes)
+    reader = Tolerant(source, on_error, sizes, skipped)
 
     def prepare(index: int) -> dict:
         record = reader[index]

@@ -219,7 +219,7 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     sizes = {"rgb": variant.image_size, modality: spec.image_size}
     first = None
     for source in tests:
-        z, labels, seen = run.encode(source, encoders, sizes)
+        z, labels, seen = run.encode("align", source, encoders, sizes)
         if source.dataset.task != "none":
             head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)

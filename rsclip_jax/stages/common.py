@@ -56,7 +56,11 @@ class Run:
             return TiledSource(source, int(match[3]), on_error=skip)
         return source
 
-    def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
+    def skipped(self, stage: str) -> Path:
+        """The stage's list of what could not be read; see data/skipped.py."""
+        return self.workdir / stage / "skipped.txt"
+
+    def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""
         batch_size = self.config.eval_batch_size
         sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
@@ -68,6 +72,7 @@ class Run:
             mesh=self.mesh,
             threads=self.config.data.threads,
             on_error=self.config.data.on_error,
+            skipped=self.skipped(stage),
             progress=self.config.progress,
         )
 
@@ -267,6 +272,7 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         weights=tuple(c.get("weights", ())) or None,
         threads=run.config.data.threads,
         on_error=run.config.data.on_error,
+        skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
 

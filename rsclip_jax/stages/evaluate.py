@@ -31,6 +31,8 @@ def run_evaluate(run: common.Run) -> None:
     Every sensor of a dataset that the model has an encoder for: zero-shot where there
     are labels, retrieval where there are two sensors.
     """
+    if jax.process_index() == 0:  # of an earlier evaluation
+        run.skipped("evaluate").unlink(missing_ok=True)
     model = input_model(run)
     encoders = make_encoders(run, model)
     for spec in run.config.datasets:
@@ -145,6 +147,7 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
                 f" encoder of {model.sensors[modality][0].sensor}"
             )
     z, labels, seen = run.encode(
+        "evaluate",
         source,
         {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
         {m: encoders[m][1] for m in shared},

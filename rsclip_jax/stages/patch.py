@@ -104,7 +104,7 @@ class Sweep:
         head, prompts = common.zero_shot_head(self.clip, source)
         encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
         z, labels, seen = self.run.encode(
-            source, encoders, {"rgb": self.clip.variant.image_size}
+            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
         )
         values = {}
         for alpha in alphas:

@@ -69,6 +69,7 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
     for source in tests:
         head, prompts = common.zero_shot_head(clip, source)
         z, labels, seen = run.encode(
+            "pretrain",
             source,
             {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},
