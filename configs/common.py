@@ -23,6 +23,9 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
             "threads": 2,
             # or skip: leave unreadable records out, listed in <stage>/skipped.txt
             "on_error": "raise",
+            # share of a patch's pixels that may be NaN or nodata, and are then filled
+            # with the band's median; 0: NaN is refused, and nodata read as it is
+            "max_nodata": 0.0,
         }
     )
     return config

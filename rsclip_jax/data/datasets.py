@@ -37,6 +37,7 @@ def open_source(
     split: str = "all",
     *,
     on_error: str = "raise",
+    max_nodata: float = 0.0,
     packed: bool = True,
 ) -> Source:
     """A dataset's split as a random-access sequence of records.
@@ -46,10 +47,16 @@ def open_source(
     set. root is the data_root: the set lies at root/<name>/ or by its public folder
     name. split: train, val, test, all, or a part such as "train[:90%]" (by hash of the
     id). on_error: "skip" leaves out pairs without a partner, counted, instead of
-    raising. Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is
-    read from there, unless packed is False.
+    raising. max_nodata: the share of a patch's pixels that may be missing, and are then
+    filled (see fill_missing); 0 refuses NaN and leaves nodata as it is. Where the set
+    lies packed in root/<name>/<split>/ (configs/pack.py), it is read from there as it
+    was packed, unless packed is False.
     """
-    row = get_dataset(name)
+    if not 0 <= max_nodata < 1:
+        raise ValueError(
+            f"config.data.max_nodata = {max_nodata} should be 0 or more, below 1"
+        )
+    row = dataclasses.replace(get_dataset(name), max_nodata=max_nodata)
     if packed and (source := open_packed(row, root, split)):
         return source
     if row.kind == "miniature":

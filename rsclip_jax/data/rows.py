@@ -19,7 +19,7 @@ CIFAR10_CLASSES = tuple(
 _MINIATURE_SENSORS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
 
 
-def _photos(name, folders, names: dict[str, str], templates) -> Dataset:
+def _photos(name, folders, names: dict[str, str], templates, size=0) -> Dataset:
     return Dataset(
         name,
         "class_folders",
@@ -29,6 +29,7 @@ def _photos(name, folders, names: dict[str, str], templates) -> Dataset:
         tuple(names.values()),
         templates,
         folders,
+        size=size,
     )
 
 
@@ -54,6 +55,8 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
         tuple(dict.fromkeys((name, "bigearthnet", "BigEarthNet", ""))),
         composites={"rgb": ("s2", "s2_l2a_rgb")},
         label_map=corine.class_map(count),
+        size=120,
+        max_shift=1.0,
     )
 
 
@@ -64,6 +67,7 @@ _ROWS = (
         ("eurosat_rgb", "EuroSAT_RGB", "2750"),
         prompts.EUROSAT_NAMES,
         prompts.EUROSAT_TEMPLATES,
+        size=64,
     ),
     _photos(
         "resisc45",
@@ -76,6 +80,7 @@ _ROWS = (
         ("cifar10", "CIFAR-10", "CIFAR-10-images"),
         {c: c for c in CIFAR10_CLASSES},
         prompts.CIFAR10_TEMPLATES,
+        size=32,
     ),
     _photos(
         "imagenette",
@@ -108,6 +113,7 @@ _ROWS = (
         ("cifar100", "CIFAR-100", "CIFAR-100-images"),
         classes.CIFAR100_NAMES,
         prompts.CIFAR10_TEMPLATES,
+        size=32,
     ),
     _photos(
         "stl10",
@@ -132,6 +138,7 @@ _ROWS = (
         ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
         file_bands={"s2": _EUROSAT_MS_BANDS},
         composites={"rgb": ("s2", "eurosat_rgb")},
+        size=64,
     ),
     *(
         _bigearthnet(version, count, with_s1)
@@ -145,6 +152,7 @@ _ROWS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
+        # its pairs lie some pixels apart, as they were cut: no max_shift
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
@@ -154,6 +162,7 @@ _ROWS = (
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("sen1floods11", "HandLabeled"),
         composites={"rgb": ("s2", "s2_l1c_rgb")},
+        max_shift=1.0,
     ),
     Dataset(
         "sentinel_pairs",

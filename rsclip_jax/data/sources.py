@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,12 @@ from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.folders import Entry
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
-from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
+from rsclip_jax.data.readers.tiffs import (
+    Footprint,
+    check_one_place,
+    read_band_files,
+    read_tif,
+)
 from rsclip_jax.data.sensors import (
     COMPOSITES,
     Composite,
@@ -40,6 +46,10 @@ class Dataset:
     file_bands: the bands of a file, where they lie in another order than the sensor's.
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
     label_map: label as the files spell it -> class, or "" for none.
+
+    size: side in pixels of every image at its finest band; 0: they differ. max_shift:
+    how many pixels the files of one record may lie apart by their GeoTIFF tags.
+    max_nodata: no row's but a run's, see check_array.
     """
 
     name: str
@@ -54,6 +64,9 @@ class Dataset:
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    size: int = 0
+    max_shift: float = math.inf
+    max_nodata: float = 0.0
 
 
 class Source(Protocol):
@@ -94,26 +107,59 @@ class FileSource:
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, row = self._entries[index], self.dataset
         record: Record = {"id": entry.id, "label": self._label(entry)}
-        for key, files in entry.files.items():
+        found: list[Footprint] = []
+        for key in entry.files:
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
-                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                record[key] = self._read_sensor(entry, key, sensor, found)
         for key, (source, name) in row.composites.items():
             if key in keys:
-                record[key] = self._composite(entry, record, source, COMPOSITES[name])
+                made = COMPOSITES[name]
+                record[key] = self._composite(entry, record, source, made, found)
+        check_one_place(found, row.max_shift)
         return record
 
-    def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
-        sensor = get_sensor(self.dataset.sensors[source])
-        files = entry.files[source]
+    def _read_sensor(
+        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+    ) -> np.ndarray:
+        """A sensor of an entry; its files' footprints are added to those found."""
+        row, files = self.dataset, entry.files[key]
+        array = read_sensor(
+            files,
+            sensor,
+            row.file_bands.get(key, ()),
+            max_nodata=row.max_nodata,
+            footprints=found,
+        )
+        if row.size and array.shape[:2] != (row.size, row.size):
+            height, width = array.shape[:2]
+            raise ValueError(
+                f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
+                f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
+                " fetch the file again, or --config.data.on_error=skip leaves such"
+                " records out"
+            )
+        return array
+
+    def _composite(
+        self,
+        entry: Entry,
+        record: Record,
+        source: str,
+        made: Composite,
+        found: list[Footprint],
+    ) -> np.ndarray:
+        row, files = self.dataset, entry.files[source]
+        sensor = get_sensor(row.sensors[source])
         if source in record:
             return make_composite(record[source], sensor.bands, made)
-        if isinstance(files, tuple):  # of a file a band, three of them do
+        # Of a file a band, three of them do; but all tell which pixels are missing.
+        if isinstance(files, tuple) and not row.max_nodata:
             places = [sensor.bands.index(band) for band in made.bands]
             sensor = sensor_part(sensor, places)
-            files = tuple(files[i] for i in places)
-        file_bands = self.dataset.file_bands.get(source, ())
-        array = read_sensor(files, sensor, file_bands)
+            some = {source: tuple(files[i] for i in places)}
+            entry = dataclasses.replace(entry, files=some)
+        array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
     def _label(self, entry: Entry) -> int | np.ndarray:
@@ -135,23 +181,30 @@ class FileSource:
 
 
 def read_sensor(
-    files: Path | tuple[Path, ...], sensor: Sensor, file_bands: tuple[str, ...] = ()
+    files: Path | tuple[Path, ...],
+    sensor: Sensor,
+    file_bands: tuple[str, ...] = (),
+    *,
+    max_nodata: float = 0.0,
+    footprints: list[Footprint] | None = None,
 ) -> np.ndarray:
     """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
 
     file_bands: the order of the bands in the file, where it is not the sensor's.
+    max_nodata: see check_array. The files' footprints, if they have any, are added to
+    footprints.
     """
     if isinstance(files, tuple):
-        array, where = read_band_files(files), str(files[0].parent)
+        array, where = read_band_files(files, footprints), str(files[0].parent)
     elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
-        array, where = read_tif(files), str(files)
+        array, where = read_tif(files, footprints), str(files)
     else:
         array, where = read_image(files, len(sensor.bands)), str(files)
     if file_bands and array.shape[-1] == len(file_bands):
         array = select_bands(array, file_bands, sensor.bands)
     if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
         array = array.view(np.uint16)  # the same numbers, as some archives keep them
-    return check_array(array, sensor, where)
+    return check_array(array, sensor, where, max_nodata)
 
 
 class MiniatureSource:

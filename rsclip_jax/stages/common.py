@@ -51,7 +51,13 @@ class Run:
                 " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
             )
         skip = self.config.data.on_error
-        source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
+        source = open_source(
+            match[1],
+            self.config.data_root,
+            match[2],
+            on_error=skip,
+            max_nodata=self.config.data.max_nodata,
+        )
         if match[3]:
             return TiledSource(source, int(match[3]), on_error=skip)
         return source
