@@ -46,17 +46,24 @@ class Tolerant:
 
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
-            return {**read_record(self.source, index, self.keys), "mask": True}
+            return {**self._read(index), "mask": True}
         for offset in range(len(self)):
             i = (index + offset) % len(self)
             try:
-                record = read_record(self.source, i, self.keys)
-                return {**record, "mask": offset == 0}
+                return {**self._read(i), "mask": offset == 0}
             except (ValueError, OSError) as error:
                 self._warn(self.source.ids[i], error)
         raise ValueError(
             f"no record of {self.source.dataset.name}:{self.source.split} is readable"
         )
+
+    def _read(self, index: int) -> Record:
+        try:
+            return read_record(self.source, index, self.keys)
+        except StopIteration as error:
+            # grain takes it for the end of the data, and would stop there in silence
+            record_id = self.source.ids[index]
+            raise RuntimeError(f"{record_id}: StopIteration in its reader") from error
 
     def _warn(self, record_id: str, error: Exception) -> None:
         with self._lock:
