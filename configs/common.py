@@ -21,7 +21,11 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict(
         {
             "threads": 2,
-            "on_error": "raise",  # or skip: leave unreadable records out, counted
+            # or skip: leave unreadable records out, listed in <stage>/skipped.txt
+            "on_error": "raise",
+            # share of a patch's pixels that may be NaN or nodata, and are then filled
+            # with the band's median; 0: NaN is refused, and nodata read as it is
+            "max_nodata": 0.0,
         }
     )
     return config
@@ -52,6 +56,9 @@ def training(**values) -> ml_collections.ConfigDict:
             "jitter_prob": 0.8,
             "grey_prob": 0.0,
             "blur_prob": 0.0,
+            "speckle_looks": 0.0,  # > 0: speckle of that many looks, on SAR in dB
+            "sar_gain_db": 0.0,  # SAR in dB: one offset an image, at most this
+            "band_dropout": 0.0,  # of each band of a multispectral sensor, to its mean
         },
     }
     augment = {**settings["augment"], **values.pop("augment", {})}

@@ -111,6 +111,7 @@ def open_source(
     split: str = "all",
     *,
     on_error: str = "raise",
+    max_nodata: float = 0.0,
     packed: bool = True,
 ) -> Source:
     """A dataset's split as a random-access sequence of records.
@@ -124,10 +125,17 @@ def open_source(
     official lists make it where they lie, else the archive's folders, else a hash.
     on_error: "skip" leaves out pairs without a partner, images without caption (or
     captions without image) and images that a list names and that are absent, counted,
-    instead of raising. Where the set lies packed in root/<name>/<split>/
-    (configs/pack.py), it is read from there, unless packed is False.
+    instead of raising. max_nodata: the share of a patch's pixels that may be missing,
+    and are then filled (see fill_missing); 0 refuses NaN and leaves nodata as it is.
+    Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is read from
+    there as it was packed, unless packed is False.
     """
+    if not 0 <= max_nodata < 1:
+        raise ValueError(
+            f"config.data.max_nodata = {max_nodata} should be 0 or more, below 1"
+        )
     row = get_dataset(name, root, packed=packed)
+    row = dataclasses.replace(row, max_nodata=max_nodata)
     if packed and (source := open_packed(row, root, split)):
         return source
     if row.kind == "miniature":

@@ -62,6 +62,7 @@ class Plan:
     records: int
     shards: int
     compression: str  # none | zstd
+    max_nodata: float  # as the source was read with; see fill_missing
 
     def file(self, shard: int) -> str:
         """The shard's file name."""
@@ -89,7 +90,8 @@ def make_plan(
     total = len(source) * len(encode_record(first))
     shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
     shards = min(shards, len(source))
-    return Plan(source_digest(source), len(source), shards, compression)
+    max_nodata = source.dataset.max_nodata
+    return Plan(source_digest(source), len(source), shards, compression, max_nodata)
 
 
 def source_digest(source: Source) -> str:
@@ -270,6 +272,7 @@ def finish(
         **describe(source, ids, find_span(source, half), provenance),
         "skipped": len(skipped),
         "compression": plan.compression,
+        "max_nodata": plan.max_nodata,
         "shards": [{key: note[key] for key in files} for note in notes],
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")

@@ -57,6 +57,8 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
         tuple(dict.fromkeys((name, "bigearthnet", "BigEarthNet", ""))),
         composites={"rgb": ("s2", "s2_l2a_rgb")},
         label_map=corine.class_map(count),
+        size=120,
+        max_shift=1.0,
     )
 
 
@@ -110,6 +112,7 @@ def _eurosat(
         folders,
         file_bands={"s2": EUROSAT_MS_BANDS} if s2 else {},
         composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+        size=64,
         **lists,
     )
 
@@ -123,6 +126,7 @@ _ROWS = (
             prompts.EUROSAT_TEMPLATES,
             split_lists=f"eurosat{spatial}-{{split}}.txt",
             needs_lists=bool(spatial),
+            size=64,
         )
         for spatial in ("", "-spatial")
     ),
@@ -142,6 +146,7 @@ _ROWS = (
         {c: c for c in CIFAR10_CLASSES},
         prompts.CIFAR10_TEMPLATES,
         "arrays",
+        size=32,
     ),
     _photos(
         "imagenette",
@@ -179,6 +184,7 @@ _ROWS = (
         classes.CIFAR100_NAMES,
         prompts.CIFAR10_TEMPLATES,
         "arrays",
+        size=32,
     ),
     _photos(
         "stl10",
@@ -250,6 +256,7 @@ _ROWS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
+        # its pairs lie some pixels apart, as they were cut: no max_shift
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
@@ -259,6 +266,7 @@ _ROWS = (
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("sen1floods11", "HandLabeled"),
         composites={"rgb": ("s2", "s2_l1c_rgb")},
+        max_shift=1.0,
     ),
     _sen12ms("sen12ms", "single"),
     _sen12ms("sen12ms_multi", "multi"),

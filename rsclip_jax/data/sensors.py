@@ -461,12 +461,15 @@ def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     return dataclasses.replace(sensor, **parts)
 
 
-def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+def check_array(
+    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float = 0.0
+) -> np.ndarray:
     """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
 
     Values outside the sensor's valid range are refused, unless they are its nodata,
-    and a patch of nothing but nodata. Raises ValueError naming the file or record, what
-    was found and what was expected.
+    and a patch of nothing but nodata. max_nodata > 0: missing pixels are filled, if
+    they are no larger a share of the patch; see fill_missing. Raises ValueError naming
+    the file or record, what was found and what was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -481,11 +484,44 @@ def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
             f" with .astype('{sensor.dtype}')"
         )
     if array.size:
+        if max_nodata:
+            array = fill_missing(array, sensor, where, max_nodata)
         _check_values(array, sensor, where)
     return array
 
 
 _DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+
+
+def fill_missing(
+    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float
+) -> np.ndarray:
+    """A copy with missing pixels filled; the array itself where there is none.
+
+    Missing is a pixel that is NaN or infinite in any band, or the sensor's nodata in
+    all of them. It gets the median of the band's other pixels in the patch: the mean of
+    the sensor would be a bright spot on a lake. Raises ValueError where more than the
+    share max_nodata is missing.
+    """
+    low, high, nodata = array.min(), array.max(), sensor.nodata
+    finite = np.isfinite(low) and np.isfinite(high)
+    if finite and (nodata is None or not low <= nodata <= high):
+        return array
+    missing = ~np.isfinite(array)
+    if nodata is not None:
+        missing |= (array == nodata).all(axis=-1, keepdims=True)
+    share = missing.any(axis=-1).mean()
+    if share > max_nodata:
+        raise ValueError(
+            f"{where}: {100 * share:.3g} % of the {sensor.name} pixels are NaN or"
+            f" nodata, and --config.data.max_nodata={max_nodata:g} allows"
+            f" {100 * max_nodata:.3g} %; {_DROP}"
+        )
+    out = array.copy()
+    for i in np.flatnonzero(missing.any(axis=(0, 1))):
+        hole = missing[..., i]
+        out[hole, i] = np.median(array[~hole, i])
+    return out
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
@@ -496,7 +532,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" {_DROP}"
+            f" --config.data.max_nodata fills a few, or {_DROP}"
         )
     if low == high == sensor.nodata:
         raise ValueError(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
 from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.readers.folders import Entry
+from rsclip_jax.data.readers.footprints import Footprint, check_one_place
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
@@ -66,6 +68,10 @@ class Dataset:
     the user's own, whose classes are found when it is opened, unless its file has them.
     split_lists: name of the official lists, such as "eurosat-{split}.txt", which rule
     where they lie; needs_lists: without them there is no such set.
+
+    size: side in pixels of every image at its finest band; 0: they differ. max_shift:
+    how many pixels the files of one record may lie apart by their GeoTIFF tags.
+    max_nodata: no row's but a run's, see check_array.
     """
 
     name: str
@@ -83,6 +89,9 @@ class Dataset:
     own: Own | None = None
     split_lists: str = ""
     needs_lists: bool = False
+    size: int = 0
+    max_shift: float = math.inf
+    max_nodata: float = 0.0
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """The row of a set of the user's own with its classes and their names.
@@ -164,29 +173,61 @@ class FileSource:
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if row.task == "captions":
             record["captions"] = entry.captions
-        for key, files in entry.files.items():
+        found: list[Footprint] = []
+        for key in entry.files:
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
-                array = read_sensor(files, sensor, row.file_bands.get(key, ()))
-                if entry.box_file is not None:
-                    array = crop_to_box(array, entry.box_file, entry.label)
-                record[key] = array
+                record[key] = self._read_sensor(entry, key, sensor, found)
         for key, (source, name) in row.composites.items():
             if key in keys:
-                record[key] = self._composite(entry, record, source, COMPOSITES[name])
+                made = COMPOSITES[name]
+                record[key] = self._composite(entry, record, source, made, found)
+        check_one_place(found, row.max_shift)
         return record
 
-    def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
-        sensor = get_sensor(self.dataset.sensors[source])
-        files = entry.files[source]
+    def _read_sensor(
+        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+    ) -> np.ndarray:
+        """A sensor of an entry; its files' footprints are added to those found."""
+        row, files = self.dataset, entry.files[key]
+        array = read_sensor(
+            files,
+            sensor,
+            row.file_bands.get(key, ()),
+            max_nodata=row.max_nodata,
+            footprints=found,
+        )
+        if entry.box_file is not None:
+            return crop_to_box(array, entry.box_file, entry.label)
+        if row.size and array.shape[:2] != (row.size, row.size):
+            height, width = array.shape[:2]
+            raise ValueError(
+                f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
+                f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
+                " fetch the file again, or --config.data.on_error=skip leaves such"
+                " records out"
+            )
+        return array
+
+    def _composite(
+        self,
+        entry: Entry,
+        record: Record,
+        source: str,
+        made: Composite,
+        found: list[Footprint],
+    ) -> np.ndarray:
+        row, files = self.dataset, entry.files[source]
+        sensor = get_sensor(row.sensors[source])
         if source in record:
             return make_composite(record[source], sensor.bands, made)
-        if isinstance(files, tuple):  # of a file a band, three of them do
+        # Of a file a band, three of them do; but all tell which pixels are missing.
+        if isinstance(files, tuple) and not row.max_nodata:
             places = [sensor.bands.index(band) for band in made.bands]
             sensor = sensor_part(sensor, places)
-            files = tuple(files[i] for i in places)
-        file_bands = self.dataset.file_bands.get(source, ())
-        array = read_sensor(files, sensor, file_bands)
+            some = {source: tuple(files[i] for i in places)}
+            entry = dataclasses.replace(entry, files=some)
+        array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
     def _label(self, entry: Entry) -> int | np.ndarray:
@@ -209,16 +250,23 @@ class FileSource:
 
 
 def read_sensor(
-    files: Path | tuple[Path, ...], sensor: Sensor, file_bands: tuple[str, ...] = ()
+    files: Path | tuple[Path, ...],
+    sensor: Sensor,
+    file_bands: tuple[str, ...] = (),
+    *,
+    max_nodata: float = 0.0,
+    footprints: list[Footprint] | None = None,
 ) -> np.ndarray:
     """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
 
     file_bands: the order of the bands in the file, where it is not the sensor's.
+    max_nodata: see check_array. The files' footprints, if they have any, are added to
+    footprints.
     """
     if isinstance(files, tuple):
-        array, where = read_band_files(files), str(files[0].parent)
+        array, where = read_band_files(files, footprints), str(files[0].parent)
     elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
-        array, where = read_tif(files), str(files)
+        array, where = read_tif(files, footprints), str(files)
     else:
         count = len(file_bands or sensor.bands)
         array, where = read_image(files, count), str(files)
@@ -233,7 +281,7 @@ def read_sensor(
         array = array.view(np.uint16)  # the same numbers, as some archives keep them
     if array.dtype == np.float64 and sensor.dtype == "float32":
         array = array.astype(np.float32)  # seven digits are more than any sensor has
-    return check_array(array, sensor, where)
+    return check_array(array, sensor, where, max_nodata)
 
 
 class ArraySource:

@@ -36,6 +36,7 @@ def check_align(run: common.Run) -> None:
     c = run.config.align
     for spec in (c.train, *c.test):
         check_source(run.open(spec), c.sensor)
+    common.make_augment(run, "align", [run.open(c.train)], ("rgb", c.sensor))
     if c.labels != "none":
         head_source(run, run.open(c.train))
     check_tests(run)
@@ -241,7 +242,7 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
             "rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
             modality: common.feed(encode, spec, source.dataset),
         }
-        z, labels, seen = run.encode(source, encoders, sizes)
+        z, labels, seen = run.encode("align", source, encoders, sizes)
         if source.dataset.task in common.LABELLED:
             head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)

@@ -22,7 +22,7 @@ from rsclip_jax.data.sources import (
 )
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.data.tokenizer import count_tokens
-from rsclip_jax.data.transforms import Augment
+from rsclip_jax.data.transforms import Augment, check_augment
 from rsclip_jax.evals.encode import Encoder, encode_source
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
@@ -53,14 +53,24 @@ class Run:
     def _open(self, spec: str) -> Source:
         name, split, tile = parse_spec(spec)
         skip = self.config.data.on_error
-        source = open_source(name, self.config.data_root, split, on_error=skip)
+        source = open_source(
+            name,
+            self.config.data_root,
+            split,
+            on_error=skip,
+            max_nodata=self.config.data.max_nodata,
+        )
         if rule := getattr(source, "split_rule", ""):
             self.say(f"{name}:{split}: {len(source):,} records, split by {rule}")
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
 
-    def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
+    def skipped(self, stage: str) -> Path:
+        """The stage's list of what could not be read; see data/skipped.py."""
+        return self.workdir / stage / "skipped.txt"
+
+    def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""
         batch_size = self.config.eval_batch_size
         sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
@@ -72,6 +82,7 @@ class Run:
             mesh=self.mesh,
             threads=self.config.data.threads,
             on_error=self.config.data.on_error,
+            skipped=self.skipped(stage),
             progress=self.config.progress,
         )
 
@@ -291,14 +302,31 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         train,
         sizes=sizes,
         batch_size=c.batch_size,
-        augment=Augment(**c.augment.to_dict()),
+        augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
         threads=run.config.data.threads,
         on_error=run.config.data.on_error,
+        skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
+
+
+def make_augment(
+    run: Run, stage: str, train: Sequence[Source], keys: Sequence[str]
+) -> Augment:
+    """config.<stage>.augment, for the sensors that these keys are in the sources.
+
+    Raises ValueError naming the setting that is out of range, or acts on none of them.
+    """
+    names = dict.fromkeys(s.dataset.sensors[key] for s in train for key in keys)
+    try:
+        augment = Augment(**run.config[stage].augment.to_dict())
+        check_augment(augment, map(get_sensor, names))
+    except ValueError as error:
+        raise ValueError(f"config.{stage}.{error}") from error
+    return augment
 
 
 def finish(run: Run, stage: str, params, meta: dict) -> None:

@@ -30,6 +30,8 @@ def run_evaluate(run: common.Run) -> None:
     Every sensor of a dataset that the model has an encoder for: zero-shot where there
     are labels, retrieval with text where there are captions, and between two sensors.
     """
+    if jax.process_index() == 0:  # of an earlier evaluation
+        run.skipped("evaluate").unlink(missing_ok=True)
     model = input_model(run)
     encoders = make_encoders(run, model)
     for spec in run.config.datasets:
@@ -123,6 +125,7 @@ def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -
     row = source.dataset
     fed = feed_all(run, model, encoders, row)
     z, labels, seen = run.encode(
+        "evaluate",
         source,
         {key: encoder for key, (encoder, _) in fed.items()},
         {key: size for key, (_, size) in fed.items()},

@@ -53,7 +53,7 @@ def run_inspect(run: common.Run) -> None:
     c = run.config
     if jax.process_index():
         return
-    sources, splits = open_splits(c.dataset, c.data_root)
+    sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
     row = next(iter(sources.values())).dataset
     scans = {
         split: scan(
@@ -84,7 +84,9 @@ def run_inspect(run: common.Run) -> None:
     run.say(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
 
 
-def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict]]:
+def open_splits(
+    name: str, root: str, max_nodata: float = 0.0
+) -> tuple[dict[str, Source], dict[str, dict]]:
     """(the splits that can be opened, {split: what is to be said of it}).
 
     Raises the first split's error where none can.
@@ -94,7 +96,7 @@ def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict
     errors = []
     for split in _SPLITS:
         try:
-            sources[split], left_out = open_split(name, root, split)
+            sources[split], left_out = open_split(name, root, split, max_nodata)
             if left_out:
                 said[split]["left_out"] = left_out
         except (ValueError, FileNotFoundError) as error:
@@ -105,12 +107,15 @@ def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict
     return sources, said
 
 
-def open_split(name: str, root: str, split: str) -> tuple[Source, str]:
+def open_split(
+    name: str, root: str, split: str, max_nodata: float
+) -> tuple[Source, str]:
     """(the split, what is wrong with it although it opens, such as missing pairs)."""
+    opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
-        return open_source(name, root, split), ""
+        return opened(), ""
     except ValueError as error:
-        return open_source(name, root, split, on_error="skip"), str(error)
+        return opened(on_error="skip"), str(error)
 
 
 def summarise(

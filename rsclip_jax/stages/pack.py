@@ -115,6 +115,7 @@ def opener(run: common.Run, split: str) -> functools.partial:
         c.data_root,
         split,
         on_error=c.data.on_error,
+        max_nodata=c.data.max_nodata,
         packed=False,
     )
 

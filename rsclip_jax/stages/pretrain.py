@@ -26,6 +26,8 @@ def check_pretrain(run: common.Run) -> None:
     tested = (*common.LABELLED, "captions")
     tasks = {"train": ("single", "captions"), "test": tested}
     common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
+    train = [run.open(spec) for spec in run.config.pretrain.train]
+    common.make_augment(run, "pretrain", train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(
@@ -70,6 +72,7 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
         z, labels, seen = run.encode(
+            "pretrain",
             source,
             {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},

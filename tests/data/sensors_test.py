@@ -601,3 +601,82 @@ def test_a_real_radar_patch_fits_its_row_and_statistics(real_data):
         z = (array - np.array(row.mean)) / row.std
         assert np.abs(z.mean((0, 1))).max() < 3
         assert array[..., 0].mean() > array[..., 1].mean()  # VV is above VH
+
+
+# Missing pixels.
+
+
+def with_holes(name, *holes):
+    """(array of noise, where each hole of `holes` = (row, column, band or None) is)."""
+    row = SENSORS[name]
+    rng, n = np.random.default_rng(0), len(row.bands)
+    array = rng.uniform(-25, -5, (10, 10, n)).astype(np.float32)
+    if row.dtype == "uint16":
+        array = rng.integers(200, 5000, (10, 10, n), np.uint16)
+    where = np.zeros(array.shape, bool)
+    for y, x, band in holes:
+        where[y, x, slice(None) if band is None else band] = True
+    return array, where
+
+
+def test_few_missing_pixels_get_the_band_s_median_and_the_others_stay():
+    array, holes = with_holes("s1_grd", (0, 0, 0), (4, 7, 1), (4, 8, None))
+    spoiled = array.copy()
+    spoiled[holes] = [np.nan, np.inf, np.nan, -np.inf]
+    before = spoiled.copy()
+    out = check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.03)
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    for band in range(2):
+        hole = holes[..., band]
+        assert hole.sum() == 2
+        want = np.float32(sorted(array[~hole, band])[48] / 2) + np.float32(
+            sorted(array[~hole, band])[49] / 2
+        )
+        np.testing.assert_allclose(out[hole, band], want, rtol=1e-6)
+    np.testing.assert_array_equal(spoiled, before)  # the array that was given stays
+    with pytest.raises(
+        ValueError,
+        match=r"p\.tif: 3 % of the s1_grd pixels .*max_nodata=0\.02 allows 2 %; mask",
+    ):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.02)
+    with pytest.raises(ValueError, match=r"2 % of the .* values .*max_nodata fills"):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif")
+
+
+def test_nodata_in_all_bands_is_missing_and_in_some_it_is_a_value():
+    row = SENSORS["s2_l1c"]
+    array, holes = with_holes("s2_l1c", (1, 1, None), (2, 2, None))
+    array[5, 5, 10] = 0  # dark, and no hole
+    spoiled = np.where(holes, np.uint16(0), array)
+    out = check_array(spoiled, row, "p.tif", 0.02)
+    assert out.dtype == np.uint16
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    rest = spoiled.reshape(100, 13)[~holes[..., 0].ravel()]
+    median = np.sort(rest, axis=0)[48:50].mean(0)
+    assert np.abs(out[1, 1] - median).max() < 1
+    np.testing.assert_array_equal(out[1, 1], out[2, 2])
+    assert check_array(spoiled, row, "p.tif") is spoiled  # 0: read as it is
+    with pytest.raises(
+        ValueError, match=r"2 % .* s2_l1c pixels .* nodata, .* allows 1"
+    ):
+        check_array(spoiled, row, "p.tif", 0.01)
+
+
+def test_nodata_beyond_the_valid_range_is_filled_before_values_are_checked():
+    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    array = np.full((10, 10, 1), 290, np.float32)
+    array[0, 0] = -9999
+    assert (check_array(array, row, "p.tif", 0.01) == 290).all()
+    array[0, 1] = 5
+    with pytest.raises(ValueError, match="outside 100 to 1000 K"):
+        check_array(array, row, "p.tif", 0.5)
+
+
+def test_a_whole_patch_is_passed_on_and_a_missing_one_refused():
+    array, _ = with_holes("s1_grd")
+    assert check_array(array, SENSORS["s1_grd"], "p.tif", 0.1) is array
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(np.full_like(array, np.nan), SENSORS["s1_grd"], "p.tif", 0.99)
+    array[..., 1] = np.nan  # one of its bands
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(array, SENSORS["s1_grd"], "p.tif", 0.99)

@@ -332,3 +332,5 @@ def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
         align.run_align(run)
     assert shown == {"ids": whole[1:], "n": len(whole) - 1}
     assert "unreadable" in capsys.readouterr().err
+    listed = (tmp_path / "align" / "skipped.txt").read_text()
+    assert listed == f"{source.dataset.name}:test\t{whole[0]}\tunreadable\n"

@@ -28,7 +28,7 @@ def archive(tmp_path):
     for name, i in itertools.product(CIFAR10_CLASSES, range(20)):
         path = root / "CIFAR-10" / name / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     return root
 
 

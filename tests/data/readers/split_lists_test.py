@@ -193,12 +193,12 @@ def test_the_rule_is_kept_by_views_of_a_source(tmp_path):
     for c in CLASSES:
         (folder / c).mkdir(parents=True)
         for i in range(1, N + 1):
-            flat = np.full((8, 8, 3), i, np.uint8)
+            flat = np.full((64, 64, 3), i, np.uint8)
             Image.fromarray(flat).save(folder / c / f"{c}_{i}.png")
     make_lists(tmp_path)
     source = open_source("eurosat_rgb", tmp_path, "val")
     assert source[0]["rgb"].max() == 4
-    assert TiledSource(source, 4).split_rule == source.split_rule != ""
+    assert TiledSource(source, 32).split_rule == source.split_rule != ""
     assert Subset(source, [0]).split_rule == source.split_rule
 
 
