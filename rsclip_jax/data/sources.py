@@ -75,7 +75,7 @@ class Dataset:
     """
 
     name: str
-    kind: str  # a name in _OPENERS, or miniature
+    kind: str  # a name in OPENERS, or miniature
     task: str
     sensors: dict[str, str]
     classes: tuple[str, ...] = ()

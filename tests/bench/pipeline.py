@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 
 from configs.align_sar import get_config
-from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pipeline import eval_batches, train_batches
+from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record

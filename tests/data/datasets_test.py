@@ -8,7 +8,8 @@ import tifffile
 from PIL import Image
 
 from rsclip_jax.data import miniature
-from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
 from rsclip_jax.data.sources import Dataset, TiledSource, split_digest
