@@ -21,7 +21,11 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict(
         {
             "threads": 2,
-            "on_error": "raise",  # or skip: leave unreadable records out, counted
+            # or skip: leave unreadable records out, listed in <stage>/skipped.txt
+            "on_error": "raise",
+            # share of a patch's pixels that may be NaN or nodata, and are then filled
+            # with the band's median; 0: NaN is refused, and nodata read as it is
+            "max_nodata": 0.0,
         }
     )
     return config
@@ -52,6 +56,9 @@ def training(**values) -> ml_collections.ConfigDict:
             "jitter_prob": 0.8,
             "grey_prob": 0.0,
             "blur_prob": 0.0,
+            "speckle_looks": 0.0,  # > 0: speckle of that many looks, on SAR in dB
+            "sar_gain_db": 0.0,  # SAR in dB: one offset an image, at most this
+            "band_dropout": 0.0,  # of each band of a multispectral sensor, to its mean
         },
     }
     augment = {**settings["augment"], **values.pop("augment", {})}
@@ -107,6 +114,11 @@ def align(**values) -> ml_collections.ConfigDict:
         "losses": (("mse", 1.0), ("labels", 0.05)),
         "temperature": 0.1,  # of info_nce and sigmoid
         "classes_of": "",  # soft_labels: "name:split" whose class names are used
+        # How a student without a scale of its own sees the sensor: sensor (as its row
+        # says) | zscore | percentile, by band, measured on align.train.
+        "normalize": "sensor",
+        "normalize_records": 500,  # that many records, evenly spread; 0: all
+        "normalize_percentiles": (2.0, 98.0),  # these become -1 and 1
     }
     return training(**{**settings, **values})
 

@@ -14,7 +14,7 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("pack",))
-    config.dataset = ""
+    config.dataset = ""  # a name of the table in README.md, or a TOML file
     config.pack = ml_collections.ConfigDict(
         {
             "out": "",  # the folder that <dataset>/<split>/ is made in

@@ -12,19 +12,20 @@ from PIL import Image
 
 from rsclip_jax import checkpoint
 from rsclip_jax.data.readers.images import read_image
-from rsclip_jax.data.sensors import check_array, get_sensor
+from rsclip_jax.data.sensors import SENSORS, Sensor, check_array, get_sensor
 from rsclip_jax.data.transforms import fit
 from rsclip_jax.evals.zero_shot import encode_texts, make_head
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
-from rsclip_jax.models.sensor import SensorSpec, sensor_features
+from rsclip_jax.models.sensor import SensorSpec, input_places, sensor_features
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import (
     file_digests,
     find_pretrained,
     is_weight_folder,
     load_clip,
+    read_variant,
     suggest,
 )
 
@@ -79,26 +80,40 @@ class Model:
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of [n, h, w, bands], or one, in the sensor's units.
 
-        Raises ValueError for a sensor that this model has no encoder of, wrong bands, a
-        wrong dtype or NaN.
+        sensor: a key of self.sensors, for arrays of the sensor that its encoder is of,
+        or what other arrays are of: a row of SENSORS or a .toml, whose bands are moved
+        to the encoder's by name. Raises ValueError for a sensor that this model has no
+        encoder of, bands or a unit that are not the encoder's, a wrong dtype or NaN.
         """
         if sensor == "rgb":
             return self.encode_image(array, block=block)
-        if sensor not in self.sensors:
-            raise ValueError(
-                f"this model has no encoder for sensor {sensor!r}; it has"
-                f" {', '.join(['rgb', *self.sensors])}"
-            )
-        spec, params = self.sensors[sensor]
-        row = get_sensor(spec.sensor)
+        spec, params, held = self._find_encoder(sensor)
+        places = list(input_places(spec, held))
         arrays = [
-            fit(check_array(np.asarray(x), row, f"array {i}"), spec.image_size)
+            fit(
+                check_array(np.asarray(x), held, f"array {i}")[..., places],
+                spec.image_size,
+            )
             for i, x in enumerate(_as_list(array))
         ]
         params = jax.device_put(params)
         return _in_blocks(
             lambda x: encode_sensor(params, x, spec=spec), arrays, block, spec.out_dim
         )
+
+    def _find_encoder(self, sensor: str) -> tuple[SensorSpec, dict, Sensor]:
+        """(spec, params, the sensor of the arrays that are to be encoded)."""
+        if sensor in self.sensors:
+            spec, params = self.sensors[sensor]
+            return spec, params, get_sensor(spec.sensor)
+        known = sensor in SENSORS or sensor.endswith(".toml")
+        held = get_sensor(sensor) if known else None
+        if held is None or held.modality not in self.sensors:
+            raise ValueError(
+                f"this model has no encoder for sensor {sensor!r}; it has"
+                f" {', '.join(['rgb', *self.sensors])}"
+            )
+        return *self.sensors[held.modality], held
 
     def zero_shot(
         self,
@@ -179,6 +194,35 @@ def load(
     origin = {**origin, "files": file_digests(path)}
     digests = {"clip": checkpoint.params_digest(params)}
     return Model(row, params, {}, digests, {"clip": 0}, origin)
+
+
+def find_variant(
+    source: str | Path,
+    *,
+    variant: str | Variant | None = None,
+    activation: str | None = None,
+) -> Variant | None:
+    """The variant that load gives, without its weights; None of what is not there.
+
+    A name's weights are fetched where they are not there yet.
+    """
+    path = Path(source)
+    if path.is_dir() and not is_weight_folder(path):
+        return made_variant(path)
+    if not path.exists():
+        found = find_pretrained(str(source))
+        if found is None:
+            return None
+        path, variant = found.path, variant or found.variant
+    return read_variant(path, variant, activation=activation)
+
+
+def made_variant(workdir: Path) -> Variant | None:
+    """The variant of what was made in a workdir; None where nothing is finished."""
+    for stage in (*CLIP_STAGES, "align"):
+        if checkpoint.has_product(workdir / stage):
+            return Variant.from_json(checkpoint.load_meta(workdir / stage)["variant"])
+    return None
 
 
 def _load_workdir(workdir: Path) -> Model:

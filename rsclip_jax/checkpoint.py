@@ -4,6 +4,7 @@
 <stage>/params and <stage>/meta.json                  when it is done
 """
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -115,21 +116,38 @@ def load_trained(stage_dir: Path) -> PyTree:
 
     Raises FileNotFoundError where there is none.
     """
-    folder = stage_dir / "checkpoints"
-    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
-    if not steps:
-        raise FileNotFoundError(f"{folder}: no checkpoint in it")
-    return _restore_numpy(folder / str(max(steps)) / "params")
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")
+    return _restore_numpy(folder / "params")
+
+
+def last_checkpoint(stage_dir: Path) -> Path | None:
+    """The folder of a stage's last checkpoint, where there is one."""
+    folders = (stage_dir / "checkpoints").glob("*")
+    steps = {int(p.name): p for p in folders if p.name.isdigit()}
+    return steps[max(steps)] if steps else None
+
+
+def begun_sources(stage_dir: Path) -> dict:
+    """The sources of a stage's last checkpoint, as its meta has them; {} without."""
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        return {}
+    return json.loads((folder / "meta" / "metadata").read_text())["sources"]
 
 
 def _restore_numpy(folder: Path) -> PyTree:
+    # The handler of the tree itself: a step's items have no checkpoint's metadata, for
+    # which a Checkpointer would look.
     folder = folder.resolve()
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(folder).item_metadata.tree
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         as_numpy = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            handler.metadata(folder).tree,
         )
-        return checkpointer.restore(folder, restore_args=as_numpy)
+        restored = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return handler.restore(folder, args=restored)
 
 
 def load_meta(stage_dir: Path) -> dict:

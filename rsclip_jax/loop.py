@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax import checkpoint, sharding
-from rsclip_jax.train_step import LossFn, TrainState, make_state, train_step
+from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
 
 PyTree = Any
 
@@ -80,36 +80,60 @@ def train(
     with checkpoint.make_manager(folder / "checkpoints") as manager:
         if manager.latest_step() is not None:
             state = checkpoint.restore_state(manager, state, batches, meta)
-        start = int(state.step)
-        log = _Log(
-            folder / "metrics.jsonl", schedule, batch_size, log_every, start, manager
+        curve, start = folder / "metrics.jsonl", int(state.step)
+
+        def advance(state: TrainState) -> tuple[TrainState, Metrics]:
+            return step_fn(state, frozen, sharding.put_batch(next(batches), mesh))
+
+        state = _step_on(
+            state,
+            steps,
+            advance=advance,
+            save=lambda state: checkpoint.save_state(manager, state, batches, meta),
+            save_every=checkpoint_every,
+            log=_Log(curve, schedule, batch_size, log_every, start, manager),
+            progress=progress,
         )
-        bar = tqdm(
-            total=steps,
-            initial=start,
-            desc=folder.name,
-            unit="step",
-            disable=not progress,
-            mininterval=0.5 if sys.stderr.isatty() else 10,
-        )
-        with bar, _signals() as stop:
-            for step in range(start + 1, steps + 1):
-                batch = sharding.put_batch(next(batches), mesh)
-                state, metrics = step_fn(state, frozen, batch)
-                # Reading the step before keeps the device busy and the host one ahead.
-                bar.set_postfix(loss=log.check(), refresh=False)
-                log.add(step, metrics)
-                bar.update()
-                if stop or step % checkpoint_every == 0 or step == steps:
-                    log.check()
-                    checkpoint.save_state(manager, state, batches, meta)
-                if stop:
-                    raise Interrupted(
-                        stop[0],
-                        f"stopped at step {step} of {steps} of {folder.name}; the state"
-                        " is saved: the same command goes on from there",
-                    )
     return state.params
+
+
+def _step_on(
+    state: TrainState,
+    steps: int,
+    *,
+    advance: Callable[[TrainState], tuple[TrainState, Metrics]],
+    save: Callable[[TrainState], None],
+    save_every: int,
+    log: "_Log",
+    progress: bool,
+) -> TrainState:
+    """The state at step `steps`, each step logged, saved when due and on a signal."""
+    name, start = log.path.parent.name, int(state.step)
+    bar = tqdm(
+        total=steps,
+        initial=start,
+        desc=name,
+        unit="step",
+        disable=not progress,
+        mininterval=0.5 if sys.stderr.isatty() else 10,
+    )
+    with bar, _signals() as stop:
+        for step in range(start + 1, steps + 1):
+            state, metrics = advance(state)
+            # Reading the step before keeps the device busy and the host one ahead.
+            bar.set_postfix(loss=log.check(), refresh=False)
+            log.add(step, metrics)
+            bar.update()
+            if stop or step % save_every == 0 or step == steps:
+                log.check()
+                save(state)
+            if stop:
+                raise Interrupted(
+                    stop[0],
+                    f"stopped at step {step} of {steps} of {name}; the state is saved:"
+                    " the same command goes on from there",
+                )
+    return state
 
 
 class _Log:

@@ -78,6 +78,7 @@ def run_stages(config, workdir: Path) -> None:
 
     from rsclip_jax import results
     from rsclip_jax.checkpoint import write_json
+    from rsclip_jax.data.skipped import count_skipped
     from rsclip_jax.sharding import make_mesh
     from rsclip_jax.stages.common import Run
 
@@ -102,7 +103,10 @@ def run_stages(config, workdir: Path) -> None:
         if jax.process_index() == 0:
             results.start_stage(run.results, name)
         run_stage(run)
-        run.say(f"{name}: done in {time.perf_counter() - started:.0f} s")
+        text = f"{name}: done in {time.perf_counter() - started:.0f} s"
+        if count := count_skipped(listed := run.skipped(name)):
+            text += f"; {count} unreadable record(s) left out, listed in {listed}"
+        run.say(text)
     close(run)
 
 
@@ -219,12 +223,14 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 def close(run) -> None:
     """The closing table, and where everything lies."""
     from rsclip_jax.checkpoint import has_product, load_meta
+    from rsclip_jax.data.specs import reported
     from rsclip_jax.report.table import closing_records, format_table
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), *patch.get("supported_test", ())]
-    records = closing_records(read_results(run.results), tests)
+    shown = [reported(spec) for spec in tests if spec]
+    records = closing_records(read_results(run.results), shown)
     if not records:  # an export measures nothing
         return
     patched = run.workdir / "patch"

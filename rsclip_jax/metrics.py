@@ -85,25 +85,41 @@ def recall_at_k(
 
 
 def match_ranks(
-    queries: Float[ndarray, "b d"], gallery: Float[ndarray, "b d"], block: int = 1024
-) -> Int[ndarray, "b"]:
-    """Rank (1 = best) of gallery i for query i by inner product; ties rank last."""
+    queries: Float[ndarray, "m d"],
+    gallery: Float[ndarray, "n d"],
+    owners: tuple[Int[ndarray, "m"], Int[ndarray, "n"]] | None = None,
+    block: int = 1024,
+) -> Int[ndarray, "m"]:
+    """Rank (1 = best) of each query's best match by inner product; ties rank last.
+
+    owners: whose each query and each gallery entry is; equal ones match, and are no
+    rivals of each other. Without, query i's one match is gallery i. nan ranks last.
+    Raises ValueError for a query without a match.
+    """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
-    if queries.shape != gallery.shape:
+    if owners is None and queries.shape != gallery.shape:
         raise ValueError(
             f"query i must match gallery i: got {queries.shape} queries and"
             f" {gallery.shape} gallery entries"
         )
+    mine, theirs = owners or (np.arange(len(queries)), np.arange(len(gallery)))
+    if lost := np.setdiff1d(mine, theirs).tolist():
+        raise ValueError(f"no gallery entry is of owner(s) {lost[:5]}, but queries are")
+    block = max(1, min(block, 2**24 // max(1, len(gallery))))  # 128 MiB of scores
     ranks = [
-        _block_ranks(queries[i : i + block], gallery, i)
+        _block_ranks(queries[i : i + block], gallery, mine[i : i + block], theirs)
         for i in range(0, len(queries), block)
     ]
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
-def _block_ranks(queries: ndarray, gallery: ndarray, start: int) -> ndarray:
+def _block_ranks(
+    queries: ndarray, gallery: ndarray, mine: ndarray, theirs: ndarray
+) -> ndarray:
     scores = queries @ gallery.T
-    own = scores[np.arange(len(queries)), start + np.arange(len(queries))]
+    own = mine[:, None] == theirs
+    best = np.where(own & ~np.isnan(scores), scores, -np.inf).max(axis=1)
     # A matrix product rounds equal columns unequally: what is this close is a tie.
     lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(gallery, axis=1).max()
-    return (~(scores < (own - 1e-12 * lengths)[:, None])).sum(axis=1)
+    above = ~(scores < (best - 1e-12 * lengths)[:, None])
+    return 1 + (above & ~own).sum(axis=1)

@@ -12,11 +12,14 @@ from PIL import Image
 import rsclip_jax
 from rsclip_jax import api
 from rsclip_jax.data import datasets
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
+from rsclip_jax.models.sensor import init_sensor, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import save_clip
 from rsclip_jax.weights.load import resize_positions
 from tests.golden import FOLDER
+from tests.moved import write_sensor
 from tests.runs import few_scenes
 
 
@@ -213,9 +216,81 @@ def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
         own.encode([array], sensor="s1")
 
 
+def with_encoder(model, name):
+    """The model with a random encoder of another sensor."""
+    row = get_sensor(name)
+    sizes = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
+    spec = vit_spec(row, **sizes, out_dim=64)
+    pair = spec, jax.device_get(init_sensor(spec, jax.random.key(1)))
+    return dataclasses.replace(model, sensors={**model.sensors, row.modality: pair})
+
+
+@pytest.mark.parametrize("order", [(1, 0), (1, 0, 1)])
+def test_arrays_of_a_named_sensor_go_to_the_encoder_by_name(
+    model, records, tmp_path, order
+):
+    """VH before VV, and a band that no encoder asks for."""
+    row, bands = get_sensor("s1_grd"), ("VH", "VV", "HH")[: len(order)]
+    held = write_sensor(tmp_path / "held.toml", row, bands=bands)
+    s1 = [r["s1"] for r in records]
+    want = model.encode(s1, sensor="s1")
+    np.testing.assert_array_equal(model.encode(s1, sensor="s1_grd"), want)
+    moved = [x[..., list(order)] for x in s1]
+    np.testing.assert_array_equal(model.encode(moved, sensor=held), want)
+
+
+def test_sentinel_2_goes_from_l1c_and_from_b8a_last_into_l2a(model, records, tmp_path):
+    l1c, l2a = get_sensor("s2_l1c"), get_sensor("s2_l2a")
+    own = with_encoder(model, "s2_l2a")
+    s2 = [r["s2"] for r in records]
+    want = own.encode([np.delete(x, 10, axis=-1) for x in s2], sensor="s2")
+    np.testing.assert_array_equal(own.encode(s2, sensor="s2_l1c"), want)
+    last = [b for b in l1c.bands if b != "B8A"] + ["B8A"]  # as EuroSAT's files
+    held = write_sensor(tmp_path / "eurosat.toml", l1c, bands=last)
+    moved = [x[..., [l1c.bands.index(b) for b in last]] for x in s2]
+    np.testing.assert_array_equal(own.encode(moved, sensor=held), want)
+    assert want.shape == (5, 64)
+    other = with_encoder(model, "s2_l1c")
+    words = r"s2_l1c takes the bands .*'B10'.* in DN, and s2_l2a holds"
+    with pytest.raises(ValueError, match=words):
+        other.encode([np.delete(x, 10, axis=-1) for x in s2], sensor="s2_l2a")
+    assert l2a.bands != l1c.bands
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bands": ("VH",)}, r"takes the bands \('VV', 'VH'\) in dB, and .*\('VH',\)"),
+        ({"unit": "power", "valid": (0, 9)}, r"in dB, and .*\('VV', 'VH'\) in power"),
+    ],
+)
+def test_arrays_of_a_sensor_that_does_not_fit_are_refused_with_both(
+    model, records, tmp_path, changes, words
+):
+    held = write_sensor(tmp_path / "held.toml", get_sensor("s1_grd"), **changes)
+    with pytest.raises(ValueError, match=words):
+        model.encode([records[0]["s1"]], sensor=held)
+    with pytest.raises(ValueError, match=r"in dB, and s1_vh_8bit holds .* in 8-bit"):
+        model.encode([np.zeros((32, 32, 1), np.uint8)], sensor="s1_vh_8bit")
+
+
+def test_reflectance_is_no_dn(model, records, tmp_path):
+    """By its name, where it has one, and by its dtype."""
+    own = with_encoder(model, "s2_l1c")
+    reflectance = [(r["s2"] / 10000).astype(np.float32) for r in records]
+    changes = {"unit": "reflectance", "dtype": "float32"}
+    held = write_sensor(tmp_path / "held.toml", get_sensor("s2_l1c"), **changes)
+    with pytest.raises(ValueError, match=r"in DN, and .* in reflectance"):
+        own.encode(reflectance, sensor=held)
+    with pytest.raises(ValueError, match="dtype float32, but sensor s2_l1c is uint16"):
+        own.encode(reflectance, sensor="s2")
+
+
 def test_a_sensor_without_encoder_lists_those_that_have(model, records):
     with pytest.raises(ValueError, match=r"no encoder for sensor 'ir'; it has rgb, s1"):
         model.encode([records[0]["ir"]], sensor="ir")
+    with pytest.raises(ValueError, match=r"sensor 'ir_bt'; it has rgb, s1"):
+        model.encode([records[0]["ir"]], sensor="ir_bt")
     with pytest.raises(ValueError, match=r"uint8 \[h, w, 3\], got float32"):
         model.encode_image([np.zeros((32, 32, 3), np.float32)])
 

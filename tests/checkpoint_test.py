@@ -92,6 +92,31 @@ def test_a_state_comes_back_with_its_shardings_and_the_data_position(tmp_path):
     assert meta == {**META, "step": 0}
 
 
+def test_what_a_stage_trained_is_read_from_its_last_save_without_a_warning(
+    tmp_path, caplog
+):
+    tx = optax.sgd(0.1)
+    with checkpoint.make_manager(tmp_path / "s" / "checkpoints") as manager:
+        for step in (2, 10):
+            tree = jax.tree.map(lambda x, by=step: np.float32(by * x), params())
+            state = sharding.put_params(make_state(tree, tx), sharding.make_mesh())
+            number = jax.device_put(np.int32(step), state.step.sharding)
+            meta = {"sources": {"scale": {"mean": [step / 3]}}}
+            state = state.replace(step=number)
+            checkpoint.save_state(manager, state, make_batches(), meta)
+    caplog.clear()
+    found = checkpoint.load_trained(tmp_path / "s")
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == []
+    assert checkpoint.begun_sources(tmp_path / "s") == {"scale": {"mean": [10 / 3]}}
+
+
+def test_a_stage_that_has_not_begun_has_nothing_to_read(tmp_path):
+    assert checkpoint.begun_sources(tmp_path / "s") == {}
+    with pytest.raises(FileNotFoundError, match="s/checkpoints: no checkpoint in it"):
+        checkpoint.load_trained(tmp_path / "s")
+
+
 def test_only_the_newest_saves_are_kept(tmp_path):
     tx = optax.sgd(0.1)
     state = sharding.put_params(make_state(params(), tx), sharding.make_mesh())

@@ -26,6 +26,7 @@ LAYERS = (
         "results",
         "lookup",
         "version",
+        "torch_files",
     },
 )
 # unit: what it never imports, through other modules neither

@@ -146,3 +146,21 @@ def test_what_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, mesh):
     other = {**META, "sources": {"theta_0": {"digest": "b"}}}
     with pytest.raises(ValueError, match=r"step 4 was made from .*'a'.*from .*'b'"):
         train(tmp_path, mesh, make_batches(), 10, meta=other)
+
+
+def test_an_error_in_a_reader_s_thread_ends_training_and_keeps_the_save(tmp_path, mesh):
+    error = MemoryError("no memory")
+
+    def draw(i):
+        if i == 7:
+            raise error
+        return {"x": np.random.default_rng(i).normal(size=(8, 4)).astype(np.float32)}
+
+    data = grain.MapDataset.range(1, 100).map(draw)
+    threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    with pytest.raises(MemoryError) as caught:
+        train(tmp_path, mesh, iter(data.to_iter_dataset(threads)), 10)
+    assert caught.value is error
+    assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4, 5]
+    with checkpoint.make_manager(tmp_path / "checkpoints") as manager:
+        assert manager.latest_step() == 4

@@ -183,6 +183,67 @@ def test_blocks_equal_unblocked(block):
     np.testing.assert_array_equal(got, want)
 
 
+def by_brute_force(queries, gallery, mine, theirs):
+    """Ranks from each query's scores, one after the other; exact ties only."""
+    ranks = []
+    for query, owner in zip(queries, mine, strict=True):
+        scores = [float(np.dot(query, entry)) for entry in gallery]
+        best = max(s for s, o in zip(scores, theirs, strict=True) if o == owner)
+        rivals = [s for s, o in zip(scores, theirs, strict=True) if o != owner]
+        ranks.append(1 + sum(s >= best for s in rivals))
+    return ranks
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_ranks_with_owners_equal_brute_force(data):
+    few = st.integers(-2, 2).map(float)  # whole numbers: exact, with many ties
+    n = data.draw(st.integers(1, 6))
+    theirs = np.array(
+        [*range(n), *data.draw(st.lists(st.integers(0, n - 1), max_size=8))]
+    )
+    mine = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=9)))
+    gallery = data.draw(hnp.arrays(np.float64, (len(theirs), 3), elements=few))
+    queries = data.draw(hnp.arrays(np.float64, (len(mine), 3), elements=few))
+    block = data.draw(st.integers(1, 10))
+    got = metrics.match_ranks(queries, gallery, (mine, theirs), block)
+    want = by_brute_force(queries, gallery, mine, theirs)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_owners_one_by_one_are_the_plain_ranks():
+    gallery = draw(13, 30, 8)
+    queries = gallery + draw(14, 30, 8)
+    owners = np.arange(30)[::-1].copy()
+    want = metrics.match_ranks(queries, gallery)
+    got = metrics.match_ranks(queries, gallery, (owners, owners))
+    np.testing.assert_array_equal(got, want)
+
+
+def test_one_of_several_matches_is_enough_and_a_rival_s_tie_is_not():
+    gallery = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.5, 0.0]])
+    theirs = np.array([0, 0, 1, 2])
+    queries = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    # query 1's own text is another's too: that tie counts against both
+    ranks = metrics.match_ranks(queries, gallery, (np.array([0, 0, 1]), theirs))
+    np.testing.assert_array_equal(ranks, [1, 2, 2])
+
+
+def test_a_match_of_nan_is_none_and_a_rival_of_nan_counts():
+    queries, mine = np.array([[1.0, 0.0]]), np.array([0])
+    theirs = np.array([0, 0, 1, 1])
+    gallery = np.array([[np.nan, 0], [2.0, 0], [1.0, 0], [0.0, 0]])
+    # a length of nan makes no distance a safe one: all rivals count
+    ranks = metrics.match_ranks(queries, gallery, (mine, theirs))
+    np.testing.assert_array_equal(ranks, [3])
+
+
+def test_a_query_without_a_match_is_refused():
+    z = np.eye(3)
+    with pytest.raises(ValueError, match=r"no gallery entry is of owner\(s\) \[7\]"):
+        metrics.match_ranks(z, z, (np.array([0, 1, 7]), np.arange(3)))
+
+
 def test_unequal_sides_are_refused():
     unchecked = inspect.unwrap(metrics.match_ranks)  # as users call it
     with pytest.raises(ValueError, match=r"got \(3, 2\) queries and \(2, 2\) gallery"):

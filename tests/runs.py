@@ -28,10 +28,12 @@ def few_scenes() -> Iterator[None]:
     sources._open_view.cache_clear()
 
 
-def tiny_config(stages=("pretrain", "patch", "align", "evaluate")) -> ConfigDict:
+def tiny_config(
+    stages=("pretrain", "patch", "align", "evaluate"), **settings
+) -> ConfigDict:
     """configs/align_sar.py with six steps of sixteen examples a stage."""
     config = align_sar.get_config()
-    config.stages = stages
+    config.update(stages=stages, **settings)
     config.progress = False
     config.eval_batch_size = 16
     for stage in ("pretrain", "patch", "align"):

@@ -112,6 +112,95 @@ CIFAR100_NAMES = _spaced(
 STL10_NAMES = _spaced("airplane bird car cat deer dog horse monkey ship truck")
 STL10_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.")
 
+# SEN12MS, by the simplified IGBP scheme. No names for prompts are published: these are
+# the classes in plain words.
+SEN12MS_NAMES = {
+    "Forest": "forest",
+    "Shrubland": "shrubland",
+    "Savanna": "savanna",
+    "Grassland": "grassland",
+    "Wetlands": "wetlands",
+    "Croplands": "croplands",
+    "Urban/Built-up": "urban and built-up areas",
+    "Snow/Ice": "snow and ice",
+    "Barren": "barren land",
+    "Water": "water bodies",
+}
+
+# So2Sat LCZ42: local climate zones 1 to 10 and A to G (Stewart and Oke 2012), in the
+# order of its one-hot labels. No names for prompts are published: these are the zones
+# in plain words.
+SO2SAT_NAMES = {
+    "Compact high-rise": "compact high-rise buildings",
+    "Compact mid-rise": "compact mid-rise buildings",
+    "Compact low-rise": "compact low-rise buildings",
+    "Open high-rise": "open high-rise buildings",
+    "Open mid-rise": "open mid-rise buildings",
+    "Open low-rise": "open low-rise buildings",
+    "Lightweight low-rise": "lightweight low-rise buildings",
+    "Large low-rise": "large low-rise buildings",
+    "Sparsely built": "sparsely built land",
+    "Heavy industry": "heavy industry",
+    "Dense trees": "dense trees",
+    "Scattered trees": "scattered trees",
+    "Bush or scrub": "bush or scrub",
+    "Low plants": "low plants",
+    "Bare rock or paved": "bare rock or paved ground",
+    "Bare soil or sand": "bare soil or sand",
+    "Water": "water",
+}
+
+
+# Food-101 (Bossard et al. 2014); OpenAI's names are its folders with spaces.
+FOOD101_NAMES = _spaced(
+    """apple_pie baby_back_ribs baklava beef_carpaccio beef_tartare beet_salad beignets
+    bibimbap bread_pudding breakfast_burrito bruschetta caesar_salad cannoli
+    caprese_salad carrot_cake ceviche cheese_plate cheesecake chicken_curry
+    chicken_quesadilla chicken_wings chocolate_cake chocolate_mousse churros
+    clam_chowder club_sandwich crab_cakes creme_brulee croque_madame cup_cakes
+    deviled_eggs donuts dumplings edamame eggs_benedict escargots falafel filet_mignon
+    fish_and_chips foie_gras french_fries french_onion_soup french_toast fried_calamari
+    fried_rice frozen_yogurt garlic_bread gnocchi greek_salad grilled_cheese_sandwich
+    grilled_salmon guacamole gyoza hamburger hot_and_sour_soup hot_dog huevos_rancheros
+    hummus ice_cream lasagna lobster_bisque lobster_roll_sandwich macaroni_and_cheese
+    macarons miso_soup mussels nachos omelette onion_rings oysters pad_thai paella
+    pancakes panna_cotta peking_duck pho pizza pork_chop poutine prime_rib
+    pulled_pork_sandwich ramen ravioli red_velvet_cake risotto samosa sashimi scallops
+    seaweed_salad shrimp_and_grits spaghetti_bolognese spaghetti_carbonara spring_rolls
+    steak strawberry_shortcake sushi tacos takoyaki tiramisu tuna_tartare waffles"""
+)
+FOOD101_TEMPLATES = ("a photo of {c}, a type of food.",)
+
+# fMoW (Christie et al. 2018), and the templates of WiSE-FT (Wortsman et al. 2022) for
+# it, without its two that choose between "a" and "an" by the name.
+FMOW_NAMES = _spaced(
+    """airport airport_hangar airport_terminal amusement_park aquaculture
+    archaeological_site barn border_checkpoint burial_site car_dealership
+    construction_site crop_field dam debris_or_rubble educational_institution
+    electric_substation factory_or_powerplant fire_station flooded_road fountain
+    gas_station golf_course ground_transportation_station helipad hospital
+    impoverished_settlement interchange lake_or_pond lighthouse military_facility
+    multi-unit_residential nuclear_powerplant office_building oil_or_gas_facility park
+    parking_lot_or_garage place_of_worship police_station port prison race_track
+    railway_bridge recreational_facility road_bridge runway shipyard shopping_mall
+    single-unit_residential smokestack solar_farm space_facility stadium storage_tank
+    surface_mine swimming_pool toll_booth tower tunnel_opening waste_disposal
+    water_treatment_facility wind_farm zoo"""
+)
+FMOW_TEMPLATES = (
+    *(
+        f"{view} photo of a {{c}}{where}."
+        for where in (
+            "",
+            *(f" in {part}" for part in "asia africa europe oceania".split()),
+            " in the americas",
+        )
+        for view in ("satellite", "aerial")
+    ),
+    "a photo of a {c}.",
+    "{c}.",
+)
+
 
 def _imagenet_names() -> dict[str, str]:
     """ImageNet's 1,000 synsets with OpenAI's names for them.

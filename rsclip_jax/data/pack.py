@@ -31,6 +31,7 @@ from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.readers.packed import (
     FORMAT,
     check_shard,
+    describe_own,
     describe_sensors,
     encode_record,
     hash_spans,
@@ -53,14 +54,15 @@ _SHARDS = 8
 class Plan:
     """What a split's shards hold. Same plan, same shards: so a run can be continued.
 
-    source: digest of all the ids, packed or not. records: of the source. shards: their
-    number, the records being dealt out evenly in order.
+    source: its source_digest, of records packed or not. records: of the source.
+    shards: their number, the records being dealt out evenly in order.
     """
 
     source: str
     records: int
     shards: int
     compression: str  # none | zstd
+    max_nodata: float  # as the source was read with; see fill_missing
 
     def file(self, shard: int) -> str:
         """The shard's file name."""
@@ -88,7 +90,14 @@ def make_plan(
     total = len(source) * len(encode_record(first))
     shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
     shards = min(shards, len(source))
-    return Plan(ids_digest(source.ids), len(source), shards, compression)
+    max_nodata = source.dataset.max_nodata
+    return Plan(source_digest(source), len(source), shards, compression, max_nodata)
+
+
+def source_digest(source: Source) -> str:
+    """Digest of all ids and, of a set of the user's own, of the files that say them."""
+    own = describe_own(source.dataset)
+    return ids_digest([*source.ids, *([json.dumps(own)] if own else [])])
 
 
 def _check_ids(source: Source) -> None:
@@ -263,6 +272,7 @@ def finish(
         **describe(source, ids, find_span(source, half), provenance),
         "skipped": len(skipped),
         "compression": plan.compression,
+        "max_nodata": plan.max_nodata,
         "shards": [{key: note[key] for key in files} for note in notes],
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -281,6 +291,8 @@ def describe(
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
         "classnames": list(row.classnames),
+        "own": describe_own(row),
+        "templates": list(row.templates),
         "records": len(ids),
         "ids_sha256": ids_digest(ids),
         "parts": span,  # percent range of the ids' hash that this split is
@@ -392,7 +404,7 @@ def _start_worker(job: Job, count: Any, stop: Any) -> None:
 def _open_source(job: Job) -> Source:
     with contextlib.redirect_stdout(None):  # the parent has said it
         source = job.reopen()
-    if ids_digest(source.ids) != job.plan.source:
+    if source_digest(source) != job.plan.source:
         raise ValueError(
             f"{source.dataset.name}:{source.split}: {len(source)} records now, and not"
             f" the {job.plan.records} of before: do not change an archive while it is"

@@ -4,13 +4,20 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
+
+# Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
+# one: caption -> ids [n].
+Tokens = np.ndarray | Mapping[str, np.ndarray]
 
 
 class Tolerant:
@@ -18,10 +25,16 @@ class Tolerant:
 
     Each is warned of once and counted. The stand-in's "mask" is False: evaluation
     leaves it out, training uses it as one more example. keys: the sensors to read, by
-    default all.
+    default all. listed: the file that they are noted in, see note_skipped.
     """
 
-    def __init__(self, source: Source, on_error: str, keys: Collection[str] = ()):
+    def __init__(
+        self,
+        source: Source,
+        on_error: str,
+        keys: Collection[str] = (),
+        listed: Path | None = None,
+    ):
         if on_error not in ("raise", "skip"):
             raise ValueError(
                 f"config.data.on_error = {on_error!r} is not known; use 'raise' or"
@@ -30,6 +43,7 @@ class Tolerant:
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
         self.skipped: set[str] = set()
+        self.listed = listed
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -37,17 +51,24 @@ class Tolerant:
 
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
-            return {**read_record(self.source, index, self.keys), "mask": True}
+            return {**self._read(index), "mask": True}
         for offset in range(len(self)):
             i = (index + offset) % len(self)
             try:
-                record = read_record(self.source, i, self.keys)
-                return {**record, "mask": offset == 0}
+                return {**self._read(i), "mask": offset == 0}
             except (ValueError, OSError) as error:
                 self._warn(self.source.ids[i], error)
         raise ValueError(
             f"no record of {self.source.dataset.name}:{self.source.split} is readable"
         )
+
+    def _read(self, index: int) -> Record:
+        try:
+            return read_record(self.source, index, self.keys)
+        except StopIteration as error:
+            # grain takes it for the end of the data, and would stop there in silence
+            record_id = self.source.ids[index]
+            raise RuntimeError(f"{record_id}: StopIteration in its reader") from error
 
     def _warn(self, record_id: str, error: Exception) -> None:
         with self._lock:
@@ -55,6 +76,9 @@ class Tolerant:
                 return
             self.skipped.add(record_id)
             count = len(self.skipped)
+        if self.listed:
+            place = f"{self.source.dataset.name}:{self.source.split}"
+            note_skipped(self.listed, place, record_id, str(error))
         message = (
             f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
         )
@@ -68,21 +92,23 @@ def train_batches(
     batch_size: int,
     augment: Augment,
     seed: int,
-    tokens: Sequence[np.ndarray] | None = None,
+    tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
     threads: int = 2,
     on_error: str = "raise",
+    skipped: Path | None = None,
     process: tuple[int, int] = (0, 1),
 ) -> Any:
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
 
     sizes: record key -> side in pixels that its encoder takes.
     batch_size is the global one; process (index, count) takes its share. Several
-    sources are mixed by weight (default: by size). With tokens (one [k, templates, n]
-    array a source) a batch also has "text", the label's caption with a template drawn
-    at random, and "group", equal for equal classes. Order and augmentation depend on
-    the seed alone, not on the number of threads. Raises ValueError for an empty or too
-    small source.
+    sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
+    batch also has "text", the label's caption with a template, or one of the image's
+    captions, drawn at random; and "group", equal for equal classes, and of a captioned
+    set for equal captions. Order and augmentation depend on the seed alone, not on the
+    number of threads. on_error "skip" replaces what cannot be read and lists it in the
+    file skipped. Raises ValueError for an empty or too small source.
     """
     total = sum(len(s) for s in sources)
     if total < batch_size:
@@ -96,10 +122,10 @@ def train_batches(
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
-        reader = Tolerant(source, on_error, sizes)
+        reader = Tolerant(source, on_error, sizes, skipped)
         transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
         transform.first_group = first_group
-        first_group += len(source.dataset.classes)
+        first_group += len(tokens[i]) if tokens else 0
         parts.append(part.random_map(transform))
     mixed = parts[0]
     if len(parts) > 1:
@@ -136,7 +162,11 @@ class _TrainTransform:
     def __init__(self, reader, sizes, augment, tokens):
         self.reader, self.sizes, self.augment = reader, sizes, augment
         self.tokens, self.first_group = tokens, 0
+        if isinstance(tokens, Mapping):
+            self.groups = {text: i for i, text in enumerate(tokens)}
         self._thread = threading.local()  # has a generator of its own
+        rows = reader.source.dataset.sensors
+        self.sensors = {key: get_sensor(rows[key]) for key in sizes}
 
     def __call__(self, index: int, rng: np.random.Generator) -> Lazy:
         # grain lends this generator for this call alone
@@ -149,14 +179,27 @@ class _TrainTransform:
         rng = self._thread.rng
         rng.bit_generator.state = state
         record = self.reader[index]
-        out = augment_record(record, rng, sizes=self.sizes, augment=self.augment)
+        out = augment_record(
+            record,
+            rng,
+            sizes=self.sizes,
+            sensors=self.sensors,
+            augment=self.augment,
+        )
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
         if self.tokens is not None:
-            captions = self.tokens[record["label"]]
-            batch["text"] = captions[rng.integers(len(captions))]
-            batch["group"] = np.int32(self.first_group + record["label"])
+            text, group = self._draw_text(record, rng)
+            batch["text"] = text
+            batch["group"] = np.int32(self.first_group + group)
         return batch
+
+    def _draw_text(self, record: Record, rng) -> tuple[np.ndarray, int]:
+        if isinstance(self.tokens, np.ndarray):
+            texts = self.tokens[record["label"]]
+            return texts[rng.integers(len(texts))], record["label"]
+        text = record["captions"][rng.integers(len(record["captions"]))]
+        return self.tokens[text], self.groups[text]
 
 
 def eval_batches(
@@ -166,13 +209,15 @@ def eval_batches(
     batch_size: int,
     threads: int = 2,
     on_error: str = "raise",
+    skipped: Path | None = None,
 ) -> Iterator[dict]:
     """Every record once, in order, with "label" and "mask"; the last batch is padded.
 
-    mask is False for padding and for records that could not be read.
+    mask is False for padding and for records that could not be read, which are listed
+    in the file skipped.
     """
 
-    reader = Tolerant(source, on_error, sizes)
+    reader = Tolerant(source, on_error, sizes, skipped)
 
     def prepare(index: int) -> dict:
         record = reader[index]

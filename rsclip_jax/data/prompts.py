@@ -102,6 +102,12 @@ def fill_templates(
     return [[t.replace("{c}", name) for t in templates] for name in classnames]
 
 
+def captions_digest(captions: Sequence[Sequence[str]]) -> str:
+    """Digest that pins a retrieval to its texts: each image's captions, in order."""
+    text = json.dumps([list(texts) for texts in captions])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def prompts_digest(classnames: Sequence[str], templates: Sequence[str]) -> str:
     """Digest that pins a zero-shot number to its names and templates, in order."""
     text = json.dumps([list(classnames), list(templates)], ensure_ascii=False)

@@ -19,16 +19,19 @@ CIFAR10_CLASSES = tuple(
 _MINIATURE_SENSORS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
 
 
-def _photos(name, folders, names: dict[str, str], templates) -> Dataset:
+def _photos(
+    name, folders, names: dict[str, str], templates, kind="class_folders", **fields
+) -> Dataset:
     return Dataset(
         name,
-        "class_folders",
+        kind,
         "single",
         {"rgb": "rgb"},
         tuple(names),
         tuple(names.values()),
         templates,
         folders,
+        **fields,
     )
 
 
@@ -54,28 +57,96 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
         tuple(dict.fromkeys((name, "bigearthnet", "BigEarthNet", ""))),
         composites={"rgb": ("s2", "s2_l2a_rgb")},
         label_map=corine.class_map(count),
+        size=120,
+        max_shift=1.0,
     )
 
 
-_EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
-_ROWS = (
-    _photos(
-        "eurosat_rgb",
-        ("eurosat_rgb", "EuroSAT_RGB", "2750"),
-        prompts.EUROSAT_NAMES,
+def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
+    """By the class of most pixels, or by all that cover a tenth; without: a class."""
+    names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
+    return Dataset(
+        name,
+        "sen12ms",
+        task,
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        tuple(names),
+        tuple(names.values()),
+        prompts.SATELLITE_TEMPLATES,
+        tuple(dict.fromkeys((name, "sen12ms", "SEN12MS", "m1474000"))),
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+        label_map={c: c if c in names else "" for c in classes.SEN12MS_NAMES},
+    )
+
+
+def _so2sat(name: str, *folders: str) -> Dataset:
+    return Dataset(
+        name,
+        "so2sat",
+        "single",
+        {"rgb": "rgb", "s2": "s2_so2sat", "s1": "s1_so2sat"},
+        tuple(classes.SO2SAT_NAMES),
+        tuple(classes.SO2SAT_NAMES.values()),
+        prompts.SATELLITE_TEMPLATES,
+        (name, *folders),
+        composites={"rgb": ("s2", "s2_so2sat_rgb")},
+    )
+
+
+EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+
+
+def _eurosat(
+    name: str, kind: str, sensors: dict[str, str], folders, **lists
+) -> Dataset:
+    """EuroSAT's patches in other sensors, with the names and templates of its RGB."""
+    s2 = "s2" in sensors
+    return Dataset(
+        name,
+        kind,
+        "single",
+        sensors,
+        tuple(prompts.EUROSAT_NAMES),
+        tuple(prompts.EUROSAT_NAMES.values()),
         prompts.EUROSAT_TEMPLATES,
+        folders,
+        file_bands={"s2": EUROSAT_MS_BANDS} if s2 else {},
+        composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+        size=64,
+        **lists,
+    )
+
+
+_ROWS = (
+    *(
+        _photos(
+            f"eurosat_rgb{spatial and '_spatial'}",
+            ("eurosat_rgb", "EuroSAT_RGB", "2750"),
+            prompts.EUROSAT_NAMES,
+            prompts.EUROSAT_TEMPLATES,
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+            size=64,
+        )
+        for spatial in ("", "-spatial")
     ),
     _photos(
         "resisc45",
         ("resisc45", "NWPU-RESISC45"),
         {c: c.replace("_", " ") for c in RESISC45_CLASSES},
         prompts.RESISC45_TEMPLATES,
+        split_lists="resisc45-{split}.txt",
     ),
     _photos(
         "cifar10",
-        ("cifar10", "CIFAR-10", "CIFAR-10-images"),
+        (
+            *("cifar10", "CIFAR-10", "CIFAR-10-images"),
+            *("cifar-10-batches-py", "cifar-10-batches-bin"),
+        ),
         {c: c for c in CIFAR10_CLASSES},
         prompts.CIFAR10_TEMPLATES,
+        "arrays",
+        size=32,
     ),
     _photos(
         "imagenette",
@@ -88,6 +159,7 @@ _ROWS = (
         ("ucmerced", "UCMerced_LandUse/Images"),
         classes.UCMERCED_NAMES,
         prompts.RESISC45_TEMPLATES,
+        split_lists="uc_merced-{split}.txt",
     ),
     _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
     _photos(
@@ -105,33 +177,72 @@ _ROWS = (
     ),
     _photos(
         "cifar100",
-        ("cifar100", "CIFAR-100", "CIFAR-100-images"),
+        (
+            *("cifar100", "CIFAR-100", "CIFAR-100-images"),
+            *("cifar-100-python", "cifar-100-binary"),
+        ),
         classes.CIFAR100_NAMES,
         prompts.CIFAR10_TEMPLATES,
+        "arrays",
+        size=32,
     ),
     _photos(
         "stl10",
-        ("stl10", "STL-10"),
+        ("stl10", "STL-10", "stl10_binary"),
         classes.STL10_NAMES,
         classes.STL10_TEMPLATES,
+        "arrays",
+    ),
+    _photos(
+        "food101",
+        ("food-101/images", "food101/food-101/images", "food101/images"),
+        classes.FOOD101_NAMES,
+        classes.FOOD101_TEMPLATES,
+        split_lists="meta/{split}.txt",
+        needs_lists=True,
+    ),
+    _photos(
+        "fmow_rgb",
+        (
+            *("fmow_rgb/fmow", "fmow_rgb/fmow-rgb", "fmow_rgb"),
+            *("fmow-rgb", "fMoW-rgb", "fmow"),
+        ),
+        classes.FMOW_NAMES,
+        classes.FMOW_TEMPLATES,
+        "fmow",
     ),
     _photos(
         "imagenet",
         ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
         classes.IMAGENET_NAMES,
         classes.IMAGENET_TEMPLATES,
+        "imagenet",
     ),
-    Dataset(
-        "eurosat_ms",
+    *(
+        _eurosat(
+            f"eurosat_ms{spatial and '_spatial'}",
+            "class_folders",
+            {"rgb": "rgb", "s2": "s2_l1c"},
+            (
+                *("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
+                "ds/images/remote_sensing/otherDatasets/sentinel_2/tif",
+            ),
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+        )
+        for spatial in ("", "-spatial")
+    ),
+    _eurosat(
+        "eurosat_sar",
         "class_folders",
-        "single",
-        {"rgb": "rgb", "s2": "s2_l1c"},
-        tuple(prompts.EUROSAT_NAMES),
-        tuple(prompts.EUROSAT_NAMES.values()),
-        prompts.EUROSAT_TEMPLATES,
-        ("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
-        file_bands={"s2": _EUROSAT_MS_BANDS},
-        composites={"rgb": ("s2", "eurosat_rgb")},
+        {"s1": "s1_grd"},
+        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+    ),
+    _eurosat(
+        "eurosat_s1_s2",
+        "eurosat_s1_s2",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        ("eurosat_s1_s2", ""),
     ),
     *(
         _bigearthnet(version, count, with_s1)
@@ -145,6 +256,7 @@ _ROWS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
+        # its pairs lie some pixels apart, as they were cut: no max_shift
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
@@ -154,7 +266,17 @@ _ROWS = (
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("sen1floods11", "HandLabeled"),
         composites={"rgb": ("s2", "s2_l1c_rgb")},
+        max_shift=1.0,
     ),
+    _sen12ms("sen12ms", "single"),
+    _sen12ms("sen12ms_multi", "multi"),
+    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
+    # which: that snow and ice is the one left out is an assumption.
+    _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
+    _so2sat("so2sat", "So2Sat-LCZ42/v4", "So2Sat-LCZ42", "m1483140"),
+    _so2sat("so2sat_random", "so2sat/random", "m1613658/random"),
+    _so2sat("so2sat_block", "so2sat/block", "m1613658/block"),
+    _so2sat("so2sat_culture_10", "so2sat/culture_10", "m1613658/culture_10"),
     Dataset(
         "sentinel_pairs",
         "paired_folders",
@@ -162,6 +284,15 @@ _ROWS = (
         {"rgb": "rgb", "s1": "s1_vh_8bit"},
         folders=("sentinel_pairs",),
         subfolders={"rgb": "s2_rgb", "s1": "s1_vh"},
+    ),
+    *(
+        Dataset(name, "captions", "captions", {"rgb": "rgb"}, folders=folders)
+        for name, folders in (
+            ("rsicd", ("rsicd", "RSICD")),
+            ("rsitmd", ("rsitmd", "RSITMD")),
+            ("ucm_captions", ("ucm_captions", "UCM_captions", "UCM_Captions")),
+            ("sydney_captions", ("sydney_captions", "Sydney_captions")),
+        )
     ),
     _miniature(
         "miniature",

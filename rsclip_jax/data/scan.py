@@ -3,7 +3,8 @@
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -20,6 +21,9 @@ class Scan:
     places: list[int] = dataclasses.field(default_factory=list)  # that were readable
     labels: list = dataclasses.field(default_factory=list)  # of these
     all_labels: list = dataclasses.field(default_factory=list)  # of all records
+    captions: list[tuple[str, ...]] = dataclasses.field(
+        default_factory=list
+    )  # likewise
     moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
@@ -30,19 +34,20 @@ class Scan:
 def scan(
     source: Source, places: Sequence[int], *, threads: int = 2, progress: bool = False
 ) -> Scan:
-    """Reads the records at these places once, and the labels of all records.
+    """Reads the records at these places once, and labels and captions of all records.
 
     A record that raises ValueError or OSError is unreadable and no error here.
     """
     found = Scan()
     if source.dataset.task != "none":
-        reader = _Reader(source, range(len(source)), ())
+        reader = _Reader(source, range(len(source)), (), _look)
         for place, look in enumerate(_each(reader, "labels of", threads, progress)):
             if isinstance(look["label"], Exception):
                 found.unreadable[place] = str(look["label"])
             else:
                 found.all_labels.append(look["label"])
-    reader = _Reader(source, places, source.dataset.sensors)
+                found.captions.append(look["captions"])
+    reader = _Reader(source, places, source.dataset.sensors, _look)
     looks = _each(reader, "read", threads, progress)
     for place, look in zip(places, looks, strict=True):
         if isinstance(look["label"], Exception):
@@ -50,6 +55,28 @@ def scan(
         else:
             _add(found, place, look)
     return found
+
+
+def look_at(
+    source: Source,
+    places: Sequence[int],
+    key: str,
+    look: Callable[[np.ndarray], Any],
+    *,
+    threads: int = 2,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> Iterator[Any]:
+    """look(array) of one sensor of the records at these places, in their order.
+
+    A record that cannot be read raises its error; on_error "skip" leaves it out.
+    """
+    reader = _Reader(source, places, (key,), look)
+    for found in _each(reader, "read", threads, progress):
+        if not isinstance(found["label"], Exception):
+            yield found["keys"][key]
+        elif on_error != "skip":
+            raise found["label"]
 
 
 def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterable:
@@ -66,21 +93,28 @@ def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterabl
 
 
 class _Reader:
-    """A record's label (or the error) and, of each sensor key, its numbers.
+    """A record's label (or the error), captions and, by sensor key, look(array).
 
-    They are taken in the reader's thread, and no image is kept.
+    It is taken in the reader's thread, and no image is kept.
     """
 
-    def __init__(self, source: Source, places: Sequence[int], keys: Collection[str]):
-        self.source, self.places, self.keys = source, places, keys
+    def __init__(
+        self,
+        source: Source,
+        places: Sequence[int],
+        keys: Collection[str],
+        look: Callable[[np.ndarray], Any],
+    ):
+        self.source, self.places, self.keys, self.look = source, places, keys, look
 
     def __call__(self, index: int) -> dict:
         try:
             record = read_record(self.source, self.places[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
-        keys = {key: _look(record[key]) for key in self.keys}
-        return {"label": record["label"], "keys": keys}
+        keys = {key: self.look(record[key]) for key in self.keys}
+        captions = record.get("captions", ())
+        return {"label": record["label"], "captions": captions, "keys": keys}
 
 
 def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:

@@ -20,11 +20,12 @@ class Sensor:
     """Bands in file order, and how an encoder trained here normalises them.
 
     name: of the row, or the path of a user's file. unit: "DN" (reflectance * 10000),
-    "dB", "K", "8-bit", or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2
-    ST". wavelengths in micrometres (nan for radar) and resolution in metres (nan: any),
-    one a band. level: of the product. valid: lowest and highest value that a file can
-    hold, in its unit; nodata: the value that stands for none. An encoder sees clip((x -
-    mean) / std, -clip_sigma, clip_sigma).
+    "reflectance", "dB", "linear" (radar's complex amplitude and power), "K", "8-bit",
+    or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2 ST". wavelengths in
+    micrometres (nan for radar) and resolution in metres (nan: any), one a band. level:
+    of the product. valid: lowest and highest value that a file can hold, in its unit;
+    nodata: the value that stands for none. An encoder sees clip((x - mean) / std,
+    -clip_sigma, clip_sigma).
     """
 
     name: str
@@ -131,6 +132,10 @@ def _without_b10(values: tuple) -> tuple:
     return tuple(v for v, band in zip(values, _S2_BANDS, strict=True) if band != "B10")
 
 
+def _without_60m(values: tuple) -> tuple:
+    return tuple(v for v, m in zip(values, _S2_M, strict=True) if m < 60)
+
+
 def _s2(name: str, level: str, bands: tuple, um: tuple, metres: tuple) -> Sensor:
     # One mean and std for all bands keep the spectrum's shape, as DN / 10000 does.
     flat = (2000.0,) * len(bands)
@@ -215,6 +220,38 @@ _ROWS = (
         _without_b10(_S2_UM),
         _without_b10(_S2_M),
     ),
+    # So2Sat LCZ42's, with its ten bands of DN / 10000: blue is brighter than red in its
+    # published means, as at the top of the atmosphere.
+    Sensor(
+        "s2_so2sat",
+        "s2",
+        _without_60m(_S2_BANDS),
+        "reflectance",
+        "float32",
+        _without_60m(_S2_UM),
+        _without_60m(_S2_M),
+        (0.2,) * 10,
+        (0.2,) * 10,
+        level="L1C",
+        valid=(0.0, 6.5535),
+        nodata=0.0,
+    ),
+    # So2Sat LCZ42's, by its authors' list: the complex amplitudes, then of the Lee
+    # filtered covariance the powers and the element off the diagonal. Statistics of its
+    # training set as the SSL4EO-S12 group published them (zhu-xlab/FGMAE); powers have
+    # a long tail.
+    Sensor(
+        "s1_so2sat",
+        "s1",
+        tuple("VH_re VH_im VV_re VV_im VH_lee VV_lee C_re C_im".split()),
+        "linear",
+        "float32",
+        (_NAN,) * 8,
+        (10.0,) * 8,
+        (-3.6e-5, -7.7e-6, 5.9e-5, 2.5e-5, 0.0442, 0.2576, 7.6e-4, 1.35e-3),
+        (0.1756, 0.1756, 0.46, 0.456, 2.856, 8.3248, 2.4499, 1.4647),
+        level="SLC",
+    ),
     # Near infrared alone: Sentinel-2's wide band.
     Sensor(
         "s2_nir",
@@ -273,6 +310,7 @@ _COMPOSITES = (
     # Zavras et al. (arXiv 2402.09816) make the RGB of L1C and of L2A with these.
     Composite("s2_l1c_rgb", "s2_l1c", _TRUE_COLOUR, 3558.0),
     Composite("s2_l2a_rgb", "s2_l2a", _TRUE_COLOUR, 2000.0),
+    Composite("s2_so2sat_rgb", "s2_so2sat", _TRUE_COLOUR, 0.3558),
     # The JPEGs that come with EuroSAT.
     Composite("eurosat_rgb", "s2_l1c", _TRUE_COLOUR, 2750.0),
 )
@@ -398,6 +436,22 @@ def select_bands(
     return out
 
 
+def band_places(
+    held: Sensor, bands: tuple[str, ...], unit: str, where: str
+) -> tuple[int, ...]:
+    """Where each of `bands` stands in a sensor's arrays.
+
+    ValueError with both lists and units where one is not there, or in another unit;
+    where: what wants them.
+    """
+    if held.unit != unit or not set(bands) <= set(held.bands):
+        raise ValueError(
+            f"{where} takes the bands {bands} in {unit}, and {held.name} holds"
+            f" {held.bands} in {held.unit}"
+        )
+    return tuple(held.bands.index(band) for band in bands)
+
+
 def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     """The sensor with some of its bands only, by their places."""
     per_band = ("bands", "wavelengths", "resolution", "mean", "std")
@@ -407,12 +461,15 @@ def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
     return dataclasses.replace(sensor, **parts)
 
 
-def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+def check_array(
+    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float = 0.0
+) -> np.ndarray:
     """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
 
     Values outside the sensor's valid range are refused, unless they are its nodata,
-    and a patch of nothing but nodata. Raises ValueError naming the file or record, what
-    was found and what was expected.
+    and a patch of nothing but nodata. max_nodata > 0: missing pixels are filled, if
+    they are no larger a share of the patch; see fill_missing. Raises ValueError naming
+    the file or record, what was found and what was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -427,11 +484,44 @@ def check_array(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
             f" with .astype('{sensor.dtype}')"
         )
     if array.size:
+        if max_nodata:
+            array = fill_missing(array, sensor, where, max_nodata)
         _check_values(array, sensor, where)
     return array
 
 
 _DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+
+
+def fill_missing(
+    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float
+) -> np.ndarray:
+    """A copy with missing pixels filled; the array itself where there is none.
+
+    Missing is a pixel that is NaN or infinite in any band, or the sensor's nodata in
+    all of them. It gets the median of the band's other pixels in the patch: the mean of
+    the sensor would be a bright spot on a lake. Raises ValueError where more than the
+    share max_nodata is missing.
+    """
+    low, high, nodata = array.min(), array.max(), sensor.nodata
+    finite = np.isfinite(low) and np.isfinite(high)
+    if finite and (nodata is None or not low <= nodata <= high):
+        return array
+    missing = ~np.isfinite(array)
+    if nodata is not None:
+        missing |= (array == nodata).all(axis=-1, keepdims=True)
+    share = missing.any(axis=-1).mean()
+    if share > max_nodata:
+        raise ValueError(
+            f"{where}: {100 * share:.3g} % of the {sensor.name} pixels are NaN or"
+            f" nodata, and --config.data.max_nodata={max_nodata:g} allows"
+            f" {100 * max_nodata:.3g} %; {_DROP}"
+        )
+    out = array.copy()
+    for i in np.flatnonzero(missing.any(axis=(0, 1))):
+        hole = missing[..., i]
+        out[hole, i] = np.median(array[~hole, i])
+    return out
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
@@ -442,7 +532,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" {_DROP}"
+            f" --config.data.max_nodata fills a few, or {_DROP}"
         )
     if low == high == sensor.nodata:
         raise ValueError(

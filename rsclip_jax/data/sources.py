@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,10 @@ import numpy as np
 
 from rsclip_jax.data import miniature
 from rsclip_jax.data.readers import bigearthnet
+from rsclip_jax.data.readers.arrays import Arrays
+from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.readers.folders import Entry
+from rsclip_jax.data.readers.footprints import Footprint, check_one_place
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
@@ -25,8 +29,28 @@ from rsclip_jax.data.sensors import (
     select_bands,
     sensor_part,
 )
+from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """What only a set of the user's own has, from its TOML file (dataset_file.py).
+
+    path: that file. place: the folder of its images. splits: train, val, test -> its
+    folder, or the table's word. columns and separator: as of read_table. digest: of all
+    keys that say what a record holds.
+    """
+
+    path: Path
+    place: Path
+    digest: str
+    splits: dict[str, str]
+    classnames: dict[str, str] = dataclasses.field(default_factory=dict)
+    table: Path | None = None
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    separator: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +59,23 @@ class Dataset:
 
     folders: where it may lie under data_root, by its public names; "" is data_root
     itself. sensors: record key -> row of SENSORS. task: "single" (label is an int),
-    "multi" (multi-hot) or "none". classes: folder (or class) names in label order.
+    "multi" (multi-hot), "none" or "captions" (records have "captions", a tuple of
+    texts). classes: folder (or class) names in label order.
 
     file_bands: the bands of a file, where they lie in another order than the sensor's.
     composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
-    label_map: label as the files spell it -> class, or "" for none.
+    label_map: label as the files spell it -> class, or "" for none. own: of a set of
+    the user's own, whose classes are found when it is opened, unless its file has them.
+    split_lists: name of the official lists, such as "eurosat-{split}.txt", which rule
+    where they lie; needs_lists: without them there is no such set.
+
+    size: side in pixels of every image at its finest band; 0: they differ. max_shift:
+    how many pixels the files of one record may lie apart by their GeoTIFF tags.
+    max_nodata: no row's but a run's, see check_array.
     """
 
     name: str
-    kind: str  # a name in _READERS, or miniature
+    kind: str  # a name in OPENERS, or miniature
     task: str
     sensors: dict[str, str]
     classes: tuple[str, ...] = ()
@@ -54,11 +86,44 @@ class Dataset:
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    own: Own | None = None
+    split_lists: str = ""
+    needs_lists: bool = False
+    size: int = 0
+    max_shift: float = math.inf
+    max_nodata: float = 0.0
+
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """The row of a set of the user's own with its classes and their names.
+
+        Raises ValueError for a name of an unknown class, or two classes of one name.
+        """
+        assert self.own is not None
+        given, known = self.own.classnames, dict.fromkeys(classes, "")
+        for name in given:
+            try:
+                look_up(known, name, "class")
+            except ValueError as error:
+                raise ValueError(f"{self.own.path}: classnames: {error}") from None
+        spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
+        names = {**spaced, **given}
+        if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+            raise ValueError(
+                f"{self.own.path}: the classes {', '.join(twice)} would have one name"
+                " in prompts; a table [classnames] gives them others"
+            )
+        return dataclasses.replace(
+            self,
+            classes=tuple(classes),
+            classnames=tuple(names.values()),
+            label_map={c: c for c in classes},
+        )
 
 
 class Source(Protocol):
     """A random-access sequence of records that knows its dataset, split and ids.
 
+    One whose split is by the archive's lists names them in `split_rule`, a text.
     One whose records are costly may also have read(index, keys): see read_record.
     """
 
@@ -77,10 +142,22 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 
 
 class FileSource:
-    """Records read from image files when they are asked for."""
+    """Records read from image files when they are asked for.
 
-    def __init__(self, dataset: Dataset, split: str, entries: list[Entry]):
-        self.dataset, self.split = dataset, split
+    read_labels: the names of labels in an entry's label_file. split_rule: the lists
+    that made the split, if lists did.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        entries: list[Entry],
+        read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
+        split_rule: str = "",
+    ):
+        self.dataset, self.split, self.split_rule = dataset, split, split_rule
+        self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
         self._labels = {name: i for i, name in enumerate(dataset.classes)}
@@ -94,34 +171,72 @@ class FileSource:
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, row = self._entries[index], self.dataset
         record: Record = {"id": entry.id, "label": self._label(entry)}
-        for key, files in entry.files.items():
+        if row.task == "captions":
+            record["captions"] = entry.captions
+        found: list[Footprint] = []
+        for key in entry.files:
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
-                record[key] = read_sensor(files, sensor, row.file_bands.get(key, ()))
+                record[key] = self._read_sensor(entry, key, sensor, found)
         for key, (source, name) in row.composites.items():
             if key in keys:
-                record[key] = self._composite(entry, record, source, COMPOSITES[name])
+                made = COMPOSITES[name]
+                record[key] = self._composite(entry, record, source, made, found)
+        check_one_place(found, row.max_shift)
         return record
 
-    def _composite(self, entry: Entry, record: Record, source: str, made: Composite):
-        sensor = get_sensor(self.dataset.sensors[source])
-        files = entry.files[source]
+    def _read_sensor(
+        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+    ) -> np.ndarray:
+        """A sensor of an entry; its files' footprints are added to those found."""
+        row, files = self.dataset, entry.files[key]
+        array = read_sensor(
+            files,
+            sensor,
+            row.file_bands.get(key, ()),
+            max_nodata=row.max_nodata,
+            footprints=found,
+        )
+        if entry.box_file is not None:
+            return crop_to_box(array, entry.box_file, entry.label)
+        if row.size and array.shape[:2] != (row.size, row.size):
+            height, width = array.shape[:2]
+            raise ValueError(
+                f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
+                f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
+                " fetch the file again, or --config.data.on_error=skip leaves such"
+                " records out"
+            )
+        return array
+
+    def _composite(
+        self,
+        entry: Entry,
+        record: Record,
+        source: str,
+        made: Composite,
+        found: list[Footprint],
+    ) -> np.ndarray:
+        row, files = self.dataset, entry.files[source]
+        sensor = get_sensor(row.sensors[source])
         if source in record:
             return make_composite(record[source], sensor.bands, made)
-        if isinstance(files, tuple):  # of a file a band, three of them do
+        # Of a file a band, three of them do; but all tell which pixels are missing.
+        if isinstance(files, tuple) and not row.max_nodata:
             places = [sensor.bands.index(band) for band in made.bands]
             sensor = sensor_part(sensor, places)
-            files = tuple(files[i] for i in places)
-        file_bands = self.dataset.file_bands.get(source, ())
-        array = read_sensor(files, sensor, file_bands)
+            some = {source: tuple(files[i] for i in places)}
+            entry = dataclasses.replace(entry, files=some)
+        array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
     def _label(self, entry: Entry) -> int | np.ndarray:
-        if self.dataset.task != "multi":
-            return self._labels.get(entry.label, -1)
-        names = entry.labels
+        single = self.dataset.task != "multi"
+        names = (entry.label,) if single else entry.labels
         if entry.label_file is not None:
-            names = bigearthnet.read_labels(entry.label_file)
+            names = self._read_labels(entry.label_file)
+        if single:
+            return self._labels.get(names[0], -1)
         hot = np.zeros(len(self._labels), np.uint8)
         for name in names:
             if name not in self.dataset.label_map:
@@ -135,23 +250,54 @@ class FileSource:
 
 
 def read_sensor(
-    files: Path | tuple[Path, ...], sensor: Sensor, file_bands: tuple[str, ...] = ()
+    files: Path | tuple[Path, ...],
+    sensor: Sensor,
+    file_bands: tuple[str, ...] = (),
+    *,
+    max_nodata: float = 0.0,
+    footprints: list[Footprint] | None = None,
 ) -> np.ndarray:
     """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
 
     file_bands: the order of the bands in the file, where it is not the sensor's.
+    max_nodata: see check_array. The files' footprints, if they have any, are added to
+    footprints.
     """
     if isinstance(files, tuple):
-        array, where = read_band_files(files), str(files[0].parent)
+        array, where = read_band_files(files, footprints), str(files[0].parent)
     elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
-        array, where = read_tif(files), str(files)
+        array, where = read_tif(files, footprints), str(files)
     else:
-        array, where = read_image(files, len(sensor.bands)), str(files)
-    if file_bands and array.shape[-1] == len(file_bands):
+        count = len(file_bands or sensor.bands)
+        array, where = read_image(files, count), str(files)
+    if file_bands:
+        if array.shape[-1] != len(file_bands):
+            raise ValueError(
+                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
+                f" {file_bands}"
+            )
         array = select_bands(array, file_bands, sensor.bands)
     if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
         array = array.view(np.uint16)  # the same numbers, as some archives keep them
-    return check_array(array, sensor, where)
+    if array.dtype == np.float64 and sensor.dtype == "float32":
+        array = array.astype(np.float32)  # seven digits are more than any sensor has
+    return check_array(array, sensor, where, max_nodata)
+
+
+class ArraySource:
+    """Records whose pixels an archive holds in one array, in memory or in its file."""
+
+    def __init__(self, dataset: Dataset, split: str, arrays: Arrays):
+        self.dataset, self.split, self.ids = dataset, split, arrays.ids
+        self._labels = [dataset.classes.index(label) for label in arrays.labels]
+        self._images = arrays.images
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Record:
+        pixels = np.ascontiguousarray(self._images[index])
+        return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
 
 
 class MiniatureSource:
@@ -181,6 +327,7 @@ class Subset:
     def __init__(self, source: Source, places: Sequence[int]):
         self.dataset, self.split = source.dataset, source.split
         self.tile = getattr(source, "tile", None)
+        self.split_rule = getattr(source, "split_rule", "")
         self.ids = [source.ids[i] for i in places]
         self._source, self._places = source, places
 
@@ -202,6 +349,12 @@ class TiledSource:
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
         self.dataset, self.split, self.tile = source.dataset, source.split, size
+        if self.dataset.task == "captions":
+            raise ValueError(
+                f"dataset {self.dataset.name}: captions are of whole images; leave the"
+                f" tile size {size} out"
+            )
+        self.split_rule = getattr(source, "split_rule", "")
         first = first_record(source, on_error)
         arrays = [first[k] for k in self.dataset.sensors]
         height, width = arrays[0].shape[:2]
@@ -252,7 +405,38 @@ def first_record(source: Source, on_error: str) -> Record:
     raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
 
 
+def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
+    """Each record's captions; on_error "skip": without those that cannot be read."""
+    captions = []
+    for i in range(len(source)):
+        try:
+            captions.append(read_record(source, i, ())["captions"])
+        except (ValueError, OSError):
+            if on_error != "skip":
+                raise
+    return captions
+
+
 def split_digest(source: Source) -> str:
-    """Digest of the ids in order: which examples a number is about."""
-    text = "\n".join([source.dataset.name, *source.ids])
+    """Digest of the ids in order: which examples a number is about.
+
+    And of what a record is, where the user's own file says it.
+    """
+    row = source.dataset
+    name = f"{row.name} {row.own.digest}" if row.own else row.name
+    text = "\n".join([name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def leave_out(text: str, way: str, on_error: str) -> None:
+    """Records are left out with a warning, or it is an error with the way out."""
+    if on_error != "skip":
+        raise ValueError(
+            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
+        )
+    print(f"warning: {text}; left out", flush=True)
+
+
+def first_of(things: Sequence, between: str = ", ") -> str:
+    """The first five of them, in words."""
+    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))

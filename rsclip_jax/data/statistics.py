@@ -2,15 +2,22 @@
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.data.tokenizer import count_tokens
 
 # Values outside these are in another unit or damaged. DN: reflectance 3, which only
 # mirrors and burning things pass.
-_PLAUSIBLE = {"DN": (0, 30000), "dB": (-80, 40), "K": (150, 400)}
+_PLAUSIBLE = {
+    "DN": (0, 30000),
+    "reflectance": (0, 3),
+    "dB": (-80, 40),
+    "K": (150, 400),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +163,33 @@ def count_labels(labels: Iterable, classes: int) -> np.ndarray:
         elif label >= 0:
             counts[label] += 1
     return counts
+
+
+def describe_captions(captions: Sequence[Sequence[str]], length: int) -> dict:
+    """Counts over the captions of each image: see the keys.
+
+    an_image and different_an_image: {how many: images}, the second without an image's
+    own repetitions. cut: captions of more than `length` tokens. shared: different
+    captions that more than one image has.
+    """
+    texts = Counter(text for of_one in captions for text in of_one)
+    images = Counter(text for of_one in captions for text in set(of_one))
+    tokens = dict(zip(texts, count_tokens(list(texts)).tolist(), strict=True))
+    total = sum(texts.values())
+    return {
+        "captions": total,
+        "different": len(texts),
+        "an_image": _counts(len(of_one) for of_one in captions),
+        "different_an_image": _counts(len(set(of_one)) for of_one in captions),
+        "mean_tokens": sum(tokens[t] * n for t, n in texts.items()) / max(total, 1),
+        "most_tokens": max(tokens.values(), default=0),
+        "cut": sum(n for t, n in texts.items() if tokens[t] > length),
+        "shared": sum(n > 1 for n in images.values()),
+    }
+
+
+def _counts(values: Iterable[int]) -> dict[str, int]:
+    return {str(value): n for value, n in sorted(Counter(values).items())}
 
 
 def array_digest(array: np.ndarray) -> str:

@@ -67,6 +67,11 @@ def tokenize(
     return tokens
 
 
+def count_tokens(texts: Sequence[str]) -> np.ndarray:
+    """int64 [n]: how long each text is uncut, its start and end tokens included."""
+    return np.array([len(_encode(text)) + 2 for text in texts], np.int64)
+
+
 def decode(ids: Iterable[int]) -> str:
     """Text of one row of token ids, up to its first end token; start is left out."""
     words = [i for i in itertools.takewhile(END.__ne__, map(int, ids)) if i != START]

@@ -1,10 +1,18 @@
-"""Crops, flips and resizes, drawn once a record and applied to its sensors alike."""
+"""Crops, flips and resizes, drawn once a record and applied to its sensors alike.
+
+And what changes values, drawn for each sensor by its kind: colour, speckle, bands.
+"""
 
 import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from rsclip_jax.data.sensors import Sensor
 
 _ROTATIONS = (
     cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -20,7 +28,12 @@ class Augment:
     crop_pixels > 0 cuts a square of that many pixels at a random place instead (for
     large tiles whose pixel size must be kept). flip_ud and rotate (quarter turns) are
     for images without an up side; with flip_lr they make the square's whole symmetry.
-    jitter, grey, blur act on RGB only.
+
+    jitter, grey, blur act on RGB pictures only. speckle_looks > 0 (multiplicative noise
+    of that many looks) and sar_gain_db (an offset of at most that, one an image) act on
+    radar in dB; band_dropout, a probability for each band, on sensors of more than
+    three bands that are not radar. Raises ValueError, "augment.<key> = ...", for a
+    value out of its range.
     """
 
     crop_scale: tuple[float, float] = (1.0, 1.0)
@@ -32,12 +45,84 @@ class Augment:
     jitter_prob: float = 0.8
     grey_prob: float = 0.0
     blur_prob: float = 0.0
+    speckle_looks: float = 0.0
+    sar_gain_db: float = 0.0
+    band_dropout: float = 0.0
+
+    def __post_init__(self):
+        low, high = self.crop_scale if len(self.crop_scale) == 2 else (0, 0)
+        shares = ("jitter", "jitter_prob", "grey_prob", "blur_prob")
+        looks = self.speckle_looks
+        for key, fits, wanted in (
+            (
+                "crop_scale",
+                0 < low <= high <= 1,
+                "(least, most), 0 < least <= most <= 1",
+            ),
+            ("crop_pixels", self.crop_pixels >= 0, "0 (off) or more"),
+            *((key, 0 <= getattr(self, key) <= 1, "between 0 and 1") for key in shares),
+            ("speckle_looks", looks == 0 or looks >= 1, "0 (off), or 1 look or more"),
+            ("sar_gain_db", 0 <= self.sar_gain_db < np.inf, "0 dB (off) or more"),
+            ("band_dropout", 0 <= self.band_dropout < 1, "0 (off) or more, below 1"),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"augment.{key} = {getattr(self, key)!r} should be {wanted}"
+                )
+
+
+def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
+    """Raises ValueError for what would change nothing in any of these sensors.
+
+    Speckle of an 8-bit picture of radar is refused so, too: the stretch that made the
+    picture is not known, and without it neither is the noise in its grey levels.
+    """
+    sensors = list(sensors)
+    kinds: dict[str, tuple[Any, str]] = {
+        "jitter": (is_rgb, "RGB pictures"),
+        "grey_prob": (is_rgb, "RGB pictures"),
+        "blur_prob": (is_rgb, "RGB pictures"),
+        "speckle_looks": (is_decibel, "radar in dB"),
+        "sar_gain_db": (is_decibel, "radar in dB"),
+        "band_dropout": (is_multispectral, "more than three bands, not of radar"),
+    }
+    for key, (kind, words) in kinds.items():
+        value = getattr(augment, key)
+        if value and not any(map(kind, sensors)):
+            read = ", ".join(f"{s.name} ({len(s.bands)} x {s.unit})" for s in sensors)
+            raise ValueError(
+                f"augment.{key} = {value!r} acts on {words}, and none is read:"
+                f" {read}; set it to 0"
+            )
+
+
+def is_rgb(sensor: Sensor) -> bool:
+    """Whether a sensor's images are RGB pictures."""
+    return sensor.unit == "8-bit" and sensor.bands == ("R", "G", "B")
+
+
+def is_decibel(sensor: Sensor) -> bool:
+    """Whether a sensor is radar, its backscatter in dB."""
+    return sensor.unit == "dB"
+
+
+def is_multispectral(sensor: Sensor) -> bool:
+    """Whether a sensor has more bands than a picture, all of light (so no radar)."""
+    return len(sensor.bands) > 3 and not any(map(math.isnan, sensor.wavelengths))
 
 
 def augment_record(
-    record: dict, rng: np.random.Generator, *, sizes: dict[str, int], augment: Augment
+    record: dict,
+    rng: np.random.Generator,
+    *,
+    sizes: dict[str, int],
+    sensors: Mapping[str, Sensor],
+    augment: Augment,
 ) -> dict:
-    """The record with each sensor cut, flipped and turned alike, to its square size."""
+    """The record with each sensor cut, flipped and turned alike, to its square size.
+
+    sensors: of each key of sizes its row, which says what may be done to its values.
+    """
     first = record[next(iter(sizes))]
     top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
     drawn = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
@@ -45,19 +130,21 @@ def augment_record(
     turns = int(rng.integers(4)) if augment.rotate else 0
     out = dict(record)
     for key, size in sizes.items():
-        array = record[key]
+        array, sensor = record[key], sensors[key]
         # A sensor of another pixel size sees the same ground.
         scale = array.shape[0] / first.shape[0]
         y0, y1 = _span(top, side_h, scale, array.shape[0])
         x0, x1 = _span(left, side_w, scale, array.shape[1])
         array = array[y0:y1, x0:x1]
+        if is_decibel(sensor):  # speckle is of the sensor's own pixels: before resizing
+            array = vary_backscatter(array, rng, augment)
+        elif is_multispectral(sensor):
+            array = drop_bands(array, sensor, rng, augment)
         if array.shape[0] == array.shape[1] < size:  # turned while it is small
             array = resize(turn(array, flip_y, flip_x, turns), size)
         else:
             array = turn(resize(array, size), flip_y, flip_x, turns)
-        out[key] = array
-    if "rgb" in sizes:
-        out["rgb"] = photometric(out["rgb"], rng, augment)
+        out[key] = photometric(array, rng, augment) if is_rgb(sensor) else array
     return out
 
 
@@ -180,6 +267,50 @@ def photometric(
     if augment.blur_prob and rng.random() < augment.blur_prob:
         rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.1, 2.0)))
     return rgb
+
+
+_LEAST_SPECKLE = np.float32(1e-5)  # -50 dB: a draw can be 0, which has no logarithm
+
+
+def vary_backscatter(
+    decibel: np.ndarray, rng: np.random.Generator, augment: Augment
+) -> np.ndarray:
+    """Radar backscatter in dB with speckle, pixel by pixel, and one offset for all.
+
+    Speckle multiplies intensity by draws of a gamma distribution of mean 1 and variance
+    1 / looks (Goodman's fully developed speckle). The offset is the same in all bands:
+    what radars differ in, and the ratio of the polarisations stays, which tells plants
+    from water.
+    """
+    if looks := augment.speckle_looks:
+        draws = rng.standard_gamma(looks, decibel.shape, np.float32)
+        np.maximum(draws, _LEAST_SPECKLE, out=draws)
+        np.log10(draws, out=draws)
+        draws *= 10
+        draws -= np.float32(10 * np.log10(looks))
+        decibel = draws + decibel
+    if gain := augment.sar_gain_db:
+        decibel = decibel + decibel.dtype.type(rng.uniform(-gain, gain))
+    return decibel
+
+
+def drop_bands(
+    array: np.ndarray, sensor: Sensor, rng: np.random.Generator, augment: Augment
+) -> np.ndarray:
+    """Some bands replaced by the mean of the sensor's row, which encoders see as zero.
+
+    At least one band stays.
+    """
+    if not augment.band_dropout:
+        return array
+    dropped = rng.random(len(sensor.bands)) < augment.band_dropout
+    if dropped.all():
+        dropped[rng.integers(len(dropped))] = False
+    if not dropped.any():
+        return array
+    array = array.copy()
+    array[..., dropped] = np.asarray(sensor.mean)[dropped].astype(array.dtype)
+    return array
 
 
 def jitter_colour(

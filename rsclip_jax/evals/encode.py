@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,17 +26,24 @@ def encode_source(
     mesh: Mesh,
     threads: int = 2,
     on_error: str = "raise",
+    skipped: Path | None = None,
     progress: bool = False,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
     """({encoder: embeddings [n, d]}, labels [n] or [n, k], what was read of a source).
 
     sizes: the record keys to load, with the side that they are fitted to. Records that
-    could not be read (on_error "skip") are left out of all three.
+    could not be read (on_error "skip") are left out of all three, and listed in the
+    file skipped.
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
     batches = eval_batches(
-        source, sizes=sizes, batch_size=batch_size, threads=threads, on_error=on_error
+        source,
+        sizes=sizes,
+        batch_size=batch_size,
+        threads=threads,
+        on_error=on_error,
+        skipped=skipped,
     )
     bar = tqdm(
         batches,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
@@ -179,6 +179,15 @@ def normalize_sensor(x: jax.Array, spec: SensorSpec) -> jax.Array:
     std = jnp.asarray(spec.std, jnp.float32)[None, None, None]
     x = (x.astype(jnp.float32) - mean) / std
     return jnp.clip(x, -spec.clip_sigma, spec.clip_sigma)
+
+
+def input_places(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
+    """Where the encoder's bands stand in the arrays of a sensor, found by name.
+
+    Raises ValueError with both lists and units where they are not all there.
+    """
+    unit = get_sensor(spec.sensor).unit
+    return band_places(held, spec.bands, unit, f"an encoder of {spec.sensor}")
 
 
 def sensor_features(params: dict, x: jax.Array, spec: SensorSpec) -> jax.Array:

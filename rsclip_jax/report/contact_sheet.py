@@ -151,7 +151,8 @@ def draw_contact_sheet(
     """uint8 [h, w, 3]: a row a class, a block of columns a view of each sensor.
 
     sensors: record key -> its sensor. The same records stand in every block in the same
-    order, each with the end of its id below it. ValueError where no row has a record.
+    order, each with the end of its id below it, and the first of its captions.
+    ValueError where no row has a record.
     """
     records = [record for row in rows for record in row.records]
     if not records:
@@ -184,6 +185,7 @@ class _Sheet:
         self.columns = max(len(row.records) for row in rows)
         self.ids = {
             record["id"]: _id_lines(record["id"], self.fonts[11], side)
+            + _caption_lines(record.get("captions", ()), self.fonts[11], side)
             for row in rows
             for record in row.records
         }
@@ -242,6 +244,13 @@ def _id_lines(name: str, font, width: int) -> list[str]:
     """The id's folders and its last part; where they do not fit, their ends."""
     folders, slash, last = name.rpartition("/")
     lines = [folders + slash, last] if folders else [last]
+    return [_end(line, font, width) for line in lines]
+
+
+def _caption_lines(captions: Sequence[str], font, width: int) -> list[str]:
+    """The first caption, and no more than five lines of it."""
+    lines = _word_lines(captions[0], font, width) if captions else []
+    lines = [*lines[:4], "…"] if len(lines) > 5 else lines
     return [_end(line, font, width) for line in lines]
 
 

@@ -1,6 +1,6 @@
 """The text of an inspection: what a person reads first about a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rsclip_jax.report.table import align_rows
 
@@ -10,7 +10,7 @@ _FEW = 5  # names given of a long list
 def format_inspection(summary: dict) -> str:
     """Tables of counts, sensors and bands, then all that is odd, a line each.
 
-    summary: as stages/inspect.py makes it and inspect/summary.json holds it.
+    summary: as stages/inspect.py makes it and summary.json holds it.
     """
     parts = [_counts(summary), _sensors(summary), _bands(summary)]
     return "\n\n".join([*parts, "\n".join(_findings(summary))])
@@ -25,11 +25,38 @@ def _counts(summary: dict) -> str:
     for i, name in enumerate(summary["classes"]):
         counts = [splits[split]["classes"][i] for split in there]
         rows.append([f"  {name}", *(f"{n:,}" if n else "none" for n in counts)])
+    if summary["task"] == "captions":
+        described = [splits[name]["captions"] for name in there]
+        rows += [[f"  {label}", *map(show, described)] for label, show in _CAPTIONS]
+        return align_rows(rows, left=1) + "\n(captions of all records)"
     if not summary["classes"]:
         return align_rows(rows, left=1) + "\n(no labels)"
     kinds = {"single": "examples", "multi": "positives"}
-    text = f"({kinds[summary['task']]} a class, of all records)"
-    return f"{align_rows(rows, left=1)}\n{text}"
+    lines = [f"({kinds[summary['task']]} a class, of all records)"]
+    rules = dict.fromkeys(splits[name].get("split_rule") for name in there)
+    lines += [f"split by {rule}" for rule in rules if rule]
+    return "\n".join([align_rows(rows, left=1), *lines])
+
+
+def _each(counts: dict[str, int]) -> str:
+    """{"3": 20, "5": 80} as "3 to 5, mean 4.6"."""
+    numbers = [int(value) for value in counts]
+    if len(numbers) < 2:
+        return "".join(counts)
+    mean = sum(int(value) * n for value, n in counts.items()) / sum(counts.values())
+    return f"{min(numbers)} to {max(numbers)}, mean {mean:.1f}"
+
+
+_CAPTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
+    ("captions", lambda c: f"{c['captions']:,}"),
+    ("an image", lambda c: _each(c["an_image"])),
+    ("different an image", lambda c: _each(c["different_an_image"])),
+    ("different in all", lambda c: f"{c['different']:,}"),
+    ("... of several images", lambda c: f"{c['shared']:,}"),
+    ("tokens, mean", lambda c: f"{c['mean_tokens']:.1f}"),
+    ("tokens, most", lambda c: f"{c['most_tokens']:,}"),
+    ("longer than 77 tokens", lambda c: f"{c['cut']:,}"),
+)
 
 
 def _sensors(summary: dict) -> str:
@@ -62,6 +89,8 @@ def _bands(summary: dict) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if 0 < abs(value) < 1:  # reflectance, and radar's amplitudes
+        return f"{value:.2g}"
     return f"{value:.1f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 

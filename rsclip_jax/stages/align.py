@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
 from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.clip import image_features
@@ -28,6 +28,7 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
+from rsclip_jax.stages.scale import check_scale, scaled_sensor
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 
@@ -38,19 +39,13 @@ def check_align(run: common.Run) -> None:
     c = run.config.align
     for spec in (c.train, *c.test):
         check_source(run.open(spec), c.sensor)
+    common.make_augment(run, "align", [run.open(c.train)], ("rgb", c.sensor))
     check_losses(c)
-    if needs_head(dict(c.losses)):
+    if needs_head(terms_of(c)):
         head_source(run, run.open(c.train))
-    held = {
-        spec: run.open(spec).dataset.sensors[c.sensor] for spec in (c.train, *c.test)
-    }
-    if len(set(held.values())) > 1:
-        raise ValueError(
-            f"config.align.sensor = {c.sensor!r} is not one sensor in all sets: {held};"
-            " stage evaluate moves bands by name, training and its tests do not"
-        )
-    if is_pretrained(c.student):
-        check_student(run)
+    check_tests(run)
+    check_student(run)
+    check_scale(run, pretrained=c.student if is_pretrained(c.student) else "")
 
 
 def run_align(run: common.Run) -> None:
@@ -59,17 +54,16 @@ def run_align(run: common.Run) -> None:
     train = run.open(c.train)
     tests = [run.open(spec) for spec in c.test]
     teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
-    spec, student = make_student(
-        run, teacher, get_sensor(train.dataset.sensors[c.sensor])
-    )
+    sensor, scale = scaled_sensor(run, train)
+    spec, student = make_student(run, teacher, sensor)
     report(run, teacher, spec, student, tests, step=0)
-    sources = {"teacher": origin}
+    sources = {"teacher": origin, **scale}
     if is_pretrained(c.student):
         path, found = find_encoder(c.student)
         digest = checkpoint.params_digest(student)
         files = file_digests(path)
         sources["student"] = {**found, "digest": digest, "files": files}
-    student = distil(run, teacher, spec, student, train)
+    student = distil(run, teacher, spec, student, train, scale)
     found = report(run, teacher, spec, student, tests, step=c.steps)
     if jax.process_index() == 0:
         z, source = found
@@ -84,16 +78,36 @@ def run_align(run: common.Run) -> None:
     common.finish(run, "align", student, meta)
 
 
-def check_student(run: common.Run) -> None:
-    """Reads the pretrained student: a file that does not fit shows before training."""
+def check_tests(run: common.Run) -> None:
+    """Raises ValueError unless the tests hold all that the student will see."""
     c = run.config.align
+    seen = get_sensor(run.open(c.train).dataset.sensors[c.sensor])
+    for spec in c.test:
+        row = run.open(spec).dataset
+        held = get_sensor(row.sensors[c.sensor])
+        encoder = f"config.align.test = {spec!r}: an encoder of {seen.name}"
+        band_places(held, seen.bands, seen.unit, encoder)
+        common.say_moved(run, "align", row, held.name, seen.name)
+
+
+def check_student(run: common.Run) -> None:
+    """Reads the student's file, where it has one: what does not fit shows here.
+
+    Raises ValueError also for a student "clip" of a teacher that gives none.
+    """
+    c = run.config.align
+    sensor = get_sensor(run.open(c.train).dataset.sensors[c.sensor])
+    if c.student == "clip" and (variant := common.input_variant(run)):
+        clip_spec(sensor, variant)
+    if not is_pretrained(c.student):
+        return
     if c.student not in ENCODERS and not Path(c.student).exists():
         raise ValueError(
             f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
             " path of a sensor encoder's weight file, or one of"
             f" {', '.join(ENCODERS)}"
         )
-    read_student(run, get_sensor(run.open(c.train).dataset.sensors[c.sensor]))
+    read_student(run, sensor)
 
 
 def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
@@ -149,11 +163,16 @@ def make_student(
     return add_map(spec, body, v.embed_dim, rng)
 
 
-def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
-    """The student trained on the frozen teacher's features and, by config, labels."""
+def distil(
+    run: common.Run, teacher: api.Model, spec, student, train: Source, scale: dict
+):
+    """The student trained on the frozen teacher's features and, by config, labels.
+
+    scale: scaled_sensor's, kept with every checkpoint.
+    """
     c, variant = run.config.align, teacher.variant
     frozen = {"teacher": teacher.params["visual"]}
-    terms = {name: weight for name, weight in c.losses if weight}
+    terms = terms_of(c)
     if needs_head(terms):
         frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
     return common.fit(
@@ -175,8 +194,14 @@ def distil(run: common.Run, teacher: api.Model, spec, student, train: Source):
         sources={
             "teacher": {"digest": teacher.digests["clip"]},
             "student": {"digest": checkpoint.params_digest(student)},
+            **scale,
         },
     )
+
+
+def terms_of(c: ConfigDict) -> dict[str, losses.Weight]:
+    """config.align.losses without the terms that weigh nothing."""
+    return {name: weight for name, weight in c.losses if np.any(weight)}
 
 
 def needs_head(terms: Mapping[str, losses.Weight]) -> bool:
@@ -193,7 +218,7 @@ def check_losses(c: ConfigDict) -> None:
             f"config.align.losses names {unknown or names}: name each of"
             f" {', '.join(losses.ALIGN_TERMS)} at most once, as (name, weight)"
         )
-    if not any(np.any(weight) for _, weight in c.losses):
+    if not terms_of(c):
         raise ValueError(
             f"config.align.losses = {tuple(c.losses)} weigh nothing: the paper has"
             " (('mse', 1.0), ('labels', 0.05))"
@@ -208,8 +233,8 @@ def head_source(run: common.Run, train: Source) -> Source:
     Raises ValueError where the settings ask for labels that the pairs do not have.
     """
     c = run.config.align
-    with_labels = any(name == "labels" and np.any(weight) for name, weight in c.losses)
-    if with_labels and train.dataset.task == "none":
+    with_labels = "labels" in terms_of(c)
+    if with_labels and train.dataset.task not in common.LABELLED:
         raise ValueError(
             f"config.align.losses has 'labels', but the pairs of {train.dataset.name}"
             " have none; use 'soft_labels' (the teacher's own zero-shot distribution)"
@@ -235,15 +260,19 @@ def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: i
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     student = sharding.put_params(student, run.mesh)
     variant, modality = teacher.variant, spec.modality
-    encoders = {
-        "rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
-        modality: lambda b: api.encode_sensor(student, b[modality], spec=spec),
-    }
+
+    def encode(batch):
+        return api.encode_sensor(student, batch[modality], spec=spec)
+
     sizes = {"rgb": variant.image_size, modality: spec.image_size}
     first = None
     for source in tests:
-        z, labels, seen = run.encode(source, encoders, sizes)
-        if source.dataset.task != "none":
+        encoders = {
+            "rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
+            modality: common.feed(encode, spec, source.dataset),
+        }
+        z, labels, seen = run.encode("align", source, encoders, sizes)
+        if source.dataset.task in common.LABELLED:
             head, prompts = common.zero_shot_head(teacher, source)
             scored = common.score(source, z[modality], labels, head, modality)
             pins = {"step": step, "checkpoint": digest, "prompts": prompts}

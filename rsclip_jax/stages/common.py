@@ -1,7 +1,6 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,23 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.prompts import prompts_digest
-from rsclip_jax.data.sources import Source, TiledSource, split_digest
-from rsclip_jax.data.transforms import Augment
-from rsclip_jax.evals.encode import encode_source
-from rsclip_jax.evals.zero_shot import make_head, zero_shot_records
+from rsclip_jax.data.prompts import captions_digest, prompts_digest
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources import (
+    Dataset,
+    Source,
+    TiledSource,
+    read_captions,
+    split_digest,
+)
+from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.tokenizer import count_tokens
+from rsclip_jax.data.transforms import Augment, check_augment
+from rsclip_jax.evals.encode import Encoder, encode_source
+from rsclip_jax.evals.retrieval import text_retrieval_records
+from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
+from rsclip_jax.models.sensor import SensorSpec, input_places
+from rsclip_jax.models.variants import Variant, get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,28 +45,32 @@ class Run:
         return self.workdir / "results.jsonl"
 
     def open(self, spec: str) -> Source:
-        """A source by "name:split" or "name:split:tile", tile in pixels; opened once.
-
-        Raises ValueError naming the spec and the form that it should have.
-        """
+        """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
         if spec not in self.opened:
             self.opened[spec] = self._open(spec)
         return self.opened[spec]
 
     def _open(self, spec: str) -> Source:
-        match = re.fullmatch(r"(\w+):([\w\[\]:%]+?)(?::(\d+))?", spec)
-        if match is None:
-            raise ValueError(
-                f"dataset {spec!r} is not of the form name:split, such as"
-                " 'eurosat_rgb:val', or name:split:tile with a tile size in pixels"
-            )
+        name, split, tile = parse_spec(spec)
         skip = self.config.data.on_error
-        source = open_source(match[1], self.config.data_root, match[2], on_error=skip)
-        if match[3]:
-            return TiledSource(source, int(match[3]), on_error=skip)
+        source = open_source(
+            name,
+            self.config.data_root,
+            split,
+            on_error=skip,
+            max_nodata=self.config.data.max_nodata,
+        )
+        if rule := getattr(source, "split_rule", ""):
+            self.say(f"{name}:{split}: {len(source):,} records, split by {rule}")
+        if tile:
+            return TiledSource(source, tile, on_error=skip)
         return source
 
-    def encode(self, source: Source, encoders: dict, sizes: dict[str, int]):
+    def skipped(self, stage: str) -> Path:
+        """The stage's list of what could not be read; see data/skipped.py."""
+        return self.workdir / stage / "skipped.txt"
+
+    def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""
         batch_size = self.config.eval_batch_size
         sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
@@ -67,6 +82,7 @@ class Run:
             mesh=self.mesh,
             threads=self.config.data.threads,
             on_error=self.config.data.on_error,
+            skipped=self.skipped(stage),
             progress=self.config.progress,
         )
 
@@ -86,6 +102,8 @@ class Run:
         }
         if tile := getattr(source, "tile", None):
             base["tile"] = tile
+        if rule := getattr(source, "split_rule", ""):
+            base["split_rule"] = rule
         whole = [{**base, **record, **pins} for record in records]
         if jax.process_index() == 0:
             results.append_results(self.results, whole)
@@ -97,7 +115,8 @@ class Run:
             print(text, flush=True)
 
 
-LABELLED, ANY_TASK = ("single", "multi"), ("single", "multi", "none")
+LABELLED = ("single", "multi")
+ANY_TASK = (*LABELLED, "none", "captions")
 
 
 def check_training(
@@ -125,8 +144,13 @@ def check_training(
                 f"config.{stage}.{name} is empty: name a dataset, such as"
                 " 'eurosat_rgb:val'"
             )
-        for spec in specs:
-            open_as(run, f"config.{stage}.{name}", spec, tasks)
+        for spec in filter(None, specs):
+            held = open_as(run, f"config.{stage}.{name}", spec, tasks).dataset.sensors
+            if "rgb" not in held:
+                raise ValueError(
+                    f"config.{stage}.{name} = {spec!r} holds {', '.join(held)}, and"
+                    f" stage {stage!r} needs 'rgb'"
+                )
 
 
 def check_ranges(c: ConfigDict, stage: str) -> None:
@@ -144,7 +168,12 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
         raise type(error)(f"{setting}: {error}") from error
     task = source.dataset.task
     if task not in tasks:
-        kind = {"single": "one label", "multi": "several labels", "none": "no labels"}
+        kind = {
+            "single": "one label",
+            "multi": "several labels",
+            "none": "no labels",
+            "captions": "captions",
+        }
         raise ValueError(
             f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
@@ -175,6 +204,19 @@ def input_clip(
             run.say(f"{stage}: starts from what stage {name} of {path} made")
             break
     return _with_source(load_init(run), path)
+
+
+def input_variant(run: Run) -> Variant | None:
+    """The variant of the CLIP that a stage will start from; None where none is told."""
+    c = run.config
+    if "pretrain" in c.stages:
+        return get_variant(c.variant)
+    if not c.init:
+        return api.made_variant(run.workdir)
+    if not c.overwrite and (here := api.made_variant(run.workdir)):
+        return here  # also where config.init is no longer at hand
+    told = {"variant": c.variant or None, "activation": c.activation or None}
+    return api.find_variant(c.init, **told)
 
 
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
@@ -260,14 +302,31 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         train,
         sizes=sizes,
         batch_size=c.batch_size,
-        augment=Augment(**c.augment.to_dict()),
+        augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
         threads=run.config.data.threads,
         on_error=run.config.data.on_error,
+        skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
+
+
+def make_augment(
+    run: Run, stage: str, train: Sequence[Source], keys: Sequence[str]
+) -> Augment:
+    """config.<stage>.augment, for the sensors that these keys are in the sources.
+
+    Raises ValueError naming the setting that is out of range, or acts on none of them.
+    """
+    names = dict.fromkeys(s.dataset.sensors[key] for s in train for key in keys)
+    try:
+        augment = Augment(**run.config[stage].augment.to_dict())
+        check_augment(augment, map(get_sensor, names))
+    except ValueError as error:
+        raise ValueError(f"config.{stage}.{error}") from error
+    return augment
 
 
 def finish(run: Run, stage: str, params, meta: dict) -> None:
@@ -285,9 +344,55 @@ def zero_shot_head(clip: api.Model, source: Source):
     return head, prompts_digest(row.classnames, row.templates)
 
 
+def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
+    """The encoder fed from a set's files, whose bands are moved to its own by name.
+
+    Raises ValueError with both lists where they are not all there.
+    """
+    key, held = spec.modality, get_sensor(row.sensors[spec.modality])
+    places = list(input_places(spec, held))
+    if places == list(range(len(held.bands))):
+        return encoder
+    return lambda batch: encoder({**batch, key: batch[key][..., places]})
+
+
+def say_moved(run: Run, stage: str, row: Dataset, held: str, wanted: str) -> None:
+    """Says that an encoder sees another product than it was made for."""
+    if held != wanted:
+        run.say(
+            f"{stage}: {row.name}'s {held} goes by the names of its bands into an"
+            f" encoder of {wanted}"
+        )
+
+
 def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     """Zero-shot records of embeddings through a head."""
     row = source.dataset
     return zero_shot_records(
         z @ head, labels, task=row.task, sensor=sensor, classnames=row.classnames
     )
+
+
+def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
+    """(retrieval records of a captioned source, digest of its captions).
+
+    z: modality -> embeddings [n, d] of all its images, in order.
+    """
+    captions = read_captions(source)
+    texts = [text for of_one in captions for text in of_one]
+    each = list(dict.fromkeys(texts))  # captions are often repeated
+    say_cut(run, source, each, clip.variant.context_length)
+    zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
+    places = {text: i for i, text in enumerate(each)}
+    owners = [i for i, of_one in enumerate(captions) for _ in of_one]
+    records = text_retrieval_records(z, zeach[[places[t] for t in texts]], owners)
+    return records, captions_digest(captions)
+
+
+def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
+    """Says how many of the different captions of a source are too long for a tower."""
+    if cut := int((count_tokens(texts) > length).sum()):
+        run.say(
+            f"{source.dataset.name}:{source.split}: {cut:,} of {len(texts):,} different"
+            f" captions have more than {length} tokens and are cut there"
+        )

@@ -1,13 +1,12 @@
 """Stage evaluate: any params on any datasets, zero-shot and retrieval."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources import Dataset
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
@@ -29,8 +28,10 @@ def run_evaluate(run: common.Run) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
 
     Every sensor of a dataset that the model has an encoder for: zero-shot where there
-    are labels, retrieval where there are two sensors.
+    are labels, retrieval with text where there are captions, and between two sensors.
     """
+    if jax.process_index() == 0:  # of an earlier evaluation
+        run.skipped("evaluate").unlink(missing_ok=True)
     model = input_model(run)
     encoders = make_encoders(run, model)
     for spec in run.config.datasets:
@@ -122,68 +123,56 @@ def sensor_encoder(run: common.Run, spec, params):
 def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -> None:
     """Reports one dataset's split."""
     row = source.dataset
-    shared = [m for m in row.sensors if m in encoders and fits(model, row, m)]
-    taken = {m: taken_bands(model, row, m) for m in shared if m != "rgb"}
-    for modality in row.sensors:
-        if modality in encoders and modality not in shared:
-            takes = model.sensors[modality][0].sensor
-            run.say(
-                f"evaluate: {row.name} holds {row.sensors[modality]!r} as {modality},"
-                f" and this model's encoder takes {takes!r}: left out"
-            )
-    if not shared:
-        raise ValueError(
-            f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
-            f" {', '.join(encoders)} (sensors:"
-            f" {[spec.sensor for spec, _ in model.sensors.values()]})"
-        )
-    for modality, places in taken.items():
-        held = row.sensors[modality]
-        if places != tuple(range(len(get_sensor(held).bands))):
-            run.say(
-                f"evaluate: {row.name}'s {held} goes by the names of its bands into an"
-                f" encoder of {model.sensors[modality][0].sensor}"
-            )
+    fed = feed_all(run, model, encoders, row)
     z, labels, seen = run.encode(
+        "evaluate",
         source,
-        {m: partial(encode_taken, encoders[m][0], taken) for m in shared},
-        {m: encoders[m][1] for m in shared},
+        {key: encoder for key, (encoder, _) in fed.items()},
+        {key: size for key, (_, size) in fed.items()},
     )
-    if row.task != "none":
+    if row.task in common.LABELLED:
         head, prompts = common.zero_shot_head(model, source)
-        for modality in shared:
+        for modality in fed:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
                 "evaluate", seen, records, prompts=prompts, **pins(model, modality)
             )
-    for record in retrieval_records(z):
+    found = [(record, None) for record in retrieval_records(z)]
+    if row.task == "captions":
+        records, prompts = common.score_captions(run, model, seen, z)
+        found += [(record, prompts) for record in records]
+    for record, prompts in found:
         pair = record["sensor"].split("->")
-        run.report("evaluate", seen, [record], **pins(model, *pair))
+        run.report("evaluate", seen, [record], prompts=prompts, **pins(model, *pair))
 
 
-def fits(model: api.Model, row, modality: str) -> bool:
-    """Whether the dataset's files hold all bands of the encoder, in its unit."""
-    if modality == "rgb":
-        return True
-    spec, _ = model.sensors[modality]
-    held = get_sensor(row.sensors[modality])
-    same_unit = get_sensor(spec.sensor).unit == held.unit
-    return same_unit and set(spec.bands) <= set(held.bands)
+def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
+    """make_encoders' encoders of the sensors that a set holds, fed from its files.
 
-
-def taken_bands(model: api.Model, row, modality: str) -> tuple[int, ...]:
-    """Where the encoder's bands stand in the dataset's arrays."""
-    held = get_sensor(row.sensors[modality]).bands
-    return tuple(held.index(band) for band in model.sensors[modality][0].bands)
-
-
-def encode_taken(encoder, taken: dict[str, tuple[int, ...]], batch: dict):
-    """The encoder's output for a batch, its sensors' bands moved to the encoder's."""
-    moved = dict(batch)
-    for key, places in taken.items():
-        if places != tuple(range(batch[key].shape[-1])):
-            moved[key] = batch[key][..., list(places)]
-    return encoder(moved)
+    One whose bands are not there is left out, and said. Raises ValueError where none is
+    left.
+    """
+    fed, refused = {}, []
+    for key in (key for key in row.sensors if key in encoders):
+        encoder, size = encoders[key]
+        if key != "rgb":
+            spec, _ = model.sensors[key]
+            try:
+                encoder = common.feed(encoder, spec, row)
+            except ValueError as error:
+                refused.append(str(error))
+                run.say(f"evaluate: {row.name} as {key} is left out: {error}")
+                continue
+            common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
+        fed[key] = encoder, size
+    if not fed:
+        raise ValueError(
+            f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
+            f" {', '.join(encoders)} (sensors:"
+            f" {[spec.sensor for spec, _ in model.sensors.values()]})"
+            + "".join(f"; {text}" for text in refused)
+        )
+    return fed
 
 
 def pins(model: api.Model, *modalities: str) -> dict:
@@ -191,7 +180,8 @@ def pins(model: api.Model, *modalities: str) -> dict:
 
     step is the sensor encoder's where there is one.
     """
-    keys = ["clip" if m == "rgb" else m for m in modalities]
+    named = ["clip" if m in ("rgb", "text") else m for m in modalities]
+    keys = list(dict.fromkeys(named))
     trained = next((k for k in keys if k != "clip"), "clip")
     digests = "+".join(model.digests[k] for k in keys)
     return {"step": model.steps[trained], "checkpoint": digests}

@@ -12,10 +12,12 @@ import numpy as np
 from rsclip_jax.checkpoint import write_json
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.scan import Scan, scan
-from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
+from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.statistics import (
     count_labels,
+    describe_captions,
     find_oddities,
     find_repeats,
     merge,
@@ -27,14 +29,15 @@ from rsclip_jax.stages import common
 
 _SPLITS = ("train", "val", "test")
 _MOST_ROWS = 20  # of the contact sheet
+_CONTEXT = 77  # tokens that CLIP's text towers take
 
 
 def check_inspect(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
     try:
-        get_dataset(run.config.dataset)
-    except ValueError as error:
-        raise ValueError(f"config.dataset: {error}") from error
+        get_dataset(run.config.dataset, run.config.data_root)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config.dataset: {error}") from error
     if run.config.inspect.samples < 0:
         raise ValueError(
             f"config.inspect.samples = {run.config.inspect.samples} is below 0; 0 reads"
@@ -43,15 +46,15 @@ def check_inspect(run: common.Run) -> None:
 
 
 def run_inspect(run: common.Run) -> None:
-    """Prints what was found; writes it and the contact sheet to <workdir>/inspect.
+    """Prints what was found; writes it and the contact sheet, a folder a dataset.
 
     Records that cannot be read are reported, whatever config.data.on_error says.
     """
     c = run.config
     if jax.process_index():
         return
-    row = get_dataset(c.dataset)
-    sources, splits = open_splits(row.name, c.data_root)
+    sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
+    row = next(iter(sources.values())).dataset
     scans = {
         split: scan(
             source,
@@ -61,8 +64,8 @@ def run_inspect(run: common.Run) -> None:
         )
         for split, source in sources.items()
     }
-    folder = run.workdir / "inspect"
-    shutil.rmtree(folder, ignore_errors=True)  # of another dataset, or an earlier look
+    folder = run.workdir / "inspect" / folder_name(row.name)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier look
     folder.mkdir(parents=True)
     summary = summarise(row, sources, scans, splits)
     summary["data_root"] = str(c.data_root)
@@ -71,7 +74,7 @@ def run_inspect(run: common.Run) -> None:
     rows = example_rows(row, sources, scans, seed=c.seed)
     summary["contact_sheet"] = str(sheet) if rows else ""
     if rows:
-        sensors = {key: SENSORS[name] for key, name in row.sensors.items()}
+        sensors = {key: get_sensor(name) for key, name in row.sensors.items()}
         title = f"{row.name}: {', '.join(sources)}"
         if row.classes:
             title += f" ({len(rows)} of {len(row.classes)} classes)"
@@ -81,7 +84,9 @@ def run_inspect(run: common.Run) -> None:
     run.say(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
 
 
-def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict]]:
+def open_splits(
+    name: str, root: str, max_nodata: float = 0.0
+) -> tuple[dict[str, Source], dict[str, dict]]:
     """(the splits that can be opened, {split: what is to be said of it}).
 
     Raises the first split's error where none can.
@@ -91,7 +96,7 @@ def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict
     errors = []
     for split in _SPLITS:
         try:
-            sources[split], left_out = open_split(name, root, split)
+            sources[split], left_out = open_split(name, root, split, max_nodata)
             if left_out:
                 said[split]["left_out"] = left_out
         except (ValueError, FileNotFoundError) as error:
@@ -102,12 +107,15 @@ def open_splits(name: str, root: str) -> tuple[dict[str, Source], dict[str, dict
     return sources, said
 
 
-def open_split(name: str, root: str, split: str) -> tuple[Source, str]:
+def open_split(
+    name: str, root: str, split: str, max_nodata: float
+) -> tuple[Source, str]:
     """(the split, what is wrong with it although it opens, such as missing pairs)."""
+    opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
-        return open_source(name, root, split), ""
+        return opened(), ""
     except ValueError as error:
-        return open_source(name, root, split, on_error="skip"), str(error)
+        return opened(on_error="skip"), str(error)
 
 
 def summarise(
@@ -123,10 +131,14 @@ def summarise(
             "records": len(source),
             "read": len(scans[split].places),
             "unreadable": len(scans[split].unreadable),
+            "split_rule": getattr(source, "split_rule", ""),
             "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
         }
         for split, source in sources.items()
     }
+    if row.task == "captions":
+        for split, s in scans.items():
+            found[split]["captions"] = describe_captions(s.captions, _CONTEXT)
     per_class = [split["classes"] for split in found.values()]
     empty = [c for c, n in zip(row.classes, np.sum(per_class, 0), strict=True) if not n]
     ids = {split: source.ids for split, source in sources.items()}
@@ -157,7 +169,7 @@ def summarise(
 
 def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
     """One sensor key over all splits: its row of the table, and what its files hold."""
-    sensor = SENSORS[row.sensors[key]]
+    sensor = get_sensor(row.sensors[key])
     read = [s for s in scans if key in s.moments]
     shapes = sum((s.shapes[key] for s in read), Counter())
     statistics = []
@@ -212,7 +224,7 @@ def example_rows(
         for place, label in zip(s.places, s.labels, strict=True)
     ]
     each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
-    if row.task == "none":
+    if not row.classes:
         some = [read[i] for i in spread(len(read), 8 * each)] if read else []
         groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
     else:

@@ -6,10 +6,13 @@ from pathlib import Path
 import jax
 
 from rsclip_jax.checkpoint import git_commit
-from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
+from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.data.readers.packed import pack_folder
 from rsclip_jax.data.sources import Source
+from rsclip_jax.data.specs import short_name
 from rsclip_jax.stages import common
 from rsclip_jax.version import __version__
 
@@ -35,7 +38,8 @@ def check_pack(run: common.Run) -> None:
     if root and Path(c.out).resolve() == Path(root).resolve():
         raise ValueError(
             f"config.pack.out = {c.out} is config.data_root, where"
-            f" {run.config.dataset}/ may be the archive itself; choose another folder"
+            f" {short_name(run.config.dataset)}/ may be the archive itself; choose"
+            " another folder"
         )
 
 
@@ -59,10 +63,10 @@ def check_splits(run: common.Run) -> None:
 
 def run_pack(run: common.Run) -> None:
     """Packs each split that is not packed, then notes the order of them all."""
-    c, name = run.config.pack, run.config.dataset
+    c, name = run.config.pack, short_name(run.config.dataset)
     if jax.process_index():
         return
-    folder = Path(c.out) / name
+    folder = pack_folder(c.out, name)
     for split in c.splits:
         source = archive(run, split)
         packed = pack_source(
@@ -112,6 +116,7 @@ def opener(run: common.Run, split: str) -> functools.partial:
         c.data_root,
         split,
         on_error=c.data.on_error,
+        max_nodata=c.data.max_nodata,
         packed=False,
     )
 
@@ -128,9 +133,10 @@ def half_of(run: common.Run, split: str) -> list[str] | None:
 
 def provenance(run: common.Run) -> dict:
     """Where a pack comes from: the archive's folder, and the package that wrote it."""
-    row, root = get_dataset(run.config.dataset), run.config.data_root
+    root = run.config.data_root
+    row = get_dataset(run.config.dataset, root, packed=False)
     return {
-        "source": find_folder(row, root).name if row.folders else "",
+        "source": "" if row.kind == "miniature" else find_folder(row, root).name,
         "version": __version__,
         "git_commit": git_commit(),
     }

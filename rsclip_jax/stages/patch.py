@@ -28,6 +28,7 @@ def check_patch(run: common.Run) -> None:
     names = ("train", "val", "test", *supported)
     tasks = dict.fromkeys(names, common.LABELLED)
     common.check_training(run, "patch", tasks, may_be_empty=supported)
+    common.make_augment(run, "patch", [run.open(run.config.patch.train)], ("rgb",))
     check_alphas(tuple(run.config.patch.alphas))
 
 
@@ -103,7 +104,7 @@ class Sweep:
         head, prompts = common.zero_shot_head(self.clip, source)
         encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
         z, labels, seen = self.run.encode(
-            source, encoders, {"rgb": self.clip.variant.image_size}
+            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
         )
         values = {}
         for alpha in alphas:

@@ -1,16 +1,19 @@
-"""Stage pretrain: contrastive image-text training from scratch on class-name captions.
+"""Stage pretrain: contrastive image-text training from scratch.
 
-For where no pretrained file can be had: the embedded miniature and small real sets.
+The texts are captions, or class names in templates; sets of both can be mixed. For
+where no pretrained file can be had: the embedded miniature and small real sets.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax.data.pipeline import Tokens
 from rsclip_jax.data.prompts import fill_templates
-from rsclip_jax.data.sources import Source
+from rsclip_jax.data.sources import Source, read_captions
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.evals.zero_shot import last_token
 from rsclip_jax.models.clip import image_features, init_clip, text_features
@@ -20,8 +23,11 @@ from rsclip_jax.stages import common
 
 def check_pretrain(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage, or make it pointless."""
-    tasks = {"train": ("single",), "test": common.LABELLED}
+    tested = (*common.LABELLED, "captions")
+    tasks = {"train": ("single", "captions"), "test": tested}
     common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
+    train = [run.open(spec) for spec in run.config.pretrain.train]
+    common.make_augment(run, "pretrain", train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(
@@ -32,7 +38,7 @@ def check_pretrain(run: common.Run) -> None:
 
 
 def run_pretrain(run: common.Run) -> None:
-    """Trains config.variant on config.pretrain.train; reports its zero-shot."""
+    """Trains config.variant on config.pretrain.train; reports it on the test sets."""
     c = run.config.pretrain
     variant = get_variant(run.config.variant)
     sources = [run.open(spec) for spec in c.train]
@@ -52,7 +58,7 @@ def run_pretrain(run: common.Run) -> None:
             sharding.make_clip_loss(run.mesh),
         ),
         sources={},
-        tokens=caption_tokens(sources, variant),
+        tokens=caption_tokens(run, sources, variant),
     )
     report(run, variant, params, tests, step=c.steps)
     meta = {"variant": dataclasses.asdict(variant), "steps": c.steps, "sources": {}}
@@ -60,33 +66,60 @@ def run_pretrain(run: common.Run) -> None:
 
 
 def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> None:
-    """Zero-shot of params on every test source."""
+    """Zero-shot of params on every test source; with captions, retrieval."""
     digest = checkpoint.params_digest(params)
     clip = api.Model(variant, params, {}, {"clip": digest}, {"clip": step})
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
-        head, prompts = common.zero_shot_head(clip, source)
         z, labels, seen = run.encode(
+            "pretrain",
             source,
             {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},
         )
-        records = common.score(source, z["rgb"], labels, head, "rgb")
+        if source.dataset.task == "captions":
+            records, prompts = common.score_captions(run, clip, seen, z)
+        else:
+            head, prompts = common.zero_shot_head(clip, source)
+            records = common.score(source, z["rgb"], labels, head, "rgb")
         run.report(
             "pretrain", seen, records, step=step, checkpoint=digest, prompts=prompts
         )
 
 
-def caption_tokens(sources: list[Source], variant: Variant) -> list[np.ndarray]:
-    """For each source the token ids [k, templates, n] of its classes' captions.
+def caption_tokens(
+    run: common.Run, sources: Sequence[Source], variant: Variant
+) -> list[Tokens]:
+    """For each source what train_batches draws texts from.
 
-    n is cut to the longest caption: the text tower is causal and the rest is padding.
+    All are cut to the longest of all: the text tower is causal and the rest is padding.
+    Captions longer than the tower takes are cut, as CLIP does, and counted.
     """
-    tables = []
-    for source in sources:
-        prompts = fill_templates(source.dataset.classnames, source.dataset.templates)
-        flat = [p for row in prompts for p in row]
-        ids = tokenize(flat, context_length=variant.context_length)
-        tables.append(ids.reshape(len(prompts), -1, variant.context_length))
-    used = max(last_token(t) for t in tables) + 1
-    return [t[..., :used] for t in tables]
+    tables = [
+        tokens_of_captions(run, source, variant.context_length)
+        if source.dataset.task == "captions"
+        else tokens_of_classes(source, variant.context_length)
+        for source in sources
+    ]
+    used = max(last_token(ids) for _, ids in tables) + 1
+    return [
+        dict(zip(texts, ids[:, :used], strict=True)) if texts else ids[..., :used]
+        for texts, ids in tables
+    ]
+
+
+def tokens_of_captions(
+    run: common.Run, source: Source, length: int
+) -> tuple[list[str], np.ndarray]:
+    """(the different captions of a source, their token ids [m, length])."""
+    captions = read_captions(source, run.config.data.on_error)
+    texts = list(dict.fromkeys(text for of_one in captions for text in of_one))
+    common.say_cut(run, source, texts, length)
+    return texts, tokenize(texts, length, truncate=True)
+
+
+def tokens_of_classes(source: Source, length: int) -> tuple[list[str], np.ndarray]:
+    """(no texts, token ids [k, templates, length] of a source's class captions)."""
+    prompts = fill_templates(source.dataset.classnames, source.dataset.templates)
+    ids = tokenize([p for row in prompts for p in row], length)
+    return [], ids.reshape(len(prompts), -1, length)

@@ -3,8 +3,12 @@
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.files import file_digests, is_weight_folder
 from rsclip_jax.weights.hub import fetch
-from rsclip_jax.weights.load import load_clip
-from rsclip_jax.weights.load_encoder import find_encoder, load_encoder
+from rsclip_jax.weights.load import load_clip, read_variant
+from rsclip_jax.weights.load_encoder import (
+    find_encoder,
+    has_own_scale,
+    load_encoder,
+)
 from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, suggest
 from rsclip_jax.weights.save import save_clip, save_encoder
 
@@ -15,9 +19,11 @@ __all__ = [
     "file_digests",
     "find_encoder",
     "find_pretrained",
+    "has_own_scale",
     "is_weight_folder",
     "load_clip",
     "load_encoder",
+    "read_variant",
     "save_clip",
     "save_encoder",
     "suggest",

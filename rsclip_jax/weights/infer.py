@@ -5,8 +5,6 @@ mean and std. In order: what the caller says, the config in the folder, a row of
 table of the same sizes; the activation is asked for where none of them tells it.
 """
 
-import collections
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from rsclip_jax.models.variants import (
     attention_width,
 )
 from rsclip_jax.weights.files import WeightFile
+from rsclip_jax.weights.rules import count_blocks
 
 HEAD_WIDTH = 64  # OpenAI's, and open_clip's default
 # OpenAI's own loader puts these beside the weights; all its models use QuickGELU.
@@ -66,7 +65,7 @@ def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {
         **(_resnet_sizes(ours) if is_resnet else _vit_sizes(ours)),
         "text_width": ours["text/positional_embedding"][1],
-        "text_layers": _layers(ours, "text"),
+        "text_layers": count_blocks(ours, "text/blocks"),
         "context_length": ours["text/positional_embedding"][0],
         "vocab_size": ours["text/token_embedding/embedding"][0],
     }
@@ -80,31 +79,26 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "image_size": _grid(ours["visual/positional_embedding"]) * patch,
         "patch_size": patch,
         "vision_width": width,
-        "vision_layers": _layers(ours, "visual"),
+        "vision_layers": count_blocks(ours, "visual/blocks"),
         "vision_mlp_width": 0 if mlp == 4 * width else mlp,
     }
 
 
 def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    blocks = [re.match(r"visual/layer(\d)_\d+/conv1/kernel", path) for path in ours]
-    depths = collections.Counter(int(m[1]) for m in blocks if m)
     return {
         "embed_dim": ours["visual/attnpool/c_proj/kernel"][1],
         "image_size": _grid(ours["visual/attnpool/positional_embedding"]) * 32,
         "patch_size": 32,
         "vision_width": ours["visual/conv3/kernel"][-1],
-        "vision_layers": tuple(depths[i] for i in (1, 2, 3, 4)),
+        "vision_layers": tuple(
+            count_blocks(ours, f"visual/layer{i}") for i in (1, 2, 3, 4)
+        ),
     }
 
 
 def _grid(positions: tuple[int, ...]) -> int:
     """The side of the grid whose positions, and one more, these are."""
     return round((positions[0] - 1) ** 0.5)
-
-
-def _layers(ours: Mapping[str, Any], tower: str) -> int:
-    found = (re.match(rf"{tower}/blocks_(\d+)/", path) for path in ours)
-    return 1 + max((int(m[1]) for m in found if m), default=-1)
 
 
 def rows_of(sizes: Mapping[str, Any]) -> list[Variant]:

@@ -49,6 +49,18 @@ def load_clip(
     return v, {**params, "visual": visual}
 
 
+def read_variant(
+    path: str | Path,
+    variant: str | Variant | None = None,
+    *,
+    activation: str | None = None,
+) -> Variant:
+    """The variant that load_clip finds, from names and shapes alone."""
+    file = _without_text(open_weights(path))
+    table, _ = layouts.find_clip_layout(file.shapes)
+    return _told_variant(file, table, variant, activation)
+
+
 def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
     """The variant at the image size of the file; as it is where nothing tells it."""
     try:

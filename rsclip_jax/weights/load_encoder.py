@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,6 +95,19 @@ def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     if commit := commit_of(path):
         origin["revision"] = commit
     return path, origin
+
+
+def has_own_scale(source: str | Path, row: str = "") -> bool:
+    """Whether load_encoder gives it the scale that it was trained on, not the sensor's.
+
+    So it is where a row of ENCODERS or the file itself tells it. DOFA, whose authors
+    standardise each dataset by its own mean and std, has none.
+    """
+    path, origin = find_encoder(source)
+    row = row or origin.get("name", "")
+    if _stored_spec(_encoder_alone(open_weights(path))) is not None:
+        return True
+    return bool(row) and get_encoder(row).sensor is not None
 
 
 def _stored_spec(file: WeightFile) -> SensorSpec | None:
@@ -234,12 +246,11 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     with_prefix = round((tokens - prefix) ** 0.5) ** 2 == tokens - prefix
     grid = round((tokens - prefix * with_prefix) ** 0.5)
     mlp = ours["blocks_0/mlp/c_fc/kernel"][1]
-    found = (re.match(r"blocks_(\d+)/", path) for path in ours)
     return {
         "image_size": grid * patch,
         "patch_size": patch,
         "width": width,
-        "layers": 1 + max(int(m[1]) for m in found if m),
+        "layers": rules.count_blocks(ours, "blocks"),
         "heads": 16 if width == 1280 else max(width // 64, 1),  # ViT-H has 16
         "ln_pre": "ln_pre/scale" in ours,
         "patch_bias": "patch_embed/bias" in ours,
@@ -252,13 +263,11 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    found = [re.match(r"layer(\d)_(\d+)/", path) for path in ours]
-    deepest = dict(sorted((int(m[1]), int(m[2])) for m in found if m))
     return {
         "image_size": 224,
         "patch_size": 32,
         "width": ours["conv1/kernel"][3],
-        "layers": tuple(1 + depth for depth in deepest.values()),
+        "layers": tuple(rules.count_blocks(ours, f"layer{i}") for i in (1, 2, 3, 4)),
         "heads": 1,
         "out_dim": 0,
     }

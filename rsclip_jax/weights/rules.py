@@ -51,6 +51,12 @@ def convert_names(
     return out, unknown
 
 
+def count_blocks(paths: Iterable[str], prefix: str) -> int:
+    """How many blocks there are of our paths "<prefix>_<number>/..."."""
+    found = (re.match(rf"{re.escape(prefix)}_(\d+)/", path) for path in paths)
+    return 1 + max((int(m[1]) for m in found if m), default=-1)
+
+
 def our_shapes(
     shapes: Mapping[str, tuple[int, ...]], rules: Sequence[Rule]
 ) -> dict[str, tuple[int, ...]]:

@@ -19,8 +19,10 @@ import cv2
 import numpy as np
 
 from configs.align_sar import get_config
-from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pipeline import eval_batches, train_batches
+from rsclip_jax.data.places import find_folder
+from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 from tests.bench.timing import Clock, in_turn, machine, print_table, timed
@@ -121,7 +123,11 @@ def parts(source: Source, paths: list[Path]) -> dict[str, Clock]:
     }
     for name, (size, augment) in settings().items():
         transform = partial(
-            augment_record, rng=rng, sizes={"rgb": size}, augment=augment
+            augment_record,
+            rng=rng,
+            sizes={"rgb": size},
+            sensors={"rgb": SENSORS["rgb"]},
+            augment=augment,
         )
         clocks[f"augment {name}"] = over(records, transform)
     for size in (64, 224):

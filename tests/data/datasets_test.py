@@ -1,12 +1,15 @@
 """open_source on every set: its records, its folders, tiles, and what it refuses."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from rsclip_jax.data import miniature
-from rsclip_jax.data.datasets import find_folder, get_dataset, open_source
+from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
 from rsclip_jax.data.sources import Dataset, TiledSource, split_digest
@@ -47,9 +50,8 @@ def make_cifar10(folder, images=3):
     """Class folders without split folders: each image is flat, its value its number."""
     for label, name in enumerate(CIFAR10_CLASSES):
         for i in range(images):
-            save(
-                folder / name / f"{i}.png", np.full((4, 4, 3), 10 * label + i, "uint8")
-            )
+            flat = np.full((32, 32, 3), 10 * label + i, np.uint8)
+            save(folder / name / f"{i}.png", flat)
 
 
 def make_pairs(folder, names, seed=0):
@@ -69,7 +71,7 @@ def test_a_row_agrees_with_itself(name):
     for key, sensor in row.sensors.items():
         assert SENSORS[sensor].modality == key
     assert len(row.classes) == len(row.classnames)
-    assert (row.task == "none") == (not row.classes)
+    assert (row.task in ("none", "captions")) == (not row.classes)
     assert bool(row.folders) == (row.kind != "miniature")
     if row.kind == "paired_folders":
         assert row.subfolders.keys() == row.sensors.keys()
@@ -196,8 +198,10 @@ def test_a_set_lies_by_its_name_or_its_public_folder_name(tmp_path, folder, kind
 )
 def test_downloads_are_found_as_they_unpack(tmp_path, name, folder):
     row = DATASETS[name]
+    side = row.size or 4
     for i, c in enumerate(row.classes):
-        save(tmp_path / folder / c / f"{c}_1.jpg", np.full((4, 4, 3), i, np.uint8))
+        flat = np.full((side, side, 3), i, np.uint8)
+        save(tmp_path / folder / c / f"{c}_1.jpg", flat)
     source = open_source(name, tmp_path)
     assert source.ids == [f"{c}/{c}_1" for c in row.classes]
     assert labels_of(source).tolist() == list(range(len(row.classes)))
@@ -232,7 +236,7 @@ def test_uc_merceds_tifs_of_odd_sizes_are_read_pixel_for_pixel(tmp_path):
 @pytest.mark.parametrize("splits", [(), ("train", "test")])
 def test_cifar100s_class_train_is_no_split(tmp_path, splits):
     names = DATASETS["cifar100"].classes
-    flat = np.zeros((4, 4, 3), np.uint8)
+    flat = np.zeros((32, 32, 3), np.uint8)
     for split in splits or ("",):
         for name in names:
             save(tmp_path / "cifar100" / split / name / "0.png", flat)
@@ -281,6 +285,43 @@ def test_imagenets_validation_images_in_one_folder_are_refused(tmp_path):
         open_source("imagenet", tmp_path, "val")
 
 
+def test_a_flat_test_folder_is_no_labelled_split(tmp_path):
+    """ImageNet's test images lie in one folder beside train and val."""
+    row = DATASETS["imagenet"]
+    base = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    flat = np.zeros((4, 4, 3), np.uint8)
+    for split in ("train", "val"):
+        for synset in row.classes:
+            (base / split / synset).mkdir(parents=True)
+        save(base / split / row.classes[7] / f"{split}_1.jpg", flat)
+    save(base / "test" / "ILSVRC2012_test_00000001.jpg", flat)
+    source = open_source("imagenet", tmp_path, "all")
+    assert source.ids == [f"{s}/{row.classes[7]}/{s}_1" for s in ("train", "val")]
+    with pytest.raises(FileNotFoundError, match=r"no split 'test' \(in .* no folders"):
+        open_source("imagenet", tmp_path, "test")
+    (base / "test" / row.classes[0]).mkdir()  # some classes are not none
+    with pytest.raises(FileNotFoundError, match=r"test: no folder for the class"):
+        open_source("imagenet", tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "way_out"),
+    [
+        ("train", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("train[:90%]", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("all", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
+        ("val", "val", "val/<synset>/"),
+    ],
+)
+def test_imagenets_archives_are_to_be_unpacked(tmp_path, split, part, way_out):
+    (tmp_path / "imagenet").mkdir()
+    tar = tmp_path / "imagenet" / f"ILSVRC2012_img_{part}.tar"
+    tar.touch()
+    with pytest.raises(FileNotFoundError, match=f"is not unpacked; .*{way_out}") as e:
+        open_source("imagenet", tmp_path, split)
+    assert str(tar) in str(e.value)
+
+
 def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
     """One folder under another set's spelling: none may slip into its label."""
     row = DATASETS["aid"]
@@ -314,7 +355,7 @@ def test_a_record_holds_its_id_label_and_image(tmp_path):
         assert record["label"] == label
         assert record["rgb"].dtype == np.uint8
         np.testing.assert_array_equal(
-            record["rgb"], np.full((4, 4, 3), 10 * label + number)
+            record["rgb"], np.full((32, 32, 3), 10 * label + number)
         )
     with pytest.raises(IndexError):
         source[30]
@@ -585,3 +626,45 @@ def test_the_same_ids_in_another_set_have_another_digest():
     others.dataset = DATASETS["sentinel_pairs"]
     assert split_digest(scenes) != split_digest(others)
     assert split_digest(TiledSource(scenes, 2)) != split_digest(scenes)
+
+
+# Files of another size; missing pixels.
+
+
+def test_an_image_of_another_size_is_refused_by_name(tmp_path):
+    make_cifar10(tmp_path / "cifar10")
+    save(tmp_path / "cifar10" / "bird" / "1.png", noise(32, 31, 3))
+    source = open_source("cifar10", tmp_path)
+    at = source.ids.index("bird/1")
+    with pytest.raises(
+        ValueError, match=r"bird/1\.png: 32 x 31 pixels, .* of cifar10 have 32 x 32: .*"
+    ):
+        source[at]
+    assert source[at - 1]["rgb"].shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_of_missing_pixels_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=r"config\.data\.max_nodata = .* below 1"):
+        open_source("miniature", split="val", max_nodata=share)
+
+
+def test_a_composite_fills_what_is_missing_in_all_bands_and_no_dark_pixel(tmp_path):
+    """Whichever bands the picture is made of."""
+    root, name = tmp_path / "BigEarthNet-v1.0", "S2A_MSIL2A_20170613T101031_0_0"
+    (root / name).mkdir(parents=True)
+    for i, band in enumerate(SENSORS["s2_l2a"].bands):
+        array = np.full((120, 120), 1000 + i, np.uint16)
+        array[0, 0] = 0  # missing
+        if band in ("B02", "B03", "B04"):
+            array[5, 5] = 0  # dark, and there in infrared
+        tifffile.imwrite(root / name / f"{name}_{band}.tif", array)
+    text = json.dumps({"labels": ["Pastures"]})
+    (root / name / f"{name}_labels_metadata.json").write_text(text)
+    source = open_source("bigearthnet_s2", tmp_path, max_nodata=0.01)
+    for keys in (("rgb",), ("rgb", "s2")):
+        rgb = source.read(0, keys)["rgb"]
+        assert (rgb[5, 5] == 0).all()
+        np.testing.assert_array_equal(rgb[0, 0], rgb[60, 60])
+    plain = open_source("bigearthnet_s2", tmp_path).read(0, ("rgb",))["rgb"]
+    assert (plain[0, 0] == 0).all()

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsclip_jax.data.classes import STL10_NAMES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import make_plan, pack_source, write_all
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
-from rsclip_jax.data.rows import CIFAR10_CLASSES
 from rsclip_jax.data.sources import TiledSource, split_digest
 from rsclip_jax.data.transforms import Augment
 from tests.conftest import REPO
@@ -104,9 +104,9 @@ def make_archive(layout, root):
             save(folder / "s1_vh" / f"{i}.png", noise(100 + i, 8, 8))
         return "sentinel_pairs", ("train", "val")
     tops = ("train", "val") if layout == "split folders" else ("",)
-    for top, name, i in itertools.product(tops, CIFAR10_CLASSES, range(8)):
-        save(root / "CIFAR-10" / top / name / f"{i}.png", noise(i, 5, 4, 3))
-    return "cifar10", tops if tops[0] else ("train", "val", "test")
+    for top, name, i in itertools.product(tops, STL10_NAMES, range(8)):
+        save(root / "STL-10" / top / name / f"{i}.png", noise(i, 5, 4, 3))
+    return "stl10", tops if tops[0] else ("train", "val", "test")
 
 
 # The format.
@@ -157,6 +157,28 @@ def test_a_pack_is_its_archive_in_every_split_and_part(tmp_path, layout):
         assert_same_source(open_source(name, out, split + part), want)
         compared += 1
     assert compared > 2 * len(splits)
+
+
+def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    arrays = root / "cifar-10-batches-bin"
+    arrays.mkdir(parents=True)
+    (arrays / "batches.meta.txt").write_text("\n".join(get_dataset("cifar10").classes))
+    for i, name in enumerate((*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")):
+        rows = noise(i, 20, 3073)
+        rows[:, 0] %= 10
+        (arrays / f"{name}.bin").write_bytes(rows.tobytes())
+    classes = get_dataset("resisc45").classes
+    for c, i in itertools.product(classes, range(4)):
+        save(root / "NWPU-RESISC45" / c / f"{c}_{i}.png", noise(i, 5, 4, 3))
+    for split, kept in (("train", (0, 3)), ("test", (1,))):
+        lines = [f"{c}_{i}.jpg\n" for c in classes for i in kept]
+        (root / f"resisc45-{split}.txt").write_text("".join(lines))
+    for name in ("cifar10", "resisc45"):
+        pack_archive(name, root, out, ("train",))
+        for split in ("train", "train[:60%]", "train[60%:]"):
+            want = open_source(name, root, split)
+            assert_same_source(open_source(name, out, split), want)
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])

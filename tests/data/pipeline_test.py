@@ -1,7 +1,12 @@
 """Batches: set by the seed, each example once an epoch, resumed where they stopped."""
 
+import dataclasses
 import itertools
 import json
+import subprocess
+import sys
+import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -9,9 +14,13 @@ from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline import Tolerant, eval_batches, train_batches
+from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.rows import CIFAR10_CLASSES
 from rsclip_jax.data.sources import Dataset
-from rsclip_jax.data.transforms import Augment
+from rsclip_jax.data.transforms import Augment, resize
+from tests.conftest import REPO
+from tests.data.pack_sources import ROW as PACKED_ROW
+from tests.data.pack_sources import pack_numbers
 
 STILL = Augment(flip_lr=False)
 FULL = Augment(
@@ -21,8 +30,13 @@ FULL = Augment(
     jitter=0.4,
     grey_prob=0.2,
     blur_prob=0.4,
+    speckle_looks=4,
+    sar_gain_db=1,
+    band_dropout=0.2,
 )
+SYMMETRY = Augment(crop_scale=(0.3, 1.0), flip_ud=True, rotate=True)
 SIZES = {"rgb": 6, "s1": 6}
+ROWS = {"rgb": "rgb", "s1": "s1_grd"}
 
 
 class Numbers:
@@ -32,7 +46,7 @@ class Numbers:
 
     def __init__(self, n, *, first=0, classes=3, broken=()):
         names = tuple(f"class {i}" for i in range(classes))
-        self.dataset = Dataset("numbers", "folders", "single", SIZES, names, names)
+        self.dataset = Dataset("numbers", "folders", "single", ROWS, names, names)
         self.n, self.first, self.broken = n, first, broken
         self.ids = [f"train/{i}" for i in range(n)]
 
@@ -94,17 +108,38 @@ def assert_same(first, second):
 # Order and seed.
 
 
+class Multispectral(Pictures):
+    """The same with 13 bands beside them."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        sensors = {**ROWS, "s2": "s2_l1c"}
+        self.dataset = dataclasses.replace(self.dataset, sensors=sensors)
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        s2 = rng.integers(1, 9000, (6, 6, 13), np.uint16)
+        return {**super().__getitem__(index), "s2": s2}
+
+
 def test_batches_depend_on_the_seed_and_not_on_the_threads():
-    runs = [
-        take(12, batches_of(Pictures(10), augment=FULL, threads=threads))
-        for threads in (1, 2, 5)
-    ]
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
-    other = take(12, batches_of(Pictures(10), augment=FULL, seed=1))
-    for key in ("rgb", "s1", "label"):
-        first, second = (np.concatenate([b[key] for b in r]) for r in (runs[0], other))
-        assert not np.array_equal(first, second)
+    sizes = {**SIZES, "s2": 3}
+
+    def run(**options):
+        source = Multispectral(10)
+        return take(12, batches_of(source, augment=FULL, sizes=sizes, **options))
+
+    first, *others = (run(threads=threads) for threads in (1, 2, 5))
+    for again in others:
+        assert_same(first, again)
+    plain = take(12, batches_of(Multispectral(10), augment=SYMMETRY, sizes=sizes))
+    other = run(seed=1)
+    for key in ("rgb", "s1", "s2"):  # each is changed in value
+        kept, changed = (np.concatenate([b[key] for b in r]) for r in (plain, first))
+        assert not np.array_equal(kept, changed)
+    for key in ("rgb", "s1", "s2", "label"):
+        one, two = (np.concatenate([b[key] for b in r]) for r in (first, other))
+        assert not np.array_equal(one, two)
 
 
 def test_every_epoch_visits_every_example_once_in_another_order():
@@ -209,6 +244,55 @@ def test_sources_are_mixed_by_weight_or_else_by_size(weights, share):
     # all along, and not one after the other
     for part in seen.reshape(5, 40):
         assert np.mean(part >= 100) == pytest.approx(share, abs=0.06)
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """Two packed sets, of 40 records of 6 pixels and of 24 of 12."""
+    folder = tmp_path_factory.mktemp("packs")
+    for name, n, side in (("a", 40, 6), ("b", 24, 12)):
+        pack_numbers(folder / name, n, side=side)
+    return [open_packed(PACKED_ROW, folder / name, "train") for name in ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("weights", "share"), [((3, 1), 0.25), ((0.1, 0.9), 0.9), (None, 24 / 64)]
+)
+def test_packed_sets_are_mixed_by_weight(packs, weights, share):
+    places = {
+        resize(pack[i]["rgb"], 6).tobytes(): (name, i)
+        for name, pack in zip("ab", packs, strict=True)
+        for i in range(len(pack))
+    }
+    assert len(places) == 64
+    batches = batches_of(*packs, weights=weights, batch_size=20, sizes={"rgb": 6})
+    seen = [places[rgb.tobytes()] for b in take(100, batches) for rgb in b["rgb"]]
+    assert np.mean([name == "b" for name, _ in seen]) == pytest.approx(share, abs=0.002)
+    for name, pack in zip("ab", packs, strict=True):  # and within a set, evenly
+        drawn = [i for which, i in seen if which == name]
+        assert np.ptp(np.bincount(drawn, minlength=len(pack))) <= 1
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_a_mixed_stream_of_packs_is_dealt_out_to_processes_and_resumed(packs, stop):
+    def start(process):
+        settings = {"augment": FULL, "batch_size": 16, "sizes": {"rgb": 6, "s1": 4}}
+        return batches_of(*packs, weights=(2, 1), process=process, **settings)
+
+    whole, shares = take(9, start((0, 1))), []
+    for process in ((0, 2), (1, 2)):
+        straight = start(process)
+        before = take(stop, straight)
+        state = json.loads(json.dumps(straight.get_state()))
+        resumed = start(process)
+        resumed.set_state(state)
+        after = take(9 - stop, resumed)
+        assert_same(take(9 - stop, straight), after)
+        shares.append([*before, *after])
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for key, rows in batch.items():
+            union = np.stack([part[key] for part in parts], 1).reshape(rows.shape)
+            np.testing.assert_array_equal(union, rows)
 
 
 # Captions.
@@ -374,6 +458,84 @@ def test_other_errors_are_never_swallowed():
         Tolerant(Faulty(3), "skip")[0]
 
 
+# Threads that die.
+
+
+class Deadly(Numbers):
+    """One of its records raises what it is told to, whatever that is."""
+
+    def __init__(self, n, error, *, at=17):
+        super().__init__(n)
+        self.error, self.at = error, at
+
+    def __getitem__(self, index):
+        if index == self.at:
+            raise self.error
+        return super().__getitem__(index)
+
+
+def error_of(work, seconds=20):
+    """What ends work, within some seconds: one that hangs fails, and hangs no test."""
+    ends = []
+
+    def run():
+        try:
+            ends.append(f"no error, but {work()}")
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert ends, f"still running after {seconds} s"
+    return ends[0]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize(
+    "error", [MemoryError("no memory"), KeyboardInterrupt(), SystemExit(3), KeyError(1)]
+)
+def test_an_error_in_a_reader_s_thread_ends_the_run_with_it(error, on_error):
+    source = Deadly(40, error)
+    other = Numbers(40, first=100)
+    for work in (
+        lambda: len(take(30, batches_of(source, on_error=on_error))),
+        lambda: len(take(30, batches_of(other, source, on_error=on_error, threads=4))),
+        lambda: len(take(30, batches_of(source, on_error=on_error, process=(1, 2)))),
+        lambda: len(list(evaluate(source, on_error=on_error))),
+    ):
+        assert error_of(work) is error
+
+
+def test_a_reader_that_runs_out_does_not_end_the_data_in_silence():
+    source = Deadly(40, StopIteration())
+    for work in (
+        lambda: len(take(30, batches_of(source))),
+        lambda: len(list(evaluate(source))),
+    ):
+        error = error_of(work)
+        assert isinstance(error, RuntimeError), error
+        assert "train/17: StopIteration" in str(error)
+
+
+def test_a_process_whose_reader_died_ends(tmp_path):
+    """No thread of the pipeline keeps it alive, nor a training that waits for data."""
+    code = """
+        from tests.data.pipeline_test import Deadly, batches_of
+        for batch in batches_of(Deadly(40, MemoryError("no memory")), threads=4):
+            pass
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "\nMemoryError: no memory\n" in ended.stderr
+
+
 @pytest.fixture
 def jpegs(tmp_path):
     """A CIFAR-10 folder of two JPEGs a class, the ship's second one cut short."""
@@ -436,3 +598,99 @@ def test_real_evaluation_batches_hold_the_files_in_order(real_data):
     for i in (0, len(source) - 1):
         for key in sizes:
             np.testing.assert_array_equal(rows[key][i], source[i][key])
+
+
+# Captions.
+
+
+class Captioned(Numbers):
+    """n records of 1 + i % 3 captions; the first of every odd one is the same text."""
+
+    def __init__(self, n, **options):
+        super().__init__(n, classes=0, **options)
+        self.dataset = Dataset("captioned", "captions", "captions", ROWS)
+
+    def texts(self, i):
+        first = "odd" if i % 2 else f"even {self.first + i}"
+        return (first, *(f"{self.first + i}.{j}" for j in range(i % 3)))
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"number {index} is broken")
+        number = self.first + index
+        return {
+            "id": self.ids[index],
+            "label": -1,
+            "captions": self.texts(index),
+            "rgb": np.full((6, 6, 3), number, np.uint8),
+            "s1": np.full((6, 6, 2), -number / 7, np.float32),
+        }
+
+    def tokens(self):
+        """{caption: ids}, each caption's ids its own."""
+        texts = sorted({text for i in range(self.n) for text in self.texts(i)})
+        return {text: np.full(3, 500 + i, np.int32) for i, text in enumerate(texts)}
+
+
+def examples(batches):
+    """(number, ids, label, group) of every example."""
+    for b in batches:
+        pixels = b["rgb"][:, 0, 0, 0].tolist()
+        labels, groups = b["label"].tolist(), b["group"].tolist()
+        yield from zip(pixels, b["text"].tolist(), labels, groups, strict=True)
+
+
+def test_an_image_gets_each_of_its_captions_and_no_other_s():
+    source = Captioned(9)
+    text_of = {ids[0]: text for text, ids in source.tokens().items()}
+    seen, groups = {}, {}
+    batches = take(60, batches_of(source, tokens=[source.tokens()]))
+    for number, ids, label, group in examples(batches):
+        assert label == -1
+        seen.setdefault(number, set()).add(text_of[ids[0]])
+        groups.setdefault(text_of[ids[0]], set()).add(group)
+    assert seen == {i: set(source.texts(i)) for i in range(9)}
+    # one group a caption, also where two images have it
+    assert all(len(group) == 1 for group in groups.values())
+    assert len(set.union(*groups.values())) == len(groups) == len(source.tokens())
+
+
+def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
+    labelled, captioned = Numbers(6, classes=3), Captioned(5, first=100)
+    more = Numbers(4, first=200, classes=2)
+    classes = np.arange(9, dtype=np.int32).reshape(3, 1, 3)
+    tokens = [classes, captioned.tokens(), 90 + classes[:2]]
+    groups = {}
+    batches = take(40, batches_of(labelled, captioned, more, tokens=tokens))
+    for number, ids, label, group in examples(batches):
+        groups[number if label >= 0 else ids[0]] = group
+        if label >= 0:
+            first = (90 if number >= 200 else 0) + 3 * label
+            assert ids == [first, first + 1, first + 2]
+        else:
+            assert ids[0] >= 500
+    n = len(captioned.tokens())
+    want = {i: i % 3 for i in range(6)} | {500 + i: 3 + i for i in range(n)}
+    assert groups == want | {200 + i: 3 + n + i % 2 for i in range(4)}
+
+
+def test_a_stand_in_brings_its_own_captions(capsys):
+    source = Captioned(6, broken=(2, 5))
+    text_of = {ids[0]: text for text, ids in source.tokens().items()}
+    tokens = [source.tokens()]
+    batches = take(20, batches_of(source, tokens=tokens, on_error="skip"))
+    for number, ids, _, _ in examples(batches):
+        assert text_of[ids[0]] in source.texts(number)
+        assert number not in (2, 5)
+    assert "skipped train/2" in capsys.readouterr().err
+
+
+def test_captions_depend_on_the_seed_and_not_on_the_threads():
+    source = Captioned(10)
+    runs = [
+        take(9, batches_of(source, tokens=[source.tokens()], threads=n, seed=s))
+        for n, s in ((1, 0), (4, 0), (1, 1))
+    ]
+    assert_same(runs[0], runs[1])
+    texts = [np.concatenate([b["text"] for b in run]) for run in runs]
+    assert not np.array_equal(texts[0], texts[2])

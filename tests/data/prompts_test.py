@@ -9,7 +9,7 @@ from rsclip_jax.data.prompts import fill_templates, prompts_digest
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.tokenizer import tokenize
 
-LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]
+LABELLED = [name for name, row in DATASETS.items() if row.classes]
 
 
 # The lists.
@@ -29,6 +29,8 @@ LABELLED = [name for name, row in DATASETS.items() if row.task != "none"]
         ("cifar100", 100, 18),
         ("stl10", 10, 2),
         ("imagenet", 1000, 80),
+        ("food101", 101, 1),
+        ("fmow_rgb", 62, 14),
         ("miniature", 10, 2),
         ("miniature_natural", 10, 2),
     ],
@@ -89,13 +91,22 @@ def test_imagenette_is_ten_of_imagenet_by_the_same_names():
 
 
 @pytest.mark.parametrize(
-    "name", ["ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"]
+    "name",
+    [
+        *("ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"),
+        *("food101", "fmow_rgb"),
+    ],
 )
 def test_labels_are_in_the_order_of_the_sorted_folders(name):
     assert list(DATASETS[name].classes) == sorted(DATASETS[name].classes)
 
 
-@pytest.mark.parametrize("name", ["ucmerced", "aid", "patternnet", "cifar100", "stl10"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb"),
+    ],
+)
 def test_a_name_is_its_folder_with_spaces_and_at_most_the_word_that_it_lacks(name):
     row = DATASETS[name]
     for folder, classname in zip(row.classes, row.classnames, strict=True):
@@ -259,3 +270,17 @@ def test_the_digest_is_of_utf8_json_so_the_same_on_every_machine():
     raw = b'[["r\xc3\xa9gion"], ["a {c}."]]'
     expected = hashlib.sha256(raw).hexdigest()[:16]
     assert prompts_digest(["région"], ["a {c}."]) == expected
+
+
+def test_a_digest_of_captions_changes_with_text_order_and_owner():
+    a = [("a lake", "blue"), ("a road",)]
+    others = [
+        [("a lake", "blue."), ("a road",)],
+        [("blue", "a lake"), ("a road",)],
+        [("a lake",), ("blue", "a road")],
+        [("a road",), ("a lake", "blue")],
+        a[:1],
+    ]
+    digests = {prompts.captions_digest(x) for x in (a, *others)}
+    assert len(digests) == 6
+    assert prompts.captions_digest([list(x) for x in a]) == prompts.captions_digest(a)

@@ -12,6 +12,7 @@ from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
     Sensor,
+    band_places,
     check_array,
     get_sensor,
     load_sensor,
@@ -56,6 +57,14 @@ def test_l2a_is_l1c_band_for_band():
     for field in ("wavelengths", "resolution", "mean", "std"):
         of = dict(zip(l1c.bands, getattr(l1c, field), strict=True))
         assert getattr(l2a, field) == tuple(of[b] for b in l2a.bands)
+
+
+def test_so2sats_ten_bands_are_the_land_bands_in_its_authors_order():
+    row, l1c = SENSORS["s2_so2sat"], SENSORS["s2_l1c"]
+    assert row.bands == tuple("B02 B03 B04 B05 B06 B07 B08 B8A B11 B12".split())
+    for field in ("wavelengths", "resolution"):
+        of = dict(zip(l1c.bands, getattr(l1c, field), strict=True))
+        assert getattr(row, field) == tuple(of[b] for b in row.bands)
 
 
 def test_ground_sampling_is_ten_twenty_and_sixty_metres():
@@ -105,7 +114,7 @@ def test_landsat_bands_are_at_their_published_wavelengths():
     assert SENSORS["landsat_st"].wavelengths[0] == pytest.approx((10.6 + 11.19) / 2)
 
 
-@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr"])
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "s2_so2sat", "landsat_oli_sr"])
 def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
     assert list(SENSORS[name].wavelengths) == sorted(SENSORS[name].wavelengths)
 
@@ -114,6 +123,7 @@ def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
     ("name", "scale", "offset", "mean", "spread"),
     [
         ("s2_l2a", 1e-4, 0, 0.2, 0.2),
+        ("s2_so2sat", 1, 0, 0.2, 0.2),
         ("landsat_oli_sr", 2.75e-5, -0.2, 0.2, 0.2),
         ("landsat_oli_toa", 2e-5, -0.1, 0.2, 0.2),
         ("landsat_st", 0.00341802, 149, 293, 8),
@@ -341,6 +351,7 @@ def test_a_composite_is_three_bands_cut_at_its_divisor():
 
 def test_composites_are_of_bands_that_their_sensor_has():
     divisors = {"s2_l1c_rgb": 3558, "s2_l2a_rgb": 2000, "eurosat_rgb": 2750}
+    divisors["s2_so2sat_rgb"] = 3558 / 10000
     assert {name: row.divisor for name, row in COMPOSITES.items()} == divisors
     for name, row in COMPOSITES.items():
         assert row.name == name
@@ -357,6 +368,37 @@ def test_a_composite_of_a_band_that_is_not_there_is_refused():
 
 
 # Bands by name.
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "places"),
+    [
+        (("VH", "VV"), "s1_grd", (1, 0)),
+        (("HH", "VH", "VV"), "s1_grd", (2, 1)),
+        (L1C, "s2_l2a", (*range(10), 11, 12)),
+        (SORTED, "s2_l1c", (*range(8), 12, 8, 9, 10, 11)),
+    ],
+)
+def test_places_are_found_by_name(held, wanted, places):
+    row = SENSORS[wanted]
+    values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
+    values = {key: (1.0,) * len(held) for key in values}
+    sensor = dataclasses.replace(row, name="held", bands=held, **values)
+    assert band_places(sensor, row.bands, row.unit, "x") == places
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "words"),
+    [
+        ("s2_l2a", "s2_l1c", r"x takes the bands .*'B10'.* in DN, and s2_l2a holds"),
+        ("s1_vh_8bit", "s1_grd", r"\('VV', 'VH'\) in dB, .*\('VH',\) in 8-bit"),
+        ("ir_bt", "landsat_st", r"\('B10',\) in C2 ST, and ir_bt holds \('BT',\) in K"),
+    ],
+)
+def test_places_that_are_not_there_are_refused_with_both_lists(held, wanted, words):
+    row = SENSORS[wanted]
+    with pytest.raises(ValueError, match=words):
+        band_places(SENSORS[held], row.bands, row.unit, "x")
 
 
 def test_bands_come_by_name_and_not_by_place():
@@ -559,3 +601,82 @@ def test_a_real_radar_patch_fits_its_row_and_statistics(real_data):
         z = (array - np.array(row.mean)) / row.std
         assert np.abs(z.mean((0, 1))).max() < 3
         assert array[..., 0].mean() > array[..., 1].mean()  # VV is above VH
+
+
+# Missing pixels.
+
+
+def with_holes(name, *holes):
+    """(array of noise, where each hole of `holes` = (row, column, band or None) is)."""
+    row = SENSORS[name]
+    rng, n = np.random.default_rng(0), len(row.bands)
+    array = rng.uniform(-25, -5, (10, 10, n)).astype(np.float32)
+    if row.dtype == "uint16":
+        array = rng.integers(200, 5000, (10, 10, n), np.uint16)
+    where = np.zeros(array.shape, bool)
+    for y, x, band in holes:
+        where[y, x, slice(None) if band is None else band] = True
+    return array, where
+
+
+def test_few_missing_pixels_get_the_band_s_median_and_the_others_stay():
+    array, holes = with_holes("s1_grd", (0, 0, 0), (4, 7, 1), (4, 8, None))
+    spoiled = array.copy()
+    spoiled[holes] = [np.nan, np.inf, np.nan, -np.inf]
+    before = spoiled.copy()
+    out = check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.03)
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    for band in range(2):
+        hole = holes[..., band]
+        assert hole.sum() == 2
+        want = np.float32(sorted(array[~hole, band])[48] / 2) + np.float32(
+            sorted(array[~hole, band])[49] / 2
+        )
+        np.testing.assert_allclose(out[hole, band], want, rtol=1e-6)
+    np.testing.assert_array_equal(spoiled, before)  # the array that was given stays
+    with pytest.raises(
+        ValueError,
+        match=r"p\.tif: 3 % of the s1_grd pixels .*max_nodata=0\.02 allows 2 %; mask",
+    ):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.02)
+    with pytest.raises(ValueError, match=r"2 % of the .* values .*max_nodata fills"):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif")
+
+
+def test_nodata_in_all_bands_is_missing_and_in_some_it_is_a_value():
+    row = SENSORS["s2_l1c"]
+    array, holes = with_holes("s2_l1c", (1, 1, None), (2, 2, None))
+    array[5, 5, 10] = 0  # dark, and no hole
+    spoiled = np.where(holes, np.uint16(0), array)
+    out = check_array(spoiled, row, "p.tif", 0.02)
+    assert out.dtype == np.uint16
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    rest = spoiled.reshape(100, 13)[~holes[..., 0].ravel()]
+    median = np.sort(rest, axis=0)[48:50].mean(0)
+    assert np.abs(out[1, 1] - median).max() < 1
+    np.testing.assert_array_equal(out[1, 1], out[2, 2])
+    assert check_array(spoiled, row, "p.tif") is spoiled  # 0: read as it is
+    with pytest.raises(
+        ValueError, match=r"2 % .* s2_l1c pixels .* nodata, .* allows 1"
+    ):
+        check_array(spoiled, row, "p.tif", 0.01)
+
+
+def test_nodata_beyond_the_valid_range_is_filled_before_values_are_checked():
+    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    array = np.full((10, 10, 1), 290, np.float32)
+    array[0, 0] = -9999
+    assert (check_array(array, row, "p.tif", 0.01) == 290).all()
+    array[0, 1] = 5
+    with pytest.raises(ValueError, match="outside 100 to 1000 K"):
+        check_array(array, row, "p.tif", 0.5)
+
+
+def test_a_whole_patch_is_passed_on_and_a_missing_one_refused():
+    array, _ = with_holes("s1_grd")
+    assert check_array(array, SENSORS["s1_grd"], "p.tif", 0.1) is array
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(np.full_like(array, np.nan), SENSORS["s1_grd"], "p.tif", 0.99)
+    array[..., 1] = np.nan  # one of its bands
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(array, SENSORS["s1_grd"], "p.tif", 0.99)

@@ -10,6 +10,7 @@ from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.statistics import (
     array_digest,
     count_labels,
+    describe_captions,
     find_oddities,
     find_repeats,
     measure,
@@ -179,3 +180,23 @@ def test_a_digest_tells_values_shape_and_dtype_apart():
 def test_repeats_are_found_within_and_across_splits():
     names = {"train": ["a", "b", "a"], "val": ["c", "b"], "test": ["d"]}
     assert find_repeats(names) == [{"train": [0, 2]}, {"train": [1], "val": [1]}]
+
+
+def test_captions_are_described_by_hand():
+    long = "a road " * 37 + "a"  # 75 words
+    captions = [
+        ("a lake", "a lake", "blue"),
+        ("blue",),
+        (long, long + " a b", "x", "x"),
+    ]
+    assert describe_captions(captions, 77) == {
+        "captions": 8,
+        "different": 5,
+        "an_image": {"1": 1, "3": 1, "4": 1},
+        "different_an_image": {"1": 1, "2": 1, "3": 1},
+        "mean_tokens": (4 + 4 + 3 + 3 + 77 + 79 + 3 + 3) / 8,
+        "most_tokens": 79,
+        "cut": 1,
+        "shared": 1,
+    }
+    assert describe_captions([], 77)["mean_tokens"] == 0

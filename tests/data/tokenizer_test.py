@@ -18,7 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsclip_jax.data.tokenizer import END, SPECIAL, START, decode, tokenize
+from rsclip_jax.data.tokenizer import (
+    END,
+    SPECIAL,
+    START,
+    count_tokens,
+    decode,
+    tokenize,
+)
 from tests.golden import FOLDER
 from tests.golden import __path__ as golden
 
@@ -140,3 +147,13 @@ def test_truncation_keeps_the_end_token():
 def test_not_a_text(text, name):
     with pytest.raises(TypeError, match=rf"texts\[1\] is {name}, not str"):
         tokenize(["a river", text])
+
+
+def test_tokens_are_counted_without_cutting():
+    texts = ["", "a lake", "don't!", "of a very long road " * 40, "café 🚀"]
+    counts = count_tokens(texts)
+    whole = tokenize(texts, context_length=300)
+    np.testing.assert_array_equal(counts, whole.argmax(axis=1) + 1)
+    assert counts.max() == 202
+    fits = tokenize(texts[3:4], context_length=202)
+    assert fits[0, -1] == END

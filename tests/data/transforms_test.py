@@ -1,6 +1,7 @@
 """Sensors stay aligned, CLIP's preprocessing step by step, values kept as they are."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,14 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rsclip_jax.data import transforms
+from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.transforms import (
     Augment,
     augment_record,
+    check_augment,
     draw_crop,
     fit,
     fit_record,
     photometric,
     resize,
+    turn,
+    vary_backscatter,
 )
 
 STILL = Augment(flip_lr=False)
@@ -32,10 +38,13 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def run(record, seed, augment, sizes):
-    return augment_record(
-        record, np.random.default_rng(seed), sizes=sizes, augment=augment
-    )
+ROWS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
+SENSOR_OF = {key: SENSORS[name] for key, name in ROWS.items()}
+
+
+def run(record, seed, augment, sizes, sensors=SENSOR_OF):
+    rng = np.random.default_rng(seed)
+    return augment_record(record, rng, sizes=sizes, sensors=sensors, augment=augment)
 
 
 # One crop, one flip, one turn for all sensors.
@@ -106,6 +115,59 @@ def test_all_eight_symmetries_occur_and_nothing_else():
     }
     assert seen == expected
     assert len(expected) == 8
+
+
+def symmetry_of(array):
+    """Which of the square's eight symmetries was applied to ground(): 0 to 7."""
+    ramp = array / array.max()  # of any pixel size
+    plain = ground(len(array))
+    turned = [np.rot90(a, k) for a in (plain, plain[:, ::-1]) for k in range(4)]
+    off = [np.abs(a / plain.max() - ramp).max() for a in turned]
+    assert min(off) < 1e-3
+    return int(np.argmin(off))
+
+
+def draw_symmetries(n):
+    """How often each symmetry occurs; every sensor of a place has the same."""
+    record = {"s1": ground(16), "s2": ground(8, pixel=2.0), "ir": ground(4, pixel=4.0)}
+    sizes = {"s1": 16, "s2": 8, "ir": 4}
+    counts = np.zeros(8, int)
+    for seed in range(n):
+        out = run(record, seed, SYMMETRY, sizes)
+        (one,) = {symmetry_of(out[key]) for key in sizes}
+        counts[one] += 1
+    return counts
+
+
+def test_all_eight_symmetries_occur_evenly_and_alike_in_sensors_of_any_pixel_size():
+    counts = draw_symmetries(1600)
+    assert ((counts - 200) ** 2 / 200).sum() < 18.5  # chi2 of 7 freedoms, p 0.01
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda a, y, x, quarters: turn(a, y, x, 0 if len(a) == 8 else quarters),
+        lambda a, y, x, quarters: turn(a, y, x and len(a) > 4, quarters),
+    ],
+)
+def test_a_sensor_turned_otherwise_would_be_noticed(monkeypatch, fault):
+    monkeypatch.setattr(transforms, "turn", fault)
+    with pytest.raises(ValueError, match="too many values to unpack"):
+        draw_symmetries(30)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda a, y, x, quarters: turn(a, x, x, quarters),  # never a reflection
+        lambda a, y, x, quarters: turn(a, y, x, min(quarters, 1)),
+    ],
+)
+def test_symmetries_that_come_up_unevenly_would_be_noticed(monkeypatch, fault):
+    monkeypatch.setattr(transforms, "turn", fault)
+    counts = draw_symmetries(1600)
+    assert ((counts - 200) ** 2 / 200).sum() > 18.5
 
 
 @pytest.mark.parametrize(
@@ -452,3 +514,185 @@ def test_blur_smooths_and_keeps_the_mean():
         assert out.mean() == pytest.approx(rgb.mean(), abs=1.5)
         assert out.std() <= rgb.std()
     assert min(colour(Augment(blur_prob=1), s, rgb).std() for s in range(5)) < 30
+
+
+# Speckle, gain, band dropout.
+
+
+def radar(seed=0, side=256, level=-12.0):
+    """[side, side, 2] in dB, another level in each half and band."""
+    array = np.full((side, side, 2), level, np.float32)
+    array[: side // 2] -= 8
+    array[..., 1] -= np.float32(seed + 7)
+    return array
+
+
+def intensity(decibel):
+    return 10 ** (decibel.astype(np.float64) / 10)
+
+
+@pytest.mark.parametrize("looks", [1, 4.4, 20])
+def test_speckle_keeps_the_mean_intensity_and_has_a_variance_of_one_over_looks(looks):
+    plain = radar()
+    augment = dataclasses.replace(STILL, speckle_looks=looks)
+    out = run({"s1": plain}, 3, augment, {"s1": 256})["s1"]
+    assert out.dtype == np.float32
+    ratio = intensity(out) / intensity(plain)
+    n = ratio.size
+    assert abs(ratio.mean() - 1) < 4 / np.sqrt(looks * n)
+    # of a gamma distribution the variance's own variance is (2 + 6 / looks) / looks^2
+    error = np.sqrt((2 + 6 / looks) / n) / looks
+    assert abs(ratio.var() - 1 / looks) < 4 * error
+    # from pixel to pixel and band to band it is drawn anew
+    for other in (np.roll(ratio, 1, 0), np.roll(ratio, 1, 1), ratio[..., ::-1]):
+        assert abs(np.corrcoef(ratio.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(n)
+    # additive noise of one size, as in dB without the logarithm, is not it
+    halves = (out - plain).std((1, 2))
+    assert halves[:128].mean() == pytest.approx(halves[128:].mean(), rel=0.05)
+
+
+def test_speckle_is_finite_where_a_draw_is_zero():
+    class Zeros:
+        def standard_gamma(self, shape, size, dtype):
+            return np.zeros(size, dtype)
+
+    out = vary_backscatter(radar(), Zeros(), Augment(speckle_looks=1))
+    np.testing.assert_allclose(out, radar() - 50, atol=1e-4)
+
+
+def test_gain_is_one_offset_an_image_evenly_over_its_range():
+    plain, offsets = radar(side=8), []
+    augment = dataclasses.replace(STILL, sar_gain_db=1.5)
+    for seed in range(600):
+        out = run({"s1": plain}, seed, augment, {"s1": 8})["s1"]
+        assert out.dtype == np.float32
+        assert np.ptp(out - plain) < 1e-5
+        offsets.append(float((out - plain).mean()))
+    counts, _ = np.histogram(offsets, 6, (-1.5, 1.5))
+    assert sum(counts) == 600  # none lies outside
+    assert ((counts - 100) ** 2 / 100).sum() < 15.1  # chi2 of 5 freedoms, p 0.01
+
+
+def bands_of(array, row):
+    """{band: "kept", "dropped" or "other"} of one augmented image of ones."""
+    mean = np.asarray(row.mean).astype(array.dtype)
+    flat = array.reshape(-1, len(row.bands))
+    return np.where((flat == 1).all(0), 0, np.where((flat == mean).all(0), 1, 2))
+
+
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_tirs_toa"])
+def test_a_dropped_band_is_what_an_encoder_sees_as_zero(name):
+    row = SENSORS[name]
+    ones = np.ones((4, 4, len(row.bands)), row.dtype)
+    augment = dataclasses.replace(STILL, band_dropout=0.3)
+    seen = []
+    for seed in range(300):
+        out = run({"x": ones}, seed, augment, {"x": 4}, {"x": row})["x"]
+        seen.append(bands_of(out, row))
+        seen_by_encoder = (out.astype(float) - row.mean) / row.std
+        assert (seen_by_encoder[..., seen[-1] == 1] == 0).all()
+    dropped = np.array(seen)
+    assert set(dropped.ravel()) == {0, 1}
+    share = dropped.mean(0)
+    assert np.abs(share - 0.3).max() < 4 * np.sqrt(0.3 * 0.7 / 300)
+    assert ones.min() == 1  # the record itself stays
+
+
+def test_one_band_at_least_stays():
+    row = SENSORS["s2_l2a"]
+    ones, kept = np.ones((2, 2, 12), row.dtype), []
+    augment = dataclasses.replace(STILL, band_dropout=0.999)
+    for seed in range(200):
+        out = run({"x": ones}, seed, augment, {"x": 2}, {"x": row})["x"]
+        (band,) = np.flatnonzero(bands_of(out, row) == 0)
+        kept.append(band)
+    assert set(kept) == set(range(12))  # any of them
+
+
+EVERYTHING = dataclasses.replace(
+    SYMMETRY,
+    crop_scale=(0.5, 1.0),
+    jitter=0.4,
+    jitter_prob=1,
+    blur_prob=1,
+    speckle_looks=4,
+    sar_gain_db=1,
+    band_dropout=0.5,
+)
+
+
+def test_what_is_done_to_values_follows_from_the_row_and_not_from_the_key():
+    # the keys are swapped on purpose, and a third one is called rgb
+    rows = {"s2": "s1_grd", "s1": "s2_l2a", "rgb": "s1_vh_8bit", "ir": "rgb"}
+    sensors = {key: SENSORS[name] for key, name in rows.items()}
+    record = {
+        "s2": radar(side=16),
+        "s1": np.ones((16, 16, 12), np.uint16),
+        "rgb": noise(16, 16, 1),
+        "ir": noise(16, 16, 3),
+    }
+    sizes = dict.fromkeys(record, 16)
+    geometry = dataclasses.replace(SYMMETRY, crop_scale=(0.5, 1.0))
+    for seed in range(5):
+        plain = run(record, seed, geometry, sizes, sensors)
+        loud = run(record, seed, EVERYTHING, sizes, sensors)
+        for key in ("s2", "s1", "ir"):
+            assert not np.array_equal(plain[key], loud[key])
+        # a picture of radar stays, and everything else is cut and turned as before
+        np.testing.assert_array_equal(plain["rgb"], loud["rgb"])
+
+
+def test_one_band_of_reflectance_and_temperature_are_left_alone():
+    record = {
+        "nir": np.full((8, 8, 1), 500, np.uint16),
+        "bt": np.full((8, 8, 1), 290, np.float32),
+    }
+    sensors = {"nir": SENSORS["s2_nir"], "bt": SENSORS["ir_bt"]}
+    out = run(record, 0, EVERYTHING, {"nir": 8, "bt": 8}, sensors)
+    for key, array in record.items():
+        np.testing.assert_array_equal(out[key], array)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("crop_scale", (0.8, 0.5), "0 < least <= most <= 1"),
+        ("crop_scale", (0.0, 1.0), "0 < least"),
+        ("crop_scale", (0.5, 1.5), "most <= 1"),
+        ("crop_scale", (0.5,), "least, most"),
+        ("crop_pixels", -1, "0"),
+        ("jitter", 1.2, "between 0 and 1"),
+        ("jitter_prob", -0.1, "between 0 and 1"),
+        ("grey_prob", 1.01, "between 0 and 1"),
+        ("blur_prob", float("nan"), "between 0 and 1"),
+        ("speckle_looks", 0.5, "1 look or more"),
+        ("speckle_looks", -4, "1 look or more"),
+        ("sar_gain_db", -1, "0 dB"),
+        ("band_dropout", 1.0, "below 1"),
+    ],
+)
+def test_a_value_out_of_range_is_named(key, value, wanted):
+    with pytest.raises(ValueError, match=rf"^augment\.{key} = .*{re.escape(wanted)}"):
+        Augment(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "acts_on"),
+    [
+        ("jitter", ["rgb"]),
+        ("grey_prob", ["rgb"]),
+        ("blur_prob", ["rgb"]),
+        ("speckle_looks", ["s1_grd"]),
+        ("sar_gain_db", ["s1_grd"]),
+        ("band_dropout", ["s2_l1c", "s2_l2a", "s2_so2sat", "landsat_oli_sr"]),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(key, acts_on):
+    augment = Augment(**{key: 1 if key != "band_dropout" else 0.5})
+    others = [row for name, row in SENSORS.items() if name not in acts_on]
+    others = [row for row in others if not row.name.startswith("landsat_oli")]
+    with pytest.raises(ValueError, match=rf"^augment\.{key} = .*none is read: .*8-bit"):
+        check_augment(augment, others)
+    for name in acts_on:
+        check_augment(augment, [*others, SENSORS[name]])
+    check_augment(Augment(), others)

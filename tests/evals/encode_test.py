@@ -30,7 +30,7 @@ def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
     for k, name in enumerate(rows.DATASETS["eurosat_rgb"].classes):
         path = tmp_path / "eurosat_rgb" / "val" / name / f"{name}_1.png"
         path.parent.mkdir(parents=True)
-        Image.new("RGB", (8, 8), (10 * k, 0, 0)).save(path)
+        Image.new("RGB", (64, 64), (10 * k, 0, 0)).save(path)
     bad = tmp_path / "eurosat_rgb" / "val" / "Forest" / "Forest_1.png"
     bad.write_bytes(bad.read_bytes()[:40])
     source = datasets.open_source("eurosat_rgb", tmp_path, "val")

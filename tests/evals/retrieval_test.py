@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsclip_jax.evals.retrieval import retrieval_records
+from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 
 
 def test_both_ways_with_their_own_values():
@@ -29,3 +29,56 @@ def test_one_modality_has_nothing_to_retrieve_and_large_k_says_nothing():
     assert retrieval_records({"rgb": z}) == []
     found = {r["metric"] for r in retrieval_records({"rgb": z, "s1": z})}
     assert found == {"recall@1", "recall@5"}
+
+
+def by_brute_force(z, ztxt, owners, k):
+    """(text -> image, image -> text) recall@k, by sorting each query's scores.
+
+    Ties are broken against: rivals sort before the match that they equal.
+    """
+    scores = np.array([[float(np.dot(a, b)) for b in ztxt] for a in z])
+    found = {"text": 0, "image": 0}
+    for j, owner in enumerate(owners):
+        order = sorted(range(len(z)), key=lambda i: (-scores[i, j], i == owner))
+        found["text"] += owner in order[:k]
+    for i in range(len(z)):
+        mine = [owner == i for owner in owners]
+        order = sorted(range(len(ztxt)), key=lambda j: (-scores[i, j], mine[j]))
+        found["image"] += any(mine[j] for j in order[:k])
+    return found["text"] / len(owners), found["image"] / len(z)
+
+
+def test_text_retrieval_is_that_of_a_sorted_list():
+    rng = np.random.default_rng(0)
+    owners = [0, 0, 0, 1, 2, 2, 3, 3, 4, 5, 5, 5]  # 1 and 4 have one caption only
+    z = rng.integers(-2, 3, (6, 4)).astype(np.float32)  # exact in any order of adding
+    z[3] = z[1]  # two images alike
+    ztxt = rng.integers(-2, 3, (12, 4)).astype(np.float32)
+    ztxt[6] = ztxt[3]  # a caption of two images, and one of the same image twice
+    ztxt[11] = ztxt[10]
+    records = text_retrieval_records({"s1": z}, ztxt, owners, (1, 2, 5, 6, 11, 12))
+    value = {(r["sensor"], r["metric"]): r["value"] for r in records}
+    for k in (1, 2, 5, 6, 11, 12):
+        text, image = by_brute_force(z, ztxt, owners, k)
+        if k < 6:
+            assert value.pop(("text->s1", f"recall@{k}")) == pytest.approx(text)
+        if k < 12:
+            assert value.pop(("s1->text", f"recall@{k}")) == pytest.approx(image)
+    assert not value  # a k as large as the gallery says nothing
+    assert {(r["sensor"], r["n"]) for r in records} == {
+        ("text->s1", 12),
+        ("s1->text", 6),
+    }
+    assert {r["task"] for r in records} == {"retrieval"}
+
+
+def test_captions_that_are_all_alike_earn_nothing():
+    z = np.eye(8, dtype=np.float32)
+    ztxt = np.repeat(z[:1], 16, axis=0)
+    owners = np.repeat(np.arange(8), 2)
+    back = [
+        r["value"]
+        for r in text_retrieval_records({"rgb": z}, ztxt, owners)
+        if r["sensor"] == "rgb->text"
+    ]
+    assert back == [0.0, 0.0, 0.0]  # at 1, 5 and 10 of 16

@@ -197,3 +197,20 @@ def test_the_miniature_has_a_block_for_every_view(tmp_path):
 def test_nothing_to_show_is_an_error():
     with pytest.raises(ValueError, match="needs a record"):
         draw_contact_sheet([Row("a", [])], {"rgb": RGB}, "t")
+
+
+def test_the_first_caption_stands_under_its_image_and_is_kept_short():
+    rows = rows_of(100)
+    plain = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    rows[0].records[1]["captions"] = ("a lake", "not shown " * 30)
+    short = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    assert short.shape[0] == plain.shape[0] + 2 * 13  # a line in both rows
+    [(y, x)] = places_of(rows[0].records[1]["rgb"], short)
+    below = short[y + 100 :, x : x + 100] < 200
+    [(y, x)] = places_of(rows[0].records[0]["rgb"], short)
+    beside = short[y + 100 :, x : x + 100] < 200
+    assert below[30:42].any()
+    assert not beside[30:42].any()
+    rows[0].records[1]["captions"] = ("word " * 100,)
+    long = draw_contact_sheet(rows, {"rgb": RGB}, "t")
+    assert long.shape[0] == plain.shape[0] + 2 * 5 * 13

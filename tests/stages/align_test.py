@@ -1,5 +1,6 @@
 """Stage align: students, label losses, what it refuses."""
 
+import dataclasses
 import functools
 import json
 
@@ -8,15 +9,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rsclip_jax import api
+from rsclip_jax import api, checkpoint
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, init_clip
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages import align, common
-from rsclip_jax.weights import layouts, rules, save_encoder
+from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
+from tests.moved import Moved, write_sensor
 from tests.runs import few_scenes, make_run, tiny_config
+
+SMALL = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
 
 
 @functools.cache
@@ -106,7 +110,7 @@ def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
         assert spec.out_dim == 64
         sensor = get_sensor(train.dataset.sensors["s2"])
         spec, student = align.make_student(run, teacher(), sensor)
-        trained = align.distil(run, teacher(), spec, student, train)
+        trained = align.distil(run, teacher(), spec, student, train, {})
     assert np.isfinite(losses_of(tmp_path)[-1]["loss"])
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained, student)
     assert moved["blocks_0"]["attn"]["in_proj"]["kernel"] > 0
@@ -147,7 +151,7 @@ def test_every_term_and_sensor_trains(tmp_path, settings, metrics):
         train = run.open(config.align.train)
         sensor = get_sensor(train.dataset.sensors[config.align.sensor])
         spec, student = align.make_student(run, teacher(), sensor)
-        align.distil(run, teacher(), spec, student, train)
+        align.distil(run, teacher(), spec, student, train, {})
     curve = losses_of(tmp_path)
     assert len(curve) == 3
     assert metrics <= curve[0].keys()
@@ -166,7 +170,7 @@ def test_alignment_brings_the_student_to_the_teacher(tmp_path):
         train = run.open("miniature:train")
         spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
         before = jax.tree.map(np.copy, teacher().params)
-        align.distil(run, teacher(), spec, student, train)
+        align.distil(run, teacher(), spec, student, train, {})
     jax.tree.map(np.testing.assert_array_equal, before, teacher().params)
     curve = [line["mse"] for line in losses_of(tmp_path)]
     assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:3])
@@ -196,6 +200,7 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
         ({"sensor": "thermal"}, r"config\.align\.sensor = 'thermal'.*rgb, s1, s2, ir"),
         ({"sensor": "rgb"}, r"config\.align\.sensor = 'rgb'"),
         ({"train": "miniature_natural:train"}, "miniature_natural holds rgb"),
+        ({"normalize": "minmax"}, r"config\.align\.normalize = 'minmax'"),
         ({"student": "resnet"}, r"config\.align\.student = 'resnet'.*ssl4eo-moco"),
         ({"losses": (("l2", 1.0),)}, r"config\.align\.losses names \['l2'\]"),
         ({"losses": (("mse", 1.0), ("mse", 2.0))}, "at most once"),
@@ -208,6 +213,89 @@ def test_bad_settings_are_named(tmp_path, settings, message):
     config = config_with(**settings)
     with few_scenes(), pytest.raises(ValueError, match=message):
         align.check_align(make_run(tmp_path, config))
+
+
+@pytest.mark.parametrize("told", ["file", "workdir", "variant", "name"])
+def test_a_student_of_a_resnet_is_refused_before_anything_starts(
+    tmp_path, monkeypatch, told
+):
+    """A teacher that this run pretrains, a file, an earlier run's and a name's."""
+    resnet, file = get_variant("RN50"), FOLDER / "clip_rn_toy.safetensors"
+    config = config_with(train="miniature:train")
+    with config.unlocked():
+        if told == "variant":
+            config.variant = "RN50"
+        else:
+            config.update(stages=("align",), variant="", activation="quick_gelu")
+            config.init = "RemoteCLIP-RN50" if told == "name" else str(file)
+    if told == "workdir":
+        config.init = str(tmp_path / "earlier")
+        meta = {"variant": dataclasses.asdict(resnet), "steps": 0}
+        checkpoint.save_product(tmp_path / "earlier" / "patch", {"a": np.ones(1)}, meta)
+    if told == "name":
+        found = pretrained.Found(file, None, {})
+        monkeypatch.setattr(api, "find_pretrained", {config.init: found}.get)
+    with few_scenes(), pytest.raises(ValueError, match=r"'clip': .* is a ResNet"):
+        align.check_align(make_run(tmp_path / "w", config))
+    config.align.student = "vit"
+    with few_scenes():
+        align.check_align(make_run(tmp_path / "w", config))
+
+
+def test_what_lies_in_the_workdir_is_not_the_teacher_when_it_is_thrown_away(tmp_path):
+    meta = {"variant": dataclasses.asdict(get_variant("RN50")), "steps": 0}
+    checkpoint.save_product(tmp_path / "patch", {"a": np.ones(1)}, meta)
+    config = config_with(train="miniature:train")
+    with config.unlocked():
+        config.update(stages=("align",), init=str(FOLDER / "clip_toy_gelu.safetensors"))
+        config.activation, config.variant = "gelu", ""
+    with few_scenes(), pytest.raises(ValueError, match=r"RN50 is a ResNet"):
+        align.check_align(make_run(tmp_path, config))
+    config.overwrite = True
+    with few_scenes():
+        align.check_align(make_run(tmp_path, config))
+
+
+def moved_test(run, key, tmp_path, **changes):
+    """A test set whose files hold a sensor otherwise, as if it had been opened."""
+    row = get_sensor(run.open("miniature:test").dataset.sensors[key])
+    held = write_sensor(tmp_path / "held.toml", row, **changes)
+    run.opened["moved:test"] = Moved(run.open("miniature:test"), key, held)
+    return run.opened["moved:test"]
+
+
+def test_a_test_set_goes_to_the_student_by_the_names_of_its_bands(tmp_path, capsys):
+    """VH before VV: the same embeddings and numbers as of the set itself."""
+    config = config_with(student="vit", vit=SMALL, test=("moved:test",))
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        moved = moved_test(run, "s1", tmp_path, bands=("VH", "VV"))
+        align.check_align(run)
+        assert "held.toml goes by the names of its bands" in capsys.readouterr().out
+        spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
+        source = run.open("miniature:test")
+        z, _ = align.report(run, teacher(), spec, student, [source], step=0)
+        again, _ = align.report(run, teacher(), spec, student, [moved], step=0)
+    np.testing.assert_array_equal(z["s1"], again["s1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "words"),
+    [
+        ("s1", {"bands": ("VH",)}, r"\('VV', 'VH'\) in dB, and .* \('VH',\) in dB"),
+        ("s1", {"unit": "power"}, r"in dB, and .* in power"),
+        ("s2", {"bands": get_sensor("s2_l2a").bands}, r"'B10', .*and .*'B09', 'B11'"),
+    ],
+)
+def test_a_test_set_that_does_not_fit_is_refused_with_both_lists(
+    tmp_path, key, changes, words
+):
+    config = config_with(student="vit", sensor=key, test=("moved:test",))
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        moved_test(run, key, tmp_path, **changes)
+        with pytest.raises(ValueError, match=r"align\.test = 'moved:test': .*" + words):
+            align.check_align(run)
 
 
 @pytest.mark.parametrize(
@@ -252,3 +340,5 @@ def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
         align.run_align(run)
     assert shown == {"ids": whole[1:], "n": len(whole) - 1}
     assert "unreadable" in capsys.readouterr().err
+    listed = (tmp_path / "align" / "skipped.txt").read_text()
+    assert listed == f"{source.dataset.name}:test\t{whole[0]}\tunreadable\n"

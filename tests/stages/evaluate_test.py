@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from configs import evaluate
 from rsclip_jax import api, checkpoint, metrics
+from rsclip_jax.data.prompts import captions_digest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
@@ -16,7 +18,12 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
+from tests.data.caption_sets import listed, write_set
+from tests.moved import Moved, write_sensor
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
+
+L2A = get_sensor("s2_l2a").bands
+S2_WITHOUT_B8A = tuple(b for b in get_sensor("s2_l1c").bands if b != "B8A")
 
 
 def config_of(init, *datasets, **more):
@@ -91,20 +98,91 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
     with pytest.raises(ValueError, match=r"gave no number.*no labels"):
         run_tiny(tmp_path / "w", config)
     said = capsys.readouterr().out
-    assert "'s1_vh_8bit' as s1, and this model's encoder takes 's1_grd'" in said
+    assert (
+        "as s1 is left out: an encoder of s1_grd takes the bands ('VV', 'VH')" in said
+    )
+    assert "in dB, and s1_vh_8bit holds ('VH',) in 8-bit" in said
+
+
+def model_of(sensor):
+    """A random CLIP with a random encoder of a sensor."""
+    row, key = get_variant("mini"), sensor.modality
+    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
+    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
+    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
+    clip = jax.device_get(init_clip(row, jax.random.key(0)))
+    digests, steps = {"clip": "a", key: "b"}, {"clip": 0, key: 1}
+    return api.Model(row, clip, {key: (spec, params)}, digests, steps)
+
+
+def values_of(run, model, source):
+    """{(sensor, metric): value} of evaluating a source."""
+    before = len(read_results(run.results)) if run.results.exists() else 0
+    stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+    records = read_results(run.results)[before:]
+    return {(r["sensor"], r["metric"]): r["value"] for r in records}
+
+
+@pytest.mark.parametrize(
+    ("name", "bands"),
+    [
+        ("s1_grd", ("VH", "VV")),
+        ("s2_l1c", (*S2_WITHOUT_B8A, "B8A")),
+        ("s2_l1c", ("B8A", *S2_WITHOUT_B8A, "SWIR3")),
+    ],
+)
+def test_a_set_of_another_order_gives_the_same_numbers(tmp_path, name, bands):
+    """VH before VV, B8A last as in EuroSAT, one band more: bands go by name."""
+    row = get_sensor(name)
+    held = write_sensor(tmp_path / "held.toml", row, bands=bands)
+    model = model_of(row)
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        source = run.open("miniature:val")
+        want = values_of(run, model, source)
+        moved = Moved(source, row.modality, held)
+        assert not np.array_equal(moved[0][row.modality], source[0][row.modality])
+        assert values_of(run, model, moved) == want
+    assert (row.modality, "accuracy") in want
+
+
+@pytest.mark.parametrize(
+    ("trained", "changes", "words"),
+    [
+        ("s2_l1c", {"bands": L2A}, r"'B10', .* in DN, and .* \('B01'.* in DN"),
+        ("s1_grd", {"bands": ("VH",)}, r"\('VV', 'VH'\) in dB, and .* \('VH',\) in dB"),
+        (
+            "s2_l1c",
+            {"unit": "reflectance", "dtype": "float32", "valid": (0, 3)},
+            r"in DN, and .* in reflectance",
+        ),
+        ("s1_grd", {"unit": "power"}, "in dB, and .* in power"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_lists(
+    tmp_path, capsys, trained, changes, words
+):
+    """L2A in an encoder of L1C, one polarisation, reflectance, linear power."""
+    row = get_sensor(trained)
+    held = write_sensor(tmp_path / "held.toml", row, **changes)
+    model = model_of(row)
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        moved = Moved(run.open("miniature:val"), row.modality, held)
+        found = values_of(run, model, moved)
+        assert {sensor for sensor, _ in found} == {"rgb"}
+        assert re.search(words, capsys.readouterr().out)
+        del moved.dataset.sensors["rgb"]
+        with pytest.raises(ValueError, match=words):
+            values_of(run, model, moved)
 
 
 def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     """The miniature's 13 bands through an encoder of L2A's 12: all but B10."""
-    row, l2a = get_variant("mini"), get_sensor("s2_l2a")
-    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
+    l2a = get_sensor("s2_l2a")
     # in an order of its own, so that places would not do
-    sensor = dataclasses.replace(l2a, bands=l2a.bands[::-1])
-    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
-    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
-    clip = jax.device_get(init_clip(row, jax.random.key(0)))
-    digests, steps = {"clip": "a", "s2": "b"}, {"clip": 0, "s2": 1}
-    model = api.Model(row, clip, {"s2": (spec, params)}, digests, steps)
+    model = model_of(dataclasses.replace(l2a, bands=l2a.bands[::-1]))
+    spec, params = model.sensors["s2"]
     with few_scenes():
         run = make_run(tmp_path, tiny_config())
         source = run.open("miniature:val")
@@ -123,3 +201,92 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
         if r["sensor"] == "s2" and r["metric"] == "accuracy"
     ]
     assert found == [pytest.approx(metrics.top_k_accuracy(z @ head, labels, 1))]
+
+
+class Captioned:
+    """The miniature's scenes with one to three captions each, and no label.
+
+    broken: a scene that cannot be read.
+    """
+
+    split = "val"
+
+    def __init__(self, source, broken=()):
+        self.dataset = dataclasses.replace(
+            source.dataset, task="captions", classes=(), classnames=(), templates=()
+        )
+        self.ids, self.source, self.broken = source.ids, source, broken
+
+    def texts(self, i):
+        long = "and a road " * 30  # longer than the tower takes
+        return (f"scene {i % 7}", f"number {i} {long}", f"the {i}.")[: 1 + i % 3]
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, i):
+        return self.read(i, self.dataset.sensors)
+
+    def read(self, i, keys):
+        if keys and i in self.broken:
+            raise ValueError(f"scene {i} is broken")
+        record = {**self.source[i], "label": -1}
+        return {**record, "captions": self.texts(i)}
+
+
+def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
+    tiny_run, tmp_path, capsys
+):
+    model = api.load(tiny_run)
+    config = tiny_config()
+    with config.unlocked():
+        config.data.on_error = "skip"
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        source = Captioned(run.open("miniature:val"), broken=(4,))
+        stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+        records = [source[i] for i in range(len(source)) if i != 4]
+    results = read_results(run.results)
+    captions = [r["captions"] for r in records]
+    owners = np.array([i for i, texts in enumerate(captions) for _ in texts])
+    ztxt = model.encode_text([t for texts in captions for t in texts], truncate=True)
+    value = {(r["sensor"], r["metric"]): r for r in results}
+    for sensor in ("rgb", "s1"):
+        z = model.encode([r[sensor] for r in records], sensor)
+        scores = z.astype(float) @ ztxt.T.astype(float)
+        hits = owners == np.arange(len(z))[:, None]
+        best = np.where(hits, scores, -np.inf).max(1)
+        ahead = ((scores >= best[:, None] - 1e-9) & ~hits).sum(1)
+        back = value[f"{sensor}->text", "recall@10"]
+        assert back["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        own = scores[owners, np.arange(len(owners))]
+        ahead = (scores >= own - 1e-9).sum(0) - 1
+        there = value[f"text->{sensor}", "recall@10"]
+        assert there["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        assert (back["n"], there["n"]) == (39, len(owners))
+        pinned = {r["prompts"] for r in (back, there)}
+        assert pinned == {captions_digest(captions)}
+    clip, s1 = model.digests["clip"], model.digests["s1"]
+    assert value["text->rgb", "recall@1"]["checkpoint"] == clip
+    assert value["text->s1", "recall@1"]["checkpoint"] == f"{clip}+{s1}"
+    assert value["s1->text", "recall@1"]["checkpoint"] == f"{s1}+{clip}"
+    assert value["text->s1", "recall@1"]["step"] == model.steps["s1"]
+    assert value["rgb->s1", "recall@1"]["prompts"] is None
+    assert {r["task"] for r in results} == {"retrieval"}
+    said = capsys.readouterr().out
+    assert "different captions have more than 24 tokens and are cut there" in said
+
+
+def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
+    images = [
+        listed(f"{s}_{i}", s, f"a {i}") for s in ("val", "test") for i in range(6)
+    ]
+    write_set(tmp_path, "ucm_captions", images, side=40)
+    config = config_of(tiny_run, "ucm_captions:test", data_root=str(tmp_path))
+    results = run_tiny(tmp_path / "w", config)
+    found = {(r["sensor"], r["metric"], r["n"], r["dataset"]) for r in results}
+    assert found == {
+        (way, f"recall@{k}", 6, "ucm_captions")
+        for way in ("text->rgb", "rgb->text")
+        for k in (1, 5)
+    }

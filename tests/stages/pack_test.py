@@ -13,10 +13,12 @@ import rsclip_jax
 from configs import pack
 from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.readers.packed import PackedSource, Selection
 from rsclip_jax.data.rows import CIFAR10_CLASSES
-from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.sources import read_captions, split_digest
 from rsclip_jax.main import run_stages
 from tests.conftest import REPO
+from tests.data.caption_sets import listed, write_set
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def archive(tmp_path):
     for name, i in itertools.product(CIFAR10_CLASSES, range(20)):
         path = root / "CIFAR-10" / name / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     return root
 
 
@@ -142,3 +144,37 @@ def test_a_pack_does_not_lie_beside_its_archive(tmp_path, archive):
         ValueError, match=r"is config\.data_root, where cifar10/ may be"
     ):
         run_stages(config.lock(), tmp_path / "w")
+
+
+def test_captions_come_back_as_they_were(tmp_path):
+    splits = ("train", "train", "val", "test")
+    images = [
+        listed(
+            f"port_{i}",
+            splits[i % 4],
+            *(f"a port №{i}.{j} é" for j in range(1 + i % 3)),
+        )
+        for i in range(40)
+    ]
+    write_set(tmp_path / "data", "rsicd", images)
+    run_pack(tmp_path, "rsicd")
+    for split in ("train", "val", "test", "all", "train[:50%]", "train[50%:]"):
+        found = open_source("rsicd", tmp_path / "out", split)
+        want = open_source("rsicd", tmp_path / "data", split)
+        assert isinstance(found, PackedSource | Selection)
+        assert split_digest(found) == split_digest(want)
+        for mine, theirs in zip(found, want, strict=True):
+            assert mine["captions"] == theirs["captions"]
+            assert list(mine) == list(theirs)
+            np.testing.assert_array_equal(mine["rgb"], theirs["rgb"])
+        assert read_captions(found) == read_captions(want)
+
+
+def test_rsitmd_s_val_is_the_same_in_a_pack(tmp_path):
+    images = [listed(f"p_{i}", "train", f"port {i}", suffix=".tif") for i in range(60)]
+    images += [listed(f"q_{i}", "test", f"q {i}", suffix=".tif") for i in range(3)]
+    write_set(tmp_path / "data", "rsitmd", images)
+    run_pack(tmp_path, "rsitmd")
+    for split in ("train", "val", "test", "all", "train[:70%]", "val[70%:]"):
+        found = open_source("rsitmd", tmp_path / "out", split)
+        assert found.ids == open_source("rsitmd", tmp_path / "data", split).ids

@@ -85,7 +85,9 @@ def test_the_ends_of_the_sweep_are_the_two_models_bit_for_bit(tmp_path):
             encoders[f"end {i}"] = functools.partial(
                 lambda p, b: api.encode_rgb(p, b["rgb"], variant=clip.variant), theta
             )
-        z, _, _ = run.encode(source, encoders, {"rgb": clip.variant.image_size})
+        z, _, _ = run.encode(
+            "patch", source, encoders, {"rgb": clip.variant.image_size}
+        )
     # one program mixes, the other does not: equal to the last bit but for fusion
     np.testing.assert_allclose(z["0.0"], z["end 0"], atol=2e-7)
     np.testing.assert_allclose(z["1.0"], z["end 1"], atol=2e-7)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,15 @@ import pytest
 import safetensors.numpy
 
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.models.clip import normalize_rgb
 from rsclip_jax.models.sensor import (
     SensorSpec,
     add_map,
     make_sensor_encoder,
+    normalize_sensor,
     sensor_features,
 )
+from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import dofa, load_encoder, save_encoder
 from rsclip_jax.weights.encoders import ENCODERS, get_encoder
 from tests.golden import FOLDER, load_golden
@@ -276,6 +280,41 @@ def test_the_paper_s_input_is_reflectance_within_0_and_1(tmp_path):
     got = sensor_features(params, raw, spec)
     want, _ = make_sensor_encoder(spec).apply({"params": params}, clamped)
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def documented(tmp_path):
+    """{kind: (raw values as files hold them, what the step sees, by its source)}."""
+    rng = np.random.default_rng(6)
+    dn = rng.integers(0, 14000, (2, 16, 16, 13)).astype(np.uint16)
+    db = rng.normal(-16, 9, (2, 16, 16, 2)).astype(np.float32)
+    rgb = rng.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    toy, s2 = FOLDER / "timm_toy.safetensors", s2_file(tmp_path)
+    moco, _ = load_encoder(s2, row="ssl4eo-moco-vits16-s2", heads=2)
+    mae, _ = load_encoder(toy, row="ssl4eo-mae-vits16-s1", heads=2)
+    told, _ = load_encoder(FOLDER / "dofa_toy.safetensors", S1, heads=2)
+    mean, std = np.array([-12.59, -20.26]), np.array([5.26, 5.91])
+    m = np.array([0.48145466, 0.4578275, 0.40821073])
+    s = np.array([0.26862954, 0.26130258, 0.27577711])
+    openai, sar = get_variant("ViT-B/32"), np.clip((db - mean) / std, -2, 2)
+    return {
+        # openai/CLIP, clip.py: ToTensor, Normalize
+        "clip": (rgb, partial(normalize_rgb, variant=openai), (rgb / 255 - m) / s),
+        # SSL4EO-S12's README: divided by 10000, input clip to [0, 1]
+        "moco s2": (dn, partial(normalize_sensor, spec=moco), np.clip(dn / 1e4, 0, 1)),
+        # torchgeo's weights: standardised; cut at two sigma as the authors store it
+        "mae s1": (db, partial(normalize_sensor, spec=mae), sar),
+        # DOFA: each set by its own mean and std; here those of the sensor's row
+        "dofa": (db, partial(normalize_sensor, spec=told), sar),
+    }
+
+
+@pytest.mark.parametrize("kind", ["clip", "moco s2", "mae s1", "dofa"])
+def test_each_encoder_is_normalised_as_its_source_documents(tmp_path, kind):
+    """Within the jitted step, from the values as the files hold them."""
+    raw, normalise, want = documented(tmp_path)[kind]
+    step = jax.jit(normalise).lower(raw).compile()
+    np.testing.assert_allclose(step(raw), want, atol=2e-6)
+    assert [a.dtype for a in jax.tree.leaves(step.args_info)] == [raw.dtype]
 
 
 def test_a_product_without_b10_reads_it_as_zero(tmp_path):

@@ -2,13 +2,15 @@
 
 import dataclasses
 import hashlib
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.readers.images import SUFFIXES
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
 # Without split folders a file's place is its hash: these percent ranges are the splits.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
@@ -18,7 +20,8 @@ class Entry:
     """One example: its id, its label, and where each sensor's image lies.
 
     files: a path, or one for each band. label: its class folder; of several, labels, or
-    the file that label names are read from when they are asked for.
+    the file that label names are read from when they are asked for. captions: what is
+    said of it. box_file: says which part of the image is the example (fMoW).
     """
 
     id: str
@@ -26,6 +29,8 @@ class Entry:
     files: Mapping[str, Path | tuple[Path, ...]]
     labels: tuple[str, ...] = ()
     label_file: Path | None = None
+    captions: tuple[str, ...] = ()
+    box_file: Path | None = None
 
 
 def hash_percent(key: str) -> float:
@@ -35,6 +40,19 @@ def hash_percent(key: str) -> float:
     nor the other files.
     """
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 * 100
+
+
+def tail_of(id_: str) -> str:
+    """What is hashed of an id: all but the split folder's name.
+
+    And but the image's, where a place has a folder of its images (fMoW): the images of
+    a place stay together.
+    """
+    top, _, rest = id_.partition("/")
+    key = rest if top in SPLITS else id_
+    first, *more = key.split("/")
+    in_place = len(more) > 1 and more[0].startswith(f"{first}_")
+    return f"{first}/{more[0]}" if in_place else key
 
 
 def parse_split(split: str) -> tuple[str, float, float]:
@@ -53,91 +71,211 @@ def parse_split(split: str) -> tuple[str, float, float]:
     return match[1], low, high
 
 
-def in_split(split: str, *, made: bool = False) -> Callable[[str], bool]:
+def in_split(
+    split: str,
+    *,
+    made: bool = False,
+    spans: Mapping[str, tuple[int, int]] = HASH_SPLITS,
+) -> Callable[[str], bool]:
     """Whether a key's hash puts it in a split; made: the archive made the split itself.
 
-    Then only a part such as "[:90%]" is left to the hash.
+    Then only a part such as "[:90%]" is left to the hash. spans: the splits that are a
+    share of the hash, in per cent; others are all of it.
     """
     name, low, high = parse_split(split)
-    start, end = (0, 100) if made or name == "all" else HASH_SPLITS[name]
+    start, end = (0, 100) if made else spans.get(name, (0, 100))
     width = (end - start) / 100
     first, last = start + low * width, start + high * width
     return lambda key: first <= hash_percent(key) < last
 
 
+def find_classes(
+    folder: Path, names: Mapping[str, str], subfolders: Iterable[str] = ("",)
+) -> tuple[str, ...]:
+    """The folders with images in <folder>/[<split>/][<subfolder>/], sorted.
+
+    names: split -> its folder. Raises ValueError where there is none, or a folder lies
+    beside the split folders, of which it may be one.
+    """
+    tops = [folder / name for name in names.values() if _folders(folder / name)]
+    beside = [p.name for p in _folders(folder) if tops and p not in tops]
+    if beside:
+        raise ValueError(
+            f"{folder}: {', '.join(beside)} beside the split folders"
+            f" {', '.join(p.name for p in tops)}; a table [splits] in the dataset's"
+            f" file says what it is, such as val = {beside[0]!r}; or name the classes"
+        )
+    bases = [base / sub for base in tops or [folder] for sub in subfolders]
+    found = {p.name for base in bases for p in _folders(base) if _images(p)}
+    if not found:
+        raise ValueError(f"{bases[0]}: no class folders with images in it")
+    return tuple(sorted(found))
+
+
 def class_folder_entries(
-    folder: Path, split: str, classes: tuple[str, ...], key: str = "rgb"
-):
+    folder: Path,
+    split: str,
+    classes: tuple[str, ...],
+    key: str = "rgb",
+    names: Mapping[str, str] = SPLIT_NAMES,
+    *,
+    all_there: bool = True,
+) -> list[Entry]:
     """Entries of <folder>/[<split>/]<class>/<image>, sorted, all in class order.
 
+    names: split -> its folder. all_there: a class without a folder is an error.
     Raises FileNotFoundError naming the class folders that are missing (all of them), or
     the split folders that there are.
     """
     entries = []
-    for base, low, high, tops in _split_folders(folder, split, classes):
-        missing = [c for c in classes if not (base / c).is_dir()]
-        if missing:
-            there = sorted(p.name for p in base.iterdir() if p.is_dir())
-            raise FileNotFoundError(
-                f"{base}: no folder for the class(es) {', '.join(missing)}; found"
-                f" {', '.join(there) or 'no folders'}"
-            )
-        for name in classes:
-            for path in _images(base / name):
-                if low <= hash_percent(f"{name}/{path.stem}") < high:
-                    example = "/".join([*tops, name, path.stem])
-                    entries.append(Entry(example, name, {key: path}))
+    for base, low, high, tops in split_folders(folder, split, names, classes):
+        if all_there:
+            check_folders([base], classes)
+        for name, path in class_images(base, classes):
+            if low <= hash_percent(f"{name}/{path.stem}") < high:
+                example = "/".join([*tops, name, path.stem])
+                entries.append(Entry(example, name, {key: path}))
     return entries
 
 
-def paired_folder_entries(folder: Path, split: str, subfolders: dict[str, str]):
-    """Entries of <folder>/[<split>/]<sensor folder>/<same name in each>, unlabelled.
+def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """(class, image) of <base>/<class>/<image>, in class order, then by name."""
+    for name in classes:
+        for path in _images(base / name):
+            yield name, path
 
-    Returns (entries, stray): stray lists the files whose partner is missing.
+
+def paired_folder_entries(
+    folder: Path,
+    split: str,
+    subfolders: Mapping[str, str],
+    names: Mapping[str, str] = SPLIT_NAMES,
+    classes: tuple[str, ...] = (),
+    *,
+    all_there: bool = True,
+) -> tuple[list[Entry], list[Path]]:
+    """Entries of <folder>/[<split>/]<sensor folder>/[<class>/]<same name in each>.
+    Returns (entries, stray): stray lists the files whose partner is missing. The rest
+    is as for class_folder_entries; without classes they are unlabelled.
     """
     entries: list[Entry] = []
     stray: list[Path] = []
-    for base, low, high, tops in _split_folders(folder, split):
-        files = {k: _by_stem(base / sub) for k, sub in subfolders.items()}
-        common = set.intersection(*(set(f) for f in files.values()))
-        for stems in files.values():
-            stray += [stems[stem] for stem in sorted(set(stems) - common)]
-        for stem in sorted(common):
-            if low <= hash_percent(stem) < high:
-                paths = {k: stems[stem] for k, stems in files.items()}
-                entries.append(Entry("/".join([*tops, stem]), "", paths))
+    for base, low, high, tops in split_folders(folder, split, names):
+        bases = {k: base / sub for k, sub in subfolders.items()}
+        for path in bases.values():
+            if not path.is_dir():
+                raise FileNotFoundError(f"{path}: this sensor's folder is missing")
+        if all_there:
+            check_folders(list(bases.values()), classes)
+        for label in classes or ("",):
+            files = {k: _by_stem(path / label) for k, path in bases.items()}
+            common = set.intersection(*(set(f) for f in files.values()))
+            for stems in files.values():
+                stray += [stems[stem] for stem in sorted(set(stems) - common)]
+            for stem in sorted(common):
+                key = f"{label}/{stem}".lstrip("/")
+                if low <= hash_percent(key) < high:
+                    paths = {k: stems[stem] for k, stems in files.items()}
+                    entries.append(Entry("/".join([*tops, key]), label, paths))
     return entries, stray
 
 
-def _split_folders(folder: Path, split: str, classes: tuple[str, ...] = ()):
-    """(folder, percent from, to, id prefix) for each folder that the split reads."""
-    name, low, high = parse_split(split)
-    present = [s for s in SPLITS if (folder / s).is_dir()]
-    # CIFAR-100 has a class "train": a split only if classes lie in it
+def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
+    """Entries of every image under a folder at any depth, unlabelled, by their paths.
+
+    The splits are by hash of the path under the folder, which is the id.
+    """
+    wanted = in_split(split)
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
+    kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
+    return [Entry(id_, "", {key: paths[id_]}) for id_ in kept]
+
+
+def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
+    """Raises FileNotFoundError naming the classes that have a folder in none."""
+    missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
+    if missing:
+        there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
+        raise FileNotFoundError(
+            f"{bases[0]}: no folder for the class(es) {', '.join(missing)}; found"
+            f" {', '.join(there) or 'no folders'}"
+        )
+
+
+def splits_there(
+    folder: Path,
+    classes: tuple[str, ...] = (),
+    names: Mapping[str, str] = SPLIT_NAMES,
+) -> list[str]:
+    """The splits that a set's folder has folders of; names: split -> its folder.
+
+    A class of that name (CIFAR-100 has "train") is none, nor is a test folder without
+    any folder in it beside other splits: ImageNet's test images have no labels.
+    """
+    present = [s for s in SPLITS if (folder / names[s]).is_dir()]
     present = [
         s
         for s in present
-        if s not in classes or any((folder / s / c).is_dir() for c in classes)
+        if names[s] not in classes
+        or any((folder / names[s] / c).is_dir() for c in classes)
     ]
-    if present:
+    unlabelled = classes and present[1:] and _is_flat(folder / names[present[-1]])
+    return present[:-1] if unlabelled and present[-1] == "test" else present
+
+
+def _is_flat(folder: Path) -> bool:
+    with os.scandir(folder) as files:  # of ImageNet's 100,000, without asking for each
+        return not any(file.is_dir() for file in files)
+
+
+def split_folders(
+    folder: Path, split: str, names: Mapping[str, str], classes: tuple[str, ...] = ()
+) -> list[tuple[Path, float, float, list[str]]]:
+    """(folder, percent from, to, id prefix) for each folder that the split reads."""
+    name, low, high = parse_split(split)
+    if present := splits_there(folder, classes, names):
         wanted = present if name == "all" else [name]
         if wanted[0] not in present:
-            raise FileNotFoundError(
-                f"{folder}: no split {name!r}; it has {', '.join(present)} (a part of"
-                f" one can serve: '{present[0]}[90%:]')"
-            )
-        return [(folder / s, low, high, [s]) for s in wanted]
+            raise no_split(folder, name, present)
+        return [(folder / names[s], low, high, [s]) for s in wanted]
     start, end = (0, 100) if name == "all" else HASH_SPLITS[name]
     width = (end - start) / 100
     return [(folder, start + low * width, start + high * width, [])]
 
 
+def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundError:
+    """The error for a split that the archive did not make, with those that it did."""
+    there = where / name
+    unlabelled = f" (in {there} are no folders of classes)" if there.is_dir() else ""
+    return FileNotFoundError(
+        f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)} (a part"
+        f" of one can serve: '{present[0]}[90%:]')"
+    )
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
+    """{name without suffix: file}; ValueError for two files of one name."""
+    found: dict[str, Path] = {}
+    for path in _images(folder):
+        if path.stem in found:
+            raise ValueError(
+                f"{path}: {found[path.stem].name} has the same name; keep one of them"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones and archivers' left out, sorted."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: this sensor's folder is missing")
-    return {path.stem: path for path in _images(folder)}
+        return []
+    found = [p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"]
+    return sorted(found)
 
 
 def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
     files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
     return sorted(files, key=lambda p: p.name)

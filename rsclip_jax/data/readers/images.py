@@ -1,5 +1,6 @@
 """8-bit image files to arrays: fast, and strict about cut files."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,14 @@ def read_image(path: Path, bands: int = 3) -> np.ndarray:
     Raises ValueError naming the file when it is unreadable, cut short or not 8-bit, or
     has colour where one band is wanted.
     """
-    data = path.read_bytes()
+    return decode_image(path.read_bytes(), str(path), bands)
+
+
+def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
+    """As read_image, of a file's bytes; where: what an error calls them."""
     end = _ENDS.get(data[:2])
     if end is None or not data.rstrip(b"\0\n\r").endswith(end):
-        return _read_slowly(path, bands)
+        return _read_slowly(data, where, bands)
     flag = cv2.IMREAD_UNCHANGED
     if bands == 3:
         # EXIF rotation is for people's cameras; a sensor's rows are its rows. 16 bits
@@ -31,39 +36,38 @@ def read_image(path: Path, bands: int = 3) -> np.ndarray:
         flag = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         flag |= cv2.IMREAD_ANYDEPTH
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    return _check(array, path, bands)
+    if array is None:
+        return _read_slowly(data, where, bands)
+    return _check(array, where, bands)
 
 
-def _read_slowly(path: Path, bands: int) -> np.ndarray:
+def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
     """Pillow refuses a cut file; trailing bytes and other formats it reads."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             bits = max(getattr(image, "tag_v2", {}).get(258, (8,)))  # of a TIFF value
             deep = bits > 8 or image.mode[0] in "IF"
             wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
     except Exception as error:  # damaged bytes make a decoder fail in any way
-        size = path.stat().st_size
         raise ValueError(
-            f"{path}: unreadable or cut image ({size:,} bytes; {error});"
+            f"{where}: unreadable or cut image ({len(data):,} bytes; {error});"
             " fetch the file again, or --config.data.on_error=skip leaves such files"
             " out and counts them"
         ) from error
     if deep:  # Pillow would clip or cut them to 8
         raise ValueError(
-            f"{path}: values of more than 8 bits, expected {bands} of uint8"
+            f"{where}: values of more than 8 bits, expected {bands} of uint8"
         )
-    return _check(array, path, bands)
+    return _check(array, where, bands)
 
 
-def _check(array: np.ndarray | None, path: Path, bands: int) -> np.ndarray:
-    if array is None:
-        return _read_slowly(path, bands)
+def _check(array: np.ndarray, where: str, bands: int) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., None]
     if array.dtype != np.uint8 or array.shape[-1] != bands:
         raise ValueError(
-            f"{path}: {array.shape[-1]} bands of {array.dtype}, expected"
+            f"{where}: {array.shape[-1]} bands of {array.dtype}, expected"
             f" {bands} of uint8"
         )
     return array

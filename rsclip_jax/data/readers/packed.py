@@ -7,10 +7,10 @@
 <root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
 
 A record's bytes: a little-endian uint32, the header's length; the header, JSON padded
-with spaces, {"fields": {key: number or text}, "arrays": {key: [dtype, shape]}}; then
-each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep their
-order: {"id", "label", the sensors}, a multi-hot label being an array. Integers are
-those of the archive's files.
+with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype, shape]}};
+then each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep
+their order: {"id", "label", the sensors}, a multi-hot label being an array. Integers
+are those of the archive's files.
 """
 
 import functools
@@ -25,11 +25,12 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
-    SPLITS,
     hash_percent,
     parse_split,
+    tail_of,
 )
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.specs import folder_name
 
 FORMAT = "rsclip_jax packed 1"
 _ALIGN = 16
@@ -39,7 +40,7 @@ _OPEN_SHARDS = 256  # of which each is an open file
 
 
 def encode_record(record: dict[str, Any]) -> bytes:
-    """A record {key: array, number or text} as bytes that describe themselves."""
+    """A record {key: array, number, text or tuple of texts} as bytes."""
     arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
     little = {
         k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
@@ -67,7 +68,9 @@ def decode_record(data: bytes) -> dict[str, Any]:
     """The record of those bytes; its arrays are views of them, not to be written."""
     start = 4 + int.from_bytes(data[:4], "little")
     header = json.loads(data[4:start])
-    record = header["fields"]
+    record = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in header["fields"].items()
+    }
     for key, (dtype, shape) in header["arrays"].items():
         count = math.prod(shape)
         array = np.frombuffer(data, dtype, count, start)
@@ -81,7 +84,7 @@ def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
     rows = {key: get_sensor(name) for key, name in sensors.items()}
     return {
         key: {
-            "sensor": row.name,
+            "sensor": Path(row.name).name,  # of a user's file, wherever it lies
             "bands": list(row.bands),
             "dtype": row.dtype,
             "unit": row.unit,
@@ -95,16 +98,40 @@ def ids_digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def describe_own(row: Any) -> dict[str, str] | None:
+    """Digests of a user's TOML file and, where it is there, of its table."""
+    if row.own is None:
+        return None
+    found = {"file": row.own.digest}
+    if row.own.table and row.own.table.is_file():
+        found["table"] = hashlib.sha256(row.own.table.read_bytes()).hexdigest()
+    return found
+
+
+def pack_folder(root: str | Path, name: str) -> Path:
+    """Where a dataset's pack lies."""
+    return Path(root) / folder_name(name)
+
+
+def find_manifest(root: str | Path, name: str) -> dict | None:
+    """The manifest of a packed split of the dataset; None without a pack."""
+    found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
+    return json.loads(found[0].read_text()) if found else None
+
+
 def open_packed(row: Any, root: str | Path, split: str):
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
     FileNotFoundError lists the packed splits where another one is asked for;
     ValueError names what the manifest and the row do not agree on, with both sides.
     """
-    folder = Path(root) / row.name
+    folder = pack_folder(root, row.name)
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None
+    if row.own and row.task != "none" and not row.classes:
+        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
+        row = row.with_classes(manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
         raise FileNotFoundError(
@@ -150,19 +177,15 @@ def part_of(ids: list[str], span: list[float], low: float, high: float) -> list[
     """Places of the ids in [low %, high %) of a split that is `span` of the hash."""
     width = (span[1] - span[0]) / 100
     first, last = span[0] + low * width, span[0] + high * width
-    return [i for i, id_ in enumerate(ids) if first <= hash_percent(_key(id_)) < last]
+    return [
+        i for i, id_ in enumerate(ids) if first <= hash_percent(tail_of(id_)) < last
+    ]
 
 
 def hash_spans(split: str) -> list[list[float]]:
     """The shares of the hash that a split can be: all of a folder, or the fixed one."""
     fixed = HASH_SPLITS.get(split, (0, 100))
     return [[0.0, 100.0], [float(x) for x in fixed]]
-
-
-def _key(id_: str) -> str:
-    """What is hashed of an id: all but the split folder's name."""
-    top, _, rest = id_.partition("/")
-    return rest if top in SPLITS else id_
 
 
 def read_manifest(row: Any, folder: Path) -> dict:
@@ -185,7 +208,20 @@ def read_manifest(row: Any, folder: Path) -> dict:
                 f"{path}: packed with {key} {manifest.get(key)}, but this version"
                 f" expects {value}; pack the archive again into another folder"
             )
+    _check_own(path, row, manifest)
     return manifest
+
+
+def _check_own(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the user's files say something else than when packed."""
+    packed, now = manifest.get("own") or {}, describe_own(row) or {}
+    for key, digest in now.items():  # a pack is read without the table, too
+        if packed.get(key) != digest:
+            name = row.own.path if key == "file" else row.own.table
+            raise ValueError(
+                f"{path}: {name} has changed since it was packed; pack it again into"
+                " another folder, or name another config.data_root"
+            )
 
 
 def read_ids(folder: Path, manifest: dict) -> list[str]:

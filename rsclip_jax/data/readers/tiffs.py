@@ -1,5 +1,6 @@
 """TIFFs of sensors to arrays: many bands in one file, or a file a band."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,19 +8,23 @@ import cv2
 import numpy as np
 import tifffile
 
+from rsclip_jax.data.readers.footprints import Footprint, read_footprints
+
 SUFFIXES = (".tif", ".tiff")
 # Of every GeoTIFF it warns that it does not know the tags; what it cannot read is read
 # again, and that reader's error is raised.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 
-def read_tif(path: Path) -> np.ndarray:
+def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarray:
     """[h, w, bands] of a TIFF, in its own dtype, whichever way its bands lie.
 
-    Raises ValueError naming the file when it is unreadable or cut short.
+    What its tags say of its place, if anything, is added to footprints. Raises
+    ValueError naming the file when it is unreadable or cut short.
     """
     try:
-        with tifffile.TiffFile(path) as file:
+        data = path.read_bytes()
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
             # A page of all bands, or (of one band each) a page a band.
             series = file.series[0]
             array, separate = series.asarray(), series.axes.endswith("YX")
@@ -30,6 +35,8 @@ def read_tif(path: Path) -> np.ndarray:
             " again, or --config.data.on_error=skip leaves such files out and counts"
             " them"
         ) from error
+    if footprints is not None:
+        footprints += read_footprints(path, data)
     if array.ndim == 2:
         return array[..., None]
     if array.ndim != 3:
@@ -37,13 +44,15 @@ def read_tif(path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(1, 2, 0)) if separate else array
 
 
-def read_band_files(paths: Sequence[Path]) -> np.ndarray:
+def read_band_files(
+    paths: Sequence[Path], footprints: list[Footprint] | None = None
+) -> np.ndarray:
     """[size, size, bands] of a file a band; coarser bands are enlarged bilinearly.
 
-    size is that of the finest band. Raises ValueError naming the file that is not one
-    square band, or of another dtype than the first.
+    size is that of the finest band. footprints: as for read_tif. Raises ValueError
+    naming the file that is not one square band, or of another dtype than the first.
     """
-    bands = [_read_band(path) for path in paths]
+    bands = [_read_band(path, footprints) for path in paths]
     for path, band in zip(paths, bands, strict=True):
         if band.ndim != 2 or band.shape[0] != band.shape[1]:
             raise ValueError(f"{path}: {band.shape} pixels, expected one square band")
@@ -51,6 +60,11 @@ def read_band_files(paths: Sequence[Path]) -> np.ndarray:
             raise ValueError(
                 f"{path}: {band.dtype}, but {paths[0].name} is {bands[0].dtype}"
             )
+    return stack_bands(bands)
+
+
+def stack_bands(bands: Sequence[np.ndarray]) -> np.ndarray:
+    """[size, size, bands] of square bands, coarser ones enlarged bilinearly."""
     size = max(len(band) for band in bands)
     out = np.empty((size, size, len(bands)), bands[0].dtype)
     for i, band in enumerate(bands):
@@ -60,7 +74,7 @@ def read_band_files(paths: Sequence[Path]) -> np.ndarray:
     return out
 
 
-def _read_band(path: Path) -> np.ndarray:
+def _read_band(path: Path, footprints: list[Footprint] | None) -> np.ndarray:
     """[h, w] of a TIFF of one band.
 
     By OpenCV where it can, which takes a sixth of tifffile's time and leaves Python's
@@ -68,10 +82,12 @@ def _read_band(path: Path) -> np.ndarray:
     stretch some 8-bit files, which are tifffile's.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        data = path.read_bytes()
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (OSError, cv2.error):
         array = None
     if array is None or array.ndim != 2 or array.itemsize == 1:
-        return read_tif(path)[..., 0]
+        return read_tif(path, footprints)[..., 0]
+    if footprints is not None:
+        footprints += read_footprints(path, data)
     return array

@@ -266,3 +266,62 @@ def test_real_pairs_are_of_one_place(real_data):
         record = source[i]
         assert record["s1"].shape == (120, 120, 2)
         assert -30 < record["s1"].mean() < 0
+
+
+def copy_pair(real_data, tmp_path):
+    """One real place of BigEarthNet in a data root of its own; its two folders."""
+    names = ("S2A_MSIL2A_20170617T113321_36_85", "S1A_IW_GRDH_1SDV_20170617T064724")
+    for top, name in zip(
+        ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"), names, strict=True
+    ):
+        (found,) = (real_data / "bigearthnet" / top).glob(f"{name}*")
+        shutil.copytree(found, tmp_path / top / found.name)
+        yield tmp_path / top / found.name
+
+
+def test_a_real_pair_whose_radar_is_of_another_place_is_refused(real_data, tmp_path):
+    s2, s1 = copy_pair(real_data, tmp_path)
+    source = open_source("bigearthnet", tmp_path)
+    assert source[0]["s1"].shape == (120, 120, 2)
+    (other,) = s1.parent.parent.glob("*S1*/*")
+    assert other == s1
+    far = real_data / "bigearthnet" / "BigEarthNet-S1-v1.0"
+    for name, fault in (
+        ("S1A_IW_GRDH_1SDV_20170613T165043_33UUP_61_39", "are not in one CRS"),
+        ("S1A_IW_GRDH_1SDV_20171221T064238_29SND_56_35", "do not overlap"),
+    ):
+        for band in S1_BANDS:
+            wrong = far / name / f"{name}_{band}.tif"
+            shutil.copy(wrong, s1 / f"{s1.name}_{band}.tif")
+        for keys in (("s2", "s1"), ("rgb", "s1")):
+            with pytest.raises(ValueError, match=fault) as error:
+                source.read(0, keys)
+            assert f"{s1.name}_VV.tif (EPSG:" in str(error.value)
+            assert f"{s2.name}_B0" in str(error.value)
+        source.read(0, ("s1",))  # alone it is a good image
+
+
+def test_a_real_band_of_another_patch_is_refused(real_data, tmp_path):
+    s2, _ = copy_pair(real_data, tmp_path)
+    source = open_source("bigearthnet_s2", tmp_path)
+    wrong = "S2A_MSIL2A_20171221T112501_56_35"
+    there = real_data / "bigearthnet" / "BigEarthNet-v1.0" / wrong
+    shutil.copy(there / f"{wrong}_B05.tif", s2 / f"{s2.name}_B05.tif")
+    with pytest.raises(ValueError, match=r"_B05\.tif \(EPSG:32629, .* do not overlap"):
+        source[0]
+    assert source.read(0, ("rgb",))["rgb"].shape == (120, 120, 3)  # B05 is not in it
+
+
+def test_a_patch_of_another_size_is_refused_by_name(v1):
+    name = next(iter(LABELS))
+    patch = v1 / "BigEarthNet-v1.0" / name
+    for band in ("B02", "B03", "B04", "B08"):
+        array = np.full((119, 119), 100, np.uint16)
+        tifffile.imwrite(patch / f"{name}_{band}.tif", array)
+    source = open_source("bigearthnet", v1)
+    for keys in (("s2",), ("rgb",)):
+        with pytest.raises(
+            ValueError,
+            match=rf"{name}.*119 x 119 pixels, .* bigearthnet have 120 x 120",
+        ):
+            source.read(0, keys)

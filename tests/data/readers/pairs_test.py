@@ -1,5 +1,8 @@
 """Unlabelled pairs: SSL4EO-S12 and Sen1Floods11, real and written here."""
 
+import functools
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -109,3 +112,29 @@ def test_real_places(real_data):
     means = dict(zip(bands, chip["s2"].mean(axis=(0, 1)), strict=True))
     assert means["B10"] < 100
     assert 0.7 < means["B8A"] / means["B08"] < 1.4
+
+
+def test_real_radar_with_holes_is_read_where_so_many_may_be_missing(
+    real_data, tmp_path
+):
+    """0.2 % of this chip is NaN; its partner here is of another country."""
+    root = tmp_path / "sen1floods11"
+    chip = real_data / "sen1floods11_s1only" / "S1" / "Nigeria_812045_S1Hand.tif"
+    other = real_data / "sen1floods11" / "S2" / "Spain_7370579_S2Hand.tif"
+    for path, name in ((chip, "S1Hand"), (other, "S2Hand")):
+        (root / name).mkdir(parents=True)
+        shutil.copy(path, root / name / f"Nigeria_812045_{name}.tif")
+    opened = functools.partial(open_source, "sen1floods11", tmp_path)
+    with pytest.raises(ValueError, match=r"0\.221 % of the s1_grd values are NaN"):
+        opened().read(0, ("s1",))
+    with pytest.raises(ValueError, match=r"0\.221 %.*max_nodata=0\.001 allows 0\.1 %"):
+        opened(max_nodata=0.001).read(0, ("s1",))
+    s1 = opened(max_nodata=0.01).read(0, ("s1",))["s1"]
+    stored = np.moveaxis(tifffile.imread(chip), 0, -1)
+    hole = np.isnan(stored)
+    np.testing.assert_array_equal(s1[~hole], stored[~hole])
+    for band in range(2):
+        median = np.nanmedian(stored[..., band])
+        assert set(s1[hole[..., band], band]) == {np.float32(median)}
+    with pytest.raises(ValueError, match=r"S2Hand\.tif \(EPSG:4326.* do not overlap"):
+        opened(max_nodata=0.01).read(0, ("s1", "s2"))

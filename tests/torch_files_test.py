@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rsclip_jax.weights.torch_files import load_torch
+from rsclip_jax.torch_files import load_torch
 from tests.golden import FOLDER
 
 ZIP, LEGACY = FOLDER / "torch_state.pt", FOLDER / "torch_legacy.pt"
@@ -189,6 +189,30 @@ def test_a_checked_tensor_cannot_be_changed_afterwards(tmp_path):
     path = archive(tmp_path, good[:-2] + change + b"s.", [bytes(24)])
     with pytest.raises(ValueError, match="damaged, or not a torch file"):
         load_torch(path)
+
+
+def untyped(dtype: bytes) -> bytes:
+    """The pickle of {"w": a tensor of (2, 3) over 12 bytes}, as of torch.uint16."""
+    return (
+        b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v3\n(("
+        b"X\x07\x00\x00\x00storagectorch.storage\nUntypedStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x0ctQK\x00K\x02K\x03\x86K\x03K\x01\x86"
+        b"\x89}" + dtype + b"tRs."
+    )
+
+
+def test_a_dtype_without_a_storage_class(tmp_path):
+    raw = np.array([[0, 1, 65535], [32768, 4, 5]], np.uint16)
+    found = load_torch(archive(tmp_path, untyped(b"ctorch\nuint16\n"), [raw.tobytes()]))
+    np.testing.assert_array_equal(found["w"], raw, strict=True)
+    for dtype, words in (
+        (b"K\x02", "its pickle has 2 in the place of"),
+        (b"ctorch\nuint64\n", "does not lie in its storage of 1 elements"),
+        (b"ctorch\nload\n", "asks for torch.load"),
+        (b"ctorch\nuint16\n}X\x05\x00\x00\x00dtypeK\x01sb", "damaged, or not a torch"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_torch(archive(tmp_path, untyped(dtype), [raw.tobytes()]))
 
 
 def test_shared_containers_do_not_multiply(tmp_path):

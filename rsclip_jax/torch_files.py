@@ -16,7 +16,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import ml_dtypes
 import numpy as np
@@ -33,6 +33,8 @@ _DTYPES = {
     "LongStorage": np.int64,
     "BoolStorage": np.bool_,
 }
+# These have no storage class of their own: bytes, and the dtype beside them.
+_UNTYPED = {"uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64}
 # What torch's own writers emit at their default protocol, 2.
 _OPCODES = frozenset(
     """PROTO STOP MARK GLOBAL REDUCE NEWOBJ BUILD BINPERSID BINPUT LONG_BINPUT BINGET
@@ -57,15 +59,28 @@ def load_torch(path: str | Path) -> Any:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:  # mmap of an empty file
         raise ValueError(f"{path}: the file is empty") from error
+    return _read(data, str(path))
+
+
+def read_torch(data: bytes, where: str) -> Any:
+    """As load_torch, of a file's bytes; where: what an error calls them."""
+    if not data:
+        raise ValueError(f"{where}: the file is empty")
+    memory = mmap.mmap(-1, len(data))
+    memory[:] = data
+    return _read(memory, where)
+
+
+def _read(data: mmap.mmap, where: str) -> Any:
     try:
         if data[:4] == b"PK\x03\x04":
-            return _read_zip(path, data)
+            return _read_zip(data)
         return _read_legacy(data)
     except _Refused as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
     except _BROKEN as error:
         raise ValueError(
-            f"{path}: damaged, or not a torch file ({error}); fetch it again"
+            f"{where}: damaged, or not a torch file ({error}); fetch it again"
         ) from error
 
 
@@ -91,7 +106,7 @@ class _Refused(Exception):
 # A pickle can set the attributes of what it has made, so what is checked once must be
 # immutable afterwards: tuples without a __dict__.
 class _StorageType(NamedTuple):
-    """Stands for torch.FloatStorage and its like."""
+    """Stands for torch.FloatStorage and its like, and for torch.uint16."""
 
     dtype: np.dtype
 
@@ -129,8 +144,9 @@ class _Module:
         self.state = state
 
 
-def _read_zip(path: Path, data: mmap.mmap) -> Any:
-    with zipfile.ZipFile(path) as archive:
+def _read_zip(data: mmap.mmap) -> Any:
+    # zipfile asks of a file what a mmap has, but its types do not know
+    with zipfile.ZipFile(cast(IO[bytes], data)) as archive:
         records = {info.filename: info for info in archive.infolist()}
         pickles = [n for n in records if n.count("/") == 1 and n.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -243,6 +259,10 @@ def _stand_in(module: str, name: str) -> Any:
     """What we put in a name's place; None for a name that is refused."""
     if module == "torch" and name in _DTYPES:
         return _StorageType(np.dtype(_DTYPES[name]))
+    if module == "torch" and name in _UNTYPED:
+        return _StorageType(np.dtype(_UNTYPED[name]))
+    if (module, name) == ("torch.storage", "UntypedStorage"):
+        return _StorageType(np.dtype(np.uint8))
     if module == "__torch__" or module.startswith("__torch__."):
         return type("Module", (_Module,), {})  # its own: it could be written to
     return _STAND_INS.get(f"{module}.{name}")
@@ -280,6 +300,13 @@ def _rebuild_tensor(storage, offset, shape, strides, *rest) -> _Tensor:
     return _Tensor(_expect(_Storage, storage), offset, shape, strides)
 
 
+def _rebuild_tensor_v3(storage, offset, shape, strides, grad, hooks, dtype, *rest):
+    """Of a dtype without a storage class: the storage counts in bytes."""
+    dtype, raw = _expect(_StorageType, dtype).dtype, _expect(_Storage, storage)
+    typed = _Storage(raw.key, dtype, raw.size // dtype.itemsize)
+    return _rebuild_tensor(typed, offset, shape, strides)
+
+
 def _first(value, *rest):
     """torch._utils._rebuild_parameter: the tensor; build_intlist: the list."""
     del rest
@@ -291,6 +318,7 @@ _STAND_INS = {
     "torch.Size": tuple,
     "torch._utils._rebuild_tensor": _Function(_rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": _Function(_rebuild_tensor),
+    "torch._utils._rebuild_tensor_v3": _Function(_rebuild_tensor_v3),
     "torch._utils._rebuild_parameter": _Function(_first),
     "torch._utils._rebuild_parameter_with_state": _Function(_first),
     **{

@@ -1,0 +1,281 @@
+"""From an archive's folder to a source: one way for each kind of dataset."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rsclip_jax.data.places import MARKS, find_folder
+from rsclip_jax.data.readers import (
+    bigearthnet,
+    captions,
+    pairs,
+    sen12ms,
+    tfds_builders,
+    webdataset,
+)
+from rsclip_jax.data.readers.arrays import find_arrays, read_arrays
+from rsclip_jax.data.readers.fmow import fmow_entries
+from rsclip_jax.data.readers.folders import (
+    SPLIT_NAMES,
+    Entry,
+    class_folder_entries,
+    find_classes,
+    paired_folder_entries,
+    plain_folder_entries,
+    splits_there,
+)
+from rsclip_jax.data.readers.so2sat import So2SatSource
+from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
+from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
+from rsclip_jax.data.rows import DATASETS
+from rsclip_jax.data.sources import (
+    ArraySource,
+    Dataset,
+    FileSource,
+    Source,
+    first_of,
+    leave_out,
+)
+
+_SSL4EO_FILES = {
+    "s1": ("VV", "VH"),
+    "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
+}
+_UNPACK = {
+    "train": "beside it: mkdir train && tar -xf ILSVRC2012_img_train.tar -C train && cd"
+    " train && for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done",
+    "val": "its images belong into val/<synset>/, by the ground truth and the meta.mat"
+    " of ILSVRC2012_devkit_t12",
+}
+
+
+Opener = Callable[[Dataset, Path, str, str], Source]
+
+
+def _open_class_folders(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    key = next(key for key in row.sensors if key not in row.composites)
+    if lists := _lists(row, folder):
+        entries, absent = listed_entries(folder, lists, split, row.classes, key)
+        rule = row.split_lists.format(split="*")
+        return _listed(row, split, entries, absent, rule, on_error)
+    names, named = _splits_of(row), bool(row.classes)
+    if not named:
+        row = row.with_classes(find_classes(folder, names))
+    entries = class_folder_entries(
+        folder, split, row.classes, key, names, all_there=named
+    )
+    if row.own:
+        _check_ids(entries)
+    return FileSource(row, split, entries)
+
+
+def _check_ids(entries: Sequence[Entry]) -> None:
+    """Raises ValueError for two files that differ in their suffixes alone."""
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        first = seen.setdefault(entry.id, entry)
+        if first is not entry:
+            files = ", ".join(str(x) for e in (first, entry) for x in e.files.values())
+            raise ValueError(f"{files}: two files of one name; keep one of them")
+
+
+def _open_folder(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    key = next(key for key in row.sensors if key not in row.composites)
+    return FileSource(row, split, plain_folder_entries(folder, split, key))
+
+
+def _lists(row: Dataset, folder: Path) -> dict[str, Path]:
+    """{split: its list}, in the set's folder or above it, as far as the data root."""
+    names = [Path(name).parts for name in row.folders]
+    depth = max((len(n) for n in names if folder.parts[-len(n) :] == n), default=0)
+    above = [folder, *folder.parents[:depth]] if row.split_lists else []
+    lists = find_lists(above, row.split_lists)
+    if row.needs_lists and not lists:
+        wanted = [row.split_lists.format(split=s) for s in ("train", "val", "test")]
+        raise FileNotFoundError(
+            f"{row.name} is split by its lists, {', '.join(wanted)}, and none lies in"
+            f" {' or '.join(map(str, above))}"
+        )
+    if lists and (folders := splits_there(folder, row.classes)):
+        raise ValueError(
+            f"{folder} has folders {', '.join(folders)}, and lists such as"
+            f" {next(iter(lists.values()))} lie there: two splits of one set; take the"
+            " lists away, or undo the folders"
+        )
+    return lists
+
+
+def _listed(
+    row: Dataset,
+    split: str,
+    entries: list[Entry],
+    absent: dict[Path, list[str]],
+    rule: str,
+    on_error: str,
+) -> Source:
+    """The source, unless images that a list names and that are absent are an error."""
+    for file, names in absent.items():
+        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
+        leave_out(text, "fetch them", on_error)
+    return FileSource(row, split, entries, split_rule=rule)
+
+
+def _open_arrays(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    """The arrays where they lie there: their pixels are the original ones."""
+    if found := find_arrays(row.name, folder):
+        return ArraySource(row, split, read_arrays(*found, split, row.classes))
+    return _open_class_folders(row, folder, split, on_error)
+
+
+def _open_fmow(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, absent, rule = fmow_entries(folder, split, row.classes)
+    return _listed(row, split, entries, absent, rule, on_error)
+
+
+def _open_imagenet(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    for name, part in {"train": "train", "val": "val", "all": "train"}.items():
+        tar = folder / f"ILSVRC2012_img_{part}.tar"
+        if split.startswith(name) and tar.exists() and not (folder / part).is_dir():
+            raise FileNotFoundError(f"{tar} is not unpacked; {_UNPACK[part]}")
+    return _open_class_folders(row, folder, split, on_error)
+
+
+def _open_paired_folders(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    names, named = _splits_of(row), row.task == "none" or bool(row.classes)
+    if not named:
+        found = find_classes(folder, names, row.subfolders.values())
+        row = row.with_classes(found)
+    entries, stray = paired_folder_entries(
+        folder, split, row.subfolders, names, row.classes, all_there=named
+    )
+    return _pairs(row, split, entries, stray, on_error)
+
+
+def _open_eurosat_s1_s2(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    s2 = find_folder(DATASETS["eurosat_ms"], folder).relative_to(folder)
+    trees = {"s2": str(s2), "s1": MARKS[row.kind]}
+    entries, stray = paired_folder_entries(folder, split, trees, classes=row.classes)
+    return _pairs(row, split, entries, stray, on_error)
+
+
+def _splits_of(row: Dataset) -> Mapping[str, str]:
+    return row.own.splits if row.own else SPLIT_NAMES
+
+
+def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    own = row.own
+    assert own is not None
+    assert own.table is not None
+    rows = read_table(
+        own.table,
+        row.kind,
+        folder,
+        own.columns,
+        separator=own.separator,
+        splits=own.splits,
+    )
+    if row.task != "none" and not row.classes:
+        row = row.with_classes(sorted({x for r in rows for x in r.labels}))
+    if row.task != "none":
+        check_labels(own.table, rows, row.classes)
+    entries, absent = table_entries(own.table, rows, split)
+    if absent:
+        leave_out(
+            f"{own.table}: {len(absent)} file(s) of {split} are not there:"
+            f" {first_of(absent)}",
+            "add them; their paths are to be relative to the file's key folder, or"
+            " without it to the table",
+            on_error,
+        )
+    return FileSource(row, split, entries)
+
+
+def _open_bigearthnet_v1(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    entries, stray = bigearthnet.v1_entries(folder, split, row.sensors)
+    return _pairs(row, split, entries, stray, on_error)
+
+
+def _open_bigearthnet_v2(
+    row: Dataset, folder: Path, split: str, on_error: str
+) -> Source:
+    return FileSource(row, split, bigearthnet.v2_entries(folder, split, row.sensors))
+
+
+def _open_ssl4eo(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, stray = pairs.ssl4eo_entries(folder, split, _SSL4EO_FILES)
+    renamed = [
+        dataclasses.replace(e, files={"s1": e.files["s1"], "s2": e.files["s2c"]})
+        for e in entries
+    ]
+    return _pairs(row, split, renamed, stray, on_error)
+
+
+def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, stray = pairs.sen1floods_entries(folder, split)
+    return _pairs(row, split, entries, stray, on_error)
+
+
+def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    keys = [key for key in row.sensors if key not in row.composites]
+    entries, stray = sen12ms.patch_entries(folder, split, keys)
+    _check_stray(stray, on_error)
+    many = row.task == "multi"
+    read = sen12ms.read_present if many else sen12ms.read_largest
+    return FileSource(row, split, entries, read)
+
+
+def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    return So2SatSource(row, folder, split)
+
+
+def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
+    entries, faults = captions.caption_entries(folder, row.name, split)
+    if faults:
+        text = f"{len(faults)} fault(s) in split {split!r}: {first_of(faults, '; ')}"
+        leave_out(f"{folder}: {text}", "correct the JSON or the images", on_error)
+    return FileSource(row, split, entries)
+
+
+OPENERS: dict[str, Opener] = {
+    "class_folders": _open_class_folders,
+    "folder": _open_folder,
+    "arrays": _open_arrays,
+    "fmow": _open_fmow,
+    "imagenet": _open_imagenet,
+    "paired_folders": _open_paired_folders,
+    "eurosat_s1_s2": _open_eurosat_s1_s2,
+    "csv": _open_table,
+    "parquet": _open_table,
+    "bigearthnet_v1": _open_bigearthnet_v1,
+    "bigearthnet_v2": _open_bigearthnet_v2,
+    "ssl4eo": _open_ssl4eo,
+    "sen1floods11": _open_sen1floods11,
+    "sen12ms": _open_sen12ms,
+    "so2sat": _open_so2sat,
+    "captions": _open_captions,
+    "wds": webdataset.open_webdataset,
+    "tfds": tfds_builders.open_tfds,
+}
+
+
+def _pairs(
+    row: Dataset, split: str, entries: list[Entry], stray: list[Path], on_error: str
+) -> Source:
+    """The source, unless files without a partner are an error."""
+    _check_stray(stray, on_error)
+    return FileSource(row, split, entries)
+
+
+def _check_stray(stray: list[Path], on_error: str) -> None:
+    """Files without a partner are an error, or left out with a warning."""
+    if stray:
+        text = f"{len(stray)} file(s) have no partner: {first_of(stray)}"
+        leave_out(text, "add the partner", on_error)

@@ -1,0 +1,125 @@
+"""Captioned images in Karpathy's JSON: RSICD, RSITMD, UCM-captions, Sydney-captions.
+
+<folder>/<name>.json, {"images": [{"filename", "split", "sentences": [{"raw"}, ...]}]},
+beside a folder of the images. RSICD (Lu et al. 2017, arXiv 1712.07835): five sentences
+an image, but most images have fewer different ones and repeat them. UCM- and
+Sydney-captions: Qu et al. 2016. RSITMD: Yuan et al. 2021; it has train and test only.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.data.readers.folders import (
+    SPLITS,
+    Entry,
+    hash_percent,
+    in_split,
+    parse_split,
+)
+from rsclip_jax.data.readers.images import SUFFIXES
+
+# Dataset -> where its JSON may lie, and its images: the archive's own names first.
+FILES = {
+    "rsicd": (
+        ("dataset_rsicd.json", "annotations_rsicd/dataset_rsicd.json"),
+        ("RSICD_images",),
+    ),
+    "rsitmd": (("dataset_RSITMD.json",), ("images",)),
+    "ucm_captions": (("dataset.json", "dataset_ucm.json"), ("imgs", "images")),
+    "sydney_captions": (("dataset.json", "dataset_sydney.json"), ("imgs", "images")),
+}
+VAL_PERCENT = 20  # of train, where the JSON has no val
+
+
+def caption_entries(
+    folder: Path, name: str, split: str
+) -> tuple[list[Entry], list[str]]:
+    """(entries in the file's order, what is wrong with the others) of a split.
+
+    Captions are all of the file's, stripped. Where no image is of val, a fifth of train
+    is, by hash of "val/<stem>", and is left out of train. Wrong are an image that is
+    not there, is listed before or has no caption, which is left out; and an empty
+    sentence, which alone is. Raises ValueError for a file that is not as described
+    above.
+    """
+    files, folders = FILES[name]
+    path, images = _first_of(folder, files), _Images(_first_of(folder, folders))
+    listed = _read_listed(path)
+    made = any(image["split"] == "val" for image in listed)
+    wanted, part = parse_split(split)[0], in_split(split, made=True)
+    entries, faults = [], []
+    seen: set[str] = set()
+    for image in listed:
+        stem = Path(image["filename"]).stem
+        again = stem in seen
+        seen.add(stem)
+        if wanted not in ("all", _split_of(image, stem, made)) or not part(stem):
+            continue
+        captions = tuple(filter(None, (s["raw"].strip() for s in image["sentences"])))
+        file = images.find(image["filename"])
+        if again:
+            faults.append(f"{stem} is listed before")
+        elif file is None:
+            faults.append(f"{image['filename']} is not in {images.folder}")
+        elif not captions:
+            faults.append(f"{image['filename']} has no caption")
+        else:
+            if len(captions) < len(image["sentences"]):
+                faults.append(f"{image['filename']} has an empty sentence")
+            entries.append(Entry(stem, "", {"rgb": file}, captions=captions))
+    return entries, faults
+
+
+def _split_of(image: dict[str, Any], stem: str, made: bool) -> str:
+    if made or image["split"] != "train":
+        return image["split"]
+    return "val" if hash_percent(f"val/{stem}") < VAL_PERCENT else "train"
+
+
+def _read_listed(path: Path) -> list[dict[str, Any]]:
+    """The JSON's images, each with filename, split and sentences as they should be."""
+    data, at = path.read_bytes(), "the file"
+    try:
+        listed = json.loads(data)["images"]
+        for place, image in enumerate(listed):
+            at = f"images[{place}]"
+            _check_image(path, image)
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: cut short or not a file of captions ({len(data):,} bytes; {at}:"
+            f" {type(error).__name__}: {error}), expected {{'images': [{{'filename',"
+            " 'split', 'sentences': [{'raw'}, ...]}, ...]}; fetch it again"
+        ) from error
+    return listed
+
+
+def _check_image(path: Path, image: dict[str, Any]) -> None:
+    texts = [image["filename"], *(s["raw"] for s in image["sentences"])]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"not text in {str(image)[:80]}")
+    if image["split"] not in SPLITS:
+        raise ValueError(
+            f"{path}: {image['filename']} is of split {image['split']!r}, expected"
+            f" {', '.join(SPLITS)}; correct the file"
+        )
+
+
+class _Images:
+    """The images of a folder, by name or, where they were converted, by stem."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        there = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
+        self._names = {p.name: p for p in there}
+        self._stems = {p.stem: p for p in sorted(there, reverse=True)}
+
+    def find(self, name: str) -> Path | None:
+        return self._names.get(name) or self._stems.get(Path(name).stem)
+
+
+def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise FileNotFoundError(f"{folder}: no {' or '.join(names)} in it")

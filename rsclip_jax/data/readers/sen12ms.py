@@ -1,0 +1,201 @@
+"""SEN12MS as it is downloaded (Schmitt et al. 2019), labelled by its land cover.
+
+<season>/{s1,s2,lc}_<scene>/<season>_{s1,s2,lc}_<scene>_p<patch>.tif, such as
+ROIs1158_spring/s2_0/ROIs1158_spring_s2_0_p30.tif. train_list.txt and test_list.txt of
+the authors' toolbox (a file name a line) lie beside the seasons or in splits/.
+
+The authors give no validation list: it is the tenth of the training scenes with the
+highest hash. Patches of a scene are neighbours, so a scene is in one split or part.
+Without lists a hash of the scene makes all three splits.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from rsclip_jax.data.readers.folders import Entry, in_split, parse_split
+from rsclip_jax.data.readers.tiffs import read_tif
+
+# Season, scene and patch. Its Sentinel-1 image holds NaN; the authors left it out of
+# their lists, and no list need be there.
+Patch = tuple[str, str, str]
+DAMAGED: Patch = ("ROIs1868_summer", "146", "p202")
+# The simplified scheme of Schmitt and Wu (2021, arXiv 2104.00704): the IGBP numbers in
+# a land cover map's first band, by class.
+IGBP = {
+    "Forest": (1, 2, 3, 4, 5),
+    "Shrubland": (6, 7),
+    "Savanna": (8, 9),
+    "Grassland": (10,),
+    "Wetlands": (11,),
+    "Croplands": (12, 14),
+    "Urban/Built-up": (13,),
+    "Snow/Ice": (15,),
+    "Barren": (16,),
+    "Water": (17,),
+}
+_UNCLASSIFIED = (0, 255)  # 255 as MODIS has it
+_LISTS = ("train", "test")
+_SPANS = {"train": (0, 90), "val": (90, 100)}  # of the training list, in per cent
+_LINE = re.compile(r"(ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(\d+)_(p\d+)(?:\.tif)?")
+
+
+def patch_entries(
+    folder: Path, split: str, keys: Iterable[str]
+) -> tuple[list[Entry], list[Path]]:
+    """(entries, files without a partner), by name; labels are read later, from lc.
+
+    keys: "s2" and "s1". Raises FileNotFoundError naming the list and what it lists that
+    is not there, ValueError for a line twice, in both lists, or of another kind.
+    """
+    keys = tuple(keys)
+    there = {key: _listed(folder, key) for key in (*keys, "lc")}
+    lists = _read_lists(folder)
+    if lists:
+        chosen = _chosen(folder, lists, split, there["s2"])
+        there = {key: found & chosen for key, found in there.items()}
+    wanted = in_split(split, spans=_SPANS) if lists else in_split(split)
+    common = set.intersection(*there.values())
+    stray = [
+        _file(folder, key, patch)
+        for key, found in there.items()
+        for patch in sorted(found - common)
+    ]
+    entries = []
+    for patch in common:
+        season, scene, _ = patch
+        if wanted(f"{season}_{scene}"):
+            files = {key: _file(folder, key, patch) for key in keys}
+            lc = _file(folder, "lc", patch)
+            entries.append(Entry(_name("s2", patch), "", files, label_file=lc))
+    return sorted(entries, key=lambda entry: entry.id), stray
+
+
+def read_largest(path: Path) -> tuple[str, ...]:
+    """The one class with the most pixels of a land cover map; the first of equal ones.
+
+    Raises ValueError naming the file that is no IGBP map.
+    """
+    counts, _ = _count(path)
+    return (max(counts, key=counts.__getitem__),)
+
+
+def read_present(path: Path) -> tuple[str, ...]:
+    """The classes that cover at least a tenth of a land cover map's pixels.
+
+    The authors' IGBP_probability_labels.pkl has the same shares as decimal numbers;
+    only a share that rounding moves across a tenth could differ. Raises ValueError
+    naming the file that is no IGBP map.
+    """
+    counts, pixels = _count(path)
+    return tuple(name for name, count in counts.items() if 10 * count >= pixels)
+
+
+def _count(path: Path) -> tuple[dict[str, int], int]:
+    """({class: pixels}, all pixels) of a land cover map's first band."""
+    band = read_tif(path)[..., 0]
+    values, found = np.unique(band, return_counts=True)
+    pixels = dict(zip(values.tolist(), found.tolist(), strict=True))
+    known = {n for numbers in IGBP.values() for n in numbers}
+    if strange := sorted(set(pixels) - known - set(_UNCLASSIFIED)):
+        raise ValueError(
+            f"{path}: {strange[0]} in the first band is no IGBP class (1 to 17); is"
+            " this a land cover map of SEN12MS?"
+        )
+    counts = {name: sum(pixels.get(n, 0) for n in of) for name, of in IGBP.items()}
+    if not any(counts.values()):
+        raise ValueError(
+            f"{path}: no pixel has a class; --config.data.on_error=skip leaves the"
+            " patch out, counted"
+        )
+    return counts, band.size
+
+
+def _name(key: str, patch: Patch) -> str:
+    season, scene, number = patch
+    return f"{season}_{key}_{scene}_{number}"
+
+
+def _file(folder: Path, key: str, patch: Patch) -> Path:
+    season, scene, _ = patch
+    return folder / f"{season}/{key}_{scene}/{_name(key, patch)}.tif"
+
+
+def _listed(folder: Path, key: str) -> set[Patch]:
+    """The patches of s1, s2 or lc, by one listing of each folder: there are 180,662."""
+    found = set()
+    for place in folder.glob(f"ROIs*/{key}_*"):
+        season, scene = place.parent.name, place.name.removeprefix(f"{key}_")
+        start = f"{season}_{place.name}_"
+        for name in os.listdir(place):
+            if name.startswith(start) and name.endswith(".tif"):
+                number = name.removeprefix(start).removesuffix(".tif")
+                found.add((season, scene, number))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: no patches ROIs*/{key}_*/*.tif in it; unpack the archives"
+            f" ROIs*_{key}.tar.gz there"
+        )
+    return found - {DAMAGED}
+
+
+def _chosen(
+    folder: Path, lists: dict[Path, list[Patch]], split: str, there: set[Patch]
+) -> set[Patch]:
+    """The patches that the split's lists have, which must all be there."""
+    name = parse_split(split)[0]
+    wanted = {"all": _LISTS, "test": ("test",)}.get(name, ("train",))
+    chosen: set[Patch] = set()
+    for kind in wanted:
+        path = next((p for p in lists if p.name == f"{kind}_list.txt"), None)
+        if path is None:
+            raise FileNotFoundError(
+                f"{folder}: no {kind}_list.txt beside {next(iter(lists)).name}; fetch"
+                " it too, or move the other away: then a hash makes the splits"
+            )
+        if absent := [patch for patch in lists[path] if patch not in there]:
+            shown = ", ".join(f"{_name('s2', patch)}.tif" for patch in absent[:3])
+            raise FileNotFoundError(
+                f"{path}: {len(absent)} of its {len(lists[path])} patches are not in"
+                f" {folder}: {shown}{', ...' if absent[3:] else ''}; fetch them, or"
+                " take them out of the list"
+            )
+        chosen.update(lists[path])
+    return chosen
+
+
+def _read_lists(folder: Path) -> dict[Path, list[Patch]]:
+    """{list that is there: its patches}, none of them in two places."""
+    lists: dict[Path, list[Patch]] = {}
+    seen: dict[Patch, str] = {}
+    for kind in _LISTS:
+        places = [folder / f"{kind}_list.txt", folder / "splits" / f"{kind}_list.txt"]
+        for path in [p for p in places if p.is_file()][:1]:
+            lists[path] = _read_list(path, seen)
+    return lists
+
+
+def _read_list(path: Path, seen: dict[Patch, str]) -> list[Patch]:
+    patches = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise ValueError(
+                f"{path}: line {number}, {line!r}, is no patch's file name, such as"
+                " ROIs1158_spring_s2_0_p30.tif"
+            )
+        patch = (match[1], match[2], match[3])
+        if patch in seen:
+            raise ValueError(
+                f"{path}: line {number}, {line.strip()}, is in {seen[patch]} already;"
+                " take one of the two out"
+            )
+        seen[patch] = f"line {number} of {path.name}"
+        if patch != DAMAGED:
+            patches.append(patch)
+    return patches

@@ -1,0 +1,140 @@
+"""Official split lists: text files beside a set that name the images of each split.
+
+A line is an image's file name ("Forest_1.jpg") or "<class>/<name>". The suffix does not
+count: the lists of EuroSAT name JPEGs and serve its TIFFs too. Such are the lists of
+Neumann et al. (arXiv 1911.06721) as torchgeo reads them (eurosat-train.txt), and
+Food-101's meta/train.txt.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rsclip_jax.data.readers.folders import (
+    SPLITS,
+    Entry,
+    check_folders,
+    class_images,
+    in_split,
+    no_split,
+    parse_split,
+)
+from rsclip_jax.data.readers.images import SUFFIXES
+
+
+def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
+    """{split: its list} in the first of the folders that holds any; {} without one.
+
+    pattern: the lists' name, such as "eurosat-{split}.txt".
+    """
+    for folder in folders:
+        lists = {s: folder / pattern.format(split=s) for s in SPLITS}
+        if there := {s: path for s, path in lists.items() if path.is_file()}:
+            return there
+    return {}
+
+
+def listed_entries(
+    folder: Path,
+    lists: Mapping[str, Path],
+    split: str,
+    classes: tuple[str, ...],
+    key: str = "rgb",
+) -> tuple[list[Entry], dict[Path, list[str]]]:
+    """Entries of <folder>/<class>/<image> that the split's list names, in class order.
+
+    "all" is all lists together: an image that none names is of no split. Returns
+    (entries, absent): absent has the names, by list, whose image is not there.
+    """
+    name, _, _ = parse_split(split)
+    wanted = list(lists) if name == "all" else [name]
+    if wanted[0] not in lists:
+        raise no_split(next(iter(lists.values())), name, list(lists))
+    check_folders([folder], classes)
+    images = {
+        f"{c}/{path.stem}": (c, path) for c, path in class_images(folder, classes)
+    }
+    named, absent = read_lists(lists, images)
+    keys, in_part = set().union(*(named[s] for s in wanted)), in_split(split, made=True)
+    entries = [
+        Entry(id_, label, {key: path})
+        for id_, (label, path) in images.items()
+        if id_ in keys and in_part(id_)
+    ]
+    return entries, {lists[s]: absent[s] for s in wanted if absent[s]}
+
+
+def read_lists(
+    lists: Mapping[str, Path], known: Collection[str]
+) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
+    """({split: keys of its images}, {split: the lines whose image is absent}).
+
+    known: the keys, "<class>/<stem>", of the images that there are. Raises ValueError
+    for an empty list, and naming list and images for one that stands twice, in two
+    lists, or under a name that two classes have.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for key in known:
+        by_stem.setdefault(key.split("/")[-1], []).append(key)
+    names = {split: _read_list(path) for split, path in lists.items()}
+    _check_disjoint(lists, names)
+    found: dict[str, set[str]] = {}
+    absent: dict[str, list[str]] = {}
+    for split, path in lists.items():
+        keys = {name: _resolve(name, by_stem, path) for name in names[split]}
+        found[split] = {key for key in keys.values() if key}
+        absent[split] = [name for name, key in keys.items() if not key]
+    return found, absent
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first five of them, in words."""
+    names = list(names)
+    return ", ".join(names[:5]) + (", ..." if names[5:] else "")
+
+
+def _read_list(path: Path) -> list[str]:
+    """The names in a list without their suffixes; blank lines do not count."""
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    names = [_without_suffix(line.replace("\\", "/")) for line in lines if line]
+    if not names:
+        raise ValueError(f"{path}: the list is empty; fetch it again, or remove it")
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ValueError(
+            f"{path}: {len(twice)} image(s) stand twice in this list: {shown(twice)};"
+            " fetch it again, or remove the repeated lines"
+        )
+    return names
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
+
+
+def _check_disjoint(
+    lists: Mapping[str, Path], names: Mapping[str, Sequence[str]]
+) -> None:
+    splits = list(lists)
+    for i, one in enumerate(splits):
+        for other in splits[i + 1 :]:
+            if common := sorted(set(names[one]) & set(names[other])):
+                raise ValueError(
+                    f"{lists[one]} and {lists[other].name} both name {len(common)}"
+                    f" image(s): {shown(common)}; an image is of one split: fetch both"
+                    " lists again"
+                )
+
+
+def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
+    """The key of the image of that name; "" without."""
+    *above, stem = name.split("/")
+    keys = by_stem.get(stem, [])
+    if above:
+        keys = [key for key in keys if key.split("/")[-2] == above[-1]]
+    if len(keys) > 1:
+        raise ValueError(
+            f"{path}: {name!r} could be any of {shown(keys)}; write the class before"
+            " it, as '<class>/<name>'"
+        )
+    return keys[0] if keys else ""

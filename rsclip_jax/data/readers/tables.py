@@ -1,0 +1,231 @@
+"""Tables of paths and labels: csv (UTF-8, commas) and parquet, GeoParquet among them.
+
+A row is a record: a column of paths for each sensor and, as they are named, columns of
+labels, splits and ids. A geometry column is not read.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.data.readers.folders import Entry, in_split, parse_split, tail_of
+from rsclip_jax.lookup import look_up
+
+_SHOWN = 5  # of a long list of faults
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table. line: where it stands, as an editor counts, or row number."""
+
+    line: int
+    id: str
+    files: dict[str, str]  # sensor's key -> path
+    labels: tuple[str, ...]  # one, or several, or none
+    split: str
+
+
+def read_table(
+    path: Path,
+    reader: str,
+    folder: Path,
+    columns: Mapping[str, str],
+    *,
+    separator: str,
+    splits: Mapping[str, str],
+) -> list[Row]:
+    """All rows of a file of reader csv or parquet, checked but for the images.
+
+    columns: "label", "split", "id" or a sensor's key -> column. Paths are relative to
+    folder. separator: what stands between several labels in a cell; a parquet column
+    may hold lists instead. splits: train, val, test -> the table's word for it. Without
+    a column of ids the path in the column that columns names first is the id.
+
+    Raises FileNotFoundError without the file; ValueError naming file and line for what
+    is not a table, lacks a column, a path or a label, or repeats an id.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such table")
+    read = {"csv": _read_csv, "parquet": _read_parquet}[reader]
+    words = {word: name for name, word in splits.items()}
+    rows = [
+        _row(path, folder, columns, line, cells, separator, words)
+        for line, cells in read(path, tuple(dict.fromkeys(columns.values())))
+    ]
+    if not rows:
+        raise ValueError(f"{path}: a table without a row")
+    _check_ids(path, rows, "id" in columns)
+    return rows
+
+
+def table_entries(
+    path: Path, rows: Sequence[Row], split: str
+) -> tuple[list[Entry], list[Path]]:
+    """(entries of a split in the table's order, files of them that are not there).
+
+    Without a column of splits a hash of the id makes them. Raises FileNotFoundError
+    with the splits that there are, for one that has no row.
+    """
+    name, _, _ = parse_split(split)
+    given = bool(rows[0].split)
+    wanted = in_split(split, made=given)
+    if given and name != "all":
+        count = Counter(row.split for row in rows)
+        if name not in count:
+            held = ", ".join(f"{s} ({n} rows)" for s, n in count.items())
+            raise FileNotFoundError(
+                f"{path}: no row of split {name!r}; it has {held} (a part of one can"
+                f" serve: '{next(iter(count))}[90%:]')"
+            )
+        rows = [row for row in rows if row.split == name]
+    kept = [row for row in rows if wanted(tail_of(row.id))]
+    absent = set(_absent(file for row in kept for file in row.files.values()))
+    if absent:
+        kept = [row for row in kept if absent.isdisjoint(row.files.values())]
+    entries = [
+        Entry(
+            row.id,
+            row.labels[0] if row.labels else "",
+            {key: Path(file) for key, file in row.files.items()},
+            row.labels,
+        )
+        for row in kept
+    ]
+    return entries, sorted(map(Path, absent))
+
+
+def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
+    """Raises ValueError for a label that is no class: line, nearest class and all."""
+    known = dict.fromkeys(classes)
+    for row in rows:
+        try:
+            for label in row.labels:
+                look_up(known, label, "label")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {row.line}: {error}") from None
+
+
+def _row(path, folder, columns, line, cells, separator, words) -> Row:
+    where = f"{path}, line {line}"
+    keys = [key for key in columns if key not in ("label", "split", "id")]
+    for key in (*keys, *(k for k in ("split", "id") if k in columns)):
+        if not _text(cells[columns[key]]):
+            raise ValueError(f"{where}: nothing in column {columns[key]!r}")
+    files = {key: os.path.join(folder, _text(cells[columns[key]])) for key in keys}
+    labels: tuple[str, ...] = ()
+    if "label" in columns:
+        labels = _labels(where, columns["label"], cells[columns["label"]], separator)
+    split = _text(cells[columns["split"]]) if "split" in columns else ""
+    if split and split not in words:
+        raise ValueError(
+            f"{where}: split {split!r} is none of {', '.join(words)}; a table"
+            f" [splits] in the dataset's file says what it is, such as val = {split!r}"
+        )
+    id_ = _text(cells[columns["id"] if "id" in columns else columns[keys[0]]])
+    return Row(line, id_, files, labels, words.get(split, ""))
+
+
+def _labels(where: str, column: str, cell: Any, separator: str) -> tuple[str, ...]:
+    """The labels of a cell: one, or with a separator any number, none among them."""
+    if isinstance(cell, list) and not separator:
+        raise ValueError(
+            f'{where}: a list of labels in column {column!r}; set task = "multi"'
+        )
+    if separator:
+        parts = cell if isinstance(cell, list) else _text(cell).split(separator)
+        return tuple(filter(None, (_text(part) for part in parts)))
+    if not _text(cell):
+        raise ValueError(f"{where}: no label in column {column!r}")
+    return (_text(cell),)
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
+    if len({row.id for row in rows}) == len(rows):
+        return
+    lines: dict[str, list[int]] = {}
+    for row in rows:
+        lines.setdefault(row.id, []).append(row.line)
+    twice = {id_: at for id_, at in lines.items() if len(at) > 1}
+    if twice:
+        shown = "; ".join(
+            f"{id_!r} in lines {', '.join(map(str, at[:_SHOWN]))}"
+            for id_, at in list(twice.items())[:_SHOWN]
+        )
+        way = (
+            "give each row an id of its own"
+            if has_column
+            else "name a column of ids (columns.id), or put all labels of an image into"
+            ' one row (task = "multi")'
+        )
+        raise ValueError(f"{path}: {len(twice)} id(s) stand twice: {shown}; {way}")
+
+
+def _absent(files: Iterable[str]) -> Iterable[str]:
+    """The files that are not there: one listing of each folder, not a question each."""
+    listed: dict[str, set[str]] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if folder not in listed:
+            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in listed[folder]:
+            yield file
+
+
+def _read_csv(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
+    """(line, {column: cell}) of each row that is not blank."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8 (byte {error.start} is"
+            f" 0x{error.object[error.start]:02x}); save the table as UTF-8"
+        ) from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = [name.strip() for name in next(reader, [])]
+    _check_columns(path, wanted, header)
+    try:
+        for cells in reader:
+            if len(cells) not in (0, len(header)):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells, but the"
+                    f" header has {len(header)}; is the file cut short, or a comma"
+                    " not in quotes?"
+                )
+            if cells:
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _read_parquet(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
+    import pyarrow.parquet  # slow to import, and needed here alone
+
+    try:
+        names = pyarrow.parquet.read_schema(path).names
+        _check_columns(path, wanted, names)
+        rows = pyarrow.parquet.read_table(path, columns=list(wanted)).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path}: unreadable or cut parquet file ({size:,} bytes; {error})"
+        ) from error
+    return enumerate(rows, 1)
+
+
+def _check_columns(path: Path, wanted: Sequence[str], there: Sequence[str]) -> None:
+    if missing := [name for name in wanted if name not in there]:
+        raise ValueError(
+            f"{path}: no column {', '.join(map(repr, missing))}; it has"
+            f" {', '.join(map(repr, there)) or 'none'} (commas part them in csv)"
+        )
+    if twice := [name for name in wanted if list(there).count(name) > 1]:
+        raise ValueError(f"{path}: column {twice[0]!r} stands there twice")

@@ -1,0 +1,104 @@
+"""Tar files: where each member lies, by the headers alone (POSIX.1-2001, GNU names)."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_BLOCK = 512
+_FILES = (b"0", b"\0", b"7")  # regular files, as they are written and as they were
+
+
+class Member(NamedTuple):
+    """A file of a tar: its name, and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def walk_tar(path: Path) -> Iterator[Member]:
+    """The regular files of a tar, in order.
+
+    Raises ValueError naming the tar and the byte where it is cut short or damaged,
+    after the members before it.
+    """
+    with path.open("rb", buffering=0) as file:
+        yield from _walk(path, file.fileno(), path.stat().st_size)
+
+
+def _walk(path: Path, file: int, end: int) -> Iterator[Member]:
+    at, name, pax = 0, "", dict[str, str]()
+    while True:
+        header = os.pread(file, _BLOCK, at)
+        if len(header) < _BLOCK:
+            raise _cut(path, end, f"a header is missing at byte {at:,}")
+        if not header[0] and header == bytes(_BLOCK):
+            return
+        try:
+            _check_sum(header)
+            size = int(pax.get("size", 0)) or _number(header[124:136])
+            kind, data = header[156:157], at + _BLOCK
+            if data + size > end:
+                raise _cut(path, end, f"a member of {size:,} bytes begins at {data:,}")
+            if kind == b"L":  # GNU: the next member's name is too long for its header
+                name = _text(os.pread(file, size, data))
+            elif kind == b"x":  # pax: fields of the next member
+                pax = _pax(os.pread(file, size, data))
+            else:
+                if kind in _FILES:
+                    yield Member(pax.get("path") or name or _name(header), data, size)
+                name, pax = "", {}
+        except _Damaged as error:
+            raise ValueError(
+                f"{path}: {error} at byte {at:,}: damaged, or not a tar; fetch it again"
+            ) from error
+        at = data + -(-size // _BLOCK) * _BLOCK
+
+
+def _cut(path: Path, end: int, what: str) -> ValueError:
+    return ValueError(
+        f"{path}: cut short: it ends at byte {end:,}, but {what}; fetch it again"
+    )
+
+
+class _Damaged(Exception):
+    """What is wrong with a header."""
+
+
+def _check_sum(header: bytes) -> None:
+    """The sum of a header's bytes, its own field taken as eight spaces."""
+    if sum(header) - sum(header[148:156]) + 256 != _number(header[148:156]):
+        raise _Damaged("a header does not add up")
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # GNU: in base 256, from 8 GiB on
+        return int.from_bytes(field[1:], "big")
+    try:
+        return int(field.strip(b" \0") or b"0", 8)
+    except ValueError as error:
+        raise _Damaged(f"{field!r} in the place of a number") from error
+
+
+def _name(header: bytes) -> str:
+    name = _text(header[:100])
+    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _pax(data: bytes) -> dict[str, str]:
+    """{key: value} of lines "<length of the line> key=value"."""
+    fields = {}
+    while data.strip(b"\0"):
+        length, _, _ = data.partition(b" ")
+        if not length.isdigit() or not 0 < int(length) <= len(data):
+            raise _Damaged("a pax field is not as long as it says")
+        line, data = data[: int(length)], data[int(length) :]
+        key, _, value = line[len(length) + 1 :].rstrip(b"\n").partition(b"=")
+        fields[_text(key)] = _text(value)
+    return fields

@@ -1,0 +1,48 @@
+"""What settings may write for data, and what it is taken for."""
+
+import pytest
+
+from rsclip_jax.data.specs import parse_spec, reported
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("eurosat_rgb:val", ("eurosat_rgb", "val", 0)),
+        ("eurosat_rgb:val:64", ("eurosat_rgb", "val", 64)),
+        ("a:train[:90%]", ("a", "train[:90%]", 0)),
+        ("a:train[10%:90%]:32", ("a", "train[10%:90%]", 32)),
+        ("my_set.toml:train", ("my_set.toml", "train", 0)),
+        ("my-set.v2.toml:val[:50%]:64", ("my-set.v2.toml", "val[:50%]", 64)),
+        ("/data of mine/s.toml:all", ("/data of mine/s.toml", "all", 0)),
+        ("../c:d/s.toml:test:8", ("../c:d/s.toml", "test", 8)),
+        ("a:dev", ("a", "dev", 0)),  # for the source to refuse, which knows its splits
+    ],
+)
+def test_a_spec_is_a_name_a_split_and_perhaps_a_tile(spec, parts):
+    assert parse_spec(spec) == parts
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "a",
+        "a:",
+        ":val",
+        "s.toml",
+        "s.toml:",
+        "a b:val",
+        "a/b:val",
+        "a:val:",
+        "a: v",
+    ],
+)
+def test_anything_else_is_told_the_form(spec):
+    with pytest.raises(ValueError, match=r"is not of the form name:split, .*toml:val"):
+        parse_spec(spec)
+
+
+def test_results_have_the_stem_of_a_file():
+    assert reported("x/my.set.toml:val[:50%]:64") == "my.set:val[:50%]:64"
+    assert reported("eurosat_rgb:val") == "eurosat_rgb:val"

@@ -1,0 +1,185 @@
+"""A set of the user's own through the stages: packed, inspected, evaluated."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from configs import evaluate, inspect, pack
+from rsclip_jax import api, metrics, results
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
+from rsclip_jax.data.sources import TiledSource, split_digest
+from rsclip_jax.main import close, run_stages
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.variants import get_variant
+from rsclip_jax.stages import common
+from rsclip_jax.weights import save_clip
+from tests.runs import make_run, run_tiny, tiny_config
+
+SET = """
+reader = "csv"
+table = "labels.csv"
+[sensors]
+rgb = "rgb"
+ir = "my_thermal.toml"
+[columns]
+rgb = "photo"
+ir = "thermal"
+label = "class"
+split = "split"
+"""
+SENSOR = """
+modality = "ir"
+bands = ["T1", "T2"]
+unit = "DN"
+dtype = "uint16"
+wavelengths = [10.8, 12.0]
+resolution = [100, 100]
+mean = [500, 500]
+std = [100, 100]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A TOML file over 16 training records and 8 of val and test, two classes."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    lines = ["photo,thermal,class,split"]
+    for i in range(32):
+        split = ("train", "train", "val", "test")[i % 4]
+        photo, thermal = f"{i}.png", f"{i}.tif"
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(
+            folder / photo
+        )
+        array = rng.integers(1, 1000, (32, 32, 2), np.uint16)
+        tifffile.imwrite(
+            folder / thermal, array, photometric="minisblack", planarconfig="contig"
+        )
+        lines.append(f"{photo},{thermal},{('sea', 'dry_land')[i // 4 % 2]},{split}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    (folder / "my_thermal.toml").write_text(SENSOR)
+    (folder / "my_set.toml").write_text(SET)
+    return folder
+
+
+def run_pack(own, out, workdir):
+    config = pack.get_config()
+    config.update(dataset=str(own / "my_set.toml"), progress=False)
+    config.pack.update(out=str(out), workers=1)
+    run_stages(config.lock(), workdir)
+
+
+def test_a_pack_is_read_through_the_same_file(own, tmp_path, capsys):
+    run_pack(own, tmp_path / "out", tmp_path / "w")
+    assert "pack: my_set:train 16 records" in capsys.readouterr().out
+    path = str(own / "my_set.toml")
+    manifest = tmp_path / "out" / "my_set" / "train" / "manifest.json"
+    assert str(own) not in manifest.read_text()
+    sensors = json.loads(manifest.read_text())["sensors"]
+    assert sensors["ir"]["sensor"] == "my_thermal.toml"
+
+    # elsewhere, and without the archive
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("my_set.toml", "my_thermal.toml"):
+        (moved / name).write_text((own / name).read_text())
+    for split in ("train", "val", "all", "train[:50%]"):
+        want = open_source(path, "", split)
+        found = open_source(str(moved / "my_set.toml"), tmp_path / "out", split)
+        assert split_digest(found) == split_digest(want)
+        assert found.dataset.classes == want.dataset.classes == ("dry_land", "sea")
+        assert found.dataset.classnames == ("dry land", "sea")
+        for i in range(0, len(want), 5):
+            for key in ("rgb", "ir"):
+                np.testing.assert_array_equal(found[i][key], want[i][key])
+            assert found[i]["label"] == want[i]["label"]
+
+    # a file that says something else of the records is not that of the pack
+    other = SET.replace('rgb = "photo"', 'rgb = "picture"')
+    (moved / "my_set.toml").write_text(other)
+    words = r"my_set\.toml has changed since it was packed; pack it again into another"
+    with pytest.raises(ValueError, match=words):
+        open_source(str(moved / "my_set.toml"), tmp_path / "out", "val")
+
+
+def test_a_table_that_was_changed_is_packed_anew_and_not_read_as_it_was(own, tmp_path):
+    copy = shutil.copytree(own, tmp_path / "copy")
+    run_pack(copy, tmp_path / "out", tmp_path / "w")
+    table = copy / "labels.csv"
+    lines = table.read_text().replace("0.png,0.tif,sea", "0.png,0.tif,dry_land")
+    table.write_text(lines)
+    words = r"labels\.csv has changed since it was packed"
+    with pytest.raises(ValueError, match=words):
+        open_source(str(copy / "my_set.toml"), tmp_path / "out", "train")
+    with pytest.raises(
+        ValueError, match=r"was begun with .* the archive or config\.pack"
+    ):
+        run_pack(copy, tmp_path / "out", tmp_path / "w2")
+
+
+def test_inspect_shows_it(own, tmp_path, capsys):
+    config = inspect.get_config()
+    config.update(dataset=str(own / "my_set.toml"), progress=False)
+    run_stages(config.lock(), tmp_path / "w")
+    said = capsys.readouterr().out
+    assert "dry land" in said or "dry_land" in said
+    summary = json.loads((tmp_path / "w/inspect/my_set/summary.json").read_text())
+    assert summary["dataset"] == "my_set"
+    assert summary["splits"]["train"]["classes"] == [8, 8]
+    assert summary["sensors"]["ir"]["bands"] == ["T1", "T2"]
+    assert (tmp_path / "w/inspect/my_set/contact_sheet.png").exists()
+
+
+def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):
+    row, name = get_variant("mini"), str(own / "my_set.toml")
+    params = jax.device_get(init_clip(row, jax.random.key(0)))
+    save_clip(tmp_path / "clip.safetensors", row, params)
+    config = evaluate.get_config()
+    config.update(init=str(tmp_path / "clip.safetensors"), progress=False)
+    config.datasets = (f"{name}:test[:100%]:16",)
+    config.eval_batch_size = 16
+    (record,) = run_tiny(tmp_path / "w", config.lock())
+    model = api.load(tmp_path / "clip.safetensors")
+    source = TiledSource(open_source(name, "", "test"), 16)
+    z = model.encode_image([source[i]["rgb"] for i in range(len(source))])
+    head = model.zero_shot(["dry land", "sea"], SATELLITE_TEMPLATES)
+    labels = np.array([source[i]["label"] for i in range(len(source))])
+    assert record["value"] == metrics.top_k_accuracy(z @ head, labels, 1)
+    assert (record["dataset"], record["split"]) == ("my_set", "test[:100%]")
+    assert record["split_digest"] == split_digest(source)
+
+
+def test_pairs_of_it_are_batches_of_training(own, tmp_path):
+    config = tiny_config(("align",))
+    with config.unlocked():
+        config.align.update(train=f"{own / 'my_set.toml'}:train", sensor="ir")
+    run = make_run(tmp_path, config)
+    source = run.open(config.align.train)
+    sizes = {"rgb": 32, "ir": 32}
+    batch = next(iter(common.make_batches(run, "align", [source], sizes)))
+    assert batch["rgb"].shape == (16, 32, 32, 3)
+    assert batch["ir"].shape == (16, 32, 32, 2)
+    assert sorted(batch["label"].tolist()) == [0] * 8 + [1] * 8
+
+
+def test_the_closing_table_has_its_test_sets_alone(own, tmp_path, capsys):
+    """They are told from validation sets by what config.patch calls them."""
+    config = tiny_config(("patch",))
+    with config.unlocked():
+        config.patch.update(test=f"{own}/my_set.toml:test:16", supported_test=())
+    run = make_run(tmp_path, config)
+    keys = ("sensor", "task", "metric", "step", "n", "prompts", "checkpoint")
+    record = {**dict.fromkeys(keys, "x"), "split_digest": "x", "value": 0.5, "alpha": 0}
+    record |= {"stage": "patch", "dataset": "my_set", "tile": 16}
+    results.append_results(
+        run.results, [{**record, "split": s} for s in ("val", "test")]
+    )
+    close(run)
+    lines = [line for line in capsys.readouterr().out.split("\n") if "my_set" in line]
+    assert len(lines) == 1
+    assert "test:16" in lines[0]
