@@ -1,6 +1,7 @@
 """Settings that every config starts from."""
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
@@ -79,8 +80,12 @@ def patch(**values) -> ml_collections.ConfigDict:
         "supported_val": (),
         "supported_test": (),
         "alphas": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        # in units of accuracy or mAP, mean over the supported sets
+        # what each supported set may lose, in units of accuracy or mAP; and the least
+        # fraction that it must keep
         "max_supported_drop": 0.05,
+        "min_supported_retained": 0.0,
+        "alpha": config_dict.placeholder(float),  # this one, whatever the sweep says
+        "resamples": 1000,  # of the validation examples, for the choice's interval
     }
     return training(**{**settings, **values})
 

@@ -1,7 +1,7 @@
 """Metrics on arrays; numpy, exact, float64 where it is summed."""
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 
 
@@ -13,10 +13,17 @@ def top_k_accuracy(
     A tie counts against, and so does nan: a constant classifier scores 0 for k below
     the class count.
     """
+    return float(np.mean(in_top_k(logits, labels, k)))
+
+
+def in_top_k(
+    logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"], k: int = 1
+) -> Bool[ndarray, "b"]:
+    """Of each row whether its label is among the k highest logits; a tie is not."""
     logits, labels = np.asarray(logits), np.asarray(labels)
     own = logits[np.arange(len(labels)), labels]
     rank = (~(logits < own[:, None])).sum(axis=1)  # 1 = alone at the top
-    return float(np.mean(rank <= k))
+    return rank <= k
 
 
 def per_class_accuracy(

@@ -11,9 +11,11 @@ from rsclip_jax.alpha import (
     Budget,
     bootstrap_alpha,
     choose_alpha,
+    resample_map,
     resample_mean,
     search_blocks,
 )
+from rsclip_jax.metrics import mean_ap
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
 KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
@@ -108,6 +110,21 @@ def test_the_interval_is_that_of_the_seed():
     assert bootstrap_alpha(draws, budget, resamples=50, seed=3) == bootstrap_alpha(
         draws, budget, resamples=50, seed=3
     )
+
+
+def test_a_resampled_map_is_that_of_the_rows_drawn():
+    rng = np.random.default_rng(0)
+    scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
+    targets = rng.integers(0, 2, (40, 3))
+    targets[:, 2] = 0
+    targets[0, 2] = 1  # in many resamples no positive is left
+    draw = resample_map(scores, targets)
+    for seed in range(8):
+        rows = np.random.default_rng(seed).integers(40, size=40)
+        values = draw(np.random.default_rng(seed))
+        for alpha, s in scores.items():
+            want = mean_ap(s[rows], targets[rows], "macro")
+            assert values[alpha] == pytest.approx(want)
 
 
 # An alpha for each block

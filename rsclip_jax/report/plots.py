@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsclip_jax.alpha import Budget
 from rsclip_jax.data.sensors import get_sensor
 
 matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False})
@@ -18,7 +19,7 @@ def plot_alpha_curve(
     curve: list[dict[float, float]],
     chosen: float,
     *,
-    max_supported_drop: float,
+    budget: Budget,
     metric: str = "accuracy",
 ) -> None:
     """Supported against task value along alpha, as PAINT (Ilharco 2022) draws it.
@@ -41,9 +42,10 @@ def plot_alpha_curve(
         axes.set_xlabel("alpha")
         axes.set_ylabel(f"{metric} (%)")
     if len(curve) == 2:
-        least = 100 * (curve[1][0.0] - max_supported_drop)
-        text = f"least allowed ({100 * max_supported_drop:g} points below alpha 0)"
-        axes.axhline(least, linestyle="--", color="grey", linewidth=1, label=text)
+        least = 100 * budget.least(curve[1][0.0])
+        axes.axhline(
+            least, linestyle="--", color="grey", linewidth=1, label="least allowed"
+        )
     axes.set_title("Weight interpolation: original to fine-tuned, chosen alpha starred")
     axes.margins(0.15)
     axes.grid(alpha=0.3)

@@ -10,11 +10,22 @@ from functools import partial
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax.alpha import (
+    Budget,
+    Curve,
+    Draw,
+    bootstrap_alpha,
+    choose_alpha,
+    resample_map,
+    resample_mean,
+)
 from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
+from rsclip_jax.metrics import in_top_k
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common
@@ -29,7 +40,7 @@ def check_patch(run: common.Run) -> None:
     tasks = dict.fromkeys(names, common.LABELLED)
     common.check_training(run, "patch", tasks, may_be_empty=supported)
     common.make_augment(run, "patch", [run.open(run.config.patch.train)], ("rgb",))
-    check_alphas(tuple(run.config.patch.alphas))
+    check_choice(run.config.patch)
 
 
 def run_patch(run: common.Run) -> None:
@@ -42,9 +53,14 @@ def run_patch(run: common.Run) -> None:
     theta_0 = clip.params["visual"]
     theta_1 = fine_tune(run, clip, train)
     swept = Sweep(run, clip, theta_0, jax.device_get(theta_1))
-    curve = swept.report([val, *supported_val], tuple(c.alphas))
-    alpha = choose_alpha(curve[0], curve[1:], max_supported_drop=c.max_supported_drop)
-    run.say(describe_choice(alpha, curve, c.max_supported_drop))
+    given = () if c.alpha is None else (float(c.alpha),)
+    curve, draws = swept.report([val, *supported_val], tuple({*c.alphas, *given}))
+    budget = Budget(c.max_supported_drop, c.min_supported_retained)
+    alpha = given[0] if given else choose_alpha(curve[0], curve[1:], budget)
+    interval = bootstrap_alpha(
+        draws, budget, resamples=c.resamples, seed=run.config.seed
+    )
+    run.say(describe_choice(alpha, curve, budget, interval, chosen=not given))
     swept.report([test, *supported_test], tuple(sorted({0.0, alpha, 1.0})))
     names = [f"{s.dataset.name}:{s.split}" for s in (val, *supported_val)]
     if jax.process_index() == 0:
@@ -53,7 +69,7 @@ def run_patch(run: common.Run) -> None:
             names,
             curve,
             alpha,
-            max_supported_drop=c.max_supported_drop,
+            budget=budget,
             metric=PRIMARY[val.dataset.task],
         )
     visual = interpolate(theta_0, swept.theta_1, alpha)
@@ -61,6 +77,8 @@ def run_patch(run: common.Run) -> None:
         "variant": dataclasses.asdict(clip.variant),
         "steps": c.steps,
         "alpha": alpha,
+        "alpha_ci95": interval,
+        "alpha_chosen_by": "config.patch.alpha" if given else "validation",
         "sources": {
             "theta_0": origin,
             "theta_1": {"digest": checkpoint.params_digest(swept.theta_1)},
@@ -96,11 +114,17 @@ class Sweep:
         # only the ends are held; a mixture lives as long as one batch
         self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
 
-    def report(self, sources: Sequence[Source], alphas: tuple[float, ...]):
-        """Reports every alpha on every source; a list of {alpha: primary value}."""
-        return [self._report_one(source, alphas) for source in sources]
+    def report(
+        self, sources: Sequence[Source], alphas: tuple[float, ...]
+    ) -> tuple[list[dict[float, float]], list[Draw]]:
+        """Reports every alpha on every source.
 
-    def _report_one(self, source: Source, alphas) -> dict[float, float]:
+        Returns a {alpha: primary value} for each source, and its draw of resamples.
+        """
+        found = [self._report_one(source, sorted(alphas)) for source in sources]
+        return [values for values, _ in found], [draw for _, draw in found]
+
+    def _report_one(self, source: Source, alphas) -> tuple[dict[float, float], Draw]:
         head, prompts = common.zero_shot_head(self.clip, source)
         encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
         z, labels, seen = self.run.encode(
@@ -120,7 +144,12 @@ class Sweep:
             )
             primary = PRIMARY[source.dataset.task]
             values[alpha] = next(r["value"] for r in records if r["metric"] == primary)
-        return values
+        logits = {alpha: z[str(alpha)] @ head for alpha in alphas}
+        if source.dataset.task == "multi":
+            return values, resample_map(logits, labels)
+        return values, resample_mean(
+            {alpha: in_top_k(logits[alpha], labels) for alpha in alphas}
+        )
 
     def _encode_batch(self, alpha, batch):
         return self._encode(*self._ends, alpha, batch["rgb"])
@@ -136,31 +165,9 @@ def _encode_mixture(theta_0, theta_1, alpha, rgb, *, variant):
     return normalize(image_features(interpolate(theta_0, theta_1, alpha), rgb, variant))
 
 
-def choose_alpha(
-    task: dict[float, float],
-    supported: Sequence[dict[float, float]],
-    *,
-    max_supported_drop: float,
-) -> float:
-    """The alpha of the best task value whose mean supported drop is within the budget.
-
-    task and each of supported map alpha to a validation value; the drop is counted from
-    alpha 0, which is always within the budget. Of equal values the smaller alpha wins:
-    it forgets less.
-    """
-    if 0.0 not in task:
-        raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
-
-    def drop(alpha: float) -> float:
-        return float(np.mean([s[0.0] - s[alpha] for s in supported] or [0.0]))
-
-    # values are shares of n examples: a rounding error is no drop
-    allowed = [a for a in task if a == 0.0 or drop(a) <= max_supported_drop + 1e-9]
-    return min(allowed, key=lambda a: (-task[a], a))
-
-
-def check_alphas(alphas: tuple[float, ...]) -> None:
-    """Raises ValueError unless the alphas are distinct, in [0, 1], both ends in."""
+def check_choice(c: ConfigDict) -> None:
+    """Raises ValueError for alphas or a budget that no choice can be made by."""
+    alphas = tuple(c.alphas)
     if not {0.0, 1.0} <= set(alphas) or len(set(alphas)) < len(alphas):
         raise ValueError(
             f"config.patch.alphas = {alphas} must be distinct and hold 0.0 and 1.0, the"
@@ -168,14 +175,33 @@ def check_alphas(alphas: tuple[float, ...]) -> None:
         )
     if min(alphas) < 0 or max(alphas) > 1:
         raise ValueError(f"config.patch.alphas = {alphas} must lie between 0 and 1")
+    for name in ("alpha", "max_supported_drop", "min_supported_retained"):
+        if c[name] is not None and not 0 <= c[name] <= 1:
+            raise ValueError(f"config.patch.{name} = {c[name]} is not between 0 and 1")
+    if c.resamples < 1:
+        raise ValueError(f"config.patch.resamples = {c.resamples} is below 1")
 
 
-def describe_choice(alpha: float, curve, budget: float) -> str:
-    """One line: what was chosen and what it costs, on validation data."""
+def describe_choice(
+    alpha: float,
+    curve: Sequence[Curve],
+    budget: Budget,
+    interval: tuple[float, float],
+    *,
+    chosen: bool,
+) -> str:
+    """What was chosen, how sure that is, and what it costs, on validation data."""
     task, supported = curve[0], curve[1:]
-    drop = np.mean([s[0.0] - s[alpha] for s in supported] or [0.0])
-    return (
-        f"patch: alpha {alpha:g} chosen on validation data: task {task[0.0]:.3f} ->"
-        f" {task[alpha]:.3f} (alpha 1: {task[1.0]:.3f}), mean supported drop"
-        f" {drop:.3f} of {budget:.3f} allowed"
-    )
+    how = "chosen" if chosen else "given as config.patch.alpha, evaluated"
+    low, high = interval
+    lines = [
+        f"patch: alpha {alpha:g} {how} on validation data (the choice: {low:g} to"
+        f" {high:g} in 95 % of resamples): task {task[0.0]:.3f} -> {task[alpha]:.3f}"
+        f" (alpha 1: {task[1.0]:.3f})"
+    ]
+    lines += [
+        f"supported set {i + 1}: {s[0.0]:.3f} -> {s[alpha]:.3f}"
+        f" ({budget.least(s[0.0]):.3f} allowed; alpha 1: {s[1.0]:.3f})"
+        for i, s in enumerate(supported)
+    ]
+    return "; ".join(lines)

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rsclip_jax.alpha import Budget
 from rsclip_jax.data import datasets
 from rsclip_jax.report import plots
 from tests.runs import few_scenes
@@ -28,7 +29,7 @@ def test_the_alpha_curve_stars_the_chosen_point(tmp_path, figures):
     task, kept = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}, {0.0: 0.5, 0.5: 0.46, 1.0: 0.3}
     path = tmp_path / "deep" / "curve.png"
     plots.plot_alpha_curve(
-        path, ["a:val", "b:val"], [task, kept], 0.5, max_supported_drop=0.05
+        path, ["a:val", "b:val"], [task, kept], 0.5, budget=Budget(0.05)
     )
     with Image.open(path) as picture:
         assert min(picture.size) > 300
@@ -72,7 +73,7 @@ def test_the_strip_shows_the_true_place_with_its_rank(tmp_path, figures):
 def test_without_a_supported_set_the_task_is_drawn_along_alpha(tmp_path, figures):
     task = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
     path = tmp_path / "curve.png"
-    plots.plot_alpha_curve(path, ["a:val"], [task], 1.0, max_supported_drop=0.05)
+    plots.plot_alpha_curve(path, ["a:val"], [task], 1.0, budget=Budget(0.05))
     line, _ = figures[0].axes[0].lines
     np.testing.assert_allclose(line.get_xydata(), [[0, 20], [0.5, 60], [1, 80]])
 

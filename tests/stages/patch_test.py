@@ -7,46 +7,22 @@ import jax
 import numpy as np
 import pytest
 
+from configs import common
 from rsclip_jax import api
+from rsclip_jax.alpha import Budget
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.patch import (
     Sweep,
-    check_alphas,
-    choose_alpha,
+    check_choice,
     describe_choice,
     fine_tune,
 )
-from tests.runs import few_scenes, make_run, tiny_config
+from rsclip_jax.weights import save_clip
+from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
 KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
-
-
-@pytest.mark.parametrize(
-    ("budget", "alpha"), [(0.0, 0.0), (0.03, 0.0), (0.04, 0.5), (0.05, 0.5), (0.2, 1.0)]
-)
-def test_the_best_task_value_within_the_budget_wins(budget, alpha):
-    assert choose_alpha(TASK, [KEPT], max_supported_drop=budget) == alpha
-
-
-def test_the_budget_is_on_the_mean_over_supported_sets():
-    gains = {a: 1 - v for a, v in KEPT.items()}  # what one loses the other wins
-    assert choose_alpha(TASK, [KEPT, gains], max_supported_drop=0.0) == 1.0
-
-
-def test_without_supported_sets_the_task_decides():
-    assert choose_alpha(TASK, [], max_supported_drop=0.0) == 1.0
-
-
-def test_of_equal_task_values_the_one_that_changes_less_wins():
-    flat = dict.fromkeys(TASK, 0.5)
-    assert choose_alpha(flat, [KEPT], max_supported_drop=1.0) == 0.0
-
-
-def test_a_sweep_without_alpha_0_cannot_be_judged():
-    with pytest.raises(ValueError, match="alpha 0"):
-        choose_alpha({1.0: 0.5}, [{1.0: 0.5}], max_supported_drop=0.1)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +30,36 @@ def test_a_sweep_without_alpha_0_cannot_be_judged():
 )
 def test_bad_alphas_are_refused_by_name(alphas):
     with pytest.raises(ValueError, match=r"config\.patch\.alphas"):
-        check_alphas(alphas)
+        check_choice(common.patch(alphas=alphas))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", 1.2),
+        ("max_supported_drop", -0.1),
+        ("min_supported_retained", 1.5),
+        ("resamples", 0),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused_by_name(name, value):
+    check_choice(common.patch(alpha=0.4))
+    with pytest.raises(ValueError, match=rf"config\.patch\.{name} = {value}"):
+        check_choice(common.patch(**{name: value}))
 
 
 def test_the_choice_is_told_in_numbers():
-    text = describe_choice(0.5, [TASK, KEPT], 0.05)
-    for part in ("alpha 0.5", "0.200 -> 0.600", "alpha 1: 0.800", "0.040 of 0.050"):
-        assert part in text
+    told = describe_choice(0.5, [TASK, KEPT], Budget(0.05), (0.0, 0.5), chosen=True)
+    for part in (
+        "alpha 0.5 chosen",
+        "0 to 0.5 in 95 %",
+        "0.200 -> 0.600",
+        "alpha 1: 0.800",
+        "0.500 -> 0.460 (0.450 allowed; alpha 1: 0.300)",
+    ):
+        assert part in told
+    given = describe_choice(1.0, [TASK, KEPT], Budget(), (0.0, 0.5), chosen=False)
+    assert "alpha 1 given as config.patch.alpha" in given
 
 
 @functools.cache
@@ -111,9 +110,13 @@ def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
                 read.append(index)
                 return source[index]
 
-        curves = Sweep(run, clip, theta_0, theta_0).report([Counting()], (0.0, 0.5, 1))
+        sweep = Sweep(run, clip, theta_0, theta_0)
+        curves, draws = sweep.report([Counting()], (0.0, 0.5, 1))
     assert sorted(read) == list(range(len(source)))
     assert len(set(curves[0].values())) == 1  # one model, however it is mixed
+    drawn = draws[0](np.random.default_rng(0))
+    assert len(set(drawn.values())) == 1
+    assert abs(drawn[0.0] - curves[0][0.0]) < 0.2
 
 
 @pytest.mark.parametrize("name", ["miniature", "miniature_multi"])
@@ -150,3 +153,29 @@ def test_frozen_leaves_are_chosen_by_name(tmp_path):
     kernel = ("blocks_0", "mlp", "c_fc", "kernel")
     a, b = (functools.reduce(lambda t, k: t[k], kernel, t) for t in (before, theta_1))
     assert np.abs(a - b).max() > 0
+
+
+@pytest.mark.parametrize("given", [None, 0.3])
+def test_the_product_is_the_mixture_that_was_chosen_or_given(tmp_path, given):
+    config = tiny_config(stages=("patch",))
+    with config.unlocked():
+        config.patch.update(
+            alphas=(0.0, 0.5, 1.0), alpha=given, resamples=20, supported_val=()
+        )
+        config.patch.supported_test = ()
+    save_clip(tmp_path / "clip", tiny_clip().variant, tiny_clip().params)
+    with config.unlocked():
+        config.init, config.variant = str(tmp_path / "clip"), ""
+    records = run_tiny(tmp_path / "run", config)
+    meta = json.loads((tmp_path / "run/patch/meta.json").read_text())
+    low, high = meta["alpha_ci95"]
+    assert 0 <= low <= high <= 1
+    swept = {r["alpha"] for r in records if r["split"] == "val"}
+    assert swept == {0.0, 0.5, 1.0, *([given] if given else [])}
+    if given:
+        assert meta["alpha"] == given
+        assert meta["alpha_chosen_by"] == "config.patch.alpha"
+    else:
+        values = {r["alpha"]: r["value"] for r in records if r["split"] == "val"}
+        assert values[meta["alpha"]] == max(values.values())
+        assert meta["alpha_chosen_by"] == "validation"
