@@ -1,7 +1,8 @@
 """Evaluate any weights on any datasets: set config.init, config.datasets, data_root.
 
 --config=configs/evaluate.py --config.init=runs/align_sar
-    --config.datasets="('eurosat_rgb:val','sentinel_pairs:val:64')"
+    --config.datasets="('eurosat_ms:test','sen1floods11:all:64')"
+    --config.data_root=DATA
 """
 
 from configs import common

@@ -51,6 +51,11 @@ class Model:
     steps: dict[str, int]
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sensors = ", ".join(f"{k}: {s.sensor}" for k, (s, _) in self.sensors.items())
+        digests = ", ".join(f"{k} {v}" for k, v in self.digests.items())
+        return f"Model({self.variant.name}, sensors {{{sensors}}}, digests {digests})"
+
     def encode_image(
         self, images: OneImage | Sequence[OneImage], *, block: int = 64
     ) -> np.ndarray:

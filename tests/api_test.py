@@ -282,7 +282,9 @@ def test_reflectance_is_no_dn(model, records, tmp_path):
     held = write_sensor(tmp_path / "held.toml", get_sensor("s2_l1c"), **changes)
     with pytest.raises(ValueError, match=r"in DN, and .* in reflectance"):
         own.encode(reflectance, sensor=held)
-    with pytest.raises(ValueError, match="dtype float32, but sensor s2_l1c is uint16"):
+    with pytest.raises(
+        ValueError, match=r"dtype float32 \(.*, but sensor s2_l1c is uint16"
+    ):
         own.encode(reflectance, sensor="s2")
 
 
@@ -317,3 +319,9 @@ def test_an_encoder_and_the_clip_it_was_not_aligned_to_do_not_mix(tiny_run, tmp_
     (mixed / "align" / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(ValueError, match=r"digest 0{16}.*run align again"):
         rsclip_jax.load(mixed)
+
+
+def test_a_model_is_told_in_a_line(tiny_run):
+    told = repr(rsclip_jax.load(tiny_run))
+    assert told.startswith("Model(mini, sensors {s1: s1_grd}, digests clip ")
+    assert len(told) < 200

@@ -479,9 +479,8 @@ def check_array(
         )
     if array.dtype != np.dtype(sensor.dtype):
         raise ValueError(
-            f"{where}: dtype {array.dtype}, but sensor {sensor.name} is"
-            f" {sensor.dtype} in {sensor.unit}; if it is in {sensor.unit}, convert it"
-            f" with .astype('{sensor.dtype}')"
+            f"{where}: dtype {array.dtype} ({_range_of(array)}), but sensor"
+            f" {sensor.name} is {sensor.dtype} in {sensor.unit}; {_conversion(sensor)}"
         )
     if array.size:
         if max_nodata:
@@ -522,6 +521,20 @@ def fill_missing(
         hole = missing[..., i]
         out[hole, i] = np.median(array[~hole, i])
     return out
+
+
+def _range_of(array: np.ndarray) -> str:
+    known = array[~np.isnan(array)] if array.dtype.kind == "f" else array
+    return f"{known.min():.6g} to {known.max():.6g}" if known.size else "no number"
+
+
+def _conversion(sensor: Sensor) -> str:
+    """What to do about another dtype, without a cast that loses the values."""
+    if sensor.unit == "DN":
+        return "reflectance times 10000, rounded, is in DN"
+    if sensor.dtype.startswith("float"):
+        return f"numbers in {sensor.unit} can be cast with .astype('{sensor.dtype}')"
+    return f"scale the values to {sensor.unit} before they are cast"
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:

@@ -1,5 +1,6 @@
 """PNG figures: the alpha curve and the retrieval strip."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from rsclip_jax.alpha import Budget
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.report.contact_sheet import render, views_of
 
 matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False})
 
@@ -81,12 +83,13 @@ def plot_retrieval_strip(
         figsize=(1.5 * (nearest + 2), 1.75 * len(rows)), dpi=110, layout="constrained"
     )
     grid = figure.subplots(len(rows), nearest + 2, squeeze=False)
-    for axes, query in zip(grid, rows, strict=True):
+    view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
+    records = [source[query] for query in rows]
+    pictures, _ = render([record[sensor] for record in records], view)
+    for axes, query, record, seen in zip(grid, rows, records, pictures, strict=True):
         order = np.argsort(-(zgallery @ zquery[query]), kind="stable")
         rank = 1 + int(np.flatnonzero(order == query)[0])
-        record = source[query]
-        band = _band(source, sensor)
-        _show(axes[0], to_picture(record[sensor]), "black", f"query: {sensor} {band}")
+        _show(axes[0], seen, "black", f"query: {sensor}")
         title = f"same place: rank {rank}/{len(order)}"
         _show(axes[1], record["rgb"], "limegreen", title)
         for i, (ax, index) in enumerate(zip(axes[2:], order, strict=False)):
@@ -95,28 +98,16 @@ def plot_retrieval_strip(
             _show(ax, found["rgb"], colour, _class_of(source, found) or f"RGB {i + 1}")
     figure.suptitle(
         f"{source.dataset.name}:{source.split}, nearest RGB scenes of {sensor} queries"
-        " (green = the same place)"
+        f" ({view.heading}); green is the same place"
     )
     _save(figure, path)
-
-
-def _band(source, sensor: str) -> str:
-    """The band that to_picture shows."""
-    return get_sensor(source.dataset.sensors[sensor]).bands[0]
 
 
 def _class_of(source, record: dict) -> str:
     if source.dataset.task != "single":
         return ""
-    return source.dataset.classnames[record["label"]]
-
-
-def to_picture(array: np.ndarray) -> np.ndarray:
-    """The first band [h, w] stretched between its 2 % and 98 % quantiles, as uint8."""
-    band = array[..., 0].astype(np.float32)
-    low, high = np.nanquantile(band, (0.02, 0.98))
-    scaled = (band - low) / max(high - low, 1e-6)
-    return (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    name = source.dataset.classnames[record["label"]]
+    return "\n".join(textwrap.wrap(name, 26, max_lines=2, placeholder=" ..."))
 
 
 def _show(ax: Axes, picture: np.ndarray, colour: str, title: str) -> None:

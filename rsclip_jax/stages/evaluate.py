@@ -41,7 +41,8 @@ def run_evaluate(run: common.Run) -> None:
         if not lines:
             raise ValueError(
                 f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
-                " have no labels, and this model encodes one of their sensors only"
+                " have no labels, and for retrieval they lack two records, or two"
+                " sensors that this model encodes"
             )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)

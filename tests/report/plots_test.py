@@ -7,7 +7,9 @@ from PIL import Image
 
 from rsclip_jax.alpha import Budget
 from rsclip_jax.data import datasets
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.report import plots
+from rsclip_jax.report.contact_sheet import render, views_of
 from tests.runs import few_scenes
 
 
@@ -65,7 +67,7 @@ def test_the_strip_shows_the_true_place_with_its_rank(tmp_path, figures):
         )
         first = source.dataset.classnames[source[len(source) - 1]["label"]]
     query, place, nearest = figures[0].axes[:3]
-    assert query.get_title() == "query: s1 VV"
+    assert query.get_title() == "query: s1"
     assert place.get_title() == f"same place: rank 2/{len(source)}"
     assert nearest.get_title() == first
 
@@ -78,10 +80,22 @@ def test_without_a_supported_set_the_task_is_drawn_along_alpha(tmp_path, figures
     np.testing.assert_allclose(line.get_xydata(), [[0, 20], [0.5, 60], [1, 80]])
 
 
-def test_a_sensor_picture_stretches_the_first_band_and_survives_constants():
-    ramp = np.linspace(-30, 0, 64, dtype=np.float32).reshape(8, 8, 1)
-    picture = plots.to_picture(np.concatenate([ramp, ramp * 0], axis=-1))
-    assert picture.dtype == np.uint8
-    assert picture.min() == 0
-    assert picture.max() == 255
-    assert not plots.to_picture(np.full((4, 4, 1), -12.0, np.float32)).any()
+@pytest.mark.parametrize(
+    ("sensor", "heading"),
+    [("s1", "VV, VH, VV - VH"), ("s2", "B04, B03, B02"), ("ir", "BT")],
+)
+def test_a_query_is_drawn_as_the_contact_sheet_draws_it(
+    tmp_path, figures, sensor, heading
+):
+    with few_scenes():
+        source = datasets.open_source("miniature", split="val")
+        z = np.eye(len(source), dtype=np.float32)
+        plots.plot_retrieval_strip(tmp_path / "a.png", source, z, z, sensor=sensor)
+        places = np.linspace(0, len(source) - 1, 6).astype(int)
+        arrays = [source[i][sensor] for i in places]
+    view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
+    shown, _ = render(arrays, view)
+    for row, picture in enumerate(shown):
+        (image,) = figures[0].axes[7 * row].images
+        np.testing.assert_array_equal(image.get_array(), picture)
+    assert heading in figures[0].get_suptitle()

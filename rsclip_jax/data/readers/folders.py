@@ -186,7 +186,8 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
     The splits are by hash of the path under the folder, which is the id.
     """
     wanted = in_split(split)
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = (p for p in found if not p.name.startswith("."))
     paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
     kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
     return [Entry(id_, "", {key: paths[id_]}) for id_ in kept]
@@ -277,5 +278,10 @@ def _folders(folder: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
+    # macOS leaves a "._name.jpg" beside a copied name.jpg
+    files = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    ]
     return sorted(files, key=lambda p: p.name)

@@ -1,6 +1,7 @@
 """8-bit image files to arrays: fast, and strict about cut files."""
 
 import io
+import re
 from pathlib import Path
 
 import cv2
@@ -50,8 +51,9 @@ def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
             wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
     except Exception as error:  # damaged bytes make a decoder fail in any way
+        why = re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
         raise ValueError(
-            f"{where}: unreadable or cut image ({len(data):,} bytes; {error});"
+            f"{where}: unreadable or cut image ({len(data):,} bytes; {why});"
             " fetch the file again, or --config.data.on_error=skip leaves such files"
             " out and counts them"
         ) from error

@@ -22,6 +22,11 @@ def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarra
     What its tags say of its place, if anything, is added to footprints. Raises
     ValueError naming the file when it is unreadable or cut short.
     """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: fetch it, or --config.data.on_error=skip leaves its"
+            " record out and counts it"
+        )
     try:
         data = path.read_bytes()
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -29,11 +34,10 @@ def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarra
             series = file.series[0]
             array, separate = series.asarray(), series.axes.endswith("YX")
     except Exception as error:  # damaged bytes make a decoder fail in any way
-        size = path.stat().st_size if path.exists() else 0
         raise ValueError(
-            f"{path}: unreadable or cut TIFF ({size:,} bytes; {error}); fetch the file"
-            " again, or --config.data.on_error=skip leaves such files out and counts"
-            " them"
+            f"{path}: unreadable or cut TIFF ({path.stat().st_size:,} bytes; {error});"
+            " fetch the file again, or --config.data.on_error=skip leaves such files"
+            " out and counts them"
         ) from error
     if footprints is not None:
         footprints += read_footprints(path, data)

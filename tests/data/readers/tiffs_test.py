@@ -83,7 +83,7 @@ def test_cut_files_are_named(tmp_path, cut):
 
 def test_missing_mixed_and_oblong_bands_are_named(tmp_path):
     paths = write_bands(tmp_path, (6, 6))
-    with pytest.raises(ValueError, match=r"none\.tif: unreadable"):
+    with pytest.raises(FileNotFoundError, match=r"none\.tif is missing"):
         read_band_files([paths[0], tmp_path / "none.tif"])
     tifffile.imwrite(tmp_path / "f.tif", np.zeros((6, 6), np.float32))
     with pytest.raises(ValueError, match=r"f\.tif: float32, but b0\.tif is uint16"):
