@@ -10,7 +10,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
@@ -92,6 +92,7 @@ def train_batches(
     batch_size: int,
     augment: Augment,
     seed: int,
+    sensors: Mapping[str, Sensor] | None = None,
     tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
     threads: int = 2,
@@ -101,7 +102,8 @@ def train_batches(
 ) -> Any:
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
 
-    sizes: record key -> side in pixels that its encoder takes.
+    sizes: record key -> side in pixels that its encoder takes. sensors: record key ->
+    its row with the mean that its encoder subtracts, where that is not the row's own.
     batch_size is the global one; process (index, count) takes its share. Several
     sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
     batch also has "text", the label's caption with a template, or one of the image's
@@ -123,7 +125,9 @@ def train_batches(
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
         reader = Tolerant(source, on_error, sizes, skipped)
-        transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
+        transform = _TrainTransform(
+            reader, sizes, augment, sensors or {}, tokens and tokens[i]
+        )
         transform.first_group = first_group
         first_group += len(tokens[i]) if tokens else 0
         parts.append(part.random_map(transform))
@@ -159,14 +163,15 @@ def _fill(examples: Sequence[Lazy]) -> dict:
 
 
 class _TrainTransform:
-    def __init__(self, reader, sizes, augment, tokens):
+    def __init__(self, reader, sizes, augment, sensors, tokens):
         self.reader, self.sizes, self.augment = reader, sizes, augment
         self.tokens, self.first_group = tokens, 0
         if isinstance(tokens, Mapping):
             self.groups = {text: i for i, text in enumerate(tokens)}
         self._thread = threading.local()  # has a generator of its own
         rows = reader.source.dataset.sensors
-        self.sensors = {key: get_sensor(rows[key]) for key in sizes}
+        held = {key: get_sensor(rows[key]) for key in sizes}
+        self.sensors = {**held, **sensors}
 
     def __call__(self, index: int, rng: np.random.Generator) -> Lazy:
         # grain lends this generator for this call alone
