@@ -1,6 +1,8 @@
 """grain pipelines: seeded, resumable training batches; padded evaluation batches."""
 
 import functools
+import itertools
+import math
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,11 +23,11 @@ Tokens = np.ndarray | Mapping[str, np.ndarray]
 
 
 class Tolerant:
-    """A source whose unreadable records are replaced by the next readable one.
+    """A source whose unreadable records are replaced by readable ones, drawn anywhere.
 
-    Each is warned of once and counted. The stand-in's "mask" is False: evaluation
-    leaves it out, training uses it as one more example. keys: the sensors to read, by
-    default all. listed: the file that they are noted in, see note_skipped.
+    Each is warned of once, counted, and not read again. The stand-in's "mask" is False:
+    evaluation leaves it out, training uses it as one more example. keys: the sensors to
+    read, by default all. listed: the file that they are noted in, see note_skipped.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class Tolerant:
             )
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
-        self.skipped: set[str] = set()
         self.listed = listed
+        self._bad: set[int] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -52,12 +54,13 @@ class Tolerant:
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
             return {**self._read(index), "mask": True}
-        for offset in range(len(self)):
-            i = (index + offset) % len(self)
+        for place in itertools.chain([index], _stand_ins(index, len(self))):
+            if place in self._bad:  # so that a gap is read once, not at each visit
+                continue
             try:
-                return {**self._read(i), "mask": offset == 0}
+                return {**self._read(place), "mask": place == index}
             except (ValueError, OSError) as error:
-                self._warn(self.source.ids[i], error)
+                self._note(place, error)
         raise ValueError(
             f"no record of {self.source.dataset.name}:{self.source.split} is readable"
         )
@@ -70,19 +73,32 @@ class Tolerant:
             record_id = self.source.ids[index]
             raise RuntimeError(f"{record_id}: StopIteration in its reader") from error
 
-    def _warn(self, record_id: str, error: Exception) -> None:
+    def _note(self, place: int, error: Exception) -> None:
+        record_id = self.source.ids[place]
         with self._lock:
-            if record_id in self.skipped:
+            if place in self._bad:
                 return
-            self.skipped.add(record_id)
-            count = len(self.skipped)
+            self._bad.add(place)
+            count = len(self._bad)
         if self.listed:
-            place = f"{self.source.dataset.name}:{self.source.split}"
-            note_skipped(self.listed, place, record_id, str(error))
+            where = f"{self.source.dataset.name}:{self.source.split}"
+            note_skipped(self.listed, where, record_id, str(error))
         message = (
             f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
         )
         print(message, file=sys.stderr, flush=True)
+
+
+def _stand_ins(index: int, count: int) -> Iterator[int]:
+    """All places of `count`, each once, in an order that the index alone decides.
+
+    The neighbours of a gap would stand in for all of it; a draw is spread over the set.
+    """
+    rng = np.random.default_rng(index)
+    start, step = int(rng.integers(count)), int(rng.integers(1, count + 1))
+    while math.gcd(step, count) > 1:
+        step += 1
+    return ((start + k * step) % count for k in range(count))
 
 
 def train_batches(

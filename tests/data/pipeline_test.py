@@ -435,18 +435,69 @@ def test_a_skipped_record_is_masked_warned_of_once_and_counted(capsys):
         )
 
 
-def test_training_goes_on_with_the_next_readable_record(capsys):
-    source = Numbers(8, broken=(2, 3, 7))
-    seen = numbers(take(8, batches_of(source, on_error="skip")))  # four epochs
-    counts = np.bincount(seen, minlength=8).tolist()
-    assert counts == [8, 4, 0, 0, 12, 4, 4, 0]  # 7 is replaced by 0, 2 and 3 by 4
-    assert len(capsys.readouterr().err.splitlines()) == 3
+class Gap(Numbers):
+    """200 records of which those from 20 to 139 cannot be read; counts all readings."""
+
+    def __init__(self):
+        super().__init__(200, broken=range(20, 140))
+        self.reads = np.zeros(200, int)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return super().__getitem__(index)
 
 
-def test_nothing_readable_is_an_error_that_names_the_set():
-    source = Tolerant(Numbers(3, broken=(0, 1, 2)), "skip")
-    with pytest.raises(ValueError, match="no record of numbers:train is readable"):
-        source[1]
+def test_training_goes_on_with_records_from_all_over_the_set(capsys):
+    source = Gap()
+    batches = batches_of(source, batch_size=100, on_error="skip", threads=1)
+    seen = numbers(take(8, batches))  # four epochs
+    batches.close()
+    counts = np.bincount(seen, minlength=200)
+    assert not counts[20:140].any()
+    good = np.delete(counts, range(20, 140))
+    assert good.min() >= 4  # itself, and what it stands in for: on average, 1.5
+    assert good.max() <= 4 * (1 + 7)
+    assert (good > 4).mean() > 0.6  # of as many draws from 80, 78 % are expected
+    assert len(capsys.readouterr().err.splitlines()) == 120
+
+
+@pytest.mark.parametrize("start", [batches_of, lambda s, **o: evaluate(s, **o)])
+def test_what_cannot_be_read_is_not_read_again(start):
+    source = Gap()
+    batches = start(source, batch_size=100, on_error="skip", threads=1)
+    taken = take(8, batches)
+    assert len(taken) in (2, 8)  # an epoch, or four
+    assert source.reads[20:140].tolist() == [1] * 120
+    # a stand-in costs one reading; some batches are read ahead
+    assert source.reads.sum() <= 120 + 200 * (len(taken) / 2 + 2)
+
+
+def test_stand_ins_depend_on_the_index_and_not_on_what_is_known_to_be_bad():
+    runs = [
+        take(6, batches_of(Gap(), batch_size=50, on_error="skip", threads=threads))
+        for threads in (1, 4, 4)
+    ]
+    for again in runs[1:]:
+        assert_same(runs[0], again)
+    fresh = [Tolerant(Gap(), "skip")[i]["id"] for i in range(20, 140)]
+    known = Tolerant(Gap(), "skip")
+    assert [known[i]["id"] for i in reversed(range(20, 140))] == fresh[::-1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 12, 60, 97])
+def test_the_only_readable_record_is_found_from_everywhere(n):
+    source = Numbers(n, broken=range(1, n))
+    tolerant = Tolerant(source, "skip")
+    assert {tolerant[i]["id"] for i in range(n)} == {"train/0"}
+    assert [tolerant[i]["mask"] for i in range(n)] == [True] + [False] * (n - 1)
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_nothing_readable_is_an_error_that_names_the_set(n):
+    source = Tolerant(Numbers(n, broken=range(n)), "skip")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no record of numbers:train is readable"):
+            source[n // 2]
 
 
 def test_other_errors_are_never_swallowed():
