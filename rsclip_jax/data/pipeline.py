@@ -5,7 +5,7 @@ import itertools
 import math
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,10 @@ def train_batches(
     batch_size is the global one; process (index, count) takes its share. Several
     sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
     batch also has "text", the label's caption with a template, or one of the image's
-    captions, drawn at random; and "group", equal for equal classes, and of a captioned
-    set for equal captions. Order and augmentation depend on the seed alone, not on the
-    number of threads. on_error "skip" replaces what cannot be read and lists it in the
-    file skipped. Raises ValueError for an empty or too small source.
+    captions, drawn at random; and "group", see number_groups. Order and augmentation
+    depend on the seed alone, not on the number of threads. on_error "skip" replaces
+    what cannot be read and lists it in the file skipped. Raises ValueError for an empty
+    or too small source.
     """
     total = sum(len(s) for s in sources)
     if total < batch_size:
@@ -135,17 +135,15 @@ def train_batches(
             f"{names}: {total} examples are fewer than one batch of {batch_size};"
             " set a smaller batch_size"
         )
-    parts, first_group = [], 0
+    groups = number_groups(sources, tokens) if tokens else []
+    parts = []
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
         reader = Tolerant(source, on_error, sizes, skipped)
-        transform = _TrainTransform(
-            reader, sizes, augment, sensors or {}, tokens and tokens[i]
-        )
-        transform.first_group = first_group
-        first_group += len(tokens[i]) if tokens else 0
+        texts = (tokens[i], groups[i]) if tokens else (None, None)
+        transform = _TrainTransform(reader, sizes, augment, sensors or {}, *texts)
         parts.append(part.random_map(transform))
     mixed = parts[0]
     if len(parts) > 1:
@@ -157,6 +155,29 @@ def train_batches(
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
+
+
+def number_groups(
+    sources: Sequence[Source], tokens: Sequence[Tokens]
+) -> list[dict[str, int] | list[int]]:
+    """For each source the groups of its texts: caption -> group, or a group a class.
+
+    Equal captions are one group, and so are classes of equal names and templates, in
+    whichever sources they are: as two they would be each other's negatives.
+    """
+    numbers: dict[Hashable, int] = {}
+
+    def number(text: Hashable) -> int:
+        return numbers.setdefault(text, len(numbers))
+
+    groups: list[dict[str, int] | list[int]] = []
+    for source, table in zip(sources, tokens, strict=True):
+        row = source.dataset
+        if isinstance(table, Mapping):
+            groups.append({text: number(text) for text in table})
+        else:
+            groups.append([number((name, row.templates)) for name in row.classnames])
+    return groups
 
 
 Lazy = Callable[[], dict]
@@ -179,11 +200,9 @@ def _fill(examples: Sequence[Lazy]) -> dict:
 
 
 class _TrainTransform:
-    def __init__(self, reader, sizes, augment, sensors, tokens):
+    def __init__(self, reader, sizes, augment, sensors, tokens, groups):
         self.reader, self.sizes, self.augment = reader, sizes, augment
-        self.tokens, self.first_group = tokens, 0
-        if isinstance(tokens, Mapping):
-            self.groups = {text: i for i, text in enumerate(tokens)}
+        self.tokens, self.groups = tokens, groups
         self._thread = threading.local()  # has a generator of its own
         rows = reader.source.dataset.sensors
         held = {key: get_sensor(rows[key]) for key in sizes}
@@ -212,13 +231,13 @@ class _TrainTransform:
         if self.tokens is not None:
             text, group = self._draw_text(record, rng)
             batch["text"] = text
-            batch["group"] = np.int32(self.first_group + group)
+            batch["group"] = np.int32(group)
         return batch
 
     def _draw_text(self, record: Record, rng) -> tuple[np.ndarray, int]:
         if isinstance(self.tokens, np.ndarray):
             texts = self.tokens[record["label"]]
-            return texts[rng.integers(len(texts))], record["label"]
+            return texts[rng.integers(len(texts))], self.groups[record["label"]]
         text = record["captions"][rng.integers(len(record["captions"]))]
         return self.tokens[text], self.groups[text]
 

@@ -44,9 +44,10 @@ class Numbers:
 
     split = "train"
 
-    def __init__(self, n, *, first=0, classes=3, broken=()):
+    def __init__(self, n, *, first=0, classes=3, broken=(), template="{c}"):
         names = tuple(f"class {i}" for i in range(classes))
-        self.dataset = Dataset("numbers", "folders", "single", ROWS, names, names)
+        told = ("numbers", "folders", "single", ROWS, names, names, (template,))
+        self.dataset = Dataset(*told)
         self.n, self.first, self.broken = n, first, broken
         self.ids = [f"train/{i}" for i in range(n)]
 
@@ -304,7 +305,8 @@ def test_text_is_one_of_the_labels_own_captions_and_groups_are_classes():
         grid = np.indices((classes, templates))
         return np.stack([np.full_like(grid[0], source), *grid], -1).astype(np.int32)
 
-    sources = Numbers(12, classes=3), Numbers(12, first=100, classes=4)
+    other = Numbers(12, first=100, classes=4, template="a {c}")
+    sources = Numbers(12, classes=3), other
     tokens = tokens_of(0, 3, 2), tokens_of(1, 4, 5)
     class_of_group, templates = {}, {0: set(), 1: set()}
     for batch in take(30, batches_of(*sources, tokens=tokens)):
@@ -708,7 +710,7 @@ def test_an_image_gets_each_of_its_captions_and_no_other_s():
 
 def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
     labelled, captioned = Numbers(6, classes=3), Captioned(5, first=100)
-    more = Numbers(4, first=200, classes=2)
+    more = Numbers(4, first=200, classes=2, template="a {c}")
     classes = np.arange(9, dtype=np.int32).reshape(3, 1, 3)
     tokens = [classes, captioned.tokens(), 90 + classes[:2]]
     groups = {}
@@ -723,6 +725,33 @@ def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
     n = len(captioned.tokens())
     want = {i: i % 3 for i in range(6)} | {500 + i: 3 + i for i in range(n)}
     assert groups == want | {200 + i: 3 + n + i % 2 for i in range(4)}
+
+
+def test_equal_captions_are_one_group_also_in_two_sets():
+    sets = Captioned(5), Captioned(6, first=100)
+    first, second = (source.tokens() for source in sets)
+    second = {text: ids + len(first) for text, ids in second.items()}
+    text_of = {int(x[0]): text for t in (first, second) for text, x in t.items()}
+    group_of, drawn = {}, set()
+    batches = take(60, batches_of(*sets, tokens=[first, second]))
+    for _, ids, _, group in examples(batches):
+        drawn.add(ids[0])
+        assert group_of.setdefault(text_of[ids[0]], group) == group
+    assert drawn == set(text_of)  # "odd" as both of its ids
+    assert len(set(group_of.values())) == len(group_of) == len(text_of) - 1
+
+
+def test_equal_classes_are_one_group_also_in_two_sets():
+    """Where they are described alike; in a set alone groups are the labels."""
+    sets = [Numbers(6, classes=3), Numbers(6, first=100, classes=4)]
+    sets.append(Numbers(6, first=200, template="a {c}"))
+    tokens = [np.zeros((len(s.dataset.classes), 1, 3), np.int32) for s in sets]
+    groups = {0: {}, 100: {}, 200: {}}
+    for n, _, label, group in examples(take(40, batches_of(*sets, tokens=tokens))):
+        assert groups[n // 100 * 100].setdefault(label, group) == group
+    assert groups[0] == {0: 0, 1: 1, 2: 2}
+    assert groups[100] == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert groups[200] == {0: 4, 1: 5, 2: 6}
 
 
 def test_a_stand_in_brings_its_own_captions(capsys):
