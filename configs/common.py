@@ -68,7 +68,12 @@ def training(**values) -> ml_collections.ConfigDict:
 
 def pretrain(**values) -> ml_collections.ConfigDict:
     """Stage pretrain: datasets as "name:split"."""
-    return training(**{"train": (), "test": (), **values})
+    settings = {
+        "train": (),
+        "test": (),
+        "weights": (),  # of the train sets in the mixture; (): by size
+    }
+    return training(**{**settings, **values})
 
 
 def patch(**values) -> ml_collections.ConfigDict:

@@ -1,16 +1,18 @@
 """grain pipelines: seeded, resumable training batches; padded evaluation batches."""
 
 import functools
+import itertools
+import math
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
@@ -21,11 +23,11 @@ Tokens = np.ndarray | Mapping[str, np.ndarray]
 
 
 class Tolerant:
-    """A source whose unreadable records are replaced by the next readable one.
+    """A source whose unreadable records are replaced by readable ones, drawn anywhere.
 
-    Each is warned of once and counted. The stand-in's "mask" is False: evaluation
-    leaves it out, training uses it as one more example. keys: the sensors to read, by
-    default all. listed: the file that they are noted in, see note_skipped.
+    Each is warned of once, counted, and not read again. The stand-in's "mask" is False:
+    evaluation leaves it out, training uses it as one more example. keys: the sensors to
+    read, by default all. listed: the file that they are noted in, see note_skipped.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class Tolerant:
             )
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
-        self.skipped: set[str] = set()
         self.listed = listed
+        self._bad: set[int] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -52,12 +54,13 @@ class Tolerant:
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
             return {**self._read(index), "mask": True}
-        for offset in range(len(self)):
-            i = (index + offset) % len(self)
+        for place in itertools.chain([index], _stand_ins(index, len(self))):
+            if place in self._bad:  # so that a gap is read once, not at each visit
+                continue
             try:
-                return {**self._read(i), "mask": offset == 0}
+                return {**self._read(place), "mask": place == index}
             except (ValueError, OSError) as error:
-                self._warn(self.source.ids[i], error)
+                self._note(place, error)
         raise ValueError(
             f"no record of {self.source.dataset.name}:{self.source.split} is readable"
         )
@@ -70,19 +73,32 @@ class Tolerant:
             record_id = self.source.ids[index]
             raise RuntimeError(f"{record_id}: StopIteration in its reader") from error
 
-    def _warn(self, record_id: str, error: Exception) -> None:
+    def _note(self, place: int, error: Exception) -> None:
+        record_id = self.source.ids[place]
         with self._lock:
-            if record_id in self.skipped:
+            if place in self._bad:
                 return
-            self.skipped.add(record_id)
-            count = len(self.skipped)
+            self._bad.add(place)
+            count = len(self._bad)
         if self.listed:
-            place = f"{self.source.dataset.name}:{self.source.split}"
-            note_skipped(self.listed, place, record_id, str(error))
+            where = f"{self.source.dataset.name}:{self.source.split}"
+            note_skipped(self.listed, where, record_id, str(error))
         message = (
             f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
         )
         print(message, file=sys.stderr, flush=True)
+
+
+def _stand_ins(index: int, count: int) -> Iterator[int]:
+    """All places of `count`, each once, in an order that the index alone decides.
+
+    The neighbours of a gap would stand in for all of it; a draw is spread over the set.
+    """
+    rng = np.random.default_rng(index)
+    start, step = int(rng.integers(count)), int(rng.integers(1, count + 1))
+    while math.gcd(step, count) > 1:
+        step += 1
+    return ((start + k * step) % count for k in range(count))
 
 
 def train_batches(
@@ -92,6 +108,7 @@ def train_batches(
     batch_size: int,
     augment: Augment,
     seed: int,
+    sensors: Mapping[str, Sensor] | None = None,
     tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
     threads: int = 2,
@@ -101,14 +118,15 @@ def train_batches(
 ) -> Any:
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
 
-    sizes: record key -> side in pixels that its encoder takes.
+    sizes: record key -> side in pixels that its encoder takes. sensors: record key ->
+    its row with the mean that its encoder subtracts, where that is not the row's own.
     batch_size is the global one; process (index, count) takes its share. Several
     sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
     batch also has "text", the label's caption with a template, or one of the image's
-    captions, drawn at random; and "group", equal for equal classes, and of a captioned
-    set for equal captions. Order and augmentation depend on the seed alone, not on the
-    number of threads. on_error "skip" replaces what cannot be read and lists it in the
-    file skipped. Raises ValueError for an empty or too small source.
+    captions, drawn at random; and "group", see number_groups. Order and augmentation
+    depend on the seed alone, not on the number of threads. on_error "skip" replaces
+    what cannot be read and lists it in the file skipped. Raises ValueError for an empty
+    or too small source.
     """
     total = sum(len(s) for s in sources)
     if total < batch_size:
@@ -117,15 +135,15 @@ def train_batches(
             f"{names}: {total} examples are fewer than one batch of {batch_size};"
             " set a smaller batch_size"
         )
-    parts, first_group = [], 0
+    groups = number_groups(sources, tokens) if tokens else []
+    parts = []
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
         reader = Tolerant(source, on_error, sizes, skipped)
-        transform = _TrainTransform(reader, sizes, augment, tokens and tokens[i])
-        transform.first_group = first_group
-        first_group += len(tokens[i]) if tokens else 0
+        texts = (tokens[i], groups[i]) if tokens else (None, None)
+        transform = _TrainTransform(reader, sizes, augment, sensors or {}, *texts)
         parts.append(part.random_map(transform))
     mixed = parts[0]
     if len(parts) > 1:
@@ -137,6 +155,29 @@ def train_batches(
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
+
+
+def number_groups(
+    sources: Sequence[Source], tokens: Sequence[Tokens]
+) -> list[dict[str, int] | list[int]]:
+    """For each source the groups of its texts: caption -> group, or a group a class.
+
+    Equal captions are one group, and so are classes of equal names and templates, in
+    whichever sources they are: as two they would be each other's negatives.
+    """
+    numbers: dict[Hashable, int] = {}
+
+    def number(text: Hashable) -> int:
+        return numbers.setdefault(text, len(numbers))
+
+    groups: list[dict[str, int] | list[int]] = []
+    for source, table in zip(sources, tokens, strict=True):
+        row = source.dataset
+        if isinstance(table, Mapping):
+            groups.append({text: number(text) for text in table})
+        else:
+            groups.append([number((name, row.templates)) for name in row.classnames])
+    return groups
 
 
 Lazy = Callable[[], dict]
@@ -159,14 +200,13 @@ def _fill(examples: Sequence[Lazy]) -> dict:
 
 
 class _TrainTransform:
-    def __init__(self, reader, sizes, augment, tokens):
+    def __init__(self, reader, sizes, augment, sensors, tokens, groups):
         self.reader, self.sizes, self.augment = reader, sizes, augment
-        self.tokens, self.first_group = tokens, 0
-        if isinstance(tokens, Mapping):
-            self.groups = {text: i for i, text in enumerate(tokens)}
+        self.tokens, self.groups = tokens, groups
         self._thread = threading.local()  # has a generator of its own
         rows = reader.source.dataset.sensors
-        self.sensors = {key: get_sensor(rows[key]) for key in sizes}
+        held = {key: get_sensor(rows[key]) for key in sizes}
+        self.sensors = {**held, **sensors}
 
     def __call__(self, index: int, rng: np.random.Generator) -> Lazy:
         # grain lends this generator for this call alone
@@ -191,13 +231,13 @@ class _TrainTransform:
         if self.tokens is not None:
             text, group = self._draw_text(record, rng)
             batch["text"] = text
-            batch["group"] = np.int32(self.first_group + group)
+            batch["group"] = np.int32(group)
         return batch
 
     def _draw_text(self, record: Record, rng) -> tuple[np.ndarray, int]:
         if isinstance(self.tokens, np.ndarray):
             texts = self.tokens[record["label"]]
-            return texts[rng.integers(len(texts))], record["label"]
+            return texts[rng.integers(len(texts))], self.groups[record["label"]]
         text = record["captions"][rng.integers(len(record["captions"]))]
         return self.tokens[text], self.groups[text]
 

@@ -547,17 +547,27 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
             f" --config.data.max_nodata fills a few, or {_DROP}"
         )
-    if low == high == sensor.nodata:
-        raise ValueError(
-            f"{where}: all {array.shape[0] * array.shape[1]} pixels are"
-            f" {sensor.nodata:g}, which is nodata of {sensor.name}; {_DROP}"
-        )
+    _check_not_empty(low, high, array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:
         _check_range(array, sensor, where)
     if sensor.unit == "dB" and low >= 0:
         raise ValueError(
             f"{where}: no {sensor.name} value is below 0 dB, so this looks like linear"
             " power; convert it with 10 * log10(x)"
+        )
+
+
+def check_nodata(array: np.ndarray, sensor: Sensor, where: str) -> None:
+    """Raises ValueError for a patch of nothing but the sensor's nodata."""
+    if sensor.nodata is not None:
+        _check_not_empty(array.min(), array.max(), array, sensor, where)
+
+
+def _check_not_empty(low, high, array: np.ndarray, sensor: Sensor, where: str) -> None:
+    if low == high == sensor.nodata:
+        raise ValueError(
+            f"{where}: all {array.shape[0] * array.shape[1]} pixels are"
+            f" {sensor.nodata:g}, which is nodata of {sensor.name}; {_DROP}"
         )
 
 

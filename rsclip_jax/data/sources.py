@@ -24,6 +24,7 @@ from rsclip_jax.data.sensors import (
     Composite,
     Sensor,
     check_array,
+    check_nodata,
     get_sensor,
     make_composite,
     select_bands,
@@ -345,6 +346,8 @@ class TiledSource:
     """Every record of a source cut into a grid of size x size tiles, row by row.
 
     All records must have the size of the first; on_error "skip": of the first readable.
+    A tile of nothing but nodata is a ValueError. A record that could not be read is not
+    read again: each of its tiles raises the same error.
     """
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
@@ -367,10 +370,12 @@ class TiledSource:
         self._places = [(i, y, x) for i in range(len(source)) for y, x in grid]
         self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._places]
         self._size, self._shape = size, (height, width)
+        self._source = source
         # Neighbouring tiles come from one file, and readers run in a few threads.
         self._read: Callable[[int, tuple[str, ...]], Record] = functools.lru_cache(
             maxsize=16
-        )(functools.partial(read_record, source))
+        )(self._read_scene)
+        self._failed: dict[tuple[int, tuple[str, ...]], Exception] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -380,8 +385,26 @@ class TiledSource:
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         i, y, x = self._places[index]
-        record, s = self._read(i, tuple(keys)), self._size
+        wanted = i, tuple(keys)
+        if failed := self._failed.get(wanted):
+            raise failed.with_traceback(None)
+        try:
+            record, s = self._read(*wanted), self._size
+        except (ValueError, OSError) as error:
+            self._failed[wanted] = error
+            raise
         out: Record = {"id": self.ids[index], "label": record["label"]}
+        for key in (k for k in self.dataset.sensors if k in record):
+            tile = record[key][y * s : (y + 1) * s, x * s : (x + 1) * s]
+            if key in keys:
+                sensor = get_sensor(self.dataset.sensors[key])
+                check_nodata(tile, sensor, self.ids[index])
+            out[key] = tile
+        return out
+
+    def _read_scene(self, index: int, keys: tuple[str, ...]) -> Record:
+        """A record of the size that the tiles are cut from."""
+        record = read_record(self._source, index, keys)
         for key in (k for k in self.dataset.sensors if k in record):
             if record[key].shape[:2] != self._shape:
                 found = "x".join(map(str, record[key].shape[:2]))
@@ -390,8 +413,7 @@ class TiledSource:
                     f"{record['id']}: {key} has {found} pixels, but the tiles of"
                     f" {self.dataset.name} are cut from {wanted}"
                 )
-            out[key] = record[key][y * s : (y + 1) * s, x * s : (x + 1) * s]
-        return out
+        return record
 
 
 def first_record(source: Source, on_error: str) -> Record:

@@ -121,7 +121,8 @@ def augment_record(
 ) -> dict:
     """The record with each sensor cut, flipped and turned alike, to its square size.
 
-    sensors: of each key of sizes its row, which says what may be done to its values.
+    sensors: of each key of sizes its row, which says what may be done to its values;
+    its mean is the one that the encoder subtracts.
     """
     first = record[next(iter(sizes))]
     top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
@@ -297,9 +298,10 @@ def vary_backscatter(
 def drop_bands(
     array: np.ndarray, sensor: Sensor, rng: np.random.Generator, augment: Augment
 ) -> np.ndarray:
-    """Some bands replaced by the mean of the sensor's row, which encoders see as zero.
+    """Some bands replaced by the sensor's mean, which its encoder sees as zero.
 
-    At least one band stays.
+    A mean that the array's dtype does not hold becomes its nearest value. At least one
+    band stays.
     """
     if not augment.band_dropout:
         return array
@@ -308,8 +310,11 @@ def drop_bands(
         dropped[rng.integers(len(dropped))] = False
     if not dropped.any():
         return array
-    array = array.copy()
-    array[..., dropped] = np.asarray(sensor.mean)[dropped].astype(array.dtype)
+    array, mean = array.copy(), np.asarray(sensor.mean)[dropped]
+    if np.issubdtype(array.dtype, np.integer):
+        held = np.iinfo(array.dtype)
+        mean = np.clip(np.rint(mean), held.min, held.max)
+    array[..., dropped] = mean.astype(array.dtype)
     return array
 
 

@@ -182,6 +182,7 @@ def distil(
         frozen=frozen,
         train=[train],
         sizes={"rgb": variant.image_size, spec.modality: spec.image_size},
+        sensors={spec.modality: seen_sensor(spec, train)},
         loss_fn=losses.make_align_loss(
             lambda p, batch: sensor_features(p, batch[spec.modality], spec),
             lambda p, batch: image_features(p, batch["rgb"], variant),
@@ -197,6 +198,13 @@ def distil(
             **scale,
         },
     )
+
+
+def seen_sensor(spec: SensorSpec, train: Source) -> Sensor:
+    """The row of what the training set's files hold, with the encoder's own mean."""
+    held = get_sensor(train.dataset.sensors[spec.modality])
+    means = dict(zip(spec.bands, spec.mean, strict=True))
+    return dataclasses.replace(held, mean=tuple(means[b] for b in held.bands))
 
 
 def terms_of(c: ConfigDict) -> dict[str, losses.Weight]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import (
     Dataset,
     Source,
@@ -246,16 +246,17 @@ def fit(
     sizes,
     loss_fn,
     sources: dict[str, dict],
+    sensors: Mapping[str, Sensor] | None = None,
     tokens=None,
 ) -> Any:
     """Trains with the settings of config.<stage>; the trained params.
 
     sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
-    that was begun with others is not gone on with.
+    that was begun with others is not gone on with. sensors: as in train_batches.
     """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
-    batches = make_batches(run, stage, train, sizes, tokens)
+    batches = make_batches(run, stage, train, sizes, sensors, tokens)
     trainable = tuple(c.trainable)
     try:
         optim.check_trainable(trainable, params)
@@ -292,7 +293,7 @@ def fit(
     )
 
 
-def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
+def make_batches(run: Run, stage: str, train, sizes, sensors=None, tokens=None) -> Any:
     """The training batches of config.<stage>, this process's share."""
     # grain is slow to import and evaluation alone does not train
     from rsclip_jax.data.pipeline import train_batches
@@ -304,6 +305,7 @@ def make_batches(run: Run, stage: str, train, sizes, tokens=None) -> Any:
         batch_size=c.batch_size,
         augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
+        sensors=sensors,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
         threads=run.config.data.threads,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from rsclip_jax.data import miniature
 from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.pipeline import eval_batches
 from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
@@ -582,6 +583,56 @@ def test_a_scene_of_another_size_is_refused_by_name_and_not_cut_short():
     assert tiles[3]["ir"].shape == (4, 4, 1)
     with pytest.raises(ValueError, match=r"scene1: ir has 4x4 .* cut from 8x8"):
         tiles[4]
+
+
+class Damaged(Scenes):
+    """The second scene cannot be read; of the third, the first tile is all nodata."""
+
+    dataset = Dataset("damaged", "", "none", {"s1": "s1_grd", "s2": "s2_l1c"})
+
+    def __getitem__(self, index):
+        record = super().__getitem__(index)
+        if index == 1:
+            raise OSError(f"{self.ids[index]}.tif is cut short")
+        s2 = np.full((8, 8, 13), 700, np.uint16)
+        if index == 2:
+            s2[:4, :4] = 0
+            s2[:4, 4:7] = 0  # most of the second: not for a tile to say
+        return {"id": record["id"], "label": -1, "s1": record["s1"], "s2": s2}
+
+
+def test_a_tile_of_nothing_but_nodata_is_refused_by_name():
+    tiles = TiledSource(Damaged(3, 8, 8), 4)
+    with pytest.raises(ValueError, match=r"scene2/tile_0_0: all 16 pixels are 0, "):
+        tiles[8]
+    assert (tiles[9]["s2"] == 0).mean() == 0.75
+    assert tiles.read(8, ("s1",))["s1"].shape == (4, 4, 2)  # which is asked for
+
+
+def test_a_scene_that_cannot_be_read_is_read_once_for_all_of_its_tiles():
+    scenes = Damaged(3, 8, 8)
+    tiles = TiledSource(scenes, 4, on_error="skip")
+    scenes.reads.clear()
+    for _ in range(2):
+        for i in range(4, 8):
+            with pytest.raises(OSError, match=r"scene1\.tif is cut short"):
+                tiles[i]
+    assert scenes.reads == [1]
+
+
+def test_skipped_tiles_are_listed_each(tmp_path):
+    scenes = Damaged(3, 8, 8)
+    tiles = TiledSource(scenes, 4, on_error="skip")
+    scenes.reads.clear()
+    sizes, listed = {"s1": 4, "s2": 4}, tmp_path / "skipped.txt"
+    options = {"batch_size": 12, "on_error": "skip", "skipped": listed}
+    (batch,) = eval_batches(tiles, sizes=sizes, **options)
+    assert np.flatnonzero(~batch["mask"]).tolist() == [4, 5, 6, 7, 8]
+    assert scenes.reads.count(1) <= 2  # in as many threads
+    lines = [line.split("\t") for line in listed.read_text().splitlines()]
+    assert sorted(line[:2] for line in lines) == [
+        ["damaged:all", tiles.ids[i]] for i in range(4, 9)
+    ]
 
 
 def test_real_pairs_are_cut_and_put_together_again(real_data):

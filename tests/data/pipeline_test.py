@@ -44,9 +44,10 @@ class Numbers:
 
     split = "train"
 
-    def __init__(self, n, *, first=0, classes=3, broken=()):
+    def __init__(self, n, *, first=0, classes=3, broken=(), template="{c}"):
         names = tuple(f"class {i}" for i in range(classes))
-        self.dataset = Dataset("numbers", "folders", "single", ROWS, names, names)
+        told = ("numbers", "folders", "single", ROWS, names, names, (template,))
+        self.dataset = Dataset(*told)
         self.n, self.first, self.broken = n, first, broken
         self.ids = [f"train/{i}" for i in range(n)]
 
@@ -304,7 +305,8 @@ def test_text_is_one_of_the_labels_own_captions_and_groups_are_classes():
         grid = np.indices((classes, templates))
         return np.stack([np.full_like(grid[0], source), *grid], -1).astype(np.int32)
 
-    sources = Numbers(12, classes=3), Numbers(12, first=100, classes=4)
+    other = Numbers(12, first=100, classes=4, template="a {c}")
+    sources = Numbers(12, classes=3), other
     tokens = tokens_of(0, 3, 2), tokens_of(1, 4, 5)
     class_of_group, templates = {}, {0: set(), 1: set()}
     for batch in take(30, batches_of(*sources, tokens=tokens)):
@@ -435,18 +437,69 @@ def test_a_skipped_record_is_masked_warned_of_once_and_counted(capsys):
         )
 
 
-def test_training_goes_on_with_the_next_readable_record(capsys):
-    source = Numbers(8, broken=(2, 3, 7))
-    seen = numbers(take(8, batches_of(source, on_error="skip")))  # four epochs
-    counts = np.bincount(seen, minlength=8).tolist()
-    assert counts == [8, 4, 0, 0, 12, 4, 4, 0]  # 7 is replaced by 0, 2 and 3 by 4
-    assert len(capsys.readouterr().err.splitlines()) == 3
+class Gap(Numbers):
+    """200 records of which those from 20 to 139 cannot be read; counts all readings."""
+
+    def __init__(self):
+        super().__init__(200, broken=range(20, 140))
+        self.reads = np.zeros(200, int)
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return super().__getitem__(index)
 
 
-def test_nothing_readable_is_an_error_that_names_the_set():
-    source = Tolerant(Numbers(3, broken=(0, 1, 2)), "skip")
-    with pytest.raises(ValueError, match="no record of numbers:train is readable"):
-        source[1]
+def test_training_goes_on_with_records_from_all_over_the_set(capsys):
+    source = Gap()
+    batches = batches_of(source, batch_size=100, on_error="skip", threads=1)
+    seen = numbers(take(8, batches))  # four epochs
+    batches.close()
+    counts = np.bincount(seen, minlength=200)
+    assert not counts[20:140].any()
+    good = np.delete(counts, range(20, 140))
+    assert good.min() >= 4  # itself, and what it stands in for: on average, 1.5
+    assert good.max() <= 4 * (1 + 7)
+    assert (good > 4).mean() > 0.6  # of as many draws from 80, 78 % are expected
+    assert len(capsys.readouterr().err.splitlines()) == 120
+
+
+@pytest.mark.parametrize("start", [batches_of, lambda s, **o: evaluate(s, **o)])
+def test_what_cannot_be_read_is_not_read_again(start):
+    source = Gap()
+    batches = start(source, batch_size=100, on_error="skip", threads=1)
+    taken = take(8, batches)
+    assert len(taken) in (2, 8)  # an epoch, or four
+    assert source.reads[20:140].tolist() == [1] * 120
+    # a stand-in costs one reading; some batches are read ahead
+    assert source.reads.sum() <= 120 + 200 * (len(taken) / 2 + 2)
+
+
+def test_stand_ins_depend_on_the_index_and_not_on_what_is_known_to_be_bad():
+    runs = [
+        take(6, batches_of(Gap(), batch_size=50, on_error="skip", threads=threads))
+        for threads in (1, 4, 4)
+    ]
+    for again in runs[1:]:
+        assert_same(runs[0], again)
+    fresh = [Tolerant(Gap(), "skip")[i]["id"] for i in range(20, 140)]
+    known = Tolerant(Gap(), "skip")
+    assert [known[i]["id"] for i in reversed(range(20, 140))] == fresh[::-1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 12, 60, 97])
+def test_the_only_readable_record_is_found_from_everywhere(n):
+    source = Numbers(n, broken=range(1, n))
+    tolerant = Tolerant(source, "skip")
+    assert {tolerant[i]["id"] for i in range(n)} == {"train/0"}
+    assert [tolerant[i]["mask"] for i in range(n)] == [True] + [False] * (n - 1)
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_nothing_readable_is_an_error_that_names_the_set(n):
+    source = Tolerant(Numbers(n, broken=range(n)), "skip")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no record of numbers:train is readable"):
+            source[n // 2]
 
 
 def test_other_errors_are_never_swallowed():
@@ -657,7 +710,7 @@ def test_an_image_gets_each_of_its_captions_and_no_other_s():
 
 def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
     labelled, captioned = Numbers(6, classes=3), Captioned(5, first=100)
-    more = Numbers(4, first=200, classes=2)
+    more = Numbers(4, first=200, classes=2, template="a {c}")
     classes = np.arange(9, dtype=np.int32).reshape(3, 1, 3)
     tokens = [classes, captioned.tokens(), 90 + classes[:2]]
     groups = {}
@@ -672,6 +725,33 @@ def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
     n = len(captioned.tokens())
     want = {i: i % 3 for i in range(6)} | {500 + i: 3 + i for i in range(n)}
     assert groups == want | {200 + i: 3 + n + i % 2 for i in range(4)}
+
+
+def test_equal_captions_are_one_group_also_in_two_sets():
+    sets = Captioned(5), Captioned(6, first=100)
+    first, second = (source.tokens() for source in sets)
+    second = {text: ids + len(first) for text, ids in second.items()}
+    text_of = {int(x[0]): text for t in (first, second) for text, x in t.items()}
+    group_of, drawn = {}, set()
+    batches = take(60, batches_of(*sets, tokens=[first, second]))
+    for _, ids, _, group in examples(batches):
+        drawn.add(ids[0])
+        assert group_of.setdefault(text_of[ids[0]], group) == group
+    assert drawn == set(text_of)  # "odd" as both of its ids
+    assert len(set(group_of.values())) == len(group_of) == len(text_of) - 1
+
+
+def test_equal_classes_are_one_group_also_in_two_sets():
+    """Where they are described alike; in a set alone groups are the labels."""
+    sets = [Numbers(6, classes=3), Numbers(6, first=100, classes=4)]
+    sets.append(Numbers(6, first=200, template="a {c}"))
+    tokens = [np.zeros((len(s.dataset.classes), 1, 3), np.int32) for s in sets]
+    groups = {0: {}, 100: {}, 200: {}}
+    for n, _, label, group in examples(take(40, batches_of(*sets, tokens=tokens))):
+        assert groups[n // 100 * 100].setdefault(label, group) == group
+    assert groups[0] == {0: 0, 1: 1, 2: 2}
+    assert groups[100] == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert groups[200] == {0: 4, 1: 5, 2: 6}
 
 
 def test_a_stand_in_brings_its_own_captions(capsys):

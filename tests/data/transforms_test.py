@@ -598,6 +598,15 @@ def test_a_dropped_band_is_what_an_encoder_sees_as_zero(name):
     assert ones.min() == 1  # the record itself stays
 
 
+@pytest.mark.parametrize(("mean", "want"), [(-300.0, 0), (70000.0, 65535), (99.7, 100)])
+def test_a_mean_that_the_files_cannot_hold_becomes_their_nearest_value(mean, want):
+    row = dataclasses.replace(SENSORS["s2_l2a"], mean=(mean,) * 12)
+    augment = dataclasses.replace(STILL, band_dropout=0.5)
+    ones = np.ones((2, 2, 12), np.uint16)
+    out = run({"x": ones}, 0, augment, {"x": 2}, {"x": row})["x"]
+    assert set(out.ravel().tolist()) == {1, want}
+
+
 def test_one_band_at_least_stays():
     row = SENSORS["s2_l2a"]
     ones, kept = np.ones((2, 2, 12), row.dtype), []

@@ -3,12 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from rsclip_jax.checkpoint import load_meta
 from rsclip_jax.data.prompts import captions_digest
 from rsclip_jax.data.tokenizer import END, tokenize
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages.pretrain import caption_tokens, run_pretrain
+from rsclip_jax.stages.pretrain import caption_tokens, check_pretrain, run_pretrain
 from tests.data.caption_sets import listed, write_set
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
@@ -84,6 +85,32 @@ def test_captions_and_classes_have_one_length_and_long_captions_are_cut(
     (length,) = lengths
     assert length == max(longest, int(classes.argmax(axis=-1).max()) + 1) < 24
     assert "tokens" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((0.5,), r"has 1 numbers, and config\.pretrain\.train 2 dataset"),
+        ((0.5, 0.3, 0.2), "has 3 numbers"),
+        ((1.0, 0.0), "above 0"),
+        ((1.0, -1.0), "above 0"),
+        ((1.0, float("nan")), "above 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named_before_anything_starts(
+    tmp_path, weights, message
+):
+    config = tiny_config()
+    assert config.pretrain.weights == ()  # a setting of every config
+    config.pretrain.train = ("miniature_natural:train", "miniature_aerial:train")
+    for fits in ((), (3.0, 1.0)):
+        config.pretrain.weights = fits
+        with few_scenes():
+            check_pretrain(make_run(tmp_path, config))
+    config.pretrain.weights = weights
+    with few_scenes(), pytest.raises(ValueError, match=message) as error:
+        check_pretrain(make_run(tmp_path, config))
+    assert f"config.pretrain.weights = {weights}" in str(error.value)
 
 
 def test_a_captioned_set_is_learned_and_searched_both_ways(tmp_path):

@@ -12,7 +12,12 @@ import rsclip_jax
 from rsclip_jax import checkpoint, loop
 from rsclip_jax.data.sensors import SENSORS, get_sensor
 from rsclip_jax.models.clip import image_features
-from rsclip_jax.models.sensor import init_sensor, make_sensor_encoder, vit_spec
+from rsclip_jax.models.sensor import (
+    init_sensor,
+    make_sensor_encoder,
+    normalize_sensor,
+    vit_spec,
+)
 from rsclip_jax.stages import align, common
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
 from rsclip_jax.train_step import make_state
@@ -85,6 +90,29 @@ def test_the_step_takes_raw_values_and_normalises_them(
     fteacher = image_features(visual, batch["rgb"], teacher().variant)
     want = float(np.mean((fstudent - fteacher) ** 2))
     assert float(metrics["mse"]) == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize("how", ["zscore", "percentile"])
+def test_a_dropped_band_is_zero_at_the_scale_that_the_student_sees(
+    tmp_path, monkeypatch, how
+):
+    """In the batches that the loop is given."""
+    augment = {"band_dropout": 0.5, "flip_lr": False}
+    settings = config(sensor="s2", normalize=how, batch_size=16, augment=augment)
+    run, given = make_run(tmp_path, settings), []
+    monkeypatch.setattr(
+        loop, "train", lambda _, frozen, batches, **__: given.append(next(batches))
+    )
+    with few_scenes():
+        train = run.open("miniature:train")
+        sensor, scale = scaled_sensor(run, train)
+        spec, student = align.make_student(run, teacher(), sensor)
+        align.distil(run, teacher(), spec, student, train, scale)
+    x = np.asarray(normalize_sensor(given[0]["s2"], spec))
+    flat = np.ptp(x, axis=(1, 2)) == 0
+    assert 0.3 < flat.mean() < 0.7
+    half = 0.51 / min(spec.std)  # the files hold whole numbers
+    assert np.abs(x[:, 0, 0][flat]).max() < half < 0.05
 
 
 @pytest.fixture(scope="module")
