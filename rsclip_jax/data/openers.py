@@ -57,9 +57,8 @@ def _open_class_folders(
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
     if lists := _lists(row, folder):
-        entries, absent = listed_entries(folder, lists, split, row.classes, key)
-        rule = row.split_lists.format(split="*")
-        return _listed(row, split, entries, absent, rule, on_error)
+        entries = class_folder_entries(folder, "all", row.classes, key)
+        return _by_lists(row, split, entries, lists, on_error)
     names, named = _splits_of(row), bool(row.classes)
     if not named:
         row = row.with_classes(find_classes(folder, names))
@@ -105,6 +104,20 @@ def _lists(row: Dataset, folder: Path) -> dict[str, Path]:
             " lists away, or undo the folders"
         )
     return lists
+
+
+def _by_lists(
+    row: Dataset,
+    split: str,
+    entries: list[Entry],
+    lists: Mapping[str, Path],
+    on_error: str,
+    stray: Sequence[Path] = (),
+) -> Source:
+    """The split that the row's lists make of all entries of its set."""
+    entries, absent = listed_entries(entries, lists, split, stray)
+    rule = row.split_lists.format(split="*")
+    return _listed(row, split, entries, absent, rule, on_error)
 
 
 def _listed(
@@ -160,8 +173,14 @@ def _open_eurosat_s1_s2(
 ) -> Source:
     s2 = find_folder(DATASETS["eurosat_ms"], folder).relative_to(folder)
     trees = {"s2": str(s2), "s1": MARKS[row.kind]}
-    entries, stray = paired_folder_entries(folder, split, trees, classes=row.classes)
-    return _pairs(row, split, entries, stray, on_error)
+    lists = _lists(row, folder)
+    entries, stray = paired_folder_entries(
+        folder, "all" if lists else split, trees, classes=row.classes
+    )
+    if not lists:
+        return _pairs(row, split, entries, stray, on_error)
+    _check_stray(stray, on_error)
+    return _by_lists(row, split, entries, lists, on_error, stray)
 
 
 def _splits_of(row: Dataset) -> Mapping[str, str]:

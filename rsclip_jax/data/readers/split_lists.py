@@ -13,8 +13,6 @@ from pathlib import Path
 from rsclip_jax.data.readers.folders import (
     SPLITS,
     Entry,
-    check_folders,
-    class_images,
     in_split,
     no_split,
     parse_split,
@@ -35,33 +33,27 @@ def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
 
 
 def listed_entries(
-    folder: Path,
+    entries: Sequence[Entry],
     lists: Mapping[str, Path],
     split: str,
-    classes: tuple[str, ...],
-    key: str = "rgb",
+    stray: Iterable[Path] = (),
 ) -> tuple[list[Entry], dict[Path, list[str]]]:
-    """Entries of <folder>/<class>/<image> that the split's list names, in class order.
+    """Those of a set's entries, "<class>/<stem>", that the split's list names.
 
-    "all" is all lists together: an image that none names is of no split. Returns
-    (entries, absent): absent has the names, by list, whose image is not there.
+    "all" is all lists together: an image that none names is of no split. stray: images
+    of no entry, as a partner is missing. Returns (entries, absent): absent has the
+    names, by list, whose image is not there.
     """
     name, _, _ = parse_split(split)
     wanted = list(lists) if name == "all" else [name]
     if wanted[0] not in lists:
         raise no_split(next(iter(lists.values())), name, list(lists))
-    check_folders([folder], classes)
-    images = {
-        f"{c}/{path.stem}": (c, path) for c, path in class_images(folder, classes)
-    }
-    named, absent = read_lists(lists, images)
+    known = {entry.id for entry in entries}
+    known |= {f"{path.parent.name}/{path.stem}" for path in stray}
+    named, absent = read_lists(lists, known)
     keys, in_part = set().union(*(named[s] for s in wanted)), in_split(split, made=True)
-    entries = [
-        Entry(id_, label, {key: path})
-        for id_, (label, path) in images.items()
-        if id_ in keys and in_part(id_)
-    ]
-    return entries, {lists[s]: absent[s] for s in wanted if absent[s]}
+    kept = [entry for entry in entries if entry.id in keys and in_part(entry.id)]
+    return kept, {lists[s]: absent[s] for s in wanted if absent[s]}
 
 
 def read_lists(
