@@ -218,14 +218,16 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    entries, stray = bigearthnet.v1_entries(folder, split, row.sensors)
-    return _pairs(row, split, entries, stray, on_error)
+    entries, stray, rule = bigearthnet.v1_entries(folder, split, row.sensors)
+    _check_stray(stray, on_error)
+    return FileSource(row, split, entries, split_rule=rule)
 
 
 def _open_bigearthnet_v2(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    return FileSource(row, split, bigearthnet.v2_entries(folder, split, row.sensors))
+    entries = bigearthnet.v2_entries(folder, split, row.sensors)
+    return FileSource(row, split, entries, split_rule=bigearthnet.TABLE_V2)
 
 
 def _open_ssl4eo(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -244,11 +246,11 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
 
 def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     keys = [key for key in row.sensors if key not in row.composites]
-    entries, stray = sen12ms.patch_entries(folder, split, keys)
+    entries, stray, rule = sen12ms.patch_entries(folder, split, keys)
     _check_stray(stray, on_error)
     many = row.task == "multi"
     read = sen12ms.read_present if many else sen12ms.read_largest
-    return FileSource(row, split, entries, read)
+    return FileSource(row, split, entries, read, rule)
 
 
 def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:

@@ -123,7 +123,8 @@ class Dataset:
 class Source(Protocol):
     """A random-access sequence of records that knows its dataset, split and ids.
 
-    One whose split is by the archive's lists names them in `split_rule`, a text.
+    One whose split is by the archive's lists names them in `split_rule`, a text; and
+    so does one whose hash parts neighbours.
     One whose records are costly may also have read(index, keys): see read_record.
     """
 
@@ -144,8 +145,8 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 class FileSource:
     """Records read from image files when they are asked for.
 
-    read_labels: the names of labels in an entry's label_file. split_rule: the lists
-    that made the split, if lists did.
+    read_labels: the names of labels in an entry's label_file. split_rule: as of
+    Source.
     """
 
     def __init__(

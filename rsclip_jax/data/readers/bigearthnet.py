@@ -9,13 +9,19 @@ metadata.parquet.
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import Entry, in_split, parse_split
+from rsclip_jax.data.readers.folders import (
+    SPLITS,
+    Entry,
+    in_split,
+    no_split,
+    parse_split,
+)
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
-S2_V2, S1_V2 = "BigEarthNet-S2", "BigEarthNet-S1"
+S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 # Patches under snow or cloud, by the authors' lists, are not used.
 UNUSABLE = (
     "patches_with_seasonal_snow.csv",
@@ -23,22 +29,25 @@ UNUSABLE = (
 )
 S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split())
 S1_BANDS = ("VV", "VH")
+_HASHED = "the hash of the patch's name, which puts neighbours into several splits"
 _SPLIT_V2 = {"train": "train", "val": "validation", "test": "test"}
 
 
 def v1_entries(
     folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path]]:
-    """(entries, patches without a partner) of version 1; labels are read later.
+) -> tuple[list[Entry], list[Path], str]:
+    """(entries, patches without a partner, what made the split) of version 1.
 
-    keys: "s2" and "s1", or "s2" alone. Without csv files a hash of the patch's name
-    makes the splits. Raises FileNotFoundError naming what a csv lists and is not there.
+    keys: "s2" and "s1", or "s2" alone. Labels are read later. Without csv files a hash
+    of the patch's name makes the splits, and so parts neighbours. Raises
+    FileNotFoundError naming what a csv lists and is not there.
     """
     name, _, _ = parse_split(split)
     with_s1 = "s1" in keys
-    pairs, listed = _v1_pairs(folder, name, with_s1)
+    sheets = _find_csvs(folder)
+    pairs = _v1_pairs(folder, sheets, name, with_s1)
     bad = set().union(*(_read_column(folder / file) for file in UNUSABLE))
-    wanted = in_split(split, made=listed)
+    wanted = in_split(split, made=bool(sheets))
     entries: list[Entry] = []
     stray: list[Path] = []
     for s2, s1 in pairs:
@@ -54,17 +63,17 @@ def v1_entries(
             files["s1"] = _bands(folder / S1_V1 / s1, S1_BANDS)
         label = folder / S2_V1 / s2 / f"{s2}_labels_metadata.json"
         entries.append(Entry(s2, "", files, label_file=label))
-    return entries, stray
+    return entries, stray, ", ".join(p.name for p in sheets.values()) or _HASHED
 
 
 def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> list[Entry]:
-    """Entries of version 2, from metadata.parquet (patch_id, labels, split, s1_name).
+    """Entries of version 2, from TABLE_V2's patch_id, labels, split, s1_name.
 
     Raises FileNotFoundError without that file, ValueError for one without a column.
     """
     name, _, _ = parse_split(split)
     wanted = in_split(split, made=True)
-    table = _read_parquet(folder / "metadata.parquet", with_s1="s1" in keys)
+    table = _read_parquet(folder / TABLE_V2, with_s1="s1" in keys)
     entries = []
     for row in table:
         if name != "all" and row["split"] != _SPLIT_V2[name]:
@@ -95,31 +104,33 @@ def _bands(folder: Path, bands: Iterable[str]) -> tuple[Path, ...]:
 
 
 def _v1_pairs(
-    folder: Path, split: str, with_s1: bool
-) -> tuple[list[tuple[str, str]], bool]:
-    """([(S2 patch, S1 patch or "")], whether csv files made the split)."""
-    names = ("train", "val", "test") if split == "all" else (split,)
-    files = [_csv_of(folder, name) for name in names]
-    if any(files):
-        pairs = [pair for file in files if file for pair in _read_pairs(file)]
+    folder: Path, sheets: Mapping[str, Path], split: str, with_s1: bool
+) -> list[tuple[str, str]]:
+    """[(S2 patch, S1 patch or "")] of a split's csv, or of all that there are."""
+    if sheets:
+        if split not in (*sheets, "all"):
+            raise no_split(next(iter(sheets.values())), split, list(sheets))
+        read = [sheets[split]] if split in sheets else sheets.values()
+        pairs = [pair for path in read for pair in _read_pairs(path)]
         if with_s1 and not all(s1 for _, s1 in pairs):
             partners = _partners(folder / S1_V1)
             pairs = [(s2, s1 or partners.get(s2, "")) for s2, s1 in pairs]
         _check_there(folder, pairs, with_s1)
-        return pairs, True
-    if any(_csv_of(folder, name) for name in ("train", "val", "test")):
-        raise FileNotFoundError(f"{folder}: no {split}.csv beside its other splits")
+        return pairs
     s2 = sorted(_listed(folder / S2_V1))
     partners = _partners(folder / S1_V1) if with_s1 else {}
-    return [(name, partners.get(name, "")) for name in s2], False
+    return [(name, partners.get(name, "")) for name in s2]
 
 
-def _csv_of(folder: Path, split: str) -> Path | None:
-    places = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
-    for path in (*places, folder / f"bigearthnet-{split}.csv"):
-        if path.is_file():
-            return path
-    return None
+def _find_csvs(folder: Path) -> dict[str, Path]:
+    """{split: its csv} of those that are there."""
+    found: dict[str, Path] = {}
+    for split in SPLITS:
+        places = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
+        for path in (*places, folder / f"bigearthnet-{split}.csv"):
+            if path.is_file():
+                found.setdefault(split, path)
+    return found
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:

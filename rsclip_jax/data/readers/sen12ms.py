@@ -45,11 +45,12 @@ _LINE = re.compile(r"(ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(\d+)_(p\d+)(?:\.tif)?")
 
 def patch_entries(
     folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path]]:
-    """(entries, files without a partner), by name; labels are read later, from lc.
+) -> tuple[list[Entry], list[Path], str]:
+    """(entries by name, files without a partner, the lists that made the split).
 
-    keys: "s2" and "s1". Raises FileNotFoundError naming the list and what it lists that
-    is not there, ValueError for a line twice, in both lists, or of another kind.
+    keys: "s2" and "s1". Labels are read later, from lc. Raises FileNotFoundError naming
+    the list and what it lists that is not there, ValueError for a line twice, in both
+    lists, or of another kind.
     """
     keys = tuple(keys)
     there = {key: _listed(folder, key) for key in (*keys, "lc")}
@@ -71,7 +72,8 @@ def patch_entries(
             files = {key: _file(folder, key, patch) for key in keys}
             lc = _file(folder, "lc", patch)
             entries.append(Entry(_name("s2", patch), "", files, label_file=lc))
-    return sorted(entries, key=lambda entry: entry.id), stray
+    rule = ", ".join(path.name for path in lists)
+    return sorted(entries, key=lambda entry: entry.id), stray, rule
 
 
 def read_largest(path: Path) -> tuple[str, ...]:

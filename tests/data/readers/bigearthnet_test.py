@@ -113,15 +113,17 @@ def test_csv_files_make_the_splits_and_the_pairs(v1):
     source = open_source("bigearthnet", v1, "train")
     assert source.ids == [first]
     assert source[0]["s1"][0, 0, 0] == -21  # the csv's partner, not the json's
+    assert source.split_rule == "train.csv, val.csv, test.csv"
     assert open_source("bigearthnet", v1, "val").ids == [second]
     assert sorted(open_source("bigearthnet", v1).ids) == sorted(LABELS)
 
 
 def test_a_csv_of_one_column_leaves_the_pairs_to_the_json_files(v1):
     first = next(iter(LABELS))
-    write_csv(v1, train=[(first,)])
+    write_csv(v1, **{"bigearthnet-train": [(first,)]})
     source = open_source("bigearthnet", v1, "train")
     assert source.ids == [first]
+    assert source.split_rule == "bigearthnet-train.csv"
     np.testing.assert_array_equal(source[0]["s1"][0, 0], [-20, -19])
     shutil.rmtree(v1 / "BigEarthNet-S1-v1.0")
     with pytest.raises(FileNotFoundError, match=r"S1-v1\.0 is not there; .*_s2 do"):
@@ -148,6 +150,8 @@ def test_without_csv_a_hash_makes_the_splits(v1):
     assert len(set(wanted.values())) == 2  # these names fall into two splits
     got = open_source("bigearthnet_s2", v1, "train").ids
     assert got == [name for name in LABELS if wanted[name]]
+    rule = open_source("bigearthnet", v1, "test").split_rule
+    assert rule.startswith("the hash of the patch's name, which puts neighbours")
 
 
 def test_what_is_listed_and_not_there_is_named(v1):
@@ -161,7 +165,7 @@ def test_what_is_listed_and_not_there_is_named(v1):
     write_csv(v1, train=[("a", "b")])
     with pytest.raises(ValueError, match=r"train\.csv: no line begins"):
         open_source("bigearthnet", v1, "train")
-    with pytest.raises(FileNotFoundError, match=r"no val\.csv beside"):
+    with pytest.raises(FileNotFoundError, match=r"train\.csv: no split 'val'; it has"):
         open_source("bigearthnet", v1, "val")
 
 
@@ -217,6 +221,7 @@ def test_version_2_takes_splits_labels_and_pairs_from_its_table(v2):
     for i, split in enumerate(("train", "val", "test")):
         source = open_source("bigearthnet_v2", v2, split)
         assert source.ids == [f"{TILE}_{i}_7"]
+        assert source.split_rule == "metadata.parquet"
         record = source[0]
         np.testing.assert_array_equal(record["s2"][0, 0], 100 * i + 1 + np.arange(12))
         np.testing.assert_array_equal(record["s1"][0, 0], [-9, -8])

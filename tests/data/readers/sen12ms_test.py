@@ -235,6 +235,8 @@ def test_lists_make_the_splits_and_scenes_of_the_training_list_validation(tmp_pa
     write_lists(tmp_path, train=names[60:], test=names[:60])
     splits = {s: open_source("sen12ms", tmp_path, s) for s in ("train", "val", "test")}
     assert splits["test"].ids == sorted(names[:60])
+    rules = {source.split_rule for source in splits.values()}
+    assert rules == {"train_list.txt, test_list.txt"}
     assert sorted(splits["train"].ids + splits["val"].ids) == sorted(names[60:])
     assert not scenes_of(splits["train"]) & scenes_of(splits["val"])
     assert 3 <= len(scenes_of(splits["val"])) <= 20  # of 100, 10 by chance
