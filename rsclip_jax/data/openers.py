@@ -129,9 +129,7 @@ def _listed(
     on_error: str,
 ) -> Source:
     """The source, unless images that a list names and that are absent are an error."""
-    for file, names in absent.items():
-        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
-        leave_out(text, "fetch them", on_error)
+    _check_absent(absent, on_error)
     return FileSource(row, split, entries, split_rule=rule)
 
 
@@ -218,16 +216,16 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    entries, stray, rule = bigearthnet.v1_entries(folder, split, row.sensors)
+    entries, stray, absent, rule = bigearthnet.v1_entries(folder, split, row.sensors)
     _check_stray(stray, on_error)
-    return FileSource(row, split, entries, split_rule=rule)
+    return _listed(row, split, entries, absent, rule, on_error)
 
 
 def _open_bigearthnet_v2(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    entries = bigearthnet.v2_entries(folder, split, row.sensors)
-    return FileSource(row, split, entries, split_rule=bigearthnet.TABLE_V2)
+    entries, absent = bigearthnet.v2_entries(folder, split, row.sensors)
+    return _listed(row, split, entries, absent, bigearthnet.TABLE_V2, on_error)
 
 
 def _open_ssl4eo(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -246,8 +244,9 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
 
 def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     keys = [key for key in row.sensors if key not in row.composites]
-    entries, stray, rule = sen12ms.patch_entries(folder, split, keys)
+    entries, stray, absent, rule = sen12ms.patch_entries(folder, split, keys)
     _check_stray(stray, on_error)
+    _check_absent(absent, on_error)
     many = row.task == "multi"
     read = sen12ms.read_present if many else sen12ms.read_largest
     return FileSource(row, split, entries, read, rule)
@@ -300,3 +299,10 @@ def _check_stray(stray: list[Path], on_error: str) -> None:
     if stray:
         text = f"{len(stray)} file(s) have no partner: {first_of(stray)}"
         leave_out(text, "add the partner", on_error)
+
+
+def _check_absent(absent: Mapping[Path, Sequence[str]], on_error: str) -> None:
+    """What a list names and is not there is an error, or left out with a warning."""
+    for file, names in absent.items():
+        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
+        leave_out(text, "fetch them", on_error)
