@@ -20,6 +20,7 @@ from rsclip_jax.data.readers.folders import (
     no_split,
     parse_split,
 )
+from rsclip_jax.data.readers.split_lists import check_disjoint
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
@@ -41,7 +42,8 @@ def v1_entries(
 
     Of version 1. keys: "s2" and "s1", or "s2" alone. Labels are read later. Without csv
     files a hash of the patch's name makes the splits, and so parts neighbours. Raises
-    FileNotFoundError for a folder, or a csv beside others, that is not there.
+    FileNotFoundError for a folder, or a csv beside others, that is not there,
+    ValueError for a patch twice in a csv, or in two.
     """
     name, _, _ = parse_split(split)
     with_s1 = "s1" in keys
@@ -126,10 +128,12 @@ def _v1_pairs(
     if not sheets:
         partners = _partners(folder / S1_V1) if with_s1 else {}
         return [(s2, partners.get(s2, "")) for s2 in sorted(there - bad)], {}
+    in_csv = {s: _read_pairs(path) for s, path in sheets.items()}
+    check_disjoint(sheets, {s: [s2 for s2, _ in in_csv[s]] for s in in_csv})
     if split not in (*sheets, "all"):
         raise no_split(next(iter(sheets.values())), split, list(sheets))
     wanted = [split] if split in sheets else list(sheets)
-    listed = {sheets[s]: _read_pairs(sheets[s]) for s in wanted}
+    listed = {sheets[s]: in_csv[s] for s in wanted}
     partners = {}
     if with_s1:
         there |= _listed(folder / S1_V1)

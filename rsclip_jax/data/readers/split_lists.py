@@ -69,7 +69,7 @@ def read_lists(
     for key in known:
         by_stem.setdefault(key.split("/")[-1], []).append(key)
     names = {split: _read_list(path) for split, path in lists.items()}
-    _check_disjoint(lists, names)
+    check_disjoint(lists, names)
     found: dict[str, set[str]] = {}
     absent: dict[str, list[str]] = {}
     for split, path in lists.items():
@@ -104,9 +104,10 @@ def _without_suffix(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
-def _check_disjoint(
+def check_disjoint(
     lists: Mapping[str, Path], names: Mapping[str, Sequence[str]]
 ) -> None:
+    """Raises ValueError naming both lists and what they share; names: split -> all."""
     splits = list(lists)
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:

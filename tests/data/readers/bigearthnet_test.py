@@ -174,9 +174,16 @@ def test_faults_of_a_csv_are_named(v1):
     write_csv(v1, train=[(first, ""), (first, "")])
     with pytest.raises(ValueError, match=rf"{first} is listed twice"):
         open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[(first,)], test=[(first, "")])
+    for split in ("train", "val", "test", "all"):
+        both = rf"train\.csv and test\.csv both name 1 .*{first}"
+        with pytest.raises(ValueError, match=both):
+            open_source("bigearthnet_s2", v1, split)
+    (v1 / "test.csv").unlink()
     write_csv(v1, train=[("a", "b")])
     with pytest.raises(ValueError, match=r"train\.csv: no line begins"):
         open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[(first,)])
     with pytest.raises(FileNotFoundError, match=r"train\.csv: no split 'val'; it has"):
         open_source("bigearthnet", v1, "val")
 
