@@ -352,7 +352,7 @@ class WebDataset:
             patch = _tensor(held["s2"], where)
             bands = row.file_bands.get("s2", ())
             moved = np.moveaxis(patch, 0, -1) if patch.ndim == 3 else patch
-            s2 = as_sensor(moved, sensor, bands, where)
+            s2 = as_sensor(moved, sensor, bands, where, row.max_nodata)
             for key in (k for k in row.composites if k in keys):
                 composite = COMPOSITES[row.composites[key][1]]
                 record[key] = make_composite(s2, sensor.bands, composite)
