@@ -20,6 +20,7 @@ from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
     find_classes,
+    first_of,
     paired_folder_entries,
     plain_folder_entries,
     splits_there,
@@ -33,7 +34,6 @@ from rsclip_jax.data.sources import (
     Dataset,
     FileSource,
     Source,
-    first_of,
     leave_out,
 )
 

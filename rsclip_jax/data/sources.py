@@ -436,8 +436,3 @@ def leave_out(text: str, way: str, on_error: str) -> None:
             f"{text}; {way}, or --config.data.on_error=skip leaves them out"
         )
     print(f"warning: {text}; left out", flush=True)
-
-
-def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five of them, in words."""
-    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from rsclip_jax.data.readers.folders import (
     SPLITS,
     Entry,
+    first_of,
     in_split,
     no_split,
     parse_split,
@@ -79,12 +80,6 @@ def read_lists(
     return found, absent
 
 
-def shown(names: Iterable[str]) -> str:
-    """The first five of them, in words."""
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if names[5:] else "")
-
-
 def _read_list(path: Path) -> list[str]:
     """The names in a list without their suffixes; blank lines do not count."""
     lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
@@ -93,8 +88,8 @@ def _read_list(path: Path) -> list[str]:
         raise ValueError(f"{path}: the list is empty; fetch it again, or remove it")
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(
-            f"{path}: {len(twice)} image(s) stand twice in this list: {shown(twice)};"
-            " fetch it again, or remove the repeated lines"
+            f"{path}: {len(twice)} image(s) stand twice in this list:"
+            f" {first_of(twice)}; fetch it again, or remove the repeated lines"
         )
     return names
 
@@ -114,8 +109,8 @@ def check_disjoint(
             if common := sorted(set(names[one]) & set(names[other])):
                 raise ValueError(
                     f"{lists[one]} and {lists[other].name} both name {len(common)}"
-                    f" image(s): {shown(common)}; an image is of one split: fetch both"
-                    " lists again"
+                    f" image(s): {first_of(common)}; an image is of one split: fetch"
+                    " both lists again"
                 )
 
 
@@ -127,7 +122,7 @@ def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
         keys = [key for key in keys if key.split("/")[-2] == above[-1]]
     if len(keys) > 1:
         raise ValueError(
-            f"{path}: {name!r} could be any of {shown(keys)}; write the class before"
+            f"{path}: {name!r} could be any of {first_of(keys)}; write the class before"
             " it, as '<class>/<name>'"
         )
     return keys[0] if keys else ""

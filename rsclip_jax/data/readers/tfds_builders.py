@@ -18,6 +18,7 @@ from rsclip_jax.data import corine, prompts
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     SPLITS,
+    first_of,
     hash_percent,
     parse_split,
 )
@@ -111,7 +112,7 @@ def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
     if variant:
         raise ValueError(
             f"dataset {name!r}: '#19' and '#5' choose among BigEarthNet's labels; these"
-            f" are {', '.join(found[:5]) or 'none'}"
+            f" are {first_of(found) or 'none'}"
         )
     for row in DATASETS.values():
         if row.task == task and found and sorted(row.classes) == sorted(found):
