@@ -40,7 +40,8 @@ class Own:
 
     path: that file. place: the folder of its images. splits: train, val, test -> its
     folder, or the table's word. columns and separator: as of read_table. digest: of all
-    keys that say what a record holds.
+    keys that say what a record holds. same_place: whether the files of a record must be
+    of one place by their GeoTIFF tags.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Own:
     table: Path | None = None
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     separator: str = ""
+    same_place: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,10 @@ class FileSource:
             if key in keys:
                 made = COMPOSITES[name]
                 record[key] = self._composite(entry, record, source, made, found)
-        check_one_place(found, row.max_shift)
+        own = row.own
+        if own is None or own.same_place:
+            way = f"same_place = false in {own.path} allows it, " if own else ""
+            check_one_place(found, row.max_shift, way)
         return record
 
     def _read_sensor(
