@@ -36,21 +36,24 @@ _CLASSES = ("classes", "classnames", "templates", "splits")
 _TABLE = _Reader(
     ("table", "columns", "sensors"),
     ("none", "single", "multi"),
-    ("folder", "separator", *_CLASSES),
+    ("folder", "separator", "same_place", *_CLASSES),
 )
 _READERS = {
     "class_folders": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
     "folder": _Reader(("folder", "sensors"), ("none",), (), True),
     "paired_folders": _Reader(
-        ("folder", "subfolders", "sensors"), ("none", "single"), _CLASSES
+        ("folder", "subfolders", "sensors"),
+        ("none", "single"),
+        ("same_place", *_CLASSES),
     ),
     "csv": _TABLE,
     "parquet": _TABLE,
 }
 _STRINGS = "classes templates".split()
+_BOOLEANS = ("same_place",)
 _TABLES = "columns subfolders sensors classnames splits composites".split()
-# Where the images lie and what prompts say of them changes no record.
-_NOT_IN_DIGEST = ("folder", "table", "classnames", "templates")
+# Where the images lie, what prompts say of them and what is refused change no record.
+_NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -66,6 +69,7 @@ def load_dataset(path: str | Path) -> Dataset:
         folder, table = "..."
         task = "single"      # or "multi", "none": where the reader leaves a choice
         separator = ";"      # multi: between the labels in a cell; "|" without it
+        same_place = false   # a record's GeoTIFFs may lie in two CRSs, or apart
         classes = [...]      # in label order; without it those found, sorted
         templates = [...]    # prompts with {c}; without it satellite ones
         [sensors]            # modality -> row of SENSORS, or a sensor's TOML file
@@ -111,6 +115,7 @@ def _read_own(path: Path, values: Mapping[str, Any], task: str) -> Own:
         (path.parent / table).absolute() if table else None,
         values.get("columns", {}),
         values.get("separator", "|") if task == "multi" else "",
+        values.get("same_place", True),
     )
 
 
@@ -164,9 +169,11 @@ def _check_type(path: Path, key: str, value: Any) -> None:
             isinstance(bands, list) and strings(bands) for bands in value.values()
         )
         wanted = "a table of lists of strings"
+    elif key in _BOOLEANS:
+        good, wanted = isinstance(value, bool), "true or false"
     else:
         good, wanted = isinstance(value, str), "a string"
-    if not good or not value:
+    if not good or not (value or key in _BOOLEANS):
         raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
 
 

@@ -20,6 +20,7 @@ from rsclip_jax.data.readers.folders import (
     Entry,
     class_folder_entries,
     find_classes,
+    first_of,
     paired_folder_entries,
     plain_folder_entries,
     splits_there,
@@ -33,7 +34,6 @@ from rsclip_jax.data.sources import (
     Dataset,
     FileSource,
     Source,
-    first_of,
     leave_out,
 )
 
@@ -57,9 +57,8 @@ def _open_class_folders(
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
     if lists := _lists(row, folder):
-        entries, absent = listed_entries(folder, lists, split, row.classes, key)
-        rule = row.split_lists.format(split="*")
-        return _listed(row, split, entries, absent, rule, on_error)
+        entries = class_folder_entries(folder, "all", row.classes, key)
+        return _by_lists(row, split, entries, lists, on_error)
     names, named = _splits_of(row), bool(row.classes)
     if not named:
         row = row.with_classes(find_classes(folder, names))
@@ -107,6 +106,20 @@ def _lists(row: Dataset, folder: Path) -> dict[str, Path]:
     return lists
 
 
+def _by_lists(
+    row: Dataset,
+    split: str,
+    entries: list[Entry],
+    lists: Mapping[str, Path],
+    on_error: str,
+    stray: Sequence[Path] = (),
+) -> Source:
+    """The split that the row's lists make of all entries of its set."""
+    entries, absent = listed_entries(entries, lists, split, stray)
+    rule = row.split_lists.format(split="*")
+    return _listed(row, split, entries, absent, rule, on_error)
+
+
 def _listed(
     row: Dataset,
     split: str,
@@ -116,9 +129,7 @@ def _listed(
     on_error: str,
 ) -> Source:
     """The source, unless images that a list names and that are absent are an error."""
-    for file, names in absent.items():
-        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
-        leave_out(text, "fetch them", on_error)
+    _check_absent(absent, on_error)
     return FileSource(row, split, entries, split_rule=rule)
 
 
@@ -160,8 +171,14 @@ def _open_eurosat_s1_s2(
 ) -> Source:
     s2 = find_folder(DATASETS["eurosat_ms"], folder).relative_to(folder)
     trees = {"s2": str(s2), "s1": MARKS[row.kind]}
-    entries, stray = paired_folder_entries(folder, split, trees, classes=row.classes)
-    return _pairs(row, split, entries, stray, on_error)
+    lists = _lists(row, folder)
+    entries, stray = paired_folder_entries(
+        folder, "all" if lists else split, trees, classes=row.classes
+    )
+    if not lists:
+        return _pairs(row, split, entries, stray, on_error)
+    _check_stray(stray, on_error)
+    return _by_lists(row, split, entries, lists, on_error, stray)
 
 
 def _splits_of(row: Dataset) -> Mapping[str, str]:
@@ -199,14 +216,16 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    entries, stray = bigearthnet.v1_entries(folder, split, row.sensors)
-    return _pairs(row, split, entries, stray, on_error)
+    entries, stray, absent, rule = bigearthnet.v1_entries(folder, split, row.sensors)
+    _check_stray(stray, on_error)
+    return _listed(row, split, entries, absent, rule, on_error)
 
 
 def _open_bigearthnet_v2(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
-    return FileSource(row, split, bigearthnet.v2_entries(folder, split, row.sensors))
+    entries, absent = bigearthnet.v2_entries(folder, split, row.sensors)
+    return _listed(row, split, entries, absent, bigearthnet.TABLE_V2, on_error)
 
 
 def _open_ssl4eo(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -225,11 +244,12 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
 
 def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     keys = [key for key in row.sensors if key not in row.composites]
-    entries, stray = sen12ms.patch_entries(folder, split, keys)
+    entries, stray, absent, rule = sen12ms.patch_entries(folder, split, keys)
     _check_stray(stray, on_error)
+    _check_absent(absent, on_error)
     many = row.task == "multi"
     read = sen12ms.read_present if many else sen12ms.read_largest
-    return FileSource(row, split, entries, read)
+    return FileSource(row, split, entries, read, rule)
 
 
 def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -279,3 +299,10 @@ def _check_stray(stray: list[Path], on_error: str) -> None:
     if stray:
         text = f"{len(stray)} file(s) have no partner: {first_of(stray)}"
         leave_out(text, "add the partner", on_error)
+
+
+def _check_absent(absent: Mapping[Path, Sequence[str]], on_error: str) -> None:
+    """What a list names and is not there is an error, or left out with a warning."""
+    for file, names in absent.items():
+        text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
+        leave_out(text, "fetch them", on_error)

@@ -237,12 +237,14 @@ _ROWS = (
         "class_folders",
         {"s1": "s1_grd"},
         ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+        split_lists="eurosat-{split}.txt",
     ),
     _eurosat(
         "eurosat_s1_s2",
         "eurosat_s1_s2",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         ("eurosat_s1_s2", ""),
+        split_lists="eurosat-{split}.txt",
     ),
     *(
         _bigearthnet(version, count, with_s1)

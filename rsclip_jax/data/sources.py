@@ -41,7 +41,8 @@ class Own:
 
     path: that file. place: the folder of its images. splits: train, val, test -> its
     folder, or the table's word. columns and separator: as of read_table. digest: of all
-    keys that say what a record holds.
+    keys that say what a record holds. same_place: whether the files of a record must be
+    of one place by their GeoTIFF tags.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Own:
     table: Path | None = None
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     separator: str = ""
+    same_place: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Dataset:
 class Source(Protocol):
     """A random-access sequence of records that knows its dataset, split and ids.
 
-    One whose split is by the archive's lists names them in `split_rule`, a text.
+    One whose split is by the archive's lists names them in `split_rule`, a text; and
+    so does one whose hash parts neighbours.
     One whose records are costly may also have read(index, keys): see read_record.
     """
 
@@ -145,8 +148,8 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
 class FileSource:
     """Records read from image files when they are asked for.
 
-    read_labels: the names of labels in an entry's label_file. split_rule: the lists
-    that made the split, if lists did.
+    read_labels: the names of labels in an entry's label_file. split_rule: as of
+    Source.
     """
 
     def __init__(
@@ -183,7 +186,10 @@ class FileSource:
             if key in keys:
                 made = COMPOSITES[name]
                 record[key] = self._composite(entry, record, source, made, found)
-        check_one_place(found, row.max_shift)
+        own = row.own
+        if own is None or own.same_place:
+            way = f"same_place = false in {own.path} allows it, " if own else ""
+            check_one_place(found, row.max_shift, way)
         return record
 
     def _read_sensor(
@@ -457,8 +463,3 @@ def leave_out(text: str, way: str, on_error: str) -> None:
             f"{text}; {way}, or --config.data.on_error=skip leaves them out"
         )
     print(f"warning: {text}; left out", flush=True)
-
-
-def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five of them, in words."""
-    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))

@@ -14,6 +14,7 @@ from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, load_sensor, make_composite
 from rsclip_jax.data.sources import split_digest
 from tests.conftest import REPO
+from tests.data.readers.footprints_test import geo_tags
 
 PHOTOS = """
 reader = "class_folders"
@@ -270,6 +271,33 @@ def test_pairs_with_and_without_class_folders(tmp_path, label, capsys):
     assert record["label"] == (0 if label else -1)
 
 
+def test_pairs_in_two_crs_are_read_where_the_file_allows_it(tmp_path):
+    """Sentinel-2 in UTM, and Sentinel-1 of the same place in degrees."""
+    degrees = {"pixel": 1e-4, "left": 12.5, "top": 45.1, "epsg": 4326}
+    arrays = {
+        "optical": (np.full((4, 4, 12), 900, np.uint16), {}),
+        "radar": (np.full((4, 4, 2), -9, np.float32), degrees),
+    }
+    for name, (array, place) in arrays.items():
+        (tmp_path / name).mkdir()
+        layout = {"photometric": "minisblack", "planarconfig": "contig"}
+        tags = geo_tags(**place)
+        tifffile.imwrite(tmp_path / name / "a.tif", array, extratags=tags, **layout)
+    text = PAIRS.replace("s1_vh_8bit", "s1_grd").replace('rgb = "rgb"', 's2 = "s2_l2a"')
+    text = text.replace("rgb =", "s2 =")
+    strict = open_source(write(tmp_path, text))
+    match = r"not in one CRS.*same_place = false in .*mine\.toml allows it, or --config"
+    with pytest.raises(ValueError, match=match):
+        strict[0]
+    source = open_source(write(tmp_path, with_top(text, "same_place = false")))
+    assert (source[0]["s2"] == 900).all()
+    assert (source[0]["s1"] == -9).all()
+    assert split_digest(source) == split_digest(strict)
+    strict = open_source(write(tmp_path, with_top(text, "same_place = true")))
+    with pytest.raises(ValueError, match="not in one CRS"):
+        strict[0]
+
+
 def test_a_class_that_one_sensor_lacks_is_all_strays(tmp_path):
     save(tmp_path / "optical/sea/a.png", flat(1))
     save(tmp_path / "radar/ice/a.png", flat(1, 4, 4))
@@ -326,6 +354,8 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             "of the modality 's2': write s2 = 's2",
         ),
         (PHOTOS + 's1 = "s1_grd"', "has one file a record; paired_folders has more"),
+        (with_top(PAIRS, "same_place = 0"), "same_place = 0 should be true or false"),
+        (with_top(PHOTOS, "same_place = false"), r"unknown keys \['same_place'\]"),
         (
             with_top(PHOTOS, "classes = []"),
             r"classes = \[\] should be a list of strings",

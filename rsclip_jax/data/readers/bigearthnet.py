@@ -9,13 +9,21 @@ metadata.parquet.
 
 import csv
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import Entry, in_split, parse_split
+from rsclip_jax.data.readers.folders import (
+    SPLITS,
+    Entry,
+    in_split,
+    no_split,
+    parse_split,
+)
+from rsclip_jax.data.readers.split_lists import check_disjoint
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
-S2_V2, S1_V2 = "BigEarthNet-S2", "BigEarthNet-S1"
+S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 # Patches under snow or cloud, by the authors' lists, are not used.
 UNUSABLE = (
     "patches_with_seasonal_snow.csv",
@@ -23,26 +31,29 @@ UNUSABLE = (
 )
 S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split())
 S1_BANDS = ("VV", "VH")
-_SPLIT_V2 = {"train": "train", "val": "validation", "test": "test"}
+_HASHED = "the hash of the patch's name, which puts neighbours into several splits"
+_OURS_V2 = {"train": "train", "validation": "val", "test": "test"}
 
 
 def v1_entries(
     folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path]]:
-    """(entries, patches without a partner) of version 1; labels are read later.
+) -> tuple[list[Entry], list[Path], dict[Path, list[str]], str]:
+    """(entries, patches without a partner, absent ones by csv, what made the split).
 
-    keys: "s2" and "s1", or "s2" alone. Without csv files a hash of the patch's name
-    makes the splits. Raises FileNotFoundError naming what a csv lists and is not there.
+    Of version 1. keys: "s2" and "s1", or "s2" alone. Labels are read later. Without csv
+    files a hash of the patch's name makes the splits, and so parts neighbours. Raises
+    FileNotFoundError for a folder, or a csv beside others, that is not there,
+    ValueError for a patch twice in a csv, or in two.
     """
     name, _, _ = parse_split(split)
     with_s1 = "s1" in keys
-    pairs, listed = _v1_pairs(folder, name, with_s1)
-    bad = set().union(*(_read_column(folder / file) for file in UNUSABLE))
-    wanted = in_split(split, made=listed)
+    sheets = _find_csvs(folder)
+    pairs, absent = _v1_pairs(folder, sheets, name, with_s1)
+    wanted = in_split(split, made=bool(sheets))
     entries: list[Entry] = []
     stray: list[Path] = []
     for s2, s1 in pairs:
-        if s2 in bad or not wanted(s2):
+        if not wanted(s2):
             continue
         files: dict[str, tuple[Path, ...]] = {
             "s2": _bands(folder / S2_V1 / s2, S2_BANDS)
@@ -54,32 +65,42 @@ def v1_entries(
             files["s1"] = _bands(folder / S1_V1 / s1, S1_BANDS)
         label = folder / S2_V1 / s2 / f"{s2}_labels_metadata.json"
         entries.append(Entry(s2, "", files, label_file=label))
-    return entries, stray
+    rule = ", ".join(path.name for path in sheets.values()) or _HASHED
+    return entries, stray, absent, rule
 
 
-def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> list[Entry]:
-    """Entries of version 2, from metadata.parquet (patch_id, labels, split, s1_name).
+def v2_entries(
+    folder: Path, split: str, keys: Iterable[str]
+) -> tuple[list[Entry], dict[Path, list[str]]]:
+    """(entries, {TABLE_V2: the patches that it has and that are absent}) of version 2.
 
-    Raises FileNotFoundError without that file, ValueError for one without a column.
+    The table has patch_id, labels, split and s1_name. Raises FileNotFoundError without
+    it or a sensor's folder, ValueError for one without a column.
     """
     name, _, _ = parse_split(split)
     wanted = in_split(split, made=True)
-    table = _read_parquet(folder / "metadata.parquet", with_s1="s1" in keys)
+    path, with_s1 = folder / TABLE_V2, "s1" in keys
+    rows = [
+        row
+        for row in _read_parquet(path, with_s1=with_s1)
+        if name in ("all", _OURS_V2.get(row["split"]))
+    ]
+    pairs = {row["patch_id"]: row["s1_name"] if with_s1 else "" for row in rows}
+    tiles = {s2: folder / S2_V2 / s2.rsplit("_", 2)[0] for s2 in pairs}
+    scenes = {s1: folder / S1_V2 / s1.rsplit("_", 3)[0] for s1 in pairs.values() if s1}
+    there = _listed_below([*tiles.values(), *scenes.values()])
+    lost = _lost(pairs.items(), there)
     entries = []
-    for row in table:
-        if name != "all" and row["split"] != _SPLIT_V2[name]:
+    for row in rows:
+        s2 = row["patch_id"]
+        if s2 in lost or not wanted(s2):
             continue
-        patch = row["patch_id"]
-        if not wanted(patch):
-            continue
-        tile = patch.rsplit("_", 2)[0]
-        files = {"s2": _bands(folder / S2_V2 / tile / patch, S2_BANDS)}
-        if "s1" in keys:
-            s1 = row["s1_name"]
-            scene = s1.rsplit("_", 3)[0]
-            files["s1"] = _bands(folder / S1_V2 / scene / s1, S1_BANDS)
-        entries.append(Entry(patch, "", files, labels=tuple(row["labels"])))
-    return entries
+        files = {"s2": _bands(tiles[s2] / s2, S2_BANDS)}
+        if with_s1:
+            s1 = pairs[s2]
+            files["s1"] = _bands(scenes[s1] / s1, S1_BANDS)
+        entries.append(Entry(s2, "", files, labels=tuple(row["labels"])))
+    return entries, {path: list(lost.values())} if lost else {}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -95,31 +116,62 @@ def _bands(folder: Path, bands: Iterable[str]) -> tuple[Path, ...]:
 
 
 def _v1_pairs(
-    folder: Path, split: str, with_s1: bool
-) -> tuple[list[tuple[str, str]], bool]:
-    """([(S2 patch, S1 patch or "")], whether csv files made the split)."""
-    names = ("train", "val", "test") if split == "all" else (split,)
-    files = [_csv_of(folder, name) for name in names]
-    if any(files):
-        pairs = [pair for file in files if file for pair in _read_pairs(file)]
-        if with_s1 and not all(s1 for _, s1 in pairs):
+    folder: Path, sheets: Mapping[str, Path], split: str, with_s1: bool
+) -> tuple[list[tuple[str, str]], dict[Path, list[str]]]:
+    """([(S2 patch, S1 patch or "")] of a split, {csv: absent patches}).
+
+    Without csv, of all. One listing of each folder, not a question a patch: there are
+    590,326.
+    """
+    bad = set().union(*(_read_column(folder / file) for file in UNUSABLE))
+    there = _listed(folder / S2_V1)
+    if not sheets:
+        partners = _partners(folder / S1_V1) if with_s1 else {}
+        return [(s2, partners.get(s2, "")) for s2 in sorted(there - bad)], {}
+    in_csv = {s: _read_pairs(path) for s, path in sheets.items()}
+    check_disjoint(sheets, {s: [s2 for s2, _ in in_csv[s]] for s in in_csv})
+    if split not in (*sheets, "all"):
+        raise no_split(next(iter(sheets.values())), split, list(sheets))
+    wanted = [split] if split in sheets else list(sheets)
+    listed = {sheets[s]: in_csv[s] for s in wanted}
+    partners = {}
+    if with_s1:
+        there |= _listed(folder / S1_V1)
+        if not all(s1 for pairs in listed.values() for _, s1 in pairs):
             partners = _partners(folder / S1_V1)
-            pairs = [(s2, s1 or partners.get(s2, "")) for s2, s1 in pairs]
-        _check_there(folder, pairs, with_s1)
-        return pairs, True
-    if any(_csv_of(folder, name) for name in ("train", "val", "test")):
-        raise FileNotFoundError(f"{folder}: no {split}.csv beside its other splits")
-    s2 = sorted(_listed(folder / S2_V1))
-    partners = _partners(folder / S1_V1) if with_s1 else {}
-    return [(name, partners.get(name, "")) for name in s2], False
+    kept: list[tuple[str, str]] = []
+    absent: dict[Path, list[str]] = {}
+    for path, named in listed.items():
+        pairs = [
+            (s2, (s1 or partners.get(s2, "")) if with_s1 else "")
+            for s2, s1 in named
+            if s2 not in bad
+        ]
+        lost = _lost(pairs, there)
+        kept += [pair for pair in pairs if pair[0] not in lost]
+        absent |= {path: list(lost.values())} if lost else {}
+    return kept, absent
 
 
-def _csv_of(folder: Path, split: str) -> Path | None:
-    places = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
-    for path in (*places, folder / f"bigearthnet-{split}.csv"):
-        if path.is_file():
-            return path
-    return None
+def _lost(pairs: Iterable[tuple[str, str]], there: set[str]) -> dict[str, str]:
+    """{S2 patch: which of its pair is not there} of those that lack one."""
+    return {
+        pair[0]: name
+        for pair in pairs
+        for name in reversed(pair)
+        if name and name not in there
+    }
+
+
+def _find_csvs(folder: Path) -> dict[str, Path]:
+    """{split: its csv} of those that are there."""
+    found: dict[str, Path] = {}
+    for split in SPLITS:
+        places = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
+        for path in (*places, folder / f"bigearthnet-{split}.csv"):
+            if path.is_file():
+                found.setdefault(split, path)
+    return found
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -136,22 +188,6 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
     if not pairs:
         raise ValueError(f"{path}: no line begins with the name of a Sentinel-2 patch")
     return pairs
-
-
-def _check_there(folder: Path, pairs: list[tuple[str, str]], with_s1: bool) -> None:
-    """One listing of each folder, not a question a patch: there are 590,326."""
-    for place, names in (
-        (folder / S2_V1, [s2 for s2, _ in pairs]),
-        (folder / S1_V1, [s1 for _, s1 in pairs if s1] if with_s1 else []),
-    ):
-        there = _listed(place) if names else set()
-        absent = [name for name in names if name not in there]
-        if absent:
-            listed = ", ".join(absent[:3]) + (", ..." if absent[3:] else "")
-            raise FileNotFoundError(
-                f"{place}: {len(absent)} of {len(names)} listed patches are not there:"
-                f" {listed}; fetch them, or take them out of the csv"
-            )
 
 
 def _partners(folder: Path) -> dict[str, str]:
@@ -172,7 +208,15 @@ def _listed(folder: Path) -> set[str]:
             f"{folder} is not there; the sets whose names end in _s2 do without"
             " Sentinel-1"
         )
-    return {path.name for path in folder.iterdir()}
+    return set(os.listdir(folder))
+
+
+def _listed_below(folders: Iterable[Path]) -> set[str]:
+    """The names in these folders of tiles or scenes, each of them listed once."""
+    folders = set(folders)
+    tops = {top: _listed(top) for top in {folder.parent for folder in folders}}
+    there = [folder for folder in folders if folder.name in tops[folder.parent]]
+    return {name for folder in there for name in os.listdir(folder)}
 
 
 def _read_column(path: Path) -> set[str]:

@@ -255,6 +255,11 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
     )
 
 
+def first_of(things: Sequence, between: str = ", ") -> str:
+    """The first five of them, in words."""
+    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
     """{name without suffix: file}; ValueError for two files of one name."""
     found: dict[str, Path] = {}

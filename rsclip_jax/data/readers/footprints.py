@@ -90,11 +90,14 @@ def _read_box(
     return [(epsg, *box, (wide, high))]
 
 
-def check_one_place(footprints: Sequence[Footprint], max_shift: float) -> None:
+def check_one_place(
+    footprints: Sequence[Footprint], max_shift: float, way: str = ""
+) -> None:
     """Raises ValueError, naming two files, unless all are of one place.
 
     They must be in one CRS and overlap, and no edge may lie farther from that of the
-    finest than max_shift pixels, of the coarser of the two.
+    finest than max_shift pixels, of the coarser of the two. way: another way out,
+    which ends in a comma.
     """
     if not footprints:
         return
@@ -112,7 +115,7 @@ def check_one_place(footprints: Sequence[Footprint], max_shift: float) -> None:
             continue
         raise ValueError(
             f"{other} and {first} {fault}, so they are not of one place: pair the right"
-            " files, or --config.data.on_error=skip leaves such records out"
+            f" files, {way}or --config.data.on_error=skip leaves such records out"
         )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor, check_array, select_bands
+from rsclip_jax.data.sensors import Sensor, check_array, fill_missing, select_bands
 
 # torch.int16 and float32 are what uint16 DN were made before torch had uint16; TFDS has
 # them as float32. 8 bits or a half hold no DN.
@@ -12,21 +12,28 @@ _LEAST_DN = 10
 
 
 def as_sensor(
-    array: np.ndarray, sensor: Sensor, file_bands: tuple[str, ...], where: str
+    array: np.ndarray,
+    sensor: Sensor,
+    file_bands: tuple[str, ...],
+    where: str,
+    max_nodata: float,
 ) -> np.ndarray:
     """[h, w, bands] of the sensor, checked, of [h, w, file_bands] in a wider dtype.
 
     file_bands: the order of the bands in the file; () is the sensor's. Of a sensor in
-    DN, interpolated values are rounded to whole ones. Raises ValueError naming where.
+    DN, interpolated values are rounded to whole ones. max_nodata: see check_array.
+    Raises ValueError naming where.
     """
     if file_bands and array.shape[-1] == len(file_bands):
         array = select_bands(array, file_bands, sensor.bands)
+    if max_nodata and array.ndim == 3 and array.size:  # whole DN hold no NaN
+        array = fill_missing(array, sensor, where, max_nodata)
     if sensor.unit == "DN" and array.dtype != np.dtype(sensor.dtype):
-        array = whole_dn(array, sensor, where)
+        array = _whole_dn(array, sensor, where)
     return check_array(array, sensor, where)
 
 
-def whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
     """DN of a wider dtype in the sensor's; ValueError where they cannot be DN."""
     if array.dtype not in _HOLD_DN:
         raise ValueError(

@@ -45,17 +45,19 @@ _LINE = re.compile(r"(ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(\d+)_(p\d+)(?:\.tif)?")
 
 def patch_entries(
     folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path]]:
-    """(entries, files without a partner), by name; labels are read later, from lc.
+) -> tuple[list[Entry], list[Path], dict[Path, list[str]], str]:
+    """(entries by name, files without a partner, absent ones by list, the lists).
 
-    keys: "s2" and "s1". Raises FileNotFoundError naming the list and what it lists that
-    is not there, ValueError for a line twice, in both lists, or of another kind.
+    keys: "s2" and "s1". Labels are read later, from lc. Raises FileNotFoundError for a
+    list beside the other that is not there, ValueError for a line twice, in both lists,
+    or of another kind.
     """
     keys = tuple(keys)
     there = {key: _listed(folder, key) for key in (*keys, "lc")}
     lists = _read_lists(folder)
+    absent: dict[Path, list[str]] = {}
     if lists:
-        chosen = _chosen(folder, lists, split, there["s2"])
+        chosen, absent = _chosen(folder, lists, split, there["s2"])
         there = {key: found & chosen for key, found in there.items()}
     wanted = in_split(split, spans=_SPANS) if lists else in_split(split)
     common = set.intersection(*there.values())
@@ -71,7 +73,8 @@ def patch_entries(
             files = {key: _file(folder, key, patch) for key in keys}
             lc = _file(folder, "lc", patch)
             entries.append(Entry(_name("s2", patch), "", files, label_file=lc))
-    return sorted(entries, key=lambda entry: entry.id), stray
+    rule = ", ".join(path.name for path in lists)
+    return sorted(entries, key=lambda entry: entry.id), stray, absent, rule
 
 
 def read_largest(path: Path) -> tuple[str, ...]:
@@ -144,11 +147,12 @@ def _listed(folder: Path, key: str) -> set[Patch]:
 
 def _chosen(
     folder: Path, lists: dict[Path, list[Patch]], split: str, there: set[Patch]
-) -> set[Patch]:
-    """The patches that the split's lists have, which must all be there."""
+) -> tuple[set[Patch], dict[Path, list[str]]]:
+    """(the patches of the split's lists that are there, {list: the others})."""
     name = parse_split(split)[0]
     wanted = {"all": _LISTS, "test": ("test",)}.get(name, ("train",))
     chosen: set[Patch] = set()
+    absent: dict[Path, list[str]] = {}
     for kind in wanted:
         path = next((p for p in lists if p.name == f"{kind}_list.txt"), None)
         if path is None:
@@ -156,15 +160,10 @@ def _chosen(
                 f"{folder}: no {kind}_list.txt beside {next(iter(lists)).name}; fetch"
                 " it too, or move the other away: then a hash makes the splits"
             )
-        if absent := [patch for patch in lists[path] if patch not in there]:
-            shown = ", ".join(f"{_name('s2', patch)}.tif" for patch in absent[:3])
-            raise FileNotFoundError(
-                f"{path}: {len(absent)} of its {len(lists[path])} patches are not in"
-                f" {folder}: {shown}{', ...' if absent[3:] else ''}; fetch them, or"
-                " take them out of the list"
-            )
+        if lost := [_name("s2", p) for p in lists[path] if p not in there]:
+            absent[path] = lost
         chosen.update(lists[path])
-    return chosen
+    return chosen & there, absent
 
 
 def _read_lists(folder: Path) -> dict[Path, list[Patch]]:

@@ -70,7 +70,8 @@ class So2SatSource:
     def _array(self, index: int, key: str) -> np.ndarray:
         array = self._take(index, _FIELDS[key]).astype(np.float32)
         where = f"{self._where(index)}, {_FIELDS[key]}"
-        return check_array(array, get_sensor(self.dataset.sensors[key]), where)
+        row = self.dataset
+        return check_array(array, get_sensor(row.sensors[key]), where, row.max_nodata)
 
     def _label(self, index: int) -> int:
         hot = self._take(index, "label")

@@ -13,8 +13,7 @@ from pathlib import Path
 from rsclip_jax.data.readers.folders import (
     SPLITS,
     Entry,
-    check_folders,
-    class_images,
+    first_of,
     in_split,
     no_split,
     parse_split,
@@ -35,33 +34,27 @@ def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
 
 
 def listed_entries(
-    folder: Path,
+    entries: Sequence[Entry],
     lists: Mapping[str, Path],
     split: str,
-    classes: tuple[str, ...],
-    key: str = "rgb",
+    stray: Iterable[Path] = (),
 ) -> tuple[list[Entry], dict[Path, list[str]]]:
-    """Entries of <folder>/<class>/<image> that the split's list names, in class order.
+    """Those of a set's entries, "<class>/<stem>", that the split's list names.
 
-    "all" is all lists together: an image that none names is of no split. Returns
-    (entries, absent): absent has the names, by list, whose image is not there.
+    "all" is all lists together: an image that none names is of no split. stray: images
+    of no entry, as a partner is missing. Returns (entries, absent): absent has the
+    names, by list, whose image is not there.
     """
     name, _, _ = parse_split(split)
     wanted = list(lists) if name == "all" else [name]
     if wanted[0] not in lists:
         raise no_split(next(iter(lists.values())), name, list(lists))
-    check_folders([folder], classes)
-    images = {
-        f"{c}/{path.stem}": (c, path) for c, path in class_images(folder, classes)
-    }
-    named, absent = read_lists(lists, images)
+    known = {entry.id for entry in entries}
+    known |= {f"{path.parent.name}/{path.stem}" for path in stray}
+    named, absent = read_lists(lists, known)
     keys, in_part = set().union(*(named[s] for s in wanted)), in_split(split, made=True)
-    entries = [
-        Entry(id_, label, {key: path})
-        for id_, (label, path) in images.items()
-        if id_ in keys and in_part(id_)
-    ]
-    return entries, {lists[s]: absent[s] for s in wanted if absent[s]}
+    kept = [entry for entry in entries if entry.id in keys and in_part(entry.id)]
+    return kept, {lists[s]: absent[s] for s in wanted if absent[s]}
 
 
 def read_lists(
@@ -77,7 +70,7 @@ def read_lists(
     for key in known:
         by_stem.setdefault(key.split("/")[-1], []).append(key)
     names = {split: _read_list(path) for split, path in lists.items()}
-    _check_disjoint(lists, names)
+    check_disjoint(lists, names)
     found: dict[str, set[str]] = {}
     absent: dict[str, list[str]] = {}
     for split, path in lists.items():
@@ -85,12 +78,6 @@ def read_lists(
         found[split] = {key for key in keys.values() if key}
         absent[split] = [name for name, key in keys.items() if not key]
     return found, absent
-
-
-def shown(names: Iterable[str]) -> str:
-    """The first five of them, in words."""
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if names[5:] else "")
 
 
 def _read_list(path: Path) -> list[str]:
@@ -101,8 +88,8 @@ def _read_list(path: Path) -> list[str]:
         raise ValueError(f"{path}: the list is empty; fetch it again, or remove it")
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(
-            f"{path}: {len(twice)} image(s) stand twice in this list: {shown(twice)};"
-            " fetch it again, or remove the repeated lines"
+            f"{path}: {len(twice)} image(s) stand twice in this list:"
+            f" {first_of(twice)}; fetch it again, or remove the repeated lines"
         )
     return names
 
@@ -112,17 +99,18 @@ def _without_suffix(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
-def _check_disjoint(
+def check_disjoint(
     lists: Mapping[str, Path], names: Mapping[str, Sequence[str]]
 ) -> None:
+    """Raises ValueError naming both lists and what they share; names: split -> all."""
     splits = list(lists)
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:
             if common := sorted(set(names[one]) & set(names[other])):
                 raise ValueError(
                     f"{lists[one]} and {lists[other].name} both name {len(common)}"
-                    f" image(s): {shown(common)}; an image is of one split: fetch both"
-                    " lists again"
+                    f" image(s): {first_of(common)}; an image is of one split: fetch"
+                    " both lists again"
                 )
 
 
@@ -134,7 +122,7 @@ def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
         keys = [key for key in keys if key.split("/")[-2] == above[-1]]
     if len(keys) > 1:
         raise ValueError(
-            f"{path}: {name!r} could be any of {shown(keys)}; write the class before"
+            f"{path}: {name!r} could be any of {first_of(keys)}; write the class before"
             " it, as '<class>/<name>'"
         )
     return keys[0] if keys else ""

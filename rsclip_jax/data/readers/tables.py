@@ -13,10 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.readers.folders import Entry, in_split, parse_split, tail_of
+from rsclip_jax.data.readers.folders import (
+    Entry,
+    first_of,
+    in_split,
+    parse_split,
+    tail_of,
+)
 from rsclip_jax.lookup import look_up
-
-_SHOWN = 5  # of a long list of faults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +160,8 @@ def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
         lines.setdefault(row.id, []).append(row.line)
     twice = {id_: at for id_, at in lines.items() if len(at) > 1}
     if twice:
-        shown = "; ".join(
-            f"{id_!r} in lines {', '.join(map(str, at[:_SHOWN]))}"
-            for id_, at in list(twice.items())[:_SHOWN]
+        shown = first_of(
+            [f"{id_!r} in lines {first_of(at)}" for id_, at in twice.items()], "; "
         )
         way = (
             "give each row an id of its own"

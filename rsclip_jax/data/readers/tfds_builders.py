@@ -18,18 +18,18 @@ from rsclip_jax.data import corine, prompts
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     SPLITS,
+    first_of,
     hash_percent,
     parse_split,
 )
 from rsclip_jax.data.readers.images import decode_image
-from rsclip_jax.data.readers.patches import as_sensor, whole_dn
+from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tiffs import stack_bands
 from rsclip_jax.data.rows import DATASETS, EUROSAT_MS_BANDS
 from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
     Sensor,
-    check_array,
     get_sensor,
     make_composite,
 )
@@ -112,7 +112,7 @@ def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
     if variant:
         raise ValueError(
             f"dataset {name!r}: '#19' and '#5' choose among BigEarthNet's labels; these"
-            f" are {', '.join(found[:5]) or 'none'}"
+            f" are {first_of(found) or 'none'}"
         )
     for row in DATASETS.values():
         if row.task == task and found and sorted(row.classes) == sorted(found):
@@ -293,8 +293,8 @@ class TfdsSource:
         if "rgb" in keys and not made:
             record["rgb"] = decode_image(found["image"], where)
         if "s2" in keys or made:
-            sensor = get_sensor(row.sensors["s2"])
-            s2 = _s2(found, sensor, row.file_bands.get("s2", ()), where)
+            sensor, bands = get_sensor(row.sensors["s2"]), row.file_bands.get("s2", ())
+            s2 = as_sensor(_s2(found, sensor), sensor, bands, where, row.max_nodata)
             for key in made:
                 composite = COMPOSITES[row.composites[key][1]]
                 record[key] = make_composite(s2, sensor.bands, composite)
@@ -322,11 +322,8 @@ class TfdsSource:
         return hot
 
 
-def _s2(
-    found: Mapping[str, Any], sensor: Sensor, file_bands: tuple[str, ...], where: str
-) -> np.ndarray:
+def _s2(found: Mapping[str, Any], sensor: Sensor) -> np.ndarray:
     """[h, w, bands] of one array, or of one for each band."""
     if "sentinel2" in found:
-        return as_sensor(found["sentinel2"], sensor, file_bands, where)
-    bands = [whole_dn(found[name], sensor, where) for name in sensor.bands]
-    return check_array(stack_bands(bands), sensor, where)
+        return found["sentinel2"]
+    return stack_bands([found[name] for name in sensor.bands])

@@ -19,12 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.readers.folders import SPLIT_NAMES, hash_percent, split_folders
+from rsclip_jax.data.readers.folders import (
+    SPLIT_NAMES,
+    first_of,
+    hash_percent,
+    split_folders,
+)
 from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tars import Member, walk_tar
 from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
-from rsclip_jax.data.sources import Dataset, Record, first_of, leave_out
+from rsclip_jax.data.sources import Dataset, Record, leave_out
 from rsclip_jax.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -94,7 +99,7 @@ def _shards(folder: Path) -> list[Path]:
     missing = [name for i in range(count) if (name := f"{i}.tar") not in found]
     if missing or not count:
         raise FileNotFoundError(
-            f"{folder}: nshards.txt says {count} tars, but {', '.join(missing[:5])}"
+            f"{folder}: nshards.txt says {count} tars, but {first_of(missing)}"
             f" ({len(missing)}) are not there; fetch them, or correct nshards.txt"
         )
     return [folder / f"{i}.tar" for i in range(count)]
@@ -352,7 +357,7 @@ class WebDataset:
             patch = _tensor(held["s2"], where)
             bands = row.file_bands.get("s2", ())
             moved = np.moveaxis(patch, 0, -1) if patch.ndim == 3 else patch
-            s2 = as_sensor(moved, sensor, bands, where)
+            s2 = as_sensor(moved, sensor, bands, where, row.max_nodata)
             for key in (k for k in row.composites if k in keys):
                 composite = COMPOSITES[row.composites[key][1]]
                 record[key] = make_composite(s2, sensor.bands, composite)

@@ -113,15 +113,17 @@ def test_csv_files_make_the_splits_and_the_pairs(v1):
     source = open_source("bigearthnet", v1, "train")
     assert source.ids == [first]
     assert source[0]["s1"][0, 0, 0] == -21  # the csv's partner, not the json's
+    assert source.split_rule == "train.csv, val.csv, test.csv"
     assert open_source("bigearthnet", v1, "val").ids == [second]
     assert sorted(open_source("bigearthnet", v1).ids) == sorted(LABELS)
 
 
 def test_a_csv_of_one_column_leaves_the_pairs_to_the_json_files(v1):
     first = next(iter(LABELS))
-    write_csv(v1, train=[(first,)])
+    write_csv(v1, **{"bigearthnet-train": [(first,)]})
     source = open_source("bigearthnet", v1, "train")
     assert source.ids == [first]
+    assert source.split_rule == "bigearthnet-train.csv"
     np.testing.assert_array_equal(source[0]["s1"][0, 0], [-20, -19])
     shutil.rmtree(v1 / "BigEarthNet-S1-v1.0")
     with pytest.raises(FileNotFoundError, match=r"S1-v1\.0 is not there; .*_s2 do"):
@@ -148,20 +150,41 @@ def test_without_csv_a_hash_makes_the_splits(v1):
     assert len(set(wanted.values())) == 2  # these names fall into two splits
     got = open_source("bigearthnet_s2", v1, "train").ids
     assert got == [name for name in LABELS if wanted[name]]
+    rule = open_source("bigearthnet", v1, "test").split_rule
+    assert rule.startswith("the hash of the patch's name, which puts neighbours")
 
 
-def test_what_is_listed_and_not_there_is_named(v1):
-    first = next(iter(LABELS))
-    write_csv(v1, train=[(first, partner(first)), ("S2A_gone", "S1A_gone")])
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 listed.*S2A_gone"):
+def test_what_is_listed_and_not_there_is_named_or_left_out(v1, capsys):
+    first, second, third = LABELS
+    rows = [(first, partner(first)), ("S2A_gone", "S1A_gone"), (second, "S1A_lost")]
+    write_csv(v1, train=rows, val=[(third, partner(third))])
+    absent = r"train\.csv: 2 of its images are absent: S2A_gone, S1A_lost"
+    with pytest.raises(ValueError, match=absent):
         open_source("bigearthnet", v1, "train")
+    assert open_source("bigearthnet", v1, "val").ids == [third]
+    source = open_source("bigearthnet", v1, "train", on_error="skip")
+    assert source.ids == [first]
+    assert "S1A_lost; left out" in capsys.readouterr().out
+    optical = open_source("bigearthnet_s2", v1, "train", on_error="skip")
+    assert optical.ids == [first, second]
+
+
+def test_faults_of_a_csv_are_named(v1):
+    first = next(iter(LABELS))
     write_csv(v1, train=[(first, ""), (first, "")])
     with pytest.raises(ValueError, match=rf"{first} is listed twice"):
         open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[(first,)], test=[(first, "")])
+    for split in ("train", "val", "test", "all"):
+        both = rf"train\.csv and test\.csv both name 1 .*{first}"
+        with pytest.raises(ValueError, match=both):
+            open_source("bigearthnet_s2", v1, split)
+    (v1 / "test.csv").unlink()
     write_csv(v1, train=[("a", "b")])
     with pytest.raises(ValueError, match=r"train\.csv: no line begins"):
         open_source("bigearthnet", v1, "train")
-    with pytest.raises(FileNotFoundError, match=r"no val\.csv beside"):
+    write_csv(v1, train=[(first,)])
+    with pytest.raises(FileNotFoundError, match=r"train\.csv: no split 'val'; it has"):
         open_source("bigearthnet", v1, "val")
 
 
@@ -217,6 +240,7 @@ def test_version_2_takes_splits_labels_and_pairs_from_its_table(v2):
     for i, split in enumerate(("train", "val", "test")):
         source = open_source("bigearthnet_v2", v2, split)
         assert source.ids == [f"{TILE}_{i}_7"]
+        assert source.split_rule == "metadata.parquet"
         record = source[0]
         np.testing.assert_array_equal(record["s2"][0, 0], 100 * i + 1 + np.arange(12))
         np.testing.assert_array_equal(record["s1"][0, 0], [-9, -8])
@@ -224,6 +248,25 @@ def test_version_2_takes_splits_labels_and_pairs_from_its_table(v2):
     assert len(open_source("bigearthnet_v2_s2", v2)) == 3
     label = open_source("bigearthnet_v2_5", v2, "train")[0]["label"]
     np.testing.assert_array_equal(label, [1, 1, 0, 0, 0])
+
+
+def test_patches_of_version_2_that_are_absent_are_named_or_left_out(v2, capsys):
+    shutil.rmtree(v2 / "BigEarthNet-S1" / SCENE / f"{SCENE}_33UUP_0_7")
+    shutil.rmtree(v2 / "BigEarthNet-S2" / TILE / f"{TILE}_2_7")
+    ids = [f"{TILE}_{i}_7" for i in range(3)]
+    absent = rf"parquet: 2 of its images are absent: {SCENE}_33UUP_0_7, {ids[2]};"
+    with pytest.raises(ValueError, match=absent):
+        open_source("bigearthnet_v2", v2)
+    assert open_source("bigearthnet_v2", v2, "val").ids == ids[1:2]
+    assert open_source("bigearthnet_v2", v2, on_error="skip").ids == ids[1:2]
+    assert f"{ids[2]}; left out" in capsys.readouterr().out
+    assert open_source("bigearthnet_v2_s2", v2, on_error="skip").ids == ids[:2]
+    shutil.rmtree(v2 / "BigEarthNet-S2" / TILE)  # the tile was not unpacked
+    with pytest.raises(ValueError, match="3 of its images are absent"):
+        open_source("bigearthnet_v2_s2", v2)
+    shutil.rmtree(v2 / "BigEarthNet-S1")
+    with pytest.raises(FileNotFoundError, match=r"BigEarthNet-S1 is not there; .*_s2"):
+        open_source("bigearthnet_v2", v2, on_error="skip")
 
 
 def test_a_table_without_a_column_or_at_all_is_named(v2):

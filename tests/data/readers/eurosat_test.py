@@ -73,13 +73,53 @@ def test_pairs_are_of_equal_class_and_stem(archives):
         assert np.abs(record["rgb"] - rgb).max() <= 0.5 + 1e-3
 
 
-def test_splits_of_the_pairs_are_those_of_each(archives):
+def write_lists(folder):
+    """As torchgeo's: the JPEGs' names, by list and not by class."""
+    for split, classes in {"train": CLASSES[4:], "val": CLASSES[:2]}.items():
+        lines = [f"{c}_{n}.jpg" for c in classes for n in (1, 2)]
+        (folder / f"eurosat-{split}.txt").write_text("\n".join(lines))
+    lines = [f"{c}_{n}.jpg" for c in CLASSES[2:4] for n in (1, 2)]
+    (folder / "eurosat-test.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_splits_of_the_pairs_are_those_of_each(archives, listed):
+    if listed:
+        write_lists(archives)
+        pairs = open_source("eurosat_s1_s2", archives, "test")
+        assert pairs.ids == [f"{c}/{c}_{n}" for c in CLASSES[2:4] for n in (1, 2)]
+        assert pairs.split_rule == "eurosat-*.txt"
     for split in ("train", "val", "test", "train[:50%]"):
         ids = [
             open_source(name, archives, split).ids
             for name in ("eurosat_sar", "eurosat_ms", "eurosat_s1_s2")
         ]
         assert ids[0] == ids[1] == ids[2]
+
+
+@pytest.mark.parametrize("below", ["", "eurosat_s1_s2"])
+def test_lists_rule_pairs_in_a_folder_of_their_own(archives, below):
+    root = archives / "root"
+    (root / "eurosat_s1_s2").mkdir(parents=True)
+    for tree in ("EuroSAT-SAR", "EuroSAT_MS"):
+        (archives / tree).rename(root / "eurosat_s1_s2" / tree)
+    write_lists(root / below)
+    ids = open_source("eurosat_s1_s2", root, "val").ids
+    assert ids == [f"{c}/{c}_{n}" for c in CLASSES[:2] for n in (1, 2)]
+
+
+def test_a_listed_pair_that_is_half_or_not_there_is_named_once(archives, capsys):
+    write_lists(archives)
+    half, none = (f"{c}/{c}_1.tif" for c in CLASSES[:2])
+    (archives / "EuroSAT-SAR" / half).unlink()
+    for tree in ("EuroSAT-SAR", "EuroSAT_MS"):
+        (archives / tree / none).unlink()
+    with pytest.raises(ValueError, match=rf"no partner: .*{half}"):
+        open_source("eurosat_s1_s2", archives, "val")
+    source = open_source("eurosat_s1_s2", archives, "val", on_error="skip")
+    assert source.ids == [f"{c}/{c}_2" for c in CLASSES[:2]]
+    said = capsys.readouterr().out
+    assert f"1 of its images are absent: {CLASSES[1]}_1;" in said
 
 
 def test_only_what_is_asked_for_is_read(archives):

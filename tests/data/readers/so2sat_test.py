@@ -222,6 +222,27 @@ def test_digital_numbers_where_reflectance_is_expected_are_refused(broken):
         source[0]
 
 
+def test_a_few_missing_pixels_are_filled_where_they_are_allowed(broken):
+    arrays = make(9, 4)
+    arrays["sen1"][1, 3, 4] = np.nan
+    arrays["sen2"][1, 5, 6, 2] = np.nan
+    root = broken(arrays)
+    with pytest.raises(ValueError, match=r"record 1, sen1: .*max_nodata fills a few"):
+        open_source("so2sat", root)[1]
+    few = open_source("so2sat", root, max_nodata=0.0005)
+    with pytest.raises(ValueError, match=r"sen1: 0\.0977 %.*allows 0\.05 %"):
+        few[1]
+    record = open_source("so2sat", root, max_nodata=0.01)[1]
+    for key, name, y, x in (("s1", "sen1", 3, 4), ("s2", "sen2", 5, 6)):
+        want = arrays[name][1].astype(np.float32)
+        hole = np.isnan(want)
+        median = np.nanmedian(want, axis=(0, 1))
+        np.testing.assert_allclose(record[key][~hole], want[~hole])
+        got = record[key][y, x][hole[y, x]]
+        np.testing.assert_allclose(got, median[hole[y, x]], rtol=1e-6)
+    assert record["rgb"][5, 6, 0] == np.round(np.float32(255 / 0.3558) * median[2])
+
+
 # Through the rest.
 
 

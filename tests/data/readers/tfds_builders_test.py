@@ -278,6 +278,26 @@ def test_bigearthnet_is_what_its_own_files_are(bigearthnet, suffix, row):
     assert open_source(f"tfds:bigearthnet{suffix}", bigearthnet).ids == found.ids
 
 
+def test_a_few_missing_pixels_are_filled_where_they_are_allowed(tmp_path):
+    row = big_example(0, ["Pastures"])
+    row["B02"][7, 8] = np.nan
+    row["B01"][:] = 500
+    row["B01"][0, 0] = np.nan  # of a coarse band: 9 x 9 of the finest
+    features = shipped("bigearthnet/all")
+    prepare(tmp_path, "bigearthnet", features, {"train": [row]}, config="all")
+    name = "tfds:bigearthnet/all"
+    with pytest.raises(ValueError, match="nan to nan"):
+        open_source(name, tmp_path)[0]
+    with pytest.raises(ValueError, match=r"S2A_0: .* allows 0\.1 %"):
+        open_source(name, tmp_path, max_nodata=0.001)[0]
+    s2 = open_source(name, tmp_path, max_nodata=0.01)[0]["s2"]
+    assert s2.dtype == np.uint16
+    bands = SENSORS["s2_l2a"].bands
+    np.testing.assert_array_equal(s2[..., bands.index("B01")], 500)
+    want = np.where(np.isnan(row["B02"]), np.nanmedian(row["B02"]), row["B02"])
+    np.testing.assert_array_equal(s2[..., bands.index("B02")], want.astype(np.uint16))
+
+
 # What cannot be read
 
 

@@ -208,6 +208,26 @@ def test_patches_of_12_bands_are_l2a_with_rgb_made_of_them(patches, tmp_path):
     assert set(source.read(0, ("rgb",))) == {"id", "label", "rgb"}
 
 
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_a_few_missing_pixels_are_filled_where_they_are_allowed(tmp_path, value):
+    array = patch(12, "float32", 1)
+    array[:, 2, 3] = value  # NaN, or nodata of all bands
+    array[4, 0, 0] = 0  # dark, and there in other bands
+    write_texts(tmp_path / "ben", "abcde")
+    write_split(tmp_path / "ben" / "train", [s2_members([array], [hot(1)])])
+    if np.isnan(value):
+        with pytest.raises(ValueError, match="nan to nan"):
+            open_source("wds:ben", tmp_path)[0]
+    few = open_source("wds:ben", tmp_path, max_nodata=0.01)
+    with pytest.raises(ValueError, match=r"p0: 2\.78 %.*allows 1 %"):
+        few[0]
+    s2 = open_source("wds:ben", tmp_path, max_nodata=0.05)[0]["s2"]
+    want = array.reshape(12, -1).copy()
+    there = np.delete(want, 2 * 6 + 3, axis=1)
+    want[:, 2 * 6 + 3] = np.median(there, axis=1)
+    np.testing.assert_array_equal(s2, want.reshape(12, 6, 6).transpose(1, 2, 0))
+
+
 def test_patches_of_13_bands_are_l1c_in_an_order_that_can_be_named(tmp_path):
     folder = tmp_path / "ms"
     write_texts(folder)
