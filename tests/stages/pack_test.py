@@ -146,6 +146,31 @@ def test_a_pack_does_not_lie_beside_its_archive(tmp_path, archive):
         run_stages(config.lock(), tmp_path / "w")
 
 
+@pytest.mark.parametrize(
+    ("folder", "out"),
+    [("photos", "."), ("photos", "photos"), ("photos/old", "."), ("x", "x/packs")],
+)
+def test_a_pack_and_its_archive_do_not_share_a_folder(tmp_path, folder, out):
+    base = tmp_path / folder
+    for name, i in itertools.product(("barn", "pond"), range(12)):
+        path = base / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(path)
+    file = tmp_path / "photos.toml"
+    file.write_text(
+        f'reader = "class_folders"\nfolder = "{folder}"\n[sensors]\nrgb = "rgb"\n'
+    )
+    config = pack.get_config()
+    config.update(dataset=str(file), progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    config.pack.out = str(tmp_path / out)
+    ours, theirs = tmp_path / out / "photos", base
+    words = rf"lie in {ours}, and the archive lies in {theirs}: .*--config\.pack\.out"
+    with pytest.raises(ValueError, match=words):
+        run_stages(config.lock(), tmp_path / "w")
+    assert sorted(p for p in tmp_path.rglob("*") if p.name != "w") == before
+
+
 def test_captions_come_back_as_they_were(tmp_path):
     splits = ("train", "train", "val", "test")
     images = [
