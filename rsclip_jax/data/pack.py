@@ -287,6 +287,7 @@ def describe(
         "format": FORMAT,
         "dataset": row.name,
         "split": source.split,
+        "split_rule": getattr(source, "split_rule", ""),
         "task": row.task,
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),

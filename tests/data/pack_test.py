@@ -46,6 +46,7 @@ def assert_same_source(found, want):
     assert found.ids == want.ids
     assert len(found) == len(want) == len(want.ids)
     assert split_digest(found) == split_digest(want)
+    assert getattr(found, "split_rule", "") == getattr(want, "split_rule", "")
     for i in range(len(want)):
         assert_same_record(found[i], want[i])
 
@@ -179,6 +180,9 @@ def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
         for split in ("train", "train[:60%]", "train[60%:]"):
             want = open_source(name, root, split)
             assert_same_source(open_source(name, out, split), want)
+    pack_archive("resisc45", root, out, ("test",))
+    for split in ("train", "train[:60%]", "all"):
+        assert open_source("resisc45", out, split).split_rule == "resisc45-*.txt"
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])

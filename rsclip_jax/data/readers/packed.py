@@ -244,6 +244,7 @@ class PackedSource:
         self.dataset, self.split = dataset, split
         self._folder = folder / split
         self.manifest = read_manifest(dataset, self._folder)
+        self.split_rule = self.manifest.get("split_rule", "")
         self.ids = read_ids(self._folder, self.manifest)
         self._shards = self.manifest["shards"]
         self._ends = np.cumsum([s["records"] for s in self._shards])
@@ -290,6 +291,7 @@ class Selection:
 
     def __init__(self, dataset: Any, split: str, manifest: dict, places: list):
         self.dataset, self.split, self.manifest = dataset, split, manifest
+        self.split_rule = manifest.get("split_rule", "")
         self.ids = [source.ids[i] for source, i in places]
         self._places = places
 
