@@ -27,9 +27,10 @@ from array_record.python.array_record_module import (
 )
 from tqdm import tqdm
 
-from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.data.readers.folders import SPLITS, tail_of
 from rsclip_jax.data.readers.packed import (
     FORMAT,
+    HASH_KEYS,
     check_shard,
     describe_own,
     describe_sensors,
@@ -39,7 +40,7 @@ from rsclip_jax.data.readers.packed import (
     part_of,
 )
 from rsclip_jax.data.sensors import check_array, get_sensor
-from rsclip_jax.data.sources import Source, first_record
+from rsclip_jax.data.sources import Source, first_record, hash_keys
 
 COMPRESSIONS = ("auto", "none", "zstd")
 # Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster
@@ -231,10 +232,26 @@ def append_line(path: Path, line: dict) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that a kill leaves the old one or the new one, never half."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As write_text."""
     temporary = path.with_name(path.name + ".tmp")
     with _naming(path):
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         temporary.replace(path)
+
+
+def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Writes the files; {name: SHA-256}, as read_beside wants it."""
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 @contextlib.contextmanager
@@ -262,17 +279,22 @@ def finish(
         raise ValueError(f"no record of {name} is readable")
     left_out = {place for n in notes for place, _ in n["skipped"]}
     ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]
-    write_text(folder / "ids.txt", "".join(f"{id_}\n" for id_ in ids))
+    write_text(folder / "ids.txt", _text(ids))
     (folder / "skipped.txt").unlink(missing_ok=True)
     if skipped:
         lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
+    keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
+    beside = (
+        {HASH_KEYS: _text(keys).encode()} if keys != [tail_of(i) for i in ids] else {}
+    )
     manifest = {
         **describe(source, ids, find_span(source, half), provenance),
         "skipped": len(skipped),
         "compression": plan.compression,
         "max_nodata": plan.max_nodata,
+        "files": write_beside(folder, beside),
         "shards": [{key: note[key] for key in files} for note in notes],
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -303,11 +325,13 @@ def describe(
 
 def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
     """The range of the hash by which parts of this split agree with the archive's."""
-    whole, fixed = hash_spans(source.split)
+    whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")
-    for span in (whole, fixed) if in_folders else (fixed, whole):
-        places = part_of(source.ids, span, 0, 50)
-        if half is not None and [source.ids[i] for i in places] == list(half):
+    keys = hash_keys(source)
+    for span in (whole, *fixed) if in_folders else (*fixed, whole):
+        places = part_of(keys, span, 0, 50)
+        agree = half is not None and [source.ids[i] for i in places] == list(half)
+        if agree and len(part_of(keys, span, 0, 100)) == len(keys):
             return span
     return None
 
@@ -332,7 +356,7 @@ def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
         "splits": splits,
     }
     (folder / "all").mkdir(exist_ok=True)
-    write_text(folder / "all" / "ids.txt", "".join(f"{id_}\n" for id_ in ids))
+    write_text(folder / "all" / "ids.txt", _text(ids))
     text = json.dumps(manifest, indent=1) + "\n"
     write_text(folder / "all" / "manifest.json", text)
     return True

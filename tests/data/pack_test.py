@@ -185,6 +185,18 @@ def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
         assert open_source("resisc45", out, split).split_rule == "resisc45-*.txt"
 
 
+def test_a_class_that_is_called_as_a_split_is_no_split_folder(tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    for name in get_dataset("cifar100").classes:
+        for i in range(12 if name == "train" else 1):
+            save(root / "cifar100" / name / f"{i}.png", noise(i, 32, 32, 3))
+    pack_archive("cifar100", root, out, ("train",), shard_mb=1)
+    for split in ("train[:50%]", "train[50%:]"):
+        want = open_source("cifar100", root, split)
+        assert open_source("cifar100", out, split).ids == want.ids
+        assert any(id_.startswith("train/") for id_ in want.ids)
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_every_dtype_and_label_comes_back(tmp_path, compression):
     want = Numbers(50)
@@ -563,7 +575,8 @@ def test_a_split_that_is_not_packed_is_named(tmp_path):
     pack_numbers(tmp_path, 10)
     with pytest.raises(FileNotFoundError, match=r"'test' is not packed .*train are"):
         open_numbers(tmp_path, "test")
-    with pytest.raises(ValueError, match=r"takes no part of train by hash"):
+    words = r"'train\[:50%\]' cannot be read, as no hash .* pack it again"
+    with pytest.raises(ValueError, match=words):
         open_numbers(tmp_path, "train[:50%]")
     assert open_packed(ROW, "", "train") is None
     assert open_packed(get_dataset("resisc45"), tmp_path, "train") is None
