@@ -47,6 +47,14 @@ COMPRESSIONS = ("auto", "none", "zstd")
 # than a JPEG is decoded. 13 bands of uint16 it takes to 0.76, and then reads a quarter
 # as many a second: disk is cheaper. Higher levels gain 0.04 at a third of the speed.
 _WRITING = {"none": "group_size:1,uncompressed", "zstd": "group_size:1,zstd:1"}
+# What a difference in a plan comes from, in words.
+_PLANNED_BY = {
+    "source": "the archive (its records, or the file that describes it)",
+    "records": "the archive (its records, or the file that describes it)",
+    "shards": "--config.pack.shard_mb or the size of the archive's first record",
+    "compression": "--config.pack.compression",
+    "max_nodata": "--config.data.max_nodata",
+}
 # Of a small set too, so that all workers have something to do and a kill costs little.
 _SHARDS = 8
 
@@ -190,11 +198,16 @@ def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
     lines = list(_json_lines(path)) if path.exists() else []
     if not lines:
         return {}
-    if lines[0] != dataclasses.asdict(plan):
+    now = dataclasses.asdict(plan)
+    if changed := [key for key in now if lines[0].get(key) != now[key]]:
+        said = ", ".join(
+            f"{key} {lines[0].get(key)}, now {now[key]}" for key in changed
+        )
+        of = dict.fromkeys(_PLANNED_BY[key] for key in changed)
         raise ValueError(
-            f"{folder} was begun with {lines[0]}, and now it would be"
-            f" {dataclasses.asdict(plan)}: the archive or config.pack has changed;"
-            " choose another config.pack.out, or remove this folder to pack anew"
+            f"{folder} was begun with {said}: changed is {' and '.join(of)}; change it"
+            " back, choose another --config.pack.out, or remove this folder to pack"
+            " anew"
         )
     notes = {line.pop("shard"): line for line in lines[1:]}
     return {i: note for i, note in notes.items() if _is_whole(folder, note)}

@@ -1,6 +1,7 @@
 """Packs: what the archive gives, to the bit; kills, faults and full disks."""
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -409,10 +410,15 @@ def test_two_runs_do_not_pack_into_one_folder(tmp_path):
 
 def test_another_archive_or_setting_does_not_continue_a_pack(tmp_path):
     pack_numbers(tmp_path, 60)
-    with pytest.raises(ValueError, match=r"'records': 60.* now .*'records': 61"):
+    words = r"records 60, now 61.*: changed is the archive \(its"
+    with pytest.raises(ValueError, match=words):
         pack_numbers(tmp_path, 61)
-    with pytest.raises(ValueError, match=r"'shards': \d+, .* now .*'shards': 1,"):
+    words = r"begun with shards \d+, now 1: changed is --config\.pack\.shard_mb or"
+    with pytest.raises(ValueError, match=words):
         pack_numbers(tmp_path, 60, shard_mb=1)
+    words = r"with max_nodata 0\.0, now 0\.1: changed is --config\.data\.max_nodata;"
+    with pytest.raises(ValueError, match=words):
+        pack_numbers(tmp_path, 60, max_nodata=0.1)
 
 
 # Bad input, full disks.
@@ -569,6 +575,23 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
     path.write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=words):
         open_numbers(tmp_path)
+
+
+@pytest.mark.parametrize(("packed", "now"), [(0.0, 0.2), (0.2, 0.0), (0.1, 0.2)])
+def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
+    pack_numbers(tmp_path, 10, max_nodata=packed)
+    row = dataclasses.replace(ROW, max_nodata=now)
+    words = rf"max_nodata {packed:g}, .*max_nodata={now:g}; set it to {packed:g}, or"
+    with pytest.raises(ValueError, match=words):
+        open_packed(row, tmp_path, "train")
+    row = dataclasses.replace(ROW, max_nodata=packed)
+    assert len(open_packed(row, tmp_path, "train")) == 10
+
+
+def test_max_nodata_is_nothing_to_8_bit_images(tmp_path):
+    name, splits = make_archive("split folders", tmp_path / "archive")
+    pack_archive(name, tmp_path / "archive", tmp_path, splits)
+    assert len(open_source(name, tmp_path, "val", max_nodata=0.3)) == 80
 
 
 def test_a_split_that_is_not_packed_is_named(tmp_path):

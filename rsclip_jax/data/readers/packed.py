@@ -229,6 +229,23 @@ def _check_own(path: Path, row: Any, manifest: dict) -> None:
             )
 
 
+def check_nodata(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the pack's missing pixels are not treated as the run's.
+
+    Integers of a sensor without nodata have none, so that both are the same.
+    """
+    packed, now = manifest.get("max_nodata", 0.0), row.max_nodata
+    sensors = [get_sensor(name) for name in row.sensors.values()]
+    if packed != now and any(
+        s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
+    ):
+        raise ValueError(
+            f"{path}: packed with max_nodata {packed:g}, but"
+            f" --config.data.max_nodata={now:g}; set it to {packed:g}, or pack the"
+            f" archive again, with {now:g}, into another folder"
+        )
+
+
 def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
     """A file that the manifest lists in "files"; None where it does not.
 
@@ -266,6 +283,7 @@ class PackedSource:
         self.dataset, self.split = dataset, split
         self._folder = folder / split
         self.manifest = read_manifest(dataset, self._folder)
+        check_nodata(self._folder / "manifest.json", dataset, self.manifest)
         self.split_rule = self.manifest.get("split_rule", "")
         self.ids = read_ids(self._folder, self.manifest)
         self._shards = self.manifest["shards"]
