@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python.array_record_module import (
     ArrayRecordReader,
     ArrayRecordWriter,
@@ -29,8 +31,10 @@ from tqdm import tqdm
 
 from rsclip_jax.data.readers.folders import SPLITS, tail_of
 from rsclip_jax.data.readers.packed import (
+    CAPTIONS,
     FORMAT,
     HASH_KEYS,
+    LABELS,
     check_shard,
     describe_own,
     describe_sensors,
@@ -40,7 +44,7 @@ from rsclip_jax.data.readers.packed import (
     part_of,
 )
 from rsclip_jax.data.sensors import check_array, get_sensor
-from rsclip_jax.data.sources import Source, first_record, hash_keys
+from rsclip_jax.data.sources import Dataset, Record, Source, first_record, hash_keys
 
 COMPRESSIONS = ("auto", "none", "zstd")
 # Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster
@@ -284,7 +288,7 @@ def finish(
     half: Sequence[str] | None,
     provenance: dict,
 ) -> None:
-    """Writes ids.txt, skipped.txt and, last, the manifest that makes it a pack."""
+    """Writes ids.txt and what lies beside it; last the manifest: now it is a pack."""
     notes = [done[i] for i in range(plan.shards)]
     skipped = [(source.ids[place], why) for n in notes for place, why in n["skipped"]]
     if len(skipped) == plan.records:
@@ -299,9 +303,9 @@ def finish(
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
     keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
-    beside = (
-        {HASH_KEYS: _text(keys).encode()} if keys != [tail_of(i) for i in ids] else {}
-    )
+    beside = _labels_beside(source.dataset, notes)
+    if keys != [tail_of(id_) for id_ in ids]:
+        beside[HASH_KEYS] = _text(keys).encode()
     manifest = {
         **describe(source, ids, find_span(source, half), provenance),
         "skipped": len(skipped),
@@ -311,6 +315,26 @@ def finish(
         "shards": [{key: note[key] for key in files} for note in notes],
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def _labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
+    """labels.npy and captions.jsonl, by what the shards' notes say of their records."""
+    if not all("labels" in note for note in notes):  # shards of an older version
+        return {}
+    labels = [label for note in notes for label in note["labels"]]
+    if row.task == "multi":
+        array = np.zeros((len(labels), len(row.classes)), np.uint8)
+        for hot, some in zip(array, labels, strict=True):
+            hot[some] = 1
+    else:
+        array = np.array(labels, np.int64)
+    file = io.BytesIO()
+    np.save(file, array)
+    found = {LABELS: file.getvalue()}
+    if row.task == "captions":
+        lines = [json.dumps(texts) for note in notes for texts in note["captions"]]
+        found[CAPTIONS] = _text(lines).encode()
+    return found
 
 
 def describe(
@@ -460,34 +484,41 @@ def _die_with_parent() -> None:
 
 
 def write_shard(shard: int) -> dict:
-    """Writes one shard; its note: file, records, bytes, sha256, skipped places."""
+    """Writes one shard; its note: file, records, bytes, sha256, skipped places, labels
+    (of several, the places of the ones) and captions.
+    """
     job: Job = _worker["job"]
     if "source" not in _worker:  # here, where an error reaches the parent
         _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
     temporary = path.with_name(path.name + ".tmp")
-    skipped = _write_records(job, shard, temporary)
+    said = _write_records(job, shard, temporary)
     note = _note(temporary)
     temporary.replace(path)
-    records = len(job.plan.places(shard)) - len(skipped)
-    return {"file": path.name, "records": records, **note, "skipped": skipped}
+    return {"file": path.name, "records": len(said["labels"]), **note, **said}
 
 
-def _write_records(job: Job, shard: int, path: Path) -> list[tuple[int, str]]:
-    """Writes the shard's readable records; place and reason of the others."""
-    source, count, skipped = _worker["source"], _worker["count"], []
+def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
+    """Writes the shard's readable records; their labels, the others' places and why."""
+    source, count = _worker["source"], _worker["count"]
+    said: dict[str, list] = {"skipped": [], "labels": []}
+    if source.dataset.task == "captions":
+        said["captions"] = []
     with _naming_full_disk(job, path):
         writer = ArrayRecordWriter(str(path), _WRITING[job.plan.compression])
     try:
         for place in job.plan.places(shard):
             if _worker["stop"].value:
                 raise InterruptedError("packing was stopped")
-            data = _read(source, place, job.on_error)
-            if isinstance(data, str):
-                skipped.append((place, data))
+            record = _read(source, place, job.on_error)
+            if isinstance(record, str):
+                said["skipped"].append((place, record))
             else:
                 with _naming_full_disk(job, path):
-                    writer.write(data)
+                    writer.write(encode_record(record))
+                said["labels"].append(_plain_label(record["label"]))
+                if "captions" in said:
+                    said["captions"].append(record["captions"])
             with count.get_lock():
                 count.value += 1
     except BaseException:
@@ -496,11 +527,16 @@ def _write_records(job: Job, shard: int, path: Path) -> list[tuple[int, str]]:
         raise
     with _naming_full_disk(job, path):
         writer.close()
-    return skipped
+    return said
 
 
-def _read(source: Source, place: int, on_error: str) -> bytes | str:
-    """The record's bytes; with on_error "skip", why there are none."""
+def _plain_label(label: Any) -> int | list[int]:
+    many = isinstance(label, np.ndarray)
+    return np.flatnonzero(label).tolist() if many else int(label)
+
+
+def _read(source: Source, place: int, on_error: str) -> Record | str:
+    """The record; with on_error "skip", why there is none."""
     try:
         record = source[place]
         for key, sensor in source.dataset.sensors.items():
@@ -510,7 +546,7 @@ def _read(source: Source, place: int, on_error: str) -> bytes | str:
         if on_error != "skip":
             raise
         return str(error)
-    return encode_record(record)
+    return record
 
 
 def _note(path: Path) -> dict:

@@ -24,6 +24,7 @@ from rsclip_jax.data.classes import STL10_NAMES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import make_plan, pack_source, write_all
 from rsclip_jax.data.pipeline import train_batches
+from rsclip_jax.data.readers import packed
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
 from rsclip_jax.data.sources import TiledSource, split_digest
 from rsclip_jax.data.transforms import Augment
@@ -444,6 +445,26 @@ def test_an_unreadable_record_ends_the_run_or_is_listed(tmp_path):
     assert source.ids == [whole.ids[i] for i in left]
     for place, i in enumerate(left):
         assert_same_record(source[place], whole[i])
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_labels_are_told_without_the_records(tmp_path, monkeypatch, old):
+    broken = (0, 7, 41)
+    pack_numbers(tmp_path, 60, broken=broken, on_error="skip")
+    path = tmp_path / "numbers" / "train" / "manifest.json"
+    if old:  # a pack of before there was such a file
+        manifest = json.loads(path.read_text())
+        del manifest["files"]
+        path.write_text(json.dumps(manifest))
+    else:
+        monkeypatch.setattr(packed, "decode_record", None)
+    whole, found = Numbers(60), open_numbers(tmp_path)
+    for place, i in enumerate(i for i in range(60) if i not in broken):
+        record, want = found.read(place, ()), whole[i]
+        assert record["id"] == want["id"]
+        assert record["label"].dtype == want["label"].dtype
+        np.testing.assert_array_equal(record["label"], want["label"])
+        assert ("s2" in record) == old
 
 
 def test_a_set_without_a_readable_record_is_no_pack(tmp_path):

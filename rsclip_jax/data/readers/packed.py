@@ -3,6 +3,8 @@
 <root>/<dataset>/<split>/manifest.json     what the shards hold
                         /ids.txt           an id a record, in order
                         /hash_keys.txt     what parts go by, where not the ids' tails
+                        /labels.npy        a label a record: int64 or multi-hot uint8
+                        /captions.jsonl    a captioned set's texts, a record a line
                         /part-00000-of-00012.array_record ...
                         /skipped.txt       id and reason of what could not be read
 <root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
@@ -16,8 +18,10 @@ are those of the archive's files.
 
 import functools
 import hashlib
+import io
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 
 FORMAT = "rsclip_jax packed 1"
-HASH_KEYS = "hash_keys.txt"
+HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
 _ALIGN = 16
 # Neither read ahead nor threads of its own: records are read one by one, in any order.
 _READING = "readahead_buffer_size:0,max_parallelism:0"
@@ -318,6 +322,33 @@ class PackedSource:
                 " remove this file and run configs/pack.py again, which makes it anew"
             ) from error
 
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        """The record; without keys, id, label and captions are read from beside it."""
+        if keys or self._labels is None:
+            return self[index]
+        index = range(len(self))[index]
+        label = self._labels[index]
+        record = {"id": self.ids[index], "label": label if label.ndim else int(label)}
+        if self._captions is not None:
+            record["captions"] = self._captions[index]
+        return record
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray | None:
+        data = read_beside(self._folder, self.manifest, LABELS)
+        if data is None:
+            return None
+        labels = np.load(io.BytesIO(data))
+        labels.setflags(write=False)  # as the arrays of a record
+        return labels
+
+    @functools.cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        data = read_beside(self._folder, self.manifest, CAPTIONS)
+        if data is None:
+            return None
+        return [tuple(json.loads(line)) for line in data.splitlines()]
+
     def _open_shard(self, shard: int) -> ArrayRecordReader:
         path = self._folder / self._shards[shard]["file"]
         return ArrayRecordReader(str(path), _READING)
@@ -353,5 +384,8 @@ class Selection:
         return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
         source, i = self._places[index]
-        return source[i]
+        return source.read(i, keys)
