@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -21,15 +22,19 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python.array_record_module import (
     ArrayRecordReader,
     ArrayRecordWriter,
 )
 from tqdm import tqdm
 
-from rsclip_jax.data.readers.folders import SPLITS
+from rsclip_jax.data.readers.folders import SPLITS, tail_of
 from rsclip_jax.data.readers.packed import (
+    CAPTIONS,
     FORMAT,
+    HASH_KEYS,
+    LABELS,
     check_shard,
     describe_own,
     describe_sensors,
@@ -39,13 +44,21 @@ from rsclip_jax.data.readers.packed import (
     part_of,
 )
 from rsclip_jax.data.sensors import check_array, get_sensor
-from rsclip_jax.data.sources import Source, first_record
+from rsclip_jax.data.sources import Dataset, Record, Source, first_record, hash_keys
 
 COMPRESSIONS = ("auto", "none", "zstd")
 # Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster
 # than a JPEG is decoded. 13 bands of uint16 it takes to 0.76, and then reads a quarter
 # as many a second: disk is cheaper. Higher levels gain 0.04 at a third of the speed.
 _WRITING = {"none": "group_size:1,uncompressed", "zstd": "group_size:1,zstd:1"}
+# What a difference in a plan comes from, in words.
+_PLANNED_BY = {
+    "source": "the archive (its records, or the file that describes it)",
+    "records": "the archive (its records, or the file that describes it)",
+    "shards": "--config.pack.shard_mb or the size of the archive's first record",
+    "compression": "--config.pack.compression",
+    "max_nodata": "--config.data.max_nodata",
+}
 # Of a small set too, so that all workers have something to do and a kill costs little.
 _SHARDS = 8
 
@@ -189,11 +202,16 @@ def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
     lines = list(_json_lines(path)) if path.exists() else []
     if not lines:
         return {}
-    if lines[0] != dataclasses.asdict(plan):
+    now = dataclasses.asdict(plan)
+    if changed := [key for key in now if lines[0].get(key) != now[key]]:
+        said = ", ".join(
+            f"{key} {lines[0].get(key)}, now {now[key]}" for key in changed
+        )
+        of = dict.fromkeys(_PLANNED_BY[key] for key in changed)
         raise ValueError(
-            f"{folder} was begun with {lines[0]}, and now it would be"
-            f" {dataclasses.asdict(plan)}: the archive or config.pack has changed;"
-            " choose another config.pack.out, or remove this folder to pack anew"
+            f"{folder} was begun with {said}: changed is {' and '.join(of)}; change it"
+            " back, choose another --config.pack.out, or remove this folder to pack"
+            " anew"
         )
     notes = {line.pop("shard"): line for line in lines[1:]}
     return {i: note for i, note in notes.items() if _is_whole(folder, note)}
@@ -231,10 +249,26 @@ def append_line(path: Path, line: dict) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that a kill leaves the old one or the new one, never half."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As write_text."""
     temporary = path.with_name(path.name + ".tmp")
     with _naming(path):
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         temporary.replace(path)
+
+
+def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Writes the files; {name: SHA-256}, as read_beside wants it."""
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 @contextlib.contextmanager
@@ -254,7 +288,7 @@ def finish(
     half: Sequence[str] | None,
     provenance: dict,
 ) -> None:
-    """Writes ids.txt, skipped.txt and, last, the manifest that makes it a pack."""
+    """Writes ids.txt and what lies beside it; last the manifest: now it is a pack."""
     notes = [done[i] for i in range(plan.shards)]
     skipped = [(source.ids[place], why) for n in notes for place, why in n["skipped"]]
     if len(skipped) == plan.records:
@@ -262,20 +296,45 @@ def finish(
         raise ValueError(f"no record of {name} is readable")
     left_out = {place for n in notes for place, _ in n["skipped"]}
     ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]
-    write_text(folder / "ids.txt", "".join(f"{id_}\n" for id_ in ids))
+    write_text(folder / "ids.txt", _text(ids))
     (folder / "skipped.txt").unlink(missing_ok=True)
     if skipped:
         lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
+    keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
+    beside = _labels_beside(source.dataset, notes)
+    if keys != [tail_of(id_) for id_ in ids]:
+        beside[HASH_KEYS] = _text(keys).encode()
     manifest = {
         **describe(source, ids, find_span(source, half), provenance),
         "skipped": len(skipped),
         "compression": plan.compression,
         "max_nodata": plan.max_nodata,
+        "files": write_beside(folder, beside),
         "shards": [{key: note[key] for key in files} for note in notes],
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def _labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
+    """labels.npy and captions.jsonl, by what the shards' notes say of their records."""
+    if not all("labels" in note for note in notes):  # shards of an older version
+        return {}
+    labels = [label for note in notes for label in note["labels"]]
+    if row.task == "multi":
+        array = np.zeros((len(labels), len(row.classes)), np.uint8)
+        for hot, some in zip(array, labels, strict=True):
+            hot[some] = 1
+    else:
+        array = np.array(labels, np.int64)
+    file = io.BytesIO()
+    np.save(file, array)
+    found = {LABELS: file.getvalue()}
+    if row.task == "captions":
+        lines = [json.dumps(texts) for note in notes for texts in note["captions"]]
+        found[CAPTIONS] = _text(lines).encode()
+    return found
 
 
 def describe(
@@ -287,6 +346,7 @@ def describe(
         "format": FORMAT,
         "dataset": row.name,
         "split": source.split,
+        "split_rule": getattr(source, "split_rule", ""),
         "task": row.task,
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
@@ -302,11 +362,13 @@ def describe(
 
 def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
     """The range of the hash by which parts of this split agree with the archive's."""
-    whole, fixed = hash_spans(source.split)
+    whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")
-    for span in (whole, fixed) if in_folders else (fixed, whole):
-        places = part_of(source.ids, span, 0, 50)
-        if half is not None and [source.ids[i] for i in places] == list(half):
+    keys = hash_keys(source)
+    for span in (whole, *fixed) if in_folders else (*fixed, whole):
+        places = part_of(keys, span, 0, 50)
+        agree = half is not None and [source.ids[i] for i in places] == list(half)
+        if agree and len(part_of(keys, span, 0, 100)) == len(keys):
             return span
     return None
 
@@ -331,7 +393,7 @@ def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
         "splits": splits,
     }
     (folder / "all").mkdir(exist_ok=True)
-    write_text(folder / "all" / "ids.txt", "".join(f"{id_}\n" for id_ in ids))
+    write_text(folder / "all" / "ids.txt", _text(ids))
     text = json.dumps(manifest, indent=1) + "\n"
     write_text(folder / "all" / "manifest.json", text)
     return True
@@ -422,34 +484,41 @@ def _die_with_parent() -> None:
 
 
 def write_shard(shard: int) -> dict:
-    """Writes one shard; its note: file, records, bytes, sha256, skipped places."""
+    """Writes one shard; its note: file, records, bytes, sha256, skipped places, labels
+    (of several, the places of the ones) and captions.
+    """
     job: Job = _worker["job"]
     if "source" not in _worker:  # here, where an error reaches the parent
         _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
     temporary = path.with_name(path.name + ".tmp")
-    skipped = _write_records(job, shard, temporary)
+    said = _write_records(job, shard, temporary)
     note = _note(temporary)
     temporary.replace(path)
-    records = len(job.plan.places(shard)) - len(skipped)
-    return {"file": path.name, "records": records, **note, "skipped": skipped}
+    return {"file": path.name, "records": len(said["labels"]), **note, **said}
 
 
-def _write_records(job: Job, shard: int, path: Path) -> list[tuple[int, str]]:
-    """Writes the shard's readable records; place and reason of the others."""
-    source, count, skipped = _worker["source"], _worker["count"], []
+def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
+    """Writes the shard's readable records; their labels, the others' places and why."""
+    source, count = _worker["source"], _worker["count"]
+    said: dict[str, list] = {"skipped": [], "labels": []}
+    if source.dataset.task == "captions":
+        said["captions"] = []
     with _naming_full_disk(job, path):
         writer = ArrayRecordWriter(str(path), _WRITING[job.plan.compression])
     try:
         for place in job.plan.places(shard):
             if _worker["stop"].value:
                 raise InterruptedError("packing was stopped")
-            data = _read(source, place, job.on_error)
-            if isinstance(data, str):
-                skipped.append((place, data))
+            record = _read(source, place, job.on_error)
+            if isinstance(record, str):
+                said["skipped"].append((place, record))
             else:
                 with _naming_full_disk(job, path):
-                    writer.write(data)
+                    writer.write(encode_record(record))
+                said["labels"].append(_plain_label(record["label"]))
+                if "captions" in said:
+                    said["captions"].append(record["captions"])
             with count.get_lock():
                 count.value += 1
     except BaseException:
@@ -458,11 +527,16 @@ def _write_records(job: Job, shard: int, path: Path) -> list[tuple[int, str]]:
         raise
     with _naming_full_disk(job, path):
         writer.close()
-    return skipped
+    return said
 
 
-def _read(source: Source, place: int, on_error: str) -> bytes | str:
-    """The record's bytes; with on_error "skip", why there are none."""
+def _plain_label(label: Any) -> int | list[int]:
+    many = isinstance(label, np.ndarray)
+    return np.flatnonzero(label).tolist() if many else int(label)
+
+
+def _read(source: Source, place: int, on_error: str) -> Record | str:
+    """The record; with on_error "skip", why there is none."""
     try:
         record = source[place]
         for key, sensor in source.dataset.sensors.items():
@@ -472,7 +546,7 @@ def _read(source: Source, place: int, on_error: str) -> bytes | str:
         if on_error != "skip":
             raise
         return str(error)
-    return encode_record(record)
+    return record
 
 
 def _note(path: Path) -> dict:

@@ -14,7 +14,7 @@ from rsclip_jax.data import miniature
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.readers.folders import Entry
+from rsclip_jax.data.readers.folders import Entry, tail_of
 from rsclip_jax.data.readers.footprints import Footprint, check_one_place
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
@@ -129,6 +129,7 @@ class Source(Protocol):
     One whose split is by the archive's lists names them in `split_rule`, a text; and
     so does one whose hash parts neighbours.
     One whose records are costly may also have read(index, keys): see read_record.
+    One that takes parts by hash of something else than the ids' tails has hash_keys.
     """
 
     dataset: Dataset
@@ -137,6 +138,11 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Record: ...
+
+
+def hash_keys(source: Source) -> list[str]:
+    """What parts of the source, such as "train[:90%]", go by: a key a record."""
+    return getattr(source, "hash_keys", None) or [tail_of(i) for i in source.ids]
 
 
 def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
@@ -165,6 +171,10 @@ class FileSource:
         self.ids = [entry.id for entry in entries]
         self._entries = entries
         self._labels = {name: i for i, name in enumerate(dataset.classes)}
+
+    @property
+    def hash_keys(self) -> list[str]:
+        return [entry.hash_key or tail_of(entry.id) for entry in self._entries]
 
     def __len__(self) -> int:
         return len(self._entries)

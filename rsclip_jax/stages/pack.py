@@ -41,6 +41,26 @@ def check_pack(run: common.Run) -> None:
             f" {short_name(run.config.dataset)}/ may be the archive itself; choose"
             " another folder"
         )
+    check_places(run)
+
+
+def check_places(run: common.Run) -> None:
+    """Raises ValueError where the pack and its archive would share a folder.
+
+    A pack's folders are called as splits are: the archive would be read by them.
+    """
+    c = run.config
+    row = get_dataset(c.dataset, c.data_root, packed=False)
+    if row.kind == "miniature":
+        return
+    theirs = find_folder(row, c.data_root).resolve()
+    ours = pack_folder(c.pack.out, row.name).resolve()
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise ValueError(
+            f"the pack would lie in {ours}, and the archive lies in {theirs}: one"
+            " would be read as part of the other; choose another --config.pack.out"
+            f" than {c.pack.out}"
+        )
 
 
 def check_splits(run: common.Run) -> None:

@@ -1,5 +1,6 @@
 """Sources for the tests of packing, where its worker processes can import them."""
 
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -29,13 +30,13 @@ class Numbers:
     """n records of three sensors, each drawn from its number; slow and broken at will.
 
     broken: places that cannot be read. deadly: a place whose reading kills the worker.
-    side: in pixels.
+    side: in pixels. max_nodata: what it says of itself; no pixel is missing.
     """
 
     split = "train"
 
-    def __init__(self, n, *, side=6, broken=(), deadly=-1, delay=0.0):
-        self.dataset = ROW
+    def __init__(self, n, *, side=6, broken=(), deadly=-1, delay=0.0, max_nodata=0.0):
+        self.dataset = dataclasses.replace(ROW, max_nodata=max_nodata)
         self.ids = [f"scene/{i}" for i in range(n)]
         self.side, self.broken, self.deadly, self.delay = side, broken, deadly, delay
 

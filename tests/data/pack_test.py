@@ -1,6 +1,7 @@
 """Packs: what the archive gives, to the bit; kills, faults and full disks."""
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -23,6 +24,7 @@ from rsclip_jax.data.classes import STL10_NAMES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import make_plan, pack_source, write_all
 from rsclip_jax.data.pipeline import train_batches
+from rsclip_jax.data.readers import packed
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
 from rsclip_jax.data.sources import TiledSource, split_digest
 from rsclip_jax.data.transforms import Augment
@@ -46,6 +48,7 @@ def assert_same_source(found, want):
     assert found.ids == want.ids
     assert len(found) == len(want) == len(want.ids)
     assert split_digest(found) == split_digest(want)
+    assert getattr(found, "split_rule", "") == getattr(want, "split_rule", "")
     for i in range(len(want)):
         assert_same_record(found[i], want[i])
 
@@ -179,6 +182,21 @@ def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
         for split in ("train", "train[:60%]", "train[60%:]"):
             want = open_source(name, root, split)
             assert_same_source(open_source(name, out, split), want)
+    pack_archive("resisc45", root, out, ("test",))
+    for split in ("train", "train[:60%]", "all"):
+        assert open_source("resisc45", out, split).split_rule == "resisc45-*.txt"
+
+
+def test_a_class_that_is_called_as_a_split_is_no_split_folder(tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    for name in get_dataset("cifar100").classes:
+        for i in range(12 if name == "train" else 1):
+            save(root / "cifar100" / name / f"{i}.png", noise(i, 32, 32, 3))
+    pack_archive("cifar100", root, out, ("train",), shard_mb=1)
+    for split in ("train[:50%]", "train[50%:]"):
+        want = open_source("cifar100", root, split)
+        assert open_source("cifar100", out, split).ids == want.ids
+        assert any(id_.startswith("train/") for id_ in want.ids)
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
@@ -393,10 +411,15 @@ def test_two_runs_do_not_pack_into_one_folder(tmp_path):
 
 def test_another_archive_or_setting_does_not_continue_a_pack(tmp_path):
     pack_numbers(tmp_path, 60)
-    with pytest.raises(ValueError, match=r"'records': 60.* now .*'records': 61"):
+    words = r"records 60, now 61.*: changed is the archive \(its"
+    with pytest.raises(ValueError, match=words):
         pack_numbers(tmp_path, 61)
-    with pytest.raises(ValueError, match=r"'shards': \d+, .* now .*'shards': 1,"):
+    words = r"begun with shards \d+, now 1: changed is --config\.pack\.shard_mb or"
+    with pytest.raises(ValueError, match=words):
         pack_numbers(tmp_path, 60, shard_mb=1)
+    words = r"with max_nodata 0\.0, now 0\.1: changed is --config\.data\.max_nodata;"
+    with pytest.raises(ValueError, match=words):
+        pack_numbers(tmp_path, 60, max_nodata=0.1)
 
 
 # Bad input, full disks.
@@ -422,6 +445,26 @@ def test_an_unreadable_record_ends_the_run_or_is_listed(tmp_path):
     assert source.ids == [whole.ids[i] for i in left]
     for place, i in enumerate(left):
         assert_same_record(source[place], whole[i])
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_labels_are_told_without_the_records(tmp_path, monkeypatch, old):
+    broken = (0, 7, 41)
+    pack_numbers(tmp_path, 60, broken=broken, on_error="skip")
+    path = tmp_path / "numbers" / "train" / "manifest.json"
+    if old:  # a pack of before there was such a file
+        manifest = json.loads(path.read_text())
+        del manifest["files"]
+        path.write_text(json.dumps(manifest))
+    else:
+        monkeypatch.setattr(packed, "decode_record", None)
+    whole, found = Numbers(60), open_numbers(tmp_path)
+    for place, i in enumerate(i for i in range(60) if i not in broken):
+        record, want = found.read(place, ()), whole[i]
+        assert record["id"] == want["id"]
+        assert record["label"].dtype == want["label"].dtype
+        np.testing.assert_array_equal(record["label"], want["label"])
+        assert ("s2" in record) == old
 
 
 def test_a_set_without_a_readable_record_is_no_pack(tmp_path):
@@ -555,11 +598,29 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
         open_numbers(tmp_path)
 
 
+@pytest.mark.parametrize(("packed", "now"), [(0.0, 0.2), (0.2, 0.0), (0.1, 0.2)])
+def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
+    pack_numbers(tmp_path, 10, max_nodata=packed)
+    row = dataclasses.replace(ROW, max_nodata=now)
+    words = rf"max_nodata {packed:g}, .*max_nodata={now:g}; set it to {packed:g}, or"
+    with pytest.raises(ValueError, match=words):
+        open_packed(row, tmp_path, "train")
+    row = dataclasses.replace(ROW, max_nodata=packed)
+    assert len(open_packed(row, tmp_path, "train")) == 10
+
+
+def test_max_nodata_is_nothing_to_8_bit_images(tmp_path):
+    name, splits = make_archive("split folders", tmp_path / "archive")
+    pack_archive(name, tmp_path / "archive", tmp_path, splits)
+    assert len(open_source(name, tmp_path, "val", max_nodata=0.3)) == 80
+
+
 def test_a_split_that_is_not_packed_is_named(tmp_path):
     pack_numbers(tmp_path, 10)
     with pytest.raises(FileNotFoundError, match=r"'test' is not packed .*train are"):
         open_numbers(tmp_path, "test")
-    with pytest.raises(ValueError, match=r"takes no part of train by hash"):
+    words = r"'train\[:50%\]' cannot be read, as no hash .* pack it again"
+    with pytest.raises(ValueError, match=words):
         open_numbers(tmp_path, "train[:50%]")
     assert open_packed(ROW, "", "train") is None
     assert open_packed(get_dataset("resisc45"), tmp_path, "train") is None

@@ -11,9 +11,12 @@ from PIL import Image
 
 from configs import inspect
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.readers import packed
+from rsclip_jax.data.readers.packed import decode_record
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.main import run_stages
 from tests.data.caption_sets import listed, write_set
+from tests.data.pack_test import pack_archive
 from tests.runs import few_scenes
 
 CLASSES = DATASETS["stl10"].classes
@@ -49,6 +52,25 @@ def photos(tmp_path):
             save(folder / "train" / name / f"{name}_{j}.png", picture(100 * i + j))
         save(folder / "val" / name / f"{name}_99.png", picture(100 * i + 99))
     return folder
+
+
+def test_of_a_pack_only_the_sampled_records_are_read(tmp_path, photos, monkeypatch):
+    root, out, ids = photos.parent, tmp_path / "out", []
+    pack_archive("stl10", root, out, ("train", "val"), shard_mb=1)
+
+    def decode(data):
+        record = decode_record(data)
+        ids.append(record["id"])
+        return record
+
+    monkeypatch.setattr(packed, "decode_record", decode)
+    found = inspect_set(tmp_path / "w", "stl10", out, samples=5)
+    want = inspect_set(tmp_path / "v", "stl10", root, samples=5)
+    assert len(set(ids)) == 10
+    assert sum(found["splits"]["train"]["classes"]) == 65
+    for summary in (found, want):
+        del summary["data_root"], summary["contact_sheet"], summary["splits"]["test"]
+    assert found == want
 
 
 def test_counts_are_the_folders_and_bands_as_numpy_finds_them(tmp_path, photos, capsys):

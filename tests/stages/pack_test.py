@@ -13,6 +13,7 @@ import rsclip_jax
 from configs import pack
 from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.readers import packed
 from rsclip_jax.data.readers.packed import PackedSource, Selection
 from rsclip_jax.data.rows import CIFAR10_CLASSES
 from rsclip_jax.data.sources import read_captions, split_digest
@@ -146,7 +147,32 @@ def test_a_pack_does_not_lie_beside_its_archive(tmp_path, archive):
         run_stages(config.lock(), tmp_path / "w")
 
 
-def test_captions_come_back_as_they_were(tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "out"),
+    [("photos", "."), ("photos", "photos"), ("photos/old", "."), ("x", "x/packs")],
+)
+def test_a_pack_and_its_archive_do_not_share_a_folder(tmp_path, folder, out):
+    base = tmp_path / folder
+    for name, i in itertools.product(("barn", "pond"), range(12)):
+        path = base / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(path)
+    file = tmp_path / "photos.toml"
+    file.write_text(
+        f'reader = "class_folders"\nfolder = "{folder}"\n[sensors]\nrgb = "rgb"\n'
+    )
+    config = pack.get_config()
+    config.update(dataset=str(file), progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    config.pack.out = str(tmp_path / out)
+    ours, theirs = tmp_path / out / "photos", base
+    words = rf"lie in {ours}, and the archive lies in {theirs}: .*--config\.pack\.out"
+    with pytest.raises(ValueError, match=words):
+        run_stages(config.lock(), tmp_path / "w")
+    assert sorted(p for p in tmp_path.rglob("*") if p.name != "w") == before
+
+
+def test_captions_come_back_as_they_were(tmp_path, monkeypatch):
     splits = ("train", "train", "val", "test")
     images = [
         listed(
@@ -167,7 +193,9 @@ def test_captions_come_back_as_they_were(tmp_path):
             assert mine["captions"] == theirs["captions"]
             assert list(mine) == list(theirs)
             np.testing.assert_array_equal(mine["rgb"], theirs["rgb"])
-        assert read_captions(found) == read_captions(want)
+        with monkeypatch.context() as m:
+            m.setattr(packed, "decode_record", None)
+            assert read_captions(found) == read_captions(want)
 
 
 def test_rsitmd_s_val_is_the_same_in_a_pack(tmp_path):

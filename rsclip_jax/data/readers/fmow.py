@@ -68,7 +68,13 @@ def fmow_entries(
 
 def _entry(path: Path, folder: Path) -> Entry:
     parts = path.relative_to(folder).with_suffix("").parts
-    return Entry("/".join(parts), parts[1], {"rgb": path}, box_file=_box_file(path))
+    return Entry(
+        "/".join(parts),
+        parts[1],
+        {"rgb": path},
+        box_file=_box_file(path),
+        hash_key=_place(path, folder),
+    )
 
 
 def _box_file(path: Path) -> Path | None:

@@ -21,7 +21,8 @@ class Entry:
 
     files: a path, or one for each band. label: its class folder; of several, labels, or
     the file that label names are read from when they are asked for. captions: what is
-    said of it. box_file: says which part of the image is the example (fMoW).
+    said of it. box_file: says which part of the image is the example (fMoW). hash_key:
+    what a part such as "[:90%]" goes by, where it is not tail_of(id).
     """
 
     id: str
@@ -31,6 +32,7 @@ class Entry:
     label_file: Path | None = None
     captions: tuple[str, ...] = ()
     box_file: Path | None = None
+    hash_key: str = ""
 
 
 def hash_percent(key: str) -> float:
@@ -43,16 +45,11 @@ def hash_percent(key: str) -> float:
 
 
 def tail_of(id_: str) -> str:
-    """What is hashed of an id: all but the split folder's name.
-
-    And but the image's, where a place has a folder of its images (fMoW): the images of
-    a place stay together.
+    """What is hashed of an id, unless its source says otherwise (hash_keys): all but
+    the split folder's name.
     """
     top, _, rest = id_.partition("/")
-    key = rest if top in SPLITS else id_
-    first, *more = key.split("/")
-    in_place = len(more) > 1 and more[0].startswith(f"{first}_")
-    return f"{first}/{more[0]}" if in_place else key
+    return rest if top in SPLITS else id_
 
 
 def parse_split(split: str) -> tuple[str, float, float]:
@@ -132,9 +129,10 @@ def class_folder_entries(
         if all_there:
             check_folders([base], classes)
         for name, path in class_images(base, classes):
-            if low <= hash_percent(f"{name}/{path.stem}") < high:
-                example = "/".join([*tops, name, path.stem])
-                entries.append(Entry(example, name, {key: path}))
+            hashed = f"{name}/{path.stem}"  # of CIFAR-100, too, with its class "train"
+            if low <= hash_percent(hashed) < high:
+                example = "/".join([*tops, hashed])
+                entries.append(Entry(example, name, {key: path}, hash_key=hashed))
     return entries
 
 
@@ -176,7 +174,8 @@ def paired_folder_entries(
                 key = f"{label}/{stem}".lstrip("/")
                 if low <= hash_percent(key) < high:
                     paths = {k: stems[stem] for k, stems in files.items()}
-                    entries.append(Entry("/".join([*tops, key]), label, paths))
+                    id_ = "/".join([*tops, key])
+                    entries.append(Entry(id_, label, paths, hash_key=key))
     return entries, stray
 
 

@@ -2,6 +2,9 @@
 
 <root>/<dataset>/<split>/manifest.json     what the shards hold
                         /ids.txt           an id a record, in order
+                        /hash_keys.txt     what parts go by, where not the ids' tails
+                        /labels.npy        a label a record: int64 or multi-hot uint8
+                        /captions.jsonl    a captioned set's texts, a record a line
                         /part-00000-of-00012.array_record ...
                         /skipped.txt       id and reason of what could not be read
 <root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
@@ -15,8 +18,10 @@ are those of the archive's files.
 
 import functools
 import hashlib
+import io
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +34,12 @@ from rsclip_jax.data.readers.folders import (
     parse_split,
     tail_of,
 )
+from rsclip_jax.data.readers.sen12ms import LIST_SPANS
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 
 FORMAT = "rsclip_jax packed 1"
+HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
 _ALIGN = 16
 # Neither read ahead nor threads of its own: records are read one by one, in any order.
 _READING = "readahead_buffer_size:0,max_parallelism:0"
@@ -161,10 +168,12 @@ def _part(whole: Any, split: str, low: float, high: float):
     """train[:90%] of a packed train: the records that the archive gives for it."""
     if whole.manifest["parts"] is None:
         raise ValueError(
-            f"packed {whole.dataset.name}: its archive takes no part of {whole.split}"
-            f" by hash, so {split!r} cannot be read; pack it whole, and use it whole"
+            f"packed {whole.dataset.name}: {split!r} cannot be read, as no hash of the"
+            f" records gave the archive's parts of {whole.split} when it was packed;"
+            " use it whole, or, if another version packed it, pack it again into"
+            " another folder"
         )
-    kept = part_of(whole.ids, whole.manifest["parts"], low, high)
+    kept = part_of(whole.hash_keys, whole.manifest["parts"], low, high)
     if not kept:
         raise FileNotFoundError(
             f"packed {whole.dataset.name}: no records in split {split!r}"
@@ -173,19 +182,19 @@ def _part(whole: Any, split: str, low: float, high: float):
     return Selection(whole.dataset, split, whole.manifest, places)
 
 
-def part_of(ids: list[str], span: list[float], low: float, high: float) -> list[int]:
-    """Places of the ids in [low %, high %) of a split that is `span` of the hash."""
+def part_of(keys: list[str], span: list[float], low: float, high: float) -> list[int]:
+    """Places of the keys in [low %, high %) of a split that is `span` of the hash."""
     width = (span[1] - span[0]) / 100
     first, last = span[0] + low * width, span[0] + high * width
-    return [
-        i for i, id_ in enumerate(ids) if first <= hash_percent(tail_of(id_)) < last
-    ]
+    return [i for i, key in enumerate(keys) if first <= hash_percent(key) < last]
 
 
 def hash_spans(split: str) -> list[list[float]]:
-    """The shares of the hash that a split can be: all of a folder, or the fixed one."""
-    fixed = HASH_SPLITS.get(split, (0, 100))
-    return [[0.0, 100.0], [float(x) for x in fixed]]
+    """The shares of the hash that a split can be: all of a folder, the fixed one, or
+    SEN12MS's of its list.
+    """
+    fixed = (spans.get(split, (0, 100)) for spans in ({}, HASH_SPLITS, LIST_SPANS))
+    return [[float(x) for x in span] for span in fixed]
 
 
 def read_manifest(row: Any, folder: Path) -> dict:
@@ -224,6 +233,40 @@ def _check_own(path: Path, row: Any, manifest: dict) -> None:
             )
 
 
+def check_nodata(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the pack's missing pixels are not treated as the run's.
+
+    Integers of a sensor without nodata have none, so that both are the same.
+    """
+    packed, now = manifest.get("max_nodata", 0.0), row.max_nodata
+    sensors = [get_sensor(name) for name in row.sensors.values()]
+    if packed != now and any(
+        s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
+    ):
+        raise ValueError(
+            f"{path}: packed with max_nodata {packed:g}, but"
+            f" --config.data.max_nodata={now:g}; set it to {packed:g}, or pack the"
+            f" archive again, with {now:g}, into another folder"
+        )
+
+
+def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
+    """A file that the manifest lists in "files"; None where it does not.
+
+    Raises ValueError if the file is not what was written.
+    """
+    wanted, path = manifest.get("files", {}).get(name), folder / name
+    if wanted is None:
+        return None
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise ValueError(
+            f"{path} is not what was written; remove manifest.json beside it and run"
+            " configs/pack.py again"
+        )
+    return data
+
+
 def read_ids(folder: Path, manifest: dict) -> list[str]:
     """The ids of ids.txt; ValueError if they are not those that were packed."""
     path = folder / "ids.txt"
@@ -244,12 +287,24 @@ class PackedSource:
         self.dataset, self.split = dataset, split
         self._folder = folder / split
         self.manifest = read_manifest(dataset, self._folder)
+        check_nodata(self._folder / "manifest.json", dataset, self.manifest)
+        self.split_rule = self.manifest.get("split_rule", "")
         self.ids = read_ids(self._folder, self.manifest)
         self._shards = self.manifest["shards"]
         self._ends = np.cumsum([s["records"] for s in self._shards])
         for shard in self._shards:
             check_shard(self._folder, shard)
         self._reader = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
+
+    @functools.cached_property
+    def hash_keys(self) -> list[str]:
+        if data := read_beside(self._folder, self.manifest, HASH_KEYS):
+            return data.decode().split("\n")[:-1]
+        keys = [tail_of(id_) for id_ in self.ids]
+        if "files" not in self.manifest and self.dataset.kind == "fmow":
+            # a pack of before there was the file: the images of a place stay together
+            return [key.rpartition("/")[0] for key in keys]
+        return keys
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -266,6 +321,33 @@ class PackedSource:
                 f"{path}: record {place} ({self.ids[index]}) is damaged ({error});"
                 " remove this file and run configs/pack.py again, which makes it anew"
             ) from error
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        """The record; without keys, id, label and captions are read from beside it."""
+        if keys or self._labels is None:
+            return self[index]
+        index = range(len(self))[index]
+        label = self._labels[index]
+        record = {"id": self.ids[index], "label": label if label.ndim else int(label)}
+        if self._captions is not None:
+            record["captions"] = self._captions[index]
+        return record
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray | None:
+        data = read_beside(self._folder, self.manifest, LABELS)
+        if data is None:
+            return None
+        labels = np.load(io.BytesIO(data))
+        labels.setflags(write=False)  # as the arrays of a record
+        return labels
+
+    @functools.cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        data = read_beside(self._folder, self.manifest, CAPTIONS)
+        if data is None:
+            return None
+        return [tuple(json.loads(line)) for line in data.splitlines()]
 
     def _open_shard(self, shard: int) -> ArrayRecordReader:
         path = self._folder / self._shards[shard]["file"]
@@ -290,12 +372,20 @@ class Selection:
 
     def __init__(self, dataset: Any, split: str, manifest: dict, places: list):
         self.dataset, self.split, self.manifest = dataset, split, manifest
+        self.split_rule = manifest.get("split_rule", "")
         self.ids = [source.ids[i] for source, i in places]
         self._places = places
+
+    @property
+    def hash_keys(self) -> list[str]:
+        return [source.hash_keys[i] for source, i in self._places]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
         source, i = self._places[index]
-        return source[i]
+        return source.read(i, keys)

@@ -40,7 +40,7 @@ def ssl4eo_entries(
                 key: tuple(path / f"{band}.tif" for band in bands[key])
                 for key, path in zip(bands, paths, strict=True)
             }
-            entries.append(Entry(f"{place}/{n}", "", files))
+            entries.append(Entry(f"{place}/{n}", "", files, hash_key=place))
     return entries, stray
 
 

@@ -39,7 +39,7 @@ IGBP = {
 }
 _UNCLASSIFIED = (0, 255)  # 255 as MODIS has it
 _LISTS = ("train", "test")
-_SPANS = {"train": (0, 90), "val": (90, 100)}  # of the training list, in per cent
+LIST_SPANS = {"train": (0, 90), "val": (90, 100)}  # of the training list, in per cent
 _LINE = re.compile(r"(ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(\d+)_(p\d+)(?:\.tif)?")
 
 
@@ -59,7 +59,7 @@ def patch_entries(
     if lists:
         chosen, absent = _chosen(folder, lists, split, there["s2"])
         there = {key: found & chosen for key, found in there.items()}
-    wanted = in_split(split, spans=_SPANS) if lists else in_split(split)
+    wanted = in_split(split, spans=LIST_SPANS) if lists else in_split(split)
     common = set.intersection(*there.values())
     stray = [
         _file(folder, key, patch)
@@ -69,10 +69,10 @@ def patch_entries(
     entries = []
     for patch in common:
         season, scene, _ = patch
-        if wanted(f"{season}_{scene}"):
+        if wanted(place := f"{season}_{scene}"):
             files = {key: _file(folder, key, patch) for key in keys}
-            lc = _file(folder, "lc", patch)
-            entries.append(Entry(_name("s2", patch), "", files, label_file=lc))
+            lc, id_ = _file(folder, "lc", patch), _name("s2", patch)
+            entries.append(Entry(id_, "", files, label_file=lc, hash_key=place))
     rule = ", ".join(path.name for path in lists)
     return sorted(entries, key=lambda entry: entry.id), stray, absent, rule
 

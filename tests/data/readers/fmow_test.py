@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.readers.packed import part_of
 from rsclip_jax.data.rows import DATASETS
+from tests.data.pack_test import pack_archive
 
 CLASSES = DATASETS["fmow_rgb"].classes
 SEQUENCES = {"airport": (3, 1), "multi-unit_residential": (2,), "zoo": (1, 1)}
@@ -235,5 +235,15 @@ def test_the_images_of_a_place_are_all_in_one_part(tmp_path):
     assert not places[0] & places[1]
     whole = ids(tmp_path, "train")
     assert sorted(parts[0] + parts[1]) == sorted(whole)
-    # and so are a pack's
-    assert [whole[i] for i in part_of(whole, [0, 100], 0, 60)] == parts[0]
+    # and so are a pack's, one of before it had a file of the places included
+    out = tmp_path / "out"
+    pack_archive("fmow_rgb", tmp_path, out, ("train",), shard_mb=1)
+    folder = out / "fmow_rgb" / "train"
+    keys = (folder / "hash_keys.txt").read_text().split()
+    assert keys == [id_.removeprefix("train/").rsplit("/", 1)[0] for id_ in whole]
+    for _ in range(2):
+        for i, split in enumerate(("train[:60%]", "train[60%:]")):
+            assert open_source("fmow_rgb", out, split).ids == parts[i]
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest.pop("files", None)
+        (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -9,6 +9,7 @@ import tifffile
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
+from tests.data.pack_test import pack_archive
 
 S2_FILES = [b.replace("B0", "B") for b in SENSORS["s2_l1c"].bands]
 
@@ -19,11 +20,9 @@ def write(path, array):
     tifffile.imwrite(path, array, photometric="minisblack", **layout)
 
 
-@pytest.fixture
-def ssl4eo(tmp_path):
-    """Two places of two seasons, the earlier scene by the satellite that is last."""
-    root = tmp_path / "ssl4eo_s12"
-    for place in ("0000001", "0000002"):
+def write_ssl4eo(root, places):
+    """Places of two seasons, the earlier scene by the satellite that is last."""
+    for place in places:
         for season, date in enumerate(("20200101", "20200601")):
             for i, band in enumerate(S2_FILES):
                 value = 1000 * season + i + int(place)
@@ -34,7 +33,22 @@ def ssl4eo(tmp_path):
                 array = np.full((12, 12), -10.0 * (season + 1) - i, np.float32)
                 scene = f"S1{'BA'[season]}_IW_GRDH_1SDV_{date}T010800_{date}T010825_1"
                 write(root / "s1" / place / scene / f"{band}.tif", array)
+
+
+@pytest.fixture
+def ssl4eo(tmp_path):
+    write_ssl4eo(tmp_path / "ssl4eo_s12", ("0000001", "0000002"))
     return tmp_path
+
+
+def test_parts_of_a_pack_are_the_archive_s(tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    write_ssl4eo(root / "ssl4eo_s12", [f"{i:07}" for i in range(20)])
+    pack_archive("ssl4eo_s12", root, out, ("train",), shard_mb=1)
+    for part in ("[:50%]", "[50%:]", "[:20%]"):
+        want = open_source("ssl4eo_s12", root, f"train{part}").ids
+        assert want
+        assert open_source("ssl4eo_s12", out, f"train{part}").ids == want
 
 
 def test_seasons_of_a_place_are_paired_in_order(ssl4eo):

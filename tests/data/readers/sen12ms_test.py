@@ -13,7 +13,7 @@ from rsclip_jax.data.pack import pack_source
 from rsclip_jax.data.readers.sen12ms import IGBP, read_largest, read_present
 from rsclip_jax.data.scan import scan
 from rsclip_jax.data.sensors import SENSORS
-from tests.data.pack_test import assert_same_source
+from tests.data.pack_test import assert_same_source, pack_archive
 
 BANDS = SENSORS["s2_l1c"].bands
 SPRING, OTHER = "ROIs1158_spring_s2_0_p30", "ROIs1158_spring_s2_0_p31"
@@ -67,7 +67,7 @@ def write_patch(root, name, seed):
     path = file_of(root, name, "s1")
     path.parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(path, s1, photometric="minisblack", planarconfig="separate")
-    write_map(file_of(root, name, "lc"), COVER[name])
+    write_map(file_of(root, name, "lc"), COVER.get(name, {1: 100}))
 
 
 @pytest.fixture
@@ -333,3 +333,27 @@ def test_a_look_at_it_and_a_pack_of_it(archive, tmp_path_factory):
     folder = out / "sen12ms_multi" / "test"
     pack_source(test(), test, folder, half=None, provenance={}, workers=1)
     assert_same_source(open_source("sen12ms_multi", out, "test"), test())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_parts_of_a_pack_are_the_archive_s(tmp_path, listed):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    names = [f"ROIs1158_spring_s2_{i}_p{j}" for i in range(30) for j in (1, 2)]
+    for i, name in enumerate(names):
+        write_patch(root, name, i)
+    if listed:
+        for kind, some in (("train", names[2:]), ("test", names[:2])):
+            lines = "".join(f"{name}.tif\n" for name in some)
+            (root / "SEN12MS" / f"{kind}_list.txt").write_text(lines)
+    splits = ("train", "val")
+    pack_archive("sen12ms", root, out, splits, shard_mb=1)
+    sizes = []
+    for split, part in itertools.product(splits, ("", "[:50%]", "[50%:]", "[:80%]")):
+        want = open_source("sen12ms", root, split + part)
+        assert open_source("sen12ms", out, split + part).ids == want.ids
+        sizes.append(len(want))
+    assert min(sizes) > 0
+    beside = out / "sen12ms" / "train" / "hash_keys.txt"
+    beside.write_text(beside.read_text().replace("spring", "summer"))
+    with pytest.raises(ValueError, match=rf"{beside} is not what was written; remove"):
+        open_source("sen12ms", out, "train[:50%]")
