@@ -1,7 +1,7 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,7 @@ def fit(
     """Trains with the settings of config.<stage>; the trained params.
 
     sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
-    that was begun with others is not gone on with.
+    that was begun with others, or on other data, is not gone on with.
     """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
@@ -284,7 +284,7 @@ def fit(
             "stage": stage,
             "config": run.config.to_dict(),
             "git_commit": checkpoint.git_commit(),
-            "sources": sources,
+            "sources": {**sources, "data": data_digests(train)},
         },
         checkpoint_every=c.checkpoint_every,
         log_every=c.log_every,
@@ -329,12 +329,24 @@ def make_augment(
     return augment
 
 
-def finish(run: Run, stage: str, params, meta: dict) -> None:
+def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) -> None:
     """Writes the stage's product, which marks it done."""
-    config = run.config.to_dict()
-    checkpoint.save_product(
-        run.workdir / stage, params, {**meta, "stage": stage, "config": config}
-    )
+    made = {
+        "stage": stage,
+        "config": run.config.to_dict(),
+        "data": data_digests(train),
+    }
+    checkpoint.save_product(run.workdir / stage, params, {**meta, **made})
+
+
+def data_digests(sources: Iterable[Source]) -> dict[str, str]:
+    """{"name:split" or "name:split:tile": split_digest}, which tells other data."""
+    digests = {}
+    for source in sources:
+        tile = getattr(source, "tile", None)
+        spec = f"{source.dataset.name}:{source.split}" + (f":{tile}" if tile else "")
+        digests[spec] = split_digest(source)
+    return digests
 
 
 def zero_shot_head(clip: api.Model, source: Source):

@@ -48,17 +48,32 @@ def run_evaluate(run: common.Run) -> None:
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
             "model": model_digests(run.workdir, run.config.init),
+            "data": data_now(run),
             "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
         }
         checkpoint.write_json(folder / "meta.json", meta)
 
 
-def is_evaluated(workdir: Path, init: str) -> bool:
-    """Whether the stage is done, with the weights that lie there now."""
-    stored = workdir / "evaluate" / "meta.json"
+def is_evaluated(run: common.Run) -> bool:
+    """Whether the stage is done, with the weights and the data that lie there now.
+
+    Data that is no longer there has not changed.
+    """
+    stored = run.workdir / "evaluate" / "meta.json"
     if not stored.exists():
         return False
-    return json.loads(stored.read_text())["model"] == model_digests(workdir, init)
+    meta = json.loads(stored.read_text())
+    if meta["model"] != model_digests(run.workdir, run.config.init):
+        return False
+    try:
+        return meta.get("data") == data_now(run)
+    except FileNotFoundError:
+        return True
+
+
+def data_now(run: common.Run) -> dict[str, str]:
+    """What tells the data of config.datasets from other data."""
+    return common.data_digests(map(run.open, run.config.datasets))
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
