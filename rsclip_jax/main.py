@@ -20,8 +20,15 @@ from ml_collections import config_flags
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
 # These may change between two runs in one workdir: no number depends on them, or (the
-# data, by its digests) each number says so itself.
-_FREE = ("overwrite", "stages", "progress", "data.threads", "data_root")
+# data and what of it was left out, by its digests) each number says so itself.
+_FREE = (
+    "overwrite",
+    "stages",
+    "progress",
+    "data.threads",
+    "data.on_error",  # the way on for a training that met a bad file
+    "data_root",
+)
 _STAGES = (
     "pretrain",
     "patch",
