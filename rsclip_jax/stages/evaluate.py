@@ -174,7 +174,7 @@ def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) ->
             spec, _ = model.sensors[key]
             try:
                 encoder = common.feed(encoder, spec, row)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:  # or a sensor's file
                 refused.append(str(error))
                 run.say(f"evaluate: {row.name} as {key} is left out: {error}")
                 continue
