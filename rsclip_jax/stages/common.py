@@ -20,7 +20,7 @@ from rsclip_jax.data.sources import (
     read_captions,
     split_digest,
 )
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment, check_augment
 from rsclip_jax.evals.encode import Encoder, encode_source
@@ -52,6 +52,7 @@ class Run:
 
     def _open(self, spec: str) -> Source:
         name, split, tile = parse_spec(spec)
+        self._check_name(name)
         skip = self.config.data.on_error
         source = open_source(
             name,
@@ -65,6 +66,16 @@ class Run:
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
+
+    def _check_name(self, name: str) -> None:
+        """Raises ValueError for a second set of one short name, as results have it."""
+        for other in {parse_spec(spec)[0] for spec in self.opened}:
+            same = Path(other).resolve() == Path(name).resolve()
+            if short_name(other) == short_name(name) and not same:
+                raise ValueError(
+                    f"{other} and {name} are both {short_name(name)!r} in results:"
+                    " rename one of the files"
+                )
 
     def skipped(self, stage: str) -> Path:
         """The stage's list of what could not be read; see data/skipped.py."""

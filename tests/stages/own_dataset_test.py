@@ -215,6 +215,19 @@ def test_pairs_of_it_are_batches_of_training(own, tmp_path):
     assert sorted(batch["label"].tolist()) == [0] * 8 + [1] * 8
 
 
+def test_two_sets_of_one_stem_are_refused(own, copied, tmp_path, monkeypatch):
+    config = evaluate.get_config()
+    files = [str(folder / "my_set.toml") for folder in (own, copied)]
+    config.datasets = tuple(f"{file}:test" for file in files)
+    words = f"config.datasets: {files[0]} and {files[1]} are both 'my_set' in results"
+    with pytest.raises(ValueError, match=words):
+        run_tiny(tmp_path / "w", config.lock())
+    monkeypatch.chdir(own)
+    run = make_run(tmp_path, config)
+    for spec in ("my_set.toml:val", f"{own}/my_set.toml:test"):  # one file is no two
+        run.open(spec)
+
+
 def test_the_closing_table_has_its_test_sets_alone(own, tmp_path, capsys):
     """They are told from validation sets by what config.patch calls them."""
     config = tiny_config(("patch",))
