@@ -18,7 +18,12 @@ from rsclip_jax.evals.zero_shot import encode_texts, make_head
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
-from rsclip_jax.models.sensor import SensorSpec, input_places, sensor_features
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    input_places,
+    sensor_features,
+    spec_sensor,
+)
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import (
     file_digests,
@@ -110,7 +115,7 @@ class Model:
         """(spec, params, the sensor of the arrays that are to be encoded)."""
         if sensor in self.sensors:
             spec, params = self.sensors[sensor]
-            return spec, params, get_sensor(spec.sensor)
+            return spec, params, spec_sensor(spec)
         known = sensor in SENSORS or sensor.endswith(".toml")
         held = get_sensor(sensor) if known else None
         if held is None or held.modality not in self.sensors:

@@ -54,17 +54,17 @@ def restore_state(
 ) -> TrainState:
     """The latest step's state, with state's shardings; batches go on from there too.
 
-    Raises ValueError where meta's sources (theta_0, a teacher) are not those that the
-    checkpoint was made with.
+    Raises ValueError where meta's sources (theta_0, a teacher, the data) are not those
+    that the checkpoint was made with, naming those that differ.
     """
     step = manager.latest_step()
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     then, now = manager.restore(step, args=args)["meta"]["sources"], meta["sources"]
     if then != now:
         raise ValueError(
-            f"{manager.directory}: step {step} was made from {then}, and this run"
-            f" starts from {now}: choose another --workdir, or remove that folder to"
-            " begin the stage anew"
+            f"{manager.directory}: step {step} was made from other sources than this"
+            f" run has:\n  {_differing(then, now)}\nchoose another --workdir, or remove"
+            " that folder to begin the stage anew"
         )
 
     def like(tree):
@@ -80,6 +80,16 @@ def restore_state(
     found = manager.restore(step, args=items)
     number = jax.device_put(np.int32(step), state.step.sharding)
     return TrainState(number, found["params"], found["train"]["opt_state"])
+
+
+def _differing(then: dict, now: dict) -> str:
+    """A line for each value that differs: "theta_0 digest: '1a' then, '2b' now"."""
+    keys = sorted({(name, key) for x in (then, now) for name in x for key in x[name]})
+    return "\n  ".join(
+        f"{name} {key}: {a!r} then, {b!r} now"
+        for name, key in keys
+        if (a := then.get(name, {}).get(key)) != (b := now.get(name, {}).get(key))
+    )
 
 
 def has_product(stage_dir: Path) -> bool:

@@ -20,8 +20,15 @@ from ml_collections import config_flags
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
 # These may change between two runs in one workdir: no number depends on them, or (the
-# data, by its digests) each number says so itself.
-_FREE = ("overwrite", "stages", "progress", "data.threads", "data_root")
+# data and what of it was left out, by its digests) each number says so itself.
+_FREE = (
+    "overwrite",
+    "stages",
+    "progress",
+    "data.threads",
+    "data.on_error",  # the way on for a training that met a bad file
+    "data_root",
+)
 _STAGES = (
     "pretrain",
     "patch",
@@ -86,7 +93,7 @@ def run_stages(config, workdir: Path) -> None:
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
     anew = check_workdir(config, workdir)
     for name, (check, _) in stages.items():
-        if anew or not is_done(workdir, name, config.init):
+        if anew or not is_done(run, name):
             check(run)
     if jax.process_index() == 0:
         if anew:  # only now that nothing is wrong with the new settings
@@ -95,7 +102,7 @@ def run_stages(config, workdir: Path) -> None:
         (workdir / "error.txt").unlink(missing_ok=True)
     run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
     for name, (_, run_stage) in stages.items():
-        if is_done(workdir, name, config.init):
+        if is_done(run, name):
             run.say(f"{name}: done before, skipped")
             continue
         run.say(f"{name} ...")
@@ -141,8 +148,8 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     return {name: known[name] for name in names}
 
 
-def is_done(workdir: Path, stage: str, init: str) -> bool:
-    """Whether the stage's product is there; evaluate's, of the present products.
+def is_done(run, stage: str) -> bool:
+    """Whether the stage's product is there; evaluate's, of present products and data.
 
     An inspection is never done: the files may have changed since.
     """
@@ -151,10 +158,10 @@ def is_done(workdir: Path, stage: str, init: str) -> bool:
     from rsclip_jax.stages.export import is_exported
 
     if stage == "evaluate":
-        return is_evaluated(workdir, init)
+        return is_evaluated(run)
     if stage == "export":
-        return is_exported(workdir)
-    return has_product(workdir / stage)
+        return is_exported(run.workdir)
+    return has_product(run.workdir / stage)
 
 
 def check_workdir(config, workdir: Path) -> bool:

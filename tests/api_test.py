@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,11 +12,11 @@ import pytest
 from PIL import Image
 
 import rsclip_jax
-from rsclip_jax import api
-from rsclip_jax.data import datasets
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax import api, checkpoint
+from rsclip_jax.data import datasets, sensors
+from rsclip_jax.data.sensors import get_sensor, load_sensor
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
-from rsclip_jax.models.sensor import init_sensor, vit_spec
+from rsclip_jax.models.sensor import init_sensor, input_fields, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import save_clip
 from rsclip_jax.weights.load import resize_positions
@@ -204,9 +206,10 @@ def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
     lines = ['modality = "s1"', 'unit = "dB"', 'dtype = "float32"', "valid = [-90, 20]"]
     for key in ("bands", "mean", "std"):
         lines.append(f"{key} = {list(getattr(spec, key))}")
+    lines += [f"clip_sigma = {spec.clip_sigma}"]
     lines += ["wavelengths = [nan, nan]", "resolution = [10, 10]"]
     path.write_text("\n".join(lines))
-    spec = dataclasses.replace(spec, sensor=str(path))
+    spec = dataclasses.replace(spec, **input_fields(get_sensor(str(path))))
     own = dataclasses.replace(model, sensors={"s1": (spec, params)})
     array = records[0]["s1"].copy()
     z = own.encode([array], sensor="s1")
@@ -214,6 +217,42 @@ def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
     array[0, 0, 0] = 21
     with pytest.raises(ValueError, match=r"array 0: .* outside -90 to 20 dB"):
         own.encode([array], sensor="s1")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
+    tiny_run, model, records, tmp_path, monkeypatch, kept
+):
+    """From a workdir, too, of the time when only the file's name was kept."""
+    workdir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(tiny_run, workdir)
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path("radar.toml")
+    write_sensor(path, get_sensor("s1_grd"), valid=(-90, math.inf), nodata=-99)
+    meta = checkpoint.load_meta(workdir / "align")
+    meta["spec"] |= input_fields(load_sensor(path))
+    if not kept:
+        for name in ("unit", "dtype", "valid", "nodata", "level"):
+            del meta["spec"][name]
+    checkpoint.write_json(workdir / "align" / "meta.json", meta)
+    assert "Infinity" not in (workdir / "align" / "meta.json").read_text()
+    array = records[0]["s1"].copy()
+    want = model.encode([array], sensor="s1")
+    for folder in (tmp_path, elsewhere):
+        monkeypatch.chdir(folder)
+        sensors._load_once.cache_clear()
+        own = rsclip_jax.load(workdir)
+        if not kept and folder == elsewhere:
+            with pytest.raises(FileNotFoundError, match=r"radar\.toml: there is no"):
+                own.encode([array], sensor="s1")
+            continue
+        np.testing.assert_array_equal(own.encode([array], sensor="s1"), want)
+        low, none = array.copy(), array.copy()
+        low[0, 0, 0], none[0, 0, 0] = -91, -99
+        own.encode([none], sensor="s1")
+        with pytest.raises(ValueError, match=r"outside -90 to inf dB, .* -91"):
+            own.encode([low], sensor="s1")
 
 
 def with_encoder(model, name):

@@ -193,6 +193,19 @@ def test_settings_of_stages_that_have_not_begun_may_change(tmp_path):
     assert (tmp_path / "w" / "results.jsonl").exists()
 
 
+def test_the_way_out_of_a_bad_file_is_open_in_the_same_workdir(tmp_path):
+    """Other pixels are not: max_nodata fills some."""
+    begun(tmp_path / "w", tiny_config(stages=()))
+    other = tiny_config(stages=())
+    other.data.on_error = "skip"
+    run_stages(other, tmp_path / "w")
+    stored = json.loads((tmp_path / "w" / "config.json").read_text())
+    assert stored["data"]["on_error"] == "skip"
+    other.data.max_nodata = 0.1
+    with pytest.raises(ValueError, match=r"config\.data\.max_nodata: 0\.0 there, 0\.1"):
+        run_stages(other, tmp_path / "w")
+
+
 def test_the_same_config_may_overwrite_and_loses_nothing(tmp_path):
     config = tiny_config(stages=())
     begun(tmp_path / "w", config)

@@ -1,6 +1,7 @@
 """Sensor encoders: a ViT or ResNet over C bands, and the scale of its input."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
+from rsclip_jax.data.sensors import SENSORS, Sensor, band_places, get_sensor
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
@@ -22,7 +23,8 @@ class SensorSpec:
     clip((x - mean) / std, -clip_sigma, clip_sigma), bands in this order. The others are
     VisionTransformer's; the defaults are timm's ViT. layers of four stages make a
     ResNet, of which width, layers and out_dim say all; image_size is what images are
-    fitted to.
+    fitted to. unit to level are the sensor's own, so that its file is not needed; an
+    open end of valid is None, as JSON has no infinity. Older files do not have them.
     """
 
     sensor: str
@@ -49,6 +51,11 @@ class SensorSpec:
     prefix_positions: bool = True
     layer_scale: bool = False
     patch_offset: int = 0
+    unit: str = ""
+    dtype: str = ""
+    valid: tuple[float | None, float | None] = (None, None)
+    nodata: float | None = None
+    level: str = ""
 
     @property
     def is_resnet(self) -> bool:
@@ -71,7 +78,8 @@ class SensorSpec:
         return cls(**with_tuples(values))
 
 
-_INPUT = ("sensor", "modality", "bands", "mean", "std", "clip_sigma")
+_OF_SENSOR = tuple("modality bands mean std clip_sigma unit dtype nodata level".split())
+_INPUT = ("sensor", "valid", *_OF_SENSOR)
 
 
 def vit_spec(
@@ -125,14 +133,27 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
 
 def input_fields(sensor: Sensor) -> dict[str, Any]:
     """The fields of a spec that say what the encoder sees of a sensor."""
-    return {
-        "sensor": sensor.name,
-        "modality": sensor.modality,
-        "bands": sensor.bands,
-        "mean": sensor.mean,
-        "std": sensor.std,
-        "clip_sigma": sensor.clip_sigma,
-    }
+    valid = tuple(end if math.isfinite(end) else None for end in sensor.valid)
+    same = {name: getattr(sensor, name) for name in _OF_SENSOR}
+    return {"sensor": sensor.name, "valid": valid, **same}
+
+
+def spec_sensor(spec: SensorSpec) -> Sensor:
+    """The sensor whose arrays an encoder takes: its row, or what the spec keeps of it.
+
+    Raises FileNotFoundError where an older spec does not keep it and its file is gone.
+    """
+    if spec.sensor in SENSORS or not spec.dtype:
+        return get_sensor(spec.sensor)
+    low, high = spec.valid
+    unknown = (math.nan,) * len(spec.bands)  # and not asked for
+    return Sensor(
+        spec.sensor,
+        wavelengths=unknown,
+        resolution=unknown,
+        valid=(-math.inf if low is None else low, math.inf if high is None else high),
+        **{name: getattr(spec, name) for name in _OF_SENSOR},
+    )
 
 
 def make_sensor_encoder(
@@ -186,7 +207,7 @@ def input_places(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
 
     Raises ValueError with both lists and units where they are not all there.
     """
-    unit = get_sensor(spec.sensor).unit
+    unit = spec_sensor(spec).unit
     return band_places(held, spec.bands, unit, f"an encoder of {spec.sensor}")
 
 

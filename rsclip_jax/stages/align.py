@@ -75,7 +75,7 @@ def run_align(run: common.Run) -> None:
         "steps": c.steps,
         "sources": sources,
     }
-    common.finish(run, "align", student, meta)
+    common.finish(run, "align", student, [train], meta)
 
 
 def check_tests(run: common.Run) -> None:

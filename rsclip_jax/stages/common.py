@@ -1,7 +1,7 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rsclip_jax.data.sources import (
     read_captions,
     split_digest,
 )
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment, check_augment
 from rsclip_jax.evals.encode import Encoder, encode_source
@@ -52,6 +52,7 @@ class Run:
 
     def _open(self, spec: str) -> Source:
         name, split, tile = parse_spec(spec)
+        self._check_name(name)
         skip = self.config.data.on_error
         source = open_source(
             name,
@@ -65,6 +66,16 @@ class Run:
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
+
+    def _check_name(self, name: str) -> None:
+        """Raises ValueError for a second set of one short name, as results have it."""
+        for other in {parse_spec(spec)[0] for spec in self.opened}:
+            same = Path(other).resolve() == Path(name).resolve()
+            if short_name(other) == short_name(name) and not same:
+                raise ValueError(
+                    f"{other} and {name} are both {short_name(name)!r} in results:"
+                    " rename one of the files"
+                )
 
     def skipped(self, stage: str) -> Path:
         """The stage's list of what could not be read; see data/skipped.py."""
@@ -252,7 +263,8 @@ def fit(
     """Trains with the settings of config.<stage>; the trained params.
 
     sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
-    that was begun with others is not gone on with. sensors: as in train_batches.
+    that was begun with others, or on other data, is not gone on with. sensors: as in
+    train_batches.
     """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
@@ -285,7 +297,7 @@ def fit(
             "stage": stage,
             "config": run.config.to_dict(),
             "git_commit": checkpoint.git_commit(),
-            "sources": sources,
+            "sources": {**sources, "data": data_digests(train)},
         },
         checkpoint_every=c.checkpoint_every,
         log_every=c.log_every,
@@ -331,12 +343,24 @@ def make_augment(
     return augment
 
 
-def finish(run: Run, stage: str, params, meta: dict) -> None:
+def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) -> None:
     """Writes the stage's product, which marks it done."""
-    config = run.config.to_dict()
-    checkpoint.save_product(
-        run.workdir / stage, params, {**meta, "stage": stage, "config": config}
-    )
+    made = {
+        "stage": stage,
+        "config": run.config.to_dict(),
+        "data": data_digests(train),
+    }
+    checkpoint.save_product(run.workdir / stage, params, {**meta, **made})
+
+
+def data_digests(sources: Iterable[Source]) -> dict[str, str]:
+    """{"name:split" or "name:split:tile": split_digest}, which tells other data."""
+    digests = {}
+    for source in sources:
+        tile = getattr(source, "tile", None)
+        spec = f"{source.dataset.name}:{source.split}" + (f":{tile}" if tile else "")
+        digests[spec] = split_digest(source)
+    return digests
 
 
 def zero_shot_head(clip: api.Model, source: Source):

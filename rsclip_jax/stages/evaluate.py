@@ -33,33 +33,41 @@ def run_evaluate(run: common.Run) -> None:
     if jax.process_index() == 0:  # of an earlier evaluation
         run.skipped("evaluate").unlink(missing_ok=True)
     model = input_model(run)
-    encoders = make_encoders(run, model)
-    for spec in run.config.datasets:
-        evaluate_source(run, model, encoders, run.open(spec))
+    for spec, fed in feed_each(run, model).items():
+        evaluate_source(run, model, fed, run.open(spec))
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
-        if not lines:
-            raise ValueError(
-                f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
-                " have no labels, and for retrieval they lack two records, or two"
-                " sensors that this model encodes"
-            )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
             "model": model_digests(run.workdir, run.config.init),
+            "data": data_now(run),
             "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
         }
         checkpoint.write_json(folder / "meta.json", meta)
 
 
-def is_evaluated(workdir: Path, init: str) -> bool:
-    """Whether the stage is done, with the weights that lie there now."""
-    stored = workdir / "evaluate" / "meta.json"
+def is_evaluated(run: common.Run) -> bool:
+    """Whether the stage is done, with the weights and the data that lie there now.
+
+    Data that is no longer there has not changed.
+    """
+    stored = run.workdir / "evaluate" / "meta.json"
     if not stored.exists():
         return False
-    return json.loads(stored.read_text())["model"] == model_digests(workdir, init)
+    meta = json.loads(stored.read_text())
+    if meta["model"] != model_digests(run.workdir, run.config.init):
+        return False
+    try:
+        return meta.get("data") == data_now(run)
+    except FileNotFoundError:
+        return True
+
+
+def data_now(run: common.Run) -> dict[str, str]:
+    """What tells the data of config.datasets from other data."""
+    return common.data_digests(map(run.open, run.config.datasets))
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
@@ -121,10 +129,30 @@ def sensor_encoder(run: common.Run, spec, params):
     return lambda b: api.encode_sensor(placed, b[spec.modality], spec=spec)
 
 
-def evaluate_source(run: common.Run, model: api.Model, encoders: dict, source) -> None:
-    """Reports one dataset's split."""
+def feed_each(run: common.Run, model: api.Model) -> dict[str, dict]:
+    """{spec: feed_all's encoders} of config.datasets, all before the first is encoded.
+
+    Raises ValueError for a set that the model cannot encode, or where none of them
+    would give a number.
+    """
+    encoders, fed = make_encoders(run, model), {}
+    rows = {spec: run.open(spec).dataset for spec in run.config.datasets}
+    for spec, row in rows.items():
+        try:
+            fed[spec] = feed_all(run, model, encoders, row)
+        except ValueError as error:
+            raise ValueError(f"config.datasets: {spec!r}: {error}") from error
+    if all(rows[spec].task == "none" and len(fed[spec]) < 2 for spec in rows):
+        raise ValueError(
+            f"config.datasets = {tuple(rows)} give no number: they have no labels, and"
+            " this model encodes one of their sensors only"
+        )
+    return fed
+
+
+def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> None:
+    """Reports one dataset's split. fed: feed_all's encoders."""
     row = source.dataset
-    fed = feed_all(run, model, encoders, row)
     z, labels, seen = run.encode(
         "evaluate",
         source,
@@ -160,7 +188,7 @@ def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) ->
             spec, _ = model.sensors[key]
             try:
                 encoder = common.feed(encoder, spec, row)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:  # or a sensor's file
                 refused.append(str(error))
                 run.say(f"evaluate: {row.name} as {key} is left out: {error}")
                 continue

@@ -84,7 +84,7 @@ def run_patch(run: common.Run) -> None:
             "theta_1": {"digest": checkpoint.params_digest(swept.theta_1)},
         },
     }
-    common.finish(run, "patch", {**clip.params, "visual": visual}, meta)
+    common.finish(run, "patch", {**clip.params, "visual": visual}, [train], meta)
 
 
 def fine_tune(run: common.Run, clip: api.Model, train: Source):

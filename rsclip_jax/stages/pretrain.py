@@ -81,7 +81,7 @@ def run_pretrain(run: common.Run) -> None:
     )
     report(run, variant, params, tests, step=c.steps)
     meta = {"variant": dataclasses.asdict(variant), "steps": c.steps, "sources": {}}
-    common.finish(run, "pretrain", params, meta)
+    common.finish(run, "pretrain", params, sources, meta)
 
 
 def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> None:

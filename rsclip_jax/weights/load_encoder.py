@@ -15,6 +15,7 @@ from rsclip_jax.models.sensor import (
     adapt_kernel,
     input_fields,
     sensor_shapes,
+    spec_sensor,
 )
 from rsclip_jax.models.vit import ACTIVATIONS
 from rsclip_jax.weights import dofa, layouts, rules
@@ -333,9 +334,7 @@ def _input(
     fields = input_fields(sensor)
     if trained is None:
         return fields
-    unit = (
-        trained.unit if isinstance(trained, Sensor) else get_sensor(trained.sensor).unit
-    )
+    unit = (trained if isinstance(trained, Sensor) else spec_sensor(trained)).unit
     if unit != sensor.unit:
         raise ValueError(
             f"{where}: this encoder was trained on values in {unit}, and sensor"

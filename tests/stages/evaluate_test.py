@@ -95,7 +95,7 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
 ):
     """s1 in dB and s1 as 8-bit VH share a record key; one encoder fits one of them."""
     config = config_of(tiny_run, "sentinel_pairs:val", data_root=str(real_data))
-    with pytest.raises(ValueError, match=r"gave no number.*no labels"):
+    with pytest.raises(ValueError, match=r"give no number.*no labels"):
         run_tiny(tmp_path / "w", config)
     said = capsys.readouterr().out
     assert (
@@ -115,10 +115,16 @@ def model_of(sensor):
     return api.Model(row, clip, {key: (spec, params)}, digests, steps)
 
 
+def evaluate_source(run, model, source):
+    encoders = stage.make_encoders(run, model)
+    fed = stage.feed_all(run, model, encoders, source.dataset)
+    stage.evaluate_source(run, model, fed, source)
+
+
 def values_of(run, model, source):
     """{(sensor, metric): value} of evaluating a source."""
     before = len(read_results(run.results)) if run.results.exists() else 0
-    stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+    evaluate_source(run, model, source)
     records = read_results(run.results)[before:]
     return {(r["sensor"], r["metric"]): r["value"] for r in records}
 
@@ -177,6 +183,28 @@ def test_what_does_not_fit_is_refused_with_both_lists(
             values_of(run, model, moved)
 
 
+def test_a_set_that_the_model_cannot_encode_is_found_before_the_first_is_encoded(
+    tmp_path, monkeypatch
+):
+    """And a sensor whose file is gone is left out, not the end of the evaluation."""
+    model, config = model_of(get_sensor("s1_grd")), config_of("x", "miniature:val")
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        source = run.open("miniature:val")
+        blind = Moved(source, "ir", "ir_bt")
+        blind.dataset = dataclasses.replace(source.dataset, sensors={"ir": "ir_bt"})
+        gone = Moved(source, "s1", str(tmp_path / "gone.toml"))
+        with config.unlocked():
+            config.datasets = ("miniature:val", "blind:val")
+        run.opened["blind:val"] = blind
+        monkeypatch.setattr(stage, "input_model", lambda run: model)
+        with pytest.raises(ValueError, match=r"'blind:val': .* holds .*ir_bt"):
+            stage.run_evaluate(run)
+        assert not run.results.exists()
+        encoders = stage.make_encoders(run, model)
+        assert set(stage.feed_all(run, model, encoders, gone.dataset)) == {"rgb"}
+
+
 def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     """The miniature's 13 bands through an encoder of L2A's 12: all but B10."""
     l2a = get_sensor("s2_l2a")
@@ -186,7 +214,7 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     with few_scenes():
         run = make_run(tmp_path, tiny_config())
         source = run.open("miniature:val")
-        stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+        evaluate_source(run, model, source)
         records = [source[i] for i in range(len(source))]
     assert "by the names of its bands" in capsys.readouterr().out
     bands = get_sensor("s2_l1c").bands
@@ -244,7 +272,7 @@ def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
     with few_scenes():
         run = make_run(tmp_path, config)
         source = Captioned(run.open("miniature:val"), broken=(4,))
-        stage.evaluate_source(run, model, stage.make_encoders(run, model), source)
+        evaluate_source(run, model, source)
         records = [source[i] for i in range(len(source)) if i != 4]
     results = read_results(run.results)
     captions = [r["captions"] for r in records]

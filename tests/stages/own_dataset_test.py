@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from configs import evaluate, inspect, pack
-from rsclip_jax import api, metrics, results
+from rsclip_jax import api, checkpoint, metrics, results
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.sources import TiledSource, split_digest
@@ -154,6 +154,54 @@ def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):
     assert record["split_digest"] == split_digest(source)
 
 
+SWAPPED = 'classes = ["sea", "dry_land"]\n' + SET
+
+
+@pytest.fixture
+def copied(own, tmp_path):
+    """The set in a folder where its files may change."""
+    return shutil.copytree(own, tmp_path / "set")
+
+
+def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
+    config = tiny_config(("pretrain",))
+    with config.unlocked():
+        config.pretrain.update(train=(f"{copied}/my_set.toml:train",), test=())
+    workdir = tmp_path / "w"
+    run_tiny(workdir, config)
+    stage = workdir / "pretrain"
+    source = open_source(str(copied / "my_set.toml"), "", "train")
+    digests = {"my_set:train": split_digest(source)}
+    assert checkpoint.load_meta(stage)["data"] == digests
+    assert checkpoint.begun_sources(stage) == {"data": digests}
+    shutil.rmtree(stage / "params")  # as if it was killed before it was done
+    (copied / "my_set.toml").write_text(SWAPPED)
+    old = digests["my_set:train"]
+    words = f"data my_set:train: '{old}' then, .*choose another --workdir, or remove"
+    with pytest.raises(ValueError, match=f"(?s){words}"):
+        run_tiny(workdir, config)
+
+
+def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys):
+    row, toml = get_variant("mini"), copied / "my_set.toml"
+    params = jax.device_get(init_clip(row, jax.random.key(0)))
+    save_clip(tmp_path / "clip.safetensors", row, params)
+    config = evaluate.get_config()
+    config.update(init=str(tmp_path / "clip.safetensors"), progress=False)
+    config.update(datasets=(f"{toml}:test",), eval_batch_size=16)
+    workdir, config = tmp_path / "w", config.lock()
+    (first,) = run_tiny(workdir, config)
+    capsys.readouterr()
+    assert run_tiny(workdir, config) == [first]
+    assert "done before, skipped" in capsys.readouterr().out
+    toml.write_text(SWAPPED)
+    (second,) = run_tiny(workdir, config)
+    assert second["split_digest"] != first["split_digest"]
+    assert "done before" not in capsys.readouterr().out
+    toml.unlink()  # what is gone has not changed
+    assert run_tiny(workdir, config) == [second]
+
+
 def test_pairs_of_it_are_batches_of_training(own, tmp_path):
     config = tiny_config(("align",))
     with config.unlocked():
@@ -165,6 +213,19 @@ def test_pairs_of_it_are_batches_of_training(own, tmp_path):
     assert batch["rgb"].shape == (16, 32, 32, 3)
     assert batch["ir"].shape == (16, 32, 32, 2)
     assert sorted(batch["label"].tolist()) == [0] * 8 + [1] * 8
+
+
+def test_two_sets_of_one_stem_are_refused(own, copied, tmp_path, monkeypatch):
+    config = evaluate.get_config()
+    files = [str(folder / "my_set.toml") for folder in (own, copied)]
+    config.datasets = tuple(f"{file}:test" for file in files)
+    words = f"config.datasets: {files[0]} and {files[1]} are both 'my_set' in results"
+    with pytest.raises(ValueError, match=words):
+        run_tiny(tmp_path / "w", config.lock())
+    monkeypatch.chdir(own)
+    run = make_run(tmp_path, config)
+    for spec in ("my_set.toml:val", f"{own}/my_set.toml:test"):  # one file is no two
+        run.open(spec)
 
 
 def test_the_closing_table_has_its_test_sets_alone(own, tmp_path, capsys):

@@ -162,8 +162,23 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
         )
 
 
+class Repainted:
+    """The records of one source with the pixels of another."""
+
+    def __init__(self, source, pixels):
+        self.source, self.pixels = source, pixels
+        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, i):
+        own = {key: self.source[i][key] for key in ("id", "label")}
+        return {**self.pixels[i % len(self.pixels)], **own}
+
+
 def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
-    """Though the files are others by now: measured anew they would give another."""
+    """Though the pixels are others by now: measured anew they would give another."""
     workdir, settings = aligned
     kept = checkpoint.load_meta(workdir / "align")["sources"]["scale"]
     begun = tmp_path / "begun"
@@ -171,7 +186,7 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     shutil.rmtree(begun / "align" / "params")  # killed before it was done
     with few_scenes():
         other = make_run(tmp_path / "new", settings)
-        train = other.open("miniature:val")
+        train = Repainted(other.open("miniature:train"), other.open("miniature:val"))
         _, anew = scaled_sensor(other, train)
         run = make_run(begun, settings)
         run.opened["miniature:train"] = train

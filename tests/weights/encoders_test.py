@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sensors import SENSORS, get_sensor
 from rsclip_jax.models.clip import normalize_rgb
 from rsclip_jax.models.sensor import (
     SensorSpec,
     add_map,
+    input_fields,
     make_sensor_encoder,
     normalize_sensor,
     sensor_features,
@@ -196,7 +197,8 @@ def test_a_sensor_goes_by_its_name_or_the_path_of_its_file(tmp_path):
         lines.append(f"{key} = {list(getattr(THREE, key))}")
     path.write_text("\n".join(lines))
     spec, params = read_dofa(str(path))
-    assert spec == dataclasses.replace(read_dofa()[0], sensor=str(path))
+    told = input_fields(get_sensor(str(path)))
+    assert spec == dataclasses.replace(read_dofa()[0], **told)
     jax.tree.map(np.testing.assert_array_equal, params, read_dofa()[1])
     saved_spec, _ = saved(tmp_path, "a.safetensors", spec, params)
     assert load_encoder(tmp_path / "a.safetensors", str(path), heads=2)[0] == saved_spec
