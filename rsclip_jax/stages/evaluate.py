@@ -37,6 +37,11 @@ def run_evaluate(run: common.Run) -> None:
         evaluate_source(run, model, fed, run.open(spec))
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
+        if not lines:
+            raise ValueError(
+                f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
+                " have no labels, and too few records for retrieval"
+            )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
@@ -170,6 +175,11 @@ def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> Non
     if row.task == "captions":
         records, prompts = common.score_captions(run, model, seen, z)
         found += [(record, prompts) for record in records]
+    if not found and row.task not in common.LABELLED:
+        run.say(
+            f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
+            f" records, and it has {len(seen)}"
+        )
     for record, prompts in found:
         pair = record["sensor"].split("->")
         run.report("evaluate", seen, [record], prompts=prompts, **pins(model, *pair))
