@@ -54,6 +54,9 @@ def miniature():
 def small():
     config = common.base(stages=("pretrain", "patch", "align", "evaluate"))
     config.variant = "small"
+    # The splits of the README's results, where cifar10 lies in folders train and val
+    # and imagenette in class folders alone. The public downloads have others: there
+    # cifar10:test for cifar10:val, and imagenette:val for imagenette:test.
     config.pretrain = common.pretrain(
         train=("cifar10:train[:95%]", "imagenette:train", "resisc45:train"),
         test=("cifar10:val", "imagenette:test", "resisc45:test", "eurosat_rgb:val"),

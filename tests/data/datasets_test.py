@@ -1,6 +1,7 @@
 """open_source on every set: its records, its folders, tiles, and what it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
 from rsclip_jax.data.sources import Dataset, TiledSource, split_digest
+from tests.conftest import REPO
 from tests.runs import SIZES, few_scenes
 
 REAL = {  # records, height and width
@@ -719,3 +721,29 @@ def test_a_composite_fills_what_is_missing_in_all_bands_and_no_dark_pixel(tmp_pa
         np.testing.assert_array_equal(rgb[0, 0], rgb[60, 60])
     plain = open_source("bigearthnet_s2", tmp_path).read(0, ("rgb",))["rgb"]
     assert (plain[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "has", "lacks"),
+    [
+        ("cifar10", "CIFAR-10-images", ("train", "test"), "val"),
+        ("imagenette", "imagenette2", ("train", "val"), "test"),
+    ],
+)
+def test_the_readme_names_the_splits_of_the_public_downloads(
+    tmp_path, name, folder, has, lacks
+):
+    """The small config's own are of the layout that its results were measured on."""
+    for split in has:
+        for label in get_dataset(name).classes:
+            place = tmp_path / folder / split / label
+            place.mkdir(parents=True)
+            Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(place / "0.png")
+    readme = (REPO / "README.md").read_text()
+    command = readme.partition("the\nsame run on these")[2].split("```")[1]
+    named = set(re.findall(rf"{name}:(\w+)", command))
+    assert named == {has[1]}
+    for split in ("train", *named):
+        assert len(open_source(name, tmp_path, split)) == 10
+    with pytest.raises((FileNotFoundError, ValueError), match=has[1]):
+        open_source(name, tmp_path, lacks)
