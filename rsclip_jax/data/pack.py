@@ -53,8 +53,8 @@ COMPRESSIONS = ("auto", "none", "zstd")
 _WRITING = {"none": "group_size:1,uncompressed", "zstd": "group_size:1,zstd:1"}
 # What a difference in a plan comes from, in words.
 _PLANNED_BY = {
-    "source": "the archive (its records, or the file that describes it)",
-    "records": "the archive (its records, or the file that describes it)",
+    "source": "the archive (its records, or the files that describe them)",
+    "records": "the archive (its records, or the files that describe them)",
     "shards": "--config.pack.shard_mb or the size of the archive's first record",
     "compression": "--config.pack.compression",
     "max_nodata": "--config.data.max_nodata",
