@@ -25,6 +25,7 @@ from rsclip_jax.data.readers.folders import (
     plain_folder_entries,
     splits_there,
 )
+from rsclip_jax.data.readers.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.readers.so2sat import So2SatSource
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
@@ -40,12 +41,6 @@ from rsclip_jax.data.sources import (
 _SSL4EO_FILES = {
     "s1": ("VV", "VH"),
     "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
-}
-_UNPACK = {
-    "train": "beside it: mkdir train && tar -xf ILSVRC2012_img_train.tar -C train && cd"
-    " train && for t in *.tar; do mkdir ${t%.tar} && tar -xf $t -C ${t%.tar}; done",
-    "val": "its images belong into val/<synset>/, by the ground truth and the meta.mat"
-    " of ILSVRC2012_devkit_t12",
 }
 
 
@@ -146,10 +141,10 @@ def _open_fmow(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
 
 
 def _open_imagenet(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
-    for name, part in {"train": "train", "val": "val", "all": "train"}.items():
-        tar = folder / f"ILSVRC2012_img_{part}.tar"
-        if split.startswith(name) and tar.exists() and not (folder / part).is_dir():
-            raise FileNotFoundError(f"{tar} is not unpacked; {_UNPACK[part]}")
+    """Unpacked, or as it is downloaded: a tar for train and one for val."""
+    tars = [s for s, tar in TARS.items() if (folder / tar).is_file()]
+    if tars and not any((folder / part).is_dir() for part in TARS):
+        return TarImages(row, folder, split)
     return _open_class_folders(row, folder, split, on_error)
 
 

@@ -307,24 +307,6 @@ def test_a_flat_test_folder_is_no_labelled_split(tmp_path):
         open_source("imagenet", tmp_path, "all")
 
 
-@pytest.mark.parametrize(
-    ("split", "part", "way_out"),
-    [
-        ("train", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
-        ("train[:90%]", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
-        ("all", "train", r"tar -xf ILSVRC2012_img_train\.tar -C train"),
-        ("val", "val", "val/<synset>/"),
-    ],
-)
-def test_imagenets_archives_are_to_be_unpacked(tmp_path, split, part, way_out):
-    (tmp_path / "imagenet").mkdir()
-    tar = tmp_path / "imagenet" / f"ILSVRC2012_img_{part}.tar"
-    tar.touch()
-    with pytest.raises(FileNotFoundError, match=f"is not unpacked; .*{way_out}") as e:
-        open_source("imagenet", tmp_path, split)
-    assert str(tar) in str(e.value)
-
-
 def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
     """One folder under another set's spelling: none may slip into its label."""
     row = DATASETS["aid"]

@@ -17,18 +17,21 @@ class Member(NamedTuple):
     size: int
 
 
-def walk_tar(path: Path) -> Iterator[Member]:
-    """The regular files of a tar, in order.
+def walk_tar(path: Path, inner: Member | None = None) -> Iterator[Member]:
+    """The regular files of a tar, in order, or of a tar that is a member of it.
 
-    Raises ValueError naming the tar and the byte where it is cut short or damaged,
-    after the members before it.
+    Offsets are those in the outer file. Raises ValueError naming the tar and the byte
+    where it is cut short or damaged, after the members before it.
     """
     with path.open("rb", buffering=0) as file:
-        yield from _walk(path, file.fileno(), path.stat().st_size)
+        start, end = 0, path.stat().st_size
+        if inner is not None:
+            start, end = inner.offset, inner.offset + inner.size
+        yield from _walk(path, file.fileno(), start, end)
 
 
-def _walk(path: Path, file: int, end: int) -> Iterator[Member]:
-    at, name, pax = 0, "", dict[str, str]()
+def _walk(path: Path, file: int, start: int, end: int) -> Iterator[Member]:
+    at, name, pax = start, "", dict[str, str]()
     while True:
         header = os.pread(file, _BLOCK, at)
         if len(header) < _BLOCK:
