@@ -67,6 +67,10 @@ def toy_spec() -> SensorSpec:
         layers=2,
         heads=2,
         out_dim=16,
+        unit="dB",
+        dtype="float32",
+        valid=(-150.0, 100.0),
+        level="GRD",
     )
 
 

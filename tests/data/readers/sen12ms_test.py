@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_read(archive):
     file_of(archive, SPRING).unlink()
     record = source.read(0, ())
     np.testing.assert_array_equal(record["label"], whole["label"])
-    with pytest.raises(ValueError, match=rf"{SPRING}\.tif: unreadable"):
+    with pytest.raises(FileNotFoundError, match=rf"{SPRING}\.tif is missing"):
         source[0]
 
 
