@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from rsclip_jax import sharding
 from rsclip_jax.data.pipeline import eval_batches
-from rsclip_jax.data.sources import Source, Subset
+from rsclip_jax.data.sources import Source
+from rsclip_jax.data.views import Subset
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]

@@ -13,16 +13,11 @@ from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sources import (
-    Dataset,
-    Source,
-    TiledSource,
-    read_captions,
-    split_digest,
-)
+from rsclip_jax.data.sources import Dataset, Source, read_captions, split_digest
 from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment, check_augment
+from rsclip_jax.data.views import TiledSource
 from rsclip_jax.evals.encode import Encoder, encode_source
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records

@@ -14,7 +14,8 @@ from rsclip_jax.data.pipeline import eval_batches
 from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
-from rsclip_jax.data.sources import Dataset, TiledSource, split_digest
+from rsclip_jax.data.sources import Dataset, split_digest
+from rsclip_jax.data.views import TiledSource
 from tests.conftest import REPO
 from tests.runs import SIZES, few_scenes
 

@@ -26,8 +26,9 @@ from rsclip_jax.data.pack import make_plan, pack_source, write_all
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.readers import packed
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
-from rsclip_jax.data.sources import TiledSource, split_digest
+from rsclip_jax.data.sources import split_digest
 from rsclip_jax.data.transforms import Augment
+from rsclip_jax.data.views import TiledSource
 from tests.conftest import REPO
 from tests.data.pack_sources import ROW, Numbers, pack_numbers
 

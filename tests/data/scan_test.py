@@ -8,7 +8,7 @@ import pytest
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.scan import scan
-from rsclip_jax.data.sources import Subset
+from rsclip_jax.data.views import Subset
 from tests.runs import few_scenes
 
 

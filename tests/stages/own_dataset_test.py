@@ -13,7 +13,8 @@ from configs import evaluate, inspect, pack
 from rsclip_jax import api, checkpoint, metrics, results
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
-from rsclip_jax.data.sources import TiledSource, split_digest
+from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.views import TiledSource
 from rsclip_jax.main import close, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant

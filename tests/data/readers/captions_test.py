@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources import TiledSource, read_captions
+from rsclip_jax.data.sources import read_captions
+from rsclip_jax.data.views import TiledSource
 from tests.data.caption_sets import LAYOUTS, listed, write_set
 
 SPLITS = ("train", "val", "test")

@@ -8,7 +8,8 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.readers.folders import HASH_SPLITS
 from rsclip_jax.data.readers.split_lists import find_lists, read_lists
 from rsclip_jax.data.rows import DATASETS
-from rsclip_jax.data.sources import Subset, TiledSource, split_digest
+from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.views import Subset, TiledSource
 
 CLASSES = DATASETS["eurosat_rgb"].classes
 N = 6  # images a class
