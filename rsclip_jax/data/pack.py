@@ -29,6 +29,7 @@ from array_record.python.array_record_module import (
 )
 from tqdm import tqdm
 
+from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers.folders import SPLITS, tail_of
 from rsclip_jax.data.readers.packed import (
     CAPTIONS,
@@ -43,7 +44,7 @@ from rsclip_jax.data.readers.packed import (
     ids_digest,
     part_of,
 )
-from rsclip_jax.data.sensors import check_array, get_sensor
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Record, Source, first_record, hash_keys
 
 COMPRESSIONS = ("auto", "none", "zstd")

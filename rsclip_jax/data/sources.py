@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
 from rsclip_jax.data.readers.fmow import crop_to_box
@@ -23,7 +24,6 @@ from rsclip_jax.data.sensors import (
     COMPOSITES,
     Composite,
     Sensor,
-    check_array,
     get_sensor,
     make_composite,
     select_bands,

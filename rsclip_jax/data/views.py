@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Callable, Collection, Sequence
 
-from rsclip_jax.data.sensors import check_nodata, get_sensor
+from rsclip_jax.data.checks import check_nodata
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import (
     Record,
     Source,

@@ -9,11 +9,12 @@ import tifffile
 from PIL import Image
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pipeline import eval_batches
 from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
-from rsclip_jax.data.sensors import COMPOSITES, SENSORS, check_array
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sources import Dataset, split_digest
 from rsclip_jax.data.views import TiledSource
 from tests.conftest import REPO

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
     Sensor,
     band_places,
-    check_array,
     get_sensor,
     load_sensor,
     make_composite,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor, check_array, fill_missing, select_bands
+from rsclip_jax.data.checks import check_array, fill_missing
+from rsclip_jax.data.sensors import Sensor, select_bands
 
 # torch.int16 and float32 are what uint16 DN were made before torch had uint16; TFDS has
 # them as float32. 8 bits or a half hold no DN.
