@@ -60,7 +60,7 @@ class Numbers:
         number = self.first + index
         return {
             "id": self.ids[index],
-            "label": index % len(self.dataset.classes),
+            "label": index % len(self.dataset.classes) if self.dataset.classes else -1,
             "rgb": np.full((6, 6, 3), number, np.uint8),
             "s1": np.full((6, 6, 2), -number / 7, np.float32),
         }
@@ -668,16 +668,7 @@ class Captioned(Numbers):
         return (first, *(f"{self.first + i}.{j}" for j in range(i % 3)))
 
     def __getitem__(self, index):
-        if index in self.broken:
-            raise ValueError(f"number {index} is broken")
-        number = self.first + index
-        return {
-            "id": self.ids[index],
-            "label": -1,
-            "captions": self.texts(index),
-            "rgb": np.full((6, 6, 3), number, np.uint8),
-            "s1": np.full((6, 6, 2), -number / 7, np.float32),
-        }
+        return {**super().__getitem__(index), "captions": self.texts(index)}
 
     def tokens(self):
         """{caption: ids}, each caption's ids its own."""
