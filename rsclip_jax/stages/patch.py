@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax import api, checkpoint, sharding
 from rsclip_jax.alpha import (
     Budget,
     Curve,
@@ -29,6 +29,7 @@ from rsclip_jax.metrics import in_top_k
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common
+from rsclip_jax.stages.fine_tune import fine_tune
 
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 
@@ -51,7 +52,7 @@ def run_patch(run: common.Run) -> None:
     supported_test = [run.open(spec) for spec in c.supported_test]
     clip, origin = common.input_clip(run, "patch", ("pretrain",))
     theta_0 = clip.params["visual"]
-    theta_1 = fine_tune(run, clip, train)
+    theta_1 = fine_tune(run, clip, [train])
     swept = Sweep(run, clip, theta_0, jax.device_get(theta_1))
     given = () if c.alpha is None else (float(c.alpha),)
     curve, draws = swept.report([val, *supported_val], tuple({*c.alphas, *given}))
@@ -85,24 +86,6 @@ def run_patch(run: common.Run) -> None:
         },
     }
     common.finish(run, "patch", {**clip.params, "visual": visual}, [train], meta)
-
-
-def fine_tune(run: common.Run, clip: api.Model, train: Source):
-    """theta_1: the visual tower trained on labels through the frozen zero-shot head."""
-    head, _ = common.zero_shot_head(clip, train)
-    return common.fit(
-        run,
-        "patch",
-        params=clip.params["visual"],
-        frozen={"head": head},
-        train=[train],
-        sizes={"rgb": clip.variant.image_size},
-        loss_fn=losses.make_patch_loss(
-            lambda p, batch: image_features(p, batch["rgb"], clip.variant),
-            train.dataset.task,
-        ),
-        sources={"theta_0": {"digest": clip.digests["clip"]}},
-    )
 
 
 class Sweep:

@@ -12,11 +12,11 @@ from rsclip_jax import api
 from rsclip_jax.alpha import Budget
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.stages.fine_tune import fine_tune
 from rsclip_jax.stages.patch import (
     Sweep,
     check_choice,
     describe_choice,
-    fine_tune,
 )
 from rsclip_jax.weights import save_clip
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -127,7 +127,7 @@ def test_fine_tuning_lowers_the_loss_and_leaves_theta_0_alone(tmp_path, name):
     run, clip = make_run(tmp_path, config), tiny_clip()
     before = jax.tree.map(np.copy, clip.params)
     with few_scenes():
-        theta_1 = fine_tune(run, clip, run.open(config.patch.train))
+        theta_1 = fine_tune(run, clip, [run.open(config.patch.train)])
     jax.tree.map(np.testing.assert_array_equal, before, clip.params)
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), theta_1, clip.params["visual"]
@@ -146,7 +146,7 @@ def test_frozen_leaves_are_chosen_by_name(tmp_path):
         config.patch.trainable = (("blocks_.*", True), (".*", False))
     run, clip = make_run(tmp_path, config), tiny_clip()
     with few_scenes():
-        theta_1 = fine_tune(run, clip, run.open("miniature:train"))
+        theta_1 = fine_tune(run, clip, [run.open("miniature:train")])
     before = clip.params["visual"]
     for name in ("patch_embed", "proj", "ln_post", "ln_pre"):
         jax.tree.map(np.testing.assert_array_equal, before[name], theta_1[name])
