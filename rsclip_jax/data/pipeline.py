@@ -180,22 +180,24 @@ def number_groups(
     return groups
 
 
-Lazy = Callable[[], dict]
+Lazy = Callable[[Mapping[str, np.ndarray]], dict]  # of the places to write to, if any
 
 
 def _fill(examples: Sequence[Lazy]) -> dict:
-    """A batch of examples, each made when its turn comes and put in its place.
+    """A batch of examples, each made when its turn comes, and in its place if it can.
 
     Made all at once before they are stacked, a batch of large patches would be written
     to fresh memory twice, which takes three times as long as reading them.
     """
     batch: dict = {}
     for i, make in enumerate(examples):
-        for key, value in make().items():
+        places = {key: array[i] for key, array in batch.items() if array.ndim == 4}
+        for key, value in make(places).items():
             if i == 0:
                 shape = (len(examples), *np.shape(value))
                 batch[key] = np.empty(shape, np.asarray(value).dtype)
-            batch[key][i] = value
+            if value is not places.get(key):
+                batch[key][i] = value
     return batch
 
 
@@ -212,8 +214,8 @@ class _TrainTransform:
         # grain lends this generator for this call alone
         return functools.partial(self.make, index, rng.bit_generator.state)
 
-    def make(self, index: int, state: Mapping) -> dict:
-        """The example, drawn with the generator in that state."""
+    def make(self, index: int, state: Mapping, places: Mapping) -> dict:
+        """The example, drawn with the generator in that state, in places if it can."""
         if not hasattr(self._thread, "rng"):
             self._thread.rng = np.random.Generator(np.random.Philox())
         rng = self._thread.rng
@@ -225,6 +227,7 @@ class _TrainTransform:
             sizes=self.sizes,
             sensors=self.sensors,
             augment=self.augment,
+            places=places,
         )
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
@@ -259,7 +262,8 @@ def eval_batches(
 
     reader = Tolerant(source, on_error, sizes, skipped)
 
-    def prepare(index: int) -> dict:
+    def prepare(index: int, places: Mapping) -> dict:
+        del places  # what fit makes is an array of its own
         record = reader[index]
         out = fit_record(record, sizes=sizes)
         batch = {key: out[key] for key in sizes}

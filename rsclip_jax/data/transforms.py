@@ -118,16 +118,18 @@ def augment_record(
     sizes: dict[str, int],
     sensors: Mapping[str, Sensor],
     augment: Augment,
+    places: Mapping[str, np.ndarray] | None = None,
 ) -> dict:
     """The record with each sensor cut, flipped and turned alike, to its square size.
 
     sensors: of each key of sizes its row, which says what may be done to its values;
-    its mean is the one that the encoder subtracts.
+    its mean is the one that the encoder subtracts. places: where the results may be
+    written, by key; what comes out is that array, or another where it cannot be.
     """
     first = record[next(iter(sizes))]
     top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
-    drawn = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
-    flip_y, flip_x = map(bool, drawn)
+    drawn = (rng.random(2) < 0.5).tolist()
+    flip_y, flip_x = augment.flip_ud and drawn[0], augment.flip_lr and drawn[1]
     turns = int(rng.integers(4)) if augment.rotate else 0
     out = dict(record)
     for key, size in sizes.items():
@@ -142,7 +144,8 @@ def augment_record(
         elif is_multispectral(sensor):
             array = drop_bands(array, sensor, rng, augment)
         if array.shape[0] == array.shape[1] < size:  # turned while it is small
-            array = resize(turn(array, flip_y, flip_x, turns), size)
+            array = turn(array, flip_y, flip_x, turns)
+            array = resize(array, size, out=(places or {}).get(key))
         else:
             array = turn(resize(array, size), flip_y, flip_x, turns)
         out[key] = photometric(array, rng, augment) if is_rgb(sensor) else array
@@ -197,14 +200,20 @@ def fit(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize(
-    array: np.ndarray, height: int, width: int | None = None, *, exact: bool = False
+    array: np.ndarray,
+    height: int,
+    width: int | None = None,
+    *,
+    exact: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """[h, w, c] to [height, width, c], same dtype: bicubic, antialiased when shrinking.
 
     OpenCV's bicubic does not antialias, so it only enlarges, four times as fast as
     Pillow; 8-bit images shrink with Pillow, CLIP's own way, and measurements by area,
     which keeps their mean. exact: Pillow enlarges 8-bit images too; the two cubics'
-    parameters differ (-0.75 and -0.5), by a few grey levels.
+    parameters differ (-0.75 and -0.5), by a few grey levels. out: written to, and
+    returned, when OpenCV enlarges into an array of this shape and dtype.
     """
     width = height if width is None else width
     h, w, c = array.shape
@@ -212,7 +221,7 @@ def resize(
         return array
     is_image = array.dtype == np.uint8 and c in (1, 3)
     if h <= height and w <= width and not (exact and is_image):
-        return _resize_bands(array, height, width, cv2.INTER_CUBIC)
+        return _resize_bands(array, height, width, cv2.INTER_CUBIC, out)
     if is_image:
         image = Image.fromarray(array if c == 3 else array[..., 0])
         out = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
@@ -221,13 +230,19 @@ def resize(
 
 
 def _resize_bands(
-    array: np.ndarray, height: int, width: int, interpolation: int
+    array: np.ndarray,
+    height: int,
+    width: int,
+    interpolation: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """cv2.resize of any number of bands: it takes four at a time."""
+    shape = (height, width, array.shape[-1])
+    if out is None or out.shape != shape or out.dtype != array.dtype:
+        out = np.empty(shape, array.dtype)
     if array.shape[-1] <= 4:
-        resized = cv2.resize(array, (width, height), interpolation=interpolation)
-        return resized.reshape(height, width, -1)
-    out = np.empty((height, width, array.shape[-1]), array.dtype)
+        cv2.resize(array, (width, height), out, interpolation=interpolation)
+        return out
     for i in range(0, array.shape[-1], 4):
         part = np.ascontiguousarray(array[..., i : i + 4])
         resized = cv2.resize(part, (width, height), interpolation=interpolation)

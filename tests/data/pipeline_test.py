@@ -143,6 +143,17 @@ def test_batches_depend_on_the_seed_and_not_on_the_threads():
         assert not np.array_equal(one, two)
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.5])
+def test_examples_of_a_batch_are_those_of_batches_of_one(jitter):
+    # enlarged: the others of a batch are written to their place in it
+    sizes, augment = {"rgb": 24, "s1": 24}, dataclasses.replace(FULL, jitter=jitter)
+    options = {"sizes": sizes, "augment": augment}
+    (four,) = take(1, batches_of(Pictures(8), batch_size=4, **options))
+    ones = take(4, batches_of(Pictures(8), batch_size=1, **options))
+    for key, array in four.items():
+        np.testing.assert_array_equal(array, np.concatenate([b[key] for b in ones]))
+
+
 def test_every_epoch_visits_every_example_once_in_another_order():
     seen = numbers(take(10, batches_of(Numbers(10), batch_size=4)))
     epochs = [seen[i : i + 10] for i in range(0, 40, 10)]

@@ -255,6 +255,38 @@ def test_the_same_rng_gives_the_same_record_and_another_another():
         assert first[key].tobytes() != other[key].tobytes()
 
 
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+def test_an_enlarged_image_is_written_where_it_is_wanted(bands):
+    image = noise(9, 9, bands)
+    out = np.zeros((20, 20, bands), np.uint8)
+    assert resize(image, 20, out=out) is out
+    np.testing.assert_array_equal(out, resize(image, 20))
+    for other in (np.zeros((20, 21, bands), np.uint8), np.zeros((20, 20, bands))):
+        np.testing.assert_array_equal(resize(image, 20, out=other), out)
+        assert not other.any()
+
+
+@pytest.mark.parametrize("size", [20, 32, 40])
+@pytest.mark.parametrize("jitter", [0.0, 0.4])
+def test_places_change_nothing_but_where_the_result_lies(size, jitter):
+    augment = dataclasses.replace(SYMMETRY, jitter=jitter)
+    record = {"rgb": noise(32, 32, 3), "s1": ground(32)}
+    sizes = {"rgb": size, "s1": size}
+    want = run(record, 5, augment, sizes)
+    places = {key: np.zeros_like(want[key]) for key in sizes}
+    got = augment_record(
+        record,
+        np.random.default_rng(5),
+        sizes=sizes,
+        sensors=SENSOR_OF,
+        augment=augment,
+        places=places,
+    )
+    for key in sizes:
+        np.testing.assert_array_equal(got[key], want[key])
+    assert (got["s1"] is places["s1"]) == (size == 40)
+
+
 def test_the_record_itself_is_not_touched_and_its_other_keys_stay():
     rgb = noise(8, 8, 3)
     rgb.flags.writeable = False
