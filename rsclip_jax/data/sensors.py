@@ -266,6 +266,8 @@ _ROWS = (
     ),
     # Colour infrared: near infrared, red and green shown as red, green and blue.
     _picture("cir_8bit", "cir", ("NIR", "R", "G"), (0.842, 0.665, 0.560), _NAN),
+    # A thermal camera's picture, 8 to 14 um.
+    _picture("ir_8bit", "ir", ("IR",), (11.0,), _NAN),
     _landsat("landsat_oli_sr", "C2 SR", "L2SP", 7, (14545.0,) * 7, (7273.0,) * 7),
     _landsat("landsat_oli_toa", "C2 TOA", "L1TP", 9, _TOA_MEAN, _TOA_STD),
     _landsat(
