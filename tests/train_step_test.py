@@ -57,6 +57,10 @@ def make_loss(name, mesh=None):
             student, teacher, task="single", terms={"mse": 1.0, "labels": 0.5}
         )
     over_mesh = sharding.make_clip_loss(mesh) if mesh else losses.clip_loss
+    if name == "every term":  # the negatives of info_nce, sigmoid: of the whole batch
+        terms = dict.fromkeys(losses.ALIGN_TERMS, 0.5)
+        kind = {"task": "single", "contrastive": over_mesh}
+        return losses.make_align_loss(student, teacher, terms=terms, **kind)
     return losses.make_contrastive_loss(student, lambda _, b: b["text"], over_mesh)
 
 
@@ -99,7 +103,7 @@ def off_by(a, b) -> float:
     return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("name", ["align", "contrastive"])
+@pytest.mark.parametrize("name", ["align", "contrastive", "every term"])
 @pytest.mark.parametrize("shape", MESHES)
 def test_sharded_equals_unsharded(shape, name):
     mesh = sharding.make_mesh(shape)
