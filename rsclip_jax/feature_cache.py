@@ -126,7 +126,7 @@ def open_taught(
     killed making is gone on with; several runs or processes take turns.
     """
     shape = (len(source), len(views), dim)
-    meta = {
+    meta: dict[str, Any] = {
         "teacher": teacher,
         "dataset": {
             "name": f"{source.dataset.name}:{source.split}",
@@ -166,12 +166,15 @@ def describe(shape: tuple[int, int, int]) -> str:
 @contextlib.contextmanager
 def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """The folder for one at a time; a process that is killed lets go of it."""
-    with open(folder / "lock", "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{folder}: waiting for another run that is at these features")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        # somebody else's folder may be there only to be read
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(open(folder / "lock", "a", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{folder}: waiting for another run that is at these features")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -241,7 +244,9 @@ def open_files(
     for path, dtype, size in _files(folder, shape):
         try:
             array = np.load(path, mmap_mode=mode)
-        except (ValueError, EOFError, FileNotFoundError) as error:
+        except PermissionError:
+            raise
+        except Exception as error:  # a header that is no Python raises all kinds
             raise ValueError(f"{path} is damaged ({error}): {_way(folder)}") from error
         if (array.shape, array.dtype) != (size, dtype):
             raise ValueError(
