@@ -123,6 +123,10 @@ def align(**values) -> ml_collections.ConfigDict:
         # distribution: no label needed). A weight (first, last) moves over training.
         "losses": (("mse", 1.0), ("labels", 0.05)),
         "temperature": 0.1,  # of info_nce and sigmoid
+        # The teacher's features made once, where augment only flips and turns: exact
+        # (the views that augment can draw) | d4 (all eight) | off.
+        "cache": "off",
+        "cache_dir": "",  # where, for other runs too; "": in the workdir
         "classes_of": "",  # soft_labels: "name:split" whose class names are used
         # How a student without a scale of its own sees the sensor: sensor (as its row
         # says) | zscore | percentile, by band, measured on align.train.

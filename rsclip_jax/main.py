@@ -28,6 +28,8 @@ _FREE = (
     "data.threads",
     "data.on_error",  # the way on for a training that met a bad file
     "data_root",
+    "align.cache",  # the same features to rounding
+    "align.cache_dir",
 )
 _STAGES = (
     "pretrain",

@@ -35,6 +35,12 @@ def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
 
 
+def make_local_mesh() -> Mesh:
+    """This process's devices alone, for what each process does on its own."""
+    devices = np.asarray(jax.local_devices())[:, None]
+    return Mesh(devices, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, P())

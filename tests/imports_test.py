@@ -15,7 +15,7 @@ PACKAGE = "rsclip_jax"
 LAYERS = (
     {"", "main"},
     {"stages"},
-    {"loop", "evals", "report", "checkpoint", "api"},
+    {"loop", "evals", "report", "checkpoint", "api", "feature_cache"},
     {"data", "weights", "models", "train_step", "optim"},
     {
         "losses",

@@ -15,7 +15,12 @@ import numpy as np
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
-from rsclip_jax.data.transforms import Augment, augment_record, fit_record
+from rsclip_jax.data.transforms import (
+    Augment,
+    augment_record,
+    fit_record,
+    make_views,
+)
 
 # Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
 # one: caption -> ids [n].
@@ -231,6 +236,8 @@ class _TrainTransform:
         )
         batch = {key: out[key] for key in self.sizes}
         batch["label"] = np.asarray(record["label"], np.int32)
+        if "teacher" in out:
+            batch["teacher"] = out["teacher"]
         if self.tokens is not None:
             text, group = self._draw_text(record, rng)
             batch["text"] = text
@@ -262,8 +269,7 @@ def eval_batches(
 
     reader = Tolerant(source, on_error, sizes, skipped)
 
-    def prepare(index: int, places: Mapping) -> dict:
-        del places  # what fit makes is an array of its own
+    def prepare(index: int, _: Mapping) -> dict:  # fit's arrays are its own
         record = reader[index]
         out = fit_record(record, sizes=sizes)
         batch = {key: out[key] for key in sizes}
@@ -277,6 +283,41 @@ def eval_batches(
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     for batch in dataset.to_iter_dataset(options):
         yield {k: _pad(v, batch_size) for k, v in batch.items()}
+
+
+def view_batches(
+    source: Source,
+    places: Sequence[int],
+    *,
+    size: int,
+    views: Sequence[int],
+    batch_size: int,
+    keys: Collection[str] = ("rgb",),
+    threads: int = 2,
+    on_error: str = "raise",
+    skipped: Path | None = None,
+) -> Iterator[dict]:
+    """{"rgb": [b, v, size, size, 3], "place": [b], "mask": [b]} of records at places.
+
+    views: as make_views has them. keys: the sensors that must be readable, "rgb" among
+    them. mask is False for a record that is not, whose images are another's.
+    """
+    reader = Tolerant(source, on_error, keys, skipped)
+
+    def prepare(place: int, _: Mapping) -> dict:
+        record = reader[place]
+        return {
+            "rgb": make_views(record["rgb"], size, views),
+            "place": np.int64(place),
+            "mask": np.bool_(record["mask"]),
+        }
+
+    dataset = grain.MapDataset.range(len(places)).map(
+        lambda i: functools.partial(prepare, int(places[i]))
+    )
+    dataset = dataset.batch(batch_size, drop_remainder=False, batch_fn=_fill)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(dataset.to_iter_dataset(options))
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:

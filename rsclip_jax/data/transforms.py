@@ -4,8 +4,9 @@ And what changes values, drawn for each sensor by its kind: colour, speckle, ban
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -123,33 +124,100 @@ def augment_record(
     """The record with each sensor cut, flipped and turned alike, to its square size.
 
     sensors: of each key of sizes its row, which says what may be done to its values;
-    its mean is the one that the encoder subtracts. places: where the results may be
+    its mean is the one that the encoder subtracts. Of record["teacher"], features by
+    view, those of the view that was drawn are taken. places: where the results may be
     written, by key; what comes out is that array, or another where it cannot be.
     """
     first = record[next(iter(sizes))]
-    top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
-    drawn = (rng.random(2) < 0.5).tolist()
-    flip_y, flip_x = augment.flip_ud and drawn[0], augment.flip_lr and drawn[1]
-    turns = int(rng.integers(4)) if augment.rotate else 0
+    crop = draw_crop(rng, first.shape[:2], augment)
+    turned = draw_turn(rng, augment)
     out = dict(record)
     for key, size in sizes.items():
         array, sensor = record[key], sensors[key]
-        # A sensor of another pixel size sees the same ground.
-        scale = array.shape[0] / first.shape[0]
-        y0, y1 = _span(top, side_h, scale, array.shape[0])
-        x0, x1 = _span(left, side_w, scale, array.shape[1])
-        array = array[y0:y1, x0:x1]
+        if not is_whole(augment):
+            array = cut(array, crop, first.shape[:2])
         if is_decibel(sensor):  # speckle is of the sensor's own pixels: before resizing
             array = vary_backscatter(array, rng, augment)
         elif is_multispectral(sensor):
             array = drop_bands(array, sensor, rng, augment)
-        if array.shape[0] == array.shape[1] < size:  # turned while it is small
-            array = turn(array, flip_y, flip_x, turns)
-            array = resize(array, size, out=(places or {}).get(key))
-        else:
-            array = turn(resize(array, size), flip_y, flip_x, turns)
+        array = turn_to_size(array, size, *turned, out=(places or {}).get(key))
         out[key] = photometric(array, rng, augment) if is_rgb(sensor) else array
+    if "teacher" in record:
+        out["teacher"] = record["teacher"][number_view(*turned)]
     return out
+
+
+def draw_turn(rng: np.random.Generator, augment: Augment) -> tuple[bool, bool, int]:
+    """(flip_y, flip_x, quarter turns) of a record."""
+    up, left = (rng.random(2) < 0.5).tolist()
+    turns = int(rng.integers(4)) if augment.rotate else 0
+    return augment.flip_ud and up, augment.flip_lr and left, turns
+
+
+def number_view(flip_y: bool, flip_x: bool, quarters: int) -> int:
+    """Which of the square's eight views it is: quarters, and 4 more if flipped first.
+
+    A flip up-down is one left-right and a half turn.
+    """
+    return (quarters + 2 * flip_y) % 4 + 4 * (flip_x != flip_y)
+
+
+def is_whole(augment: Augment) -> bool:
+    """Whether records are not cut."""
+    return not augment.crop_pixels and augment.crop_scale == (1.0, 1.0)
+
+
+def possible_views(augment: Augment) -> tuple[int, ...]:
+    """The views, as number_view has them, that RGB pictures can be seen in.
+
+    Raises ValueError for settings that make more of a picture than these.
+    """
+    off = {"crop_scale": (1.0, 1.0), "crop_pixels": 0, "jitter": 0.0}
+    off |= {"grey_prob": 0.0, "blur_prob": 0.0}
+    changing = [key for key in off if getattr(augment, key) != off[key]]
+    if changing:
+        found = ", ".join(f"{key} = {getattr(augment, key)!r}" for key in changing)
+        needed = ", ".join(f"{key} = {off[key]!r}" for key in changing)
+        raise ValueError(
+            f"augment has {found}, which make ever new images, not one of eight views;"
+            f" that needs {needed}"
+        )
+    ways = itertools.product(
+        {False, augment.flip_ud},
+        {False, augment.flip_lr},
+        range(4) if augment.rotate else (0,),
+    )
+    return tuple(sorted({number_view(*way) for way in ways}))
+
+
+def make_views(array: np.ndarray, size: int, views: Sequence[int]) -> np.ndarray:
+    """[v, size, size, c]: an image in these views, as augment_record makes them."""
+    return np.stack([turn_to_size(array, size, False, v >= 4, v % 4) for v in views])
+
+
+def turn_to_size(
+    array: np.ndarray,
+    size: int,
+    flip_y: bool,
+    flip_x: bool,
+    quarters: int,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """turn and resize to [size, size, c]; out: as resize has it."""
+    if array.shape[0] == array.shape[1] < size:  # turned while it is small
+        return resize(turn(array, flip_y, flip_x, quarters), size, out=out)
+    return turn(resize(array, size), flip_y, flip_x, quarters)
+
+
+def cut(
+    array: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """The ground of a crop, in pixels of a sensor of that shape, in another sensor."""
+    top, left, side_h, side_w = crop
+    scale = array.shape[0] / shape[0]
+    y0, y1 = _span(top, side_h, scale, array.shape[0])
+    x0, x1 = _span(left, side_w, scale, array.shape[1])
+    return array[y0:y1, x0:x1]
 
 
 def _span(start: int, side: int, scale: float, length: int) -> tuple[int, int]:
@@ -163,7 +231,7 @@ def draw_crop(rng, shape: tuple[int, int], augment: Augment):
     h, w = shape
     if augment.crop_pixels:
         side_h, side_w = min(augment.crop_pixels, h), min(augment.crop_pixels, w)
-    elif augment.crop_scale == (1.0, 1.0):
+    elif is_whole(augment):
         return 0, 0, h, w
     else:
         area = rng.uniform(*augment.crop_scale)

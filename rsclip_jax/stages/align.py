@@ -16,7 +16,6 @@ from rsclip_jax import api, checkpoint, losses, sharding
 from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
 from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.retrieval import retrieval_records
-from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import (
     SensorSpec,
     add_map,
@@ -29,6 +28,7 @@ from rsclip_jax.models.sensor import (
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
+from rsclip_jax.stages.teacher import check_cache, make_teaching
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 
@@ -40,6 +40,7 @@ def check_align(run: common.Run) -> None:
     for spec in (c.train, *c.test):
         check_source(run.open(spec), c.sensor)
     common.make_augment(run, "align", [run.open(c.train)], ("rgb", c.sensor))
+    check_cache(run)
     check_losses(c)
     if needs_head(terms_of(c)):
         head_source(run, run.open(c.train))
@@ -170,8 +171,9 @@ def distil(
 
     scale: scaled_sensor's, kept with every checkpoint.
     """
-    c, variant = run.config.align, teacher.variant
-    frozen = {"teacher": teacher.params["visual"]}
+    c = run.config.align
+    taught = make_teaching(run, teacher, train, (spec.modality,))
+    frozen = {"teacher": taught.frozen}
     terms = terms_of(c)
     if needs_head(terms):
         frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
@@ -180,12 +182,12 @@ def distil(
         "align",
         params=student,
         frozen=frozen,
-        train=[train],
-        sizes={"rgb": variant.image_size, spec.modality: spec.image_size},
+        train=[taught.source],
+        sizes={**taught.sizes, spec.modality: spec.image_size},
         sensors={spec.modality: seen_sensor(spec, train)},
         loss_fn=losses.make_align_loss(
             lambda p, batch: sensor_features(p, batch[spec.modality], spec),
-            lambda p, batch: image_features(p, batch["rgb"], variant),
+            taught.encode,
             terms=terms,
             task=train.dataset.task,
             steps=c.steps,
