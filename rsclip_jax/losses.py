@@ -318,6 +318,41 @@ def make_align_loss(
     batch["has_<sensor>"] is True (all, where the batch has none), and metrics are
     called "<sensor>/<term>".
     """
+    compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
+
+    def teach(frozen, batch):
+        return jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
+
+    if not isinstance(encode_student, Mapping):
+        encode_one: Encode = encode_student
+
+        def of_one(params, frozen, batch):
+            fstudent = encode_one(params, batch)
+            return compare(fstudent, teach(frozen, batch), frozen, batch)
+
+        return of_one
+    encoders = dict(encode_student)
+
+    def of_several(params, frozen, batch):
+        fteacher, totals = teach(frozen, batch), []
+        metrics: dict[str, jax.Array] = {}
+        for sensor, encode in encoders.items():
+            fstudent, mask = encode(params[sensor], batch), batch.get(f"has_{sensor}")
+            total, values = compare(fstudent, fteacher, frozen, batch, mask)
+            totals.append(total)
+            metrics |= {f"{sensor}/{name}": value for name, value in values.items()}
+            if mask is not None:
+                metrics[f"{sensor}/present"] = jnp.mean(mask)
+        return sum(totals) / len(totals), metrics
+
+    return of_several
+
+
+def _make_compare(terms, *, task, steps, t, contrastive):
+    """make_align_loss's (loss, its terms) of one student's features and the teacher's.
+
+    mask: the examples that count; None is all.
+    """
     if unknown := set(terms) - set(ALIGN_TERMS):
         raise ValueError(f"terms {sorted(unknown)} are none of {ALIGN_TERMS}")
 
@@ -340,25 +375,7 @@ def make_align_loss(
         total = sum(_weight_at(terms[n], batch, steps) * v for n, v in values.items())
         return total, values
 
-    def encode_all(frozen, batch):
-        return jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
-
-    def of_one(params, frozen, batch):
-        fstudent = encode_student(params, batch)
-        return compare(fstudent, encode_all(frozen, batch), frozen, batch)
-
-    def of_several(params, frozen, batch):
-        fteacher, totals, metrics = encode_all(frozen, batch), [], {}
-        for sensor, encode in encode_student.items():
-            fstudent, mask = encode(params[sensor], batch), batch.get(f"has_{sensor}")
-            total, values = compare(fstudent, fteacher, frozen, batch, mask)
-            totals.append(total)
-            metrics |= {f"{sensor}/{name}": value for name, value in values.items()}
-            if mask is not None:
-                metrics[f"{sensor}/present"] = jnp.mean(mask)
-        return sum(totals) / len(totals), metrics
-
-    return of_several if isinstance(encode_student, Mapping) else of_one
+    return compare
 
 
 def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
