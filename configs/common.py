@@ -96,10 +96,15 @@ def patch(**values) -> ml_collections.ConfigDict:
 
 
 def align(**values) -> ml_collections.ConfigDict:
-    """Stage align: pairs of RGB and a sensor."""
+    """Stage align: pairs of RGB and a sensor, or several sensors: ("s1", "s2").
+
+    train is then a set or several, not all of which need hold all of them; student and
+    normalize are one for all, or pairs, (("s1", "vit"), ("s2", "clip")).
+    """
     settings = {
         "train": "",
         "test": (),
+        "weights": (),  # of several train sets in the mixture; (): by size
         "sensor": "s1",
         # clip | vit | a pretrained sensor encoder: a file, or a name in ENCODERS
         "student": "clip",
@@ -134,7 +139,10 @@ def align(**values) -> ml_collections.ConfigDict:
         "normalize_records": 500,  # that many records, evenly spread; 0: all
         "normalize_percentiles": (2.0, 98.0),  # these become -1 and 1
     }
-    return training(**{**settings, **values})
+    settings |= values
+    for name in ("train", "sensor", "student", "normalize"):  # one or several
+        settings[name] = config_dict.FieldReference(settings[name], field_type=object)
+    return training(**settings)
 
 
 def choose(sizes: dict, name: str):

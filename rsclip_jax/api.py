@@ -251,13 +251,27 @@ def _load_workdir(workdir: Path) -> Model:
             f" but the one found has {clip.digests['clip']}: run align again in a new"
             " workdir"
         )
-    spec = SensorSpec.from_json(meta["spec"])
+    sensors, digests = read_encoders(params, meta)
     return dataclasses.replace(
         clip,
-        sensors={spec.modality: (spec, params)},
-        digests={**clip.digests, spec.modality: meta["digest"]},
-        steps={**clip.steps, spec.modality: meta["steps"]},
+        sensors=sensors,
+        digests={**clip.digests, **digests},
+        steps={**clip.steps, **dict.fromkeys(sensors, meta["steps"])},
     )
+
+
+def read_encoders(params: dict, meta: dict) -> tuple[dict, dict[str, str]]:
+    """({modality: (spec, params)}, {modality: digest}) of what stage align made.
+
+    One encoder's params lie there bare, with meta["spec"]; several by modality, with
+    meta["specs"] and meta["digests"].
+    """
+    if "specs" not in meta:
+        spec = SensorSpec.from_json(meta["spec"])
+        return {spec.modality: (spec, params)}, {spec.modality: meta["digest"]}
+    specs = [SensorSpec.from_json(values) for values in meta["specs"]]
+    sensors = {spec.modality: (spec, params[spec.modality]) for spec in specs}
+    return sensors, meta["digests"]
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:

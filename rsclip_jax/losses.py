@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 if TYPE_CHECKING:
     Array = jax.Array
@@ -24,21 +24,39 @@ def normalize(x: Float[Array, "*b d"]) -> Float[jax.Array, "*b d"]:
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
+# Which examples count: a loss with a mask is that of the examples where it is True, and
+# 0 where there are none.
+Mask = Bool[Array, "b"] | None
+
+
+def masked_mean(values: Array, mask: Array | None) -> jax.Array:
+    """Mean of values [b] or [b, d] over the rows that count."""
+    if mask is None:
+        return jnp.mean(values)
+    rows = jnp.expand_dims(mask, tuple(range(1, values.ndim)))
+    count = jnp.sum(mask) * (values.size // len(values))
+    return jnp.sum(jnp.where(rows, values, 0.0)) / jnp.maximum(count, 1)
+
+
 def clip_loss(
     zimg: Float[Array, "b d"],
     ztxt: Float[Array, "b d"],
     t: Float[Array, ""] | float,
     groups: Int[Array, "b"] | None = None,
+    mask: Mask = None,
 ) -> Scalar:
     """Symmetric contrastive loss over a batch of pairs (Radford et al. 2021).
 
     zimg, ztxt have unit norm, t = exp(logit_scale). Pairs of equal `groups` (the same
     caption, say) are each other's positives and share the target, as in UniCL (Yang et
-    al. 2022); without groups each pair is its own.
+    al. 2022); without groups each pair is its own. Pairs that the mask leaves out are
+    no queries and no negatives.
     """
     logits = t * zimg @ ztxt.T
     same = _same_group(groups, groups, len(zimg))
-    return (_soft_xent(logits, same) + _soft_xent(logits.T, same)) / 2
+    rows = _soft_xent(logits, same, mask)
+    columns = _soft_xent(logits.T, same, mask)
+    return (masked_mean(rows, mask) + masked_mean(columns, mask)) / 2
 
 
 def sharded_clip_loss(
@@ -46,6 +64,7 @@ def sharded_clip_loss(
     ztxt: Float[Array, "m d"],
     t: Float[Array, ""] | float,
     groups: Int[Array, "m"] | None = None,
+    mask: Bool[Array, "m"] | None = None,
     *,
     axis_name: str | tuple[str, ...],
 ) -> Scalar:
@@ -66,9 +85,15 @@ def sharded_clip_loss(
     else:
         local, everyone = groups, gather(groups)
     same = _same_group(local, everyone, len(zimg))
-    rows = _soft_xent(t * zimg @ all_ztxt.T, same)
-    columns = _soft_xent(t * ztxt @ all_zimg.T, same)
-    return jax.lax.pmean((rows + columns) / 2, axis_name)
+    counted = None if mask is None else gather(mask)
+    rows = _soft_xent(t * zimg @ all_ztxt.T, same, counted)
+    columns = _soft_xent(t * ztxt @ all_zimg.T, same, counted)
+    if mask is None:
+        both = (jnp.mean(rows) + jnp.mean(columns)) / 2
+        return jax.lax.pmean(both, axis_name)
+    both = jnp.sum(jnp.where(mask, rows + columns, 0.0)) / 2
+    both, count = jax.lax.psum((both, jnp.sum(mask)), axis_name)
+    return both / jnp.maximum(count, 1)
 
 
 def _same_group(rows, columns, m: int) -> jax.Array:
@@ -77,36 +102,45 @@ def _same_group(rows, columns, m: int) -> jax.Array:
     return (rows[:, None] == columns[None, :]).astype(jnp.float32)
 
 
-def _soft_xent(logits: jax.Array, weights: jax.Array) -> jax.Array:
-    targets = weights / weights.sum(axis=-1, keepdims=True)
-    return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=-1))
+def _soft_xent(logits: jax.Array, weights: jax.Array, counted=None) -> jax.Array:
+    """Cross-entropy [m] against normalised weights [m, b], of the columns counted."""
+    if counted is not None:
+        # -inf would make nan of it where nothing is left
+        logits = jnp.where(counted[None, :], logits, -1e30)
+        weights = jnp.where(counted[None, :], weights, 0.0)
+    targets = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1)
+    return -jnp.sum(targets * jax.nn.log_softmax(logits, axis=-1), axis=-1)
 
 
 def mse_alignment(
-    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"]
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], mask: Mask = None
 ) -> Scalar:
     """Mean squared error over all elements of un-normalised features."""
-    return jnp.mean((fstudent - jax.lax.stop_gradient(fteacher)) ** 2)
+    return masked_mean((fstudent - jax.lax.stop_gradient(fteacher)) ** 2, mask)
 
 
 def cosine_alignment(
-    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"]
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], mask: Mask = None
 ) -> Scalar:
     """Mean of 1 - cosine similarity."""
     zteacher = normalize(jax.lax.stop_gradient(fteacher))
-    return jnp.mean(1 - jnp.sum(normalize(fstudent) * zteacher, axis=-1))
+    return masked_mean(1 - jnp.sum(normalize(fstudent) * zteacher, axis=-1), mask)
 
 
 def smooth_l1_alignment(
-    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], beta: float = 1.0
+    fstudent: Float[Array, "b d"],
+    fteacher: Float[Array, "b d"],
+    mask: Mask = None,
+    beta: float = 1.0,
 ) -> Scalar:
     """Mean over all elements: squared / (2 beta) below beta, linear above (Huber)."""
     apart = jnp.abs(fstudent - jax.lax.stop_gradient(fteacher))
-    return jnp.mean(jnp.where(apart < beta, apart**2 / (2 * beta), apart - beta / 2))
+    huber = jnp.where(apart < beta, apart**2 / (2 * beta), apart - beta / 2)
+    return masked_mean(huber, mask)
 
 
 def relational_alignment(
-    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b e"]
+    fstudent: Float[Array, "b d"], fteacher: Float[Array, "b e"], mask: Mask = None
 ) -> Scalar:
     """Mean squared error between the batches' cosine-similarity matrices [b, b].
 
@@ -115,7 +149,11 @@ def relational_alignment(
     """
     zstudent = normalize(fstudent)
     zteacher = normalize(jax.lax.stop_gradient(fteacher))
-    return jnp.mean((zstudent @ zstudent.T - zteacher @ zteacher.T) ** 2)
+    apart = (zstudent @ zstudent.T - zteacher @ zteacher.T) ** 2
+    if mask is None:
+        return jnp.mean(apart)
+    pairs = jnp.outer(mask, mask)
+    return jnp.sum(jnp.where(pairs, apart, 0.0)) / jnp.maximum(jnp.sum(pairs), 1)
 
 
 def sigmoid_contrastive(
@@ -123,6 +161,7 @@ def sigmoid_contrastive(
     ztxt: Float[Array, "b d"],
     t: Float[Array, ""] | float,
     bias: Float[Array, ""] | float = -10.0,
+    mask: Mask = None,
 ) -> Scalar:
     """SigLIP's loss: each of the b * b pairs on its own, summed, over b.
 
@@ -130,27 +169,35 @@ def sigmoid_contrastive(
     """
     logits = t * zimg @ ztxt.T + bias
     sign = 2 * jnp.eye(len(zimg)) - 1
-    return jnp.sum(jax.nn.softplus(-sign * logits)) / len(zimg)
+    each = jax.nn.softplus(-sign * logits)
+    if mask is None:
+        return jnp.sum(each) / len(zimg)
+    kept = jnp.where(jnp.outer(mask, mask), each, 0.0)
+    return jnp.sum(kept) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def softmax_kl(
-    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"]
+    logits: Float[Array, "b k"],
+    teacher_logits: Float[Array, "b k"],
+    mask: Mask = None,
 ) -> Scalar:
     """KL(teacher || student) between distributions over classes; 0 where they agree."""
     target = jax.nn.log_softmax(jax.lax.stop_gradient(teacher_logits), axis=-1)
     logp = jax.nn.log_softmax(logits, axis=-1)
-    return jnp.mean(jnp.sum(jnp.exp(target) * (target - logp), axis=-1))
+    return masked_mean(jnp.sum(jnp.exp(target) * (target - logp), axis=-1), mask)
 
 
 def sigmoid_kl(
-    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"]
+    logits: Float[Array, "b k"],
+    teacher_logits: Float[Array, "b k"],
+    mask: Mask = None,
 ) -> Scalar:
     """KL between a Bernoulli distribution a class, mean over examples and classes."""
     teacher = jax.lax.stop_gradient(teacher_logits)
     prob = jax.nn.sigmoid(teacher)
     present = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(logits)
     absent = jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-logits)
-    return jnp.mean(prob * present + (1 - prob) * absent)
+    return masked_mean(prob * present + (1 - prob) * absent, mask)
 
 
 def asymmetric_bce(
@@ -181,23 +228,27 @@ def _power(x: jax.Array, gamma: float) -> jax.Array | float:
 
 
 def sigmoid_bce(
-    logits: Float[Array, "b k"], targets: Float[Array, "b k"] | Int[Array, "b k"]
+    logits: Float[Array, "b k"],
+    targets: Float[Array, "b k"] | Int[Array, "b k"],
+    mask: Mask = None,
 ) -> Scalar:
     """Binary cross-entropy with logits, mean over examples and classes."""
     targets = targets.astype(logits.dtype)
-    return jnp.mean(
-        jax.nn.softplus(logits) - targets * logits  # -y log s - (1 - y) log(1 - s)
-    )
+    # -y log s - (1 - y) log(1 - s)
+    return masked_mean(jax.nn.softplus(logits) - targets * logits, mask)
 
 
 def softmax_xent(
-    logits: Float[Array, "b k"], labels: Int[Array, "b"] | Float[Array, "b k"]
+    logits: Float[Array, "b k"],
+    labels: Int[Array, "b"] | Float[Array, "b k"],
+    mask: Mask = None,
 ) -> Scalar:
     """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's)."""
     logp = jax.nn.log_softmax(logits, axis=-1)
     if labels.ndim == 1:
-        return -jnp.mean(jnp.take_along_axis(logp, labels[:, None], axis=-1))
-    return -jnp.mean(jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1))
+        return -masked_mean(jnp.take_along_axis(logp, labels[:, None], axis=-1), mask)
+    each = jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1)
+    return -masked_mean(each, mask)
 
 
 def make_contrastive_loss(
@@ -243,7 +294,7 @@ ALIGN_TERMS = (*FEATURE_TERMS, *PAIR_TERMS, *LABEL_TERMS)
 
 
 def make_align_loss(
-    encode_student: Encode,
+    encode_student: Encode | Mapping[str, Encode],
     encode_teacher: Encode,
     *,
     terms: Mapping[str, Weight],
@@ -261,32 +312,70 @@ def make_align_loss(
     "multi" a Bernoulli a class), which needs neither label nor caption. Zavras et al.
     2024 have {"mse": 1, "labels": 0.05}. Weights on a line need batch["step"] and
     steps. Raises ValueError for a term that is not known.
+
+    Several students, sensor -> encoder of params[sensor], learn the same teacher
+    features: the loss is the mean over sensors, each over the examples where
+    batch["has_<sensor>"] is True (all, where the batch has none), and metrics are
+    called "<sensor>/<term>".
+    """
+    compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
+
+    def teach(frozen, batch):
+        return jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
+
+    if not isinstance(encode_student, Mapping):
+        encode_one: Encode = encode_student
+
+        def of_one(params, frozen, batch):
+            fstudent = encode_one(params, batch)
+            return compare(fstudent, teach(frozen, batch), frozen, batch)
+
+        return of_one
+    encoders = dict(encode_student)
+
+    def of_several(params, frozen, batch):
+        fteacher, totals = teach(frozen, batch), []
+        metrics: dict[str, jax.Array] = {}
+        for sensor, encode in encoders.items():
+            fstudent, mask = encode(params[sensor], batch), batch.get(f"has_{sensor}")
+            total, values = compare(fstudent, fteacher, frozen, batch, mask)
+            totals.append(total)
+            metrics |= {f"{sensor}/{name}": value for name, value in values.items()}
+            if mask is not None:
+                metrics[f"{sensor}/present"] = jnp.mean(mask)
+        return sum(totals) / len(totals), metrics
+
+    return of_several
+
+
+def _make_compare(terms, *, task, steps, t, contrastive):
+    """make_align_loss's (loss, its terms) of one student's features and the teacher's.
+
+    mask: the examples that count; None is all.
     """
     if unknown := set(terms) - set(ALIGN_TERMS):
         raise ValueError(f"terms {sorted(unknown)} are none of {ALIGN_TERMS}")
 
-    def term(name, fstudent, fteacher, frozen, batch):
+    def term(name, fstudent, fteacher, frozen, batch, mask):
         if name in FEATURE_TERMS:
-            return FEATURE_TERMS[name](fstudent, fteacher)
+            return FEATURE_TERMS[name](fstudent, fteacher, mask)
         zstudent, zteacher = normalize(fstudent), normalize(fteacher)
         if name == "info_nce":
-            return contrastive(zstudent, zteacher, t, jnp.arange(len(zstudent)))
+            return contrastive(zstudent, zteacher, t, jnp.arange(len(zstudent)), mask)
         if name == "sigmoid":
-            return sigmoid_contrastive(zstudent, zteacher, t)
+            return sigmoid_contrastive(zstudent, zteacher, t, mask=mask)
         logits = zstudent @ frozen["head"]
         if name == "labels":
-            return label_loss(logits, batch["label"], task)
+            return label_loss(logits, batch["label"], task, mask)
         kl = sigmoid_kl if task == "multi" else softmax_kl
-        return kl(logits, zteacher @ frozen["head"])
+        return kl(logits, zteacher @ frozen["head"], mask)
 
-    def loss_fn(params, frozen, batch):
-        fstudent = encode_student(params, batch)
-        fteacher = jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
-        values = {n: term(n, fstudent, fteacher, frozen, batch) for n in terms}
+    def compare(fstudent, fteacher, frozen, batch, mask=None):
+        values = {n: term(n, fstudent, fteacher, frozen, batch, mask) for n in terms}
         total = sum(_weight_at(terms[n], batch, steps) * v for n, v in values.items())
         return total, values
 
-    return loss_fn
+    return compare
 
 
 def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
@@ -296,10 +385,10 @@ def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
     return weight[0] + (weight[1] - weight[0]) * done
 
 
-def label_loss(logits: Array, labels: Array, task: str) -> Array:
+def label_loss(logits: Array, labels: Array, task: str, mask: Mask = None) -> Array:
     """Softmax cross-entropy for task "single", sigmoid BCE for task "multi"."""
     if task == "single":
-        return softmax_xent(logits, labels)
+        return softmax_xent(logits, labels, mask)
     if task == "multi":
-        return sigmoid_bce(logits, labels)
+        return sigmoid_bce(logits, labels, mask)
     raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")

@@ -1,6 +1,7 @@
 """The mesh, where each leaf lies on it, and losses that speak across devices."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -88,12 +89,16 @@ def check_batch_size(batch_size: int, mesh: Mesh, setting: str) -> None:
 
 
 def make_clip_loss(mesh: Mesh) -> Callable[..., jax.Array]:
-    """clip_loss(zimg, ztxt, t, groups) over a batch that lies across the mesh."""
-
-    def loss(zimg, ztxt, t, groups):
-        return sharded_clip_loss(zimg, ztxt, t, groups, axis_name=AXES)
-
+    """clip_loss(zimg, ztxt, t, groups, mask) over a batch that lies across the mesh."""
     rows = P(AXES)
-    return jax.shard_map(
-        loss, mesh=mesh, in_specs=(rows, rows, P(), rows), out_specs=P()
+    sharded = jax.shard_map(
+        partial(sharded_clip_loss, axis_name=AXES),
+        mesh=mesh,
+        in_specs=(rows, rows, P(), rows, rows),
+        out_specs=P(),
     )
+
+    def loss(zimg, ztxt, t, groups, mask=None):
+        return sharded(zimg, ztxt, t, groups, mask)
+
+    return loss

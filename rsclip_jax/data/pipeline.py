@@ -12,7 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
 from rsclip_jax.data.skipped import note_skipped
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import (
@@ -114,6 +114,7 @@ def train_batches(
     augment: Augment,
     seed: int,
     sensors: Mapping[str, Sensor] | None = None,
+    optional: Collection[str] = (),
     tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
     threads: int = 2,
@@ -124,9 +125,12 @@ def train_batches(
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
 
     sizes: record key -> side in pixels that its encoder takes. sensors: record key ->
-    its row with the mean that its encoder subtracts, where that is not the row's own.
-    batch_size is the global one; process (index, count) takes its share. Several
-    sources are mixed by weight (default: by size). With tokens (one Tokens a source) a
+    its row with the mean that its encoder subtracts, where that is not the row's own;
+    a source with its bands in another order has them moved by name. optional: keys, in
+    sensors, that a source or record may lack: zeros stand for them, and the batch has
+    "has_<key>" [b], False there. batch_size is the global one; process (index, count)
+    takes its share. Several sources are mixed by weight (default: by size), without
+    "label" where theirs differ in shape. With tokens (one Tokens a source) a
     batch also has "text", the label's caption with a template, or one of the image's
     captions, drawn at random; and "group", see number_groups. Order and augmentation
     depend on the seed alone, not on the number of threads. on_error "skip" replaces
@@ -141,14 +145,18 @@ def train_batches(
             " set a smaller batch_size"
         )
     groups = number_groups(sources, tokens) if tokens else []
+    shapes = {len(s.dataset.classes) * (s.dataset.task == "multi") for s in sources}
     parts = []
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
         part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
-        reader = Tolerant(source, on_error, sizes, skipped)
+        held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
+        reader = Tolerant(source, on_error, held, skipped)
         texts = (tokens[i], groups[i]) if tokens else (None, None)
-        transform = _TrainTransform(reader, sizes, augment, sensors or {}, *texts)
+        transform = _TrainTransform(
+            reader, sizes, augment, sensors or {}, optional, len(shapes) == 1, *texts
+        )
         parts.append(part.random_map(transform))
     mixed = parts[0]
     if len(parts) > 1:
@@ -207,13 +215,21 @@ def _fill(examples: Sequence[Lazy]) -> dict:
 
 
 class _TrainTransform:
-    def __init__(self, reader, sizes, augment, sensors, tokens, groups):
+    def __init__(
+        self, reader, sizes, augment, sensors, optional, labelled, tokens, groups
+    ):
         self.reader, self.sizes, self.augment = reader, sizes, augment
+        self.optional, self.labelled = optional, labelled
         self.tokens, self.groups = tokens, groups
         self._thread = threading.local()  # has a generator of its own
-        rows = reader.source.dataset.sensors
-        held = {key: get_sensor(rows[key]) for key in sizes}
+        row = reader.source.dataset
+        held = {key: get_sensor(row.sensors[key]) for key in reader.keys}
         self.sensors = {**held, **sensors}
+        self._places = {
+            key: list(band_places(sensor, seen.bands, seen.unit, row.name))
+            for key, sensor in held.items()
+            if sensor.bands != (seen := self.sensors[key]).bands
+        }
 
     def __call__(self, index: int, rng: np.random.Generator) -> Lazy:
         # grain lends this generator for this call alone
@@ -226,16 +242,22 @@ class _TrainTransform:
         rng = self._thread.rng
         rng.bit_generator.state = state
         record = self.reader[index]
+        for key in self._places.keys() & record.keys():
+            record[key] = record[key][..., self._places[key]]
+        lacking = [key for key in self.optional if key not in record]
         out = augment_record(
             record,
             rng,
-            sizes=self.sizes,
+            sizes={k: size for k, size in self.sizes.items() if k not in lacking},
             sensors=self.sensors,
             augment=self.augment,
             places=places,
         )
+        out |= {key: self._blank(key) for key in lacking}
         batch = {key: out[key] for key in self.sizes}
-        batch["label"] = np.asarray(record["label"], np.int32)
+        batch |= {f"has_{k}": np.bool_(k not in lacking) for k in self.optional}
+        if self.labelled:
+            batch["label"] = np.asarray(record["label"], np.int32)
         if "teacher" in out:
             batch["teacher"] = out["teacher"]
         if self.tokens is not None:
@@ -243,6 +265,10 @@ class _TrainTransform:
             batch["text"] = text
             batch["group"] = np.int32(group)
         return batch
+
+    def _blank(self, key: str) -> np.ndarray:
+        side, sensor = self.sizes[key], self.sensors[key]
+        return np.zeros((side, side, len(sensor.bands)), sensor.dtype)
 
     def _draw_text(self, record: Record, rng) -> tuple[np.ndarray, int]:
         if isinstance(self.tokens, np.ndarray):

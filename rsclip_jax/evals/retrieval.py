@@ -15,12 +15,12 @@ def retrieval_records(
     """recall@k for every ordered pair of modalities: {"rgb": [n, d], "s1": [n, d]}.
 
     Row i of each is the same place; a k that is not below n says nothing and is left
-    out.
+    out, as is the search for a sensor in what is fused of it ("s1+s2").
     """
     records = []
     for query, zquery in embeddings.items():
         for gallery, zgallery in embeddings.items():
-            if query != gallery:
+            if set(query.split("+")).isdisjoint(gallery.split("+")):
                 ranks = match_ranks(zquery, zgallery)
                 records += _recalls(f"{query}->{gallery}", ranks, len(zgallery), ks)
     return records

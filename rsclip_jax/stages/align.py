@@ -5,31 +5,35 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 """
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
 from rsclip_jax.data.sources import Source
+from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
-from rsclip_jax.models.sensor import (
-    SensorSpec,
-    add_map,
-    clip_spec,
-    inflate_params,
-    init_sensor,
-    sensor_features,
-    vit_spec,
-)
+from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
+from rsclip_jax.stages.students import (
+    Students,
+    check_sources,
+    check_students,
+    describe_students,
+    first_set,
+    make_student,
+    pack,
+    pretrained_sources,
+    seen_sensor,
+    sensors_of,
+    sets_of,
+    unpack,
+)
 from rsclip_jax.stages.teacher import check_cache, make_teaching
-from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 
 def check_align(run: common.Run) -> None:
@@ -37,176 +41,108 @@ def check_align(run: common.Run) -> None:
     tasks = dict.fromkeys(("train", "test"), common.ANY_TASK)
     common.check_training(run, "align", tasks)
     c = run.config.align
-    for spec in (c.train, *c.test):
-        check_source(run.open(spec), c.sensor)
-    common.make_augment(run, "align", [run.open(c.train)], ("rgb", c.sensor))
-    check_cache(run)
+    common.check_weights(c, "align")
+    check_sources(run)
+    train = [run.open(spec) for spec in sets_of(c)]
+    common.make_augment(run, "align", train, ("rgb", *sensors_of(c)))
+    check_cache(run, train)
     check_losses(c)
     if needs_head(terms_of(c)):
-        head_source(run, run.open(c.train))
-    check_tests(run)
-    check_student(run)
-    check_scale(run, pretrained=c.student if is_pretrained(c.student) else "")
+        head_source(run, train)
+    check_students(run)
+    check_scale(run)
 
 
 def run_align(run: common.Run) -> None:
     """Aligns config.align.sensor to the patched CLIP; reports before and after."""
     c = run.config.align
-    train = run.open(c.train)
+    train = [run.open(spec) for spec in sets_of(c)]
     tests = [run.open(spec) for spec in c.test]
     teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
-    sensor, scale = scaled_sensor(run, train)
-    spec, student = make_student(run, teacher, sensor)
-    report(run, teacher, spec, student, tests, step=0)
-    sources = {"teacher": origin, **scale}
-    if is_pretrained(c.student):
-        path, found = find_encoder(c.student)
-        digest = checkpoint.params_digest(student)
-        files = file_digests(path)
-        sources["student"] = {**found, "digest": digest, "files": files}
-    student = distil(run, teacher, spec, student, train, scale)
-    found = report(run, teacher, spec, student, tests, step=c.steps)
+    students: Students = {}
+    scales: dict[str, dict] = {}
+    for key in sensors_of(c):
+        sensor, scale = scaled_sensor(run, first_set(run, key), key)
+        students[key] = make_student(run, teacher, sensor)
+        scales |= scale
+    report(run, teacher, students, tests, step=0)
+    sources = {"teacher": origin, **scales, **pretrained_sources(run, students)}
+    students = distil(run, teacher, students, train, scales)
+    found = report(run, teacher, students, tests, step=c.steps)
     if jax.process_index() == 0:
-        z, source = found
-        strip = run.workdir / "align" / "retrieval.png"
-        plot_retrieval_strip(strip, source, z[c.sensor], z["rgb"], sensor=c.sensor)
+        plot_retrieval(run, *found)
     meta = {
-        "spec": dataclasses.asdict(spec),
+        **describe_students(students),
         "variant": dataclasses.asdict(teacher.variant),
         "steps": c.steps,
         "sources": sources,
     }
-    common.finish(run, "align", student, [train], meta)
-
-
-def check_tests(run: common.Run) -> None:
-    """Raises ValueError unless the tests hold all that the student will see."""
-    c = run.config.align
-    seen = get_sensor(run.open(c.train).dataset.sensors[c.sensor])
-    for spec in c.test:
-        row = run.open(spec).dataset
-        held = get_sensor(row.sensors[c.sensor])
-        encoder = f"config.align.test = {spec!r}: an encoder of {seen.name}"
-        band_places(held, seen.bands, seen.unit, encoder)
-        common.say_moved(run, "align", row, held.name, seen.name)
-
-
-def check_student(run: common.Run) -> None:
-    """Reads the student's file, where it has one: what does not fit shows here.
-
-    Raises ValueError also for a student "clip" of a teacher that gives none.
-    """
-    c = run.config.align
-    sensor = get_sensor(run.open(c.train).dataset.sensors[c.sensor])
-    if c.student == "clip" and (variant := common.input_variant(run)):
-        clip_spec(sensor, variant)
-    if not is_pretrained(c.student):
-        return
-    if c.student not in ENCODERS and not Path(c.student).exists():
-        raise ValueError(
-            f"config.align.student = {c.student!r} is not known; use 'clip', 'vit', the"
-            " path of a sensor encoder's weight file, or one of"
-            f" {', '.join(ENCODERS)}"
-        )
-    read_student(run, sensor)
-
-
-def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
-    """The encoder that config.align.student and config.align.pretrained name."""
-    c = run.config.align
-    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
-    try:
-        return load_encoder(c.student, sensor, **told)
-    except (ValueError, FileNotFoundError) as error:
-        raise type(error)(
-            f"config.align.student, config.align.pretrained: {error}"
-        ) from error
-
-
-def is_pretrained(student: str) -> bool:
-    """Whether config.align.student names weights."""
-    return student not in ("clip", "vit")
-
-
-def check_source(source: Source, sensor: str) -> None:
-    """Raises ValueError unless the set pairs RGB with the sensor."""
-    sensors = source.dataset.sensors
-    if sensor not in sensors or "rgb" not in sensors or sensor == "rgb":
-        raise ValueError(
-            f"config.align.sensor = {sensor!r}: dataset {source.dataset.name} holds"
-            f" {', '.join(sensors)}; align needs 'rgb' and another sensor of one place"
-        )
-
-
-def make_student(
-    run: common.Run, teacher: api.Model, sensor: Sensor
-) -> tuple[SensorSpec, dict]:
-    """The sensor encoder that config.align.student names, and its first params.
-
-    "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT
-    of config.align.vit. A name in ENCODERS or a path: that pretrained encoder, read
-    as config.align.pretrained says.
-    """
-    c, v = run.config.align, teacher.variant
-    if c.student == "clip":
-        visual = teacher.params["visual"]
-        return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
-    rng = jax.random.key(run.config.seed)
-    if c.student == "vit":
-        spec = vit_spec(sensor, **c.vit.to_dict(), out_dim=v.embed_dim)
-        return spec, init_sensor(spec, rng)
-    spec, params = read_student(run, sensor)
-    if spec.out_dim == v.embed_dim:
-        return spec, params
-    if spec.out_dim:
-        run.say(f"align: the map of {c.student} to {spec.out_dim} channels begins anew")
-    body = {name: x for name, x in params.items() if name != "proj"}
-    return add_map(spec, body, v.embed_dim, rng)
+    common.finish(run, "align", pack(students), train, meta)
 
 
 def distil(
-    run: common.Run, teacher: api.Model, spec, student, train: Source, scale: dict
-):
-    """The student trained on the frozen teacher's features and, by config, labels.
+    run: common.Run,
+    teacher: api.Model,
+    students: Students,
+    train: Sequence[Source],
+    scales: Mapping[str, dict],
+) -> Students:
+    """The students trained on the frozen teacher's features and, by config, labels.
 
-    scale: scaled_sensor's, kept with every checkpoint.
+    scales: scaled_sensor's of all of them, kept with every checkpoint.
     """
-    c = run.config.align
-    taught = make_teaching(run, teacher, train, (spec.modality,))
+    c, terms = run.config.align, terms_of(run.config.align)
+    taught = make_teaching(run, teacher, train, tuple(students))
     frozen = {"teacher": taught.frozen}
-    terms = terms_of(c)
     if needs_head(terms):
         frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
-    return common.fit(
+    encoders = {key: student_encoder(spec) for key, (spec, _) in students.items()}
+    several = len(students) > 1
+    params = common.fit(
         run,
         "align",
-        params=student,
+        params=pack(students),
         frozen=frozen,
-        train=[taught.source],
-        sizes={**taught.sizes, spec.modality: spec.image_size},
-        sensors={spec.modality: seen_sensor(spec, train)},
+        train=taught.train,
+        sizes={
+            **taught.sizes,
+            **{key: spec.image_size for key, (spec, _) in students.items()},
+        },
+        sensors={
+            key: seen_sensor(spec, first_set(run, key))
+            for key, (spec, _) in students.items()
+        },
+        optional=tuple(students) if several else (),
         loss_fn=losses.make_align_loss(
-            lambda p, batch: sensor_features(p, batch[spec.modality], spec),
+            encoders if several else next(iter(encoders.values())),
             taught.encode,
             terms=terms,
-            task=train.dataset.task,
+            task=train[0].dataset.task,
             steps=c.steps,
             t=1 / c.temperature,
             contrastive=sharding.make_clip_loss(run.mesh),
         ),
         sources={
             "teacher": {"digest": teacher.digests["clip"]},
-            "student": {"digest": checkpoint.params_digest(student)},
-            **scale,
+            "student": {"digest": checkpoint.params_digest(pack(students))},
+            **scales,
         },
     )
+    return unpack(students, params)
 
 
-def seen_sensor(spec: SensorSpec, train: Source) -> Sensor:
-    """The row of what the training set's files hold, with the encoder's own mean."""
-    held = get_sensor(train.dataset.sensors[spec.modality])
-    means = dict(zip(spec.bands, spec.mean, strict=True))
-    return dataclasses.replace(held, mean=tuple(means[b] for b in held.bands))
+def student_encoder(spec) -> losses.Encode:
+    """One sensor's features of a batch."""
+    return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
+
+
+def plot_retrieval(run: common.Run, z: Mapping[str, np.ndarray], source) -> None:
+    """retrieval.png, or one a sensor that the first test holds."""
+    keys = sensors_of(run.config.align)
+    for key in (key for key in keys if key in z):
+        name = "retrieval.png" if len(keys) == 1 else f"retrieval_{key}.png"
+        strip = run.workdir / "align" / name
+        plot_retrieval_strip(strip, source, z[key], z["rgb"], sensor=key)
 
 
 def terms_of(c: ConfigDict) -> dict[str, losses.Weight]:
@@ -237,58 +173,83 @@ def check_losses(c: ConfigDict) -> None:
         raise ValueError(f"config.align.temperature = {c.temperature} must be above 0")
 
 
-def head_source(run: common.Run, train: Source) -> Source:
+def head_source(run: common.Run, train: Sequence[Source]) -> Source:
     """The source whose class names make the head: config.align.classes_of, or train's.
 
     Raises ValueError where the settings ask for labels that the pairs do not have.
     """
-    c = run.config.align
+    c, first = run.config.align, train[0]
     with_labels = "labels" in terms_of(c)
-    if with_labels and train.dataset.task not in common.LABELLED:
-        raise ValueError(
-            f"config.align.losses has 'labels', but the pairs of {train.dataset.name}"
-            " have none; use 'soft_labels' (the teacher's own zero-shot distribution)"
-        )
+    for source in train if with_labels else ():
+        if source.dataset.task not in common.LABELLED:
+            raise ValueError(
+                f"config.align.losses has 'labels', but the pairs of"
+                f" {source.dataset.name} have none; use 'soft_labels' (the teacher's"
+                " own zero-shot distribution)"
+            )
+        if classes_of(source) != classes_of(first):
+            raise ValueError(
+                f"config.align.losses has 'labels', but {first.dataset.name} and"
+                f" {source.dataset.name} of config.align.train have other classes; use"
+                " 'soft_labels' (the teacher's own zero-shot distribution)"
+            )
     if c.classes_of and not with_labels:
         return run.open(c.classes_of)
-    if not train.dataset.classnames:
+    if not first.dataset.classnames:
         raise ValueError(
             "config.align.losses has 'soft_labels', which needs class names, and"
-            f" {train.dataset.name} has none: set config.align.classes_of to a"
+            f" {first.dataset.name} has none: set config.align.classes_of to a"
             " labelled 'name:split'"
         )
-    return train
+    return first
 
 
-def report(run: common.Run, teacher: api.Model, spec, student, tests, *, step: int):
-    """Zero-shot from the sensor and retrieval both ways on every test source.
+def classes_of(source: Source) -> tuple:
+    """What the labels of a set mean."""
+    row = source.dataset
+    return row.task, row.classes, row.classnames
 
-    Returns the embeddings and the source of the first, for the picture.
+
+def report(
+    run: common.Run,
+    teacher: api.Model,
+    students: Students,
+    tests: Sequence[Source],
+    *,
+    step: int,
+):
+    """Zero-shot from each sensor and retrieval between all of them on every test.
+
+    And from the embedding fused of several sensors. Returns the embeddings and the
+    source of the first test, for the picture.
     """
-    digest = checkpoint.params_digest(student)
-    digests = {"rgb": teacher.digests["clip"], spec.modality: digest}
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
-    student = sharding.put_params(student, run.mesh)
-    variant, modality = teacher.variant, spec.modality
+    variant, first = teacher.variant, None
+    digests = {"rgb": teacher.digests["clip"]}
+    encoders, sizes = {}, {"rgb": variant.image_size}
+    for key, (spec, params) in students.items():
+        digests[key] = checkpoint.params_digest(params)
+        encoders[key] = common.sensor_encoder(run, spec, params)
+        sizes[key] = spec.image_size
 
-    def encode(batch):
-        return api.encode_sensor(student, batch[modality], spec=spec)
+    def pin(sensor: str) -> dict:
+        made = "+".join(digests[m] for m in parts_of(sensor))
+        return {"step": step, "checkpoint": made}
 
-    sizes = {"rgb": variant.image_size, modality: spec.image_size}
-    first = None
     for source in tests:
-        encoders = {
-            "rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
-            modality: common.feed(encode, spec, source.dataset),
-        }
-        z, labels, seen = run.encode("align", source, encoders, sizes)
-        if source.dataset.task in common.LABELLED:
+        row = source.dataset
+        fed = {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)}
+        for key in (key for key in students if key in row.sensors):
+            fed[key] = common.feed(encoders[key], students[key][0], row)
+        held = {key: sizes[key] for key in fed}
+        z, labels, seen = run.encode("align", source, fed, held)
+        z = add_fused(z)
+        if row.task in common.LABELLED:
             head, prompts = common.zero_shot_head(teacher, source)
-            scored = common.score(source, z[modality], labels, head, modality)
-            pins = {"step": step, "checkpoint": digest, "prompts": prompts}
-            run.report("align", seen, scored, **pins)
+            for key in (key for key in z if key != "rgb"):
+                scored = common.score(source, z[key], labels, head, key)
+                run.report("align", seen, scored, prompts=prompts, **pin(key))
         for record in retrieval_records(z):
-            pair = [digests[m] for m in record["sensor"].split("->")]
-            run.report("align", seen, [record], step=step, checkpoint="+".join(pair))
+            run.report("align", seen, [record], **pin(record["sensor"]))
         first = first or (z, seen)
     return first

@@ -1,6 +1,7 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -253,17 +254,18 @@ def fit(
     loss_fn,
     sources: dict[str, dict],
     sensors: Mapping[str, Sensor] | None = None,
+    optional: Sequence[str] = (),
     tokens=None,
 ) -> Any:
     """Trains with the settings of config.<stage>; the trained params.
 
     sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
-    that was begun with others, or on other data, is not gone on with. sensors: as in
-    train_batches.
+    that was begun with others, or on other data, is not gone on with. sensors and
+    optional: as in train_batches.
     """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
-    batches = make_batches(run, stage, train, sizes, sensors, tokens)
+    batches = make_batches(run, stage, train, sizes, sensors, tokens, optional)
     trainable = tuple(c.trainable)
     try:
         optim.check_trainable(trainable, params)
@@ -300,7 +302,9 @@ def fit(
     )
 
 
-def make_batches(run: Run, stage: str, train, sizes, sensors=None, tokens=None) -> Any:
+def make_batches(
+    run: Run, stage: str, train, sizes, sensors=None, tokens=None, optional=()
+) -> Any:
     """The training batches of config.<stage>, this process's share."""
     # grain is slow to import and evaluation alone does not train
     from rsclip_jax.data.pipeline import train_batches
@@ -313,6 +317,7 @@ def make_batches(run: Run, stage: str, train, sizes, sensors=None, tokens=None) 
         augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
         sensors=sensors,
+        optional=optional,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
         threads=run.config.data.threads,
@@ -322,6 +327,23 @@ def make_batches(run: Run, stage: str, train, sizes, sensors=None, tokens=None) 
     )
 
 
+def check_weights(c: ConfigDict, stage: str) -> None:
+    """Raises ValueError unless each training set has a weight above 0, or none has."""
+    weights = tuple(c.weights)
+    train = (c.train,) if isinstance(c.train, str) else tuple(c.train)
+    if weights and len(weights) != len(train):
+        raise ValueError(
+            f"config.{stage}.weights = {weights} has {len(weights)} numbers, and"
+            f" config.{stage}.train {len(train)} dataset(s): give one for each, or"
+            " () to mix them by size"
+        )
+    if not all(0 < weight < math.inf for weight in weights):
+        raise ValueError(
+            f"config.{stage}.weights = {weights} should all be above 0; take a set"
+            f" that has no share out of config.{stage}.train"
+        )
+
+
 def make_augment(
     run: Run, stage: str, train: Sequence[Source], keys: Sequence[str]
 ) -> Augment:
@@ -329,7 +351,8 @@ def make_augment(
 
     Raises ValueError naming the setting that is out of range, or acts on none of them.
     """
-    names = dict.fromkeys(s.dataset.sensors[key] for s in train for key in keys)
+    held = [s.dataset.sensors for s in train]
+    names = dict.fromkeys(row[key] for row in held for key in keys if key in row)
     try:
         augment = Augment(**run.config[stage].augment.to_dict())
         check_augment(augment, map(get_sensor, names))
@@ -363,6 +386,12 @@ def zero_shot_head(clip: api.Model, source: Source):
     row = source.dataset
     head = make_head(clip.params, clip.variant, row.classnames, row.templates)
     return head, prompts_digest(row.classnames, row.templates)
+
+
+def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
+    """Encoder of a batch for one sensor."""
+    placed = sharding.put_params(params, run.mesh)
+    return lambda b: api.encode_sensor(placed, b[spec.modality], spec=spec)
 
 
 def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:

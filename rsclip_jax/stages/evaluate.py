@@ -7,6 +7,7 @@ import jax
 
 from rsclip_jax import api, checkpoint, sharding
 from rsclip_jax.data.sources import Dataset
+from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
@@ -27,8 +28,9 @@ def check_evaluate(run: common.Run) -> None:
 def run_evaluate(run: common.Run) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
 
-    Every sensor of a dataset that the model has an encoder for: zero-shot where there
-    are labels, retrieval with text where there are captions, and between two sensors.
+    Every sensor of a dataset that the model has an encoder for, and those but RGB
+    fused: zero-shot where there are labels, retrieval with text where there are
+    captions, and between two sensors.
     """
     if jax.process_index() == 0:  # of an earlier evaluation
         run.skipped("evaluate").unlink(missing_ok=True)
@@ -124,14 +126,8 @@ def make_encoders(run: common.Run, model: api.Model) -> dict:
         )
     }
     for modality, (spec, params) in model.sensors.items():
-        encoders[modality] = (sensor_encoder(run, spec, params), spec.image_size)
+        encoders[modality] = (common.sensor_encoder(run, spec, params), spec.image_size)
     return encoders
-
-
-def sensor_encoder(run: common.Run, spec, params):
-    """Encoder of a batch for one sensor."""
-    placed = sharding.put_params(params, run.mesh)
-    return lambda b: api.encode_sensor(placed, b[spec.modality], spec=spec)
 
 
 def feed_each(run: common.Run, model: api.Model) -> dict[str, dict]:
@@ -164,9 +160,10 @@ def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> Non
         {key: encoder for key, (encoder, _) in fed.items()},
         {key: size for key, (_, size) in fed.items()},
     )
+    z = add_fused(z)
     if row.task in common.LABELLED:
         head, prompts = common.zero_shot_head(model, source)
-        for modality in fed:
+        for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
                 "evaluate", seen, records, prompts=prompts, **pins(model, modality)
@@ -181,8 +178,8 @@ def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> Non
             f" records, and it has {len(seen)}"
         )
     for record, prompts in found:
-        pair = record["sensor"].split("->")
-        run.report("evaluate", seen, [record], prompts=prompts, **pins(model, *pair))
+        made = pins(model, record["sensor"])
+        run.report("evaluate", seen, [record], prompts=prompts, **made)
 
 
 def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
@@ -214,12 +211,12 @@ def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) ->
     return fed
 
 
-def pins(model: api.Model, *modalities: str) -> dict:
-    """What pins a number to the weights that made it: of a retrieval, both encoders'.
+def pins(model: api.Model, sensor: str) -> dict:
+    """What pins a number of a record's sensor to the weights that made it: all of them.
 
     step is the sensor encoder's where there is one.
     """
-    named = ["clip" if m in ("rgb", "text") else m for m in modalities]
+    named = ["clip" if m in ("rgb", "text") else m for m in parts_of(sensor)]
     keys = list(dict.fromkeys(named))
     trained = next((k for k in keys if k != "clip"), "clip")
     digests = "+".join(model.digests[k] for k in keys)

@@ -4,27 +4,30 @@ import dataclasses
 import json
 
 import jax
+from ml_collections import ConfigDict
 
 from rsclip_jax import checkpoint
 from rsclip_jax.data.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Source, split_digest
 from rsclip_jax.stages import common
+from rsclip_jax.stages.students import (
+    is_pretrained,
+    of_sensor,
+    sensors_of,
+    source_name,
+)
 from rsclip_jax.weights import has_own_scale
 
 
-def check_scale(run: common.Run, *, pretrained: str) -> None:
+def check_scale(run: common.Run) -> None:
     """Raises ValueError for settings that cannot be meant.
 
-    pretrained: the student's weights or "". The scale that they were trained at is
-    never replaced.
+    The scale that a student's weights were trained at is never replaced.
     """
     c = run.config.align
-    if c.normalize not in ("sensor", *HOW):
-        raise ValueError(
-            f"config.align.normalize = {c.normalize!r} is not known; use 'sensor',"
-            f" {', '.join(map(repr, HOW))}"
-        )
+    for key in sensors_of(c):
+        check_how(c, of_sensor(c, "normalize", key), of_sensor(c, "student", key))
     low_high = tuple(c.normalize_percentiles)
     if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1] <= 100:
         raise ValueError(
@@ -36,28 +39,38 @@ def check_scale(run: common.Run, *, pretrained: str) -> None:
             f"config.align.normalize_records = {c.normalize_records} is below 0; 0"
             " reads all records"
         )
-    if c.normalize == "sensor" or not pretrained:
-        return
-    if has_own_scale(pretrained, c.pretrained.row):
+
+
+def check_how(c: ConfigDict, how: str, student: str) -> None:
+    """Raises ValueError for a way to normalise that a student cannot be given."""
+    if how not in ("sensor", *HOW):
         raise ValueError(
-            f"config.align.normalize = {c.normalize!r}: {pretrained} comes with the"
+            f"config.align.normalize = {how!r} is not known; use 'sensor',"
+            f" {', '.join(map(repr, HOW))}"
+        )
+    if how == "sensor" or not is_pretrained(student):
+        return
+    if has_own_scale(student, c.pretrained.row):
+        raise ValueError(
+            f"config.align.normalize = {how!r}: {student} comes with the"
             " scale that it was trained on, which stays; leave config.align.normalize"
             " at 'sensor', or train a student without one ('clip', 'vit')"
         )
 
 
-def scaled_sensor(run: common.Run, train: Source) -> tuple[Sensor, dict]:
-    """(the sensor that the student sees, {"scale": how it was measured} for its meta).
+def scaled_sensor(run: common.Run, train: Source, key: str) -> tuple[Sensor, dict]:
+    """(the sensor that its student sees, {"scale": how it was measured} for its meta).
 
-    The row's own scale is {}. A stage that goes on from a checkpoint keeps that one's:
-    the files may have changed since.
+    The row's own scale is {}; of several sensors it is "scale_<sensor>". A stage that
+    goes on from a checkpoint keeps that one's: the files may have changed since.
     """
     c = run.config.align
-    sensor = get_sensor(train.dataset.sensors[c.sensor])
-    if c.normalize == "sensor":
+    sensor = get_sensor(train.dataset.sensors[key])
+    if of_sensor(c, "normalize", key) == "sensor":
         return sensor, {}
+    name = source_name(c, "scale", key)
     begun = checkpoint.begun_sources(run.workdir / "align")
-    scale = begun.get("scale") or find_scale(run, train)
+    scale = begun.get(name) or find_scale(run, train, key)
     sensor = dataclasses.replace(
         sensor,
         mean=tuple(scale["mean"]),
@@ -65,17 +78,18 @@ def scaled_sensor(run: common.Run, train: Source) -> tuple[Sensor, dict]:
         clip_sigma=scale["clip_sigma"],
     )
     run.say(describe_scale(sensor, scale))
-    return sensor, {"scale": scale}
+    return sensor, {name: scale}
 
 
-def find_scale(run: common.Run, train: Source) -> dict:
+def find_scale(run: common.Run, train: Source, key: str) -> dict:
     """What is measured on the training split, as JSON gives it back."""
     c, data = run.config.align, run.config.data
+    how = of_sensor(c, "normalize", key)
     try:
         scale = measure_scale(
             train,
-            c.sensor,
-            c.normalize,
+            key,
+            how,
             percentiles=c.normalize_percentiles,
             records=c.normalize_records,
             threads=data.threads,
@@ -84,16 +98,16 @@ def find_scale(run: common.Run, train: Source) -> dict:
         )
     except ValueError as error:
         raise ValueError(
-            f"config.align.normalize = {c.normalize!r}: {error};"
+            f"config.align.normalize = {how!r}: {error};"
             " --config.align.normalize=sensor takes the sensor's row instead"
         ) from error
     made = {
-        "how": c.normalize,
+        "how": how,
         "dataset": f"{train.dataset.name}:{train.split}",
         "split_digest": split_digest(train),
         **dataclasses.asdict(scale),
     }
-    if c.normalize == "percentile":
+    if how == "percentile":
         made["percentiles"] = c.normalize_percentiles
     return json.loads(json.dumps(made))
 

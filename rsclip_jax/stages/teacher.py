@@ -6,6 +6,7 @@ off: the teacher's tower is part of each step. exact and d4: its features are ma
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,17 @@ _CACHES = ("off", "exact", "d4")
 class Teaching:
     """The teacher's part in training.
 
-    source: the pairs, with its features where they were made before. frozen: what
+    train: the pairs, with its features where they were made before. frozen: what
     encode(frozen, batch) -> fteacher needs on the device. sizes: what is read for it.
     """
 
-    source: Source
+    train: Sequence[Source]
     frozen: Any
     sizes: dict[str, int]
     encode: losses.Encode
 
 
-def check_cache(run: common.Run) -> None:
+def check_cache(run: common.Run, train: Sequence[Source]) -> None:
     """Raises ValueError for a cache that is not known, or of what has no end."""
     c = run.config.align
     if c.cache not in _CACHES:
@@ -52,14 +53,14 @@ def check_cache(run: common.Run) -> None:
             " config.align.cache = 'off': set that to 'exact' or 'd4'"
         )
     if c.cache != "off":
-        cached_views(run)
+        cached_views(run, train)
 
 
-def cached_views(run: common.Run) -> tuple[int, ...]:
+def cached_views(run: common.Run, train: Sequence[Source]) -> tuple[int, ...]:
     """The views that config.align.cache asks for; ValueError where there are others."""
     c = run.config.align
-    train = run.open(c.train)
-    augment = common.make_augment(run, "align", [train], tuple(train.dataset.sensors))
+    keys = {key for source in train for key in source.dataset.sensors}
+    augment = common.make_augment(run, "align", train, sorted(keys))
     try:
         drawn = possible_views(augment)
     except ValueError as error:
@@ -71,7 +72,7 @@ def cached_views(run: common.Run) -> tuple[int, ...]:
 
 
 def make_teaching(
-    run: common.Run, teacher: api.Model, train: Source, sensors: Sequence[str]
+    run: common.Run, teacher: api.Model, train: Sequence[Source], sensors: Sequence[str]
 ) -> Teaching:
     """The teacher for students of these sensors, as config.align.cache says."""
     c, variant = run.config.align, teacher.variant
@@ -82,25 +83,38 @@ def make_teaching(
             {"rgb": variant.image_size},
             lambda p, batch: image_features(p, batch["rgb"], variant),
         )
-    source = open_taught(
-        Path(c.cache_dir or run.workdir / "align" / "teacher_features"),
-        train,
-        make_encoder(teacher, run.config.eval_batch_size),
-        teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
-        size=variant.image_size,
-        dim=variant.embed_dim,
-        views=cached_views(run),
-        reading=Reading(
-            keys=("rgb", *sensors),
-            batch_size=run.config.eval_batch_size,
-            threads=run.config.data.threads,
-            on_error=run.config.data.on_error,
-            skipped=run.skipped("align"),
-            say=lambda text: run.say(f"align: {text}"),
-            progress=run.config.progress and jax.process_index() == 0,
-        ),
+    folder = Path(c.cache_dir or run.workdir / "align" / "teacher_features")
+    encode = make_encoder(teacher, run.config.eval_batch_size)
+    taught = []
+    for source in train:
+        # of several sets each has its own; a set of a file has its name there
+        own = f"{source.dataset.name}_{source.split}" if len(train) > 1 else ""
+        held = [key for key in sensors if key in source.dataset.sensors]
+        opened = open_taught(
+            folder / re.sub(r"[^\w.-]+", "_", own),
+            source,
+            encode,
+            teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
+            size=variant.image_size,
+            dim=variant.embed_dim,
+            views=cached_views(run, train),
+            reading=make_reading(run, ("rgb", *held)),
+        )
+        taught.append(opened)
+    return Teaching(taught, {}, {}, lambda _, batch: batch["teacher"])
+
+
+def make_reading(run: common.Run, keys: Sequence[str]) -> Reading:
+    """How the pictures are read and what is shown of it, by the run's settings."""
+    return Reading(
+        keys=keys,
+        batch_size=run.config.eval_batch_size,
+        threads=run.config.data.threads,
+        on_error=run.config.data.on_error,
+        skipped=run.skipped("align"),
+        say=lambda text: run.say(f"align: {text}"),
+        progress=run.config.progress and jax.process_index() == 0,
     )
-    return Teaching(source, {}, {}, lambda _, batch: batch["teacher"])
 
 
 def visual_settings(variant: Variant) -> dict[str, Any]:
