@@ -18,7 +18,9 @@ from rsclip_jax.data.transforms import (
     draw_crop,
     fit,
     fit_record,
+    make_views,
     photometric,
+    possible_views,
     resize,
     turn,
     vary_backscatter,
@@ -38,6 +40,7 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+SEEDS = range(80)  # of eight views, all are drawn
 ROWS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
 SENSOR_OF = {key: SENSORS[name] for key, name in ROWS.items()}
 
@@ -68,6 +71,71 @@ def test_sensors_of_one_resolution_see_the_same_pixels(augment):
         np.testing.assert_allclose(out["s2"] - 1000, out["s1"], atol=1e-3)
         seen.add(out["s1"].tobytes())
     assert len(seen) > 5
+
+
+# The eight views.
+
+
+def square(array, view):
+    """A view by numpy alone."""
+    return np.rot90(array[:, ::-1] if view >= 4 else array, view % 4)
+
+
+@pytest.mark.parametrize(
+    ("augment", "views"),
+    [
+        (STILL, {0}),
+        (Augment(), {0, 4}),
+        (Augment(flip_lr=False, flip_ud=True), {0, 6}),
+        (Augment(flip_ud=True), {0, 2, 4, 6}),
+        (Augment(flip_lr=False, rotate=True), {0, 1, 2, 3}),
+        (Augment(rotate=True), set(range(8))),
+        (SYMMETRY, set(range(8))),
+        (dataclasses.replace(SYMMETRY, speckle_looks=4, band_dropout=0.1), {*range(8)}),
+    ],
+)
+def test_possible_views_are_those_that_are_drawn(augment, views):
+    rgb = noise(6, 6, 3)
+    drawn = {run({"rgb": rgb}, s, augment, {"rgb": 6})["rgb"].tobytes() for s in SEEDS}
+    assert drawn == {square(rgb, view).tobytes() for view in views}
+    assert possible_views(augment) == tuple(sorted(views))
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (12, 12), (20, 20), (9, 14)])
+def test_the_features_are_those_of_the_view_that_is_seen(shape):
+    """By its number, whether it is enlarged, kept or shrunk; and with no RGB to see."""
+    augment = dataclasses.replace(SYMMETRY, speckle_looks=3, sar_gain_db=1.0)
+    record = {"rgb": noise(*shape, 3), "s1": ground(8), "teacher": np.arange(8)}
+    views = make_views(record["rgb"], 12, range(8))
+    assert len({view.tobytes() for view in views}) == 8
+    seen = set()
+    for seed in SEEDS:
+        out = run(record, seed, augment, {"rgb": 12, "s1": 8})
+        np.testing.assert_array_equal(out["rgb"], views[out["teacher"]])
+        blind = run(record, seed, augment, {"s1": 8})
+        np.testing.assert_array_equal(blind["s1"], out["s1"])
+        assert blind["teacher"] == out["teacher"]
+        seen.add(int(out["teacher"]))
+    assert seen == set(range(8))
+    small = make_views(record["rgb"], 12, (5, 2))
+    np.testing.assert_array_equal(small, views[[5, 2]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_scale": (0.5, 1.0)},
+        {"crop_pixels": 64},
+        {"jitter": 0.4},
+        {"grey_prob": 0.2},
+        {"blur_prob": 0.2, "crop_pixels": 8},
+    ],
+)
+def test_settings_without_end_of_views_are_named(changes):
+    with pytest.raises(ValueError, match="not one of eight") as error:
+        possible_views(dataclasses.replace(SYMMETRY, **changes))
+    for key, value in changes.items():
+        assert f"{key} = {value!r}" in str(error.value)
 
 
 @pytest.mark.parametrize("seed", range(40))
