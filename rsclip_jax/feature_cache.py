@@ -149,6 +149,8 @@ def open_taught(
         check_rows(folder, source, features, marks, reading)
         check_sample(folder, source, features, marks, encode, meta, reading)
         todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be mended by now
+        if made := len(source) - len(todo):
+            reading.say(f"{folder}: features of {made:,} of {len(source):,} are there")
         if len(todo):
             features, marks = open_files(folder, shape, "r+")
             make(source, todo, features, marks, encode, meta, reading)
@@ -217,8 +219,9 @@ def begin(folder: Path, shape: tuple[int, int, int], meta: dict) -> None:
         array = np.lib.format.open_memmap(path, "w+", dtype, size)
         array.flush()
         try:
-            with open(path, "r+b") as file:  # a hole could not be filled any more
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            with open(path, "r+b") as file:  # so far a hole, for which there is room?
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
             path.unlink()
             raise OSError(

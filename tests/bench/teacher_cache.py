@@ -86,14 +86,12 @@ def compare(variant: Variant, batch: int, steps: int, examples: int) -> None:
     print_table(times, batch)
     print_ratio(times, "teacher in the step", "features kept")
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    for name in list(medians)[:2]:
-        print(f"  {name}: {3600 * batch / medians[name] / examples:.2f} epochs an hour")
+    for name in ("teacher in the step", "features kept"):
+        rate = 3600 * batch / medians[name] / examples
+        print(f"  {name}: {rate:.3g} epochs of {examples:,} examples an hour")
     saved = medians["teacher in the step"] - medians["features kept"]
     views = medians["making features"] / saved
-    print(
-        f"  an epoch saves what {1 / views:.2f} views cost: all {VIEWS} are back after"
-    )
-    print(f"  {VIEWS * views:.1f} epochs, one view after {views:.1f}")
+    print(f"  all {VIEWS} views are made up for after {VIEWS * views:.1f} epochs")
 
 
 def random_params(shapes):
