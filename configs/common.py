@@ -145,6 +145,13 @@ def align(**values) -> ml_collections.ConfigDict:
     return training(**settings)
 
 
+def ablate(**values) -> ml_collections.ConfigDict:
+    """Stage ablate: stage align at every combination of some of its settings."""
+    # (("align.losses", (..., ...)), ("align.student", ("clip", "vit"))); seed goes, too
+    settings = {"sweep": ()}
+    return ml_collections.ConfigDict({**settings, **values})
+
+
 def choose(sizes: dict, name: str):
     """sizes[name]; ValueError listing the names for another."""
     if name not in sizes:

@@ -30,11 +30,13 @@ _FREE = (
     "data_root",
     "align.cache",  # the same features to rounding
     "align.cache_dir",
+    "ablate.sweep",  # a longer one goes on from a shorter one
 )
 _STAGES = (
     "pretrain",
     "patch",
     "align",
+    "ablate",
     "evaluate",
     "export",
     "inspect",
@@ -122,6 +124,7 @@ def run_stages(config, workdir: Path) -> None:
 def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
     from rsclip_jax.stages import (
+        ablate,
         align,
         evaluate,
         export,
@@ -135,6 +138,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
         "patch": (patch.check_patch, patch.run_patch),
         "align": (align.check_align, align.run_align),
+        "ablate": (ablate.check_ablate, ablate.run_ablate),
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
         "inspect": (inspect.check_inspect, inspect.run_inspect),
@@ -156,9 +160,12 @@ def is_done(run, stage: str) -> bool:
     An inspection is never done: the files may have changed since.
     """
     from rsclip_jax.checkpoint import has_product
+    from rsclip_jax.stages.ablate import is_ablated
     from rsclip_jax.stages.evaluate import is_evaluated
     from rsclip_jax.stages.export import is_exported
 
+    if stage == "ablate":
+        return is_ablated(run)
     if stage == "evaluate":
         return is_evaluated(run)
     if stage == "export":
@@ -180,7 +187,8 @@ def check_workdir(config, workdir: Path) -> bool:
     if made in ([], ["inspect"]):  # a look at one dataset does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
-    idle = [s for s in _STAGES if not (workdir / s).exists()]
+    used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
+    idle = [s for s in _STAGES if s not in used]
     changed = [x for x in changed if not x.startswith(tuple(_of(s) for s in idle))]
     if changed and not config.overwrite:
         raise ValueError(

@@ -14,7 +14,7 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     rows: dict[tuple, dict[str, float]] = {}
     for r in records:
         keys = ("task", "sensor", "metric")
-        key = (r["stage"], r["dataset"], _split(r), *(r[k] for k in keys))
+        key = (r["stage"], r["dataset"], split_of(r), *(r[k] for k in keys))
         row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
             row[column] = r["value"]
@@ -27,16 +27,17 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
 def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
     """Those for the closing table: of stage patch the test sets ("name:split") only.
 
-    Its validation sets were swept to choose alpha.
+    Its validation sets were swept to choose alpha. Stage ablate has a table of its own.
     """
     return [
         r
         for r in records
-        if r["stage"] != "patch" or f"{r['dataset']}:{_split(r)}" in tests
+        if r["stage"] != "ablate"
+        and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
     ]
 
 
-def _split(record: dict) -> str:
+def split_of(record: dict) -> str:
     """The split, with the side of its tiles where it was cut into tiles."""
     tile = record.get("tile")
     return f"{record['split']}:{tile}" if tile else record["split"]

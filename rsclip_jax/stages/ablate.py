@@ -1,0 +1,236 @@
+"""Stage ablate: stage align once for every combination of settings, and one table."""
+
+import copy
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from rsclip_jax import api, checkpoint, results
+from rsclip_jax.report.ablation import Row, format_csv, format_markdown
+from rsclip_jax.stages import common
+from rsclip_jax.stages.align import check_align, run_align
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One combination: its folder's name, and swept key -> value."""
+
+    name: str
+    values: dict[str, Any]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Swept key -> its value in few letters."""
+        return {key: short(value) for key, value in self.values.items()}
+
+
+def check_ablate(run: common.Run) -> None:
+    """Raises ValueError for a sweep of which one combination could not be run.
+
+    All of those that could not are named, before the first one trains.
+    """
+    wrong = []
+    for setting in settings_of(run.config):
+        try:
+            at = with_values(run, setting)
+            # beside the CLIP that this run has or will have
+            check_align(dataclasses.replace(at, workdir=run.workdir))
+            check_begun(at)
+        except (ValueError, FileNotFoundError) as error:
+            wrong.append(f"{setting.name}: {error}")
+    if wrong:
+        raise ValueError("config.ablate.sweep: " + "\n  ".join(wrong))
+
+
+def run_ablate(run: common.Run) -> None:
+    """Aligns and reports in <workdir>/ablate/<name>, those that are not done yet.
+
+    Then <workdir>/ablate/table.md and table.csv, and all numbers in results.jsonl.
+    """
+    settings = settings_of(run.config)
+    for i, setting in enumerate(settings, start=1):
+        at = on_clip_of(run, with_values(run, setting))
+        said = f"ablate: {i} of {len(settings)}, {setting.name}"
+        if checkpoint.has_product(at.workdir / "align"):
+            run.say(f"{said}: done before, skipped")
+            continue
+        run.say(said)
+        if jax.process_index() == 0:
+            results.start_stage(at.results, "align")
+        run_align(at)
+    if jax.process_index() == 0:
+        write_table(run, settings)
+
+
+def write_table(run: common.Run, settings: list[Setting]) -> None:
+    """The table of what was measured after each training, and meta.json last."""
+    folder, rows = run.workdir / "ablate", []
+    for setting in settings:
+        at = with_values(run, setting)
+        found = [
+            r
+            for r in results.read_results(at.results)
+            if r["stage"] == "align" and r["step"] == at.config.align.steps
+        ]
+        rows.append(Row(setting.labels, found))
+        marked = [{**r, "stage": "ablate", "setting": setting.name} for r in found]
+        results.append_results(run.results, marked)
+    text = format_markdown(rows)
+    (folder / "table.md").write_text(text + "\n")
+    (folder / "table.csv").write_text(format_csv(rows))
+    run.say(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
+    checkpoint.write_json(folder / "meta.json", {"settings": digests(run, settings)})
+
+
+def is_ablated(run: common.Run) -> bool:
+    """Whether the table is of this sweep, and of what lies there now."""
+    stored = run.workdir / "ablate" / "meta.json"
+    if not stored.exists():
+        return False
+    meta = json.loads(stored.read_text())
+    return meta["settings"] == digests(run, settings_of(run.config))
+
+
+def digests(run: common.Run, settings: list[Setting]) -> dict[str, str]:
+    """{name: digest of its product}, "" of what is not made."""
+    found = {}
+    for setting in settings:
+        folder = run.workdir / "ablate" / setting.name / "align"
+        done = checkpoint.has_product(folder)
+        found[setting.name] = checkpoint.load_meta(folder)["digest"] if done else ""
+    return found
+
+
+# Settings
+
+
+def settings_of(config: ConfigDict) -> list[Setting]:
+    """Every combination of config.ablate.sweep, ((key, (value, ...)), ...), in order.
+
+    Raises ValueError for a key that is no setting of stage align, naming near ones.
+    """
+    if "ablate" not in config:
+        raise ValueError(
+            "config.stages names 'ablate', but this config has no section"
+            " config.ablate; configs/ablate.py has"
+        )
+    sweep = config.ablate.sweep
+    form = "(('align.losses', (..., ...)), ('align.student', ('clip', 'vit')))"
+    if not sweep or not all(_is_axis(axis) for axis in sweep):
+        raise ValueError(
+            f"config.ablate.sweep = {sweep!r}: give each setting with a tuple of its"
+            f" values, as {form}"
+        )
+    keys = [key for key, _ in sweep]
+    known = list(_swept_keys(config))
+    for key in keys:
+        if key not in known or keys.count(key) > 1:
+            near = difflib.get_close_matches(str(key), known, n=3, cutoff=0.4)
+            raise ValueError(
+                f"config.ablate.sweep names {key!r}, which is not a setting of stage"
+                f" align, or twice there; near it are {', '.join(near) or known}"
+            )
+    combined = itertools.product(*(values for _, values in sweep))
+    return _named([dict(zip(keys, values, strict=True)) for values in combined])
+
+
+def _is_axis(axis: Any) -> bool:
+    pair = isinstance(axis, tuple | list) and len(axis) == 2
+    return pair and isinstance(axis[1], tuple | list) and len(axis[1]) > 0
+
+
+def _swept_keys(config: ConfigDict) -> Iterator[str]:
+    """What may be swept: "seed" and "align.<...>"."""
+    yield "seed"
+    sections = [("align", config.get("align", ConfigDict()))]
+    while sections:
+        prefix, section = sections.pop()
+        for key, value in section.items():
+            name = f"{prefix}.{key}"
+            if isinstance(value, ConfigDict):
+                sections.append((name, value))
+            else:
+                yield name
+
+
+def _named(combined: list[dict[str, Any]]) -> list[Setting]:
+    """With names for folders, and a digest in them where two would be one."""
+    names = []
+    for values in combined:
+        parts = [f"{key.rsplit('.', 1)[-1]}={short(x)}" for key, x in values.items()]
+        names.append(re.sub(r"[^\w.+=,-]+", "-", ",".join(parts)))
+    settings = []
+    for name, values in zip(names, combined, strict=True):
+        if len(name) > 100 or names.count(name) > 1:
+            digest = hashlib.sha256(repr(values).encode()).hexdigest()[:6]
+            name = f"{name[:100]},{digest}"
+        settings.append(Setting(name, values))
+    if len({s.name for s in settings}) < len(settings):
+        raise ValueError("config.ablate.sweep has one combination twice")
+    return settings
+
+
+def short(value: Any) -> str:
+    """A value in few letters: (("mse", 1.0), ("labels", 0.05)) is mse+0.05labels."""
+    if isinstance(value, str):
+        return Path(value).name
+    if isinstance(value, int | float):
+        return f"{value:g}" if not isinstance(value, bool) else str(value)
+    if not isinstance(value, tuple | list):
+        return str(value)
+    pairs = [x for x in value if isinstance(x, tuple | list) and len(x) == 2]
+    if len(pairs) < len(value) or not all(isinstance(x, str) for x, _ in pairs):
+        return "-".join(map(short, value)) or "none"
+    return "+".join(x if w == 1 else f"{short(w)}{x}" for x, w in pairs) or "none"
+
+
+def with_values(run: common.Run, setting: Setting) -> common.Run:
+    """The run of one combination in its own folder, without a CLIP of its own.
+
+    Raises ValueError for a value of another type than the setting has.
+    """
+    config = copy.deepcopy(run.config)
+    for key, value in setting.values.items():
+        *sections, last = key.split(".")
+        section = config
+        for part in sections:
+            section = section[part]
+        try:
+            section[last] = value
+        except TypeError as error:
+            raise ValueError(f"{key}: {error}") from error
+    folder = run.workdir / "ablate" / setting.name
+    return dataclasses.replace(run, config=config, workdir=folder)
+
+
+def on_clip_of(run: common.Run, at: common.Run) -> common.Run:
+    """The run of a combination, on the CLIP that the workdir of all of them has."""
+    config = at.config
+    with config.unlocked():
+        config.stages = ("align",)
+        if any(checkpoint.has_product(run.workdir / s) for s in api.CLIP_STAGES):
+            config.init = str(run.workdir.resolve())
+    return at
+
+
+def check_begun(at: common.Run) -> None:
+    """Raises ValueError where its folder holds an alignment of other settings."""
+    folder = at.workdir / "align"
+    if not checkpoint.has_product(folder):
+        return
+    then = checkpoint.load_meta(folder)["config"]
+    now = json.loads(json.dumps(at.config.to_dict()))
+    if [then["align"], then["seed"]] != [now["align"], now["seed"]]:
+        raise ValueError(
+            f"{folder} was made with other settings: choose another --workdir, or"
+            " remove that folder"
+        )
