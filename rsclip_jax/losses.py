@@ -156,6 +156,7 @@ def sigmoid_kl(
 def asymmetric_bce(
     logits: Float[Array, "b k"],
     targets: Float[Array, "b k"] | Int[Array, "b k"],
+    weights: Float[Array, "k"] | None = None,
     *,
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
@@ -164,7 +165,7 @@ def asymmetric_bce(
     """Sigmoid BCE whose easy examples count less, negatives more so than positives.
 
     Ridnik et al. 2021 (ASL): probabilities below `margin` are no negatives at all.
-    gammas and margin 0 give sigmoid_bce.
+    gammas and margin 0 give sigmoid_bce. weights: of the classes.
     """
     y = targets.astype(logits.dtype)
     prob = jax.nn.sigmoid(logits)
@@ -173,7 +174,7 @@ def asymmetric_bce(
     absent = jnp.log1p(-shifted) if margin else -jax.nn.softplus(logits)
     positive = y * _power(1 - prob, gamma_positive) * jax.nn.log_sigmoid(logits)
     negative = (1 - y) * _power(shifted, gamma_negative) * absent
-    return -jnp.mean(positive + negative)
+    return -jnp.mean((positive + negative) * _row(weights))
 
 
 def _power(x: jax.Array, gamma: float) -> jax.Array | float:
@@ -181,23 +182,64 @@ def _power(x: jax.Array, gamma: float) -> jax.Array | float:
 
 
 def sigmoid_bce(
-    logits: Float[Array, "b k"], targets: Float[Array, "b k"] | Int[Array, "b k"]
+    logits: Float[Array, "b k"],
+    targets: Float[Array, "b k"] | Int[Array, "b k"],
+    weights: Float[Array, "k"] | None = None,
 ) -> Scalar:
-    """Binary cross-entropy with logits, mean over examples and classes."""
+    """Binary cross-entropy with logits, mean over examples and classes.
+
+    weights: of the classes.
+    """
     targets = targets.astype(logits.dtype)
-    return jnp.mean(
-        jax.nn.softplus(logits) - targets * logits  # -y log s - (1 - y) log(1 - s)
-    )
+    # -y log s - (1 - y) log(1 - s)
+    each = jax.nn.softplus(logits) - targets * logits
+    return jnp.mean(each * _row(weights))
+
+
+def _row(weights: Array | None) -> Array | float:
+    return 1.0 if weights is None else weights[None]
 
 
 def softmax_xent(
-    logits: Float[Array, "b k"], labels: Int[Array, "b"] | Float[Array, "b k"]
+    logits: Float[Array, "b k"],
+    labels: Int[Array, "b"] | Float[Array, "b k"],
+    weights: Float[Array, "b"] | None = None,
 ) -> Scalar:
-    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's)."""
+    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's).
+
+    weights: of the examples, whose sum is not divided by.
+    """
     logp = jax.nn.log_softmax(logits, axis=-1)
     if labels.ndim == 1:
-        return -jnp.mean(jnp.take_along_axis(logp, labels[:, None], axis=-1))
-    return -jnp.mean(jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1))
+        each = jnp.take_along_axis(logp, labels[:, None], axis=-1)[:, 0]
+    else:
+        each = jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1)
+    return -jnp.mean(each if weights is None else each * weights)
+
+
+def class_balanced_weights(
+    counts: Int[np.ndarray, "k"], beta: float
+) -> Float[np.ndarray, "k"]:
+    """A weight (1 - beta) / (1 - beta^n) a class of n examples; their mean is 1.
+
+    Cui et al. 2019: beta 0 weighs all alike, beta near 1 by 1 / n. A class without
+    examples has 1 and does not count in the mean.
+    """
+    held = counts > 0
+    each = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
+    return np.where(held, each / each[held].mean(), 1.0).astype(np.float32)
+
+
+def smooth_labels(labels: Array, classes: int, smoothing: float, task: str) -> Array:
+    """Targets [b, k] with that share of an example's (or a yes and no's) mass evened.
+
+    Of task "single" ids [b] become 1 - smoothing + smoothing / k and smoothing / k
+    (Szegedy et al. 2016); of "multi" each class is a choice of two: 1 - smoothing / 2
+    and smoothing / 2.
+    """
+    if task == "multi":
+        return labels * (1 - smoothing) + smoothing / 2
+    return jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
 
 
 def make_contrastive_loss(
@@ -219,12 +261,34 @@ def make_contrastive_loss(
     return loss_fn
 
 
-def make_patch_loss(encode: Encode, task: str):
-    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included."""
+def make_patch_loss(encode: Encode, task: str, **options: Any):
+    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
+
+    options: label_loss's.
+    """
 
     def loss_fn(params, frozen, batch):
         logits = normalize(encode(params, batch)) @ frozen["head"]
-        return label_loss(logits, batch["label"], task), {}
+        return label_loss(logits, batch["label"], task, **options), {}
+
+    return loss_fn
+
+
+def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
+    """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
+
+    Each image's positive is a prompt of its class, drawn by seed and step from
+    frozen["prompts"] [k, templates, d] (unit norm), and so are those of the other
+    images of its class; at scale frozen["t"]. contrastive: as in make_contrastive_loss.
+    """
+
+    def loss_fn(params, frozen, batch):
+        zimg, label = normalize(encode(params, batch)), batch["label"]
+        rng = jax.random.fold_in(jax.random.key(seed), batch["step"])
+        templates = frozen["prompts"].shape[1]
+        drawn = jax.random.randint(rng, label.shape, 0, templates)
+        ztxt = frozen["prompts"][label, drawn]
+        return contrastive(zimg, ztxt, frozen["t"], label), {}
 
     return loss_fn
 
@@ -296,10 +360,31 @@ def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
     return weight[0] + (weight[1] - weight[0]) * done
 
 
-def label_loss(logits: Array, labels: Array, task: str) -> Array:
-    """Softmax cross-entropy for task "single", sigmoid BCE for task "multi"."""
-    if task == "single":
-        return softmax_xent(logits, labels)
+def label_loss(
+    logits: Array,
+    labels: Array,
+    task: str,
+    *,
+    smoothing: float = 0.0,
+    class_weights: Array | None = None,
+    asymmetric: Mapping[str, float] | None = None,
+) -> Array:
+    """Softmax cross-entropy for task "single", sigmoid BCE for task "multi".
+
+    smoothing: see smooth_labels. class_weights [k]: of task "single" an example has
+    that of its class. asymmetric: in place of BCE asymmetric_bce, with these options.
+    """
+    if task not in ("single", "multi"):
+        raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")
+    if asymmetric is not None and task == "single":
+        raise ValueError("an asymmetric loss needs several labels an image")
+    targets = labels
+    if smoothing:
+        targets = smooth_labels(labels, logits.shape[-1], smoothing, task)
+    if asymmetric is not None:
+        return asymmetric_bce(logits, targets, class_weights, **asymmetric)
     if task == "multi":
-        return sigmoid_bce(logits, labels)
-    raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")
+        return sigmoid_bce(logits, targets, class_weights)
+    if class_weights is None:
+        return softmax_xent(logits, targets)
+    return softmax_xent(logits, targets, jnp.asarray(class_weights)[labels])

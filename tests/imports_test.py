@@ -16,7 +16,7 @@ LAYERS = (
     {"", "main"},
     {"stages"},
     {"loop", "evals", "report", "checkpoint", "api"},
-    {"data", "weights", "models", "train_step", "optim"},
+    {"data", "weights", "models", "train_step", "optim", "lora"},
     {
         "losses",
         "alpha",
