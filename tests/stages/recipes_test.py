@@ -1,28 +1,37 @@
 """Recipes of stage patch: each trains what it says and lowers its loss."""
 
 import functools
+import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+import rsclip_jax
 from configs import common
-from rsclip_jax import api, losses, optim
+from rsclip_jax import api, checkpoint, losses, optim
 from rsclip_jax.models.clip import clip_shapes, init_clip
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages import recipes
 from rsclip_jax.stages.common import zero_shot_head
 from rsclip_jax.stages.fine_tune import fine_tune
 from rsclip_jax.stages.patch import check_patch
+from rsclip_jax.weights import save_clip
 from tests.golden import toy_resnet
-from tests.runs import few_scenes, make_run, tiny_config
+from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
 TINY = Variant("tiny", 16, 32, 8, 32, 2, 2, 16, 1, 1, "gelu")
 
 
+@functools.cache
+def visual_shapes(variant: Variant) -> dict:
+    return clip_shapes(variant)["visual"]
+
+
 def names_trained(variant: Variant, **settings) -> set[str]:
-    """The first two parts of the names of what a recipe trains."""
-    theta = clip_shapes(variant)["visual"]
+    """The names of what a recipe trains."""
+    theta = visual_shapes(variant)
     rules = recipes.tower_rules(common.patch(**settings), theta)
     trained = optim.match_rules(rules, theta)
     names, values = (jax.tree.leaves(t) for t in (optim.leaf_names(theta), trained))
@@ -57,7 +66,9 @@ def test_what_is_trained_of_a_resnet_by_name():
     assert {"bn1/bias", "attnpool/q_proj/bias", "layer2_1/bn2/bias"} <= bias
     assert {name.rpartition("/")[2] for name in bias} == {"bias"}
     for recipe in ("norm", "bias", "lora"):
-        recipes.check_tower(common.patch(recipe=recipe), clip_shapes(toy)["visual"])
+        settings = common.patch(recipe=recipe)
+        settings.lora.rank = 2  # of a convolution from two channels to two
+        recipes.check_tower(settings, visual_shapes(toy))
 
 
 def test_the_full_recipe_leaves_it_to_the_rules():
@@ -149,7 +160,7 @@ def loss_of(theta, source) -> float:
     clip = tiny_clip()
     model = api.Model(TINY, {**clip.params, "visual": theta}, {}, clip.digests, {})
     logits = model.encode_image([r["rgb"] for r in records]) @ _head(source)
-    labels = np.stack([r["label"] for r in records])
+    labels = np.stack([r["label"] for r in records]).astype(np.int32)
     return float(losses.label_loss(logits, labels, source.dataset.task))
 
 
@@ -192,3 +203,68 @@ def test_a_recipe_lowers_the_loss_and_moves_what_it_says(tmp_path, settings):
     if c.recipe == "lora":
         want = {n for n in want if n.startswith("blocks") and n.endswith("kernel")}
     assert moved_names(theta_1) == want
+
+
+def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
+    settings = {"recipe": "lp_ft", "head_steps": 4, "class_balanced": 0.9}
+    _, run, source = train_recipe(tmp_path, **settings, head_lr=0.1)
+    clip, head_0 = tiny_clip(), _head(source)
+    head_1 = checkpoint.load_trained(tmp_path / "patch" / "head")["head"]
+    begun = checkpoint.begun_sources(tmp_path / "patch")
+    assert begun["head"] == {"digest": checkpoint.params_digest(head_1)}
+
+    def loss(head):
+        z = clip.encode_image([source[i]["rgb"] for i in range(len(source))])
+        labels = np.array([source[i]["label"] for i in range(len(source))])
+        options = recipes.label_options(run, source)
+        return float(losses.label_loss(z @ head, labels, "single", **options))
+
+    assert loss(head_1) < 0.97 * loss(head_0)
+    # the first loss of the tower is that through the trained head
+    head, tower = (
+        [json.loads(x)["loss"] for x in path.read_text().splitlines()]
+        for path in (tmp_path / f"patch/{x}metrics.jsonl" for x in ("head/", ""))
+    )
+    assert (len(head), len(tower)) == (4, 12)
+    assert tower[0] < 0.97 * head[0]
+
+
+def test_class_weights_are_those_of_the_training_split(tmp_path):
+    with few_scenes():
+        run = recipe_run(tmp_path, class_balanced=0.9)
+        source = run.open("miniature:train")
+        found = recipes.label_options(run, source)["class_weights"]
+    counts = [0] * len(source.dataset.classes)
+    for i in range(len(source)):
+        counts[source[i]["label"]] += 1
+    assert len(set(counts)) > 1
+    want = losses.class_balanced_weights(np.array(counts), 0.9)
+    np.testing.assert_array_equal(found, want)
+
+
+LORA = {"recipe": "lora", "lora.rank": 4, "lr": 1e-2, "ema": 0.5}
+
+
+def test_a_training_that_goes_on_ends_where_a_straight_one_does(tmp_path):
+    straight, _, _ = train_recipe(tmp_path, **LORA, checkpoint_every=6)
+    shutil.rmtree(tmp_path / "patch" / "checkpoints" / "12")
+    resumed, _, _ = train_recipe(tmp_path, **LORA, checkpoint_every=6)
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    kept = checkpoint.load_trained(tmp_path / "patch")
+    jax.tree.map(np.testing.assert_array_equal, straight, kept)
+    last = checkpoint.last_checkpoint(tmp_path / "patch") / "params"
+    assert not list(last.glob("*theta*"))  # of the tower the checkpoint has nothing
+
+
+def test_a_merged_model_is_loaded_at_any_alpha(tmp_path):
+    save_clip(tmp_path / "clip", TINY, tiny_clip().params)
+    config = tiny_config(stages=("patch",), init=str(tmp_path / "clip"), variant="")
+    with config.unlocked():
+        config.patch.update_from_flattened_dict(LORA)
+        config.patch.update(supported_val=(), supported_test=(), resamples=5)
+    records = run_tiny(tmp_path / "run", config)
+    theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
+    model = rsclip_jax.load(tmp_path / "run", alpha=1.0)
+    jax.tree.map(np.testing.assert_array_equal, model.params["visual"], theta_1)
+    measured = {r["checkpoint"] for r in records if r["alpha"] == 1.0}
+    assert measured == {model.digests["clip"]}
