@@ -44,9 +44,12 @@ def training(**values) -> ml_collections.ConfigDict:
         "b2": 0.999,
         "checkpoint_every": 100,
         "log_every": 10,
-        # (regex on parameter names, trained or not), first full match wins. In stages
-        # patch and align names begin inside the encoder: "blocks_0/attn/...".
+        # (regex on parameter names, trained or not, or what multiplies the rate), first
+        # full match wins. In stages patch and align names begin inside the encoder:
+        # "blocks_0/attn/...".
         "trainable": ((".*", True),),
+        "layer_decay": 1.0,  # below 1: each block's rate is this times the next one's
+        "ema": 0.0,  # > 0, as 0.999: the weights' moving mean is the stage's result
         "augment": {
             "crop_scale": (1.0, 1.0),  # area range of a random resized crop
             "crop_pixels": 0,  # > 0: cut this many pixels square instead
@@ -91,6 +94,23 @@ def patch(**values) -> ml_collections.ConfigDict:
         "min_supported_retained": 0.0,
         "alpha": config_dict.placeholder(float),  # this one, whatever the sweep says
         "resamples": 1000,  # of the validation examples, for the choice's interval
+        # what is trained: full (as `trainable` says) | last_blocks | norm | bias | lora
+        # | lp_ft (first a linear head, then the tower through it)
+        "recipe": "full",
+        "last_blocks": 2,  # of recipe last_blocks, the projection with them
+        "lora": {
+            "rank": 8,
+            "alpha": 16.0,  # the product of the factors is scaled by alpha / rank
+            "targets": r"(blocks|layer\d)_\d+/.*kernel",  # regex on parameter names
+        },
+        "head_steps": 100,  # of recipe lp_ft, before `steps` of the tower
+        "head_lr": 1e-3,
+        # labels (cross-entropy, or BCE of several labels) | asymmetric (several labels)
+        # | flyp (contrastive between images and class prompts)
+        "loss": "labels",
+        "asymmetric": {"gamma_positive": 0.0, "gamma_negative": 4.0, "margin": 0.05},
+        "label_smoothing": 0.0,
+        "class_balanced": 0.0,  # beta, as 0.999: rare classes count more
     }
     return training(**{**settings, **values})
 

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from rsclip_jax import checkpoint, sharding
+from rsclip_jax import checkpoint, optim, sharding
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
 
 PyTree = Any
@@ -67,6 +67,8 @@ def train(
 ) -> PyTree:
     """Trains from params, or from folder's last checkpoint, to `steps`; final params.
 
+    Of a tx that averages them (optim.with_ema), the averaged ones.
+
     Writes folder/metrics.jsonl and folder/checkpoints. Raises FloatingPointError at the
     first step whose loss or gradient is not finite (the last good checkpoint stays),
     and Interrupted on SIGINT or SIGTERM after saving. meta is stored with each state;
@@ -94,7 +96,7 @@ def train(
             log=_Log(curve, schedule, batch_size, log_every, start, manager),
             progress=progress,
         )
-    return state.params
+    return optim.averaged(state.params, state.opt_state)
 
 
 def _step_on(

@@ -203,6 +203,8 @@ def sigmoid_kl(
 def asymmetric_bce(
     logits: Float[Array, "b k"],
     targets: Float[Array, "b k"] | Int[Array, "b k"],
+    mask: Mask = None,
+    weights: Float[Array, "k"] | None = None,
     *,
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
@@ -211,7 +213,7 @@ def asymmetric_bce(
     """Sigmoid BCE whose easy examples count less, negatives more so than positives.
 
     Ridnik et al. 2021 (ASL): probabilities below `margin` are no negatives at all.
-    gammas and margin 0 give sigmoid_bce.
+    gammas and margin 0 give sigmoid_bce. weights: of the classes.
     """
     y = targets.astype(logits.dtype)
     prob = jax.nn.sigmoid(logits)
@@ -220,7 +222,7 @@ def asymmetric_bce(
     absent = jnp.log1p(-shifted) if margin else -jax.nn.softplus(logits)
     positive = y * _power(1 - prob, gamma_positive) * jax.nn.log_sigmoid(logits)
     negative = (1 - y) * _power(shifted, gamma_negative) * absent
-    return -jnp.mean(positive + negative)
+    return -masked_mean((positive + negative) * _row(weights), mask)
 
 
 def _power(x: jax.Array, gamma: float) -> jax.Array | float:
@@ -231,24 +233,63 @@ def sigmoid_bce(
     logits: Float[Array, "b k"],
     targets: Float[Array, "b k"] | Int[Array, "b k"],
     mask: Mask = None,
+    weights: Float[Array, "k"] | None = None,
 ) -> Scalar:
-    """Binary cross-entropy with logits, mean over examples and classes."""
+    """Binary cross-entropy with logits, mean over examples and classes.
+
+    weights: of the classes.
+    """
     targets = targets.astype(logits.dtype)
     # -y log s - (1 - y) log(1 - s)
-    return masked_mean(jax.nn.softplus(logits) - targets * logits, mask)
+    each = jax.nn.softplus(logits) - targets * logits
+    return masked_mean(each * _row(weights), mask)
+
+
+def _row(weights: Array | None) -> Array | float:
+    return 1.0 if weights is None else weights[None]
 
 
 def softmax_xent(
     logits: Float[Array, "b k"],
     labels: Int[Array, "b"] | Float[Array, "b k"],
     mask: Mask = None,
+    weights: Float[Array, "b"] | None = None,
 ) -> Scalar:
-    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's)."""
+    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's).
+
+    weights: of the examples, whose sum is not divided by.
+    """
     logp = jax.nn.log_softmax(logits, axis=-1)
     if labels.ndim == 1:
-        return -masked_mean(jnp.take_along_axis(logp, labels[:, None], axis=-1), mask)
-    each = jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1)
-    return -masked_mean(each, mask)
+        each = jnp.take_along_axis(logp, labels[:, None], axis=-1)[:, 0]
+    else:
+        each = jnp.sum(jax.lax.stop_gradient(labels) * logp, axis=-1)
+    return -masked_mean(each if weights is None else each * weights, mask)
+
+
+def class_balanced_weights(
+    counts: Int[np.ndarray, "k"], beta: float
+) -> Float[np.ndarray, "k"]:
+    """A weight (1 - beta) / (1 - beta^n) a class of n examples; their mean is 1.
+
+    Cui et al. 2019: beta 0 weighs all alike, beta near 1 by 1 / n. A class without
+    examples has 1 and does not count in the mean.
+    """
+    held = counts > 0
+    each = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
+    return np.where(held, each / each[held].mean(), 1.0).astype(np.float32)
+
+
+def smooth_labels(labels: Array, classes: int, smoothing: float, task: str) -> Array:
+    """Targets [b, k] with that share of an example's (or a yes and no's) mass evened.
+
+    Of task "single" ids [b] become 1 - smoothing + smoothing / k and smoothing / k
+    (Szegedy et al. 2016); of "multi" each class is a choice of two: 1 - smoothing / 2
+    and smoothing / 2.
+    """
+    if task == "multi":
+        return labels * (1 - smoothing) + smoothing / 2
+    return jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
 
 
 def make_contrastive_loss(
@@ -270,12 +311,34 @@ def make_contrastive_loss(
     return loss_fn
 
 
-def make_patch_loss(encode: Encode, task: str):
-    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included."""
+def make_patch_loss(encode: Encode, task: str, **options: Any):
+    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
+
+    options: label_loss's.
+    """
 
     def loss_fn(params, frozen, batch):
         logits = normalize(encode(params, batch)) @ frozen["head"]
-        return label_loss(logits, batch["label"], task), {}
+        return label_loss(logits, batch["label"], task, **options), {}
+
+    return loss_fn
+
+
+def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
+    """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
+
+    Each image's positive is a prompt of its class, drawn by seed and step from
+    frozen["prompts"] [k, templates, d] (unit norm), and so are those of the other
+    images of its class; at scale frozen["t"]. contrastive: as in make_contrastive_loss.
+    """
+
+    def loss_fn(params, frozen, batch):
+        zimg, label = normalize(encode(params, batch)), batch["label"]
+        rng = jax.random.fold_in(jax.random.key(seed), batch["step"])
+        templates = frozen["prompts"].shape[1]
+        drawn = jax.random.randint(rng, label.shape, 0, templates)
+        ztxt = frozen["prompts"][label, drawn]
+        return contrastive(zimg, ztxt, frozen["t"], label), {}
 
     return loss_fn
 
@@ -385,10 +448,31 @@ def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
     return weight[0] + (weight[1] - weight[0]) * done
 
 
-def label_loss(logits: Array, labels: Array, task: str, mask: Mask = None) -> Array:
-    """Softmax cross-entropy for task "single", sigmoid BCE for task "multi"."""
-    if task == "single":
-        return softmax_xent(logits, labels, mask)
+def label_loss(
+    logits: Array,
+    labels: Array,
+    task: str,
+    mask: Mask = None,
+    *,
+    smoothing: float = 0.0,
+    class_weights: Array | None = None,
+    asymmetric: Mapping[str, float] | None = None,
+) -> Array:
+    """Softmax cross-entropy for task "single", sigmoid BCE for task "multi".
+
+    smoothing: see smooth_labels. class_weights [k]: of task "single" an example has
+    that of its class. asymmetric: in place of BCE asymmetric_bce, with these options.
+    """
+    if task not in ("single", "multi"):
+        raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")
+    if asymmetric is not None and task == "single":
+        raise ValueError("an asymmetric loss needs several labels an image")
+    targets = labels
+    if smoothing:
+        targets = smooth_labels(labels, logits.shape[-1], smoothing, task)
+    if asymmetric is not None:
+        return asymmetric_bce(logits, targets, mask, class_weights, **asymmetric)
     if task == "multi":
-        return sigmoid_bce(logits, labels, mask)
-    raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")
+        return sigmoid_bce(logits, targets, mask, class_weights)
+    weights = None if class_weights is None else jnp.asarray(class_weights)[labels]
+    return softmax_xent(logits, targets, mask, weights)

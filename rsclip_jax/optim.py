@@ -1,13 +1,18 @@
-"""AdamW with warm-up and cosine decay; what is trained is chosen by parameter name."""
+"""AdamW with warm-up and cosine decay; rates are chosen by parameter name."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from rsclip_jax.interpolate import block_names, block_of
+
 PyTree = Any
+# (regex on a parameter's name, what it is multiplied with); True is 1, False is frozen
+Rules = Sequence[tuple[str, bool | float]]
 
 
 def leaf_names(tree: PyTree) -> PyTree:
@@ -38,7 +43,7 @@ def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
     return jax.tree.map(first, names)
 
 
-def check_trainable(rules: Sequence[tuple[str, bool]], params: PyTree) -> None:
+def check_trainable(rules: Rules, params: PyTree) -> None:
     """Raises ValueError for rules that miss a parameter, match none, or train none.
 
     Only a catch-all ".*" at the end may be left with nothing to match.
@@ -65,28 +70,102 @@ def make_schedule(lr: float, warmup: int, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, lr, warmup, max(steps, 1))
 
 
+def layer_rules(theta: PyTree, decay: float) -> Rules:
+    """Layer-wise decay of the rate: decay ** (blocks from a parameter to the end).
+
+    theta: a visual tower. Its projection has 1, the last block decay, the stem
+    decay ** (blocks + 1), as in BEiT (Bao et al. 2022). Raises ValueError for a tree
+    that has no blocks.
+    """
+    blocks = block_names(theta)
+    if len(blocks) < 3:
+        raise ValueError(f"layer_decay = {decay}: no blocks in {', '.join(theta)}")
+    depth = {block: i for i, block in enumerate(reversed(blocks))}
+    return [
+        (f"{re.escape(name)}(/.*)?", decay ** depth[block_of(name)]) for name in theta
+    ]
+
+
 def make_optimizer(
     schedule: optax.Schedule,
     *,
     weight_decay: float,
     clip_norm: float,
     b2: float = 0.999,
-    trainable: Sequence[tuple[str, bool]] = ((".*", True),),
+    trainable: Rules = ((".*", True),),
+    rates: Rules = ((".*", 1.0),),
+    ema: float = 0.0,
 ) -> optax.GradientTransformation:
     """Clipped AdamW; leaves that `trainable` rules out get no update and no moments.
 
-    Only matrices decay: biases, LayerNorm scales and the temperature do not.
+    Only matrices decay: biases, LayerNorm scales and the temperature do not. A leaf's
+    rate is the schedule's times what trainable and rates say. ema > 0: see with_ema.
     """
-    adamw = optax.chain(
+    tx = optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.adamw(schedule, b2=b2, weight_decay=weight_decay, mask=_is_matrix),
     )
-    if all(value for _, value in trainable):
-        return adamw
-    return optax.partition(
-        {True: adamw, False: optax.set_to_zero()},
-        lambda params: match_rules(trainable, params),
-    )
+    if not all(value for _, value in trainable):
+        labels = {True: tx, False: optax.set_to_zero()}
+        tx = optax.partition(
+            labels,
+            lambda params: jax.tree.map(bool, match_rules(trainable, params)),
+        )
+    if any(value not in (0, 1) for _, value in (*trainable, *rates)):
+        tx = optax.chain(tx, _scale_by_rules(trainable, rates))
+    return with_ema(tx, ema) if ema else tx
+
+
+def _scale_by_rules(*several: Rules) -> optax.GradientTransformation:
+    def scale(updates, params):
+        del params
+        for rules in several:
+            factors = match_rules(rules, updates)
+            updates = jax.tree.map(lambda u, f: u * float(f), updates, factors)
+        return updates
+
+    return optax.stateless(scale)
+
+
+class EmaState(NamedTuple):
+    """The running mean of the params, beside the state of what updates them."""
+
+    mean: PyTree
+    steps: jax.Array
+    inner: Any
+
+
+def with_ema(
+    tx: optax.GradientTransformation, decay: float
+) -> optax.GradientTransformation:
+    """tx that also keeps an exponential moving mean of the params, from the first on.
+
+    After step n the mean moves by 1 - min(decay, n / (9 + n)) of its distance to the
+    params, so that a short run does not end near its start. averaged reads it.
+    """
+
+    def init(params):
+        copy = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
+        return EmaState(copy, jnp.zeros((), jnp.int32), tx.init(params))
+
+    def update(updates, state, params=None):
+        updates, inner = tx.update(updates, state.inner, params)
+        steps = state.steps + 1
+        share = 1 - jnp.minimum(decay, steps / (9 + steps))
+        # so written, a leaf that does not move has itself as its mean, bit for bit
+        mean = jax.tree.map(
+            lambda m, p: m + (share * (p - m)).astype(m.dtype),
+            state.mean,
+            optax.apply_updates(params, updates),
+        )
+        return updates, EmaState(mean, steps, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(params: PyTree, opt_state: PyTree) -> PyTree:
+    """The mean that with_ema keeps; of any other optimizer the params themselves."""
+    return opt_state.mean if isinstance(opt_state, EmaState) else params
 
 
 def _is_matrix(params: PyTree) -> PyTree:

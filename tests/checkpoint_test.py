@@ -111,6 +111,18 @@ def test_what_a_stage_trained_is_read_from_its_last_save_without_a_warning(
     assert checkpoint.begun_sources(tmp_path / "s") == {"scale": {"mean": [10 / 3]}}
 
 
+def test_what_was_trained_may_be_kept_apart_from_the_checkpoints(tmp_path):
+    tx = optax.sgd(0.1)
+    with checkpoint.make_manager(tmp_path / "s" / "checkpoints") as manager:
+        state = sharding.put_params(make_state(params(), tx), sharding.make_mesh())
+        checkpoint.save_state(manager, state, make_batches(), {"sources": {}})
+    for factor in (2, 3):  # a run that was cut off writes it again
+        trained = jax.tree.map(lambda x, by=factor: np.float32(by * x), params())
+        checkpoint.save_trained(tmp_path / "s", trained)
+        found = checkpoint.load_trained(tmp_path / "s")
+        jax.tree.map(np.testing.assert_array_equal, found, trained)
+
+
 def test_a_stage_that_has_not_begun_has_nothing_to_read(tmp_path):
     assert checkpoint.begun_sources(tmp_path / "s") == {}
     with pytest.raises(FileNotFoundError, match="s/checkpoints: no checkpoint in it"):

@@ -16,7 +16,7 @@ LAYERS = (
     {"", "main"},
     {"stages"},
     {"loop", "evals", "report", "checkpoint", "api", "feature_cache"},
-    {"data", "weights", "models", "train_step", "optim"},
+    {"data", "weights", "models", "train_step", "optim", "lora"},
     {
         "losses",
         "alpha",

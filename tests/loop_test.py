@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax import checkpoint, loop
+from rsclip_jax import checkpoint, loop, optim
 
 META = {"stage": "toy", "sources": {"theta_0": {"digest": "a"}}}
 
@@ -41,12 +41,12 @@ def loss_fn(params, frozen, batch):
 def train(folder, mesh, batches, steps, **settings):
     schedule = optax.constant_schedule(0.05)
     kwargs = {"checkpoint_every": 4, "log_every": 1, "meta": META}
+    kwargs["tx"] = optax.adamw(schedule)
     return loop.train(
         {"w": np.zeros((4, 2), np.float32)},
         {"w": np.ones((4, 2), np.float32)},
         batches,
         loss_fn=loss_fn,
-        tx=optax.adamw(schedule),
         schedule=schedule,
         mesh=mesh,
         steps=steps,
@@ -78,6 +78,17 @@ def test_resume_at_k_equals_a_straight_run(tmp_path, mesh):
     assert seen == [5, 6, 7, 8, 9, 10]  # the data goes on, too
     same(straight, resumed)
     assert losses(tmp_path / "straight") == losses(tmp_path / "twice")
+
+
+def test_resume_goes_on_with_the_moving_mean(tmp_path, mesh):
+    tx = optim.with_ema(optax.adamw(0.05), 0.9)
+    straight = train(tmp_path / "straight", mesh, make_batches(), 10, tx=tx)
+    train(tmp_path / "twice", mesh, make_batches(), 4, tx=tx)
+    same(straight, train(tmp_path / "twice", mesh, make_batches(), 10, tx=tx))
+    last = checkpoint.load_trained(tmp_path / "twice")
+    plain = train(tmp_path / "plain", mesh, make_batches(), 10)
+    same(last, plain)  # the checkpoint has the params, and the mean beside them
+    assert np.abs(last["w"] - straight["w"]).min() > 1e-3
 
 
 def test_steps_after_the_last_save_are_made_again(tmp_path, mesh):

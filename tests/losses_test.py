@@ -437,6 +437,103 @@ def test_softmax_kl_has_the_gradient_of_cross_entropy():
     )
 
 
+def test_class_balanced_weights_by_hand():
+    # (1 - b) / (1 - b^n) at b = 1/2: 1, 2/3 and 4/7 for 1, 2 and 3 examples
+    raw = np.array([1, 2 / 3, 4 / 7])
+    got = losses.class_balanced_weights(np.array([1, 2, 3]), 0.5)
+    np.testing.assert_allclose(got, raw / raw.mean(), rtol=1e-6)
+    with_none = losses.class_balanced_weights(np.array([1, 0, 2, 3]), 0.5)
+    np.testing.assert_allclose(with_none, [got[0], 1, got[1], got[2]], rtol=1e-6)
+
+
+def test_class_balanced_weights_go_from_alike_to_inverse_counts():
+    counts = np.array([10, 1000, 40])
+    np.testing.assert_array_equal(losses.class_balanced_weights(counts, 0.0), 1)
+    inverse = (1 / counts) / (1 / counts).mean()
+    nearly = losses.class_balanced_weights(counts, 1 - 1e-7)
+    np.testing.assert_allclose(nearly, inverse, rtol=1e-3)
+
+
+def test_smoothed_labels_by_hand():
+    ids, hot = jnp.array([2, 0]), jnp.array([[1, 0], [0, 0]], jnp.uint8)
+    single = losses.smooth_labels(ids, 4, 0.2, "single")
+    want = [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]]
+    np.testing.assert_allclose(single, want, rtol=1e-6)
+    multi = losses.smooth_labels(hot, 2, 0.2, "multi")
+    np.testing.assert_allclose(multi, [[0.9, 0.1], [0.1, 0.1]], rtol=1e-6)
+
+
+def test_label_loss_of_one_label_smoothed_and_weighted_by_numpy():
+    logits, ids = draw(0, 4, 3), np.array([0, 2, 1, 1])
+    weights = np.array([0.5, 2.0, 0.25], np.float32)
+    total = 0.0
+    for row, label in zip(logits, ids, strict=True):
+        logp = log_softmax_by_hand(row)
+        nll = -(0.9 * logp[label] + 0.1 * logp.mean())
+        total += weights[label] * nll / 4
+    got = losses.label_loss(
+        jnp.array(logits),
+        jnp.array(ids),
+        "single",
+        smoothing=0.1,
+        class_weights=weights,
+    )
+    np.testing.assert_allclose(got, total, rtol=1e-5)
+
+
+def test_label_loss_of_several_labels_smoothed_and_weighted_by_numpy():
+    logits, hot = draw(0, 4, 3), np.random.default_rng(1).integers(0, 2, (4, 3))
+    weights = np.array([0.5, 2.0, 0.25], np.float32)
+    prob, y = 1 / (1 + np.exp(-logits)), hot * 0.9 + 0.05
+    each = -(y * np.log(prob) + (1 - y) * np.log(1 - prob)) * weights
+    given = (jnp.array(logits), jnp.array(hot), "multi")
+    options = {"smoothing": 0.1, "class_weights": weights}
+    got = losses.label_loss(*given, **options)
+    np.testing.assert_allclose(got, each.mean(), rtol=1e-5)
+    # an asymmetric loss without its asymmetry is the same
+    none = {"gamma_positive": 0.0, "gamma_negative": 0.0, "margin": 0.0}
+    same = losses.label_loss(*given, asymmetric=none, **options)
+    np.testing.assert_allclose(same, got, rtol=1e-5)
+    other = losses.label_loss(*given, asymmetric={}, **options)
+    want = losses.asymmetric_bce(
+        jnp.array(logits), jnp.array(y, jnp.float32), weights=jnp.array(weights)
+    )
+    np.testing.assert_allclose(other, want, rtol=1e-6)
+    assert other < 0.9 * got
+
+
+def test_an_asymmetric_loss_of_one_label_is_refused():
+    with pytest.raises(ValueError, match="asymmetric loss needs several labels"):
+        losses.label_loss(jnp.eye(3), jnp.arange(3), "single", asymmetric={})
+
+
+def prompt_loss(toy, prompts, step: int, seed: int = 0) -> float:
+    params, _, batch = toy
+    loss_fn = losses.make_prompt_loss(linear, losses.clip_loss, seed)
+    frozen = {"prompts": jnp.array(prompts), "t": jnp.float32(5.0)}
+    return float(loss_fn(params, frozen, {**batch, "step": jnp.int32(step)})[0])
+
+
+def test_prompt_loss_equals_a_loop_over_pairs_of_a_class(toy):
+    params, _, batch = toy
+    prompts, labels = unit(draw(7, 3, 1, 5)), np.asarray(batch["label"])
+    zimg = unit(features(params, batch))
+    want = clip_loss_by_hand(zimg, prompts[labels, 0], 5.0, labels)
+    np.testing.assert_allclose(prompt_loss(toy, prompts, 0), want, rtol=1e-5)
+
+
+def test_prompts_are_drawn_by_step_and_seed_from_all_templates(toy):
+    one, prompts = unit(draw(7, 3, 1, 5)), unit(draw(8, 3, 6, 5))
+    found = [prompt_loss(toy, prompts, step) for step in range(4)]
+    assert len(set(found)) == 4
+    assert found[2] == prompt_loss(toy, prompts, 2)
+    assert found[2] != prompt_loss(toy, prompts, 2, seed=1)
+    twice = np.concatenate([one, one], axis=1)
+    np.testing.assert_allclose(
+        prompt_loss(toy, twice, 3), prompt_loss(toy, one, 0), rtol=1e-6
+    )
+
+
 def test_asymmetric_bce_by_numpy():
     logits = 3 * draw(0, 8, 5)
     hot = np.random.default_rng(0).integers(0, 2, (8, 5))

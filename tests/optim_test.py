@@ -7,11 +7,14 @@ import optax
 import pytest
 
 from rsclip_jax.optim import (
+    averaged,
     check_trainable,
+    layer_rules,
     leaf_names,
     make_optimizer,
     make_schedule,
     match_rules,
+    with_ema,
 )
 
 TREE = {
@@ -246,3 +249,125 @@ def test_a_leaf_that_no_rule_covers_is_an_error():
     )
     with pytest.raises(ValueError, match="no rule covers text/bias, text/kernel"):
         tx.init(towers(0))
+
+
+def vit_names(layers: int) -> dict:
+    leaf = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    blocks = {f"blocks_{i}": {"mlp": leaf} for i in range(layers)}
+    ends = {"patch_embed": leaf, "positional_embedding": jnp.ones((2, 2))}
+    return {**blocks, **ends, "ln_post": {"scale": jnp.ones(2)}, "proj": leaf}
+
+
+def rates_of(theta: dict, decay: float) -> dict[str, float]:
+    """The rate of each top-level name, which is one for all below it."""
+    rates = match_rules(layer_rules(theta, decay), theta)
+    each = {name: set(jax.tree.leaves(tree)) for name, tree in rates.items()}
+    return {name: values.pop() for name, values in each.items() if len(values) == 1}
+
+
+def test_layer_decay_by_hand():
+    # blocks_1 and blocks_10 are told apart, and 10 lies above 2
+    rates = rates_of(vit_names(11), 0.5)
+    assert rates == {
+        "proj": 1.0,
+        "ln_post": 1.0,
+        **{f"blocks_{i}": 0.5 ** (11 - i) for i in range(11)},
+        "patch_embed": 0.5**12,
+        "positional_embedding": 0.5**12,
+    }
+    conv = {"kernel": jnp.ones((1, 1, 2, 2))}
+    resnet = {
+        "conv1": conv,
+        "bn1": {"scale": jnp.ones(2)},
+        "layer1_0": {"conv1": conv},
+        "layer2_0": {"conv1": conv},
+        "attnpool": {"q_proj": conv},
+    }
+    assert rates_of(resnet, 0.1) == pytest.approx(
+        {
+            "attnpool": 1,
+            "layer2_0": 0.1,
+            "layer1_0": 0.01,
+            "conv1": 0.001,
+            "bn1": 0.001,
+        }
+    )
+
+
+def test_layers_cannot_be_counted_where_there_are_none():
+    with pytest.raises(ValueError, match=r"layer_decay = 0\.5: no blocks in visual, l"):
+        layer_rules(TREE, 0.5)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_rates_multiply_the_steps_weight_decay_included(freeze):
+    schedule = optax.constant_schedule(0.1)
+    rules = FREEZE_TEXT if freeze else ((".*", True),)
+    halved = (("visual/kernel", 0.25), (".*", 0.5))
+    params, grads = towers(0), [towers(1)]
+    plain, _ = take_steps(
+        make_optimizer(schedule, trainable=rules, **SETTINGS), params, grads
+    )
+    scaled, _ = take_steps(
+        make_optimizer(schedule, trainable=rules, rates=halved, **SETTINGS),
+        params,
+        grads,
+    )
+    # the same as multipliers among the trainable rules
+    merged = (("visual/kernel", 0.25), ("visual/.*", 0.5), (".*", 0.5 * (not freeze)))
+    other, _ = take_steps(
+        make_optimizer(schedule, trainable=merged, **SETTINGS), params, grads
+    )
+    for tower, leaf, rate in (
+        ("visual", "kernel", 0.25),
+        ("visual", "bias", 0.5),
+        ("text", "kernel", 0.5),
+    ):
+        before = np.asarray(params[tower][leaf], np.float64)
+        want = before + rate * (np.asarray(plain[tower][leaf], np.float64) - before)
+        for got in (scaled, other):
+            np.testing.assert_allclose(got[tower][leaf], want, rtol=1e-6, atol=1e-7)
+        moved = np.abs(want - before).max()
+        assert (moved == 0) == (freeze and tower == "text")
+
+
+def test_the_moving_mean_by_hand():
+    tx = make_optimizer(optax.constant_schedule(0.1), ema=0.3, **SETTINGS)
+    params, opt_state = draw(0), tx.init(draw(0))
+    mean = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    for n, g in enumerate(GRADS, start=1):
+        updates, opt_state = tx.update(g, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        decay = min(0.3, n / (9 + n))  # 1/10, 2/11, 1/4: then 4/13 is above 0.3
+        mean = {k: decay * m + (1 - decay) * params[k] for k, m in mean.items()}
+    assert off_by(averaged(params, opt_state), mean) < 1e-6
+    assert off_by(params, mean) > 1e-3
+    without, _ = take_steps(
+        make_optimizer(optax.constant_schedule(0.1), **SETTINGS), draw(0), GRADS
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, without)  # only watches
+
+
+def test_the_moving_mean_reaches_its_decay():
+    tx = with_ema(optax.sgd(1.0), 0.5)
+    params = {"x": jnp.zeros(())}
+    opt_state = tx.init(params)
+    for _ in range(20):  # decay n / (9 + n) up to n = 9, then 0.5
+        _, opt_state = tx.update({"x": jnp.zeros(())}, opt_state, params)
+    _, opt_state = tx.update({"x": -jnp.ones(())}, opt_state, params)
+    assert averaged(params, opt_state)["x"] == 0.5
+
+
+def test_the_mean_of_a_frozen_leaf_is_that_leaf_bit_for_bit():
+    schedule = optax.constant_schedule(0.1)
+    tx = make_optimizer(schedule, trainable=FREEZE_TEXT, ema=0.9, **SETTINGS)
+    params = towers(0)
+    _, opt_state = take_steps(tx, params, [towers(1), towers(2)])
+    mean = averaged(None, opt_state)
+    assert mean["text"]["kernel"].tobytes() == params["text"]["kernel"].tobytes()
+    assert np.abs(mean["visual"]["kernel"] - params["visual"]["kernel"]).min() > 0
+
+
+def test_without_a_mean_the_params_are_the_result():
+    params, opt_state = take_steps(optax.sgd(0.1), draw(0), [draw(1)])
+    assert averaged(params, opt_state) is params

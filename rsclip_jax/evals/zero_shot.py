@@ -26,11 +26,21 @@ def make_head(
     Mean over templates of unit-norm text embeddings, re-normalised, times
     exp(logit_scale), so that logits = zimg @ head.
     """
-    prompts = fill_templates(classnames, templates)
-    ztxt = encode_texts(params, variant, [p for row in prompts for p in row])
-    mean = ztxt.reshape(len(prompts), len(prompts[0]), -1).mean(axis=1)
+    mean = encode_prompts(params, variant, classnames, templates).mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
+
+
+def encode_prompts(
+    params: dict,
+    variant: Variant,
+    classnames: Sequence[str],
+    templates: str | Sequence[str],
+) -> np.ndarray:
+    """Unit-norm embeddings [k, templates, d] of class names in templates."""
+    prompts = fill_templates(classnames, templates)
+    ztxt = encode_texts(params, variant, [p for row in prompts for p in row])
+    return ztxt.reshape(len(prompts), len(prompts[0]), -1)
 
 
 def encode_texts(

@@ -165,6 +165,15 @@ def check_ranges(c: ConfigDict, stage: str) -> None:
     for name, least in (("batch_size", 1), ("steps", 1), ("warmup", 0), ("lr", 0)):
         if c[name] < least:
             raise ValueError(f"config.{stage}.{name} = {c[name]} is below {least}")
+    if not 0 <= c.ema < 1:
+        raise ValueError(
+            f"config.{stage}.ema = {c.ema} is not in [0, 1); 0 keeps no average"
+        )
+    if not 0 < c.layer_decay <= 1:
+        raise ValueError(
+            f"config.{stage}.layer_decay = {c.layer_decay} is not in (0, 1]; 1 gives"
+            " every layer the same rate"
+        )
 
 
 def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
@@ -256,19 +265,25 @@ def fit(
     sensors: Mapping[str, Sensor] | None = None,
     optional: Sequence[str] = (),
     tokens=None,
+    trainable: optim.Rules | None = None,
+    tower=None,
 ) -> Any:
     """Trains with the settings of config.<stage>; the trained params.
 
     sources: what the weights come from, {"theta_0": {"path", "digest"}}; a training
     that was begun with others, or on other data, is not gone on with. sensors and
-    optional: as in train_batches.
+    optional: as in train_batches. trainable: in place of config.<stage>.trainable.
+    tower: whose layers layer_decay counts, where params are not all of it.
     """
     c = run.config[stage]
     sharding.check_batch_size(c.batch_size, run.mesh, f"config.{stage}.batch_size")
     batches = make_batches(run, stage, train, sizes, sensors, tokens, optional)
-    trainable = tuple(c.trainable)
+    trainable = tuple(c.trainable) if trainable is None else trainable
+    rates: optim.Rules = ((".*", 1.0),)
     try:
         optim.check_trainable(trainable, params)
+        if c.layer_decay < 1:
+            rates = optim.layer_rules(tower or params, c.layer_decay)
     except ValueError as error:
         raise ValueError(f"config.{stage}.{error}") from error
     schedule = optim.make_schedule(c.lr, c.warmup, c.steps)
@@ -278,6 +293,8 @@ def fit(
         clip_norm=c.clip_norm,
         b2=c.b2,
         trainable=trainable,
+        rates=rates,
+        ema=c.ema,
     )
     return loop.train(
         params,

@@ -1,27 +1,74 @@
 """Fine-tuning of the visual tower through frozen zero-shot heads, for stage patch."""
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from rsclip_jax import api, losses
+import jax
+from ml_collections import ConfigDict
+
+from rsclip_jax import api, checkpoint
 from rsclip_jax.data.sources import Source
-from rsclip_jax.models.clip import image_features
-from rsclip_jax.stages import common
+from rsclip_jax.lora import merge_lora
+from rsclip_jax.stages import common, recipes
 
 
 def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
-    """theta_1: the visual tower trained on labels through the frozen zero-shot head."""
+    """theta_1: the visual tower trained by config.patch's recipe and loss.
+
+    Of LoRA the merged tower, with config.patch.ema the averaged one.
+    """
     (source,) = train
-    head, _ = common.zero_shot_head(clip, source)
-    return common.fit(
+    c, theta_0 = run.config.patch, clip.params["visual"]
+    loss_fn, frozen = recipes.make_loss(run, clip, source)
+    settings: dict[str, Any] = {
+        "train": [source],
+        "sizes": {"rgb": clip.variant.image_size},
+        "sources": {"theta_0": {"digest": clip.digests["clip"]}},
+    }
+    if c.recipe == "lp_ft":
+        frozen["head"] = train_head(run, theta_0, loss_fn, frozen, settings)
+        digest = checkpoint.params_digest(frozen["head"])
+        settings["sources"] |= {"head": {"digest": digest}}
+    params = theta_0
+    if c.recipe == "lora":
+        params = recipes.start_lora(c, theta_0, run.config.seed)
+        loss_fn = recipes.through_lora(loss_fn, recipes.lora_scale(c))
+        frozen["theta_0"] = theta_0
+    theta_1 = common.fit(
         run,
         "patch",
-        params=clip.params["visual"],
-        frozen={"head": head},
-        train=[source],
-        sizes={"rgb": clip.variant.image_size},
-        loss_fn=losses.make_patch_loss(
-            lambda p, batch: image_features(p, batch["rgb"], clip.variant),
-            source.dataset.task,
-        ),
-        sources={"theta_0": {"digest": clip.digests["clip"]}},
+        params=params,
+        frozen=frozen,
+        loss_fn=loss_fn,
+        trainable=recipes.tower_rules(c, theta_0),
+        tower=theta_0,
+        **settings,
     )
+    if c.recipe == "lora":
+        theta_1 = merge_lora(theta_0, theta_1, recipes.lora_scale(c))
+    if c.recipe == "lora" or c.ema:
+        checkpoint.save_trained(run.workdir / "patch", theta_1)
+    return theta_1
+
+
+def train_head(run: common.Run, theta_0, loss_fn, frozen: dict, settings: dict):
+    """The zero-shot head trained on the frozen tower's features, as LP-FT begins.
+
+    Kumar et al. 2022 (arXiv 2202.10054). The tower is then trained through this head,
+    which stays as it is; what is evaluated is read through the text all the same. It
+    has its own folder, <workdir>/patch/head, with its checkpoints and curve.
+    """
+    c = run.config.patch
+    own = {"steps": c.head_steps, "lr": c.head_lr, "ema": 0.0, "layer_decay": 1.0}
+    head = ConfigDict({**c.to_dict(), **own, "trainable": recipes.EVERYTHING})
+    config = ConfigDict({**run.config.to_dict(), "head": head})
+    trained = common.fit(
+        dataclasses.replace(run, config=config, workdir=run.workdir / "patch"),
+        "head",
+        params={"head": frozen["head"]},
+        frozen={**frozen, "theta_0": theta_0},
+        loss_fn=recipes.through_head(loss_fn),
+        **settings,
+    )
+    return jax.device_get(trained["head"])

@@ -30,6 +30,7 @@ from rsclip_jax.models.clip import image_features
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common
 from rsclip_jax.stages.fine_tune import fine_tune
+from rsclip_jax.stages.recipes import check_recipe
 
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 
@@ -42,6 +43,7 @@ def check_patch(run: common.Run) -> None:
     common.check_training(run, "patch", tasks, may_be_empty=supported)
     common.make_augment(run, "patch", [run.open(run.config.patch.train)], ("rgb",))
     check_choice(run.config.patch)
+    check_recipe(run, [run.open(run.config.patch.train)])
 
 
 def run_patch(run: common.Run) -> None:
