@@ -7,6 +7,7 @@ place in the file.
 """
 
 import os
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def _files(folder: Path, split: str) -> dict[str, Path]:
     if not there:
         raise FileNotFoundError(
             f"{folder}: no {' or '.join(FILES.values())} in it; one that ends in .gz is"
-            " to be unpacked first"
+            f" to be unpacked first: gunzip {shlex.quote(str(folder))}/*.gz"
         )
     if name == "all":
         return there
