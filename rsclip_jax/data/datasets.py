@@ -68,6 +68,7 @@ def open_source(
     on_error: str = "raise",
     max_nodata: float = 0.0,
     packed: bool = True,
+    partial: bool = False,
 ) -> Source:
     """A dataset's split as a random-access sequence of records.
 
@@ -83,14 +84,14 @@ def open_source(
     instead of raising. max_nodata: the share of a patch's pixels that may be missing,
     and are then filled (see fill_missing); 0 refuses NaN and leaves nodata as it is.
     Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is read from
-    there as it was packed, unless packed is False.
+    there as it was packed, unless packed is False. partial: a class may have no folder.
     """
     if not 0 <= max_nodata < 1:
         raise ValueError(
             f"config.data.max_nodata = {max_nodata} should be 0 or more, below 1"
         )
     row = get_dataset(name, root, packed=packed)
-    row = dataclasses.replace(row, max_nodata=max_nodata)
+    row = dataclasses.replace(row, max_nodata=max_nodata, partial=partial)
     if packed and (source := open_packed(row, root, split)):
         return source
     if row.kind == "miniature":

@@ -73,7 +73,8 @@ class Dataset:
 
     size: side in pixels of every image at its finest band; 0: they differ. max_shift:
     how many pixels the files of one record may lie apart by their GeoTIFF tags.
-    max_nodata: no row's but a run's, see check_array.
+    max_nodata: no row's but a run's, see check_array; partial: no row's but an
+    inspection's, class folders may be missing.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Dataset:
     size: int = 0
     max_shift: float = math.inf
     max_nodata: float = 0.0
+    partial: bool = False
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """The row of a set of the user's own with its classes and their names.
@@ -129,6 +131,7 @@ class Source(Protocol):
     so does one whose hash parts neighbours.
     One whose records are costly may also have read(index, keys): see read_record.
     One that takes parts by hash of something else than the ids' tails has hash_keys.
+    One opened with on_error "skip" has in `left_out` what it does without.
     """
 
     dataset: Dataset
@@ -150,11 +153,14 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
     return read(index, keys) if read else source[index]
 
 
+LeftOut = tuple[str, str]  # (what the archive has or names, why no record is of it)
+
+
 class FileSource:
     """Records read from image files when they are asked for.
 
-    read_labels: the names of labels in an entry's label_file. split_rule: as of
-    Source.
+    read_labels: the names of labels in an entry's label_file. split_rule, left_out: as
+    of Source.
     """
 
     def __init__(
@@ -164,8 +170,10 @@ class FileSource:
         entries: list[Entry],
         read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
         split_rule: str = "",
+        left_out: Sequence[LeftOut] = (),
     ):
         self.dataset, self.split, self.split_rule = dataset, split, split_rule
+        self.left_out = list(left_out)
         self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
@@ -174,6 +182,11 @@ class FileSource:
     @property
     def hash_keys(self) -> list[str]:
         return [entry.hash_key or tail_of(entry.id) for entry in self._entries]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What each record is read from."""
+        return self._entries
 
     def __len__(self) -> int:
         return len(self._entries)

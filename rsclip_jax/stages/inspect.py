@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -23,6 +23,7 @@ from rsclip_jax.data.statistics import (
     merge,
     spread,
 )
+from rsclip_jax.data.unread import find_unread
 from rsclip_jax.report.contact_sheet import Row, save_contact_sheet
 from rsclip_jax.report.inspection import format_inspection
 from rsclip_jax.stages import common
@@ -69,7 +70,12 @@ def run_inspect(run: common.Run) -> None:
     folder.mkdir(parents=True)
     summary = summarise(row, sources, scans, splits)
     summary["data_root"] = str(c.data_root)
-    summary["unreadable_file"] = write_unreadable(folder, summary["unreadable"])
+    lost = [(x["split"], x["id"], x["error"]) for x in summary["unreadable"]]
+    summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
+    strange, unread = find_unread(sources.values()) or ({}, [])
+    summary |= describe_unread(strange, unread)
+    lines = left_out_lines(row, sources, strange, unread)
+    summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
     sheet = folder / "contact_sheet.png"
     rows = example_rows(row, sources, scans, seed=c.seed)
     summary["contact_sheet"] = str(sheet) if rows else ""
@@ -114,8 +120,11 @@ def open_split(
     opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
         return opened(), ""
-    except ValueError as error:
-        return opened(on_error="skip"), str(error)
+    except (ValueError, FileNotFoundError) as error:
+        try:
+            return opened(on_error="skip", partial=True), str(error)
+        except FileNotFoundError:  # there is nothing of it
+            raise error from None
 
 
 def summarise(
@@ -201,14 +210,40 @@ def identical_images(
     ]
 
 
-def write_unreadable(folder: Path, lost: list[dict]) -> str:
-    """Writes "split, id, error" a line, tabs between; where, or "" if there is none."""
-    if not lost:
+def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
+    """Writes a line a row, tabs between; where, or "" if there is none."""
+    if not rows:
         return ""
-    lines = ["\t".join((x["split"], x["id"], x["error"])) for x in lost]
-    path = folder / "unreadable.txt"
-    path.write_text("\n".join(line.replace("\n", " ") for line in lines) + "\n")
+    lines = [" ".join("\t".join(row).split("\n")) for row in rows]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
     return str(path)
+
+
+def describe_unread(strange: dict[Path, int], unread: list[Path]) -> dict:
+    """What find_unread found, as summary.json has it: counts."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in unread)
+    return {
+        "unknown_folders": {str(path): n for path, n in strange.items()},
+        "unread_files": dict(suffixes.most_common()),
+    }
+
+
+def left_out_lines(
+    row: Dataset,
+    sources: dict[str, Source],
+    strange: dict[Path, int],
+    unread: list[Path],
+) -> list[tuple[str, ...]]:
+    """(split or "-", what, why no record is of it), each of them once."""
+    lines: dict[tuple[str, str], str] = {}
+    for split, source in sources.items():
+        for found in getattr(source, "left_out", ()):
+            lines.setdefault(found, split)
+    for path, count in strange.items():
+        lines[str(path), f"no class of {row.name}, {count} file(s) in it"] = "-"
+    for path in unread:
+        lines[str(path), "no record is read from it"] = "-"
+    return [(split, *found) for found, split in lines.items()]
 
 
 def example_rows(

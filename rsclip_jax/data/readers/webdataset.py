@@ -30,7 +30,7 @@ from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tars import Member, walk_tar
 from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
-from rsclip_jax.data.sources import Dataset, Record, leave_out
+from rsclip_jax.data.sources import Dataset, LeftOut, Record, leave_out
 from rsclip_jax.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -269,6 +269,7 @@ def open_webdataset(
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
             leave_out(text, "correct the tars", on_error)
+            source.left_out += [(str(base), fault) for fault in faults]
     return source
 
 
@@ -310,6 +311,7 @@ class WebDataset:
     def __init__(self, dataset: Dataset, split: str, columns: tuple[str, ...]):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
         self.shards: list[Path] = []
+        self.left_out: list[LeftOut] = []
         self._columns = columns
         # a sample: its tar's place in shards, then offset and size of each column;
         # there can be millions
