@@ -1,5 +1,9 @@
 """What an array of a sensor must be; missing pixels are filled, if they may be."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
@@ -33,6 +37,23 @@ def check_array(
     return array
 
 
+Filled = list[tuple[str, int]]  # (sensor's name, pixels) of each patch with some
+_FILLED: contextvars.ContextVar[Filled | None] = contextvars.ContextVar(
+    "filled", default=None
+)
+
+
+@contextlib.contextmanager
+def noting_filled() -> Iterator[Filled]:
+    """What fill_missing fills in this thread while the context lasts."""
+    noted: Filled = []
+    token = _FILLED.set(noted)
+    try:
+        yield noted
+    finally:
+        _FILLED.reset(token)
+
+
 _DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
 
 
@@ -60,6 +81,8 @@ def fill_missing(
             f" nodata, and --config.data.max_nodata={max_nodata:g} allows"
             f" {100 * max_nodata:.3g} %; {_DROP}"
         )
+    if (noted := _FILLED.get()) is not None:
+        noted.append((sensor.name, int(missing.any(axis=-1).sum())))
     out = array.copy()
     for i in np.flatnonzero(missing.any(axis=(0, 1))):
         hole = missing[..., i]

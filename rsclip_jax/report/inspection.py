@@ -118,7 +118,13 @@ def _findings(summary: dict) -> list[str]:
         lines.append(f"classes without an example: {names}")
     for key, sensor in summary["sensors"].items():
         lines += [f"{key} ({sensor['sensor']}): {text}" for text in sensor["oddities"]]
-    lines = _left_out(summary) + lines + _unreadable(summary) + _repeats(summary)
+    lines = (
+        _left_out(summary)
+        + lines
+        + _filled(summary)
+        + _unreadable(summary)
+        + _repeats(summary)
+    )
     return lines or ["nothing odd was found"]
 
 
@@ -143,6 +149,18 @@ def _left_out(summary: dict) -> list[str]:
     if lines and summary["left_out_file"]:
         lines.append(f"each of these is listed in {summary['left_out_file']}")
     return lines
+
+
+def _filled(summary: dict) -> list[str]:
+    """What config.data.max_nodata did; nothing where it is 0."""
+    if summary["filled"] is None:
+        return ["pixels without data were filled when the set was packed: not counted"]
+    read = sum(split.get("read", 0) for split in summary["splits"].values())
+    return [
+        f"{key}: {_many(n['pixels'], 'pixel')} filled in {n['records']:,} of"
+        f" {_many(read, 'record')} read (config.data.max_nodata)"
+        for key, n in summary["filled"].items()
+    ]
 
 
 def _unreadable(summary: dict) -> list[str]:

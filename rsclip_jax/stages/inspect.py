@@ -75,6 +75,7 @@ def run_inspect(run: common.Run) -> None:
     strange, unread = find_unread(sources.values()) or ({}, [])
     summary |= describe_unread(strange, unread)
     lines = left_out_lines(row, sources, strange, unread)
+    summary["filled"] = describe_filled(row, sources, scans)
     summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
     sheet = folder / "contact_sheet.png"
     rows = example_rows(row, sources, scans, seed=c.seed)
@@ -228,6 +229,27 @@ def describe_unread(strange: dict[Path, int], unread: list[Path]) -> dict:
     }
 
 
+def describe_filled(
+    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan]
+) -> dict[str, dict[str, int]] | None:
+    """{record key: pixels filled, and in how many of the records read}.
+
+    {} at config.data.max_nodata 0; None of a pack, which was filled when it was made.
+    """
+    if not row.max_nodata:
+        return {}
+    if any(hasattr(source, "manifest") for source in sources.values()):
+        return None
+    return {
+        key: {
+            "pixels": sum(sum(s.filled.get(key, ())) for s in scans.values()),
+            "records": sum(len(s.filled.get(key, ())) for s in scans.values()),
+        }
+        for key in row.sensors
+        if key not in row.composites
+    }
+
+
 def left_out_lines(
     row: Dataset,
     sources: dict[str, Source],
@@ -277,15 +299,29 @@ def example_rows(
 def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
     """(class name, at most `each` of its examples), evenly over those read.
 
-    Of several labels, over the examples with the fewest others.
+    Of several labels, over the examples with the fewest others. Each is shown once: the
+    classes with the fewest examples choose first, one each in turn.
     """
     shows: dict[int, list[tuple]] = {}
     for example in sorted(read, key=lambda x: np.count_nonzero(x[2])):
         label = example[2]
         for i in np.flatnonzero(label) if np.ndim(label) else (label,):
             shows.setdefault(int(i), []).append(example)
-    groups = []
-    for i in sorted(i for i in shows if i >= 0):
-        pool = shows[i][: 4 * each] if row.task == "multi" else shows[i]
-        groups.append((row.classnames[i], [pool[j] for j in spread(len(pool), each)]))
-    return groups
+    shows.pop(-1, None)
+    chosen: dict[int, list[tuple]] = {i: [] for i in sorted(shows)}
+    shown: set[tuple] = set()
+    waiting = {i: iter(in_turn(shows[i], each, row.task)) for i in chosen}
+    for _ in range(each):
+        for i in sorted(chosen, key=lambda i: len(shows[i])):
+            for example in waiting[i]:
+                if example[:2] not in shown:
+                    shown.add(example[:2])
+                    chosen[i].append(example)
+                    break
+    return [(row.classnames[i], some) for i, some in chosen.items() if some]
+
+
+def in_turn(pool: list[tuple], each: int, task: str) -> list[tuple]:
+    """A class's examples: first `each`, evenly over the best, then all the others."""
+    best = spread(min(len(pool), 4 * each) if task == "multi" else len(pool), each)
+    return [pool[i] for i in dict.fromkeys([*best, *range(len(pool))])]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from configs import pack
 from rsclip_jax.data.rows import DATASETS
+from rsclip_jax.main import run_stages
 from tests.data.caption_sets import listed, write_set
 from tests.stages.inspect_test import inspect_set, picture, save
 
@@ -120,13 +122,14 @@ def test_a_part_of_eurosat_is_reported_with_what_is_missing(
                     path = root / base / label / f"{label}_{j}.tif"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     value = np.full((64, 64, bands), -7 if bands == 2 else 700 + j)
-                    tifffile.imwrite(path, value.astype(dtype))
+                    tifffile.imwrite(path, value.astype(dtype), planarconfig="contig")
     if form == "lists":
         (root / "eurosat-train.txt").write_text(
             "".join(f"{x}_1.jpg\n" for x in EUROSAT)
         )
     found = inspect_set(tmp_path / "w", name, root)
     assert found["classes_without_example"] == list(gone)
+    assert found["unreadable"] == []
     counts = np.sum([s.get("classes", [0] * 10) for s in found["splits"].values()], 0)
     each = 1 if form == "lists" else 8
     assert counts.tolist() == [each] * 3 + [0] * 7
@@ -139,3 +142,36 @@ def test_a_folder_without_one_class_is_refused_with_what_it_holds(tmp_path):
     save(tmp_path / "EuroSAT_RGB" / "Glacier" / "1.png", picture(1))
     with pytest.raises(FileNotFoundError, match=r"AnnualCrop, .*; found Glacier"):
         inspect_set(tmp_path / "w", "eurosat_rgb", tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pixels_that_are_filled_are_counted(tmp_path, capsys, packed):
+    folder = tmp_path / "data" / "EuroSAT-SAR"
+    for i, name in enumerate(EUROSAT):
+        for j in range(3):
+            array = np.full((64, 64, 2), -9 - j - i / 10, np.float32)
+            if j == 0:
+                array[: i + 1, :2, 1] = np.nan
+            path = folder / name / f"{name}_{j}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, array, planarconfig="contig")
+    root = tmp_path / "data"
+    if packed:
+        root = tmp_path / "out"
+        config = pack.get_config()
+        config.update(dataset="eurosat_sar", data_root=str(folder.parent))
+        config.pack.update(out=str(root), splits=("train",), workers=1)
+        config.progress, config.data.max_nodata = False, 0.01
+        run_stages(config.lock(), tmp_path / "p")
+    found = inspect_set(tmp_path / "w", "eurosat_sar", root, max_nodata=0.01)
+    said = capsys.readouterr().out
+    if packed:
+        assert found["filled"] is None
+        assert "were filled when the set was packed: not counted" in said
+        return
+    assert found["unreadable"] == []
+    assert found["filled"] == {"s1": {"pixels": 2 * sum(range(1, 11)), "records": 10}}
+    assert "s1: 110 pixels filled in 10 of 30 records read" in said
+    again = inspect_set(tmp_path / "v", "eurosat_sar", root)
+    assert again["filled"] == {}
+    assert len(again["unreadable"]) == 10
