@@ -1,5 +1,9 @@
 """What an array of a sensor must be; missing pixels are filled, if they may be."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
@@ -33,7 +37,24 @@ def check_array(
     return array
 
 
-_DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+Filled = list[tuple[str, int]]  # (sensor's name, pixels) of each patch with some
+_FILLED: contextvars.ContextVar[Filled | None] = contextvars.ContextVar(
+    "filled", default=None
+)
+
+
+@contextlib.contextmanager
+def noting_filled() -> Iterator[Filled]:
+    """What fill_missing fills in this thread while the context lasts."""
+    noted: Filled = []
+    token = _FILLED.set(noted)
+    try:
+        yield noted
+    finally:
+        _FILLED.reset(token)
+
+
+_DROP = "mask or drop the patch"
 
 
 def fill_missing(
@@ -57,9 +78,11 @@ def fill_missing(
     if share > max_nodata:
         raise ValueError(
             f"{where}: {100 * share:.3g} % of the {sensor.name} pixels are NaN or"
-            f" nodata, and --config.data.max_nodata={max_nodata:g} allows"
+            f" nodata, and max_nodata={max_nodata:g} allows"
             f" {100 * max_nodata:.3g} %; {_DROP}"
         )
+    if (noted := _FILLED.get()) is not None:
+        noted.append((sensor.name, int(missing.any(axis=-1).sum())))
     out = array.copy()
     for i in np.flatnonzero(missing.any(axis=(0, 1))):
         hole = missing[..., i]
@@ -91,7 +114,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" --config.data.max_nodata fills a few, or {_DROP}"
+            f" max_nodata (--config.data.max_nodata) fills a few, or {_DROP}"
         )
     _check_not_empty(low, high, array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:

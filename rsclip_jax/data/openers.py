@@ -34,6 +34,7 @@ from rsclip_jax.data.sources import (
     ArraySource,
     Dataset,
     FileSource,
+    LeftOut,
     Source,
     leave_out,
 )
@@ -52,13 +53,16 @@ def _open_class_folders(
 ) -> Source:
     key = next(key for key in row.sensors if key not in row.composites)
     if lists := _lists(row, folder):
-        entries = class_folder_entries(folder, "all", row.classes, key)
+        entries = class_folder_entries(
+            folder, "all", row.classes, key, all_there=not row.partial
+        )
         return _by_lists(row, split, entries, lists, on_error)
     names, named = _splits_of(row), bool(row.classes)
     if not named:
         row = row.with_classes(find_classes(folder, names))
+    strict = named and not row.partial
     entries = class_folder_entries(
-        folder, split, row.classes, key, names, all_there=named
+        folder, split, row.classes, key, names, all_there=strict
     )
     if row.own:
         _check_ids(entries)
@@ -110,9 +114,10 @@ def _by_lists(
     stray: Sequence[Path] = (),
 ) -> Source:
     """The split that the row's lists make of all entries of its set."""
+    left_out = _check_stray(stray, on_error)
     entries, absent = listed_entries(entries, lists, split, stray)
     rule = row.split_lists.format(split="*")
-    return _listed(row, split, entries, absent, rule, on_error)
+    return _listed(row, split, entries, absent, rule, on_error, left_out)
 
 
 def _listed(
@@ -122,10 +127,11 @@ def _listed(
     absent: dict[Path, list[str]],
     rule: str,
     on_error: str,
+    left_out: Sequence[LeftOut] = (),
 ) -> Source:
     """The source, unless images that a list names and that are absent are an error."""
-    _check_absent(absent, on_error)
-    return FileSource(row, split, entries, split_rule=rule)
+    left_out = [*left_out, *_check_absent(absent, on_error)]
+    return FileSource(row, split, entries, split_rule=rule, left_out=left_out)
 
 
 def _open_arrays(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -156,7 +162,12 @@ def _open_paired_folders(
         found = find_classes(folder, names, row.subfolders.values())
         row = row.with_classes(found)
     entries, stray = paired_folder_entries(
-        folder, split, row.subfolders, names, row.classes, all_there=named
+        folder,
+        split,
+        row.subfolders,
+        names,
+        row.classes,
+        all_there=named and not row.partial,
     )
     return _pairs(row, split, entries, stray, on_error)
 
@@ -168,11 +179,14 @@ def _open_eurosat_s1_s2(
     trees = {"s2": str(s2), "s1": MARKS[row.kind]}
     lists = _lists(row, folder)
     entries, stray = paired_folder_entries(
-        folder, "all" if lists else split, trees, classes=row.classes
+        folder,
+        "all" if lists else split,
+        trees,
+        classes=row.classes,
+        all_there=not row.partial,
     )
     if not lists:
         return _pairs(row, split, entries, stray, on_error)
-    _check_stray(stray, on_error)
     return _by_lists(row, split, entries, lists, on_error, stray)
 
 
@@ -205,15 +219,16 @@ def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source
             " without it to the table",
             on_error,
         )
-    return FileSource(row, split, entries)
+    left_out = [(str(path), f"not there, but in {own.table}") for path in absent]
+    return FileSource(row, split, entries, left_out=left_out)
 
 
 def _open_bigearthnet_v1(
     row: Dataset, folder: Path, split: str, on_error: str
 ) -> Source:
     entries, stray, absent, rule = bigearthnet.v1_entries(folder, split, row.sensors)
-    _check_stray(stray, on_error)
-    return _listed(row, split, entries, absent, rule, on_error)
+    left_out = _check_stray(stray, on_error)
+    return _listed(row, split, entries, absent, rule, on_error, left_out)
 
 
 def _open_bigearthnet_v2(
@@ -240,11 +255,11 @@ def _open_sen1floods11(row: Dataset, folder: Path, split: str, on_error: str) ->
 def _open_sen12ms(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
     keys = [key for key in row.sensors if key not in row.composites]
     entries, stray, absent, rule = sen12ms.patch_entries(folder, split, keys)
-    _check_stray(stray, on_error)
-    _check_absent(absent, on_error)
+    left_out = _check_stray(stray, on_error)
+    left_out += _check_absent(absent, on_error)
     many = row.task == "multi"
     read = sen12ms.read_present if many else sen12ms.read_largest
-    return FileSource(row, split, entries, read, rule)
+    return FileSource(row, split, entries, read, rule, left_out)
 
 
 def _open_so2sat(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
@@ -256,7 +271,8 @@ def _open_captions(row: Dataset, folder: Path, split: str, on_error: str) -> Sou
     if faults:
         text = f"{len(faults)} fault(s) in split {split!r}: {first_of(faults, '; ')}"
         leave_out(f"{folder}: {text}", "correct the JSON or the images", on_error)
-    return FileSource(row, split, entries)
+    left_out = [(str(folder), fault) for fault in faults]
+    return FileSource(row, split, entries, left_out=left_out)
 
 
 OPENERS: dict[str, Opener] = {
@@ -285,19 +301,24 @@ def _pairs(
     row: Dataset, split: str, entries: list[Entry], stray: list[Path], on_error: str
 ) -> Source:
     """The source, unless files without a partner are an error."""
-    _check_stray(stray, on_error)
-    return FileSource(row, split, entries)
+    return FileSource(row, split, entries, left_out=_check_stray(stray, on_error))
 
 
-def _check_stray(stray: list[Path], on_error: str) -> None:
+def _check_stray(stray: Sequence[Path], on_error: str) -> list[LeftOut]:
     """Files without a partner are an error, or left out with a warning."""
     if stray:
         text = f"{len(stray)} file(s) have no partner: {first_of(stray)}"
         leave_out(text, "add the partner", on_error)
+    return [(str(path), "has no partner") for path in stray]
 
 
-def _check_absent(absent: Mapping[Path, Sequence[str]], on_error: str) -> None:
+def _check_absent(absent: Mapping[Path, Sequence[str]], on_error: str) -> list[LeftOut]:
     """What a list names and is not there is an error, or left out with a warning."""
     for file, names in absent.items():
         text = f"{file}: {len(names)} of its images are absent: {first_of(names)}"
         leave_out(text, "fetch them", on_error)
+    return [
+        (name, f"absent, but in {file}")
+        for file, names in absent.items()
+        for name in names
+    ]

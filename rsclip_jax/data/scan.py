@@ -10,6 +10,8 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
+from rsclip_jax.data.checks import noting_filled
+from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.data.sources import Source, read_record
 from rsclip_jax.data.statistics import Moments, array_digest, measure, merge
 
@@ -28,6 +30,8 @@ class Scan:
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # likewise
+    # pixels filled, a number for each record with some (config.data.max_nodata)
+    filled: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # with why
 
 
@@ -76,7 +80,8 @@ def look_at(
         if not isinstance(found["label"], Exception):
             yield found["keys"][key]
         elif on_error != "skip":
-            raise found["label"]
+            with suggest_skip():
+                raise found["label"]
 
 
 def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterable:
@@ -109,12 +114,16 @@ class _Reader:
 
     def __call__(self, index: int) -> dict:
         try:
-            record = read_record(self.source, self.places[index], self.keys)
+            with noting_filled() as noted:
+                record = read_record(self.source, self.places[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
         keys = {key: self.look(record[key]) for key in self.keys}
         captions = record.get("captions", ())
-        return {"label": record["label"], "captions": captions, "keys": keys}
+        sensors = self.source.dataset.sensors
+        filled = {k: n for name, n in noted for k in keys if sensors[k] == name}
+        label = record["label"]
+        return {"label": label, "captions": captions, "keys": keys, "filled": filled}
 
 
 def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:
@@ -125,6 +134,9 @@ def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:
 def _add(found: Scan, place: int, look: dict) -> None:
     found.places.append(place)
     found.labels.append(look["label"])
+    for key, pixels in look["filled"].items():
+        if pixels:
+            found.filled.setdefault(key, []).append(pixels)
     for key, (moments, shape, dtype, digest) in look["keys"].items():
         before = found.moments.get(key)
         found.moments[key] = merge(before, moments) if before else moments

@@ -1,5 +1,6 @@
 """Sources: what a dataset's records are, and random access to them."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -29,6 +30,7 @@ from rsclip_jax.data.sensors import (
     select_bands,
     sensor_part,
 )
+from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
@@ -73,7 +75,8 @@ class Dataset:
 
     size: side in pixels of every image at its finest band; 0: they differ. max_shift:
     how many pixels the files of one record may lie apart by their GeoTIFF tags.
-    max_nodata: no row's but a run's, see check_array.
+    max_nodata: no row's but a run's, see check_array; partial: no row's but an
+    inspection's, class folders may be missing.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Dataset:
     size: int = 0
     max_shift: float = math.inf
     max_nodata: float = 0.0
+    partial: bool = False
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """The row of a set of the user's own with its classes and their names.
@@ -129,6 +133,7 @@ class Source(Protocol):
     so does one whose hash parts neighbours.
     One whose records are costly may also have read(index, keys): see read_record.
     One that takes parts by hash of something else than the ids' tails has hash_keys.
+    One opened with on_error "skip" has in `left_out` what it does without.
     """
 
     dataset: Dataset
@@ -150,11 +155,14 @@ def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
     return read(index, keys) if read else source[index]
 
 
+LeftOut = tuple[str, str]  # (what the archive has or names, why no record is of it)
+
+
 class FileSource:
     """Records read from image files when they are asked for.
 
-    read_labels: the names of labels in an entry's label_file. split_rule: as of
-    Source.
+    read_labels: the names of labels in an entry's label_file. split_rule, left_out: as
+    of Source.
     """
 
     def __init__(
@@ -164,8 +172,10 @@ class FileSource:
         entries: list[Entry],
         read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
         split_rule: str = "",
+        left_out: Sequence[LeftOut] = (),
     ):
         self.dataset, self.split, self.split_rule = dataset, split, split_rule
+        self.left_out = list(left_out)
         self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
@@ -174,6 +184,11 @@ class FileSource:
     @property
     def hash_keys(self) -> list[str]:
         return [entry.hash_key or tail_of(entry.id) for entry in self._entries]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What each record is read from."""
+        return self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -197,7 +212,7 @@ class FileSource:
                 record[key] = self._composite(entry, record, source, made, found)
         own = row.own
         if own is None or own.same_place:
-            way = f"same_place = false in {own.path} allows it, " if own else ""
+            way = f", or same_place = false in {own.path} allows it" if own else ""
             check_one_place(found, row.max_shift, way)
         return record
 
@@ -220,8 +235,7 @@ class FileSource:
             raise ValueError(
                 f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
                 f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
-                " fetch the file again, or --config.data.on_error=skip leaves such"
-                " records out"
+                " fetch the file again"
             )
         return array
 
@@ -339,12 +353,12 @@ def _open_view(view: str, split: str):
 
 def first_record(source: Source, on_error: str) -> Record:
     """A source's first record; on_error "skip": its first readable one."""
+    if on_error != "skip":
+        with suggest_skip():
+            return source[0]
     for i in range(len(source)):
-        try:
+        with contextlib.suppress(ValueError, OSError):
             return source[i]
-        except (ValueError, OSError):
-            if on_error != "skip":
-                raise
     raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
 
 
@@ -352,11 +366,9 @@ def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ..
     """Each record's captions; on_error "skip": without those that cannot be read."""
     captions = []
     for i in range(len(source)):
-        try:
+        skip = on_error == "skip"
+        with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
             captions.append(read_record(source, i, ())["captions"])
-        except (ValueError, OSError):
-            if on_error != "skip":
-                raise
     return captions
 
 
@@ -375,6 +387,7 @@ def leave_out(text: str, way: str, on_error: str) -> None:
     """Records are left out with a warning, or it is an error with the way out."""
     if on_error != "skip":
         raise ValueError(
-            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
+            f"{text}; {way}, or on_error='skip' (--config.data.on_error=skip) leaves"
+            " them out"
         )
     print(f"warning: {text}; left out", flush=True)

@@ -44,8 +44,8 @@ def views_of(sensor: Sensor) -> list[View]:
     """How a sensor is shown, its bands chosen by name.
 
     Optical: true colour, and false colour where there is near infrared; radar of two
-    polarisations: VV, VH, VV - VH; anything else the first band, a temperature in
-    matplotlib's inferno.
+    polarisations: VV, VH, VV - VH; anything else each of its first three bands, a
+    temperature in matplotlib's inferno.
     """
     stretch = sensor.unit != "8-bit"
     views = []
@@ -58,11 +58,11 @@ def views_of(sensor: Sensor) -> list[View]:
             views.append(View(heading, _pick(sensor, bands), stretch))
     if {"VV", "VH"} <= set(sensor.bands):
         views.append(View("VV, VH, VV - VH", _radar(sensor)))
-    if not views:
-        band = sensor.bands[:1]
-        colours = "inferno" if sensor.unit == "K" else "grey"
-        views.append(View(band[0], _pick(sensor, band), True, colours))
-    return views
+    if views:
+        return views
+    colours = "inferno" if sensor.unit == "K" else "grey"
+    bands = sensor.bands[:3]
+    return [View(band, _pick(sensor, (band,)), True, colours) for band in bands]
 
 
 def _bands_near(sensor: Sensor, wanted: Sequence[float]) -> tuple[str, ...] | None:
@@ -92,9 +92,10 @@ def _radar(sensor: Sensor) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], str]:
-    """(uint8 [h, w, 3] of each array, the range that a grey or coloured view shows).
+    """(uint8 [h, w, 3] of each array, the range of each channel that is shown).
 
-    One stretch for all of them, so that they compare. NaN is magenta.
+    One stretch for all of them, so that they compare: "345 to 2100; 300 to 1900; ..."
+    of red, green and blue, "" of pictures shown as they are. NaN is magenta.
     """
     images = [view.channels(array) for array in arrays]
     if not view.stretch:
@@ -107,8 +108,8 @@ def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], 
     low, high = np.nanquantile(values, (0.02, 0.98), axis=0)
     width = np.maximum(high - low, 1e-6)
     pictures = [_paint(image, low, width, view.colormap) for image in images]
-    single = len(low) == 1
-    return pictures, f"{low[0]:.4g} to {high[0]:.4g}" if single else ""
+    ranges = [f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True)]
+    return pictures, "; ".join(ranges)
 
 
 def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
@@ -164,7 +165,7 @@ def draw_contact_sheet(
             pictures, shown = render([record[key] for record in records], view)
             words = [f"{key} ({sensor.name})", view.heading]
             if shown:
-                words[1] += f", {shown} {sensor.unit}"
+                words.append(f"{shown} {sensor.unit}")
             blocks.append((words, [fit_tile(picture, side) for picture in pictures]))
     return _Sheet(rows, blocks, side, title).draw()
 
@@ -196,7 +197,8 @@ class _Sheet:
         self.left = 2 * _GAP + max(
             (_width(x, self.fonts[13]) for x in words), default=0
         )
-        self.top = 3 * _GAP + 24 + 2 * 16
+        self.heading = 16 * max(len(words) for words, _ in blocks)
+        self.top = 3 * _GAP + 24 + self.heading
         block = self.columns * (side + _GAP)
         self.block = max(block, *(self._heading_width(words) for words, _ in blocks))
 
@@ -215,7 +217,7 @@ class _Sheet:
             pen.text(place, "\n".join(name), "black", self.fonts[13])
         for b, (words, tiles) in enumerate(self.blocks):
             x = self.left + b * (self.block + _BLOCK_GAP)
-            place = (x, self.top - 2 * 16 - _GAP)
+            place = (x, self.top - self.heading - _GAP)
             pen.text(place, "\n".join(words), "black", self.fonts[13])
             self._draw_block(image, pen, x, tiles)
         return np.array(image)

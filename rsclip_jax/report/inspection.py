@@ -1,6 +1,7 @@
 """The text of an inspection: what a person reads first about a dataset."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rsclip_jax.report.table import align_rows
 
@@ -112,15 +113,54 @@ def _findings(summary: dict) -> list[str]:
     for name, split in summary["splits"].items():
         if "missing" in split:
             lines.append(f"split {name} is not read: {split['missing']}")
-        if "left_out" in split:
-            lines.append(f"{name}: {split['left_out']}; they are left out here")
     if summary["classes_without_example"]:
         names = "; ".join(summary["classes_without_example"])
         lines.append(f"classes without an example: {names}")
     for key, sensor in summary["sensors"].items():
         lines += [f"{key} ({sensor['sensor']}): {text}" for text in sensor["oddities"]]
-    lines += _unreadable(summary) + _repeats(summary)
+    lines = (
+        _left_out(summary)
+        + lines
+        + _filled(summary)
+        + _unreadable(summary)
+        + _repeats(summary)
+    )
     return lines or ["nothing odd was found"]
+
+
+def _left_out(summary: dict) -> list[str]:
+    splits: dict[str, list[str]] = {}
+    for name, split in summary["splits"].items():
+        if text := split.get("left_out"):
+            splits.setdefault(text, []).append(name)
+    lines = [
+        f"{', '.join(names)}: {text}; left out here" for text, names in splits.items()
+    ]
+    if folders := summary["unknown_folders"]:
+        names = _some([Path(folder).name for folder in folders])
+        files = _many(sum(folders.values()), "file")
+        lines.append(f"{_many(len(folders), 'folder')} of no class ({files}): {names}")
+    if unread := summary["unread_files"]:
+        kinds = _some([f"{suffix} {n:,}" for suffix, n in unread.items()])
+        lines.append(
+            f"{_many(sum(unread.values()), 'file')} beside the records' that no record"
+            f" is read from: {kinds}"
+        )
+    if lines and summary["left_out_file"]:
+        lines.append(f"each of these is listed in {summary['left_out_file']}")
+    return lines
+
+
+def _filled(summary: dict) -> list[str]:
+    """What config.data.max_nodata did; nothing where it is 0."""
+    if summary["filled"] is None:
+        return ["pixels without data were filled when the set was packed: not counted"]
+    read = sum(split.get("read", 0) for split in summary["splits"].values())
+    return [
+        f"{key}: {_many(n['pixels'], 'pixel')} filled in {n['records']:,} of"
+        f" {_many(read, 'record')} read (config.data.max_nodata)"
+        for key, n in summary["filled"].items()
+    ]
 
 
 def _unreadable(summary: dict) -> list[str]:

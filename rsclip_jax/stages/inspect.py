@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -23,6 +23,7 @@ from rsclip_jax.data.statistics import (
     merge,
     spread,
 )
+from rsclip_jax.data.unread import find_unread
 from rsclip_jax.report.contact_sheet import Row, save_contact_sheet
 from rsclip_jax.report.inspection import format_inspection
 from rsclip_jax.stages import common
@@ -69,7 +70,13 @@ def run_inspect(run: common.Run) -> None:
     folder.mkdir(parents=True)
     summary = summarise(row, sources, scans, splits)
     summary["data_root"] = str(c.data_root)
-    summary["unreadable_file"] = write_unreadable(folder, summary["unreadable"])
+    lost = [(x["split"], x["id"], x["error"]) for x in summary["unreadable"]]
+    summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
+    strange, unread = find_unread(sources.values()) or ({}, [])
+    summary |= describe_unread(strange, unread)
+    lines = left_out_lines(row, sources, strange, unread)
+    summary["filled"] = describe_filled(row, sources, scans)
+    summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
     sheet = folder / "contact_sheet.png"
     rows = example_rows(row, sources, scans, seed=c.seed)
     summary["contact_sheet"] = str(sheet) if rows else ""
@@ -114,8 +121,11 @@ def open_split(
     opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
         return opened(), ""
-    except ValueError as error:
-        return opened(on_error="skip"), str(error)
+    except (ValueError, FileNotFoundError) as error:
+        try:
+            return opened(on_error="skip", partial=True), str(error)
+        except FileNotFoundError:  # there is nothing of it
+            raise error from None
 
 
 def summarise(
@@ -201,14 +211,61 @@ def identical_images(
     ]
 
 
-def write_unreadable(folder: Path, lost: list[dict]) -> str:
-    """Writes "split, id, error" a line, tabs between; where, or "" if there is none."""
-    if not lost:
+def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
+    """Writes a line a row, tabs between; where, or "" if there is none."""
+    if not rows:
         return ""
-    lines = ["\t".join((x["split"], x["id"], x["error"])) for x in lost]
-    path = folder / "unreadable.txt"
-    path.write_text("\n".join(line.replace("\n", " ") for line in lines) + "\n")
+    lines = [" ".join("\t".join(row).split("\n")) for row in rows]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
     return str(path)
+
+
+def describe_unread(strange: dict[Path, int], unread: list[Path]) -> dict:
+    """What find_unread found, as summary.json has it: counts."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in unread)
+    return {
+        "unknown_folders": {str(path): n for path, n in strange.items()},
+        "unread_files": dict(suffixes.most_common()),
+    }
+
+
+def describe_filled(
+    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan]
+) -> dict[str, dict[str, int]] | None:
+    """{record key: pixels filled, and in how many of the records read}.
+
+    {} at config.data.max_nodata 0; None of a pack, which was filled when it was made.
+    """
+    if not row.max_nodata:
+        return {}
+    if any(hasattr(source, "manifest") for source in sources.values()):
+        return None
+    return {
+        key: {
+            "pixels": sum(sum(s.filled.get(key, ())) for s in scans.values()),
+            "records": sum(len(s.filled.get(key, ())) for s in scans.values()),
+        }
+        for key in row.sensors
+        if key not in row.composites
+    }
+
+
+def left_out_lines(
+    row: Dataset,
+    sources: dict[str, Source],
+    strange: dict[Path, int],
+    unread: list[Path],
+) -> list[tuple[str, ...]]:
+    """(split or "-", what, why no record is of it), each of them once."""
+    lines: dict[tuple[str, str], str] = {}
+    for split, source in sources.items():
+        for found in getattr(source, "left_out", ()):
+            lines.setdefault(found, split)
+    for path, count in strange.items():
+        lines[str(path), f"no class of {row.name}, {count} file(s) in it"] = "-"
+    for path in unread:
+        lines[str(path), "no record is read from it"] = "-"
+    return [(split, *found) for found, split in lines.items()]
 
 
 def example_rows(
@@ -242,15 +299,29 @@ def example_rows(
 def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
     """(class name, at most `each` of its examples), evenly over those read.
 
-    Of several labels, over the examples with the fewest others.
+    Of several labels, over the examples with the fewest others. Each is shown once: the
+    classes with the fewest examples choose first, one each in turn.
     """
     shows: dict[int, list[tuple]] = {}
     for example in sorted(read, key=lambda x: np.count_nonzero(x[2])):
         label = example[2]
         for i in np.flatnonzero(label) if np.ndim(label) else (label,):
             shows.setdefault(int(i), []).append(example)
-    groups = []
-    for i in sorted(i for i in shows if i >= 0):
-        pool = shows[i][: 4 * each] if row.task == "multi" else shows[i]
-        groups.append((row.classnames[i], [pool[j] for j in spread(len(pool), each)]))
-    return groups
+    shows.pop(-1, None)
+    chosen: dict[int, list[tuple]] = {i: [] for i in sorted(shows)}
+    shown: set[tuple] = set()
+    waiting = {i: iter(in_turn(shows[i], each, row.task)) for i in chosen}
+    for _ in range(each):
+        for i in sorted(chosen, key=lambda i: len(shows[i])):
+            for example in waiting[i]:
+                if example[:2] not in shown:
+                    shown.add(example[:2])
+                    chosen[i].append(example)
+                    break
+    return [(row.classnames[i], some) for i, some in chosen.items() if some]
+
+
+def in_turn(pool: list[tuple], each: int, task: str) -> list[tuple]:
+    """A class's examples: first `each`, evenly over the best, then all the others."""
+    best = spread(min(len(pool), 4 * each) if task == "multi" else len(pool), each)
+    return [pool[i] for i in dict.fromkeys([*best, *range(len(pool))])]

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from rsclip_jax import checkpoint
 from rsclip_jax.data.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.data.skipped import in_words
 from rsclip_jax.data.sources import Source, split_digest
 from rsclip_jax.stages import common
 from rsclip_jax.stages.students import (
@@ -98,7 +99,7 @@ def find_scale(run: common.Run, train: Source, key: str) -> dict:
         )
     except ValueError as error:
         raise ValueError(
-            f"config.align.normalize = {how!r}: {error};"
+            f"config.align.normalize = {how!r}: {in_words(error)};"
             " --config.align.normalize=sensor takes the sensor's row instead"
         ) from error
     made = {

@@ -163,6 +163,42 @@ def test_a_warmer_pixel_is_brighter_and_the_range_is_given():
     np.testing.assert_array_equal(picture[0, [0, -1]], np.rint(255 * ends))
 
 
+def test_composites_give_the_range_of_each_channel_and_it_is_written():
+    ramps = np.stack([np.linspace(0, top, 101) for top in range(100, 1400, 100)], -1)
+    array = ramps.reshape(1, 101, 13).astype(np.uint16)
+    _, shown = render([array], views_of(S2)[0])
+    want = [np.percentile(array[..., band], [2, 98]) for band in (3, 2, 1)]
+    assert shown == "; ".join(f"{low:.4g} to {high:.4g}" for low, high in want)
+    pair = np.float32([[[-20, -25], [-5, -10]]]).repeat(100, 0).repeat(50, 1)
+    _, shown = render([pair], views_of(S1)[0])
+    assert shown == "-20 to -5; -25 to -10; 5 to 5"
+    # a third line of the heading, of other ink where the range is another
+    one, other = (
+        draw_contact_sheet([Row("a", [{"id": "x", "s1": x}])], {"s1": S1}, "t")
+        for x in (pair, pair + 1)
+    )
+    width = min(one.shape[1], other.shape[1])
+    rows = np.argwhere((one[:, :width] != other[:, :width]).any(-1))[:, 0]
+    assert rows.size
+    assert 36 + 2 * 16 <= rows.min() <= rows.max() < 90
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_bands_of_no_known_colours_are_shown_each(count, shown):
+    bands = tuple(f"X{i}" for i in range(count))
+    same = (1.6,) * count
+    fields = {"wavelengths": same, "resolution": same, "mean": same, "std": same}
+    row = Sensor("my.toml", "ir", bands, "DN", "uint16", **fields)
+    views = views_of(row)
+    assert [view.heading for view in views] == list(bands[:shown])
+    rng = np.random.default_rng(3)
+    array = rng.integers(0, 900, (9, 9, count)).astype(np.uint16)
+    for i, view in enumerate(views):
+        (picture,), _ = render([array], view)
+        want = stretched(array[..., i].astype(np.float64))
+        assert np.abs(picture[..., 0] - want).max() <= 0.51
+
+
 def test_nan_is_magenta_and_constants_are_drawn():
     array = np.full((6, 6, 2), -12, np.float32)
     array[2, 3, 1] = np.nan

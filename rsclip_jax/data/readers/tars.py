@@ -1,11 +1,13 @@
 """Tar files: where each member lies, by the headers alone (POSIX.1-2001, GNU names)."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 _BLOCK = 512
+_GZIP = b"\x1f\x8b"
 _FILES = (b"0", b"\0", b"7")  # regular files, as they are written and as they were
 
 
@@ -25,6 +27,13 @@ def walk_tar(path: Path, inner: Member | None = None) -> Iterator[Member]:
     """
     with path.open("rb", buffering=0) as file:
         start, end = 0, path.stat().st_size
+        if os.pread(file.fileno(), 2, 0) == _GZIP:
+            name = shlex.quote(str(path))
+            raise ValueError(
+                f"{path}: compressed by gzip, whatever its name, and so not to be read"
+                f" at any place; unpack it once: mv {name} {name}.gz && gunzip"
+                f" {name}.gz"
+            )
         if inner is not None:
             start, end = inner.offset, inner.offset + inner.size
         yield from _walk(path, file.fileno(), start, end)

@@ -14,6 +14,7 @@ order taken here; a bands.txt beside classnames.txt names another one.
 import array
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tars import Member, walk_tar
 from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
-from rsclip_jax.data.sources import Dataset, Record, leave_out
+from rsclip_jax.data.sources import Dataset, LeftOut, Record, leave_out
 from rsclip_jax.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -84,17 +85,17 @@ def _first_shard(folder: Path) -> Path:
 
 def _shards(folder: Path) -> list[Path]:
     """A split's tars, as many as nshards.txt says; [] where it holds none at all."""
-    found = {
-        p.name for p in folder.iterdir() if re.fullmatch(r"\d+\.tar(\.gz)?", p.name)
-    }
+    names = [p.name for p in folder.iterdir()]
+    found = {name for name in names if re.fullmatch(r"\d+\.tar", name)}
+    for name in sorted(n for n in names if re.fullmatch(r"\d+\.(tar\.gz|tgz)", n)):
+        stem, _, suffix = name.partition(".")
+        if f"{stem}.tar" not in found:
+            raise ValueError(
+                f"{folder / name}: a compressed tar cannot be read at any place; unpack"
+                f" all of them once: gunzip {shlex.quote(str(folder))}/*.{suffix}"
+            )
     if not found and not (folder / "nshards.txt").exists():
         return []
-    packed = sorted(name for name in found if name.endswith(".gz"))
-    if packed and packed[0].removesuffix(".gz") not in found:
-        raise ValueError(
-            f"{folder / packed[0]}: compressed tars cannot be read at any place; unpack"
-            f" them once: gunzip {folder}/*.tar.gz"
-        )
     count = _count(folder / "nshards.txt", "the number of its tars")
     missing = [name for i in range(count) if (name := f"{i}.tar") not in found]
     if missing or not count:
@@ -268,6 +269,7 @@ def open_webdataset(
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
             leave_out(text, "correct the tars", on_error)
+            source.left_out += [(str(base), fault) for fault in faults]
     return source
 
 
@@ -309,6 +311,7 @@ class WebDataset:
     def __init__(self, dataset: Dataset, split: str, columns: tuple[str, ...]):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
         self.shards: list[Path] = []
+        self.left_out: list[LeftOut] = []
         self._columns = columns
         # a sample: its tar's place in shards, then offset and size of each column;
         # there can be millions

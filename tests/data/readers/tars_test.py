@@ -1,6 +1,8 @@
 """Where tars' members lie, against Python's tarfile in the formats there are."""
 
+import gzip
 import io
+import os
 import tarfile
 
 import pytest
@@ -83,3 +85,12 @@ def test_a_damaged_header_is_named(tmp_path, place):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"0\.tar: .* at byte 1,024: damaged, or not"):
         list(walk_tar(path))
+
+
+def test_one_in_gzip_under_the_name_of_a_tar_comes_with_its_way_out(tmp_path):
+    path = write_tar(tmp_path / "a 0.tar", {"s0.cls": b"7"})
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a 0\.tar: compressed by gzip") as error:
+        list(walk_tar(path))
+    os.system(str(error.value).rpartition("once: ")[2])
+    assert [m.name for m in walk_tar(path)] == ["s0.cls"]

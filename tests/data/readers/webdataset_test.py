@@ -407,15 +407,21 @@ def test_what_is_no_set_says_so(photos, tmp_path):
         open_source("wds:sound", tmp_path)
 
 
-def test_compressed_tars_are_to_be_unpacked(photos, tmp_path):
-    for path in (photos / "test").glob("*.tar"):
-        with gzip.open(f"{path}.gz", "wb") as file:
+@pytest.mark.parametrize(("end", "kept"), [("tar.gz", 0), ("tgz", 0), ("tar.gz", 1)])
+def test_compressed_tars_are_named_with_the_command_that_unpacks_them(
+    photos, tmp_path, end, kept
+):
+    count = len(open_source(PHOTOS, tmp_path, "train"))
+    for path in sorted((photos / "train").glob("*.tar"))[kept:]:
+        with gzip.open(path.with_suffix(f".{end}"), "wb") as file:
             file.write(path.read_bytes())
         path.unlink()
-    with pytest.raises(ValueError, match=r"0\.tar\.gz: .*: gunzip .*/test/\*\.tar\.gz"):
-        open_source(PHOTOS, tmp_path, "test")
-    os.system(f"gunzip {photos}/test/*.tar.gz")
-    assert len(open_source(PHOTOS, tmp_path, "test")) == 10
+    with pytest.raises(
+        ValueError, match=rf"train/{kept}\.{end}: a compressed"
+    ) as error:
+        open_source(PHOTOS, tmp_path, "train")
+    os.system(str(error.value).rpartition("once: ")[2])
+    assert len(open_source(PHOTOS, tmp_path, "train")) == count
 
 
 @pytest.mark.parametrize("label", [b"3", b"-1", b"1.0", b"\xff", b""])
@@ -559,5 +565,7 @@ def test_inspect_tells_what_is_there(photos, tmp_path, capsys):
     run_stage(inspect, tmp_path / "w", tmp_path, PHOTOS)
     assert "river" in capsys.readouterr().out
     assert list((tmp_path / "w/inspect").glob("wds_*/contact_sheet.png"))
-    with pytest.raises(FileNotFoundError, match=r"config\.dataset: config\.data_root"):
+    with pytest.raises(
+        FileNotFoundError, match=r"config\.dataset: root \(config\.data_root"
+    ):
         run_stage(inspect, tmp_path / "w2", tmp_path, "wds:nowhere")
