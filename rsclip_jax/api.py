@@ -261,8 +261,8 @@ def _load_workdir(workdir: Path) -> Model:
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
-    """A patched CLIP at any alpha: theta_0 from where it came, theta_1 from the last
-    checkpoint of the patch stage.
+    """A patched CLIP at any alpha: theta_0 from where it came, theta_1 from what
+    the patch stage trained.
 
     Raises ValueError or FileNotFoundError for a workdir where either is no longer what
     it was.
@@ -280,8 +280,8 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
         if digest != found:
             raise ValueError(
                 f"{workdir}/patch was made from {name} with digest {digest}, and what"
-                f" lies there now has {found} (theta_0: {path}; theta_1: the stage's"
-                " last checkpoint)"
+                f" lies there now has {found} (theta_0: {path}; theta_1: its"
+                " folder theta_1, or else its last checkpoint)"
             )
     visual = interpolate(clip.params["visual"], theta_1, alpha)
     params = {**clip.params, "visual": visual}

@@ -2,6 +2,7 @@
 
 <stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
 <stage>/params and <stage>/meta.json                  when it is done
+<stage>/theta_1           what patch trained, where the last checkpoint is not that
 """
 
 import contextlib
@@ -121,11 +122,19 @@ def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
     return _restore_numpy(stage_dir / "params"), load_meta(stage_dir)
 
 
+def save_trained(stage_dir: Path, params: PyTree) -> None:
+    """Writes <stage>/theta_1: what was trained, where no checkpoint holds it so."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((stage_dir / "theta_1").resolve(), params, force=True)
+
+
 def load_trained(stage_dir: Path) -> PyTree:
-    """The params of a stage's last checkpoint, as numpy arrays: theta_1 of patch.
+    """theta_1 of patch as numpy arrays: save_trained's, or else the last checkpoint's.
 
     Raises FileNotFoundError where there is none.
     """
+    if (stage_dir / "theta_1").is_dir():
+        return _restore_numpy(stage_dir / "theta_1")
     folder = last_checkpoint(stage_dir)
     if folder is None:
         raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")

@@ -1,6 +1,7 @@
 """What stages need of a config: data, the input CLIP, the loop, reports."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Dataset, Source, read_captions, split_digest
-from rsclip_jax.data.specs import parse_spec, short_name
+from rsclip_jax.data.specs import as_specs, parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment, check_augment
 from rsclip_jax.data.views import TiledSource
@@ -33,11 +34,16 @@ class Run:
     workdir: Path
     mesh: Mesh
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)
+    part: str = ""  # of a stage that trains several times: a folder in the stage's
 
     @property
     def results(self) -> Path:
         """Where every reported number goes."""
         return self.workdir / "results.jsonl"
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage's training, or this part of it, keeps its state and curve."""
+        return self.workdir / stage / self.part
 
     def open(self, spec: str) -> Source:
         """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
@@ -144,7 +150,7 @@ def check_training(
     c = run.config[stage]
     check_ranges(c, stage)
     for name, tasks in datasets.items():
-        specs = (c[name],) if isinstance(c[name], str) else tuple(c[name])
+        specs = as_specs(c[name])
         if not any(specs) and name not in may_be_empty:
             raise ValueError(
                 f"config.{stage}.{name} is empty: name a dataset, such as"
@@ -287,7 +293,7 @@ def fit(
         mesh=run.mesh,
         steps=c.steps,
         batch_size=c.batch_size,
-        folder=run.workdir / stage,
+        folder=run.folder(stage),
         meta={
             "stage": stage,
             "config": run.config.to_dict(),
@@ -320,6 +326,23 @@ def make_batches(run: Run, stage: str, train, sizes, sensors=None, tokens=None) 
         skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
+
+
+def check_weights(c: ConfigDict, stage: str) -> None:
+    """Raises ValueError unless each training set has a weight above 0, or none has."""
+    weights = tuple(c.weights)
+    train = (c.train,) if isinstance(c.train, str) else tuple(c.train)
+    if weights and len(weights) != len(train):
+        raise ValueError(
+            f"config.{stage}.weights = {weights} has {len(weights)} numbers, and"
+            f" config.{stage}.train {len(train)} dataset(s): give one for each, or"
+            " () to mix them by size"
+        )
+    if not all(0 < weight < math.inf for weight in weights):
+        raise ValueError(
+            f"config.{stage}.weights = {weights} should all be above 0; take a set"
+            f" that has no share out of config.{stage}.train"
+        )
 
 
 def make_augment(

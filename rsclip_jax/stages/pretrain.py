@@ -5,12 +5,10 @@ where no pretrained file can be had: the embedded miniature and small real sets.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
 from rsclip_jax.data.pipeline import Tokens
@@ -29,7 +27,7 @@ def check_pretrain(run: common.Run) -> None:
     tasks = {"train": ("single", "captions"), "test": tested}
     common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
     train = [run.open(spec) for spec in run.config.pretrain.train]
-    check_weights(run.config.pretrain)
+    common.check_weights(run.config.pretrain, "pretrain")
     common.make_augment(run, "pretrain", train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
@@ -37,22 +35,6 @@ def check_pretrain(run: common.Run) -> None:
             f"config.init = {run.config.init!r}, but stage 'pretrain' starts from"
             " random weights: leave 'pretrain' out of config.stages, or config.init"
             " empty"
-        )
-
-
-def check_weights(c: ConfigDict) -> None:
-    """Raises ValueError unless each training set has a weight above 0, or none has."""
-    weights = tuple(c.weights)
-    if weights and len(weights) != len(c.train):
-        raise ValueError(
-            f"config.pretrain.weights = {weights} has {len(weights)} numbers, and"
-            f" config.pretrain.train {len(c.train)} dataset(s): give one for each, or"
-            " () to mix them by size"
-        )
-    if not all(0 < weight < math.inf for weight in weights):
-        raise ValueError(
-            f"config.pretrain.weights = {weights} should all be above 0; take a set"
-            " that has no share out of config.pretrain.train"
         )
 
 
