@@ -80,11 +80,21 @@ def pretrain(**values) -> ml_collections.ConfigDict:
 
 
 def patch(**values) -> ml_collections.ConfigDict:
-    """Stage patch: one task, the supported sets, and the sweep over alpha."""
+    """Stage patch: the task, the supported sets, and the sweep over alpha.
+
+    Several tasks: train, val and test are tuples of one set each.
+    """
     settings = {
         "train": "",
         "val": "",
         "test": "",
+        # several tasks: joint (one training on all) | sequential (each from what the
+        # one before chose) | parallel (each alone from the original, then merged)
+        "tasks": "joint",
+        "weights": (),  # of the tasks in joint training; (): by size
+        # parallel: mean (alpha / n of each task vector) | sum (alpha of each) | fisher
+        "merge": "mean",
+        "fisher_examples": 256,  # of each task
         "supported_val": (),
         "supported_test": (),
         "alphas": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -111,8 +121,15 @@ def patch(**values) -> ml_collections.ConfigDict:
         "asymmetric": {"gamma_positive": 0.0, "gamma_negative": 4.0, "margin": 0.05},
         "label_smoothing": 0.0,
         "class_balanced": 0.0,  # beta, as 0.999: rare classes count more
+        "per_block": False,  # then look for an alpha for each block
+        "block_evaluations": 100,  # models that this may try
+        "block_examples": 2000,  # of each validation set, evenly spread; 0: all
+        "block_cache_gb": 2.0,  # decoded images kept; what is more is decoded each time
     }
-    return training(**{**settings, **values})
+    settings |= values
+    for name in ("train", "val", "test"):  # one or several
+        settings[name] = config_dict.FieldReference(settings[name], field_type=object)
+    return training(**settings)
 
 
 def align(**values) -> ml_collections.ConfigDict:

@@ -8,8 +8,23 @@ import numpy as np
 # values of one set along alpha: {alpha: accuracy or mAP}
 Curve = Mapping[float, float]
 Draw = Callable[[np.random.Generator], dict[float, float]]  # of a resample
-# (task value, each supported set's value) of a model given by its blocks' alphas
-Evaluate = Callable[[dict[str, float]], tuple[float, Sequence[float]]]
+# (task value, what gives each supported set's) of a model given by its blocks' alphas
+Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float]]]]
+
+# In a supported set's curve the model before any patching, where alpha 0 is a model
+# that was patched on other tasks before.
+ORIGINAL = -1.0
+
+
+def value_before(curve: Curve) -> float:
+    """What a loss is counted from: the original model's value, or alpha 0's."""
+    return curve.get(ORIGINAL, curve[0.0])
+
+
+def mean_curve(curves: Sequence[Curve]) -> dict[float, float]:
+    """The mean of several tasks' values at each alpha."""
+    alphas = [alpha for alpha in curves[0] if alpha >= 0]
+    return {a: sum(c[a] for c in curves) / len(curves) for a in alphas}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +53,17 @@ class Budget:
 def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> float:
     """The alpha of the best task value that the budget allows on every supported set.
 
-    Alpha 0 is always allowed. Of equal values the smaller alpha wins: it forgets less.
-    Raises ValueError without alpha 0, from which a loss is counted.
+    A loss is counted from value_before. Alpha 0 is always allowed. Of equal values the
+    smaller alpha wins: it forgets less. Raises ValueError without alpha 0, from which a
+    loss is counted.
     """
     if 0.0 not in task:
         raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
-    before = [s[0.0] for s in supported]
+    before = [value_before(s) for s in supported]
     allowed = [
-        a for a in task if a == 0.0 or budget.allows(before, [s[a] for s in supported])
+        a
+        for a in task
+        if a == 0.0 or (a > 0 and budget.allows(before, [s[a] for s in supported]))
     ]
     return min(allowed, key=lambda a: (-task[a], a))
 
@@ -69,6 +87,11 @@ def bootstrap_alpha(
         chosen.append(choose_alpha(task, supported, budget))
     low, high = np.percentile(chosen, [2.5, 97.5], method="nearest")
     return float(low), float(high)
+
+
+def mean_draw(draws: Sequence[Draw]) -> Draw:
+    """A draw of mean_curve: each task's set is resampled on its own."""
+    return lambda rng: mean_curve([draw(rng) for draw in draws])
 
 
 def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:
@@ -141,7 +164,8 @@ def search_blocks(
     turn goes up or down by the step, within [0, 1]; a move that raises the task value
     within the budget is kept, and when no block has one the next step is tried. So the
     result is never worse than the start on the validation examples, and never over the
-    budget. before: the supported sets' values at alpha 0.
+    budget. before: the supported sets' values that a loss is counted from. They are
+    evaluated only where the task gains.
     """
     best = dict(start)
     value, _ = evaluate(best)
@@ -156,7 +180,7 @@ def search_blocks(
                     continue
                 left -= 1
                 found, supported = evaluate(trial)
-                if found > value and budget.allows(before, supported):
+                if found > value and budget.allows(before, supported()):
                     best, value, moved = trial, found, True
     return best, value
 

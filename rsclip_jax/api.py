@@ -282,7 +282,13 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     it was.
     """
     patched = load_stage_clip(workdir, ("patch",))
-    sources = checkpoint.load_meta(workdir / "patch")["sources"]
+    meta = checkpoint.load_meta(workdir / "patch")
+    if "rounds" in meta:
+        raise ValueError(
+            f"alpha = {alpha}: {workdir}/patch was patched on one task after the other,"
+            " each at its own alpha, and has no one alpha to change: leave it out"
+        )
+    sources = meta["sources"]
     path = sources["theta_0"]["path"]
     if checkpoint.has_product(workdir / "pretrain"):
         clip = load_stage_clip(workdir, ("pretrain",))

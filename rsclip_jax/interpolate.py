@@ -167,6 +167,28 @@ def fisher_merge(
     return jax.tree.map(merge, *thetas, *fishers)
 
 
+def fisher_diagonal(
+    loss_fn: Callable, params: PyTree, frozen: PyTree, batch: dict[str, Any]
+) -> PyTree:
+    """The mean over a batch's examples of the squared gradient of each one's loss.
+
+    loss_fn(params, frozen, batch) -> (loss, metrics), a negative log likelihood. With
+    the data's labels it is the empirical Fisher; with labels drawn from the model's own
+    distribution an unbiased estimate of the Fisher itself (Matena & Raffel 2022).
+    Examples go one by one, so that one gradient is held.
+    """
+
+    def add(total, example):
+        one = jax.tree.map(lambda x: x[None], example)
+        grads, _ = jax.grad(loss_fn, has_aux=True)(params, frozen, one)
+        return jax.tree.map(lambda t, g: t + g * g, total, grads), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, zeros, batch)
+    count = len(jax.tree.leaves(batch)[0])
+    return jax.tree.map(lambda t: t / count, total)
+
+
 def weighted_sum(thetas: Sequence[PyTree], weights: Sequence[float]) -> PyTree:
     """sum_i w_i theta_i, leaf by leaf, in the first tree's dtypes.
 

@@ -343,6 +343,40 @@ def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed
     return loss_fn
 
 
+def make_joint_loss(encode: Encode, task: str):
+    """loss_fn of several tasks in one: each example through its own task's classes.
+
+    frozen["head"] [d, k] has the heads of all side by side, frozen["owner"] [k] the
+    task of each class; labels are joint_loss's.
+    """
+
+    def loss_fn(params, frozen, batch):
+        logits = normalize(encode(params, batch)) @ frozen["head"]
+        return joint_loss(logits, batch["label"], frozen["owner"], task), {}
+
+    return loss_fn
+
+
+def joint_loss(
+    logits: Float[Array, "b k"],
+    labels: Int[Array, "b"] | Int[Array, "b k"],
+    owner: Int[Array, "k"],
+    task: str,
+) -> Scalar:
+    """label_loss of each example over the classes of its own task, mean over the batch.
+
+    Of task "single" labels are places among all k, and the classes of the same owner
+    count; of "multi" they are [b, k], those of others -1.
+    """
+    if task == "single":
+        own = owner[labels][:, None] == owner[None]
+        return softmax_xent(jnp.where(own, logits, -jnp.inf), labels)
+    own = labels >= 0
+    each = jax.nn.softplus(logits) - labels * logits
+    sums = jnp.sum(jnp.where(own, each, 0.0), axis=-1)
+    return jnp.mean(sums / jnp.sum(own, axis=-1))
+
+
 # A term's weight: a number, or (first, last), on a line between them over training.
 Weight = float | tuple[float, float]
 FEATURE_TERMS = {

@@ -242,21 +242,21 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 def close(run) -> None:
     """The closing table, and where everything lies."""
     from rsclip_jax.checkpoint import has_product, load_meta
-    from rsclip_jax.data.specs import reported
-    from rsclip_jax.report.table import closing_records, format_table
+    from rsclip_jax.data.specs import as_specs, reported
+    from rsclip_jax.report.table import closing_records, describe_alpha, format_table
     from rsclip_jax.results import read_results
 
     patch = run.config.get("patch", {})
-    tests = [patch.get("test", ""), *patch.get("supported_test", ())]
-    shown = [reported(spec) for spec in tests if spec]
+    tests = [patch.get("test", ""), patch.get("supported_test", ())]
+    shown = [reported(spec) for one in tests for spec in as_specs(one)]
     records = closing_records(read_results(run.results), shown)
     if not records:  # an export measures nothing
         return
     patched = run.workdir / "patch"
-    alpha = load_meta(patched)["alpha"] if has_product(patched) else None
-    run.say("\n" + format_table(records, alpha))
-    if alpha is not None:
-        run.say(f"(patch: after = alpha {alpha:g}, chosen on validation data)")
+    meta = load_meta(patched) if has_product(patched) else {}
+    run.say("\n" + format_table(records, meta.get("alpha")))
+    if meta:
+        run.say(f"(patch: after = {describe_alpha(meta)})")
     run.say("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")

@@ -150,7 +150,7 @@ def train_batches(
             " set a smaller batch_size"
         )
     groups = number_groups(sources, tokens) if tokens else []
-    shapes = {len(s.dataset.classes) * (s.dataset.task == "multi") for s in sources}
+    lengths = {_label_length(source) for source in sources}
     parts = []
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
@@ -160,7 +160,7 @@ def train_batches(
         reader = Tolerant(source, on_error, held, skipped)
         texts = (tokens[i], groups[i]) if tokens else (None, None)
         transform = _TrainTransform(
-            reader, sizes, augment, sensors or {}, optional, len(shapes) == 1, *texts
+            reader, sizes, augment, sensors or {}, optional, len(lengths) == 1, *texts
         )
         parts.append(part.random_map(transform))
     mixed = parts[0]
@@ -173,6 +173,12 @@ def train_batches(
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
+
+
+def _label_length(source: Source) -> int:
+    """Of its multi-hot labels; 0 for a single one, or none."""
+    own = len(source.dataset.classes) if source.dataset.task == "multi" else 0
+    return getattr(source, "label_length", own)
 
 
 def number_groups(

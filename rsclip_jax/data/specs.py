@@ -1,11 +1,17 @@
 """How settings name data: "name:split", or "name:split:tile"."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 # A set that its own files describe, a name of the table, or the path of a TOML file.
 _NAME = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)(?:\w+|.+?\.toml)"
 _SPEC = re.compile(rf"({_NAME}):(\w+(?:\[[^\]]*\])?)(?::(\d+))?")
+
+
+def as_specs(value: str | Sequence[str]) -> tuple[str, ...]:
+    """The specs of a setting that holds one or several; () of the empty string."""
+    return tuple(filter(None, (value,) if isinstance(value, str) else value))
 
 
 def parse_spec(spec: str) -> tuple[str, str, int]:

@@ -1,7 +1,9 @@
-"""Views of a source: some of its records, or its images cut into tiles."""
+"""Views of a source: some of its records, its images cut into tiles, other labels."""
 
 import functools
 from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
 
 from rsclip_jax.data.checks import check_nodata
 from rsclip_jax.data.sensors import get_sensor
@@ -31,6 +33,37 @@ class Subset:
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         return read_record(self._source, self._places[index], keys)
+
+
+class SharedLabels:
+    """A source whose k classes are those from place `first` on among `total`.
+
+    Of task "single" labels are moved by first; of "multi" they are [total], -1 at the
+    classes of others, of which they say nothing.
+    """
+
+    def __init__(self, source: Source, first: int, total: int):
+        self.dataset, self.split = source.dataset, source.split
+        self.tile = getattr(source, "tile", None)
+        self.split_rule = getattr(source, "split_rule", "")
+        self.ids = source.ids
+        self.label_length = total if self.dataset.task == "multi" else 0
+        self._source, self._first, self._total = source, first, total
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        record = read_record(self._source, index, keys)
+        label = record["label"]
+        if self.dataset.task == "single":
+            return {**record, "label": self._first + label}
+        shared = np.full(self._total, -1, np.int8)
+        shared[self._first : self._first + len(label)] = label
+        return {**record, "label": shared}
 
 
 class TiledSource:

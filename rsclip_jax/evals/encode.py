@@ -1,7 +1,7 @@
 """One pass over a dataset, decoded once, through any number of encoders."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -36,8 +36,6 @@ def encode_source(
     could not be read (on_error "skip") are left out of all three, and listed in the
     file skipped.
     """
-    parts: dict[str, list] = {name: [] for name in encoders}
-    labels, masks = [], []
     batches = eval_batches(
         source,
         sizes=sizes,
@@ -54,17 +52,31 @@ def encode_source(
         leave=False,
         disable=not (progress and sys.stderr.isatty()),
     )
-    for batch in bar:
-        labels.append(batch.pop("label"))
-        masks.append(batch.pop("mask"))
-        on_mesh = sharding.put_batch(_own_rows(batch), mesh)
+    embeddings, labels, mask = encode_batches(bar, encoders, mesh)
+    read = np.flatnonzero(mask).tolist()
+    seen = source if len(read) == len(source) else Subset(source, read)
+    return embeddings, labels, seen
+
+
+def encode_batches(
+    batches: Iterable[dict[str, np.ndarray]], encoders: dict[str, Encoder], mesh: Mesh
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """({encoder: embeddings [n, d]}, labels of these n, mask of all rows).
+
+    batches are eval_batches's; what their mask rules out is left out.
+    """
+    parts: dict[str, list] = {name: [] for name in encoders}
+    labels, masks = [], []
+    for batch in batches:
+        labels.append(batch["label"])
+        masks.append(batch["mask"])
+        images = {k: v for k, v in batch.items() if k not in ("label", "mask")}
+        on_mesh = sharding.put_batch(_own_rows(images), mesh)
         for name, encoder in encoders.items():
             parts[name].append(np.asarray(encoder(on_mesh), np.float32))
     mask = np.concatenate(masks)
     embeddings = {name: np.concatenate(p)[mask] for name, p in parts.items()}
-    read = np.flatnonzero(mask).tolist()
-    seen = source if len(read) == len(source) else Subset(source, read)
-    return embeddings, np.concatenate(labels)[mask], seen
+    return embeddings, np.concatenate(labels)[mask], mask
 
 
 def _own_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

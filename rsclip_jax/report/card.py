@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
+from rsclip_jax.report.table import describe_alpha
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -21,7 +22,7 @@ _PATCHED = """\
 **Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
 the frozen zero-shot text head, and mixed with the original weights,
 (1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
-al. 2022), at **alpha = {alpha:g}**{chosen}."""
+al. 2022){of}: **{alpha}**."""
 _ALIGNED = """\
 **Aligned** ({modality}): an encoder of another sensor was trained onto the CLIP's image
 features of the same place (Zavras et al. 2024, arXiv 2402.09816), so that its images
@@ -97,9 +98,10 @@ def _method(
     if "pretrain" in history:
         out.append("**Pretrained** from random weights on images and texts.")
     if "patch" in history:
-        chosen = ", chosen on validation data" if alpha is None else ""
-        value = history["patch"]["alpha"] if alpha is None else alpha
-        out.append(_PATCHED.format(alpha=value, chosen=chosen))
+        meta = history["patch"]
+        told = describe_alpha(meta) if alpha is None else f"alpha {alpha:g}"
+        of = ", one task after the other" if "rounds" in meta else ""
+        out.append(_PATCHED.format(alpha=told, of=of))
     out += [_ALIGNED.format(modality=modality) for modality in model.sensors]
     return out or ["Converted, not trained further."]
 

@@ -1,6 +1,7 @@
 """PNG figures: the alpha curve and the retrieval strip."""
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsclip_jax.alpha import Budget
+from rsclip_jax.alpha import Budget, value_before
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.report.contact_sheet import render, views_of
 
@@ -23,36 +24,78 @@ def plot_alpha_curve(
     *,
     budget: Budget,
     metric: str = "accuracy",
+    tasks: int = 1,
+    with_blocks: Sequence[float] = (),
 ) -> None:
     """Supported against task value along alpha, as PAINT (Ilharco 2022) draws it.
 
-    names[0] and curve[0] are the task's, the others the supported sets'; each curve
-    maps alpha to a value in [0, 1]. With one supported set a line shows how far it may
-    fall; with none the task's value is drawn along alpha.
+    The first `tasks` of names and curve are the tasks', the others the supported sets';
+    each curve maps alpha to a value in [0, 1]. Of several tasks the mean stands for
+    them, and a second picture has each along alpha. With one supported set a line shows
+    how far it may fall; with none the tasks' mean is drawn along alpha. with_blocks:
+    what an alpha a block gives, the tasks' mean and each supported set's value.
     """
-    figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    alphas = sorted(curve[0])
-    task = np.array([100 * curve[0][a] for a in alphas])
-    for name, values in zip(names[1:], curve[1:], strict=True):
-        supported = np.array([100 * values[a] for a in alphas])
-        _plot_points(axes, task, supported, alphas, chosen, label=name)
-    axes.set_xlabel(f"{names[0]}: {metric} (%)")
+    several = tasks > 1
+    size = (12.0, 4.8) if several else (6.4, 4.8)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    axes, *second = figure.subplots(1, 1 + several, squeeze=False)[0]
+    mean = {a: float(np.mean([c[a] for c in curve[:tasks]])) for a in curve[0]}
+    name = f"mean of {tasks} tasks" if several else names[0]
+    supported = dict(zip(names[tasks:], curve[tasks:], strict=True))
+    _plot_trade(axes, (name, mean), supported, chosen, budget, metric)
+    mark = {"marker": "P", "markersize": 11, "color": "darkgreen", "linestyle": ""}
+    for i, value in enumerate(with_blocks[1:]):
+        label = "an alpha a block" if i == 0 else None
+        axes.plot(100 * with_blocks[0], 100 * value, **mark, label=label)
+    if len(with_blocks) == 1:
+        axes.plot(chosen, 100 * with_blocks[0], **mark, label="an alpha a block")
+    axes.legend(loc="best", frameon=False)
+    if several:
+        _plot_along(
+            second[0], {name: mean}, dict(zip(names, curve, strict=True)), chosen
+        )
+        second[0].set_ylabel(f"{metric} (%)")
+    figure.suptitle(
+        "Weight interpolation: original to fine-tuned, chosen alpha starred"
+    )
+    _save(figure, path)
+
+
+def _plot_trade(axes: Axes, task, supported, chosen: float, budget, metric: str):
+    """Each supported set's value over the task's."""
+    name, curve = task
+    alphas = sorted(a for a in curve if a >= 0)
+    x = np.array([100 * curve[a] for a in alphas])
+    for label, values in supported.items():
+        y = np.array([100 * values[a] for a in alphas])
+        _plot_points(axes, x, y, alphas, chosen, label=label)
+    axes.set_xlabel(f"{name}: {metric} (%)")
     axes.set_ylabel("supported set: accuracy (%)")
-    if len(curve) == 1:
-        _plot_points(axes, np.array(alphas), task, alphas, chosen, label=names[0])
+    if not supported:
+        _plot_points(axes, np.array(alphas), x, alphas, chosen, label=name)
         axes.set_xlabel("alpha")
         axes.set_ylabel(f"{metric} (%)")
-    if len(curve) == 2:
-        least = 100 * budget.least(curve[1][0.0])
+    if len(supported) == 1:
+        (values,) = supported.values()
+        least = 100 * budget.least(value_before(values))
         axes.axhline(
             least, linestyle="--", color="grey", linewidth=1, label="least allowed"
         )
-    axes.set_title("Weight interpolation: original to fine-tuned, chosen alpha starred")
     axes.margins(0.15)
     axes.grid(alpha=0.3)
+
+
+def _plot_along(axes: Axes, mean, curves, chosen: float) -> None:
+    """Every set's value along alpha, the tasks' mean dashed."""
+    for curve, style in ((mean, "k--"), (curves, "o-")):
+        for label, values in curve.items():
+            alphas = sorted(a for a in values if a >= 0)
+            y = [100 * values[a] for a in alphas]
+            axes.plot(alphas, y, style, markersize=4, label=label)
+    axes.axvline(chosen, color="crimson", linewidth=1, label=f"chosen: {chosen:g}")
+    axes.set_xlabel("alpha")
+    axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False)
-    _save(figure, path)
 
 
 def _plot_points(axes: Axes, x, y, alphas: list[float], chosen: float, label: str):

@@ -1,6 +1,6 @@
 """The closing table: what a person reads when a run ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _HEADER = ("stage", "dataset", "split", "task", "sensor", "metric")
 
@@ -35,6 +35,23 @@ def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]
         if r["stage"] != "ablate"
         and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
     ]
+
+
+def describe_alpha(meta: Mapping) -> str:
+    """Which mixture stage patch made, in words, by its meta."""
+    if "rounds" in meta:
+        each = [f"{r['train']} at {_describe_one(r)}" for r in meta["rounds"]]
+        return ", then ".join(each)
+    return _describe_one(meta)
+
+
+def _describe_one(meta: Mapping) -> str:
+    if blocks := meta.get("alpha_blocks"):
+        each = ", ".join(f"{name} {a:g}" for name, a in blocks.items())
+        return f"an alpha for each block, chosen on validation data ({each})"
+    by = meta["alpha_chosen_by"]
+    how = "chosen on validation data" if by == "validation" else f"given as {by}"
+    return f"alpha {meta['alpha']:g}, {how}"
 
 
 def split_of(record: dict) -> str:

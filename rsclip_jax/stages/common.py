@@ -21,7 +21,7 @@ from rsclip_jax.data.sources import (
     read_captions,
     split_digest,
 )
-from rsclip_jax.data.specs import parse_spec, short_name
+from rsclip_jax.data.specs import as_specs, parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.transforms import Augment, check_augment, check_crop
 from rsclip_jax.data.views import TiledSource
@@ -40,11 +40,16 @@ class Run:
     workdir: Path
     mesh: Mesh
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)
+    part: str = ""  # of a stage that trains several times: a folder in the stage's
 
     @property
     def results(self) -> Path:
         """Where every reported number goes."""
         return self.workdir / "results.jsonl"
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage's training, or this part of it, keeps its state and curve."""
+        return self.workdir / stage / self.part
 
     def open(self, spec: str) -> Source:
         """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
@@ -151,7 +156,7 @@ def check_training(
     c = run.config[stage]
     check_ranges(c, stage)
     for name, tasks in datasets.items():
-        specs = (c[name],) if isinstance(c[name], str) else tuple(c[name])
+        specs = as_specs(c[name])
         if not any(specs) and name not in may_be_empty:
             raise ValueError(
                 f"config.{stage}.{name} is empty: name a dataset, such as"
@@ -312,7 +317,7 @@ def fit(
         mesh=run.mesh,
         steps=c.steps,
         batch_size=c.batch_size,
-        folder=run.workdir / stage,
+        folder=run.folder(stage),
         meta={
             "stage": stage,
             "config": run.config.to_dict(),

@@ -16,13 +16,13 @@ from rsclip_jax.stages import common, recipes
 def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
     """theta_1: the visual tower trained by config.patch's recipe and loss.
 
-    Of LoRA the merged tower, with config.patch.ema the averaged one.
+    Of LoRA the merged tower, with config.patch.ema the averaged one. Several sources
+    are trained on together.
     """
-    (source,) = train
     c, theta_0 = run.config.patch, clip.params["visual"]
-    loss_fn, frozen = recipes.make_loss(run, clip, source)
+    loss_fn, frozen, read = recipes.make_loss(run, clip, train)
     settings: dict[str, Any] = {
-        "train": [source],
+        "train": read,
         "sizes": {"rgb": clip.variant.image_size},
         "sources": {"theta_0": {"digest": clip.digests["clip"]}},
     }
@@ -48,7 +48,7 @@ def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
     if c.recipe == "lora":
         theta_1 = merge_lora(theta_0, theta_1, recipes.lora_scale(c))
     if c.recipe == "lora" or c.ema:
-        checkpoint.save_trained(run.workdir / "patch", theta_1)
+        checkpoint.save_trained(run.folder("patch"), theta_1)
     return theta_1
 
 

@@ -6,33 +6,35 @@ frozen zero-shot head, mix with the original weights, choose alpha on validation
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax import api, checkpoint
 from rsclip_jax.alpha import (
     Budget,
     Curve,
-    Draw,
     bootstrap_alpha,
     choose_alpha,
-    resample_map,
-    resample_mean,
+    mean_curve,
+    mean_draw,
+    value_before,
 )
 from rsclip_jax.data.sources import Source
-from rsclip_jax.interpolate import interpolate
-from rsclip_jax.losses import normalize
-from rsclip_jax.metrics import in_top_k
-from rsclip_jax.models.clip import image_features
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common
+from rsclip_jax.stages.blocks import choose_blocks
 from rsclip_jax.stages.fine_tune import fine_tune
 from rsclip_jax.stages.recipes import check_recipe
-
-PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
+from rsclip_jax.stages.sweep import PRIMARY, Alpha, Sweep
+from rsclip_jax.stages.tasks import (
+    Sets,
+    check_tasks,
+    fine_tune_tasks,
+    open_sets,
+    task_runs,
+)
 
 
 def check_patch(run: common.Run) -> None:
@@ -41,113 +43,166 @@ def check_patch(run: common.Run) -> None:
     names = ("train", "val", "test", *supported)
     tasks = dict.fromkeys(names, common.LABELLED)
     common.check_training(run, "patch", tasks, may_be_empty=supported)
-    common.make_augment(run, "patch", [run.open(run.config.patch.train)], ("rgb",))
+    check_tasks(run)
+    common.make_augment(run, "patch", open_sets(run).train, ("rgb",))
     check_choice(run.config.patch)
-    check_recipe(run, [run.open(run.config.patch.train)])
+    check_recipe(run, open_sets(run).train)
 
 
 def run_patch(run: common.Run) -> None:
     """Fine-tunes on config.patch.train, interpolates, chooses alpha, reports."""
-    c = run.config.patch
-    train, val, test = (run.open(spec) for spec in (c.train, c.val, c.test))
-    supported_val = [run.open(spec) for spec in c.supported_val]
-    supported_test = [run.open(spec) for spec in c.supported_test]
+    sets = open_sets(run)
     clip, origin = common.input_clip(run, "patch", ("pretrain",))
-    theta_0 = clip.params["visual"]
-    theta_1 = fine_tune(run, clip, [train])
-    swept = Sweep(run, clip, theta_0, jax.device_get(theta_1))
-    given = () if c.alpha is None else (float(c.alpha),)
-    curve, draws = swept.report([val, *supported_val], tuple({*c.alphas, *given}))
-    budget = Budget(c.max_supported_drop, c.min_supported_retained)
-    alpha = given[0] if given else choose_alpha(curve[0], curve[1:], budget)
-    interval = bootstrap_alpha(
-        draws, budget, resamples=c.resamples, seed=run.config.seed
-    )
-    run.say(describe_choice(alpha, curve, budget, interval, chosen=not given))
-    swept.report([test, *supported_test], tuple(sorted({0.0, alpha, 1.0})))
-    names = [f"{s.dataset.name}:{s.split}" for s in (val, *supported_val)]
-    if jax.process_index() == 0:
-        plot_alpha_curve(
-            run.workdir / "patch" / "alpha_curve.png",
-            names,
-            curve,
-            alpha,
-            budget=budget,
-            metric=PRIMARY[val.dataset.task],
-        )
-    visual = interpolate(theta_0, swept.theta_1, alpha)
+    one_by_one = len(sets.train) > 1 and run.config.patch.tasks == "sequential"
+    rounds, made = (patch_in_turn if one_by_one else patch_once)(run, clip, sets)
+    sweep, choice = rounds[-1]
+    tests = [*sets.test, *sets.supported_test]
+    if one_by_one:
+        sweep.report_ends(tests, choice.product)
+    else:
+        sweep.report(tests, {0.0, choice.alpha, 1.0}, choice.product)
+    theta_1 = {"digest": checkpoint.params_digest(sweep.theta_1)}
     meta = {
         "variant": dataclasses.asdict(clip.variant),
-        "steps": c.steps,
-        "alpha": alpha,
-        "alpha_ci95": interval,
-        "alpha_chosen_by": "config.patch.alpha" if given else "validation",
-        "sources": {
-            "theta_0": origin,
-            "theta_1": {"digest": checkpoint.params_digest(swept.theta_1)},
-        },
+        "steps": run.config.patch.steps * len(rounds),
+        **choice.meta(),
+        "sources": {"theta_0": origin, "theta_1": theta_1, **made},
     }
-    common.finish(run, "patch", {**clip.params, "visual": visual}, [train], meta)
+    if one_by_one:  # a round's alpha is not one between the original and the product
+        meta |= {"alpha": None, "alpha_ci95": None, "alpha_blocks": None}
+        meta["rounds"] = [
+            {"train": f"{s.dataset.name}:{s.split}", **choice.meta()}
+            for s, (_, choice) in zip(sets.train, rounds, strict=True)
+        ]
+    visual = sweep.mixture(choice.product)
+    common.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
 
 
-class Sweep:
-    """Evaluates mixtures of theta_0 and theta_1; a dataset is decoded once for all."""
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was chosen on validation data, and its values there.
 
-    def __init__(self, run: common.Run, clip: api.Model, theta_0, theta_1):
-        self.run, self.clip, self.theta_1 = run, clip, theta_1
-        self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
-        # only the ends are held; a mixture lives as long as one batch
-        self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
+    tasks, supported: a curve each. blocks: where config.patch.per_block asks for them;
+    with_blocks: the tasks' mean and the supported sets' values then.
+    """
 
-    def report(
-        self, sources: Sequence[Source], alphas: tuple[float, ...]
-    ) -> tuple[list[dict[float, float]], list[Draw]]:
-        """Reports every alpha on every source.
+    alpha: float
+    interval: tuple[float, float]
+    given: bool
+    tasks: list[dict[float, float]]
+    supported: list[dict[float, float]]
+    blocks: dict[str, float] | None = None
+    with_blocks: tuple[float, ...] = ()
 
-        Returns a {alpha: primary value} for each source, and its draw of resamples.
-        """
-        found = [self._report_one(source, sorted(alphas)) for source in sources]
-        return [values for values, _ in found], [draw for _, draw in found]
+    @property
+    def product(self) -> Alpha:
+        """That of the stage's product, or of the round's."""
+        return self.alpha if self.blocks is None else self.blocks
 
-    def _report_one(self, source: Source, alphas) -> tuple[dict[float, float], Draw]:
-        head, prompts = common.zero_shot_head(self.clip, source)
-        encoders = {str(a): partial(self._encode_batch, np.float32(a)) for a in alphas}
-        z, labels, seen = self.run.encode(
-            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
-        )
-        values = {}
-        for alpha in alphas:
-            records = common.score(source, z[str(alpha)], labels, head, "rgb")
-            self.run.report(
-                "patch",
-                seen,
-                records,
-                step=self.run.config.patch.steps if alpha else 0,
-                alpha=alpha,
-                checkpoint=self.digest(alpha),
-                prompts=prompts,
-            )
-            primary = PRIMARY[source.dataset.task]
-            values[alpha] = next(r["value"] for r in records if r["metric"] == primary)
-        logits = {alpha: z[str(alpha)] @ head for alpha in alphas}
-        if source.dataset.task == "multi":
-            return values, resample_map(logits, labels)
-        return values, resample_mean(
-            {alpha: in_top_k(logits[alpha], labels) for alpha in alphas}
-        )
+    @property
+    def curves(self) -> list[dict[float, float]]:
+        """The tasks' mean, then each supported set."""
+        return [mean_curve(self.tasks), *self.supported]
 
-    def _encode_batch(self, alpha, batch):
-        return self._encode(*self._ends, alpha, batch["rgb"])
-
-    def digest(self, alpha: float) -> str:
-        """Digest of the whole CLIP at this alpha."""
-        theta_0 = self.clip.params["visual"]
-        visual = interpolate(theta_0, self.theta_1, alpha)
-        return checkpoint.params_digest({**self.clip.params, "visual": visual})
+    def meta(self) -> dict[str, Any]:
+        """What meta.json says of it."""
+        return {
+            "alpha": self.alpha,
+            "alpha_ci95": self.interval,
+            "alpha_chosen_by": "config.patch.alpha" if self.given else "validation",
+            "alpha_blocks": self.blocks,
+        }
 
 
-def _encode_mixture(theta_0, theta_1, alpha, rgb, *, variant):
-    return normalize(image_features(interpolate(theta_0, theta_1, alpha), rgb, variant))
+def patch_once(run: common.Run, clip: api.Model, sets: Sets):
+    """One task, or several together: ([(sweep, choice)], the sources of theta_1)."""
+    theta_1, made = fine_tune_tasks(run, clip, sets.train)
+    sweep = Sweep(run, clip, clip.params["visual"], theta_1)
+    choice = choose(sweep, sets.val, sets.supported_val)
+    draw_curve(run, choice, sets.val, sets.supported_val)
+    return [(sweep, choice)], made
+
+
+def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
+    """As patch_once, a round a task: each starts from what the one before chose.
+
+    A round's objective is the mean of the tasks up to it, and what a supported set may
+    lose is counted from the original model throughout.
+    """
+    theta = original = clip.params["visual"]
+    rounds, made = [], {}
+    parts = task_runs(run, sets.train)
+    for i, (part, source) in enumerate(zip(parts, sets.train, strict=True)):
+        run.say(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
+        params = {**clip.params, "visual": theta}
+        digests = {"clip": checkpoint.params_digest(params)}
+        begun = dataclasses.replace(clip, params=params, digests=digests)
+        theta_1 = jax.device_get(fine_tune(part, begun, [source]))
+        before = original if i else None
+        sweep = Sweep(run, clip, theta, theta_1, original=before, round_=i + 1)
+        choice = choose(sweep, sets.val[: i + 1], sets.supported_val)
+        draw_curve(run, choice, sets.val[: i + 1], sets.supported_val, f"_{i + 1}")
+        theta = sweep.mixture(choice.product)
+        rounds.append((sweep, choice))
+        made[f"theta_1 of round {i + 1}"] = {
+            "digest": checkpoint.params_digest(theta_1)
+        }
+    return rounds, made
+
+
+def choose(sweep: Sweep, val: Sequence[Source], supported: Sequence[Source]) -> Choice:
+    """Sweeps alpha over validation data, chooses as config.patch says, and tells."""
+    run, c = sweep.run, sweep.run.config.patch
+    given = () if c.alpha is None else (float(c.alpha),)
+    found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
+    n = len(val)
+    curves = [mean_curve(found[:n]), *found[n:]]
+    budget = make_budget(c)
+    interval = bootstrap_alpha(
+        [mean_draw(draws[:n]), *draws[n:]],
+        budget,
+        resamples=c.resamples,
+        seed=run.config.seed,
+    )
+    alpha = given[0] if given else choose_alpha(curves[0], curves[1:], budget)
+    choice = Choice(alpha, interval, bool(given), found[:n], found[n:])
+    run.say(describe_choice(alpha, curves, budget, interval, chosen=not given))
+    if not c.per_block:
+        return choice
+    blocks, mean, kept = choose_blocks(
+        sweep, alpha, (val, supported), (curves[0], curves[1:]), budget
+    )
+    run.say(describe_blocks(blocks, alpha, curves, [mean, *kept]))
+    return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
+
+
+def make_budget(c: ConfigDict) -> Budget:
+    """What config.patch lets every supported set lose."""
+    return Budget(c.max_supported_drop, c.min_supported_retained)
+
+
+def draw_curve(
+    run: common.Run,
+    choice: Choice,
+    val: Sequence[Source],
+    supported: Sequence[Source],
+    suffix: str = "",
+) -> None:
+    """patch/alpha_curve.png of a choice."""
+    if jax.process_index() != 0:
+        return
+    names = [f"{s.dataset.name}:{s.split}" for s in (*val, *supported)]
+    kinds = {PRIMARY[s.dataset.task] for s in val}
+    plot_alpha_curve(
+        run.workdir / "patch" / f"alpha_curve{suffix}.png",
+        names,
+        [*choice.tasks, *choice.supported],
+        choice.alpha,
+        budget=make_budget(run.config.patch),
+        metric=kinds.pop() if len(kinds) == 1 else "accuracy or mAP_macro",
+        tasks=len(val),
+        with_blocks=choice.with_blocks,
+    )
 
 
 def check_choice(c: ConfigDict) -> None:
@@ -163,8 +218,20 @@ def check_choice(c: ConfigDict) -> None:
     for name in ("alpha", "max_supported_drop", "min_supported_retained"):
         if c[name] is not None and not 0 <= c[name] <= 1:
             raise ValueError(f"config.patch.{name} = {c[name]} is not between 0 and 1")
-    if c.resamples < 1:
-        raise ValueError(f"config.patch.resamples = {c.resamples} is below 1")
+    for name, least in (
+        ("resamples", 1),
+        ("block_evaluations", 1),
+        ("block_examples", 0),
+        ("block_cache_gb", 0),
+    ):
+        if c[name] < least:
+            raise ValueError(f"config.patch.{name} = {c[name]} is below {least}")
+    if c.per_block and c.alpha is not None:
+        raise ValueError(
+            f"config.patch.per_block starts from the best alpha within the budget, and"
+            f" config.patch.alpha = {c.alpha} says which one to take: leave one of them"
+            " out"
+        )
 
 
 def describe_choice(
@@ -185,8 +252,32 @@ def describe_choice(
         f" (alpha 1: {task[1.0]:.3f})"
     ]
     lines += [
-        f"supported set {i + 1}: {s[0.0]:.3f} -> {s[alpha]:.3f}"
-        f" ({budget.least(s[0.0]):.3f} allowed; alpha 1: {s[1.0]:.3f})"
+        f"supported set {i + 1}: {value_before(s):.3f} -> {s[alpha]:.3f}"
+        f" ({budget.least(value_before(s)):.3f} allowed; alpha 1: {s[1.0]:.3f})"
         for i, s in enumerate(supported)
+    ]
+    return "; ".join(lines)
+
+
+def describe_blocks(
+    blocks: dict[str, float],
+    alpha: float,
+    curves: Sequence[Curve],
+    values: Sequence[float],
+) -> str:
+    """What an alpha a block gained over the single one, on validation data."""
+    (mean, *kept), (task, *supported) = values, curves
+    if set(blocks.values()) == {alpha}:
+        return (
+            f"patch: alpha by block gained nothing over {alpha:g} for all, which stays"
+        )
+    each = ", ".join(f"{name} {a:g}" for name, a in blocks.items())
+    lines = [
+        f"patch: alpha by block gained {100 * (mean - task[alpha]):.1f} points on the"
+        f" validation data that chose it: task {task[alpha]:.3f} -> {mean:.3f} ({each})"
+    ]
+    lines += [
+        f"supported set {i + 1}: {s[alpha]:.3f} -> {value:.3f}"
+        for i, (s, value) in enumerate(zip(supported, kept, strict=True))
     ]
     return "; ".join(lines)

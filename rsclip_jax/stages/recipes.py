@@ -12,6 +12,7 @@ from rsclip_jax import api, losses, optim, sharding
 from rsclip_jax.data.scan import scan
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.statistics import count_labels
+from rsclip_jax.data.views import SharedLabels
 from rsclip_jax.evals.zero_shot import encode_prompts
 from rsclip_jax.interpolate import block_names, block_of
 from rsclip_jax.lora import add_lora, merge_lora
@@ -40,6 +41,8 @@ def check_recipe(run: common.Run, train: Sequence[Source]) -> None:
     _check_numbers(c)
     for source in train:
         _check_loss(c, source)
+    if len(train) > 1 and c.tasks == "joint":
+        _check_joint(c)
     plain = c.recipe in ("full", "lp_ft") and tuple(c.trainable) == EVERYTHING
     if plain and c.layer_decay == 1:
         return
@@ -82,6 +85,17 @@ def _check_loss(c: ConfigDict, source: Source) -> None:
             "config.patch.recipe = 'lp_ft' trains a head, and config.patch.loss ="
             " 'flyp' has none: use loss 'labels', or recipe 'full'"
         )
+
+
+def _check_joint(c: ConfigDict) -> None:
+    plain = {"loss": "labels", "label_smoothing": 0.0, "class_balanced": 0.0}
+    for name, wanted in plain.items():
+        if c[name] != wanted:
+            raise ValueError(
+                f"config.patch.{name} = {c[name]!r} is of one task, and"
+                f" config.patch.tasks = 'joint' trains on several: leave it {wanted!r},"
+                " or use 'parallel' or 'sequential'"
+            )
 
 
 def check_tower(c: ConfigDict, theta: Any) -> None:
@@ -165,13 +179,20 @@ def through_head(loss_fn):
     return of_head
 
 
-def make_loss(run: common.Run, clip: api.Model, source: Source):
-    """(loss_fn of the visual tower, what it needs frozen), by config.patch.loss."""
+def make_loss(run: common.Run, clip: api.Model, train: Sequence[Source]):
+    """(loss_fn of the visual tower, what it needs frozen, the sources to read).
+
+    One source by config.patch.loss; several are joint: their classes stand side by
+    side, and each example goes through its own task's.
+    """
     c = run.config.patch
 
     def encode(params, batch):
         return image_features(params, batch["rgb"], clip.variant)
 
+    if len(train) > 1:
+        return join_tasks(clip, train, encode)
+    (source,) = train
     if c.loss == "flyp":
         row = source.dataset
         prompts = encode_prompts(
@@ -180,11 +201,28 @@ def make_loss(run: common.Run, clip: api.Model, source: Source):
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         frozen = {"prompts": prompts, "t": np.asarray(scale, np.float32)}
         contrastive = sharding.make_clip_loss(run.mesh)
-        return losses.make_prompt_loss(encode, contrastive, run.config.seed), frozen
+        loss_fn = losses.make_prompt_loss(encode, contrastive, run.config.seed)
+        return loss_fn, frozen, train
     head, _ = common.zero_shot_head(clip, source)
     options = label_options(run, source)
     loss_fn = losses.make_patch_loss(encode, source.dataset.task, **options)
-    return loss_fn, {"head": head}
+    return loss_fn, {"head": head}, train
+
+
+def join_tasks(clip: api.Model, train: Sequence[Source], encode: losses.Encode):
+    """make_loss's of several tasks in one training."""
+    heads = [common.zero_shot_head(clip, source)[0] for source in train]
+    sizes = [head.shape[1] for head in heads]
+    starts = np.cumsum([0, *sizes])
+    shared = [
+        SharedLabels(source, int(start), int(starts[-1]))
+        for source, start in zip(train, starts, strict=False)
+    ]
+    frozen = {
+        "head": np.concatenate(heads, axis=1),
+        "owner": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
+    }
+    return losses.make_joint_loss(encode, train[0].dataset.task), frozen, shared
 
 
 def label_options(run: common.Run, source: Source) -> dict[str, Any]:

@@ -13,11 +13,8 @@ from rsclip_jax.alpha import Budget
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.fine_tune import fine_tune
-from rsclip_jax.stages.patch import (
-    Sweep,
-    check_choice,
-    describe_choice,
-)
+from rsclip_jax.stages.patch import check_choice, describe_choice
+from rsclip_jax.stages.sweep import Sweep
 from rsclip_jax.weights import save_clip
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 

@@ -1,0 +1,140 @@
+"""An alpha for each block: looked for on validation data, from the best single one."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from rsclip_jax.alpha import ORIGINAL, Budget, Curve, search_blocks, value_before
+from rsclip_jax.data.pipeline import eval_batches
+from rsclip_jax.data.sources import Source
+from rsclip_jax.data.views import Subset
+from rsclip_jax.evals.encode import encode_batches
+from rsclip_jax.interpolate import block_names
+from rsclip_jax.stages import common
+from rsclip_jax.stages.sweep import PRIMARY, Alpha, Measured, Sweep
+
+Blocks = dict[str, float]
+
+
+def choose_blocks(
+    sweep: Sweep,
+    alpha: float,
+    sources: tuple[Sequence[Source], Sequence[Source]],
+    curves: tuple[Curve, Sequence[Curve]],
+    budget: Budget,
+) -> tuple[Blocks, float, list[float]]:
+    """(an alpha a block, the tasks' mean with it, the supported sets' values).
+
+    sources and curves: of the tasks (one curve, their mean) and of the supported sets.
+    Never below the single alpha on these sources and never over the budget: what the
+    search found on a part of them is measured on all of them, and dropped where it does
+    not hold. Reports them.
+    """
+    task, supported = curves
+    start: Blocks = dict.fromkeys(block_names(sweep.theta_0), alpha)
+    found = _search(sweep, start, *sources, budget)
+    measured = _measure(sweep, sources, found)
+    before = [value_before(s) for s in supported]
+    mean, kept = _values(measured, len(sources[0]))
+    if found != start and (mean < task[alpha] or not budget.allows(before, kept)):
+        sweep.run.say(
+            "patch: the alphas by block that were found on a part of the validation"
+            " data do not hold on all of it, and the single one stays (all of it is"
+            " searched on with config.patch.block_examples = 0)"
+        )
+        found = start
+        measured = _measure(sweep, sources, found)
+        mean, kept = _values(measured, len(sources[0]))
+    for one in measured:
+        sweep.write(one, 0, found)
+    return found, mean, kept
+
+
+def _measure(sweep: Sweep, sources, blocks: Blocks) -> list[Measured]:
+    return [sweep.measure(s, [blocks]) for part in sources for s in part]
+
+
+def _values(measured: list[Measured], tasks: int) -> tuple[float, list[float]]:
+    values = [one.values[0] for one in measured]
+    return sum(values[:tasks]) / tasks, values[tasks:]
+
+
+def _search(
+    sweep: Sweep,
+    start: Blocks,
+    tasks: Sequence[Source],
+    supported: Sequence[Source],
+    budget: Budget,
+) -> Blocks:
+    c = sweep.run.config.patch
+    left = int(c.block_cache_gb * 1e9)
+    sets = []
+    for source in (*tasks, *supported):
+        sets.append(_Decoded(sweep, source, c.block_examples, left))
+        left -= sets[-1].size
+    before_at = 0.0 if sweep.original is None else ORIGINAL
+    before = [one.value(before_at) for one in sets[len(tasks) :]]
+    bar = tqdm(
+        total=c.block_evaluations,
+        desc="alpha by block",
+        unit="model",
+        leave=False,
+        disable=not (sweep.run.config.progress and sys.stderr.isatty()),
+    )
+
+    def evaluate(alphas: Blocks):
+        bar.update()
+        values = [one.value(alphas) for one in sets[: len(tasks)]]
+        return sum(values) / len(values), lambda: [
+            one.value(alphas) for one in sets[len(tasks) :]
+        ]
+
+    with bar:
+        found, _ = search_blocks(
+            evaluate, start, budget, before, max_evaluations=c.block_evaluations
+        )
+    return found
+
+
+class _Decoded:
+    """A source to evaluate many times: its batches stay in memory where they fit.
+
+    examples: that many of it, evenly spread; 0: all. size: the bytes that it keeps,
+    none where they are more than `room`.
+    """
+
+    def __init__(self, sweep: Sweep, source: Source, examples: int, room: int):
+        self.sweep, self.source = sweep, source
+        if 0 < examples < len(source):
+            places = np.linspace(0, len(source) - 1, examples).round().astype(int)
+            self.source = Subset(source, places.tolist())
+        self.head, _ = common.zero_shot_head(sweep.clip, source)
+        side = sweep.clip.variant.image_size
+        self.size = len(self.source) * side * side * 3
+        self.kept: list[dict] | None = None
+        if self.size > room:
+            self.size = 0
+        else:
+            self.kept = list(self._decode())
+
+    def value(self, alpha: Alpha) -> float:
+        """The primary metric at this alpha."""
+        batches = self._decode() if self.kept is None else self.kept
+        encoders = {"rgb": self.sweep.encoder(alpha)}
+        z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
+        records = common.score(self.source, z["rgb"], labels, self.head, "rgb")
+        primary = PRIMARY[self.source.dataset.task]
+        return next(r["value"] for r in records if r["metric"] == primary)
+
+    def _decode(self) -> Iterable[dict]:
+        run = self.sweep.run
+        return eval_batches(
+            self.source,
+            sizes={"rgb": self.sweep.clip.variant.image_size},
+            batch_size=run.config.eval_batch_size,
+            threads=run.config.data.threads,
+            on_error=run.config.data.on_error,
+            skipped=run.skipped("patch"),
+        )

@@ -1,0 +1,169 @@
+"""The mixtures of two visual towers, evaluated: a dataset is decoded once for all."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsclip_jax import api, checkpoint, metrics, sharding
+from rsclip_jax.alpha import ORIGINAL, Draw, resample_map, resample_mean
+from rsclip_jax.data.sources import Source
+from rsclip_jax.interpolate import block_prefix, interpolate
+from rsclip_jax.losses import normalize
+from rsclip_jax.models.clip import image_features
+from rsclip_jax.stages import common
+
+PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
+# One for the whole tower (ORIGINAL: the model before any patching), or one a block.
+Alpha = float | Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One source at several alphas, in their order."""
+
+    seen: Source
+    prompts: str
+    records: list[list[dict]]
+    logits: list[np.ndarray]
+    labels: np.ndarray
+
+    @property
+    def values(self) -> list[float]:
+        """The primary metric."""
+        primary = PRIMARY[self.seen.dataset.task]
+        return [
+            next(r["value"] for r in records if r["metric"] == primary)
+            for records in self.records
+        ]
+
+    def draw(self, alphas: Sequence[float]) -> Draw:
+        """What gives the values at the first of them on a resample of the examples."""
+        logits = dict(zip(alphas, self.logits, strict=False))
+        if self.seen.dataset.task == "multi":
+            return resample_map(logits, self.labels)
+        return resample_mean(
+            {a: metrics.in_top_k(x, self.labels) for a, x in logits.items()}
+        )
+
+
+class Sweep:
+    """Evaluates mixtures of theta_0 and theta_1.
+
+    original: the tower before any patching, where theta_0 is one that was patched on
+    other tasks before, in `begun` steps and all rounds before this one (from 1).
+    """
+
+    def __init__(
+        self,
+        run: common.Run,
+        clip: api.Model,
+        theta_0,
+        theta_1,
+        *,
+        original=None,
+        round_: int = 0,
+    ):
+        self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
+        self.original, self.round = original, round_
+        # only the ends are held; a mixture lives as long as one batch
+        self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
+        self._original = None
+        if original is not None:
+            self._original = sharding.put_params(original, run.mesh)
+        self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
+
+    def report(
+        self, sources: Sequence[Source], alphas: Iterable[float], blocks: Alpha = 0.0
+    ) -> tuple[list[dict[float, float]], list[Draw]]:
+        """Reports every alpha on every source, and where they are given, the blocks'.
+
+        Returns a {alpha: primary value} for each source, and its draw of resamples;
+        both with ORIGINAL where there is one.
+        """
+        order = sorted({*alphas, *([ORIGINAL] if self.original is not None else [])})
+        extra: list[Alpha] = [blocks] if isinstance(blocks, Mapping) else []
+        curves, draws = [], []
+        for source in sources:
+            measured = self.measure(source, [*order, *extra])
+            for place, alpha in enumerate([*order, *extra]):
+                if alpha != ORIGINAL:
+                    self.write(measured, place, alpha)
+            curves.append(dict(zip(order, measured.values, strict=False)))
+            draws.append(measured.draw(order))
+        return curves, draws
+
+    def report_ends(self, sources: Sequence[Source], product: Alpha) -> None:
+        """Reports the models before all rounds and after them, which have no alpha."""
+        for source in sources:
+            measured = self.measure(source, [ORIGINAL, product])
+            for place, alpha in enumerate((ORIGINAL, product)):
+                self.write(measured, place, alpha, alpha=None)
+
+    def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
+        """The records and logits of a source at each alpha, unwritten."""
+        head, prompts = common.zero_shot_head(self.clip, source)
+        encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
+        z, labels, seen = self.run.encode(
+            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
+        )
+        return Measured(
+            seen,
+            prompts,
+            [common.score(source, z[i], labels, head, "rgb") for i in encoders],
+            [z[i] @ head for i in encoders],
+            labels,
+        )
+
+    def write(self, measured: Measured, place: int, of: Alpha, **pins: Any) -> None:
+        """Reports what was measured at the alpha `of`, the place-th.
+
+        pins: in place of the record's own "alpha".
+        """
+        own: dict[str, Any] = {"alpha": of}
+        if isinstance(of, Mapping):
+            own = {"alpha": None, "alpha_blocks": dict(of)}
+        if self.round:
+            own["round"] = self.round
+        rounds = max(self.round, 1) - (of == 0)
+        self.run.report(
+            "patch",
+            measured.seen,
+            measured.records[place],
+            step=0 if of == ORIGINAL else rounds * self.run.config.patch.steps,
+            checkpoint=self.digest(of),
+            prompts=measured.prompts,
+            **{**own, **pins},
+        )
+
+    def encoder(self, alpha: Alpha) -> Callable:
+        """Encoder of a batch at this alpha; those of one kind are one program."""
+        if alpha == ORIGINAL:
+            both = self._original, self._original
+            return lambda batch: self._encode(*both, np.float32(0), batch["rgb"])
+        return partial(self._encode_batch, jax.tree.map(np.float32, alpha))
+
+    def _encode_batch(self, alpha, batch):
+        return self._encode(*self._ends, alpha, batch["rgb"])
+
+    def mixture(self, alpha: Alpha):
+        """The visual tower at this alpha."""
+        if alpha == ORIGINAL:
+            return self.original
+        if isinstance(alpha, Mapping):
+            alpha = block_prefix(self.theta_0, dict(alpha))
+        return interpolate(self.theta_0, self.theta_1, alpha)
+
+    def digest(self, alpha: Alpha) -> str:
+        """Digest of the whole CLIP at this alpha."""
+        visual = self.mixture(alpha)
+        return checkpoint.params_digest({**self.clip.params, "visual": visual})
+
+
+def _encode_mixture(theta_0, theta_1, alpha, rgb, *, variant):
+    if isinstance(alpha, dict):
+        alpha = block_prefix(theta_0, alpha)
+    return normalize(image_features(interpolate(theta_0, theta_1, alpha), rgb, variant))
