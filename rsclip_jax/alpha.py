@@ -54,7 +54,8 @@ def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> flo
     """The alpha of the best task value that the budget allows on every supported set.
 
     A loss is counted from value_before. Alpha 0 is always allowed. Of equal values the
-    smaller alpha wins: it forgets less. Raises ValueError without alpha 0, from which a loss is counted.
+    smaller alpha wins: it forgets less. Raises ValueError without alpha 0, from which a
+    loss is counted.
     """
     if 0.0 not in task:
         raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
