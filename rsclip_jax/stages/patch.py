@@ -125,8 +125,9 @@ def patch_once(run: common.Run, clip: api.Model, sets: Sets):
 def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
     """As patch_once, a round a task, with each one's choice and the last one's sweep.
 
-    A round starts from what the one before chose. Its objective is the mean of the tasks up to it, and what a supported set may
-    lose is counted from the original model throughout.
+    A round starts from what the one before chose. Its objective is the mean of the
+    tasks up to it, and what a supported set may lose is counted from the original
+    model throughout.
     """
     theta = original = clip.params["visual"]
     choices, made = [], {}
