@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsclip_jax.alpha import (
+    ORIGINAL,
     Budget,
     bootstrap_alpha,
     choose_alpha,
+    mean_curve,
+    mean_draw,
     resample_map,
     resample_mean,
     search_blocks,
@@ -125,6 +128,31 @@ def test_a_resampled_map_is_that_of_the_rows_drawn():
         for alpha, s in scores.items():
             want = mean_ap(s[rows], targets[rows], "macro")
             assert values[alpha] == pytest.approx(want)
+
+
+# Several tasks
+
+
+def test_what_is_lost_is_counted_from_the_original_model():
+    task = {0.0: 0.5, 0.5: 0.6, 1.0: 0.7}
+    kept = {0.0: 0.47, 0.5: 0.46, 1.0: 0.44}
+    assert choose_alpha(task, [kept], Budget(0.05)) == 1.0
+    before = {ORIGINAL: 0.5, **kept}  # of which 0.03 went in an earlier round
+    assert choose_alpha(task, [before], Budget(0.05)) == 0.5
+    assert choose_alpha({ORIGINAL: 0.9, **task}, [before], Budget(0.0)) == 0.0
+
+
+def test_several_tasks_count_by_their_mean():
+    one, other = {0.0: 0.2, 1.0: 0.6}, {ORIGINAL: 0.1, 0.0: 0.4, 1.0: 0.1}
+    assert mean_curve([one, other]) == pytest.approx({0.0: 0.3, 1.0: 0.35})
+    assert mean_curve([one]) == one
+    draws = [
+        lambda rng, c=c: {a: v + rng.random() for a, v in c.items()} for c in (one, one)
+    ]
+    found = mean_draw(draws)(np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    drawn = [{a: v + rng.random() for a, v in one.items()} for _ in range(2)]
+    assert found == pytest.approx({a: (drawn[0][a] + drawn[1][a]) / 2 for a in one})
 
 
 # An alpha for each block

@@ -14,6 +14,7 @@ from rsclip_jax.interpolate import (
     analogy,
     block_names,
     block_prefix,
+    fisher_diagonal,
     fisher_merge,
     greedy_soup,
     interpolate,
@@ -358,3 +359,46 @@ def test_nothing_is_changed_in_place():
     fisher_merge(thetas, thetas)
     for i, theta in enumerate(thetas):
         same_bits(theta, draw(i))
+
+
+# Fisher information
+
+
+def softmax_nll(params, frozen, batch):
+    logits = batch["x"] @ params["w"] + frozen["b"][None]
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.mean(jnp.take_along_axis(logp, batch["label"][:, None], axis=-1)), {}
+
+
+def test_the_fisher_diagonal_is_the_mean_square_of_each_examples_gradient():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(5, 3)), rng.normal(size=(3, 4))
+    b, label = rng.normal(size=4), rng.integers(4, size=5)
+    prob = np.exp(x @ w + b)
+    prob /= prob.sum(axis=1, keepdims=True)
+    # of softmax regression the gradient is x (p - y)
+    each = x[:, :, None] * (prob - np.eye(4)[label])[:, None, :]
+    found = fisher_diagonal(
+        softmax_nll,
+        {"w": jnp.asarray(w, jnp.float32)},
+        {"b": jnp.asarray(b, jnp.float32)},
+        {"x": jnp.asarray(x, jnp.float32), "label": jnp.asarray(label)},
+    )
+    np.testing.assert_allclose(found["w"], (each**2).mean(axis=0), rtol=1e-5)
+
+
+def test_over_the_models_own_labels_the_fisher_is_the_curvature():
+    """By hand: of one logit pair at x, p (1 - p) x^2 for each weight."""
+    x, w = 1.5, np.array([[0.4, -0.3]])
+    p = 1 / (1 + np.exp(-x * (w[0, 0] - w[0, 1])))
+    count = 4000
+    labels = (np.arange(count) >= round(p * count)).astype(np.int32)  # in p's shares
+    found = fisher_diagonal(
+        softmax_nll,
+        {"w": jnp.asarray(w, jnp.float32)},
+        {"b": jnp.zeros(2)},
+        {"x": jnp.full((count, 1), x), "label": jnp.asarray(labels)},
+    )
+    np.testing.assert_allclose(
+        found["w"], np.full((1, 2), p * (1 - p) * x**2), rtol=1e-3
+    )

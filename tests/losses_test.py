@@ -583,3 +583,66 @@ def test_no_gradient_flows_into_what_is_distilled(loss):
     to_student, to_teacher = jax.grad(loss, argnums=(0, 1))(student, teacher)
     assert np.abs(to_student).min() > 0
     np.testing.assert_array_equal(to_teacher, 0)
+
+
+# Several tasks
+
+
+def joint_reference(logits, labels, sizes):
+    """Each example's cross-entropy, or mean BCE, over a slice of its own logits."""
+    starts, values = np.cumsum([0, *sizes]), []
+    for row, label in zip(logits.astype(np.float64), labels, strict=True):
+        if np.ndim(label) == 0:
+            i = int(np.searchsorted(starts, label, side="right")) - 1
+            own = row[starts[i] : starts[i + 1]]
+            shifted = own - own.max()
+            place = label - starts[i]
+            values.append(np.log(np.exp(shifted).sum()) - shifted[place])
+        else:
+            (i,) = [i for i, s in enumerate(starts[:-1]) if label[s] >= 0]
+            own, y = row[starts[i] : starts[i + 1]], label[starts[i] : starts[i + 1]]
+            prob = 1 / (1 + np.exp(-own))
+            values.append(-np.mean(y * np.log(prob) + (1 - y) * np.log(1 - prob)))
+    return np.mean(values)
+
+
+def joint_labels(task, sizes, rng):
+    """Eight labels, task after task in turn."""
+    starts = np.cumsum([0, *sizes])
+    if task == "single":
+        picks = [
+            starts[i % len(sizes)] + rng.integers(sizes[i % len(sizes)])
+            for i in range(8)
+        ]
+        return np.array(picks, np.int32)
+    labels = np.full((8, starts[-1]), -1, np.int32)
+    for i in range(8):
+        k = i % len(sizes)
+        labels[i, starts[k] : starts[k + 1]] = rng.integers(2, size=sizes[k])
+    return labels
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_a_joint_loss_sees_the_classes_of_each_examples_own_task(task):
+    rng, sizes = np.random.default_rng(5), (3, 5, 2)
+    logits = (4 * rng.normal(size=(8, 10))).astype(np.float32)
+    labels = joint_labels(task, sizes, rng)
+    owner = np.repeat(np.arange(3, dtype=np.int32), sizes)
+    found = losses.joint_loss(logits, labels, owner, task)
+    np.testing.assert_allclose(found, joint_reference(logits, labels, sizes), rtol=1e-5)
+    grads = jax.grad(lambda x: losses.joint_loss(x, labels, owner, task))(logits)
+    whose = labels if task == "single" else labels.argmax(axis=-1)
+    others = owner[whose][:, None] != owner[None]
+    assert np.isfinite(grads).all()
+    np.testing.assert_array_equal(np.asarray(grads)[others], 0)
+    assert np.abs(np.asarray(grads)[~others]).min() > 0
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_a_joint_loss_of_one_task_is_the_tasks_loss(task):
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(8, 4)).astype(np.float32)
+    labels = joint_labels(task, (4,), rng)
+    found = losses.joint_loss(logits, labels, np.zeros(4, np.int32), task)
+    want = losses.label_loss(logits, labels, task)
+    np.testing.assert_allclose(found, want, rtol=1e-6)

@@ -54,8 +54,9 @@ def run_patch(run: common.Run) -> None:
     sets = open_sets(run)
     clip, origin = common.input_clip(run, "patch", ("pretrain",))
     one_by_one = len(sets.train) > 1 and run.config.patch.tasks == "sequential"
-    rounds, made = (patch_in_turn if one_by_one else patch_once)(run, clip, sets)
-    sweep, choice = rounds[-1]
+    patch = patch_in_turn if one_by_one else patch_once
+    sweep, choices, made = patch(run, clip, sets)
+    choice = choices[-1]
     tests = [*sets.test, *sets.supported_test]
     if one_by_one:
         sweep.report_ends(tests, choice.product)
@@ -64,7 +65,7 @@ def run_patch(run: common.Run) -> None:
     theta_1 = {"digest": checkpoint.params_digest(sweep.theta_1)}
     meta = {
         "variant": dataclasses.asdict(clip.variant),
-        "steps": run.config.patch.steps * len(rounds),
+        "steps": run.config.patch.steps * len(choices),
         **choice.meta(),
         "sources": {"theta_0": origin, "theta_1": theta_1, **made},
     }
@@ -72,7 +73,7 @@ def run_patch(run: common.Run) -> None:
         meta |= {"alpha": None, "alpha_ci95": None, "alpha_blocks": None}
         meta["rounds"] = [
             {"train": f"{s.dataset.name}:{s.split}", **choice.meta()}
-            for s, (_, choice) in zip(sets.train, rounds, strict=True)
+            for s, choice in zip(sets.train, choices, strict=True)
         ]
     visual = sweep.mixture(choice.product)
     common.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
@@ -115,22 +116,23 @@ class Choice:
 
 
 def patch_once(run: common.Run, clip: api.Model, sets: Sets):
-    """One task, or several together: ([(sweep, choice)], the sources of theta_1)."""
+    """One task, or several together: (sweep, [choice], the sources of theta_1)."""
     theta_1, made = fine_tune_tasks(run, clip, sets.train)
     sweep = Sweep(run, clip, clip.params["visual"], theta_1)
     choice = choose(sweep, sets.val, sets.supported_val)
     draw_curve(run, choice, sets.val, sets.supported_val)
-    return [(sweep, choice)], made
+    return sweep, [choice], made
 
 
 def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
-    """As patch_once, a round a task: each starts from what the one before chose.
+    """As patch_once, a round a task, with each one's choice and the last one's sweep.
 
-    A round's objective is the mean of the tasks up to it, and what a supported set may
-    lose is counted from the original model throughout.
+    A round starts from what the one before chose. Its objective is the mean of the
+    tasks up to it, and what a supported set may lose is counted from the original
+    model throughout.
     """
     theta = original = clip.params["visual"]
-    rounds, made = [], {}
+    choices, made = [], {}
     parts = task_runs(run, sets.train)
     for i, (part, source) in enumerate(zip(parts, sets.train, strict=True)):
         run.say(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
@@ -143,11 +145,11 @@ def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
         choice = choose(sweep, sets.val[: i + 1], sets.supported_val)
         draw_curve(run, choice, sets.val[: i + 1], sets.supported_val, f"_{i + 1}")
         theta = sweep.mixture(choice.product)
-        rounds.append((sweep, choice))
+        choices.append(choice)
         made[f"theta_1 of round {i + 1}"] = {
             "digest": checkpoint.params_digest(theta_1)
         }
-    return rounds, made
+    return sweep, choices, made
 
 
 def choose(sweep: Sweep, val: Sequence[Source], supported: Sequence[Source]) -> Choice:

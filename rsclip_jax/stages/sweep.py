@@ -77,19 +77,21 @@ class Sweep:
         self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
 
     def report(
-        self, sources: Sequence[Source], alphas: Iterable[float], blocks: Alpha = 0.0
+        self, sources: Sequence[Source], alphas: Iterable[float], product: Alpha = 0.0
     ) -> tuple[list[dict[float, float]], list[Draw]]:
-        """Reports every alpha on every source, and where they are given, the blocks'.
+        """Reports every alpha on every source, and the product where it is by block.
 
         Returns a {alpha: primary value} for each source, and its draw of resamples;
         both with ORIGINAL where there is one.
         """
-        order = sorted({*alphas, *([ORIGINAL] if self.original is not None else [])})
-        extra: list[Alpha] = [blocks] if isinstance(blocks, Mapping) else []
+        order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
+        wanted: list[Alpha] = [*order]
+        if isinstance(product, Mapping):
+            wanted.append(product)
         curves, draws = [], []
         for source in sources:
-            measured = self.measure(source, [*order, *extra])
-            for place, alpha in enumerate([*order, *extra]):
+            measured = self.measure(source, wanted)
+            for place, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
                     self.write(measured, place, alpha)
             curves.append(dict(zip(order, measured.values, strict=False)))
@@ -98,9 +100,10 @@ class Sweep:
 
     def report_ends(self, sources: Sequence[Source], product: Alpha) -> None:
         """Reports the models before all rounds and after them, which have no alpha."""
+        ends: tuple[Alpha, ...] = (ORIGINAL, product)
         for source in sources:
-            measured = self.measure(source, [ORIGINAL, product])
-            for place, alpha in enumerate((ORIGINAL, product)):
+            measured = self.measure(source, ends)
+            for place, alpha in enumerate(ends):
                 self.write(measured, place, alpha, alpha=None)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:

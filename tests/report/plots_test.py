@@ -80,6 +80,32 @@ def test_without_a_supported_set_the_task_is_drawn_along_alpha(tmp_path, figures
     np.testing.assert_allclose(line.get_xydata(), [[0, 20], [0.5, 60], [1, 80]])
 
 
+def test_several_tasks_are_drawn_by_their_mean_and_each_along_alpha(tmp_path, figures):
+    tasks = [{0.0: 0.2, 0.5: 0.6, 1.0: 0.8}, {0.0: 0.4, 0.5: 0.4, 1.0: 0.2}]
+    kept = {-1.0: 0.55, 0.0: 0.5, 0.5: 0.46, 1.0: 0.3}  # the original's at -1
+    plots.plot_alpha_curve(
+        tmp_path / "curve.png",
+        ["a:val", "b:val", "c:val"],
+        [*tasks, kept],
+        0.5,
+        budget=Budget(0.05),
+        tasks=2,
+        with_blocks=(0.55, 0.47),
+    )
+    trade, along = figures[0].axes
+    line, star, budget, blocks = trade.lines
+    np.testing.assert_allclose(line.get_xydata(), [[30, 50], [50, 46], [50, 30]])
+    np.testing.assert_allclose(star.get_xydata(), [[50, 46]])
+    assert budget.get_ydata()[0] == pytest.approx(50)
+    np.testing.assert_allclose(blocks.get_xydata(), [[55, 47]])
+    mean, *each, chosen = along.lines
+    np.testing.assert_allclose(mean.get_ydata(), [30, 50, 50])
+    for drawn, curve in zip(each, [*tasks, kept], strict=True):
+        want = [[a, 100 * v] for a, v in curve.items() if a >= 0]
+        np.testing.assert_allclose(drawn.get_xydata(), want)
+    assert set(chosen.get_xdata()) == {0.5}
+
+
 @pytest.mark.parametrize(
     ("sensor", "heading"),
     [("s1", "VV, VH, VV - VH"), ("s2", "B04, B03, B02"), ("ir", "BT")],

@@ -1,6 +1,6 @@
 """The closing table."""
 
-from rsclip_jax.report.table import closing_records, format_table
+from rsclip_jax.report.table import closing_records, describe_alpha, format_table
 
 BASE = {"stage": "patch", "dataset": "d", "split": "test", "task": "zero_shot"}
 BASE |= {"sensor": "rgb", "metric": "accuracy"}
@@ -50,3 +50,30 @@ def test_tiles_are_told_apart_and_an_evaluation_has_no_before():
     _, _, *rows = cells(format_table([whole, {**whole, "tile": 64, "value": 0.6}]))
     assert [row[2] for row in rows] == ["test", "test:64"]
     assert format_table([whole]).splitlines()[0].split()[-2:] == ["metric", "after"]
+
+
+def test_which_mixture_it_is_is_told_in_words():
+    one = {"alpha": 0.4, "alpha_chosen_by": "validation", "alpha_blocks": None}
+    assert describe_alpha(one) == "alpha 0.4, chosen on validation data"
+    given = {"alpha": 0.4, "alpha_chosen_by": "config.patch.alpha"}
+    assert describe_alpha(given) == "alpha 0.4, given as config.patch.alpha"
+    blocks = {**one, "alpha_blocks": {"stem": 0.1, "blocks_0": 0.9}}
+    assert "an alpha for each block" in describe_alpha(blocks)
+    assert "(stem 0.1, blocks_0 0.9)" in describe_alpha(blocks)
+    rounds = [{"train": "a:train", **one}, {"train": "b:train", **one, "alpha": 0.7}]
+    told = describe_alpha({"alpha": None, "rounds": rounds})
+    assert told == (
+        "a:train at alpha 0.4, chosen on validation data, then b:train at alpha 0.7,"
+        " chosen on validation data"
+    )
+
+
+def test_the_mixture_by_block_stands_under_after():
+    single = {**BASE, "sensor": "rgb", "metric": "accuracy", "step": 6}
+    records = [
+        {**single, "value": v, "alpha": a, "step": 6 * (a != 0)}
+        for a, v in ((0.0, 0.1), (0.5, 0.2), (1.0, 0.3))
+    ]
+    records.append({**single, "value": 0.25, "alpha": None, "alpha_blocks": {}})
+    row = format_table(records, 0.5).splitlines()[-1]
+    assert row.split()[-6:] == ["10.0", "%", "25.0", "%", "30.0", "%"]
