@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    from rsclip_jax.data.skipped import in_words
     from rsclip_jax.loop import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
@@ -62,7 +63,8 @@ def main(argv: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
-        print(f"error: {error}\n{keep_traceback(workdir)}".rstrip(), file=sys.stderr)
+        text = f"error: {in_words(error)}\n{keep_traceback(workdir)}"
+        print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
 
 

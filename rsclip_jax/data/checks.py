@@ -54,7 +54,7 @@ def noting_filled() -> Iterator[Filled]:
         _FILLED.reset(token)
 
 
-_DROP = "mask or drop the patch (--config.data.on_error=skip drops it, counted)"
+_DROP = "mask or drop the patch"
 
 
 def fill_missing(
@@ -78,7 +78,7 @@ def fill_missing(
     if share > max_nodata:
         raise ValueError(
             f"{where}: {100 * share:.3g} % of the {sensor.name} pixels are NaN or"
-            f" nodata, and --config.data.max_nodata={max_nodata:g} allows"
+            f" nodata, and max_nodata={max_nodata:g} allows"
             f" {100 * max_nodata:.3g} %; {_DROP}"
         )
     if (noted := _FILLED.get()) is not None:
@@ -112,7 +112,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" --config.data.max_nodata fills a few, or {_DROP}"
+            f" max_nodata (--config.data.max_nodata) fills a few, or {_DROP}"
         )
     _check_not_empty(low, high, array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:

@@ -23,7 +23,8 @@ _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
     """The row of that name, or a file's (see load_dataset) if it ends in .toml.
 
-    ValueError with the nearest and the list otherwise.
+    ValueError with the three nearest otherwise, or with what a path or a name with a
+    split would be.
 
     "wds:<folder>" and "tfds:<name>/<config>" have none in the table: what such a set
     holds is told by its files under root, or by its pack there, unless packed is False.
@@ -33,7 +34,9 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
         return load_dataset(name)
     kind, _, path = name.partition(":")
     if kind not in _DESCRIBED or not path:
-        return look_up(DATASETS, name, "dataset")
+        if name not in DATASETS:
+            _check_name(name)
+        return look_up(DATASETS, kind, "dataset", _ALL_NAMES)
     if packed and (manifest := find_manifest(root, name)):
         return _row_of_pack(name, manifest)
     path = path.partition("#")[0].strip("/")
@@ -46,6 +49,36 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
         command = tfds_builders.prepare_command(path, root)
         raise FileNotFoundError(f"{error}; {command}") from error
     return _DESCRIBED[kind](name, folder, path)
+
+
+_ALL_NAMES = (
+    "README.md, section Datasets, has them, or"
+    ' python -c "from rsclip_jax.data.rows import DATASETS; print(*DATASETS)"'
+)
+
+
+def _check_name(name: str) -> None:
+    """Raises ValueError for a name with a split behind it, and for a path."""
+    bare, colon, more = name.partition(":")
+    if bare in _DESCRIBED:
+        raise ValueError(f"dataset {name!r} names no folder: {bare}:FOLDER would")
+    if bare in DATASETS and colon:
+        raise ValueError(
+            f"dataset {name!r}: a name alone is asked for here, {bare!r}, without"
+            f" {more!r}, a split"
+        )
+    if len(Path(name).parts) > 1:
+        near = "such as 'eurosat_rgb'"
+        for row in reversed(DATASETS.values()):
+            for folder in map(Path, filter(None, row.folders)):
+                if Path(name).parts[-len(folder.parts) :] == folder.parts:
+                    root = Path(*Path(name).parts[: -len(folder.parts)])
+                    near = f"here {row.name!r} with root (config.data_root) = {root}"
+        raise ValueError(
+            f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
+            " a folder of your own is described by a TOML file (README.md, section A"
+            " dataset of your own)"
+        )
 
 
 def _row_of_pack(name: str, manifest: dict) -> Dataset:
@@ -88,7 +121,8 @@ def open_source(
     """
     if not 0 <= max_nodata < 1:
         raise ValueError(
-            f"config.data.max_nodata = {max_nodata} should be 0 or more, below 1"
+            f"max_nodata (config.data.max_nodata) = {max_nodata} should be 0 or more,"
+            " below 1"
         )
     row = get_dataset(name, root, packed=packed)
     row = dataclasses.replace(row, max_nodata=max_nodata, partial=partial)

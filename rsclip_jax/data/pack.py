@@ -45,6 +45,7 @@ from rsclip_jax.data.readers.packed import (
     part_of,
 )
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.data.sources import Dataset, Record, Source, first_record, hash_keys
 
 COMPRESSIONS = ("auto", "none", "zstd")
@@ -545,7 +546,8 @@ def _read(source: Source, place: int, on_error: str) -> Record | str:
             check_array(record[key], get_sensor(sensor), f"{record['id']} ({key})")
     except (ValueError, OSError) as error:
         if on_error != "skip":
-            raise
+            with suggest_skip():
+                raise
         return str(error)
     return record
 

@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.skipped import note_skipped
+from rsclip_jax.data.skipped import note_skipped, suggest_skip
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import Augment, augment_record, fit_record
 
@@ -25,7 +25,8 @@ Tokens = np.ndarray | Mapping[str, np.ndarray]
 class Tolerant:
     """A source whose unreadable records are replaced by readable ones, drawn anywhere.
 
-    Each is warned of once, counted, and not read again. The stand-in's "mask" is False:
+    Each is counted, and not read again; of those with one error, such as the tiles of
+    a file, the first is warned of. The stand-in's "mask" is False:
     evaluation leaves it out, training uses it as one more example. keys: the sensors to
     read, by default all. listed: the file that they are noted in, see note_skipped.
     """
@@ -46,6 +47,7 @@ class Tolerant:
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
         self.listed = listed
         self._bad: set[int] = set()
+        self._said: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -53,7 +55,8 @@ class Tolerant:
 
     def __getitem__(self, index: int) -> Record:
         if not self.skip:
-            return {**self._read(index), "mask": True}
+            with suggest_skip():
+                return {**self._read(index), "mask": True}
         for place in itertools.chain([index], _stand_ins(index, len(self))):
             if place in self._bad:  # so that a gap is read once, not at each visit
                 continue
@@ -79,14 +82,16 @@ class Tolerant:
             if place in self._bad:
                 return
             self._bad.add(place)
-            count = len(self._bad)
+            count, said = len(self._bad), str(error) in self._said
+            self._said.add(str(error))
         if self.listed:
             where = f"{self.source.dataset.name}:{self.source.split}"
             note_skipped(self.listed, where, record_id, str(error))
-        message = (
-            f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
-        )
-        print(message, file=sys.stderr, flush=True)
+        if not said:
+            message = (
+                f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
+            )
+            print(message, file=sys.stderr, flush=True)
 
 
 def _stand_ins(index: int, count: int) -> Iterator[int]:

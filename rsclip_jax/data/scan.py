@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.checks import noting_filled
+from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.data.sources import Source, read_record
 from rsclip_jax.data.statistics import Moments, array_digest, measure, merge
 
@@ -79,7 +80,8 @@ def look_at(
         if not isinstance(found["label"], Exception):
             yield found["keys"][key]
         elif on_error != "skip":
-            raise found["label"]
+            with suggest_skip():
+                raise found["label"]
 
 
 def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterable:

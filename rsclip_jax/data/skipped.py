@@ -1,7 +1,31 @@
-"""skipped.txt: what a stage could not read, each record once, with the reason."""
+"""Records that cannot be read: the way on, and skipped.txt, the list with reasons."""
 
+import contextlib
 import fcntl
+from collections.abc import Iterator
 from pathlib import Path
+
+_WAY_ON = "on_error='skip' (--config.data.on_error=skip) leaves such records out"
+
+
+@contextlib.contextmanager
+def suggest_skip() -> Iterator[None]:
+    """A note on the error of a record that is read with on_error "raise".
+
+    The readers do not know whether such an error ends anything, nor who asks them.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if _WAY_ON not in getattr(error, "__notes__", ()):  # raised again for a tile
+            error.add_note(_WAY_ON)
+        raise
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, with the note that it may have."""
+    noted = _WAY_ON in getattr(error, "__notes__", ())
+    return f"{error}; {_WAY_ON}" if noted else str(error)
 
 
 def note_skipped(path: Path, place: str, record_id: str, reason: str) -> None:

@@ -1,5 +1,6 @@
 """Sources: what a dataset's records are, and random access to them."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -29,6 +30,7 @@ from rsclip_jax.data.sensors import (
     select_bands,
     sensor_part,
 )
+from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.lookup import look_up
 
 Record = dict[str, Any]
@@ -210,7 +212,7 @@ class FileSource:
                 record[key] = self._composite(entry, record, source, made, found)
         own = row.own
         if own is None or own.same_place:
-            way = f"same_place = false in {own.path} allows it, " if own else ""
+            way = f", or same_place = false in {own.path} allows it" if own else ""
             check_one_place(found, row.max_shift, way)
         return record
 
@@ -233,8 +235,7 @@ class FileSource:
             raise ValueError(
                 f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
                 f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
-                " fetch the file again, or --config.data.on_error=skip leaves such"
-                " records out"
+                " fetch the file again"
             )
         return array
 
@@ -352,12 +353,12 @@ def _open_view(view: str, split: str):
 
 def first_record(source: Source, on_error: str) -> Record:
     """A source's first record; on_error "skip": its first readable one."""
+    if on_error != "skip":
+        with suggest_skip():
+            return source[0]
     for i in range(len(source)):
-        try:
+        with contextlib.suppress(ValueError, OSError):
             return source[i]
-        except (ValueError, OSError):
-            if on_error != "skip":
-                raise
     raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
 
 
@@ -365,11 +366,9 @@ def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ..
     """Each record's captions; on_error "skip": without those that cannot be read."""
     captions = []
     for i in range(len(source)):
-        try:
+        skip = on_error == "skip"
+        with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
             captions.append(read_record(source, i, ())["captions"])
-        except (ValueError, OSError):
-            if on_error != "skip":
-                raise
     return captions
 
 
@@ -388,6 +387,7 @@ def leave_out(text: str, way: str, on_error: str) -> None:
     """Records are left out with a warning, or it is an error with the way out."""
     if on_error != "skip":
         raise ValueError(
-            f"{text}; {way}, or --config.data.on_error=skip leaves them out"
+            f"{text}; {way}, or on_error='skip' (--config.data.on_error=skip) leaves"
+            " them out"
         )
     print(f"warning: {text}; left out", flush=True)

@@ -16,10 +16,15 @@ def parse_spec(spec: str) -> tuple[str, str, int]:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
+        is_path = "/" in spec
         raise ValueError(
             f"dataset {spec!r} is not of the form name:split, such as"
             " 'eurosat_rgb:val', 'my_set.toml:val' or 'wds:wds_eurosat:test', or"
             " name:split:tile with a tile size in pixels"
+            + (
+                "; a folder is no name, but a TOML file can say what is in one"
+                * is_path
+            )
         )
     return match[1], match[2], int(match[3] or 0)
 

@@ -26,8 +26,9 @@ class Augment:
     """What training does to a record. crop_scale: area range of a random resized crop.
 
     crop_pixels > 0 cuts a square of that many pixels at a random place instead (for
-    large tiles whose pixel size must be kept). flip_ud and rotate (quarter turns) are
-    for images without an up side; with flip_lr they make the square's whole symmetry.
+    large tiles whose pixel size must be kept; a smaller image is an error). flip_ud and
+    rotate (quarter turns) are for images without an up side; with flip_lr they make the
+    square's whole symmetry.
 
     jitter, grey, blur act on RGB pictures only. speckle_looks > 0 (multiplicative noise
     of that many looks) and sar_gain_db (an offset of at most that, one an image) act on
@@ -96,6 +97,19 @@ def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
             )
 
 
+def check_crop(augment: Augment, shape: tuple[int, ...], where: str) -> None:
+    """Raises ValueError where crop_pixels is more than an image of [h, w, ...] has.
+
+    where: what the image is called.
+    """
+    if augment.crop_pixels > min(shape[:2]):
+        raise ValueError(
+            f"augment.crop_pixels = {augment.crop_pixels} is more than {where} has,"
+            f" {shape[0]} x {shape[1]} pixels: set it to {min(shape[:2])} or less, or"
+            " to 0, which resizes whole images"
+        )
+
+
 def is_rgb(sensor: Sensor) -> bool:
     """Whether a sensor's images are RGB pictures."""
     return sensor.unit == "8-bit" and sensor.bands == ("R", "G", "B")
@@ -125,6 +139,7 @@ def augment_record(
     its mean is the one that the encoder subtracts.
     """
     first = record[next(iter(sizes))]
+    check_crop(augment, first.shape, record.get("id", "the image"))
     top, left, side_h, side_w = draw_crop(rng, first.shape[:2], augment)
     drawn = (rng.random(2) < 0.5) & (augment.flip_ud, augment.flip_lr)
     flip_y, flip_x = map(bool, drawn)
@@ -159,7 +174,7 @@ def draw_crop(rng, shape: tuple[int, int], augment: Augment):
     """(top, left, height, width) of a random crop, in pixels of the first sensor."""
     h, w = shape
     if augment.crop_pixels:
-        side_h, side_w = min(augment.crop_pixels, h), min(augment.crop_pixels, w)
+        side_h = side_w = augment.crop_pixels
     elif augment.crop_scale == (1.0, 1.0):
         return 0, 0, h, w
     else:

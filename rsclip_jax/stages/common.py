@@ -13,10 +13,16 @@ from rsclip_jax import api, checkpoint, loop, optim, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sources import Dataset, Source, read_captions, split_digest
+from rsclip_jax.data.sources import (
+    Dataset,
+    Source,
+    first_record,
+    read_captions,
+    split_digest,
+)
 from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
-from rsclip_jax.data.transforms import Augment, check_augment
+from rsclip_jax.data.transforms import Augment, check_augment, check_crop
 from rsclip_jax.data.views import TiledSource
 from rsclip_jax.evals.encode import Encoder, encode_source
 from rsclip_jax.evals.retrieval import text_retrieval_records
@@ -327,12 +333,18 @@ def make_augment(
 ) -> Augment:
     """config.<stage>.augment, for the sensors that these keys are in the sources.
 
-    Raises ValueError naming the setting that is out of range, or acts on none of them.
+    Raises ValueError naming the setting that is out of range, acts on none of them, or
+    cuts more than the first image has.
     """
     names = dict.fromkeys(s.dataset.sensors[key] for s in train for key in keys)
+    firsts = []
+    if run.config[stage].augment.crop_pixels:
+        firsts = [first_record(s, run.config.data.on_error) for s in train]
     try:
         augment = Augment(**run.config[stage].augment.to_dict())
         check_augment(augment, map(get_sensor, names))
+        for record in firsts:
+            check_crop(augment, record[keys[0]].shape, record["id"])
     except ValueError as error:
         raise ValueError(f"config.{stage}.{error}") from error
     return augment

@@ -8,6 +8,7 @@ import jax
 from rsclip_jax import checkpoint
 from rsclip_jax.data.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.data.skipped import in_words
 from rsclip_jax.data.sources import Source, split_digest
 from rsclip_jax.stages import common
 from rsclip_jax.weights import has_own_scale
@@ -84,7 +85,7 @@ def find_scale(run: common.Run, train: Source) -> dict:
         )
     except ValueError as error:
         raise ValueError(
-            f"config.align.normalize = {c.normalize!r}: {error};"
+            f"config.align.normalize = {c.normalize!r}: {in_words(error)};"
             " --config.align.normalize=sensor takes the sensor's row instead"
         ) from error
     made = {

@@ -603,7 +603,7 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
 def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
     pack_numbers(tmp_path, 10, max_nodata=packed)
     row = dataclasses.replace(ROW, max_nodata=now)
-    words = rf"max_nodata {packed:g}, .*max_nodata={now:g}; set it to {packed:g}, or"
+    words = rf"max_nodata {packed:g}, .*\) is {now:g}; set it to {packed:g}, or"
     with pytest.raises(ValueError, match=words):
         open_packed(row, tmp_path, "train")
     row = dataclasses.replace(ROW, max_nodata=packed)

@@ -16,6 +16,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline import Tolerant, eval_batches, train_batches
 from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.rows import CIFAR10_CLASSES
+from rsclip_jax.data.skipped import in_words
 from rsclip_jax.data.sources import Dataset
 from rsclip_jax.data.transforms import Augment, resize
 from tests.conftest import REPO
@@ -608,7 +609,10 @@ def test_a_truncated_jpeg_stops_the_run_with_its_name(jpegs):
     source = open_source("cifar10", jpegs, "val")
     with pytest.raises(ValueError, match=r"ship/1\.jpg: unreadable or cut") as error:
         list(evaluate(source, sizes={"rgb": 32}))
-    assert "--config.data.on_error=skip" in str(error.value)
+    assert "on_error" not in str(error.value)  # which does not help at source[i]
+    assert in_words(error.value).endswith(
+        "; on_error='skip' (--config.data.on_error=skip) leaves such records out"
+    )
 
 
 def test_a_truncated_jpeg_is_skipped_and_counted(jpegs, capsys):

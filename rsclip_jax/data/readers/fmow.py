@@ -178,8 +178,7 @@ def read_box(file: Path, category: str) -> tuple[int, int, int, int]:
         x, y, width, height = map(int, (named or boxes)[0]["box"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{file}: no readable bounding_boxes ({error}); fetch the file again, or"
-            " --config.data.on_error=skip leaves its image out"
+            f"{file}: no readable bounding_boxes ({error}); fetch the file again"
         ) from error
     return x, y, width, height
 
@@ -191,6 +190,6 @@ def _span(start: int, length: int, side: int, file: Path) -> slice:
     if length < 1 or first >= end:
         raise ValueError(
             f"{file}: a box from {start} over {length} pixels lies outside the image's"
-            f" {side}; --config.data.on_error=skip leaves its image out"
+            f" {side}; fetch both files again"
         )
     return slice(first, end)

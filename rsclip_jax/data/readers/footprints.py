@@ -96,8 +96,7 @@ def check_one_place(
     """Raises ValueError, naming two files, unless all are of one place.
 
     They must be in one CRS and overlap, and no edge may lie farther from that of the
-    finest than max_shift pixels, of the coarser of the two. way: another way out,
-    which ends in a comma.
+    finest than max_shift pixels, of the coarser of the two. way: another way out.
     """
     if not footprints:
         return
@@ -115,7 +114,7 @@ def check_one_place(
             continue
         raise ValueError(
             f"{other} and {first} {fault}, so they are not of one place: pair the right"
-            f" files, {way}or --config.data.on_error=skip leaves such records out"
+            f" files{way}"
         )
 
 

@@ -54,8 +54,7 @@ def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
         why = re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
         raise ValueError(
             f"{where}: unreadable or cut image ({len(data):,} bytes; {why});"
-            " fetch the file again, or --config.data.on_error=skip leaves such files"
-            " out and counts them"
+            " fetch the file again"
         ) from error
     if deep:  # Pillow would clip or cut them to 8
         raise ValueError(

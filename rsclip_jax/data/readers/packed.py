@@ -143,8 +143,8 @@ def open_packed(row: Any, root: str | Path, split: str):
     if name not in packed:
         raise FileNotFoundError(
             f"{folder}: split {name!r} is not packed there; {', '.join(packed)} are."
-            " Pack it with configs/pack.py, or name the archive's own folder as"
-            " config.data_root"
+            " Pack it with configs/pack.py, or give the archive's own folder as root"
+            " (config.data_root)"
         )
     whole = _open_all(row, folder) if name == "all" else PackedSource(row, folder, name)
     return whole if (low, high) == (0, 100) else _part(whole, split, low, high)
@@ -229,7 +229,7 @@ def _check_own(path: Path, row: Any, manifest: dict) -> None:
             name = row.own.path if key == "file" else row.own.table
             raise ValueError(
                 f"{path}: {name} has changed since it was packed; pack it again into"
-                " another folder, or name another config.data_root"
+                " another folder, or give another root (config.data_root)"
             )
 
 
@@ -244,8 +244,8 @@ def check_nodata(path: Path, row: Any, manifest: dict) -> None:
         s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
     ):
         raise ValueError(
-            f"{path}: packed with max_nodata {packed:g}, but"
-            f" --config.data.max_nodata={now:g}; set it to {packed:g}, or pack the"
+            f"{path}: packed with max_nodata {packed:g}, but max_nodata"
+            f" (config.data.max_nodata) is {now:g}; set it to {packed:g}, or pack the"
             f" archive again, with {now:g}, into another folder"
         )
 

@@ -45,8 +45,7 @@ def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
     if not (low >= -0.5 and high <= np.iinfo(sensor.dtype).max):  # NaN neither
         raise ValueError(
             f"{where}: values from {low:g} to {high:g}, but {sensor.name} is in DN from"
-            f" 0 to {np.iinfo(sensor.dtype).max}; convert them, or leave the record out"
-            " (--config.data.on_error=skip)"
+            f" 0 to {np.iinfo(sensor.dtype).max}; convert them"
         )
     if array.dtype.kind == "f":
         whole = np.rint(array)

@@ -111,8 +111,8 @@ def _count(path: Path) -> tuple[dict[str, int], int]:
     counts = {name: sum(pixels.get(n, 0) for n in of) for name, of in IGBP.items()}
     if not any(counts.values()):
         raise ValueError(
-            f"{path}: no pixel has a class; --config.data.on_error=skip leaves the"
-            " patch out, counted"
+            f"{path}: no pixel has a class; fetch the file again, or do without the"
+            " patch"
         )
     return counts, band.size
 

@@ -74,8 +74,8 @@ class So2SatSource:
         hot = self._take(index, "label")
         if np.count_nonzero(hot) != 1 or hot.max() != 1:
             raise ValueError(
-                f"{self._where(index)}: its label {hot.tolist()} is not one-hot;"
-                " --config.data.on_error=skip leaves the record out, counted"
+                f"{self._where(index)}: its label {hot.tolist()} is not one-hot; fetch"
+                " the file again"
             )
         return int(hot.argmax())
 
@@ -89,8 +89,7 @@ class So2SatSource:
         except OSError as error:
             raise ValueError(
                 f"{self._where(index)}: {name} is unreadable ({error}); fetch the file"
-                " again, or --config.data.on_error=skip leaves such records out and"
-                " counts them"
+                " again"
             ) from error
 
     def _where(self, index: int) -> str:

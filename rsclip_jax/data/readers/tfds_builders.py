@@ -250,8 +250,7 @@ def _record(records: Any, place: int, version: Path) -> dict[str, Any]:
     except Exception as error:  # array_record and protobuf have errors of their own
         raise ValueError(
             f"{version}: record {place} of {records.split!r} is damaged ({error});"
-            " fetch or prepare the files again, or --config.data.on_error=skip leaves"
-            " it out"
+            " fetch or prepare the files again"
         ) from error
 
 

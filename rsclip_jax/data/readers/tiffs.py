@@ -23,10 +23,7 @@ def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarra
     ValueError naming the file when it is unreadable or cut short.
     """
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: fetch it, or --config.data.on_error=skip leaves its"
-            " record out and counts it"
-        )
+        raise FileNotFoundError(f"{path} is missing: fetch it")
     try:
         data = path.read_bytes()
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -36,8 +33,7 @@ def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarra
     except Exception as error:  # damaged bytes make a decoder fail in any way
         raise ValueError(
             f"{path}: unreadable or cut TIFF ({path.stat().st_size:,} bytes; {error});"
-            " fetch the file again, or --config.data.on_error=skip leaves such files"
-            " out and counts them"
+            " fetch the file again"
         ) from error
     if footprints is not None:
         footprints += read_footprints(path, data)

@@ -140,7 +140,7 @@ def test_a_damaged_json_is_its_records_error(tmp_path, text, message):
     source[0]
     with pytest.raises(ValueError, match=rf"zoo_0_0_rgb\.json: .*{message}") as error:
         source[6]
-    assert "on_error=skip" in str(error.value)
+    assert "fetch " in str(error.value)
 
 
 # The csv.

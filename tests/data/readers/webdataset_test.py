@@ -565,5 +565,7 @@ def test_inspect_tells_what_is_there(photos, tmp_path, capsys):
     run_stage(inspect, tmp_path / "w", tmp_path, PHOTOS)
     assert "river" in capsys.readouterr().out
     assert list((tmp_path / "w/inspect").glob("wds_*/contact_sheet.png"))
-    with pytest.raises(FileNotFoundError, match=r"config\.dataset: config\.data_root"):
+    with pytest.raises(
+        FileNotFoundError, match=r"config\.dataset: root \(config\.data_root"
+    ):
         run_stage(inspect, tmp_path / "w2", tmp_path, "wds:nowhere")
