@@ -93,7 +93,7 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.checkpoint import write_json
     from rsclip_jax.data.skipped import count_skipped
     from rsclip_jax.sharding import make_mesh
-    from rsclip_jax.stages.common import Run
+    from rsclip_jax.stages.common import Run, say_changed
 
     stages = stage_functions(config.stages)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
@@ -110,6 +110,7 @@ def run_stages(config, workdir: Path) -> None:
     for name, (_, run_stage) in stages.items():
         if is_done(run, name):
             run.say(f"{name}: done before, skipped")
+            say_changed(run, name)
             continue
         run.say(f"{name} ...")
         started = time.perf_counter()

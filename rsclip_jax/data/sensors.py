@@ -13,15 +13,25 @@ import numpy as np
 from rsclip_jax.lookup import look_up
 
 _NAN = float("nan")
+UNITS = {
+    "DN": "reflectance * 10000",
+    "reflectance": "0 to 1",
+    "dB": "radar's backscatter",
+    "linear": "radar's complex amplitude and power",
+    "K": "temperature",
+    "8-bit": "0 to 255 of a picture",
+    "C2 SR": "Landsat Collection 2's integers of surface reflectance",
+    "C2 TOA": "... of reflectance at the top of the atmosphere",
+    "C2 ST": "... of surface temperature",
+}
+_LONGEST = 100.0  # um: thermal infrared ends at 14, and radar has nan
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensor:
     """Bands in file order, and how an encoder trained here normalises them.
 
-    name: of the row, or the path of a user's file. unit: "DN" (reflectance * 10000),
-    "reflectance", "dB", "linear" (radar's complex amplitude and power), "K", "8-bit",
-    or Landsat Collection 2's integers "C2 SR", "C2 TOA" and "C2 ST". wavelengths in
+    name: of the row, or the path of a user's file. unit: one of UNITS. wavelengths in
     micrometres (nan for radar) and resolution in metres (nan: any), one a band. level:
     of the product. valid: lowest and highest value that a file can hold, in its unit;
     nodata: the value that stands for none. An encoder sees clip((x - mean) / std,
@@ -381,7 +391,23 @@ def load_sensor(path: str | Path) -> Sensor:
             f" {', '.join(fields)}"
         )
     read = {k: _read_value(path, k, v, fields[k].type) for k, v in values.items()}
+    if problem := _in_other_units(read["unit"], read["wavelengths"]):
+        raise ValueError(f"{path}: {problem}")
     return Sensor(path, **read)
+
+
+def _in_other_units(unit: str, wavelengths: Sequence[float]) -> str:
+    """What a file of a sensor has in units that are not read; "" if nothing."""
+    if unit not in UNITS:
+        known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
+        return f'unit = "{unit}" is none of {known}; convert the files to one of them'
+    if wrong := [um for um in wavelengths if um <= 0 or um > _LONGEST]:
+        nm = f": {wrong[0]:g} nanometres would be {wrong[0] / 1000:g}"
+        return (
+            f"wavelengths = {list(wavelengths)} should be micrometres, above 0 and at"
+            f" most {_LONGEST:g}, or nan for radar{nm if wrong[0] > 0 else ''}"
+        )
+    return ""
 
 
 _load_once = functools.cache(load_sensor)  # asked for at every record

@@ -383,6 +383,20 @@ def split_digest(source: Source) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def labels_digest(source: Source) -> str:
+    """Digest of the labels in order and of the classes, of a table of the user's own.
+
+    "" of any other set: where a folder is the label, the ids tell.
+    """
+    row = source.dataset
+    if row.own is None or row.own.table is None or row.task == "none":
+        return ""
+    labels = [read_record(source, i, ())["label"] for i in range(len(source))]
+    found = hashlib.sha256("\n".join(row.classes).encode())
+    found.update(np.asarray(labels, "<i8").tobytes())
+    return found.hexdigest()[:16]
+
+
 def leave_out(text: str, way: str, on_error: str) -> None:
     """Records are left out with a warning, or it is an error with the way out."""
     if on_error != "skip":

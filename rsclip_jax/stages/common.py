@@ -18,6 +18,7 @@ from rsclip_jax.data.sources import (
     Dataset,
     Source,
     first_record,
+    labels_digest,
     read_captions,
     split_digest,
 )
@@ -406,13 +407,41 @@ def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) ->
 
 
 def data_digests(sources: Iterable[Source]) -> dict[str, str]:
-    """{"name:split" or "name:split:tile": split_digest}, which tells other data."""
+    """{"name:split" or "name:split:tile": split_digest}, which tells other data.
+
+    And {"name:split labels": labels_digest} where other labels can have the same ids.
+    """
     digests = {}
     for source in sources:
         tile = getattr(source, "tile", None)
         spec = f"{source.dataset.name}:{source.split}" + (f":{tile}" if tile else "")
         digests[spec] = split_digest(source)
+        if labels := labels_digest(source):
+            digests[f"{spec} labels"] = labels
     return digests
+
+
+def say_changed(run: Run, stage: str) -> None:
+    """Says which of the user's own sets a finished stage was not made of as they are.
+
+    What is not there, or cannot be read, has not changed.
+    """
+    train = run.config.get(stage, {}).get("train", ())
+    specs = [train] if isinstance(train, str) else list(train)
+    own = [spec for spec in specs if ".toml:" in spec]
+    if not own or not checkpoint.has_product(run.workdir / stage):
+        return
+    made = checkpoint.load_meta(run.workdir / stage).get("data", {})
+    try:
+        now = data_digests(map(run.open, own))
+    except (ValueError, FileNotFoundError):
+        return
+    if changed := [name for name in now if made.get(name, "") not in ("", now[name])]:
+        run.say(
+            f"warning: {stage} was made of other data than now lies there:"
+            f" {', '.join(changed)}; to train on that, remove {run.workdir / stage} or"
+            " choose another --workdir"
+        )
 
 
 def zero_shot_head(clip: api.Model, source: Source):

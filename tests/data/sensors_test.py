@@ -303,6 +303,12 @@ def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
         (SWIR.replace("[1500, 1500]", "[true, 1]"), "std = .* a list of numbers"),
         (SWIR.replace('["SWIR1", "SWIR2"]', '"SWIR1"'), "bands = .* a list of strings"),
         (SWIR.replace('"DN"', "1"), "unit = 1 should be a string"),
+        (SWIR.replace('"DN"', '"dn"'), r'unit = "dn" is none of "DN" \(refl.*"K" \(te'),
+        (
+            SWIR.replace("1.61, 2.19", "1610, 2190"),
+            r"= \[1610\.0, 2190\.0\] .*micrometres.*: 1610 nanometres would be 1\.61$",
+        ),
+        (SWIR.replace("1.61", "-1"), "micrometres, above 0 and .* nan for radar$"),
         (SWIR + "nodata = [0]", r"nodata = \[0\] should be a number"),
         (SWIR + "valid = [0]", "lowest and a highest"),
         (SWIR.replace("uint16", "uint12"), "dtype 'uint12'"),

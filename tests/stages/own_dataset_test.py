@@ -13,7 +13,7 @@ from configs import evaluate, inspect, pack
 from rsclip_jax import api, checkpoint, metrics, results
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
-from rsclip_jax.data.sources import split_digest
+from rsclip_jax.data.sources import labels_digest, split_digest
 from rsclip_jax.data.views import TiledSource
 from rsclip_jax.main import close, run_stages
 from rsclip_jax.models.clip import init_clip
@@ -171,6 +171,7 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
     stage = workdir / "pretrain"
     source = open_source(str(copied / "my_set.toml"), "", "train")
     digests = {"my_set:train": split_digest(source)}
+    digests["my_set:train labels"] = labels_digest(source)
     assert checkpoint.load_meta(stage)["data"] == digests
     assert checkpoint.begun_sources(stage) == {"data": digests}
     shutil.rmtree(stage / "params")  # as if it was killed before it was done
@@ -181,7 +182,51 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
         run_tiny(workdir, config)
 
 
-def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys):
+RELABELLED = ("0.png,0.tif,sea", "0.png,0.tif,dry_land")
+
+
+def test_labels_that_changed_under_the_same_ids_are_noticed(copied, tmp_path, capsys):
+    config = tiny_config(("pretrain",))
+    with config.unlocked():
+        config.pretrain.update(train=(f"{copied}/my_set.toml:train",), test=())
+    workdir, table = tmp_path / "w", copied / "labels.csv"
+    run_tiny(workdir, config)
+    before = split_digest(open_source(str(copied / "my_set.toml"), "", "train"))
+    capsys.readouterr()
+    run_tiny(workdir, config)
+    assert "warning" not in capsys.readouterr().out
+    table.write_text(table.read_text().replace(*RELABELLED))
+    assert split_digest(open_source(str(copied / "my_set.toml"), "", "train")) == before
+    run_tiny(workdir, config)
+    said = capsys.readouterr().out
+    assert "warning: pretrain was made of other data than now lies there" in said
+    assert "my_set:train labels; to train on that, remove" in said
+    shutil.rmtree(workdir / "pretrain" / "params")  # begun, and not done
+    words = r"data my_set:train labels: '\w+' then, '\w+' now\nchoose another --workdir"
+    with pytest.raises(ValueError, match=words):
+        run_tiny(workdir, config)
+
+
+def test_labels_are_the_archives_and_the_packs_alike(copied, tmp_path):
+    run_pack(copied, tmp_path / "out", tmp_path / "w")
+    path, found = str(copied / "my_set.toml"), set()
+    for split in ("train", "val", "train[:50%]"):
+        want, packed = (open_source(path, x, split) for x in ("", tmp_path / "out"))
+        assert labels_digest(packed) == labels_digest(want) != ""
+        tiles = labels_digest(TiledSource(packed, 16))
+        assert tiles == labels_digest(TiledSource(want, 16))
+        found |= {labels_digest(want), tiles}
+    assert len(found) == 6
+    # another class in the table is another head, though no label of val is another
+    before = labels_digest(open_source(path, "", "val"))
+    table = copied / "labels.csv"
+    table.write_text(table.read_text().replace("0.png,0.tif,sea", "0.png,0.tif,bog"))
+    assert labels_digest(open_source(path, "", "val")) != before
+    assert labels_digest(open_source("miniature", "", "val")) == ""
+
+
+@pytest.mark.parametrize("change", ["file", "labels"])
+def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
     row, toml = get_variant("mini"), copied / "my_set.toml"
     params = jax.device_get(init_clip(row, jax.random.key(0)))
     save_clip(tmp_path / "clip.safetensors", row, params)
@@ -193,9 +238,16 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys):
     capsys.readouterr()
     assert run_tiny(workdir, config) == [first]
     assert "done before, skipped" in capsys.readouterr().out
-    toml.write_text(SWAPPED)
+    if change == "file":
+        toml.write_text(SWAPPED)
+    else:
+        table = copied / "labels.csv"
+        table.write_text(
+            table.read_text().replace("3.png,3.tif,sea", "3.png,3.tif,bog")
+        )
     (second,) = run_tiny(workdir, config)
-    assert second["split_digest"] != first["split_digest"]
+    same = second["split_digest"] == first["split_digest"]
+    assert same == (change == "labels")
     assert "done before" not in capsys.readouterr().out
     toml.unlink()  # what is gone has not changed
     assert run_tiny(workdir, config) == [second]
