@@ -16,7 +16,13 @@ import numpy as np
 from rsclip_jax import api, losses, sharding
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.transforms import possible_views
-from rsclip_jax.feature_cache import EncodePictures, Reading, open_taught
+from rsclip_jax.feature_cache import (
+    EncodePictures,
+    Reading,
+    check_meta,
+    describe_source,
+    open_taught,
+)
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages import common
@@ -39,7 +45,10 @@ class Teaching:
 
 
 def check_cache(run: common.Run) -> None:
-    """Raises ValueError for a cache that is not known, or of what has no end."""
+    """Raises ValueError for a cache that is not known, or of what has no end.
+
+    And where features lie that are not of this run's pictures.
+    """
     c = run.config.align
     if c.cache not in _CACHES:
         raise ValueError(
@@ -51,8 +60,19 @@ def check_cache(run: common.Run) -> None:
             f"config.align.cache_dir = {c.cache_dir!r} is of no use with"
             " config.align.cache = 'off': set that to 'exact' or 'd4'"
         )
-    if c.cache != "off":
-        cached_views(run)
+    if c.cache == "off":
+        return
+    views, folder = list(cached_views(run)), cache_folder(run)
+    thrown_away = run.config.overwrite and not c.cache_dir
+    if (folder / "meta.json").exists() and not thrown_away:
+        dataset = describe_source(run.open(c.train))
+        check_meta(folder, {"dataset": dataset, "views": views})
+
+
+def cache_folder(run: common.Run) -> Path:
+    """Where the features lie."""
+    own = run.workdir / "align" / "teacher_features"
+    return Path(run.config.align.cache_dir or own)
 
 
 def cached_views(run: common.Run) -> tuple[int, ...]:
@@ -83,7 +103,7 @@ def make_teaching(
             lambda p, batch: image_features(p, batch["rgb"], variant),
         )
     source = open_taught(
-        Path(c.cache_dir or run.workdir / "align" / "teacher_features"),
+        cache_folder(run),
         train,
         make_encoder(teacher, run.config.eval_batch_size),
         teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
