@@ -128,11 +128,8 @@ def open_taught(
     shape = (len(source), len(views), dim)
     meta: dict[str, Any] = {
         "teacher": teacher,
-        "dataset": {
-            "name": f"{source.dataset.name}:{source.split}",
-            "split_digest": split_digest(source),
-        },
-        "pictures": {"size": size, "max_nodata": source.dataset.max_nodata},
+        "dataset": describe_source(source),
+        "pictures": {"size": size},
         "features": {"dim": dim, "dtype": "float32"},
         "views": list(views),
     }
@@ -155,6 +152,15 @@ def open_taught(
             features, marks = open_files(folder, shape, "r+")
             make(source, todo, features, marks, encode, meta, reading)
     return Taught(source, features, marks["state"] == _MADE, meta["views"])
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """What tells a source's pictures from another's."""
+    return {
+        "name": f"{source.dataset.name}:{source.split}",
+        "split_digest": split_digest(source),
+        "max_nodata": source.dataset.max_nodata,
+    }
 
 
 def describe(shape: tuple[int, int, int]) -> str:
@@ -187,7 +193,7 @@ def _way(folder: Path) -> str:
 def check_meta(folder: Path, wanted: dict) -> dict:
     """The meta of what lies there; ValueError naming all that is not as wanted.
 
-    More views than wanted are welcome.
+    wanted: some of its sections. More views than wanted are welcome.
     """
     try:
         found = json.loads((folder / "meta.json").read_text())

@@ -194,8 +194,8 @@ def possible_views(augment: Augment) -> tuple[int, ...]:
         found = ", ".join(f"{key} = {getattr(augment, key)!r}" for key in changing)
         needed = ", ".join(f"{key} = {off[key]!r}" for key in changing)
         raise ValueError(
-            f"augment has {found}, which make ever new images, not one of eight views;"
-            f" that needs {needed}"
+            f"augment has {found}, and so draws ever new images, not one of eight"
+            f" views; that needs {needed}"
         )
     ways = itertools.product(
         {False, augment.flip_ud},

@@ -17,7 +17,13 @@ import numpy as np
 from rsclip_jax import api, losses, sharding
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.transforms import possible_views
-from rsclip_jax.feature_cache import EncodePictures, Reading, open_taught
+from rsclip_jax.feature_cache import (
+    EncodePictures,
+    Reading,
+    check_meta,
+    describe_source,
+    open_taught,
+)
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages import common
@@ -40,7 +46,10 @@ class Teaching:
 
 
 def check_cache(run: common.Run, train: Sequence[Source]) -> None:
-    """Raises ValueError for a cache that is not known, or of what has no end."""
+    """Raises ValueError for a cache that is not known, or of what has no end.
+
+    And where features lie that are not of this run's pictures.
+    """
     c = run.config.align
     if c.cache not in _CACHES:
         raise ValueError(
@@ -52,15 +61,34 @@ def check_cache(run: common.Run, train: Sequence[Source]) -> None:
             f"config.align.cache_dir = {c.cache_dir!r} is of no use with"
             " config.align.cache = 'off': set that to 'exact' or 'd4'"
         )
-    if c.cache != "off":
-        cached_views(run, train)
+    if c.cache == "off":
+        return
+    views, thrown_away = list(cached_views(run, train)), run.config.overwrite
+    for source, folder in cache_folders(run, train):
+        if (folder / "meta.json").exists() and (c.cache_dir or not thrown_away):
+            check_meta(folder, {"dataset": describe_source(source), "views": views})
+
+
+def cache_folders(
+    run: common.Run, train: Sequence[Source]
+) -> list[tuple[Source, Path]]:
+    """(source, where its features lie): of several each has a folder of its name."""
+    own = run.workdir / "align" / "teacher_features"
+    folder = Path(run.config.align.cache_dir or own)
+    if len(train) == 1:
+        return [(train[0], folder)]
+    names = [f"{s.dataset.name}_{s.split}" for s in train]
+    return [
+        (source, folder / re.sub(r"[^\w.-]+", "_", name))
+        for source, name in zip(train, names, strict=True)
+    ]
 
 
 def cached_views(run: common.Run, train: Sequence[Source]) -> tuple[int, ...]:
     """The views that config.align.cache asks for; ValueError where there are others."""
     c = run.config.align
-    keys = {key for source in train for key in source.dataset.sensors}
-    augment = common.make_augment(run, "align", train, sorted(keys))
+    keys = {key for source in train for key in source.dataset.sensors} - {"rgb"}
+    augment = common.make_augment(run, "align", train, ("rgb", *sorted(keys)))
     try:
         drawn = possible_views(augment)
     except ValueError as error:
@@ -83,15 +111,12 @@ def make_teaching(
             {"rgb": variant.image_size},
             lambda p, batch: image_features(p, batch["rgb"], variant),
         )
-    folder = Path(c.cache_dir or run.workdir / "align" / "teacher_features")
     encode = make_encoder(teacher, run.config.eval_batch_size)
     taught = []
-    for source in train:
-        # of several sets each has its own; a set of a file has its name there
-        own = f"{source.dataset.name}_{source.split}" if len(train) > 1 else ""
+    for source, folder in cache_folders(run, train):
         held = [key for key in sensors if key in source.dataset.sensors]
         opened = open_taught(
-            folder / re.sub(r"[^\w.-]+", "_", own),
+            folder,
             source,
             encode,
             teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},

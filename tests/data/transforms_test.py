@@ -121,6 +121,12 @@ def test_the_features_are_those_of_the_view_that_is_seen(shape):
     np.testing.assert_array_equal(small, views[[5, 2]])
 
 
+def test_without_a_crop_a_sensor_of_another_shape_is_seen_whole():
+    record = {"rgb": noise(10, 20, 3), "s1": ground(12)[:5, :11]}
+    out = run(record, 0, STILL, {"rgb": 4, "s1": 4})
+    np.testing.assert_array_equal(out["s1"], resize(record["s1"], 4))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -132,9 +132,19 @@ def test_an_image_without_turns_has_one_view(tmp_path):
             clip = dataclasses.replace(teacher(), **other)
             with pytest.raises(ValueError, match=words):
                 make_teaching(run, clip, source, ("s1",))
+        check_cache(run)
         run.config.align.augment.rotate = True
-        with pytest.raises(ValueError, match=r"views: \[0\] there, .* \[1, 2, 3\]"):
-            make_teaching(run, teacher(), source, ("s1",))
+        for start in (
+            check_cache,
+            lambda run: make_teaching(run, teacher(), source, ()),
+        ):
+            with pytest.raises(ValueError, match=r"views: \[0\] there, .* \[1, 2, 3\]"):
+                start(run)
+        run.config.align.train = "miniature_multi:train"
+        with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
+            check_cache(run)
+        run.config.overwrite = True
+        check_cache(run)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +155,8 @@ def test_an_image_without_turns_has_one_view(tmp_path):
         (
             {"cache": "d4", "augment": {"crop_scale": (0.5, 1.0), "jitter": 0.4}},
             r"cache = 'd4', but config\.align\.augment has crop_scale = \(0\.5, 1\.0\),"
-            r" jitter = 0\.4, .* needs crop_scale = \(1\.0, 1\.0\), jitter = 0\.0, or"
-            r" --config\.align\.cache=off",
+            r" jitter = 0\.4, and so .* needs crop_scale = \(1\.0, 1\.0\), jitter ="
+            r" 0\.0, or --config\.align\.cache=off",
         ),
         ({"cache": "exact", "augment": {"crop_pixels": 20}}, "crop_pixels = 20"),
     ],
