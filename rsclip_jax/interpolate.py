@@ -5,7 +5,7 @@ al. 2023), model soups (Wortsman et al. 2022), Fisher merging (Matena & Raffel 2
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -59,13 +59,17 @@ def block_of(name: str) -> str:
 
 def block_names(theta: PyTree) -> tuple[str, ...]:
     """The blocks of a visual tower from the pixels on: stem, blocks, projection."""
-    found = {block_of(name) for name in theta}
+    return sort_blocks({"stem", "projection", *map(block_of, theta)})
+
+
+def sort_blocks(names: Iterable[str]) -> tuple[str, ...]:
+    """Blocks from the pixels on: stem, "blocks_2" before "blocks_10", projection."""
 
     def place(block: str):
-        return [int(n) for n in re.findall(r"\d+", block)]
+        ends = {"stem": -1, "projection": 1}
+        return ends.get(block, 0), [int(n) for n in re.findall(r"\d+", block)]
 
-    middle = sorted(found - {"stem", "projection"}, key=place)
-    return ("stem", *middle, "projection")
+    return tuple(sorted(names, key=place))
 
 
 def block_prefix(theta: PyTree, alphas: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _PATCHED = """\
 **Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
 the frozen zero-shot text head, and mixed with the original weights,
 (1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
-al. 2022){of}: **{alpha}**."""
+al. 2022), {mixture}."""
 _ALIGNED = """\
 **Aligned** ({modality}): an encoder of another sensor was trained onto the CLIP's image
 features of the same place (Zavras et al. 2024, arXiv 2402.09816), so that its images
@@ -98,12 +98,22 @@ def _method(
     if "pretrain" in history:
         out.append("**Pretrained** from random weights on images and texts.")
     if "patch" in history:
-        meta = history["patch"]
-        told = describe_alpha(meta) if alpha is None else f"alpha {alpha:g}"
-        of = ", one task after the other" if "rounds" in meta else ""
-        out.append(_PATCHED.format(alpha=told, of=of))
+        mixture = _mixture(history["patch"], alpha)
+        out.append(_PATCHED.format(mixture=mixture))
     out += [_ALIGNED.format(modality=modality) for modality in model.sensors]
     return out or ["Converted, not trained further."]
+
+
+def _mixture(meta: Mapping, asked: float | None) -> str:
+    if asked is not None:
+        return f"at **alpha = {asked:g}**"
+    if "rounds" in meta:
+        return f"on one task after the other: {describe_alpha(meta)}"
+    if meta.get("alpha_blocks"):
+        return f"with {describe_alpha(meta)}"
+    return describe_alpha(meta).replace(
+        f"alpha {meta['alpha']:g}", f"at **alpha = {meta['alpha']:g}**"
+    )
 
 
 def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:

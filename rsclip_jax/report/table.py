@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from rsclip_jax.interpolate import sort_blocks
+
 _HEADER = ("stage", "dataset", "split", "task", "sensor", "metric")
 
 
@@ -47,7 +49,7 @@ def describe_alpha(meta: Mapping) -> str:
 
 def _describe_one(meta: Mapping) -> str:
     if blocks := meta.get("alpha_blocks"):
-        each = ", ".join(f"{name} {a:g}" for name, a in blocks.items())
+        each = ", ".join(f"{name} {blocks[name]:g}" for name in sort_blocks(blocks))
         return f"an alpha for each block, chosen on validation data ({each})"
     by = meta["alpha_chosen_by"]
     how = "chosen on validation data" if by == "validation" else f"given as {by}"

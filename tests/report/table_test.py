@@ -57,9 +57,9 @@ def test_which_mixture_it_is_is_told_in_words():
     assert describe_alpha(one) == "alpha 0.4, chosen on validation data"
     given = {"alpha": 0.4, "alpha_chosen_by": "config.patch.alpha"}
     assert describe_alpha(given) == "alpha 0.4, given as config.patch.alpha"
-    blocks = {**one, "alpha_blocks": {"stem": 0.1, "blocks_0": 0.9}}
+    blocks = {**one, "alpha_blocks": {"blocks_10": 0.9, "blocks_2": 0.5, "stem": 0.1}}
     assert "an alpha for each block" in describe_alpha(blocks)
-    assert "(stem 0.1, blocks_0 0.9)" in describe_alpha(blocks)
+    assert "(stem 0.1, blocks_2 0.5, blocks_10 0.9)" in describe_alpha(blocks)
     rounds = [{"train": "a:train", **one}, {"train": "b:train", **one, "alpha": 0.7}]
     told = describe_alpha({"alpha": None, "rounds": rounds})
     assert told == (
