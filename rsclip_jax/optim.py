@@ -64,6 +64,14 @@ def check_trainable(rules: Rules, params: PyTree) -> None:
         )
 
 
+def count_trained(rules: Rules, params: PyTree) -> int:
+    """The number of parameters that the rules do not freeze."""
+    sizes = jax.tree.map(
+        lambda value, x: x.size if value else 0, match_rules(rules, params), params
+    )
+    return sum(jax.tree.leaves(sizes))
+
+
 def make_schedule(lr: float, warmup: int, steps: int) -> optax.Schedule:
     """Linear warm-up from 0 over `warmup` steps, then cosine to 0 at `steps`."""
     warmup = min(warmup, max(steps - 1, 0))

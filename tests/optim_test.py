@@ -9,6 +9,7 @@ import pytest
 from rsclip_jax.optim import (
     averaged,
     check_trainable,
+    count_trained,
     layer_rules,
     leaf_names,
     make_optimizer,
@@ -182,6 +183,11 @@ def test_only_matrices_decay():
     np.testing.assert_allclose(got["kernel"], 0.95 * params["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(got["bias"], params["bias"])
     np.testing.assert_array_equal(got["logit_scale"], params["logit_scale"])
+
+
+def test_what_is_trained_is_counted():
+    assert count_trained(FREEZE_TEXT, towers(0)) == 3 * 4 + 4
+    assert count_trained(((".*", 0.1),), towers(0)) == 3 * 4 + 4 + 5 * 6 + 6
 
 
 def towers(seed: int, scale: float = 1.0):

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint
+from rsclip_jax import api, checkpoint, optim
 from rsclip_jax.data.sources import Source
 from rsclip_jax.lora import merge_lora
 from rsclip_jax.stages import common, recipes
+from rsclip_jax.stages.recipes import EVERYTHING
 
 
 def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
@@ -35,13 +36,18 @@ def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
         params = recipes.start_lora(c, theta_0, run.config.seed)
         loss_fn = recipes.through_lora(loss_fn, recipes.lora_scale(c))
         frozen["theta_0"] = theta_0
+    rules = recipes.tower_rules(c, theta_0)
+    run.say(
+        f"patch: recipe {c.recipe} trains {optim.count_trained(rules, params):,}"
+        f" parameters, of a tower of {optim.count_trained(EVERYTHING, theta_0):,}"
+    )
     theta_1 = common.fit(
         run,
         "patch",
         params=params,
         frozen=frozen,
         loss_fn=loss_fn,
-        trainable=recipes.tower_rules(c, theta_0),
+        trainable=rules,
         tower=theta_0,
         **settings,
     )
@@ -61,7 +67,7 @@ def train_head(run: common.Run, theta_0, loss_fn, frozen: dict, settings: dict):
     """
     c = run.config.patch
     own = {"steps": c.head_steps, "lr": c.head_lr, "ema": 0.0, "layer_decay": 1.0}
-    head = ConfigDict({**c.to_dict(), **own, "trainable": recipes.EVERYTHING})
+    head = ConfigDict({**c.to_dict(), **own, "trainable": EVERYTHING})
     config = ConfigDict({**run.config.to_dict(), "head": head})
     trained = common.fit(
         dataclasses.replace(run, config=config, workdir=run.workdir / "patch"),

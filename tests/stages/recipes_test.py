@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import rsclip_jax
 from configs import common
@@ -136,19 +137,18 @@ def tiny_clip() -> api.Model:
     return api.Model(TINY, params, {}, {"clip": "a"}, {"clip": 0})
 
 
-def recipe_run(workdir, train="miniature:train", **settings):
-    config = tiny_config()
-    settings = {"steps": 12, "lr": 3e-3, "batch_size": 32, "warmup": 0, **settings}
+def recipe_config(**settings) -> ConfigDict:
+    config = tiny_config(stages=("patch",))
+    steps = {"steps": 12, "lr": 3e-3, "batch_size": 32, "warmup": 0}
     with config.unlocked():
-        config.patch.train = train
-        config.patch.update_from_flattened_dict(settings)
-    return make_run(workdir, config)
+        config.patch.update_from_flattened_dict({**steps, **settings})
+    return config
 
 
 def train_recipe(workdir, **settings):
     """(theta_1, the run, its training source)."""
     with few_scenes():
-        run = recipe_run(workdir, **settings)
+        run = make_run(workdir, recipe_config(**settings))
         source = run.open(run.config.patch.train)
         recipes.check_recipe(run, [source])
         return jax.device_get(fine_tune(run, tiny_clip(), [source])), run, source
@@ -177,6 +177,8 @@ def moved_names(theta_1) -> set[str]:
     return {name for name, equal in zip(names, same, strict=True) if not equal}
 
 
+LORA = {"recipe": "lora", "lora.rank": 4, "lr": 1e-2, "layer_decay": 0.8, "ema": 0.5}
+LP_FT = {"recipe": "lp_ft", "head_steps": 4, "head_lr": 0.1, "class_balanced": 0.9}
 MULTI = {"train": "miniature_multi:train"}
 
 
@@ -187,8 +189,8 @@ MULTI = {"train": "miniature_multi:train"}
         {"recipe": "last_blocks", "last_blocks": 1, "ema": 0.5},
         {"recipe": "norm", "lr": 2e-2},
         {"recipe": "bias", "lr": 2e-2, "label_smoothing": 0.1},
-        {"recipe": "lora", "lora.rank": 4, "lr": 1e-2, "layer_decay": 0.8},
-        {"recipe": "lp_ft", "head_steps": 4, "class_balanced": 0.9},
+        LORA,
+        LP_FT,
         {"loss": "flyp"},
         {**MULTI, "loss": "asymmetric", "layer_decay": 0.8, "class_balanced": 0.9},
     ],
@@ -206,8 +208,7 @@ def test_a_recipe_lowers_the_loss_and_moves_what_it_says(tmp_path, settings):
 
 
 def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
-    settings = {"recipe": "lp_ft", "head_steps": 4, "class_balanced": 0.9}
-    _, run, source = train_recipe(tmp_path, **settings, head_lr=0.1)
+    _, run, source = train_recipe(tmp_path, **LP_FT)
     clip, head_0 = tiny_clip(), _head(source)
     head_1 = checkpoint.load_trained(tmp_path / "patch" / "head")["head"]
     begun = checkpoint.begun_sources(tmp_path / "patch")
@@ -231,7 +232,7 @@ def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
 
 def test_class_weights_are_those_of_the_training_split(tmp_path):
     with few_scenes():
-        run = recipe_run(tmp_path, class_balanced=0.9)
+        run = make_run(tmp_path, recipe_config(class_balanced=0.9))
         source = run.open("miniature:train")
         found = recipes.label_options(run, source)["class_weights"]
     counts = [0] * len(source.dataset.classes)
@@ -240,9 +241,6 @@ def test_class_weights_are_those_of_the_training_split(tmp_path):
     assert len(set(counts)) > 1
     want = losses.class_balanced_weights(np.array(counts), 0.9)
     np.testing.assert_array_equal(found, want)
-
-
-LORA = {"recipe": "lora", "lora.rank": 4, "lr": 1e-2, "ema": 0.5}
 
 
 def test_a_training_that_goes_on_ends_where_a_straight_one_does(tmp_path):
@@ -258,9 +256,9 @@ def test_a_training_that_goes_on_ends_where_a_straight_one_does(tmp_path):
 
 def test_a_merged_model_is_loaded_at_any_alpha(tmp_path):
     save_clip(tmp_path / "clip", TINY, tiny_clip().params)
-    config = tiny_config(stages=("patch",), init=str(tmp_path / "clip"), variant="")
+    config = recipe_config(**LORA)
     with config.unlocked():
-        config.patch.update_from_flattened_dict(LORA)
+        config.update(init=str(tmp_path / "clip"), variant="")
         config.patch.update(supported_val=(), supported_test=(), resamples=5)
     records = run_tiny(tmp_path / "run", config)
     theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
