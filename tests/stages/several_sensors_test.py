@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 import rsclip_jax
-from configs import evaluate, export
+from configs import align_sar, evaluate, export
 from rsclip_jax import checkpoint, metrics
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.main import run_stages
@@ -224,6 +227,25 @@ def test_bad_settings_are_named(tmp_path, settings, message):
         align.check_align(open_run(tmp_path, config(**settings)))
 
 
+def test_one_or_several_can_be_given_on_the_command_line(monkeypatch):
+    given = [
+        "main",
+        "--config.align.sensor=('s1', 's2')",
+        "--config.align.student=(('s1','vit'),('s2','clip'))",
+        "--config.align.train=eurosat_ms:train[:90%]",
+        "--config.align.normalize=zscore",
+    ]
+    monkeypatch.setattr(sys, "argv", given)  # where ml_collections looks for settings
+    values, told = flags.FlagValues(), align_sar.get_config()
+    config_flags.DEFINE_config_dict("config", told, flag_values=values)
+    values(given)
+    c = values.config.align
+    assert students.sensors_of(c) == ("s1", "s2")
+    assert students.of_sensor(c, "student", "s2") == "clip"
+    assert students.of_sensor(c, "normalize", "s2") == "zscore"
+    assert students.sets_of(c) == ("eurosat_ms:train[:90%]",)
+
+
 def test_a_further_training_set_needs_the_bands(tmp_path):
     row = get_sensor("s2_l1c")
     with few_scenes():
@@ -245,7 +267,20 @@ def test_a_test_without_a_sensor_is_measured_on_the_others(tmp_path):
         encoders = {
             k: students.make_student(run, teacher(), s) for k, s in held.items()
         }
-        z, _ = align.report(run, teacher(), encoders, [run.open("no_s1:test")], step=0)
-    assert list(z) == ["rgb", "s2"]
+        tests = [run.open(f"{name}:test") for name in ("no_s1", "miniature")]
+        found = align.report(run, teacher(), encoders, tests[:1], step=0)
+        assert list(found) == ["s2"]
+        assert list(found["s2"][0]) == ["rgb", "s2"]
+        first = {
+            k: seen
+            for k, (_, seen) in align.report(
+                make_run(tmp_path / "b", run_settings),
+                teacher(),
+                encoders,
+                tests,
+                step=0,
+            ).items()
+        }
+    assert first == {"s1": tests[1], "s2": tests[0]}  # of which the pictures are
     lines = run.results.read_text().splitlines()
     assert {json.loads(x)["sensor"] for x in lines} == {"s2", "rgb->s2", "s2->rgb"}
