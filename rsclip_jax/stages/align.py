@@ -70,7 +70,7 @@ def run_align(run: common.Run) -> None:
     students = distil(run, teacher, students, train, scales)
     found = report(run, teacher, students, tests, step=c.steps)
     if jax.process_index() == 0:
-        plot_retrieval(run, *found)
+        plot_retrieval(run, found)
     meta = {
         **describe_students(students),
         "variant": dataclasses.asdict(teacher.variant),
@@ -136,11 +136,11 @@ def student_encoder(spec) -> losses.Encode:
     return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
 
 
-def plot_retrieval(run: common.Run, z: Mapping[str, np.ndarray], source) -> None:
-    """retrieval.png, or one a sensor that the first test holds."""
-    keys = sensors_of(run.config.align)
-    for key in (key for key in keys if key in z):
-        name = "retrieval.png" if len(keys) == 1 else f"retrieval_{key}.png"
+def plot_retrieval(run: common.Run, found: Mapping[str, tuple]) -> None:
+    """retrieval.png, or one a sensor, of what report found."""
+    for key, (z, source) in found.items():
+        several = len(sensors_of(run.config.align)) > 1
+        name = f"retrieval_{key}.png" if several else "retrieval.png"
         strip = run.workdir / "align" / name
         plot_retrieval_strip(strip, source, z[key], z["rgb"], sensor=key)
 
@@ -217,14 +217,15 @@ def report(
     tests: Sequence[Source],
     *,
     step: int,
-):
+) -> dict[str, tuple[dict[str, np.ndarray], Source]]:
     """Zero-shot from each sensor and retrieval between all of them on every test.
 
-    And from the embedding fused of several sensors. Returns the embeddings and the
-    source of the first test, for the picture.
+    And from the embedding fused of several sensors. Returns, for the pictures, sensor
+    -> the embeddings and the source of the first test that holds it.
     """
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
-    variant, first = teacher.variant, None
+    variant = teacher.variant
+    first: dict[str, tuple] = {}
     digests = {"rgb": teacher.digests["clip"]}
     encoders, sizes = {}, {"rgb": variant.image_size}
     for key, (spec, params) in students.items():
@@ -251,5 +252,5 @@ def report(
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
         for record in retrieval_records(z):
             run.report("align", seen, [record], **pin(record["sensor"]))
-        first = first or (z, seen)
+        first = {key: (z, seen) for key in fed if key != "rgb"} | first
     return first

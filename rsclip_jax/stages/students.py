@@ -1,7 +1,6 @@
 """config.align's sensors, the sets that hold them, and an encoder for each of them."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,12 +61,9 @@ def of_sensor(c: ConfigDict, name: str, sensor: str) -> str:
         pairs, given = [], {}
     wanted = sensors_of(c)
     if sorted(map(str, given)) != sorted(wanted) or len(pairs) > len(given):
-        unknown = next((str(k) for k in given if k not in wanted), "")
-        near = difflib.get_close_matches(unknown, wanted, n=1) if unknown else ()
-        hint = f" (did you mean {near[0]!r} by {unknown!r}?)" if near else ""
         raise ValueError(
             f"config.align.{name} = {value!r}: give one for all, or one for each of"
-            f" {', '.join(wanted)}, as ((sensor, value), ...){hint}"
+            f" {', '.join(wanted)}, as ((sensor, value), ...)"
         )
     return given[sensor]
 

@@ -276,8 +276,8 @@ def test_a_test_set_goes_to_the_student_by_the_names_of_its_bands(tmp_path, caps
         assert "held.toml goes by the names of its bands" in capsys.readouterr().out
         spec, student = students.make_student(run, teacher(), get_sensor("s1_grd"))
         source, encoders = run.open("miniature:test"), {"s1": (spec, student)}
-        z, _ = align.report(run, teacher(), encoders, [source], step=0)
-        again, _ = align.report(run, teacher(), encoders, [moved], step=0)
+        z, _ = align.report(run, teacher(), encoders, [source], step=0)["s1"]
+        again, _ = align.report(run, teacher(), encoders, [moved], step=0)["s1"]
     np.testing.assert_array_equal(z["s1"], again["s1"])
 
 
