@@ -38,6 +38,10 @@ class Budget:
     max_drop: float = 1.0
     min_retained: float = 0.0
 
+    def share(self, part: float) -> "Budget":
+        """The part of it that may be spent: 0 is none, 1 all."""
+        return Budget(self.max_drop * part, 1 - (1 - self.min_retained) * part)
+
     def least(self, before: float) -> float:
         """The lowest value that may be left of one."""
         return max(before - self.max_drop, before * self.min_retained)

@@ -142,6 +142,15 @@ def test_what_is_lost_is_counted_from_the_original_model():
     assert choose_alpha({ORIGINAL: 0.9, **task}, [before], Budget(0.0)) == 0.0
 
 
+def test_a_share_of_the_budget_is_that_share_of_what_may_be_lost():
+    budget = Budget(max_drop=0.1, min_retained=0.8)
+    for value in (0.3, 0.9):
+        lost = value - budget.least(value)
+        assert value - budget.share(0.5).least(value) == pytest.approx(lost / 2)
+        assert budget.share(1.0).least(value) == pytest.approx(budget.least(value))
+        assert budget.share(0.0).least(value) == value
+
+
 def test_several_tasks_count_by_their_mean():
     one, other = {0.0: 0.2, 1.0: 0.6}, {ORIGINAL: 0.1, 0.0: 0.4, 1.0: 0.1}
     assert mean_curve([one, other]) == pytest.approx({0.0: 0.3, 1.0: 0.35})

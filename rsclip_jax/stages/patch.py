@@ -89,6 +89,7 @@ class Choice:
 
     alpha: float
     interval: tuple[float, float]
+    budget: Budget
     given: bool
     tasks: list[dict[float, float]]
     supported: list[dict[float, float]]
@@ -99,11 +100,6 @@ class Choice:
     def product(self) -> Alpha:
         """That of the stage's product, or of the round's."""
         return self.alpha if self.blocks is None else self.blocks
-
-    @property
-    def curves(self) -> list[dict[float, float]]:
-        """The tasks' mean, then each supported set."""
-        return [mean_curve(self.tasks), *self.supported]
 
     def meta(self) -> dict[str, Any]:
         """What meta.json says of it."""
@@ -128,8 +124,9 @@ def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
     """As patch_once, a round a task, with each one's choice and the last one's sweep.
 
     A round starts from what the one before chose. Its objective is the mean of the
-    tasks up to it, and what a supported set may lose is counted from the original
-    model throughout.
+    tasks up to it. What a supported set may lose is counted from the original model
+    throughout, and grows with the rounds to all of the budget: the first would leave
+    nothing to the others.
     """
     theta = original = clip.params["visual"]
     choices, made = [], {}
@@ -142,7 +139,8 @@ def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
         theta_1 = jax.device_get(fine_tune(part, begun, [source]))
         before = original if i else None
         sweep = Sweep(run, clip, theta, theta_1, original=before, round_=i + 1)
-        choice = choose(sweep, sets.val[: i + 1], sets.supported_val)
+        share = (i + 1) / len(parts)
+        choice = choose(sweep, sets.val[: i + 1], sets.supported_val, share)
         draw_curve(run, choice, sets.val[: i + 1], sets.supported_val, f"_{i + 1}")
         theta = sweep.mixture(choice.product)
         choices.append(choice)
@@ -152,14 +150,22 @@ def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
     return sweep, choices, made
 
 
-def choose(sweep: Sweep, val: Sequence[Source], supported: Sequence[Source]) -> Choice:
-    """Sweeps alpha over validation data, chooses as config.patch says, and tells."""
+def choose(
+    sweep: Sweep,
+    val: Sequence[Source],
+    supported: Sequence[Source],
+    share: float = 1.0,
+) -> Choice:
+    """Sweeps alpha over validation data, chooses as config.patch says, and tells.
+
+    share: the part of the budget that may be spent.
+    """
     run, c = sweep.run, sweep.run.config.patch
     given = () if c.alpha is None else (float(c.alpha),)
     found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
     n = len(val)
     curves = [mean_curve(found[:n]), *found[n:]]
-    budget = make_budget(c)
+    budget = Budget(c.max_supported_drop, c.min_supported_retained).share(share)
     interval = bootstrap_alpha(
         [mean_draw(draws[:n]), *draws[n:]],
         budget,
@@ -167,7 +173,7 @@ def choose(sweep: Sweep, val: Sequence[Source], supported: Sequence[Source]) -> 
         seed=run.config.seed,
     )
     alpha = given[0] if given else choose_alpha(curves[0], curves[1:], budget)
-    choice = Choice(alpha, interval, bool(given), found[:n], found[n:])
+    choice = Choice(alpha, interval, budget, bool(given), found[:n], found[n:])
     run.say(describe_choice(alpha, curves, budget, interval, chosen=not given))
     if not c.per_block:
         return choice
@@ -176,11 +182,6 @@ def choose(sweep: Sweep, val: Sequence[Source], supported: Sequence[Source]) -> 
     )
     run.say(describe_blocks(blocks, alpha, curves, [mean, *kept]))
     return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
-
-
-def make_budget(c: ConfigDict) -> Budget:
-    """What config.patch lets every supported set lose."""
-    return Budget(c.max_supported_drop, c.min_supported_retained)
 
 
 def draw_curve(
@@ -200,7 +201,7 @@ def draw_curve(
         names,
         [*choice.tasks, *choice.supported],
         choice.alpha,
-        budget=make_budget(run.config.patch),
+        budget=choice.budget,
         metric=kinds.pop() if len(kinds) == 1 else "accuracy or mAP_macro",
         tasks=len(val),
         with_blocks=choice.with_blocks,

@@ -198,7 +198,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
     meta, theta = load_meta(tmp_path / "run"), clip.params["visual"]
     assert meta["alpha"] is None
     assert meta["steps"] == 8
-    budget, natural = Budget(0.05), "miniature_natural"
+    natural = "miniature_natural"
     for i, (one, name) in enumerate(zip(meta["rounds"], TWO_NAMES, strict=True)):
         folder = tmp_path / "run" / "patch" / "tasks" / name
         params = {**clip.params, "visual": theta}
@@ -212,6 +212,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
         single = [by_alpha(of_round, n, split="val") for n in TWO_NAMES[: i + 1]]
         kept = by_alpha(of_round, natural, split="val")
         original = kept[0.0] if i == 0 else original
+        budget = Budget(0.05 * (i + 1) / 2)  # half of it is left to the second
         assert budget.allows([original], [kept[None]])
         assert np.mean([s[None] for s in single]) >= max(
             np.mean([s[a] for s in single])
@@ -255,6 +256,7 @@ def test_one_task_in_a_tuple_is_the_task_bit_for_bit(clip, tmp_path):
     found = []
     for several in (False, True):
         one = {k: v[:1] if several else v[0] for k, v in TWO.items()}
+        one |= {"supported_val": (), "supported_test": ()}
         workdir = tmp_path / str(several)
         records = run_tiny(workdir, patch_config(clip, **one, tasks="parallel"))
         lines = (workdir / "patch" / "metrics.jsonl").read_text().splitlines()
