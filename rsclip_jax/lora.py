@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsclip_jax.optim import leaf_names
+from rsclip_jax.optim import check_pattern, leaf_names
 
 PyTree = Any
 
@@ -21,6 +21,7 @@ def add_lora(params: PyTree, targets: str, rank: int, rng: jax.Array) -> PyTree:
     the matrix [h * w * in, out]. Raises ValueError where nothing matches, or a rank is
     below 1 or above a kernel's.
     """
+    check_pattern(targets, "targets")
     names = jax.tree.leaves(leaf_names(params))
     leaves = dict(zip(names, jax.tree.leaves(params), strict=True))
     kernels = {name: leaf for name, leaf in leaves.items() if leaf.ndim > 1}

@@ -48,6 +48,8 @@ def check_trainable(rules: Rules, params: PyTree) -> None:
 
     Only a catch-all ".*" at the end may be left with nothing to match.
     """
+    for pattern, _ in rules:
+        check_pattern(pattern, "trainable")
     match_rules(rules, params)
     names = jax.tree.leaves(leaf_names(params))
     used, trained = set(), False
@@ -62,6 +64,16 @@ def check_trainable(rules: Rules, params: PyTree) -> None:
             f"trainable = {tuple(rules)}: {problem}; the parameters are"
             f" {', '.join(names[:4])}, ..., {names[-1]}"
         )
+
+
+def check_pattern(pattern: str, setting: str) -> None:
+    """Raises ValueError naming the setting of what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"{setting}: {pattern!r} is no regular expression: {error}"
+        ) from error
 
 
 def count_trained(rules: Rules, params: PyTree) -> int:

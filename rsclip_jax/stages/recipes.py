@@ -64,6 +64,8 @@ def _check_numbers(c: ConfigDict) -> None:
     for name, least in (("last_blocks", 1), ("head_steps", 1), ("head_lr", 0)):
         if c[name] < least:
             raise ValueError(f"config.patch.{name} = {c[name]} is below {least}")
+    if c.lora.alpha <= 0:
+        raise ValueError(f"config.patch.lora.alpha = {c.lora.alpha} is not above 0")
     for name, value in c.asymmetric.items():
         if value < 0 or (name == "margin" and value >= 1):
             raise ValueError(

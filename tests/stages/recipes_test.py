@@ -116,6 +116,9 @@ FREEZE = (("blocks_.*", True), (".*", False))
             {"recipe": "lora", "lora.targets": "attn/.*"},
             r"lora\.targets = 'attn/\.\*' matches none of the kernels blocks_0/attn",
         ),
+        ({"recipe": "lora", "lora.targets": "("}, r"lora\.targets: '\(' is no regular"),
+        ({"recipe": "lora", "lora.alpha": 0.0}, r"lora\.alpha = 0\.0 is not above 0"),
+        ({"trainable": (("(", True),)}, r"trainable: '\(' is no regular expression"),
         (
             {"recipe": "lora", "lora.rank": 1000},
             r"lora\.rank = 1000 is not between 1 and \d+, the rank of blocks_0",
@@ -168,9 +171,9 @@ def _head(source) -> np.ndarray:
     return zero_shot_head(tiny_clip(), source)[0]
 
 
-def moved_names(theta_1) -> set[str]:
+def moved_names(theta_1, theta_0=None) -> set[str]:
     """The names of the leaves that are not theta_0's bit for bit."""
-    theta_0 = tiny_clip().params["visual"]
+    theta_0 = theta_0 or tiny_clip().params["visual"]
     names = jax.tree.leaves(optim.leaf_names(theta_0))
     leaves = zip(jax.tree.leaves(theta_0), jax.tree.leaves(theta_1), strict=True)
     same = [a.tobytes() == np.asarray(b).tobytes() for a, b in leaves]
@@ -205,6 +208,21 @@ def test_a_recipe_lowers_the_loss_and_moves_what_it_says(tmp_path, settings):
     if c.recipe == "lora":
         want = {n for n in want if n.startswith("blocks") and n.endswith("kernel")}
     assert moved_names(theta_1) == want
+
+
+def test_a_resnet_s_convolutions_take_adapters_too(tmp_path):
+    variant = Variant("rn", 16, 32, 32, 4, (1, 1, 1, 1), 2, 16, 1, 1, "gelu")
+    params = jax.device_get(init_clip(variant, jax.random.key(3)))
+    for i in (1, 2, 3, 4):  # 0 at first, which lets no gradient through
+        last = params["visual"][f"layer{i}_0"]["bn3"]
+        last["scale"] = last["scale"] + 1
+    clip = api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    settings = {**LORA, "steps": 2, "lora.targets": r"layer[34]_0/conv\d/kernel"}
+    with few_scenes():
+        run = make_run(tmp_path, recipe_config(**settings))
+        theta_1 = fine_tune(run, clip, [run.open("miniature:train")])
+    want = {f"layer{i}_0/conv{j}/kernel" for i in (3, 4) for j in (1, 2, 3)}
+    assert moved_names(theta_1, params["visual"]) == want
 
 
 def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
