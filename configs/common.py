@@ -45,8 +45,8 @@ def training(**values) -> ml_collections.ConfigDict:
         "checkpoint_every": 100,
         "log_every": 10,
         # (regex on parameter names, trained or not), first full match wins. In stages
-        # patch and align names begin inside the encoder, "blocks_0/attn/...", of several
-        # sensors with the sensor, "s1/blocks_0/attn/...".
+        # patch and align names begin inside the encoder, "blocks_0/attn/..."; of
+        # several sensors with the sensor's, "s1/blocks_0/attn/...".
         "trainable": ((".*", True),),
         "augment": {
             "crop_scale": (1.0, 1.0),  # area range of a random resized crop
