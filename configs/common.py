@@ -45,8 +45,9 @@ def training(**values) -> ml_collections.ConfigDict:
         "checkpoint_every": 100,
         "log_every": 10,
         # (regex on parameter names, trained or not, or what multiplies the rate), first
-        # full match wins. In stages patch and align names begin inside the encoder:
-        # "blocks_0/attn/...".
+        # full match wins. In stages patch and align names begin inside the encoder,
+        # "blocks_0/attn/..."; of several sensors with the sensor's,
+        # "s1/blocks_0/attn/...".
         "trainable": ((".*", True),),
         "layer_decay": 1.0,  # below 1: each block's rate is this times the next one's
         "ema": 0.0,  # > 0, as 0.999: the weights' moving mean is the stage's result
