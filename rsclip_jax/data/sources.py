@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.bands import make_composite, sensor_part
 from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
@@ -26,9 +27,7 @@ from rsclip_jax.data.sensors import (
     Composite,
     Sensor,
     get_sensor,
-    make_composite,
     select_bands,
-    sensor_part,
 )
 from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.lookup import look_up

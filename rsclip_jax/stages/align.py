@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, losses, sharding
-from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
+from rsclip_jax.data.bands import band_places
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.clip import image_features

@@ -8,15 +8,14 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.bands import band_places, make_composite
 from rsclip_jax.data.checks import check_array
+from rsclip_jax.data.sensor_file import load_sensor
 from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
     Sensor,
-    band_places,
     get_sensor,
-    load_sensor,
-    make_composite,
     select_bands,
 )
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from rsclip_jax.data.bands import make_composite
 from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers.folders import SPLITS, in_split, parse_split
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
+from rsclip_jax.data.sensors import COMPOSITES, get_sensor
 
 FILES = {"train": "training.h5", "val": "validation.h5", "test": "testing.h5"}
 _FIELDS = {"s1": "sen1", "s2": "sen2"}  # record key -> dataset in the file

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rsclip_jax.data import corine, prompts
+from rsclip_jax.data.bands import make_composite
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     SPLITS,
@@ -26,13 +27,7 @@ from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tiffs import stack_bands
 from rsclip_jax.data.rows import DATASETS, EUROSAT_MS_BANDS
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    SENSORS,
-    Sensor,
-    get_sensor,
-    make_composite,
-)
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sources import Dataset, Record
 
 _OURS = {"validation": "val"}  # splits by other names than ours

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rsclip_jax.data.bands import make_composite
 from rsclip_jax.data.readers.folders import (
     SPLIT_NAMES,
     first_of,
@@ -29,7 +30,7 @@ from rsclip_jax.data.readers.folders import (
 from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tars import Member, walk_tar
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
+from rsclip_jax.data.sensors import COMPOSITES, get_sensor
 from rsclip_jax.data.sources import Dataset, LeftOut, Record, leave_out
 from rsclip_jax.torch_files import read_torch
 
