@@ -93,12 +93,18 @@ def make_schedule(lr: float, warmup: int, steps: int) -> optax.Schedule:
 def layer_rules(theta: PyTree, decay: float) -> Rules:
     """Layer-wise decay of the rate: decay ** (blocks from a parameter to the end).
 
-    theta: a visual tower. Its projection has 1, the last block decay, the stem
-    decay ** (blocks + 1), as in BEiT (Bao et al. 2022). Raises ValueError for a tree
-    that has no blocks.
+    theta: a visual tower, or one a sensor. Its projection has 1, the last block decay,
+    the stem decay ** (blocks + 1), as in BEiT (Bao et al. 2022). Raises ValueError for
+    a tree that has no blocks.
     """
     blocks = block_names(theta)
     if len(blocks) < 3:
+        if all(isinstance(x, dict) and len(block_names(x)) > 2 for x in theta.values()):
+            return [
+                (f"{re.escape(sensor)}/{pattern}", rate)
+                for sensor, tower in theta.items()
+                for pattern, rate in layer_rules(tower, decay)
+            ]
         raise ValueError(f"layer_decay = {decay}: no blocks in {', '.join(theta)}")
     depth = {block: i for i, block in enumerate(reversed(blocks))}
     return [

@@ -14,7 +14,8 @@ from PIL import Image
 import rsclip_jax
 from rsclip_jax import api, checkpoint
 from rsclip_jax.data import datasets, sensors
-from rsclip_jax.data.sensors import get_sensor, load_sensor
+from rsclip_jax.data.sensor_file import load_sensor
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
 from rsclip_jax.models.sensor import init_sensor, input_fields, vit_spec
 from rsclip_jax.models.variants import get_variant

@@ -55,7 +55,7 @@ def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
     error, trace = done.stderr.splitlines()
     assert error.startswith(
         "error: config.patch.train: dataset bigearthnet_s2 is read from files: set"
-        " --config.data_root"
+        " root (--config.data_root)"
     )
     assert "Traceback" in (tmp_path / "w" / "error.txt").read_text()
     assert "error.txt" in trace

@@ -300,6 +300,16 @@ def test_layer_decay_by_hand():
     )
 
 
+def test_each_sensor_s_layers_are_counted_on_their_own():
+    several = {"s1": vit_names(2), "s2": vit_names(4)}
+    rates = match_rules(layer_rules(several, 0.5), several)
+    for sensor, tower in several.items():
+        alone = match_rules(layer_rules(tower, 0.5), tower)
+        assert rates[sensor] == alone
+    assert rates["s1"]["patch_embed"]["kernel"] == 0.125
+    assert rates["s2"]["patch_embed"]["kernel"] == 0.03125
+
+
 def test_layers_cannot_be_counted_where_there_are_none():
     with pytest.raises(ValueError, match=r"layer_decay = 0\.5: no blocks in visual, l"):
         layer_rules(TREE, 0.5)

@@ -12,7 +12,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
+from rsclip_jax.data.bands import band_places
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import note_skipped, suggest_skip
 from rsclip_jax.data.sources import Record, Source, read_record
 from rsclip_jax.data.transforms import (

@@ -1,103 +1,14 @@
-"""The table of sensors, and moving bands between them by name, never by index."""
+"""The table of sensors, and of the pictures that are made of their bands."""
 
-import dataclasses
 import functools
-import math
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from rsclip_jax.data.bands import select_bands as select_bands
+from rsclip_jax.data.sensor_file import load_sensor
+from rsclip_jax.data.sensor_row import Composite, Sensor
 from rsclip_jax.lookup import look_up
 
 _NAN = float("nan")
-UNITS = {
-    "DN": "reflectance * 10000",
-    "reflectance": "0 to 1",
-    "dB": "radar's backscatter",
-    "linear": "radar's complex amplitude and power",
-    "K": "temperature",
-    "8-bit": "0 to 255 of a picture",
-    "C2 SR": "Landsat Collection 2's integers of surface reflectance",
-    "C2 TOA": "... of reflectance at the top of the atmosphere",
-    "C2 ST": "... of surface temperature",
-}
-_LONGEST = 100.0  # um: thermal infrared ends at 14, and radar has nan
-
-
-@dataclasses.dataclass(frozen=True)
-class Sensor:
-    """Bands in file order, and how an encoder trained here normalises them.
-
-    name: of the row, or the path of a user's file. unit: one of UNITS. wavelengths in
-    micrometres (nan for radar) and resolution in metres (nan: any), one a band. level:
-    of the product. valid: lowest and highest value that a file can hold, in its unit;
-    nodata: the value that stands for none. An encoder sees clip((x - mean) / std,
-    -clip_sigma, clip_sigma).
-    """
-
-    name: str
-    modality: str  # the key of a record and the word in results: rgb, s1, s2, ir, ...
-    bands: tuple[str, ...]
-    unit: str
-    dtype: str
-    wavelengths: tuple[float, ...]
-    resolution: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    clip_sigma: float = 5.0
-    level: str = ""
-    valid: tuple[float, float] = (-math.inf, math.inf)
-    nodata: float | None = None
-
-    def __post_init__(self):
-        for field in ("wavelengths", "resolution", "mean", "std"):
-            if len(getattr(self, field)) != len(self.bands):
-                raise ValueError(
-                    f"sensor {self.name}: {len(getattr(self, field))} values of"
-                    f" {field} for {len(self.bands)} bands"
-                )
-        problem = _problem(self)
-        if problem:
-            raise ValueError(f"sensor {self.name}: {problem}")
-
-
-def _problem(row: Sensor) -> str:
-    """What is wrong with a row whose lists have equal lengths; "" if nothing is."""
-    if not row.bands or len(set(row.bands)) != len(row.bands):
-        return f"bands {row.bands} should be distinct, and one at least"
-    if not row.modality.isidentifier():
-        return f"modality {row.modality!r} should be one word, the key of a record"
-    if not all(s > 0 for s in row.std):
-        return f"std {row.std} should be above 0"
-    if not row.clip_sigma > 0:
-        return f"clip_sigma {row.clip_sigma} should be above 0"
-    if len(row.valid) != 2 or not row.valid[0] < row.valid[1]:
-        return f"valid {row.valid} should be a lowest and a highest value"
-    try:
-        kind: str = np.dtype(row.dtype).kind
-    except TypeError:
-        kind = ""
-    if kind not in ("u", "i", "f"):
-        return f"dtype {row.dtype!r} should be an integer or float of numpy's"
-    return ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Composite:
-    """An 8-bit RGB picture of three bands: clip(x / divisor, 0, 1) * 255.
-
-    sensor: the row that it is made of; bands: its red, green and blue.
-    """
-
-    name: str
-    sensor: str
-    bands: tuple[str, str, str]
-    divisor: float
-
-
 _S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split())
 # ESA Sentinel-2 MSI: central wavelength (um), ground sampling (m), in _S2_BANDS order.
 # fmt: off
@@ -329,6 +240,9 @@ _COMPOSITES = (
 COMPOSITES: dict[str, Composite] = {row.name: row for row in _COMPOSITES}
 
 
+_load_once = functools.cache(load_sensor)  # asked for at every record
+
+
 def get_sensor(name: str) -> Sensor:
     """The row of that name, or a file's (see load_sensor) if it ends in .toml.
 
@@ -337,153 +251,3 @@ def get_sensor(name: str) -> Sensor:
     if str(name).endswith(".toml"):
         return _load_once(str(name))
     return look_up(SENSORS, name, "sensor")
-
-
-def make_composite(
-    array: np.ndarray, bands: tuple[str, ...], composite: Composite
-) -> np.ndarray:
-    """uint8 RGB [..., 3] of [..., len(bands)] in the unit of the composite's sensor.
-
-    ValueError with both lists where a band of it is not among `bands`.
-    """
-    rgb = select_bands(array, bands, composite.bands)
-    scale = np.float32(255 / composite.divisor)
-    return (np.clip(rgb * scale, 0, 255) + np.float32(0.5)).astype(np.uint8)
-
-
-# A sensor of the user's
-
-
-def load_sensor(path: str | Path) -> Sensor:
-    """A sensor of your own from a TOML file; its name is the path as given.
-
-    The keys are the fields of Sensor without name; clip_sigma, level, valid and nodata
-    may be left out:
-
-        modality = "ir"
-        bands = ["SWIR1", "SWIR2"]
-        unit = "DN"
-        dtype = "uint16"
-        wavelengths = [1.61, 2.19]  # um; nan for radar
-        resolution = [20.0, 20.0]  # m
-        mean = [2000, 2000]
-        std = [1500, 1500]
-        valid = [0, 20000]
-        nodata = 0
-
-    Raises FileNotFoundError without the file, and ValueError naming it with every
-    unknown or missing key, or the value of a wrong type or length.
-    """
-    path = str(path)
-    try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such sensor file") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
-    fields = {f.name: f for f in dataclasses.fields(Sensor) if f.name != "name"}
-    unknown = [key for key in values if key not in fields]
-    needed = [k for k, f in fields.items() if f.default is dataclasses.MISSING]
-    missing = [key for key in needed if key not in values]
-    if unknown or missing:
-        raise ValueError(
-            f"{path}: unknown keys {unknown}, missing keys {missing}; a sensor has"
-            f" {', '.join(fields)}"
-        )
-    read = {k: _read_value(path, k, v, fields[k].type) for k, v in values.items()}
-    if problem := _in_other_units(read["unit"], read["wavelengths"]):
-        raise ValueError(f"{path}: {problem}")
-    return Sensor(path, **read)
-
-
-def _in_other_units(unit: str, wavelengths: Sequence[float]) -> str:
-    """What a file of a sensor has in units that are not read; "" if nothing."""
-    if unit not in UNITS:
-        known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
-        return f'unit = "{unit}" is none of {known}; convert the files to one of them'
-    if wrong := [um for um in wavelengths if um <= 0 or um > _LONGEST]:
-        nm = f": {wrong[0]:g} nanometres would be {wrong[0] / 1000:g}"
-        return (
-            f"wavelengths = {list(wavelengths)} should be micrometres, above 0 and at"
-            f" most {_LONGEST:g}, or nan for radar{nm if wrong[0] > 0 else ''}"
-        )
-    return ""
-
-
-_load_once = functools.cache(load_sensor)  # asked for at every record
-
-
-def _read_value(path: str, key: str, value: Any, kind: Any) -> Any:
-    """A TOML value as a field of Sensor: text, a number or a tuple of either."""
-    is_list = "tuple" in str(kind)
-    one = str if kind is str or "str" in str(kind) else float
-    items = value if is_list else [value]
-    allowed = str if one is str else (int, float)
-    if not isinstance(items, list) or not all(
-        isinstance(item, allowed) and not isinstance(item, bool) for item in items
-    ):
-        word = "string" if one is str else "number"
-        wanted = f"a list of {word}s" if is_list else f"a {word}"
-        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}")
-    return tuple(map(one, items)) if is_list else one(value)
-
-
-# Arrays
-
-
-def select_bands(
-    array: np.ndarray,
-    source: tuple[str, ...],
-    target: tuple[str, ...],
-    fill: str = "error",
-) -> np.ndarray:
-    """Bands of [..., len(source)] in the order of target: [..., len(target)].
-
-    A target band that source lacks is an error, or with fill "zero" zeros, or with fill
-    "mean" the mean of the bands that are there. ValueError with both lists otherwise.
-    """
-    if fill not in ("error", "zero", "mean"):
-        raise ValueError(f"fill {fill!r} is not known; use 'error', 'zero' or 'mean'")
-    if array.shape[-1] != len(source) or len(set(source)) != len(source):
-        raise ValueError(
-            f"an array of {array.shape[-1]} bands does not hold the distinct bands"
-            f" {source}"
-        )
-    missing = [band for band in target if band not in source]
-    if missing and fill == "error":
-        raise ValueError(
-            f"bands {missing} are wanted but not there: wanted {target}, found"
-            f" {source}; fill='zero' or 'mean' would make them up"
-        )
-    out = np.zeros((*array.shape[:-1], len(target)), array.dtype)
-    for i, band in enumerate(target):
-        if band in source:
-            out[..., i] = array[..., source.index(band)]
-        elif fill == "mean":
-            out[..., i] = array.mean(axis=-1)
-    return out
-
-
-def band_places(
-    held: Sensor, bands: tuple[str, ...], unit: str, where: str
-) -> tuple[int, ...]:
-    """Where each of `bands` stands in a sensor's arrays.
-
-    ValueError with both lists and units where one is not there, or in another unit;
-    where: what wants them.
-    """
-    if held.unit != unit or not set(bands) <= set(held.bands):
-        raise ValueError(
-            f"{where} takes the bands {bands} in {unit}, and {held.name} holds"
-            f" {held.bands} in {held.unit}"
-        )
-    return tuple(held.bands.index(band) for band in bands)
-
-
-def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
-    """The sensor with some of its bands only, by their places."""
-    per_band = ("bands", "wavelengths", "resolution", "mean", "std")
-    parts: dict[str, Any] = {
-        name: tuple(getattr(sensor, name)[i] for i in places) for name in per_band
-    }
-    return dataclasses.replace(sensor, **parts)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsclip_jax.data import miniature
+from rsclip_jax.data.bands import make_composite, sensor_part
 from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
@@ -23,12 +24,9 @@ from rsclip_jax.data.readers.tiffs import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.readers.tiffs import read_band_files, read_tif
 from rsclip_jax.data.sensors import (
     COMPOSITES,
-    Composite,
     Sensor,
     get_sensor,
-    make_composite,
     select_bands,
-    sensor_part,
 )
 from rsclip_jax.data.skipped import suggest_skip
 from rsclip_jax.lookup import look_up
@@ -98,6 +96,12 @@ class Dataset:
     max_shift: float = math.inf
     max_nodata: float = 0.0
     partial: bool = False
+
+    def composite(self, key: str, array: np.ndarray) -> np.ndarray:
+        """The picture `key` of composites, uint8 [..., 3], of its source's array."""
+        source, name = self.composites[key]
+        bands = get_sensor(self.sensors[source]).bands
+        return make_composite(array, bands, COMPOSITES[name])
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """The row of a set of the user's own with its classes and their names.
@@ -206,10 +210,9 @@ class FileSource:
             if key in keys:
                 sensor = get_sensor(row.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key, (source, name) in row.composites.items():
+        for key in row.composites:
             if key in keys:
-                made = COMPOSITES[name]
-                record[key] = self._composite(entry, record, source, made, found)
+                record[key] = self._composite(entry, record, key, found)
         own = row.own
         if own is None or own.same_place:
             way = f", or same_place = false in {own.path} allows it" if own else ""
@@ -243,14 +246,15 @@ class FileSource:
         self,
         entry: Entry,
         record: Record,
-        source: str,
-        made: Composite,
+        key: str,
         found: list[Footprint],
     ) -> np.ndarray:
-        row, files = self.dataset, entry.files[source]
-        sensor = get_sensor(row.sensors[source])
+        row = self.dataset
+        source, name = row.composites[key]
         if source in record:
-            return make_composite(record[source], sensor.bands, made)
+            return row.composite(key, record[source])
+        made, files = COMPOSITES[name], entry.files[source]
+        sensor = get_sensor(row.sensors[source])
         # Of a file a band, three of them do; but all tell which pixels are missing.
         if isinstance(files, tuple) and not row.max_nodata:
             places = [sensor.bands.index(band) for band in made.bands]

@@ -7,7 +7,8 @@ import jax
 
 from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.pack import COMPRESSIONS, pack_source, write_all
+from rsclip_jax.data.pack import pack_source, write_all
+from rsclip_jax.data.pack_plan import COMPRESSIONS
 from rsclip_jax.data.places import find_folder
 from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.readers.packed import pack_folder

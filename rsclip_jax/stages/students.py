@@ -9,7 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint
-from rsclip_jax.data.sensors import Sensor, band_places, get_sensor
+from rsclip_jax.data.bands import band_places
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Source
 from rsclip_jax.models.sensor import (
     SensorSpec,

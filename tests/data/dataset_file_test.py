@@ -7,11 +7,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from rsclip_jax.data.bands import make_composite
 from rsclip_jax.data.classes import UCMERCED_NAMES
 from rsclip_jax.data.dataset_file import load_dataset
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
-from rsclip_jax.data.sensors import COMPOSITES, SENSORS, load_sensor, make_composite
+from rsclip_jax.data.sensor_file import load_sensor
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sources import split_digest
 from tests.conftest import REPO
 from tests.data.readers.footprints_test import geo_tags

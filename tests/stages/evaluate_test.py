@@ -162,7 +162,7 @@ def test_a_set_of_another_order_gives_the_same_numbers(tmp_path, name, bands):
             {"unit": "reflectance", "dtype": "float32", "valid": (0, 3)},
             r"in DN, and .* in reflectance",
         ),
-        ("s1_grd", {"unit": "power"}, "in dB, and .* in power"),
+        ("s1_grd", {"unit": "linear"}, "in dB, and .* in linear"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_lists(

@@ -16,7 +16,7 @@ import numpy as np
 
 from rsclip_jax.data.checks import check_array
 from rsclip_jax.data.readers.folders import SPLITS, in_split, parse_split
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
+from rsclip_jax.data.sensors import get_sensor
 
 FILES = {"train": "training.h5", "val": "validation.h5", "test": "testing.h5"}
 _FIELDS = {"s1": "sen1", "s2": "sen2"}  # record key -> dataset in the file
@@ -54,14 +54,13 @@ class So2SatSource:
     def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
         """The record with its label and these of its sensors alone."""
         row = self.dataset
-        made = {key: row.composites[key] for key in row.composites if key in keys}
-        from_file = {*keys, *(source for source, _ in made.values())}
+        made = [key for key in row.composites if key in keys]
+        from_file = {*keys, *(row.composites[key][0] for key in made)}
         record: dict[str, Any] = {"id": self.ids[index], "label": self._label(index)}
         arrays = {key: self._array(index, key) for key in _FIELDS if key in from_file}
         record |= {key: array for key, array in arrays.items() if key in keys}
-        for key, (source, name) in made.items():
-            bands = get_sensor(row.sensors[source]).bands
-            record[key] = make_composite(arrays[source], bands, COMPOSITES[name])
+        for key in made:
+            record[key] = row.composite(key, arrays[row.composites[key][0]])
         return record
 
     def _array(self, index: int, key: str) -> np.ndarray:

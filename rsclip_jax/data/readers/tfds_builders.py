@@ -26,13 +26,7 @@ from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tiffs import stack_bands
 from rsclip_jax.data.rows import DATASETS, EUROSAT_MS_BANDS
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    SENSORS,
-    Sensor,
-    get_sensor,
-    make_composite,
-)
+from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sources import Dataset, Record
 
 _OURS = {"validation": "val"}  # splits by other names than ours
@@ -295,8 +289,7 @@ class TfdsSource:
             sensor, bands = get_sensor(row.sensors["s2"]), row.file_bands.get("s2", ())
             s2 = as_sensor(_s2(found, sensor), sensor, bands, where, row.max_nodata)
             for key in made:
-                composite = COMPOSITES[row.composites[key][1]]
-                record[key] = make_composite(s2, sensor.bands, composite)
+                record[key] = row.composite(key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record

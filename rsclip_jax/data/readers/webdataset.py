@@ -29,7 +29,7 @@ from rsclip_jax.data.readers.folders import (
 from rsclip_jax.data.readers.images import decode_image
 from rsclip_jax.data.readers.patches import as_sensor
 from rsclip_jax.data.readers.tars import Member, walk_tar
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor, make_composite
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, LeftOut, Record, leave_out
 from rsclip_jax.torch_files import read_torch
 
@@ -362,8 +362,7 @@ class WebDataset:
             moved = np.moveaxis(patch, 0, -1) if patch.ndim == 3 else patch
             s2 = as_sensor(moved, sensor, bands, where, row.max_nodata)
             for key in (k for k in row.composites if k in keys):
-                composite = COMPOSITES[row.composites[key][1]]
-                record[key] = make_composite(s2, sensor.bands, composite)
+                record[key] = row.composite(key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record
