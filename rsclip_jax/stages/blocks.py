@@ -1,17 +1,21 @@
 """An alpha for each block: looked for on validation data, from the best single one."""
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
+from rsclip_jax import checkpoint
 from rsclip_jax.alpha import ORIGINAL, Budget, Curve, search_blocks, value_before
 from rsclip_jax.data.pipeline import eval_batches
-from rsclip_jax.data.sources import Source
+from rsclip_jax.data.sources import Source, split_digest
 from rsclip_jax.data.views import Subset
 from rsclip_jax.evals.encode import encode_batches
 from rsclip_jax.interpolate import block_names
+from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
 from rsclip_jax.stages.sweep import PRIMARY, Alpha, Measured, Sweep
 
@@ -102,7 +106,8 @@ class _Decoded:
     """A source to evaluate many times: its batches stay in memory where they fit.
 
     examples: that many of it, evenly spread; 0: all. size: the bytes that it keeps,
-    none where they are more than `room`.
+    none where they are more than `room`. What was evaluated is also kept in
+    patch/block_values.jsonl, from which a search that was interrupted goes on.
     """
 
     def __init__(self, sweep: Sweep, source: Source, examples: int, room: int):
@@ -113,16 +118,32 @@ class _Decoded:
         self.head, _ = common.zero_shot_head(sweep.clip, source)
         side = sweep.clip.variant.image_size
         self.size = len(self.source) * side * side * 3
-        self.kept: list[dict] | None = None
         if self.size > room:
             self.size = 0
-        else:
-            self.kept = list(self._decode())
+        self._kept: list[dict] = []
+        self._file = sweep.run.workdir / "patch" / "block_values.jsonl"
+        ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1))
+        self._pins = {"ends": ends, "data": split_digest(self.source)}
+        self._known = {_key(r): r["value"] for r in read_results(self._file)}
 
     def value(self, alpha: Alpha) -> float:
         """The primary metric at this alpha."""
-        batches = self._decode() if self.kept is None else self.kept
+        pins = {**self._pins, "alpha": alpha}
+        if (key := _key(pins)) not in self._known:
+            self._known[key] = self._evaluate(alpha)
+            # the break before it also ends a line that a kill cut short
+            line = "\n" + json.dumps({**pins, "value": self._known[key]})
+            if jax.process_index() == 0:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a") as file:
+                    file.write(line)
+        return self._known[key]
+
+    def _evaluate(self, alpha: Alpha) -> float:
+        if self.size and not self._kept:
+            self._kept = list(self._decode())
         encoders = {"rgb": self.sweep.encoder(alpha)}
+        batches = self._kept or self._decode()
         z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
         records = common.score(self.source, z["rgb"], labels, self.head, "rgb")
         primary = PRIMARY[self.source.dataset.task]
@@ -138,3 +159,7 @@ class _Decoded:
             on_error=run.config.data.on_error,
             skipped=run.skipped("patch"),
         )
+
+
+def _key(record: dict) -> str:
+    return json.dumps([record["ends"], record["data"], record["alpha"]], sort_keys=True)

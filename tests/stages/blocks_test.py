@@ -11,6 +11,7 @@ from rsclip_jax.alpha import Budget, choose_alpha
 from rsclip_jax.interpolate import block_names, block_prefix, interpolate
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.results import read_results
 from rsclip_jax.stages import blocks
 from rsclip_jax.stages.patch import describe_blocks
 from rsclip_jax.stages.sweep import Sweep
@@ -81,8 +82,39 @@ def test_images_decoded_each_time_or_kept_give_the_same(sweep):
     for room in (2.0, 0.0):
         with sweep.run.config.unlocked():
             c.block_cache_gb = room
+        values = sweep.run.workdir / "patch" / "block_values.jsonl"
+        values.unlink(missing_ok=True)
         found.append(blocks._search(sweep, start, tasks, supported, Budget()))
     assert found[0] == found[1] != start
+
+
+def test_an_interrupted_search_goes_on_where_it_was(sweep, monkeypatch):
+    tasks, supported = sources_of(sweep.run)
+    start = dict.fromkeys(block_names(sweep.theta_0), 0.5)
+    encode, left = blocks.encode_batches, [10]
+
+    def stop_after(batches, encoders, mesh):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return encode(batches, encoders, mesh)
+
+    monkeypatch.setattr(blocks, "encode_batches", stop_after)
+    search = [sweep, start, tasks, supported, Budget()]
+    with pytest.raises(KeyboardInterrupt):
+        blocks._search(*search)
+    values = sweep.run.workdir / "patch" / "block_values.jsonl"
+    assert len(read_results(values)) == 10
+    values.write_text(values.read_text()[:-9])  # the last one cut short
+    left[0] = 1000
+    found = blocks._search(*search)
+    first = 1000 - left[0]
+    left[0] = 0  # all that it asks for is known now
+    assert blocks._search(*search) == found
+    values.unlink()
+    left[0] = 1000
+    assert blocks._search(*search) == found
+    assert 1000 - left[0] == first + 9
 
 
 def test_what_holds_on_a_part_only_is_dropped(sweep, monkeypatch, capsys):
