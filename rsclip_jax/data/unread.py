@@ -60,5 +60,7 @@ def _folders(folder: str) -> set[str]:
 
 
 def _listed(folder: str, kind: Callable[[os.DirEntry], bool]) -> list[str]:
+    if not os.path.isdir(folder):  # what a record names can be missing
+        return []
     with os.scandir(folder) as found:
         return [x.path for x in found if kind(x) and not x.name.startswith(".")]

@@ -24,12 +24,12 @@ from rsclip_jax.data.statistics import (
     spread,
 )
 from rsclip_jax.data.unread import find_unread
-from rsclip_jax.report.contact_sheet import Row, save_contact_sheet
+from rsclip_jax.report.contact_sheet import save_contact_sheet
+from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
 from rsclip_jax.stages import common
 
 _SPLITS = ("train", "val", "test")
-_MOST_ROWS = 20  # of the contact sheet
 _CONTEXT = 77  # tokens that CLIP's text towers take
 
 
@@ -266,62 +266,3 @@ def left_out_lines(
     for path in unread:
         lines[str(path), "no record is read from it"] = "-"
     return [(split, *found) for found, split in lines.items()]
-
-
-def example_rows(
-    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan], *, seed: int
-) -> list[Row]:
-    """The contact sheet's rows: classes that have an example among the records read.
-
-    At most 20, drawn by seed, in label order; without labels, rows of any scenes.
-    """
-    read = [
-        (split, place, label)
-        for split, s in scans.items()
-        for place, label in zip(s.places, s.labels, strict=True)
-    ]
-    each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
-    if not row.classes:
-        some = [read[i] for i in spread(len(read), 8 * each)] if read else []
-        groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
-    else:
-        groups = by_class(row, read, each)
-    if len(groups) > _MOST_ROWS:
-        rng = np.random.default_rng(seed)
-        kept = rng.choice(len(groups), _MOST_ROWS, replace=False)
-        groups = [groups[i] for i in sorted(kept)]
-    return [
-        Row(name, [sources[split][place] for split, place, _ in group])
-        for name, group in groups
-    ]
-
-
-def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
-    """(class name, at most `each` of its examples), evenly over those read.
-
-    Of several labels, over the examples with the fewest others. Each is shown once: the
-    classes with the fewest examples choose first, one each in turn.
-    """
-    shows: dict[int, list[tuple]] = {}
-    for example in sorted(read, key=lambda x: np.count_nonzero(x[2])):
-        label = example[2]
-        for i in np.flatnonzero(label) if np.ndim(label) else (label,):
-            shows.setdefault(int(i), []).append(example)
-    shows.pop(-1, None)
-    chosen: dict[int, list[tuple]] = {i: [] for i in sorted(shows)}
-    shown: set[tuple] = set()
-    waiting = {i: iter(in_turn(shows[i], each, row.task)) for i in chosen}
-    for _ in range(each):
-        for i in sorted(chosen, key=lambda i: len(shows[i])):
-            for example in waiting[i]:
-                if example[:2] not in shown:
-                    shown.add(example[:2])
-                    chosen[i].append(example)
-                    break
-    return [(row.classnames[i], some) for i, some in chosen.items() if some]
-
-
-def in_turn(pool: list[tuple], each: int, task: str) -> list[tuple]:
-    """A class's examples: first `each`, evenly over the best, then all the others."""
-    best = spread(min(len(pool), 4 * each) if task == "multi" else len(pool), each)
-    return [pool[i] for i in dict.fromkeys([*best, *range(len(pool))])]

@@ -1,10 +1,10 @@
-"""Which records stage inspect shows on the contact sheet."""
+"""Which records a contact sheet shows."""
 
 import numpy as np
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.scan import scan
-from rsclip_jax.stages.inspect import example_rows
+from rsclip_jax.report.examples import example_rows
 from tests.runs import few_scenes
 
 
