@@ -301,7 +301,7 @@ def test_sentinel_2_goes_from_l1c_and_from_b8a_last_into_l2a(model, records, tmp
     ("changes", "words"),
     [
         ({"bands": ("VH",)}, r"takes the bands \('VV', 'VH'\) in dB, and .*\('VH',\)"),
-        ({"unit": "power", "valid": (0, 9)}, r"in dB, and .*\('VV', 'VH'\) in power"),
+        ({"unit": "linear", "valid": (0, 9)}, r"in dB, and .*\('VV', 'VH'\) in linear"),
     ],
 )
 def test_arrays_of_a_sensor_that_does_not_fit_are_refused_with_both(

@@ -285,7 +285,7 @@ def test_a_test_set_goes_to_the_student_by_the_names_of_its_bands(tmp_path, caps
     ("key", "changes", "words"),
     [
         ("s1", {"bands": ("VH",)}, r"\('VV', 'VH'\) in dB, and .* \('VH',\) in dB"),
-        ("s1", {"unit": "power"}, r"in dB, and .* in power"),
+        ("s1", {"unit": "linear"}, r"in dB, and .* in linear"),
         ("s2", {"bands": get_sensor("s2_l2a").bands}, r"'B10', .*and .*'B09', 'B11'"),
     ],
 )
