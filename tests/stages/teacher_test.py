@@ -68,9 +68,9 @@ def train(folder, torn=TORN, **settings):
     with few_scenes():
         source = Torn(run.open("miniature:train"), torn)
         run.opened["miniature:train"] = source
-        check_cache(run)
-        spec, student = align.make_student(run, teacher(), get_sensor("s1_grd"))
-        student = align.distil(run, teacher(), spec, student, source, {})
+        check_cache(run, [source])
+        begun = {"s1": align.make_student(run, teacher(), get_sensor("s1_grd"))}
+        student = align.distil(run, teacher(), begun, [source], {})
     lines = (folder / "align" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines], student, source
 
@@ -98,10 +98,12 @@ def test_the_features_are_the_teachers_of_the_turned_picture(tmp_path):
     run = make_run(tmp_path, config_with(augment={"rotate": True}, cache="exact"))
     with few_scenes():
         source = run.open("miniature:train")
-        taught = make_teaching(run, teacher(), source, ("s1",))
+        taught = make_teaching(run, teacher(), [source], ("s1",))
         assert jax.tree.leaves((taught.frozen, taught.sizes)) == []
         places = [0, 17, 63]
-        found = [taught.source[i]["teacher"][view] for i in places for view in range(8)]
+        found = [
+            taught.train[0][i]["teacher"][view] for i in places for view in range(8)
+        ]
         turned = [
             np.rot90(np.fliplr(rgb) if view >= 4 else rgb, view % 4)
             for rgb in (source[i]["rgb"] for i in places)
@@ -119,8 +121,8 @@ def test_an_image_without_turns_has_one_view(tmp_path):
     run = make_run(tmp_path, config_with(augment=still, cache="exact"))
     with few_scenes():
         source = run.open("miniature:train")
-        taught = make_teaching(run, teacher(), source, ("s1",))
-        assert taught.source[0]["teacher"].keys() == {0}
+        taught = make_teaching(run, teacher(), [source], ("s1",))
+        assert taught.train[0][0]["teacher"].keys() == {0}
         assert (tmp_path / "align" / "teacher_features" / "meta.json").exists()
         changed = dataclasses.replace(
             teacher().variant, activation="gelu", image_mean=(0.5, 0.5, 0.5)
@@ -131,20 +133,43 @@ def test_an_image_without_turns_has_one_view(tmp_path):
         ):
             clip = dataclasses.replace(teacher(), **other)
             with pytest.raises(ValueError, match=words):
-                make_teaching(run, clip, source, ("s1",))
-        check_cache(run)
+                make_teaching(run, clip, [source], ("s1",))
+        check_cache(run, [source])
         run.config.align.augment.rotate = True
         for start in (
-            check_cache,
-            lambda run: make_teaching(run, teacher(), source, ()),
+            lambda: check_cache(run, [source]),
+            lambda: make_teaching(run, teacher(), [source], ()),
         ):
             with pytest.raises(ValueError, match=r"views: \[0\] there, .* \[1, 2, 3\]"):
-                start(run)
-        run.config.align.train = "miniature_multi:train"
+                start()
+        other_set = run.open("miniature_multi:train")
         with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
-            check_cache(run)
+            check_cache(run, [other_set])
         run.config.overwrite = True
-        check_cache(run)
+        check_cache(run, [other_set])
+
+
+def test_each_of_several_sets_has_features_of_its_own(tmp_path):
+    run = make_run(tmp_path, config_with(augment={"flip_lr": False}, cache="exact"))
+    with few_scenes():
+        train = [run.open(f"miniature:{split}") for split in ("train", "val")]
+        taught = make_teaching(run, teacher(), train, ("s1",))
+        encode = functools.partial(image_features, variant=teacher().variant)
+        for kept, source in zip(taught.train, train, strict=True):
+            assert kept.ids == source.ids
+            want = encode(teacher().params["visual"], source[5]["rgb"][None])[0]
+            found = kept[5]["teacher"][0]
+            np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+        check_cache(run, train)
+        folder = tmp_path / "align" / "teacher_features"
+        assert {path.name for path in folder.iterdir()} == {
+            "miniature_train",
+            "miniature_val",
+        }
+        (folder / "miniature_val").rename(folder / "away")
+        (folder / "miniature_train").rename(folder / "miniature_val")
+        with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
+            check_cache(run, train)
 
 
 @pytest.mark.parametrize(
