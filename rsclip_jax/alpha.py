@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from rsclip_jax.resample import Draw
+
 # values of one set along alpha: {alpha: accuracy or mAP}
 Curve = Mapping[float, float]
-Draw = Callable[[np.random.Generator], dict[float, float]]  # of a resample
 # (task value, what gives each supported set's) of a model given by its blocks' alphas
 Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float]]]]
 
@@ -96,61 +97,6 @@ def bootstrap_alpha(
 def mean_draw(draws: Sequence[Draw]) -> Draw:
     """A draw of mean_curve: each task's set is resampled on its own."""
     return lambda rng: mean_curve([draw(rng) for draw in draws])
-
-
-def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:
-    """A draw for bootstrap_alpha of a mean over examples: {alpha: its [n] scores}.
-
-    All alphas see the same resample.
-    """
-    table = np.stack([np.asarray(s, float) for s in scores.values()], axis=1)
-    n = len(table)
-
-    def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        return dict(zip(scores, (counts @ table / n).tolist(), strict=True))
-
-    return draw
-
-
-def resample_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
-    """A draw for bootstrap_alpha of the macro mAP: {alpha: scores [n, k]}, targets.
-
-    Equal to metrics.mean_ap of the resampled rows; each class is sorted once.
-    """
-    positive = np.asarray(targets).astype(bool)
-    n = len(positive)
-    sorted_ = {
-        alpha: [_sort_class(s[:, c], positive[:, c]) for c in range(s.shape[1])]
-        for alpha, s in scores.items()
-    }
-
-    def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        return {
-            alpha: float(np.nanmean([_counted_ap(counts, *c) for c in classes]))
-            for alpha, classes in sorted_.items()
-        }
-
-    return draw
-
-
-def _sort_class(scores: np.ndarray, positive: np.ndarray) -> tuple:
-    """(order, its positives, places of the last of each run of equal scores)."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return order, positive[order], last
-
-
-def _counted_ap(counts, order, positive, last) -> float:
-    """Average precision where example i stands counts[i] times; nan: no positive."""
-    times = counts[order]
-    hits, seen = np.cumsum(times * positive)[last], np.cumsum(times)[last]
-    if not hits[-1]:
-        return float("nan")
-    precision = hits / np.maximum(seen, 1)
-    return float(np.sum(np.diff(hits / hits[-1], prepend=0.0) * precision))
 
 
 def search_blocks(

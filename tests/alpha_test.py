@@ -14,11 +14,9 @@ from rsclip_jax.alpha import (
     choose_alpha,
     mean_curve,
     mean_draw,
-    resample_map,
-    resample_mean,
     search_blocks,
 )
-from rsclip_jax.metrics import mean_ap
+from rsclip_jax.resample import resample_mean
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
 KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
@@ -86,16 +84,6 @@ def test_the_choice_equals_brute_force(task, supported, drop, retained):
 # The interval
 
 
-def test_a_resample_is_the_same_for_all_alphas():
-    scores = np.random.default_rng(0).integers(0, 2, 50)
-    draw = resample_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
-    for seed in range(5):
-        values = draw(np.random.default_rng(seed))
-        assert values[0.0] == values[1.0] == pytest.approx(1 - values[0.5])
-        picked = np.random.default_rng(seed).integers(50, size=50)
-        assert values[0.0] == pytest.approx(scores[picked].mean())
-
-
 def test_a_clear_choice_has_a_narrow_interval_and_a_close_one_a_wide_one():
     rng = np.random.default_rng(0)
     clear = {a: rng.random(400) < 0.2 + 0.6 * (a == 0.5) for a in ALPHAS}
@@ -113,21 +101,6 @@ def test_the_interval_is_that_of_the_seed():
     assert bootstrap_alpha(draws, budget, resamples=50, seed=3) == bootstrap_alpha(
         draws, budget, resamples=50, seed=3
     )
-
-
-def test_a_resampled_map_is_that_of_the_rows_drawn():
-    rng = np.random.default_rng(0)
-    scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
-    targets = rng.integers(0, 2, (40, 3))
-    targets[:, 2] = 0
-    targets[0, 2] = 1  # in many resamples no positive is left
-    draw = resample_map(scores, targets)
-    for seed in range(8):
-        rows = np.random.default_rng(seed).integers(40, size=40)
-        values = draw(np.random.default_rng(seed))
-        for alpha, s in scores.items():
-            want = mean_ap(s[rows], targets[rows], "macro")
-            assert values[alpha] == pytest.approx(want)
 
 
 # Several tasks

@@ -20,6 +20,7 @@ LAYERS = (
     {
         "losses",
         "alpha",
+        "resample",
         "interpolate",
         "metrics",
         "sharding",

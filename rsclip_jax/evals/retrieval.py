@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsclip_jax.metrics import match_ranks
+from rsclip_jax.resample import rounded, share_interval
 
 KS = (1, 5, 10, 50)
 
@@ -56,6 +57,7 @@ def _recalls(sensor: str, ranks: np.ndarray, gallery: int, ks) -> list[dict]:
             **base,
             "metric": f"recall@{k}",
             "value": float(np.mean(ranks <= k)),
+            "ci95": rounded(share_interval(ranks <= k)),
             "n": len(ranks),
         }
         for k in ks

@@ -13,6 +13,7 @@ from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import text_features
 from rsclip_jax.models.variants import Variant
+from rsclip_jax.resample import map_intervals, rounded, share_interval
 
 
 def make_head(
@@ -89,20 +90,35 @@ def zero_shot_records(
     sensor: str,
     classnames: Sequence[str],
 ) -> list[dict]:
-    """accuracy with per_class (task "single"), or mAP_macro and mAP_micro ("multi")."""
+    """accuracy with per_class (task "single"), or mAP_macro and mAP_micro ("multi").
+
+    Each with its bootstrap interval "ci95".
+    """
     base = {"sensor": sensor, "task": "zero_shot", "n": len(labels)}
     if task == "single":
-        value = metrics.top_k_accuracy(logits, labels, 1)
+        hits = metrics.in_top_k(logits, labels)
         per_class = metrics.per_class_accuracy(logits, labels)
-        named = _named(classnames, per_class)
-        return [{**base, "metric": "accuracy", "value": value, "per_class": named}]
-    macro = metrics.mean_ap(logits, labels, "macro")
-    micro = metrics.mean_ap(logits, labels, "micro")
-    named = _named(classnames, metrics.average_precision(logits, labels))
-    return [
-        {**base, "metric": "mAP_macro", "value": macro, "per_class": named},
-        {**base, "metric": "mAP_micro", "value": micro},
-    ]
+        return [
+            {
+                **base,
+                "metric": "accuracy",
+                "value": float(np.mean(hits)),
+                "ci95": rounded(share_interval(hits)),
+                "per_class": _named(classnames, per_class),
+            }
+        ]
+    per_class = metrics.average_precision(logits, labels)
+    ci95 = map_intervals(logits, labels)
+    macro, micro = (
+        {
+            **base,
+            "metric": f"mAP_{average}",
+            "value": metrics.mean_ap(logits, labels, average),
+            "ci95": rounded(ci95[average]),
+        }
+        for average in ("macro", "micro")
+    )
+    return [{**macro, "per_class": _named(classnames, per_class)}, micro]
 
 
 def _named(classnames: Sequence[str], values: np.ndarray) -> dict[str, float | None]:

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from rsclip_jax import api, checkpoint, metrics, sharding
-from rsclip_jax.alpha import ORIGINAL, Draw, resample_map, resample_mean
+from rsclip_jax.alpha import ORIGINAL
 from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
+from rsclip_jax.resample import Draw, resample_map, resample_mean
 from rsclip_jax.stages import common
 
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
@@ -54,7 +55,7 @@ class Sweep:
     """Evaluates mixtures of theta_0 and theta_1.
 
     original: the tower before any patching, where theta_0 is one that was patched on
-    other tasks before, in `begun` steps and all rounds before this one (from 1).
+    other tasks before. round_: from 1, where each task has its own.
     """
 
     def __init__(

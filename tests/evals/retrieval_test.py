@@ -16,6 +16,9 @@ def test_both_ways_with_their_own_values():
     assert value["s1->rgb", "recall@1"] == pytest.approx(2 / 3)
     assert value["s1->rgb", "recall@2"] == 1.0
     assert {r["n"] for r in records} == {3}
+    ends = {(r["sensor"], r["metric"]): r["ci95"] for r in records}
+    assert ends["rgb->s1", "recall@1"] == [1.0, 1.0]
+    assert ends["s1->rgb", "recall@1"] == [0.0, 1.0]  # of three queries
 
 
 def test_equal_embeddings_earn_nothing():

@@ -54,6 +54,7 @@ def test_single_label_records_have_a_value_a_class():
         logits, np.array([0, 1, 2]), task="single", sensor="s1", classnames="abc"
     )
     assert record["value"] == pytest.approx(2 / 3)
+    assert record["ci95"] == [0.0, 1.0]  # of three examples
     assert record["per_class"] == {"a": 1.0, "b": 0.0, "c": 1.0}
     assert (record["task"], record["sensor"], record["n"]) == ("zero_shot", "s1", 3)
 
@@ -68,3 +69,4 @@ def test_a_class_without_examples_has_no_value_and_no_weight():
     assert macro["value"] == 1.0
     assert macro["per_class"] == {"a": 1.0, "b": 1.0, "c": None}
     assert (micro["metric"], micro["value"]) == ("mAP_micro", 1.0)
+    assert macro["ci95"] == micro["ci95"] == [1.0, 1.0]
