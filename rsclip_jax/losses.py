@@ -1,7 +1,7 @@
-"""Pure losses, a scalar mean over the batch, and builders of each stage's loss_fn."""
+"""Pure losses, a scalar mean over the batch."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 else:
     Array = jax.Array | np.ndarray  # numpy arrays are welcome, and become jax's
 Scalar = Float[jax.Array, ""]
-PyTree = Any
-# (params, batch) -> un-normalised features [b, d]
-Encode = Callable[[PyTree, dict[str, Any]], jax.Array]
 
 
 def normalize(x: Float[Array, "*b d"]) -> Float[jax.Array, "*b d"]:
@@ -292,71 +289,6 @@ def smooth_labels(labels: Array, classes: int, smoothing: float, task: str) -> A
     return jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
 
 
-def make_contrastive_loss(
-    encode_image: Encode, encode_text: Encode, contrastive: Callable[..., jax.Array]
-):
-    """loss_fn of stage pretrain; params hold logit_scale, the batch text and group.
-
-    contrastive(zimg, ztxt, t, groups) is clip_loss or sharding.make_clip_loss's.
-    """
-
-    def loss_fn(params, frozen, batch):
-        del frozen
-        zimg = normalize(encode_image(params, batch))
-        ztxt = normalize(encode_text(params, batch))
-        # CLIP's bound: a temperature above 100 makes training unstable
-        t = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
-        return contrastive(zimg, ztxt, t, batch["group"]), {"logit_scale_exp": t}
-
-    return loss_fn
-
-
-def make_patch_loss(encode: Encode, task: str, **options: Any):
-    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
-
-    options: label_loss's.
-    """
-
-    def loss_fn(params, frozen, batch):
-        logits = normalize(encode(params, batch)) @ frozen["head"]
-        return label_loss(logits, batch["label"], task, **options), {}
-
-    return loss_fn
-
-
-def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
-    """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
-
-    Each image's positive is a prompt of its class, drawn by seed and step from
-    frozen["prompts"] [k, templates, d] (unit norm), and so are those of the other
-    images of its class; at scale frozen["t"]. contrastive: as in make_contrastive_loss.
-    """
-
-    def loss_fn(params, frozen, batch):
-        zimg, label = normalize(encode(params, batch)), batch["label"]
-        rng = jax.random.fold_in(jax.random.key(seed), batch["step"])
-        templates = frozen["prompts"].shape[1]
-        drawn = jax.random.randint(rng, label.shape, 0, templates)
-        ztxt = frozen["prompts"][label, drawn]
-        return contrastive(zimg, ztxt, frozen["t"], label), {}
-
-    return loss_fn
-
-
-def make_joint_loss(encode: Encode, task: str):
-    """loss_fn of several tasks in one: each example through its own task's classes.
-
-    frozen["head"] [d, k] has the heads of all side by side, frozen["owner"] [k] the
-    task of each class; labels are joint_loss's.
-    """
-
-    def loss_fn(params, frozen, batch):
-        logits = normalize(encode(params, batch)) @ frozen["head"]
-        return joint_loss(logits, batch["label"], frozen["owner"], task), {}
-
-    return loss_fn
-
-
 def joint_loss(
     logits: Float[Array, "b k"],
     labels: Int[Array, "b"] | Int[Array, "b k"],
@@ -375,111 +307,6 @@ def joint_loss(
     each = jax.nn.softplus(logits) - labels * logits
     sums = jnp.sum(jnp.where(own, each, 0.0), axis=-1)
     return jnp.mean(sums / jnp.sum(own, axis=-1))
-
-
-# A term's weight: a number, or (first, last), on a line between them over training.
-Weight = float | tuple[float, float]
-FEATURE_TERMS = {
-    "mse": mse_alignment,
-    "cosine": cosine_alignment,
-    "smooth_l1": smooth_l1_alignment,
-    "relational": relational_alignment,
-}
-PAIR_TERMS = ("info_nce", "sigmoid")
-LABEL_TERMS = ("labels", "soft_labels")
-ALIGN_TERMS = (*FEATURE_TERMS, *PAIR_TERMS, *LABEL_TERMS)
-
-
-def make_align_loss(
-    encode_student: Encode | Mapping[str, Encode],
-    encode_teacher: Encode,
-    *,
-    terms: Mapping[str, Weight],
-    task: str = "none",
-    steps: int = 1,
-    t: float = 10.0,
-    contrastive: Callable[..., jax.Array] = clip_loss,
-):
-    """loss_fn of stage align: the weighted sum of terms, each a name in ALIGN_TERMS.
-
-    Between features and frozen["teacher"]'s: mse, cosine, smooth_l1, relational. With
-    the other places of the batch as negatives, at scale t: info_nce (by contrastive, as
-    in make_contrastive_loss), sigmoid. Through frozen["head"]: labels (the batch's, of
-    the task) and soft_labels (KL to the teacher's own zero-shot distribution; of task
-    "multi" a Bernoulli a class), which needs neither label nor caption. Zavras et al.
-    2024 have {"mse": 1, "labels": 0.05}. Weights on a line need batch["step"] and
-    steps. Raises ValueError for a term that is not known.
-
-    Several students, sensor -> encoder of params[sensor], learn the same teacher
-    features: the loss is the mean over sensors, each over the examples where
-    batch["has_<sensor>"] is True (all, where the batch has none), and metrics are
-    called "<sensor>/<term>".
-    """
-    compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
-
-    def teach(frozen, batch):
-        return jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
-
-    if not isinstance(encode_student, Mapping):
-        encode_one: Encode = encode_student
-
-        def of_one(params, frozen, batch):
-            fstudent = encode_one(params, batch)
-            return compare(fstudent, teach(frozen, batch), frozen, batch)
-
-        return of_one
-    encoders = dict(encode_student)
-
-    def of_several(params, frozen, batch):
-        fteacher, totals = teach(frozen, batch), []
-        metrics: dict[str, jax.Array] = {}
-        for sensor, encode in encoders.items():
-            fstudent, mask = encode(params[sensor], batch), batch.get(f"has_{sensor}")
-            total, values = compare(fstudent, fteacher, frozen, batch, mask)
-            totals.append(total)
-            metrics |= {f"{sensor}/{name}": value for name, value in values.items()}
-            if mask is not None:
-                metrics[f"{sensor}/present"] = jnp.mean(mask)
-        return sum(totals) / len(totals), metrics
-
-    return of_several
-
-
-def _make_compare(terms, *, task, steps, t, contrastive):
-    """make_align_loss's (loss, its terms) of one student's features and the teacher's.
-
-    mask: the examples that count; None is all.
-    """
-    if unknown := set(terms) - set(ALIGN_TERMS):
-        raise ValueError(f"terms {sorted(unknown)} are none of {ALIGN_TERMS}")
-
-    def term(name, fstudent, fteacher, frozen, batch, mask):
-        if name in FEATURE_TERMS:
-            return FEATURE_TERMS[name](fstudent, fteacher, mask)
-        zstudent, zteacher = normalize(fstudent), normalize(fteacher)
-        if name == "info_nce":
-            return contrastive(zstudent, zteacher, t, jnp.arange(len(zstudent)), mask)
-        if name == "sigmoid":
-            return sigmoid_contrastive(zstudent, zteacher, t, mask=mask)
-        logits = zstudent @ frozen["head"]
-        if name == "labels":
-            return label_loss(logits, batch["label"], task, mask)
-        kl = sigmoid_kl if task == "multi" else softmax_kl
-        return kl(logits, zteacher @ frozen["head"], mask)
-
-    def compare(fstudent, fteacher, frozen, batch, mask=None):
-        values = {n: term(n, fstudent, fteacher, frozen, batch, mask) for n in terms}
-        total = sum(_weight_at(terms[n], batch, steps) * v for n, v in values.items())
-        return total, values
-
-    return compare
-
-
-def _weight_at(weight: Weight, batch: Mapping, steps: int) -> jax.Array | float:
-    if not isinstance(weight, tuple):
-        return weight
-    done = batch["step"] / max(steps - 1, 1)
-    return weight[0] + (weight[1] - weight[0]) * done
 
 
 def label_loss(

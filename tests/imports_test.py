@@ -19,6 +19,7 @@ LAYERS = (
     {"data", "weights", "models", "train_step", "optim", "lora"},
     {
         "losses",
+        "loss_fns",
         "alpha",
         "resample",
         "interpolate",
@@ -36,6 +37,7 @@ NEVER = {
     "train_step": ("rsclip_jax.models",),
     "optim": ("rsclip_jax.models",),
     "losses": ("rsclip_jax.models", "optax"),
+    "loss_fns": ("rsclip_jax.models", "optax"),
 }
 OLD_NAMES = ("jax.experimental.pjit", "jax.experimental.shard_map")
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsclip_jax import losses, sharding
+from rsclip_jax import loss_fns, losses, sharding
 
 B, T = 16, 7.0
 MASKS = {
@@ -79,7 +79,7 @@ FROZEN = {"teacher": {"w": draw(9, 4, 5)}, "head": HEAD}
 
 
 def make_loss(terms, task="single", contrastive=losses.clip_loss):
-    return losses.make_align_loss(
+    return loss_fns.make_align_loss(
         {key: lambda p, batch, key=key: batch[key] @ p["w"] for key in ("s1", "s2")},
         lambda p, batch: batch["x"] @ p["w"],
         terms=terms,
@@ -103,7 +103,7 @@ def frozen():
 @pytest.mark.parametrize("which", MASKS)
 def test_each_term_is_of_the_rows_that_have_the_sensor(params, frozen, which, task):
     mask = MASKS[which]
-    terms = dict.fromkeys(losses.ALIGN_TERMS, 0.5)
+    terms = dict.fromkeys(loss_fns.ALIGN_TERMS, 0.5)
     batch = batch_of(mask, task)
     total, metrics = jax.jit(make_loss(terms, task))(params, frozen, batch)
     teacher = np.asarray(batch["x"]) @ FROZEN["teacher"]["w"]
@@ -126,7 +126,7 @@ def test_each_term_is_of_the_rows_that_have_the_sensor(params, frozen, which, ta
 
 
 def test_what_stands_for_a_missing_sensor_changes_nothing(params, frozen):
-    mask, terms = MASKS["some"], dict.fromkeys(losses.ALIGN_TERMS, 1.0)
+    mask, terms = MASKS["some"], dict.fromkeys(loss_fns.ALIGN_TERMS, 1.0)
     grad = jax.jit(
         jax.grad(make_loss(terms), argnums=(0, 2), has_aux=True, allow_int=True)
     )
@@ -140,7 +140,7 @@ def test_what_stands_for_a_missing_sensor_changes_nothing(params, frozen):
 
 
 def test_a_sensor_that_a_batch_has_nothing_of_learns_nothing(params, frozen):
-    terms = dict.fromkeys(losses.ALIGN_TERMS, 1.0)
+    terms = dict.fromkeys(loss_fns.ALIGN_TERMS, 1.0)
     fn = jax.jit(jax.value_and_grad(make_loss(terms), has_aux=True))
     (total, metrics), grads = fn(params, frozen, batch_of(np.zeros(B, bool)))
     assert {float(metrics[f"s1/{term}"]) for term in terms} == {0.0}

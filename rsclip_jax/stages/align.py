@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax import api, checkpoint, loss_fns, sharding
 from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
@@ -113,7 +113,7 @@ def distil(
             for key, (spec, _) in students.items()
         },
         optional=tuple(students) if several else (),
-        loss_fn=losses.make_align_loss(
+        loss_fn=loss_fns.make_align_loss(
             encoders if several else next(iter(encoders.values())),
             taught.encode,
             terms=terms,
@@ -131,7 +131,7 @@ def distil(
     return unpack(students, params)
 
 
-def student_encoder(spec) -> losses.Encode:
+def student_encoder(spec) -> loss_fns.Encode:
     """One sensor's features of a batch."""
     return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
 
@@ -145,24 +145,24 @@ def plot_retrieval(run: common.Run, found: Mapping[str, tuple]) -> None:
         plot_retrieval_strip(strip, source, z[key], z["rgb"], sensor=key)
 
 
-def terms_of(c: ConfigDict) -> dict[str, losses.Weight]:
+def terms_of(c: ConfigDict) -> dict[str, loss_fns.Weight]:
     """config.align.losses without the terms that weigh nothing."""
     return {name: weight for name, weight in c.losses if np.any(weight)}
 
 
-def needs_head(terms: Mapping[str, losses.Weight]) -> bool:
+def needs_head(terms: Mapping[str, loss_fns.Weight]) -> bool:
     """Whether one of the terms goes through the zero-shot head."""
-    return not set(terms).isdisjoint(losses.LABEL_TERMS)
+    return not set(terms).isdisjoint(loss_fns.LABEL_TERMS)
 
 
 def check_losses(c: ConfigDict) -> None:
     """Raises ValueError for terms that are not known, twice there or weigh nothing."""
     names = [name for name, _ in c.losses]
-    unknown = [name for name in names if name not in losses.ALIGN_TERMS]
+    unknown = [name for name in names if name not in loss_fns.ALIGN_TERMS]
     if unknown or len(set(names)) < len(names):
         raise ValueError(
             f"config.align.losses names {unknown or names}: name each of"
-            f" {', '.join(losses.ALIGN_TERMS)} at most once, as (name, weight)"
+            f" {', '.join(loss_fns.ALIGN_TERMS)} at most once, as (name, weight)"
         )
     if not terms_of(c):
         raise ValueError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rsclip_jax import api, checkpoint, losses, sharding
+from rsclip_jax import api, checkpoint, loss_fns, sharding
 from rsclip_jax.data.pipeline import Tokens
 from rsclip_jax.data.prompts import fill_templates
 from rsclip_jax.data.sources import Source, read_captions
@@ -53,7 +53,7 @@ def run_pretrain(run: common.Run) -> None:
         frozen={},
         train=sources,
         sizes={"rgb": variant.image_size},
-        loss_fn=losses.make_contrastive_loss(
+        loss_fn=loss_fns.make_contrastive_loss(
             lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
             lambda p, batch: text_features(p["text"], batch["text"], variant),
             sharding.make_clip_loss(run.mesh),

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, losses, optim, sharding
+from rsclip_jax import api, loss_fns, losses, optim, sharding
 from rsclip_jax.data.scan import scan
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.statistics import count_labels
@@ -203,15 +203,15 @@ def make_loss(run: common.Run, clip: api.Model, train: Sequence[Source]):
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         frozen = {"prompts": prompts, "t": np.asarray(scale, np.float32)}
         contrastive = sharding.make_clip_loss(run.mesh)
-        loss_fn = losses.make_prompt_loss(encode, contrastive, run.config.seed)
+        loss_fn = loss_fns.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, frozen, train
     head, _ = common.zero_shot_head(clip, source)
     options = label_options(run, source)
-    loss_fn = losses.make_patch_loss(encode, source.dataset.task, **options)
+    loss_fn = loss_fns.make_patch_loss(encode, source.dataset.task, **options)
     return loss_fn, {"head": head}, train
 
 
-def join_tasks(clip: api.Model, train: Sequence[Source], encode: losses.Encode):
+def join_tasks(clip: api.Model, train: Sequence[Source], encode: loss_fns.Encode):
     """make_loss's of several tasks in one training."""
     heads = [common.zero_shot_head(clip, source)[0] for source in train]
     sizes = [head.shape[1] for head in heads]
@@ -224,7 +224,7 @@ def join_tasks(clip: api.Model, train: Sequence[Source], encode: losses.Encode):
         "head": np.concatenate(heads, axis=1),
         "owner": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
     }
-    return losses.make_joint_loss(encode, train[0].dataset.task), frozen, shared
+    return loss_fns.make_joint_loss(encode, train[0].dataset.task), frozen, shared
 
 
 def label_options(run: common.Run, source: Source) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax import api, checkpoint, losses
+from rsclip_jax import api, checkpoint, loss_fns
 from rsclip_jax.data.pipeline import eval_batches
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.specs import as_specs, folder_name
@@ -168,7 +168,7 @@ def estimate_fisher(run: common.Run, clip: api.Model, source: Source, theta):
         ]
     )
     labels = draw_labels(z @ head, task, np.random.default_rng(run.config.seed))
-    loss_fn = losses.make_patch_loss(
+    loss_fn = loss_fns.make_patch_loss(
         lambda p, one: image_features(p, one["rgb"], variant), task
     )
     find = jax.jit(lambda *args: fisher_diagonal(loss_fn, *args))

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsclip_jax import api, losses, sharding
+from rsclip_jax import api, loss_fns, sharding
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.transforms import possible_views
 from rsclip_jax.feature_cache import (
@@ -42,7 +42,7 @@ class Teaching:
     train: Sequence[Source]
     frozen: Any
     sizes: dict[str, int]
-    encode: losses.Encode
+    encode: loss_fns.Encode
 
 
 def check_cache(run: common.Run, train: Sequence[Source]) -> None:

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import optax
 
-from rsclip_jax import losses, sharding
+from rsclip_jax import loss_fns, losses, sharding
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.loop import make_step
 from rsclip_jax.models.clip import image_features, make_visual
@@ -76,11 +76,11 @@ def make_problem(stage: str, batch: int) -> Problem:
     batches = [make_batch(rng, batch, stage) for _ in range(BATCHES)]
     visual = init_visual()
     if stage == "patch":
-        loss_fn = losses.make_patch_loss(
+        loss_fn = loss_fns.make_patch_loss(
             lambda p, b: image_features(p, b["rgb"], VARIANT), "single"
         )
         return Problem(stage, visual, {"head": head}, loss_fn, batches)
-    loss_fn = losses.make_align_loss(
+    loss_fn = loss_fns.make_align_loss(
         lambda p, b: sensor_features(p, b["s1"], SPEC),
         lambda p, b: image_features(p, b["rgb"], VARIANT),
         task="single",

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import optax
 
-from rsclip_jax import losses, sharding
+from rsclip_jax import loss_fns, sharding
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
@@ -172,7 +172,7 @@ class Steps:
         )
         self.state = sharding.put_params(make_state(student, tx), self.mesh)
         self.frozen = sharding.put_params({"teacher": teaching.frozen}, self.mesh)
-        loss_fn = losses.make_align_loss(
+        loss_fn = loss_fns.make_align_loss(
             lambda p, b: sensor_features(p, b[spec.modality], spec),
             teaching.encode,
             terms={"mse": 1.0},
