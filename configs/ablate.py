@@ -21,15 +21,8 @@ def get_config(size: str = "miniature"):
 def miniature():
     config = common.base(stages=("pretrain", "ablate"))
     config.variant = "mini"
-    config.pretrain = common.pretrain(
-        train=("miniature_natural:train", "miniature_aerial:train"),
-        test=("miniature:test",),
-        batch_size=128,
-        steps=150,
-        lr=1e-3,
-        warmup=20,
-        weight_decay=0.05,
-        b2=0.98,
+    config.pretrain = common.pretrain_miniature(
+        test=("miniature:test",), steps=150, warmup=20
     )
     config.align = common.align(
         train="miniature:train",

@@ -16,16 +16,7 @@ def get_config(size: str = "miniature"):
 def miniature():
     config = common.base(stages=("pretrain", "patch", "align", "evaluate"))
     config.variant = "mini"
-    config.pretrain = common.pretrain(
-        train=("miniature_natural:train", "miniature_aerial:train"),
-        test=("miniature_natural:test", "miniature:test"),
-        batch_size=128,
-        steps=500,
-        lr=1e-3,
-        warmup=50,
-        weight_decay=0.05,
-        b2=0.98,
-    )
+    config.pretrain = common.pretrain_miniature()
     config.patch = common.patch(
         train="miniature:train",
         val="miniature:val",

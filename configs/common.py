@@ -80,6 +80,21 @@ def pretrain(**values) -> ml_collections.ConfigDict:
     return training(**{**settings, **values})
 
 
+def pretrain_miniature(**values) -> ml_collections.ConfigDict:
+    """Stage pretrain on the embedded world, for a tower of variant "mini"."""
+    settings = {
+        "train": ("miniature_natural:train", "miniature_aerial:train"),
+        "test": ("miniature_natural:test", "miniature:test"),
+        "batch_size": 128,
+        "steps": 500,
+        "lr": 1e-3,
+        "warmup": 50,
+        "weight_decay": 0.05,
+        "b2": 0.98,
+    }
+    return pretrain(**{**settings, **values})
+
+
 def patch(**values) -> ml_collections.ConfigDict:
     """Stage patch: the task, the supported sets, and the sweep over alpha.
 

@@ -143,13 +143,7 @@ def train_batches(
     what cannot be read and lists it in the file skipped. Raises ValueError for an empty
     or too small source.
     """
-    total = sum(len(s) for s in sources)
-    if total < batch_size:
-        names = ", ".join(f"{s.dataset.name}:{s.split}" for s in sources)
-        raise ValueError(
-            f"{names}: {total} examples are fewer than one batch of {batch_size};"
-            " set a smaller batch_size"
-        )
+    _check_enough(sources, batch_size)
     groups = number_groups(sources, tokens) if tokens else []
     lengths = {_label_length(source) for source in sources}
     parts = []
@@ -174,6 +168,16 @@ def train_batches(
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
+
+
+def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
+    total = sum(len(s) for s in sources)
+    if total < batch_size:
+        names = ", ".join(f"{s.dataset.name}:{s.split}" for s in sources)
+        raise ValueError(
+            f"{names}: {total} examples are fewer than one batch of {batch_size};"
+            " set a smaller batch_size"
+        )
 
 
 def _label_length(source: Source) -> int:

@@ -17,7 +17,7 @@ from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.report.plots import plot_retrieval_strip
-from rsclip_jax.stages import common
+from rsclip_jax.stages import common, training
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.students import (
     Students,
@@ -39,12 +39,12 @@ from rsclip_jax.stages.teacher import check_cache, make_teaching
 def check_align(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
     tasks = dict.fromkeys(("train", "test"), common.ANY_TASK)
-    common.check_training(run, "align", tasks)
+    training.check_training(run, "align", tasks)
     c = run.config.align
-    common.check_weights(c, "align")
+    training.check_weights(c, "align")
     check_sources(run)
     train = [run.open(spec) for spec in sets_of(c)]
-    common.make_augment(run, "align", train, ("rgb", *sensors_of(c)))
+    training.make_augment(run, "align", train, ("rgb", *sensors_of(c)))
     check_cache(run, train)
     check_losses(c)
     if needs_head(terms_of(c)):
@@ -77,7 +77,7 @@ def run_align(run: common.Run) -> None:
         "steps": c.steps,
         "sources": sources,
     }
-    common.finish(run, "align", pack(students), train, meta)
+    training.finish(run, "align", pack(students), train, meta)
 
 
 def distil(
@@ -98,7 +98,7 @@ def distil(
         frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
     encoders = {key: student_encoder(spec) for key, (spec, _) in students.items()}
     several = len(students) > 1
-    params = common.fit(
+    params = training.fit(
         run,
         "align",
         params=pack(students),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rsclip_jax import api, checkpoint, optim
 from rsclip_jax.data.sources import Source
 from rsclip_jax.lora import merge_lora
-from rsclip_jax.stages import common, recipes
+from rsclip_jax.stages import common, recipes, training
 from rsclip_jax.stages.recipes import EVERYTHING
 
 
@@ -41,7 +41,7 @@ def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
         f"patch: recipe {c.recipe} trains {optim.count_trained(rules, params):,}"
         f" parameters, of a tower of {optim.count_trained(EVERYTHING, theta_0):,}"
     )
-    theta_1 = common.fit(
+    theta_1 = training.fit(
         run,
         "patch",
         params=params,
@@ -69,7 +69,7 @@ def train_head(run: common.Run, theta_0, loss_fn, frozen: dict, settings: dict):
     own = {"steps": c.head_steps, "lr": c.head_lr, "ema": 0.0, "layer_decay": 1.0}
     head = ConfigDict({**c.to_dict(), **own, "trainable": EVERYTHING})
     config = ConfigDict({**run.config.to_dict(), "head": head})
-    trained = common.fit(
+    trained = training.fit(
         dataclasses.replace(run, config=config, workdir=run.workdir / "patch"),
         "head",
         params={"head": frozen["head"]},

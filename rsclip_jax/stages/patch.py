@@ -23,7 +23,7 @@ from rsclip_jax.alpha import (
 )
 from rsclip_jax.data.sources import Source
 from rsclip_jax.report.plots import plot_alpha_curve
-from rsclip_jax.stages import common
+from rsclip_jax.stages import common, training
 from rsclip_jax.stages.blocks import choose_blocks
 from rsclip_jax.stages.fine_tune import fine_tune
 from rsclip_jax.stages.recipes import check_recipe
@@ -42,9 +42,9 @@ def check_patch(run: common.Run) -> None:
     supported = ("supported_val", "supported_test")
     names = ("train", "val", "test", *supported)
     tasks = dict.fromkeys(names, common.LABELLED)
-    common.check_training(run, "patch", tasks, may_be_empty=supported)
+    training.check_training(run, "patch", tasks, may_be_empty=supported)
     check_tasks(run)
-    common.make_augment(run, "patch", open_sets(run).train, ("rgb",))
+    training.make_augment(run, "patch", open_sets(run).train, ("rgb",))
     check_choice(run.config.patch)
     check_recipe(run, open_sets(run).train)
 
@@ -76,7 +76,7 @@ def run_patch(run: common.Run) -> None:
             for s, choice in zip(sets.train, choices, strict=True)
         ]
     visual = sweep.mixture(choice.product)
-    common.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+    training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,17 +18,17 @@ from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.evals.zero_shot import last_token
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.variants import Variant, get_variant
-from rsclip_jax.stages import common
+from rsclip_jax.stages import common, training
 
 
 def check_pretrain(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage, or make it pointless."""
     tested = (*common.LABELLED, "captions")
     tasks = {"train": ("single", "captions"), "test": tested}
-    common.check_training(run, "pretrain", tasks, may_be_empty=("test",))
+    training.check_training(run, "pretrain", tasks, may_be_empty=("test",))
     train = [run.open(spec) for spec in run.config.pretrain.train]
-    common.check_weights(run.config.pretrain, "pretrain")
-    common.make_augment(run, "pretrain", train, ("rgb",))
+    training.check_weights(run.config.pretrain, "pretrain")
+    training.make_augment(run, "pretrain", train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(
@@ -46,7 +46,7 @@ def run_pretrain(run: common.Run) -> None:
     tests = [run.open(spec) for spec in c.test]
     params = init_clip(variant, jax.random.key(run.config.seed))
     report(run, variant, params, tests, step=0)
-    params = common.fit(
+    params = training.fit(
         run,
         "pretrain",
         params=params,
@@ -63,7 +63,7 @@ def run_pretrain(run: common.Run) -> None:
     )
     report(run, variant, params, tests, step=c.steps)
     meta = {"variant": dataclasses.asdict(variant), "steps": c.steps, "sources": {}}
-    common.finish(run, "pretrain", params, sources, meta)
+    training.finish(run, "pretrain", params, sources, meta)
 
 
 def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> None:

@@ -22,7 +22,7 @@ from rsclip_jax.interpolate import (
     soup,
 )
 from rsclip_jax.models.clip import image_features
-from rsclip_jax.stages import common
+from rsclip_jax.stages import common, training
 from rsclip_jax.stages.fine_tune import fine_tune
 
 ORDERS = ("joint", "sequential", "parallel")
@@ -82,7 +82,7 @@ def _check_joint(c, sets: Sets) -> None:
             f"config.patch.weights = {tuple(c.weights)} mixes tasks into one training:"
             f" set config.patch.tasks = 'joint', not {c.tasks!r}, or leave it ()"
         )
-    common.check_weights(c, "patch")
+    training.check_weights(c, "patch")
     kinds = {s.dataset.task for s in sets.train}
     if c.tasks == "joint" and len(kinds) > 1:
         told = ", ".join(f"{s.dataset.name}: {s.dataset.task}" for s in sets.train)

@@ -26,7 +26,7 @@ from rsclip_jax.feature_cache import (
 )
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.stages import common
+from rsclip_jax.stages import common, training
 
 _CACHES = ("off", "exact", "d4")
 
@@ -88,7 +88,7 @@ def cached_views(run: common.Run, train: Sequence[Source]) -> tuple[int, ...]:
     """The views that config.align.cache asks for; ValueError where there are others."""
     c = run.config.align
     keys = {key for source in train for key in source.dataset.sensors} - {"rgb"}
-    augment = common.make_augment(run, "align", train, ("rgb", *sorted(keys)))
+    augment = training.make_augment(run, "align", train, ("rgb", *sorted(keys)))
     try:
         drawn = possible_views(augment)
     except ValueError as error:

@@ -18,7 +18,7 @@ from rsclip_jax.models.sensor import (
     normalize_sensor,
     vit_spec,
 )
-from rsclip_jax.stages import align, common, students
+from rsclip_jax.stages import align, students, training
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
@@ -52,14 +52,14 @@ def test_the_step_takes_raw_values_and_normalises_them(
     """The stage's own loss, jitted as the loop does it, on the batches it is given."""
     run = make_run(tmp_path, config(sensor=key, normalize=how, batch_size=16))
     seen = {}
-    monkeypatch.setattr(common, "fit", lambda *_, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(training, "fit", lambda *_, **kwargs: seen.update(kwargs))
     with few_scenes():
         train = run.open("miniature:train")
         sensor, scale = scaled_sensor(run, train, key)
         spec, student = students.make_student(run, teacher(), sensor)
         student = jax.device_get(student)  # the step donates its state
         align.distil(run, teacher(), {key: (spec, student)}, [train], scale)
-        batch = next(common.make_batches(run, "align", [train], seen["sizes"]))
+        batch = next(training.make_batches(run, "align", [train], seen["sizes"]))
         raw = pixels(train, key)
     assert batch[key].dtype == dtype
     assert raw.min() <= batch[key].min()  # in the files' units: as read, but resized
