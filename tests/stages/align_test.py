@@ -14,7 +14,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, init_clip
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages import align, common, students
+from rsclip_jax.stages import align, common, students, training
 from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
 from tests.moved import Moved, write_sensor
@@ -184,10 +184,9 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
     run = make_run(tmp_path, config)
     variant, visual = teacher().variant, teacher().params["visual"]
     with few_scenes():
-        from rsclip_jax.stages.common import make_batches
-
         source = run.open("miniature:train")
-        batch = next(make_batches(run, "align", [source], {"rgb": 32, "s2": 32}))
+        sides = {"rgb": 32, "s2": 32}
+        batch = next(training.make_batches(run, "align", [source], sides))
     stretched = np.clip(batch["s2"][..., [3, 2, 1]] / 3558 * 255, 0, 255)
     seen = image_features(visual, np.rint(stretched).astype(np.uint8), variant)
     own = image_features(visual, batch["rgb"], variant)
