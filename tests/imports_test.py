@@ -26,6 +26,7 @@ LAYERS = (
         "metrics",
         "sharding",
         "results",
+        "outcomes",
         "lookup",
         "version",
         "torch_files",

@@ -1,0 +1,97 @@
+"""What a model made of a split, kept for pictures and comparisons: one .npz a set."""
+
+import dataclasses
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ARRAYS = ("labels", "head", "ztxt", "owners")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A split through a model, in the order of its ids.
+
+    pins: as a result's stage, dataset, split, split_digest, prompts, step and tile; its
+    task ("single", "multi", "none", "captions"); checkpoint as {sensor: digest}.
+
+    z: {sensor: unit-norm embeddings [n, d]}, RGB and fused sensors among them. labels:
+    [n], multi-hot [n, k] or None; head [d, k] of classnames, so that logits = z @ head.
+    Of captioned sets ztxt [m, d], and owners [m], which image each caption is of.
+    """
+
+    pins: Mapping[str, Any]
+    ids: tuple[str, ...]
+    z: dict[str, np.ndarray]
+    labels: np.ndarray | None = None
+    classnames: tuple[str, ...] = ()
+    head: np.ndarray | None = None
+    ztxt: np.ndarray | None = None
+    owners: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        """As settings spell the set: "name:split" or "name:split:tile"."""
+        tile = self.pins.get("tile")
+        spec = f"{self.pins['dataset']}:{self.pins['split']}"
+        return f"{spec}:{tile}" if tile else spec
+
+    def logits(self, sensor: str) -> np.ndarray:
+        """Zero-shot logits [n, k] from a sensor. Raises ValueError without a head."""
+        if self.head is None:
+            raise ValueError(f"{self.name} has no classes, and so no logits")
+        return self.z[sensor] @ self.head
+
+
+def save_outcome(folder: Path, outcome: Outcome) -> Path:
+    """Writes folder/<set>.npz, whole or not at all; its path."""
+    path = folder / f"{_file_name(outcome.name)}.npz"
+    text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
+    arrays = {key: getattr(outcome, key) for key in _ARRAYS}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez(
+            file,
+            text=np.array(json.dumps(text)),
+            ids=np.array(outcome.ids, dtype=str),
+            **{key: array for key, array in arrays.items() if array is not None},
+            **{f"z/{sensor}": z for sensor, z in outcome.z.items()},
+        )
+    temporary.replace(path)
+    return path
+
+
+def load_outcome(path: Path) -> Outcome:
+    """Reads what save_outcome wrote. Raises ValueError for a file that is none."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {key: stored[key] for key in stored.files}
+        text = json.loads(str(found["text"]))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not what an evaluation keeps ({error}): delete it and run"
+            " that stage again"
+        ) from error
+    return Outcome(
+        pins=text["pins"],
+        ids=tuple(found["ids"].tolist()),
+        z={k.removeprefix("z/"): v for k, v in found.items() if k.startswith("z/")},
+        classnames=tuple(text["classnames"]),
+        **{key: found[key] for key in _ARRAYS if key in found},
+    )
+
+
+def load_outcomes(folder: Path) -> list[Outcome]:
+    """All of a folder, by file name; none where there is no folder."""
+    return [load_outcome(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def _file_name(spec: str) -> str:
+    """A set's name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
+    return re.sub(r"[^\w.\[\]-]", "_", spec.replace(":", "-"))
