@@ -53,16 +53,14 @@ def save_outcome(folder: Path, outcome: Outcome) -> Path:
     path = folder / f"{_file_name(outcome.name)}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
     arrays = {key: getattr(outcome, key) for key in _ARRAYS}
+    arrays = {key: array for key, array in arrays.items() if array is not None}
+    arrays |= {f"z/{sensor}": z for sensor, z in outcome.z.items()}
+    arrays["ids"] = np.array(outcome.ids, dtype=str)
+    arrays["text"] = np.array(json.dumps(text))
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
-        np.savez(
-            file,
-            text=np.array(json.dumps(text)),
-            ids=np.array(outcome.ids, dtype=str),
-            **{key: array for key, array in arrays.items() if array is not None},
-            **{f"z/{sensor}": z for sensor, z in outcome.z.items()},
-        )
+        np.savez(file, allow_pickle=False, **arrays)
     temporary.replace(path)
     return path
 
@@ -70,10 +68,10 @@ def save_outcome(folder: Path, outcome: Outcome) -> Path:
 def load_outcome(path: Path) -> Outcome:
     """Reads what save_outcome wrote. Raises ValueError for a file that is none."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = {key: stored[key] for key in stored.files}
         text = json.loads(str(found["text"]))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not what an evaluation keeps ({error}): delete it and run"
             " that stage again"
