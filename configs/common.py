@@ -19,6 +19,9 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.overwrite = False  # True empties a workdir made with another config
     config.progress = True
     config.eval_batch_size = 256
+    # what evaluations make of their sets, for the report and for comparisons: 4 bytes x
+    # records x sensors x the embedding's width
+    config.keep_embeddings = True
     config.data = ml_collections.ConfigDict(
         {
             "threads": 2,

@@ -28,6 +28,7 @@ _FREE = (
     "data.threads",
     "data.on_error",  # the way on for a training that met a bad file
     "data_root",
+    "keep_embeddings",
     "align.cache",  # the same features to rounding
     "align.cache_dir",
     "ablate.sweep",  # a longer one goes on from a shorter one

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_ARRAYS = ("labels", "head", "ztxt", "owners")
+ARRAYS = ("labels", "head", "ztxt", "owners")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def save_outcome(folder: Path, outcome: Outcome) -> Path:
     """Writes folder/<set>.npz, whole or not at all; its path."""
     path = folder / f"{_file_name(outcome.name)}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
-    arrays = {key: getattr(outcome, key) for key in _ARRAYS}
+    arrays = {key: getattr(outcome, key) for key in ARRAYS}
     arrays = {key: array for key, array in arrays.items() if array is not None}
     arrays |= {f"z/{sensor}": z for sensor, z in outcome.z.items()}
     arrays["ids"] = np.array(outcome.ids, dtype=str)
@@ -81,7 +81,7 @@ def load_outcome(path: Path) -> Outcome:
         ids=tuple(found["ids"].tolist()),
         z={k.removeprefix("z/"): v for k, v in found.items() if k.startswith("z/")},
         classnames=tuple(text["classnames"]),
-        **{key: found[key] for key in _ARRAYS if key in found},
+        **{key: found[key] for key in ARRAYS if key in found},
     )
 
 

@@ -245,11 +245,23 @@ def report(
         held = {key: sizes[key] for key in fed}
         z, labels, seen = run.encode("align", source, fed, held)
         z = add_fused(z)
+        head, prompts = None, None
         if row.task in common.LABELLED:
             head, prompts = common.zero_shot_head(teacher, source)
             for key in (key for key in z if key != "rgb"):
                 scored = common.score(source, z[key], labels, head, key)
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
+        run.keep(
+            "align",
+            "after" if step else "before",
+            seen,
+            z,
+            labels=labels if head is not None else None,
+            head=head,
+            prompts=prompts,
+            step=step,
+            checkpoint={key: pin(key)["checkpoint"] for key in z},
+        )
         for record in retrieval_records(z):
             run.report("align", seen, [record], **pin(record["sensor"]))
         first = {key: (z, seen) for key in fed if key != "rgb"} | first

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint, results, sharding
+from rsclip_jax import api, checkpoint, outcomes, results, sharding
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.prompts import captions_digest, prompts_digest
 from rsclip_jax.data.sensors import get_sensor
@@ -109,26 +109,53 @@ class Run:
 
         pins: step, checkpoint, prompts (or None), and alpha where there is one.
         """
-        base = {
-            "stage": stage,
-            "dataset": source.dataset.name,
-            "split": source.split,
-            "split_digest": split_digest(source),
-            "prompts": None,
-        }
-        if tile := getattr(source, "tile", None):
-            base["tile"] = tile
-        if rule := getattr(source, "split_rule", ""):
-            base["split_rule"] = rule
+        base = {"stage": stage, "prompts": None, **_about(source)}
         whole = [{**base, **record, **pins} for record in records]
         if jax.process_index() == 0:
             results.append_results(self.results, whole)
         return whole
 
+    def keep(
+        self, stage: str, when: str, source: Source, z: dict, **found: Any
+    ) -> outcomes.Outcome:
+        """What a model made of a source, kept for the report and for comparisons.
+
+        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False.
+        when: "before" or "after" a stage. found: labels, head, ztxt, owners as of
+        Outcome, and pins as of report; checkpoint is {sensor: digest}.
+        """
+        arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
+        row = source.dataset
+        outcome = outcomes.Outcome(
+            {"stage": stage, "task": row.task, **_about(source), **found},
+            tuple(source.ids),
+            z,
+            classnames=row.classnames,
+            **arrays,
+        )
+        if self.config.keep_embeddings and jax.process_index() == 0:
+            folder = self.folder(stage) / "outcomes" / when
+            outcomes.save_outcome(folder, outcome)
+        return outcome
+
     def say(self, text: str) -> None:
         """One line for the person who watches."""
         if jax.process_index() == 0:
             print(text, flush=True)
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """What pins a number to the examples that it is of."""
+    about = {
+        "dataset": source.dataset.name,
+        "split": source.split,
+        "split_digest": split_digest(source),
+    }
+    if tile := getattr(source, "tile", None):
+        about["tile"] = tile
+    if rule := getattr(source, "split_rule", ""):
+        about["split_rule"] = rule
+    return about
 
 
 LABELLED = ("single", "multi")

@@ -29,7 +29,8 @@ class Measured:
     seen: Source
     prompts: str
     records: list[list[dict]]
-    logits: list[np.ndarray]
+    z: list[np.ndarray]
+    head: np.ndarray
     labels: np.ndarray
 
     @property
@@ -43,7 +44,8 @@ class Measured:
 
     def draw(self, alphas: Sequence[float]) -> Draw:
         """What gives the values at the first of them on a resample of the examples."""
-        logits = dict(zip(alphas, self.logits, strict=False))
+        z = dict(zip(alphas, self.z, strict=False))
+        logits = {alpha: found @ self.head for alpha, found in z.items()}
         if self.seen.dataset.task == "multi":
             return resample_map(logits, self.labels)
         return resample_mean(
@@ -78,12 +80,16 @@ class Sweep:
         self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
 
     def report(
-        self, sources: Sequence[Source], alphas: Iterable[float], product: Alpha = 0.0
+        self,
+        sources: Sequence[Source],
+        alphas: Iterable[float],
+        product: Alpha | None = None,
     ) -> tuple[list[dict[float, float]], list[Draw]]:
         """Reports every alpha on every source, and the product where it is by block.
 
         Returns a {alpha: primary value} for each source, and its draw of resamples;
-        both with ORIGINAL where there is one.
+        both with ORIGINAL where there is one. What alpha 0 and the product make of the
+        sources is kept, where there is a product.
         """
         order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
         wanted: list[Alpha] = [*order]
@@ -95,6 +101,9 @@ class Sweep:
             for place, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
                     self.write(measured, place, alpha)
+            if product is not None:
+                self.keep(measured, wanted.index(0.0), "before", 0.0)
+                self.keep(measured, wanted.index(product), "after", product)
             curves.append(dict(zip(order, measured.values, strict=False)))
             draws.append(measured.draw(order))
         return curves, draws
@@ -106,6 +115,7 @@ class Sweep:
             measured = self.measure(source, ends)
             for place, alpha in enumerate(ends):
                 self.write(measured, place, alpha, alpha=None)
+                self.keep(measured, place, ("before", "after")[place], alpha)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """The records and logits of a source at each alpha, unwritten."""
@@ -118,7 +128,8 @@ class Sweep:
             seen,
             prompts,
             [common.score(source, z[i], labels, head, "rgb") for i in encoders],
-            [z[i] @ head for i in encoders],
+            [z[i] for i in encoders],
+            head,
             labels,
         )
 
@@ -132,16 +143,34 @@ class Sweep:
             own = {"alpha": None, "alpha_blocks": dict(of)}
         if self.round:
             own["round"] = self.round
-        rounds = max(self.round, 1) - (of == 0)
         self.run.report(
             "patch",
             measured.seen,
             measured.records[place],
-            step=0 if of == ORIGINAL else rounds * self.run.config.patch.steps,
+            step=self.step(of),
             checkpoint=self.digest(of),
             prompts=measured.prompts,
             **{**own, **pins},
         )
+
+    def keep(self, measured: Measured, place: int, when: str, of: Alpha) -> None:
+        """Keeps what the model at the alpha `of`, the place-th, made of a source."""
+        self.run.keep(
+            "patch",
+            when,
+            measured.seen,
+            {"rgb": measured.z[place]},
+            labels=measured.labels,
+            head=measured.head,
+            prompts=measured.prompts,
+            step=self.step(of),
+            checkpoint={"rgb": self.digest(of)},
+        )
+
+    def step(self, of: Alpha) -> int:
+        """How long the model at this alpha was trained, all rounds together."""
+        rounds = max(self.round, 1) - (of == 0)
+        return 0 if of == ORIGINAL else rounds * self.run.config.patch.steps
 
     def encoder(self, alpha: Alpha) -> Callable:
         """Encoder of a batch at this alpha; those of one kind are one program."""

@@ -1,12 +1,15 @@
 """What stages ask of sets and settings, what they list, what their numbers say."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from configs import evaluate
+from rsclip_jax import metrics
 from rsclip_jax.data.datasets import get_dataset
 from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sources import MiniatureSource
+from rsclip_jax.outcomes import load_outcomes
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import training
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -95,3 +98,34 @@ def test_an_evaluation_lists_what_it_left_out_and_says_how_many(
     said = capsys.readouterr().out
     assert f"2 unreadable record(s) left out, listed in {stale}" in said
     assert {r["n"] for r in records if r["task"] == "zero_shot"} == {len(ids) - 2}
+
+
+@pytest.mark.parametrize("stage", ["patch", "align"])
+def test_what_a_stage_keeps_gives_what_it_reported(tiny_run, stage):
+    results = read_results(tiny_run / "results.jsonl")
+    for when in ("before", "after"):
+        kept = load_outcomes(tiny_run / stage / "outcomes" / when)
+        assert kept
+        for outcome in kept:
+            for sensor in outcome.z.keys() - ({"rgb"} if stage == "align" else set()):
+                logits = outcome.logits(sensor)
+                (record,) = (
+                    r
+                    for r in results
+                    if (r["stage"], r["sensor"], r["metric"])
+                    == (stage, sensor, "accuracy")
+                    and r["split_digest"] == outcome.pins["split_digest"]
+                    and r["checkpoint"] == outcome.pins["checkpoint"][sensor]
+                )
+                assert metrics.top_k_accuracy(logits, outcome.labels) == record["value"]
+                assert record["prompts"] == outcome.pins["prompts"]
+                assert record["step"] == outcome.pins["step"]
+        assert len({tuple(o.ids) for o in kept}) == len(kept)
+
+
+def test_nothing_is_kept_where_it_is_not_wanted(tmp_path):
+    run = make_run(tmp_path, tiny_config(keep_embeddings=False))
+    with few_scenes():
+        outcome = run.keep("align", "after", run.open("miniature:test"), {})
+    assert outcome.name == "miniature:test"
+    assert not [*tmp_path.rglob("*.npz")]
