@@ -31,9 +31,9 @@ def plot_alpha_curve(
 
     The first `tasks` of names and curve are the tasks', the others the supported sets';
     each curve maps alpha to a value in [0, 1]. Of several tasks the mean stands for
-    them, and a second picture has each along alpha. With one supported set a line shows
-    how far it may fall; with none the tasks' mean is drawn along alpha. with_blocks:
-    what an alpha a block gives, the tasks' mean and each supported set's value.
+    them, and a second picture has each along alpha. A line shows how far a supported
+    set may fall; with none the tasks' mean is drawn along alpha. with_blocks: what an
+    alpha a block gives, the tasks' mean and each supported set's value.
     """
     several = tasks > 1
     size = (12.0, 4.8) if several else (6.4, 4.8)
@@ -68,19 +68,20 @@ def _plot_trade(axes: Axes, task, supported, chosen: float, budget, metric: str)
     x = np.array([100 * curve[a] for a in alphas])
     for label, values in supported.items():
         y = np.array([100 * values[a] for a in alphas])
-        _plot_points(axes, x, y, alphas, chosen, label=label)
+        colour = _plot_points(axes, x, y, alphas, chosen, label=label)
+        axes.axhline(
+            100 * budget.least(value_before(values)),
+            linestyle="--",
+            color=colour,
+            linewidth=1,
+            label=f"least allowed of {label}",
+        )
     axes.set_xlabel(f"{name}: {metric} (%)")
     axes.set_ylabel("supported set: accuracy (%)")
     if not supported:
         _plot_points(axes, np.array(alphas), x, alphas, chosen, label=name)
         axes.set_xlabel("alpha")
         axes.set_ylabel(f"{metric} (%)")
-    if len(supported) == 1:
-        (values,) = supported.values()
-        least = 100 * budget.least(value_before(values))
-        axes.axhline(
-            least, linestyle="--", color="grey", linewidth=1, label="least allowed"
-        )
     axes.margins(0.15)
     axes.grid(alpha=0.3)
 
@@ -99,7 +100,8 @@ def _plot_along(axes: Axes, mean, curves, chosen: float) -> None:
 
 
 def _plot_points(axes: Axes, x, y, alphas: list[float], chosen: float, label: str):
-    axes.plot(x, y, "o-", markersize=4, label=label)
+    """The line's colour."""
+    (line,) = axes.plot(x, y, "o-", markersize=4, label=label)
     for i, alpha in enumerate(alphas):
         if alpha in (0.0, 1.0, chosen):
             axes.annotate(
@@ -110,6 +112,7 @@ def _plot_points(axes: Axes, x, y, alphas: list[float], chosen: float, label: st
             )
     i = alphas.index(chosen)
     axes.plot(x[i], y[i], "*", markersize=16, color="crimson")
+    return line.get_color()
 
 
 def plot_retrieval_strip(

@@ -174,13 +174,14 @@ def choose(
     )
     alpha = given[0] if given else choose_alpha(curves[0], curves[1:], budget)
     choice = Choice(alpha, interval, budget, bool(given), found[:n], found[n:])
-    run.say(describe_choice(alpha, curves, budget, interval, chosen=not given))
+    names = [source.dataset.name for source in supported]
+    run.say(describe_choice(alpha, curves, budget, interval, names, chosen=not given))
     if not c.per_block:
         return choice
     blocks, mean, kept = choose_blocks(
         sweep, alpha, (val, supported), (curves[0], curves[1:]), budget
     )
-    run.say(describe_blocks(blocks, alpha, curves, [mean, *kept]))
+    run.say(describe_blocks(blocks, alpha, curves, [mean, *kept], names))
     return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
 
 
@@ -242,10 +243,14 @@ def describe_choice(
     curve: Sequence[Curve],
     budget: Budget,
     interval: tuple[float, float],
+    names: Sequence[str],
     *,
     chosen: bool,
 ) -> str:
-    """What was chosen, how sure that is, and what it costs, on validation data."""
+    """What was chosen, how sure that is, and what it costs, on validation data.
+
+    curve: the task's and that of each supported set, whose names are given.
+    """
     task, supported = curve[0], curve[1:]
     how = "chosen" if chosen else "given as config.patch.alpha, evaluated"
     low, high = interval
@@ -255,9 +260,9 @@ def describe_choice(
         f" (alpha 1: {task[1.0]:.3f})"
     ]
     lines += [
-        f"supported set {i + 1}: {value_before(s):.3f} -> {s[alpha]:.3f}"
+        f"{name}: {value_before(s):.3f} -> {s[alpha]:.3f}"
         f" ({budget.least(value_before(s)):.3f} allowed; alpha 1: {s[1.0]:.3f})"
-        for i, s in enumerate(supported)
+        for name, s in zip(names, supported, strict=True)
     ]
     return "; ".join(lines)
 
@@ -267,6 +272,7 @@ def describe_blocks(
     alpha: float,
     curves: Sequence[Curve],
     values: Sequence[float],
+    names: Sequence[str],
 ) -> str:
     """What an alpha a block gained over the single one, on validation data."""
     (mean, *kept), (task, *supported) = values, curves
@@ -280,7 +286,7 @@ def describe_blocks(
         f" validation data that chose it: task {task[alpha]:.3f} -> {mean:.3f} ({each})"
     ]
     lines += [
-        f"supported set {i + 1}: {s[alpha]:.3f} -> {value:.3f}"
-        for i, (s, value) in enumerate(zip(supported, kept, strict=True))
+        f"{name}: {s[alpha]:.3f} -> {value:.3f}"
+        for name, s, value in zip(names, supported, kept, strict=True)
     ]
     return "; ".join(lines)

@@ -145,10 +145,12 @@ def test_a_part_of_a_set_is_spread_over_it(sweep):
 def test_what_it_gained_is_told_and_also_that_it_gained_nothing():
     curves = [{0.0: 0.2, 0.5: 0.6}, {0.0: 0.5, 0.5: 0.46}]
     each = {"stem": 0.5, "blocks_0": 0.7}
-    told = describe_blocks(each, 0.5, curves, [0.634, 0.45])
-    for part in ("3.4 points", "0.600 -> 0.634", "blocks_0 0.7", "0.460 -> 0.450"):
+    told = describe_blocks(each, 0.5, curves, [0.634, 0.45], ["cifar10"])
+    for part in ("3.4 points", "0.600 -> 0.634", "blocks_0 0.7", "cifar10: 0.460"):
         assert part in told
-    told = describe_blocks(dict.fromkeys(each, 0.5), 0.5, curves, [0.6, 0.46])
+    told = describe_blocks(
+        dict.fromkeys(each, 0.5), 0.5, curves, [0.6, 0.46], ["cifar10"]
+    )
     assert "gained nothing over 0.5 for all" in told
 
 

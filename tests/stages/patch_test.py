@@ -46,16 +46,20 @@ def test_a_choice_that_cannot_be_made_is_refused_by_name(name, value):
 
 
 def test_the_choice_is_told_in_numbers():
-    told = describe_choice(0.5, [TASK, KEPT], Budget(0.05), (0.0, 0.5), chosen=True)
+    told = describe_choice(
+        0.5, [TASK, KEPT], Budget(0.05), (0.0, 0.5), ["cifar10"], chosen=True
+    )
     for part in (
         "alpha 0.5 chosen",
         "0 to 0.5 in 95 %",
         "0.200 -> 0.600",
         "alpha 1: 0.800",
-        "0.500 -> 0.460 (0.450 allowed; alpha 1: 0.300)",
+        "cifar10: 0.500 -> 0.460 (0.450 allowed; alpha 1: 0.300)",
     ):
         assert part in told
-    given = describe_choice(1.0, [TASK, KEPT], Budget(), (0.0, 0.5), chosen=False)
+    given = describe_choice(
+        1.0, [TASK, KEPT], Budget(), (0.0, 0.5), ["cifar10"], chosen=False
+    )
     assert "alpha 1 given as config.patch.alpha" in given
 
 
