@@ -132,6 +132,8 @@ def patch(**values) -> ml_collections.ConfigDict:
             "alpha": 16.0,  # the product of the factors is scaled by alpha / rank
             "targets": r"(blocks|layer\d)_\d+/.*kernel",  # regex on parameter names
         },
+        # text: frozen | trained: with the tower, and mixed like it (WiSE-FT)
+        "head": "text",
         "head_steps": 100,  # of recipe lp_ft, before `steps` of the tower
         "head_lr": 1e-3,
         # labels (cross-entropy, or BCE of several labels) | asymmetric (several labels)

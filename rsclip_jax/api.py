@@ -47,7 +47,9 @@ class Model:
     what pins a number to these weights. steps: how long the stage that made them
     trained. source: where weight files came from: "path", by which load finds them
     again, the sha256 of each of "files", and of named ones "name" and "revision"; {}
-    for what a stage made.
+    for what a stage made. task_head: class name -> column [d] of the head that stage
+    patch trained and mixed with the tower, where config.patch.head says so; logits are
+    embeddings @ np.stack([*task_head.values()], 1).
     """
 
     variant: Variant
@@ -56,6 +58,7 @@ class Model:
     digests: dict[str, str]
     steps: dict[str, int]
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    task_head: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         sensors = ", ".join(f"{k}: {s.sensor}" for k, (s, _) in self.sensors.items())
@@ -295,6 +298,7 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     else:
         clip = _load_as(path, patched.variant)
     theta_1 = checkpoint.load_trained(workdir / "patch")
+    theta_1 = {name: leaf for name, leaf in theta_1.items() if name != "head"}
     for name, params in (("theta_0", clip.params), ("theta_1", theta_1)):
         digest, found = sources[name]["digest"], checkpoint.params_digest(params)
         if digest != found:
@@ -306,7 +310,8 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     visual = interpolate(clip.params["visual"], theta_1, alpha)
     params = {**clip.params, "visual": visual}
     digests = {"clip": checkpoint.params_digest(params)}
-    return Model(patched.variant, params, {}, digests, patched.steps)
+    head = checkpoint.load_head(workdir / "patch", alpha)
+    return dataclasses.replace(patched, params=params, digests=digests, task_head=head)
 
 
 def _load_as(path: str, variant: Variant) -> Model:
@@ -323,7 +328,8 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
             params, meta = checkpoint.load_product(workdir / stage)
             row = Variant.from_json(meta["variant"])
             digests, steps = {"clip": meta["digest"]}, {"clip": meta["steps"]}
-            return Model(row, params, {}, digests, steps)
+            head = checkpoint.load_head(workdir / stage)
+            return Model(row, params, {}, digests, steps, task_head=head)
     raise FileNotFoundError(
         f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
         " workdir of a run?"

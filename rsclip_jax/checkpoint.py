@@ -3,12 +3,14 @@
 <stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
 <stage>/params and <stage>/meta.json                  when it is done
 <stage>/theta_1           what patch trained, where the last checkpoint is not that
+<stage>/head.npz          a head that patch trained with its tower, mixed like it
 """
 
 import contextlib
 import hashlib
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from rsclip_jax.interpolate import interpolate
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -139,6 +142,38 @@ def load_trained(stage_dir: Path) -> PyTree:
     if folder is None:
         raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")
     return _restore_numpy(folder / "params")
+
+
+def save_head(
+    stage_dir: Path,
+    head: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    classnames: Sequence[str],
+) -> None:
+    """Writes <stage>/head.npz: a head [d, k] mixed of its ends, the text's first."""
+    path = stage_dir / "head.npz"
+    temporary = path.with_name("head.npz.tmp")
+    with temporary.open("wb") as file:
+        names = np.array(classnames)
+        np.savez(file, head=head, head_0=ends[0], head_1=ends[1], classnames=names)
+    temporary.replace(path)
+
+
+def load_head(
+    stage_dir: Path, alpha: float | None = None
+) -> dict[str, np.ndarray] | None:
+    """{class name: its column [d]} of save_head's head; None where there is none.
+
+    alpha: mixed anew at it.
+    """
+    path = stage_dir / "head.npz"
+    if not path.exists():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        head = stored["head"]
+        if alpha is not None:
+            head = interpolate(stored["head_0"], stored["head_1"], alpha)
+        return dict(zip(stored["classnames"].tolist(), head.T, strict=True))
 
 
 def last_checkpoint(stage_dir: Path) -> Path | None:

@@ -45,16 +45,19 @@ def _mix(x, y, alpha):
 # Blocks: where an alpha of its own makes sense.
 
 
+_LAST = ("ln_post", "proj", "attnpool", "head")
+
+
 def block_of(name: str) -> str:
     """The block that a top-level key of a visual tower belongs to.
 
     A transformer's "blocks_3" and a ResNet's "layer3_1" are blocks; what makes the
-    embedding of their output ("ln_post", "proj", "attnpool") is the "projection", the
-    rest the "stem".
+    embedding of their output ("ln_post", "proj", "attnpool"), or scores of that
+    ("head"), is the "projection", the rest the "stem".
     """
     if re.fullmatch(r"(blocks|layer\d)_\d+", name):
         return name
-    return "projection" if name in ("ln_post", "proj", "attnpool") else "stem"
+    return "projection" if name in _LAST else "stem"
 
 
 def block_names(theta: PyTree) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ def head_source(run: common.Run, train: Sequence[Source]) -> Source:
                 f" {source.dataset.name} have none; use 'soft_labels' (the teacher's"
                 " own zero-shot distribution)"
             )
-        if classes_of(source) != classes_of(first):
+        if common.classes_of(source) != common.classes_of(first):
             raise ValueError(
                 f"config.align.losses has 'labels', but {first.dataset.name} and"
                 f" {source.dataset.name} of config.align.train have other classes; use"
@@ -202,12 +202,6 @@ def head_source(run: common.Run, train: Sequence[Source]) -> Source:
             " labelled 'name:split'"
         )
     return first
-
-
-def classes_of(source: Source) -> tuple:
-    """What the labels of a set mean."""
-    row = source.dataset
-    return row.task, row.classes, row.classnames
 
 
 def report(

@@ -115,14 +115,15 @@ class _Decoded:
         if 0 < examples < len(source):
             places = np.linspace(0, len(source) - 1, examples).round().astype(int)
             self.source = Subset(source, places.tolist())
-        self.head, _ = common.zero_shot_head(sweep.clip, source)
+        self.text, _ = common.zero_shot_head(sweep.clip, source)
         side = sweep.clip.variant.image_size
         self.size = len(self.source) * side * side * 3
         if self.size > room:
             self.size = 0
         self._kept: list[dict] = []
         self._file = sweep.run.workdir / "patch" / "block_values.jsonl"
-        ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1))
+        heads = () if sweep.heads is None else (sweep.heads,)
+        ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
         self._known = {_key(r): r["value"] for r in read_results(self._file)}
 
@@ -145,7 +146,8 @@ class _Decoded:
         encoders = {"rgb": self.sweep.encoder(alpha)}
         batches = self._kept or self._decode()
         z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
-        records = common.score(self.source, z["rgb"], labels, self.head, "rgb")
+        head = self.sweep.head(self.source, alpha, self.text)
+        records = common.score(self.source, z["rgb"], labels, head, "rgb")
         primary = PRIMARY[self.source.dataset.task]
         return next(r["value"] for r in records if r["metric"] == primary)
 

@@ -260,6 +260,12 @@ def zero_shot_head(clip: api.Model, source: Source):
     return head, prompts_digest(row.classnames, row.templates)
 
 
+def classes_of(source: Source) -> tuple:
+    """What the labels of a set mean."""
+    row = source.dataset
+    return row.task, row.classes, row.classnames
+
+
 def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
     """Encoder of a batch for one sensor."""
     placed = sharding.put_params(params, run.mesh)

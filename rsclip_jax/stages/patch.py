@@ -26,7 +26,7 @@ from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common, training
 from rsclip_jax.stages.blocks import choose_blocks
 from rsclip_jax.stages.fine_tune import fine_tune
-from rsclip_jax.stages.recipes import check_recipe
+from rsclip_jax.stages.recipes import check_recipe, split_head
 from rsclip_jax.stages.sweep import PRIMARY, Alpha, Sweep
 from rsclip_jax.stages.tasks import (
     Sets,
@@ -75,6 +75,8 @@ def run_patch(run: common.Run) -> None:
             {"train": f"{s.dataset.name}:{s.split}", **choice.meta()}
             for s, choice in zip(sets.train, choices, strict=True)
         ]
+    if sweep.heads is not None:
+        meta["head"] = save_head(run, sweep, choice.product)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
 
@@ -113,8 +115,13 @@ class Choice:
 
 def patch_once(run: common.Run, clip: api.Model, sets: Sets):
     """One task, or several together: (sweep, [choice], the sources of theta_1)."""
-    theta_1, made = fine_tune_tasks(run, clip, sets.train)
-    sweep = Sweep(run, clip, clip.params["visual"], theta_1)
+    found, made = fine_tune_tasks(run, clip, sets.train)
+    theta_1, head_1 = split_head(found)
+    heads: dict[str, Any] = {}
+    if head_1 is not None:
+        head_0, _ = common.zero_shot_head(clip, sets.train[0])
+        heads = {"heads": (head_0, head_1), "head_of": sets.train[0]}
+    sweep = Sweep(run, clip, clip.params["visual"], theta_1, **heads)
     choice = choose(sweep, sets.val, sets.supported_val)
     draw_curve(run, choice, sets.val, sets.supported_val)
     return sweep, [choice], made
@@ -183,6 +190,17 @@ def choose(
     )
     run.say(describe_blocks(blocks, alpha, curves, [mean, *kept], names))
     return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
+
+
+def save_head(run: common.Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
+    """Writes patch/head.npz, the mixed head and its ends; what meta.json says of it."""
+    assert sweep.heads is not None
+    assert sweep.head_of is not None
+    row = sweep.head_of.dataset
+    head = sweep.head(sweep.head_of, product, sweep.heads[0])
+    if jax.process_index() == 0:
+        checkpoint.save_head(run.workdir / "patch", head, sweep.heads, row.classnames)
+    return {"dataset": row.name, "digest": checkpoint.params_digest(head)}
 
 
 def draw_curve(

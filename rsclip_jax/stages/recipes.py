@@ -21,6 +21,7 @@ from rsclip_jax.stages import common
 
 RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
 LOSSES = ("labels", "asymmetric", "flyp")
+HEADS = ("text", "trained")
 _BY_NAME = {
     # a ResNet's batch statistics are no part of it: nothing trains these
     "norm": r"(.*/)?(ln_\w+|(downsample_)?bn\d?)/(scale|bias)",
@@ -32,7 +33,7 @@ EVERYTHING: optim.Rules = ((".*", True),)
 def check_recipe(run: common.Run, train: Sequence[Source]) -> None:
     """Raises ValueError for a recipe or loss that the data or the tower cannot have."""
     c = run.config.patch
-    for name, known in (("recipe", RECIPES), ("loss", LOSSES)):
+    for name, known in (("recipe", RECIPES), ("loss", LOSSES), ("head", HEADS)):
         if c[name] not in known:
             raise ValueError(
                 f"config.patch.{name} = {c[name]!r} is not known; use one of"
@@ -41,6 +42,12 @@ def check_recipe(run: common.Run, train: Sequence[Source]) -> None:
     _check_numbers(c)
     for source in train:
         _check_loss(c, source)
+    if len(train) > 1 and c.head == "trained":
+        raise ValueError(
+            "config.patch.head = 'trained' is the head of one task, and"
+            f" config.patch.train names {len(train)}: use 'text', whose head is every"
+            " task's, or patch on one"
+        )
     if len(train) > 1 and c.tasks == "joint":
         _check_joint(c)
     plain = c.recipe in ("full", "lp_ft") and tuple(c.trainable) == EVERYTHING
@@ -82,11 +89,13 @@ def _check_loss(c: ConfigDict, source: Source) -> None:
             f" {labels[wanted[c.loss]]} each, and {row.name}'s have"
             f" {labels[row.task]}: 'labels' is for both"
         )
-    if c.loss == "flyp" and c.recipe == "lp_ft":
-        raise ValueError(
-            "config.patch.recipe = 'lp_ft' trains a head, and config.patch.loss ="
-            " 'flyp' has none: use loss 'labels', or recipe 'full'"
-        )
+    for name, value in (("recipe", "lp_ft"), ("head", "trained")):
+        if c.loss == "flyp" and c[name] == value:
+            raise ValueError(
+                f"config.patch.{name} = {value!r} trains a head, and config.patch.loss"
+                " = 'flyp' has none: use loss 'labels', or recipe 'full' and head"
+                " 'text'"
+            )
 
 
 def _check_joint(c: ConfigDict) -> None:
@@ -179,6 +188,22 @@ def through_head(loss_fn):
         return loss_fn(frozen["theta_0"], {**frozen, **params}, batch)
 
     return of_head
+
+
+def with_head(loss_fn):
+    """loss_fn of a tower as one of a tower and its head, under "head" in params."""
+
+    def of_both(params, frozen, batch):
+        theta, head = split_head(params)
+        return loss_fn(theta, {**frozen, "head": head}, batch)
+
+    return of_both
+
+
+def split_head(params):
+    """(the tower, the head that was trained with it or None) of fine_tune's theta."""
+    theta = {name: leaf for name, leaf in params.items() if name != "head"}
+    return theta, params.get("head")
 
 
 def make_loss(run: common.Run, clip: api.Model, train: Sequence[Source]):

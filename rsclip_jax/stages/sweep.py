@@ -30,7 +30,7 @@ class Measured:
     prompts: str
     records: list[list[dict]]
     z: list[np.ndarray]
-    head: np.ndarray
+    heads: list[np.ndarray]
     labels: np.ndarray
 
     @property
@@ -44,8 +44,10 @@ class Measured:
 
     def draw(self, alphas: Sequence[float]) -> Draw:
         """What gives the values at the first of them on a resample of the examples."""
-        z = dict(zip(alphas, self.z, strict=False))
-        logits = {alpha: found @ self.head for alpha, found in z.items()}
+        logits = {
+            alpha: z @ head
+            for alpha, z, head in zip(alphas, self.z, self.heads, strict=False)
+        }
         if self.seen.dataset.task == "multi":
             return resample_map(logits, self.labels)
         return resample_mean(
@@ -57,7 +59,9 @@ class Sweep:
     """Evaluates mixtures of theta_0 and theta_1.
 
     original: the tower before any patching, where theta_0 is one that was patched on
-    other tasks before. round_: from 1, where each task has its own.
+    other tasks before. round_: from 1, where each task has its own. heads: the
+    zero-shot and the trained head of the source head_of; sets of its classes are read
+    through the mixture of them, others through the text.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class Sweep:
         *,
         original=None,
         round_: int = 0,
+        heads: tuple[np.ndarray, np.ndarray] | None = None,
+        head_of: Source | None = None,
     ):
         self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
         self.original, self.round = original, round_
+        self.heads, self.head_of = heads, head_of
         # only the ends are held; a mixture lives as long as one batch
         self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
         self._original = None
@@ -119,7 +126,8 @@ class Sweep:
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """The records and logits of a source at each alpha, unwritten."""
-        head, prompts = common.zero_shot_head(self.clip, source)
+        text, prompts = common.zero_shot_head(self.clip, source)
+        heads = [self.head(source, alpha, text) for alpha in alphas]
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
         z, labels, seen = self.run.encode(
             "patch", source, encoders, {"rgb": self.clip.variant.image_size}
@@ -127,9 +135,12 @@ class Sweep:
         return Measured(
             seen,
             prompts,
-            [common.score(source, z[i], labels, head, "rgb") for i in encoders],
+            [
+                common.score(source, z[i], labels, head, "rgb")
+                for i, head in zip(encoders, heads, strict=True)
+            ],
             [z[i] for i in encoders],
-            head,
+            heads,
             labels,
         )
 
@@ -143,6 +154,8 @@ class Sweep:
             own = {"alpha": None, "alpha_blocks": dict(of)}
         if self.round:
             own["round"] = self.round
+        if self.is_mixed(measured.seen):
+            own["head"] = checkpoint.params_digest(measured.heads[place])
         self.run.report(
             "patch",
             measured.seen,
@@ -161,7 +174,7 @@ class Sweep:
             measured.seen,
             {"rgb": measured.z[place]},
             labels=measured.labels,
-            head=measured.head,
+            head=measured.heads[place],
             prompts=measured.prompts,
             step=self.step(of),
             checkpoint={"rgb": self.digest(of)},
@@ -171,6 +184,19 @@ class Sweep:
         """How long the model at this alpha was trained, all rounds together."""
         rounds = max(self.round, 1) - (of == 0)
         return 0 if of == ORIGINAL else rounds * self.run.config.patch.steps
+
+    def is_mixed(self, source: Source) -> bool:
+        """Whether a source is read through a head that was trained, and mixed."""
+        return self.head_of is not None and (
+            common.classes_of(source) == common.classes_of(self.head_of)
+        )
+
+    def head(self, source: Source, alpha: Alpha, text: np.ndarray) -> np.ndarray:
+        """What a source is read through at this alpha; text: its zero-shot head."""
+        if self.heads is None or alpha == ORIGINAL or not self.is_mixed(source):
+            return text
+        own = alpha["projection"] if isinstance(alpha, Mapping) else alpha
+        return interpolate(*self.heads, own)
 
     def encoder(self, alpha: Alpha) -> Callable:
         """Encoder of a batch at this alpha; those of one kind are one program."""

@@ -93,6 +93,8 @@ FREEZE = (("blocks_.*", True), (".*", False))
             r"'flyp' is for images of one label each, and miniature_multi's have sev",
         ),
         ({"loss": "flyp", "recipe": "lp_ft"}, r"'lp_ft' trains a head"),
+        ({"loss": "flyp", "head": "trained"}, r"'trained' trains a head"),
+        ({"head": "linear"}, r"head = 'linear' is not known; use one of text, trained"),
         ({"loss": "flyp", "label_smoothing": 0.1}, r"label_smoothing = 0\.1 has no m"),
         ({"loss": "flyp", "class_balanced": 0.9}, r"class_balanced = 0\.9 has no me"),
         ({"label_smoothing": 1.0}, r"label_smoothing = 1\.0 is not in \[0, 1\)"),
