@@ -5,6 +5,7 @@ numpy (--numpy of the queries; the ranks must be the same), and the 50 nearest.
 """
 
 import argparse
+import functools
 import resource
 
 import jax
@@ -59,27 +60,20 @@ def main() -> None:
     ranks(min(args.queries, 2048))  # compiled
     seconds = timed(lambda: ranks(args.queries))
     report("ranks", seconds, args)
-    per_query = seconds / args.queries
-    seconds = timed(by_numpy)
-    same = np.array_equal(found["numpy"], found["devices"][: args.numpy])
-    print(
-        f"  numpy in float64 takes {seconds / args.numpy / per_query:.2f} times as long"
-        f" a query; the same {args.numpy} ranks: {same}"
-    )
     print(f"  ranks: median {np.median(found['devices']):.0f} of {args.rows:,}")
-    some_queries = queries[: args.queries]
-    search.nearest(some_queries[:2048], gallery, 50, mesh=mesh, memory=args.memory)
-    report(
-        "50 nearest",
-        timed(
-            lambda: search.nearest(
-                some_queries, gallery, 50, mesh=mesh, memory=args.memory
-            )
-        ),
-        args,
+    nearest = functools.partial(
+        search.nearest, gallery=gallery, k=50, mesh=mesh, memory=args.memory
     )
+    nearest(queries[: min(args.queries, 2048)])
+    report("50 nearest", timed(lambda: nearest(queries[: args.queries])), args)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(f"  peak memory of the process over the embeddings': {grown / 2**20:.2f} GiB")
+    ratio = timed(by_numpy) / args.numpy / (seconds / args.queries)
+    same = np.array_equal(found["numpy"], found["devices"][: args.numpy])
+    print(
+        f"  numpy in float64 takes {ratio:.2f} times as long a query;"
+        f" the same {args.numpy} ranks: {same}"
+    )
 
 
 def report(what: str, seconds: float, args: argparse.Namespace) -> None:
