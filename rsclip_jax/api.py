@@ -12,9 +12,9 @@ from PIL import Image
 
 from rsclip_jax import checkpoint
 from rsclip_jax.data.checks import check_array
+from rsclip_jax.data.geometry import fit
 from rsclip_jax.data.readers.images import read_image
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
-from rsclip_jax.data.transforms import fit
 from rsclip_jax.evals.zero_shot import encode_texts, make_head
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize

@@ -4,7 +4,7 @@
 <folder>/teacher_records.npy    of each record, whether they are made, and their crc32
 <folder>/meta.json              what they are features of; once it is there, it counts
 
-A picture that is only flipped and turned has eight views (transforms.number_view), so
+A picture that is only flipped and turned has eight views (geometry.number_view), so
 that its features are numbers of the record and the view. Random crops have no end.
 """
 

@@ -12,16 +12,13 @@ from typing import Any
 import grain
 import numpy as np
 
+from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.bands import band_places
+from rsclip_jax.data.geometry import fit_record, make_views
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import note_skipped, suggest_skip
 from rsclip_jax.data.sources import Record, Source, read_record
-from rsclip_jax.data.transforms import (
-    Augment,
-    augment_record,
-    fit_record,
-    make_views,
-)
+from rsclip_jax.data.transforms import augment_record
 
 # Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
 # one: caption -> ids [n].

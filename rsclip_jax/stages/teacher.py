@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from rsclip_jax import api, loss_fns, sharding
+from rsclip_jax.data.augment import possible_views
 from rsclip_jax.data.sources import Source
-from rsclip_jax.data.transforms import possible_views
 from rsclip_jax.feature_cache import (
     EncodePictures,
     Reading,

@@ -8,10 +8,10 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import checkpoint, loop, optim, sharding
+from rsclip_jax.data.augment import Augment, check_augment, check_crop
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Source, first_record
 from rsclip_jax.data.specs import as_specs
-from rsclip_jax.data.transforms import Augment, check_augment, check_crop
 from rsclip_jax.stages.common import Run, data_digests, open_as
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pack import pack_source
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.data.transforms import Augment
 from tests.bench.pipeline import make_photos
 from tests.bench.timing import Clock, in_turn, machine, print_table, timed
 

@@ -22,10 +22,10 @@ import numpy as np
 import optax
 
 from rsclip_jax import loss_fns, sharding
+from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.data.transforms import Augment
 from rsclip_jax.feature_cache import Taught
 from rsclip_jax.loop import make_step
 from rsclip_jax.models.clip import clip_shapes, image_features

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.classes import STL10_NAMES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack import pack_source, write_all
@@ -17,7 +18,6 @@ from rsclip_jax.data.pack_plan import make_plan
 from rsclip_jax.data.pipeline import train_batches
 from rsclip_jax.data.readers.packed import decode_record, encode_record, open_packed
 from rsclip_jax.data.sources import split_digest
-from rsclip_jax.data.transforms import Augment
 from rsclip_jax.data.views import TiledSource
 from tests.data.pack_sources import ROW, Numbers, pack_numbers
 

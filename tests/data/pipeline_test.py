@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.geometry import resize
 from rsclip_jax.data.pipeline import Tolerant, eval_batches, train_batches
 from rsclip_jax.data.readers.packed import open_packed
 from rsclip_jax.data.rows import CIFAR10_CLASSES
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.skipped import in_words
 from rsclip_jax.data.sources import Dataset
-from rsclip_jax.data.transforms import Augment, resize
 from tests.conftest import REPO
 from tests.data.pack_sources import ROW as PACKED_ROW
 from tests.data.pack_sources import pack_numbers

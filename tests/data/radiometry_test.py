@@ -6,13 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from rsclip_jax.data.augment import Augment, check_augment
+from rsclip_jax.data.radiometry import photometric, vary_backscatter
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.transforms import (
-    Augment,
-    check_augment,
-    photometric,
-    vary_backscatter,
-)
 from tests.data.transforms_test import (
     STILL,
     SYMMETRY,

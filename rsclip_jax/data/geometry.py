@@ -1,0 +1,151 @@
+"""Where pixels go: crops, flips, turns and resizes; values stay what they are."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+_ROTATIONS = (
+    cv2.ROTATE_90_COUNTERCLOCKWISE,
+    cv2.ROTATE_180,
+    cv2.ROTATE_90_CLOCKWISE,
+)
+
+
+def number_view(flip_y: bool, flip_x: bool, quarters: int) -> int:
+    """Which of the square's eight views it is: quarters, and 4 more if flipped first.
+
+    A flip up-down is one left-right and a half turn.
+    """
+    return (quarters + 2 * flip_y) % 4 + 4 * (flip_x != flip_y)
+
+
+def make_views(array: np.ndarray, size: int, views: Sequence[int]) -> np.ndarray:
+    """[v, size, size, c]: an image in these views, as augment_record makes them."""
+    return np.stack([turn_to_size(array, size, False, v >= 4, v % 4) for v in views])
+
+
+def turn_to_size(
+    array: np.ndarray,
+    size: int,
+    flip_y: bool,
+    flip_x: bool,
+    quarters: int,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """turn and resize to [size, size, c]; out: as resize has it."""
+    if array.shape[0] == array.shape[1] < size:  # turned while it is small
+        return resize(turn(array, flip_y, flip_x, quarters), size, out=out)
+    return turn(resize(array, size), flip_y, flip_x, quarters)
+
+
+def cut(
+    array: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """The ground of a crop, in pixels of a sensor of that shape, in another sensor."""
+    top, left, side_h, side_w = crop
+    scale = array.shape[0] / shape[0]
+    y0, y1 = _span(top, side_h, scale, array.shape[0])
+    x0, x1 = _span(left, side_w, scale, array.shape[1])
+    return array[y0:y1, x0:x1]
+
+
+def _span(start: int, side: int, scale: float, length: int) -> tuple[int, int]:
+    """A crop's first pixel and one past its last, at another pixel size; never none."""
+    first = min(round(start * scale), length - 1)
+    return first, max(round((start + side) * scale), first + 1)
+
+
+def fit_record(record: dict, *, sizes: dict[str, int]) -> dict:
+    """The record with each sensor's short side resized to its size, the centre cut."""
+    return {**record, **{key: fit(record[key], size) for key, size in sizes.items()}}
+
+
+def fit(array: np.ndarray, size: int) -> np.ndarray:
+    """Short side to size, then the centre: [size, size, c] (CLIP's preprocessing).
+
+    8-bit images are resized by Pillow, pixel for pixel what open_clip makes of them.
+    """
+    h, w = array.shape[:2]
+    if (h, w) == (size, size):
+        return array
+    if h != w:
+        # whole numbers: a float scale falls a pixel short of torchvision's long side
+        long_h, long_w = h * size // min(h, w), w * size // min(h, w)
+        array = resize(array, long_h, long_w, exact=True)
+        # torchvision's centre crop, which CLIP's preprocessing uses, rounds the offset
+        top = round((array.shape[0] - size) / 2)
+        left = round((array.shape[1] - size) / 2)
+        return np.ascontiguousarray(array[top : top + size, left : left + size])
+    return resize(array, size, exact=True)
+
+
+def resize(
+    array: np.ndarray,
+    height: int,
+    width: int | None = None,
+    *,
+    exact: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """[h, w, c] to [height, width, c], same dtype: bicubic, antialiased when shrinking.
+
+    OpenCV's bicubic does not antialias, so it only enlarges, four times as fast as
+    Pillow; 8-bit images shrink with Pillow, CLIP's own way, and measurements by area,
+    which keeps their mean. exact: Pillow enlarges 8-bit images too; the two cubics'
+    parameters differ (-0.75 and -0.5), by a few grey levels. out: written to, and
+    returned, when OpenCV enlarges into an array of this shape and dtype.
+    """
+    width = height if width is None else width
+    h, w, c = array.shape
+    if (h, w) == (height, width):
+        return array
+    is_image = array.dtype == np.uint8 and c in (1, 3)
+    if h <= height and w <= width and not (exact and is_image):
+        return _resize_bands(array, height, width, cv2.INTER_CUBIC, out)
+    if is_image:
+        image = Image.fromarray(array if c == 3 else array[..., 0])
+        out = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        return out.reshape(height, width, c)
+    return _resize_bands(array, height, width, cv2.INTER_AREA)
+
+
+def _resize_bands(
+    array: np.ndarray,
+    height: int,
+    width: int,
+    interpolation: int,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """cv2.resize of any number of bands: it takes four at a time."""
+    shape = (height, width, array.shape[-1])
+    if out is None or out.shape != shape or out.dtype != array.dtype:
+        out = np.empty(shape, array.dtype)
+    if array.shape[-1] <= 4:
+        cv2.resize(array, (width, height), out, interpolation=interpolation)
+        return out
+    for i in range(0, array.shape[-1], 4):
+        part = np.ascontiguousarray(array[..., i : i + 4])
+        resized = cv2.resize(part, (width, height), interpolation=interpolation)
+        out[..., i : i + 4] = resized.reshape(height, width, -1)
+    return out
+
+
+def turn(array: np.ndarray, flip_y: bool, flip_x: bool, quarters: int) -> np.ndarray:
+    """[s, s, c] flipped, then turned counterclockwise by quarters; contiguous.
+
+    OpenCV is many times faster than numpy's strided copy, but takes four bands at most;
+    of more, numpy moves whole pixels, not each band's number.
+    """
+    if array.shape[-1] > 4:
+        pixels = np.ascontiguousarray(array).view(f"V{array[0, 0].nbytes}")
+        pixels = pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+        pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
+        return pixels.view(array.dtype)
+    out = array
+    if flip_y or flip_x:
+        out = cv2.flip(out, -1 if flip_y and flip_x else int(flip_x))
+    if quarters:
+        out = cv2.rotate(out, _ROTATIONS[quarters - 1])
+    return np.ascontiguousarray(out.reshape(array.shape))
