@@ -1,7 +1,8 @@
 """Makes the notebooks of their sources: python -m colabs.make [NAME ...]
 
-Each .py (jupytext's percent format) runs from top to bottom in an empty folder, and is
-stored with its outputs as the .ipynb beside it. Without names all of them.
+Each .py (jupytext's percent format) runs from top to bottom and is stored with its
+outputs as the .ipynb beside it. Without names all of them run, one after the other in
+one folder, empty at first, so that a later one finds what an earlier one trained.
 """
 
 import os
@@ -13,9 +14,11 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError as CellExecutionError
 from nbformat import NotebookNode
 
 FOLDER = Path(__file__).resolve().parent
+NAMES = ("zero_shot", "patch_and_sweep", "align_sar", "search_archive")
 METADATA = {
     "jupytext": {"formats": "ipynb,py:percent"},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -23,14 +26,9 @@ METADATA = {
 }
 
 
-def find_sources() -> list[Path]:
-    """The notebooks' .py files: those with jupytext's header."""
-    return [p for p in sorted(FOLDER.glob("*.py")) if p.read_text().startswith("# ---")]
-
-
-def read_source(path: Path) -> NotebookNode:
+def read_source(name: str) -> NotebookNode:
     """The notebook of a source, without outputs; the same one at every call."""
-    notebook = jupytext.read(path)
+    notebook = jupytext.read(FOLDER / f"{name}.py")
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i:02d}"  # random ones would change with every call
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -72,18 +70,17 @@ def execute(notebook: NotebookNode, folder: Path, **variables: str) -> str:
 
 def main(names: list[str]) -> None:
     """Makes these notebooks, or all."""
-    sources = {path.stem: path for path in find_sources()}
-    if unknown := set(names) - set(sources):
-        raise SystemExit(f"no source of {unknown}; there are {', '.join(sources)}")
-    for name in names or sources:
-        started = time.perf_counter()
-        notebook = read_source(sources[name])
-        with tempfile.TemporaryDirectory() as folder:
+    if unknown := set(names) - set(NAMES):
+        raise SystemExit(f"no notebook {unknown}; there are {', '.join(NAMES)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or NAMES:
+            started = time.perf_counter()
+            notebook = read_source(name)
             print(execute(notebook, Path(folder)), file=sys.stderr)
-        path = sources[name].with_suffix(".ipynb")
-        nbformat.write(notebook, path)
-        size = path.stat().st_size / 1e6
-        print(f"{name}: {time.perf_counter() - started:.0f} s, {size:.2f} MB")
+            path = FOLDER / f"{name}.ipynb"
+            nbformat.write(notebook, path)
+            took, size = time.perf_counter() - started, path.stat().st_size / 1e6
+            print(f"{name}: {took:.0f} s, {size:.2f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ if find_clone() is None:
 sys.path.insert(0, str(find_clone()))
 
 # %% [markdown]
-# `MAX_DROP` is the budget: what accuracy on the supported set may fall by. `QUICK` is
-# for seeing that all cells run, a few steps each: its numbers mean nothing.
+# `MAX_DROP` is the budget of the choice below: what accuracy on the supported set may
+# fall by. `QUICK` is for seeing that all cells run, a few steps each: its numbers mean
+# nothing.
 
 # %%
 MAX_DROP = 0.05  # @param {type: "number"}
@@ -96,7 +97,6 @@ from rsclip_jax.metrics import per_class_accuracy, top_k_accuracy
 # %%
 config = align_sar.get_config()
 config.stages = ("pretrain", "patch")
-config.patch.max_supported_drop = MAX_DROP
 if QUICK:
     for stage in config.stages:
         config[stage].update(batch_size=16, steps=6, warmup=2)
@@ -196,12 +196,11 @@ for alpha in np.linspace(0, 1, 5 if QUICK else 21).round(2).tolist():
             f"alpha = {alpha:g}",
             (x[-1], y[-1]),
             textcoords="offset points",
-            xytext=(-8, -14),
-            ha="right",
+            xytext=(4, 11),
         )
     shown.update(figure)
 right.plot(x[:: len(x) - 1], y[:: len(y) - 1], ":", color="grey")
-right.margins(0.15)
+right.margins(x=0.2, y=0.15)
 shown.update(figure)
 plt.close(figure)
 
@@ -223,20 +222,21 @@ for drop in budgets:
 budget = Budget(MAX_DROP)
 chosen = choose_alpha(task_curve, [supported_curve], budget)
 least = budget.least(supported_curve[0.0])
-figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 ax.plot(alphas, x, "o-", label="task: miniature")
 ax.plot(alphas, y, "s-", label="supported: miniature_natural")
 ax.axhspan(0, 100 * least, color="tab:orange", alpha=0.12, linewidth=0)
-ax.text(0.02, 100 * least - 4, "supported set not to fall in here", fontsize=8)
+ax.text(1, 3, "where the supported set must not be", fontsize=9, ha="right")
 ax.axvline(chosen, color="crimson", linestyle="--", label=f"chosen: {chosen:g}")
 ax.set(xlabel="alpha", ylabel="zero-shot accuracy (%)", ylim=(0, 100))
 ax.set_title(f"The best alpha that costs at most {100 * MAX_DROP:g} points")
-ax.legend(frameon=False, loc="upper left")
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The stage did the same with alphas by tenths. It also says how sure the choice is: the
-# alphas chosen in 95 % of bootstrap resamples of the validation scenes.
+# The stage did the same with alphas by tenths and a budget of 5 points
+# (`config.patch.max_supported_drop`). It also says how sure the choice is: the alphas
+# chosen in 95 % of bootstrap resamples of the validation scenes.
 
 # %%
 meta = load_meta(workdir / "patch")
@@ -246,12 +246,16 @@ print(f"by hand {chosen:g}; stage patch {meta['alpha']:g} ({low:g} to {high:g})"
 # %% [markdown]
 # ## On the test scenes
 #
-# Scenes that chose nothing. The patched CLIP gains on nearly every class of the task,
-# and what it forgets is spread over the drawings; the fine-tuned one loses some of them
-# altogether.
+# Scenes that chose nothing. The patched CLIP gains on every class of the task, and what
+# it forgets is spread over the drawings; the fine-tuned one gains more, and loses some
+# drawings almost altogether.
 
 # %%
-models = {"original": mix(0.0), f"patched, {chosen:g}": mix(chosen), "tuned": mix(1.0)}
+models = {
+    "original": mix(0.0),
+    f"patched, {chosen:g}": mix(chosen),
+    "fine-tuned": mix(1.0),
+}
 figure, axes = plt.subplots(1, 2, figsize=(14, 5), layout="constrained", sharey=True)
 for ax, name in zip(axes, ("miniature", "miniature_natural")):
     test = Examples(name, "test")
@@ -276,8 +280,10 @@ plt.show()
 #
 # `interpolate` takes a tree of alphas, too, and `block_prefix` makes one of an alpha
 # for each block of the tower. Here one block at a time is fine-tuned and the rest
-# original: which of them holds what was learned, and what is forgotten with it? With
-# `config.patch.per_block=True` the stage looks for the best alpha of each.
+# original: which of them holds what was learned, and what is forgotten with it? In this
+# tower the first ones gain most and forget most, and the last ones gain a little for
+# nothing. With `config.patch.per_block=True` the stage looks for the best alpha of
+# each.
 
 # %%
 visual = theta_0.params["visual"]

@@ -97,13 +97,14 @@ model
 # %% [markdown]
 # ## The archive
 #
-# Leave this cell out if you have one. It writes scenes of the miniature to
-# `archive/rgb/*.png` and `archive/s1/*.tif` (float32, VV and VH in dB), under names
-# that say nothing. What is in them is kept aside, to judge the hits by; the search does
-# not see it.
+# Scenes of the miniature are written to `runs/archive/rgb/*.png` and
+# `runs/archive/s1/*.tif` (float32, VV and VH in dB), under names that say nothing. What
+# is in them is kept aside in `contents`, to choose queries and to judge the hits by;
+# the search does not see it. For an archive of your own set `archive` to its folder and
+# leave the writing out.
 
 # %%
-archive = Path("archive")
+archive = Path("runs/quick_archive" if QUICK else "runs/archive")
 made = open_source("miniature", split="test")
 for sensor in ("rgb", "s1"):
     (archive / sensor).mkdir(parents=True, exist_ok=True)
@@ -123,10 +124,11 @@ print(f"{len(contents)} places, {size:.0f} MB")
 # has other layouts: plain folders, tables, several bands in several files.
 
 # %%
-Path("archive.toml").write_text(
-    """
+toml = archive.with_suffix(".toml")
+toml.write_text(
+    f"""
 reader = "paired_folders"
-folder = "archive"
+folder = "{archive.name}"  # beside this file
 
 [subfolders]
 rgb = "rgb"
@@ -137,18 +139,17 @@ rgb = "rgb"
 s1 = "s1_grd"
 """
 )
-scenes = open_source("archive.toml")
+scenes = open_source(str(toml))
 print(len(scenes), "records, the first:", scenes[0]["id"], end=" ")
 print({key: scenes[0][key].shape for key in scenes.dataset.sensors})
 
 # %%
 radar_view = views_of(SENSORS["s1_grd"])[0]
-
-
-def picture_of(index: int, sensor: str) -> np.ndarray:
-    """uint8 [h, w, 3] of a scene: radar as VV, VH and their difference."""
-    array = scenes[index][sensor]
-    return array if sensor == "rgb" else render([array], radar_view)[0][0]
+records = [scenes[i] for i in range(len(scenes))]
+pictures = {  # radar as VV, VH and their difference, one stretch for all
+    "rgb": [record["rgb"] for record in records],
+    "s1": render([record["s1"] for record in records], radar_view)[0],
+}
 
 
 def show(ax, picture, title="", colour="lightgrey"):
@@ -163,8 +164,8 @@ def show(ax, picture, title="", colour="lightgrey"):
 
 figure, axes = plt.subplots(2, 10, figsize=(15, 3.4), layout="constrained")
 for i, (top, bottom) in enumerate(axes.T):
-    show(top, picture_of(i, "rgb"), scenes.ids[i])
-    show(bottom, picture_of(i, "s1"))
+    show(top, pictures["rgb"][i], scenes.ids[i])
+    show(bottom, pictures["s1"][i])
 axes[0, 0].set_ylabel("RGB")
 axes[1, 0].set_ylabel("radar")
 figure.suptitle("The first ten places of the archive")
@@ -177,7 +178,7 @@ plt.show()
 # index of other weights would find nonsense without a word, and is made anew instead.
 
 # %%
-INDEX = Path("archive_index.npz")
+INDEX = archive.with_suffix(".npz")
 
 
 def build_index() -> None:
@@ -185,9 +186,9 @@ def build_index() -> None:
     parts = {"rgb": [], "s1": []}
     for start in range(0, len(scenes), 256):
         stop = min(start + 256, len(scenes))
-        records = [scenes[i] for i in range(start, stop)]
+        block = [scenes[i] for i in range(start, stop)]
         for sensor, z in parts.items():
-            z.append(model.encode([r[sensor] for r in records], sensor=sensor))
+            z.append(model.encode([r[sensor] for r in block], sensor=sensor))
     arrays = {f"z_{sensor}": np.concatenate(z) for sensor, z in parts.items()}
     np.savez(INDEX, ids=np.array(scenes.ids), model=json.dumps(model.digests), **arrays)
 
@@ -225,9 +226,9 @@ def search(query: np.ndarray, sensor: str, k: int = 8) -> np.ndarray:
 
 def show_hits(row, hits, sensor: str, wanted: str) -> None:
     for ax, i in zip(row, hits):
-        found = contents[scenes.ids[i]]
+        found = contents.get(scenes.ids[i], "")
         colour = "seagreen" if found == wanted else "lightgrey"
-        show(ax, picture_of(int(i), sensor), found, colour)
+        show(ax, pictures[sensor][i], found, colour)
 
 
 words = ("industrial buildings", "lake", "forest")
@@ -258,7 +259,7 @@ for i, place in enumerate(places):
         axes[2 * i : 2 * i + 2], (("s1", "rgb"), ("rgb", "s1"))
     ):
         hits = [j for j in search(z[sensor][place], other) if j != place][:7]
-        show(row[0], picture_of(place, sensor), f"query: {examples[i]}", "black")
+        show(row[0], pictures[sensor][place], examples[i], "black")
         row[0].set_ylabel(f"{sensor} -> {other}", fontsize=9)
         show_hits(row[1:], hits, other, examples[i])
 figure.suptitle("Queries in black frames, and the seven nearest of the other sensor")
@@ -298,11 +299,11 @@ same_place = {
     "s1 -> rgb": np.mean(match_ranks(z["s1"], z["rgb"]) <= 10),
 }
 figure, (left, right) = plt.subplots(
-    1, 2, figsize=(11, 3.2), layout="constrained", width_ratios=(2, 1)
+    1, 2, figsize=(12, 3.2), layout="constrained", width_ratios=(3, 2)
 )
 for ax, values, chance, title in (
-    (left, bars, 10, "Class of the query among the ten nearest"),
-    (right, same_place, 1000 / len(truth), "Its own place among the ten nearest"),
+    (left, bars, 10, "Share of the ten nearest with the query's class"),
+    (right, same_place, 1000 / len(truth), "Queries whose own place is among the ten"),
 ):
     drawn = ax.bar(list(values), [100 * v for v in values.values()], 0.6)
     ax.bar_label(drawn, fmt="%.0f %%", padding=2)
