@@ -11,12 +11,12 @@
 # %% [markdown]
 # # Radar joins CLIP
 #
-# Radar sees through clouds and at night, and no CLIP was trained on it: there are
-# hardly any captions of radar images. But a radar and an optical satellite pass over
-# the same places. So an encoder of radar is trained to give, of a radar image, the
-# features that CLIP's visual tower gives of the optical image of the same place (Zavras
-# et al. 2024). Then whatever is done with CLIP's embeddings can be done from radar:
-# zero-shot classification, and search with words and between sensors.
+# Radar sees through clouds and at night. CLIPs, though, are trained on photographs with
+# captions, and hardly any radar image has one. Still, a radar and an optical satellite
+# pass over the same places. So an encoder of radar is trained to give, of a radar
+# image, the features that CLIP's visual tower gives of the optical image of the same
+# place (Zavras et al. 2024). Then whatever is done with CLIP's embeddings can be done
+# from radar: zero-shot classification, and search with words and between sensors.
 #
 # It runs without a download, in about two minutes on two CPU cores, on the package's
 # embedded miniature: synthetic scenes that an optical sensor and a C-band radar see,
@@ -139,6 +139,10 @@ if QUICK:
         config[stage].update(batch_size=16, steps=6, warmup=2)
 run_stages(config, workdir)
 
+# %% [markdown]
+# Both parts of the loss along the training, from `align/metrics.jsonl`. The distance
+# does not go to zero: radar does not see all that RGB shows.
+
 # %%
 curve = [json.loads(line) for line in (workdir / "align/metrics.jsonl").open()]
 steps = [x["step"] for x in curve]
@@ -184,8 +188,8 @@ plt.show()
 # ## The two sensors in one space
 #
 # The stage keeps the embeddings of its test set. Their two main directions (those of
-# RGB), before and after: first radar lies on a heap of its own, then on the RGB of its
-# class.
+# RGB), before and after: first radar lies on one heap, whatever its class, then on the
+# RGB of its class.
 
 # %%
 when = {

@@ -143,6 +143,10 @@ scenes = open_source(str(toml))
 print(len(scenes), "records, the first:", scenes[0]["id"], end=" ")
 print({key: scenes[0][key].shape for key in scenes.dataset.sensors})
 
+# %% [markdown]
+# Radar is shown as VV, VH and their difference, with one stretch for all scenes, so
+# that their pictures compare.
+
 # %%
 radar_view = views_of(SENSORS["s1_grd"])[0]
 records = [scenes[i] for i in range(len(scenes))]
