@@ -1,0 +1,321 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Search an archive, with words and across sensors
+#
+# An archive is a folder of scenes without labels: RGB pictures and radar GeoTIFFs of
+# the same places. Its images are encoded once, with the CLIP for RGB and its aligned
+# encoder for radar, and the embeddings kept in a small file. From then on a search is
+# one matrix product: by a sentence, or by an example of either sensor.
+#
+# It runs without a download, in about two minutes on two CPU cores; nearly all of it is
+# the training of the models, which is skipped where another of these notebooks has made
+# them.
+
+# %% [markdown]
+# ## Set-up
+#
+# In a clone of the repository, and wherever the package can be imported, the next cell
+# installs nothing. A hosted notebook wants the address of the repository, in the field
+# or in the environment variable `RSCLIP_REPOSITORY`.
+
+# %%
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+REPOSITORY = ""  # @param {type: "string"}
+
+
+def find_clone() -> Path | None:
+    """The folder that holds rsclip_jax/ and configs/."""
+    places = [Path("rsclip-jax").absolute(), Path.cwd(), *Path.cwd().parents]
+    if spec := find_spec("rsclip_jax"):
+        places.append(Path(spec.origin).parents[1])
+    return next((p for p in places if (p / "configs" / "common.py").exists()), None)
+
+
+if find_clone() is None:
+    address = REPOSITORY or os.environ.get("RSCLIP_REPOSITORY", "")
+    if not address:
+        raise ValueError("set REPOSITORY, above, to the address of the repository")
+    subprocess.run(["git", "clone", "--depth=1", address, "rsclip-jax"], check=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "./rsclip-jax"]
+    subprocess.run(install, check=True)
+sys.path.insert(0, str(find_clone()))
+
+# %% [markdown]
+# `QUICK` is for seeing that all cells run, a few steps each: its numbers mean nothing.
+
+# %%
+QUICK = bool(os.environ.get("RSCLIP_QUICK"))
+workdir = Path("runs/quick" if QUICK else "runs/colab")
+
+# %%
+import json
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tifffile
+from PIL import Image
+
+import rsclip_jax
+from configs import align_sar
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.main import run_stages
+from rsclip_jax.metrics import match_ranks
+from rsclip_jax.report.contact_sheet import render, views_of
+
+# %% [markdown]
+# ## A CLIP with a radar encoder
+#
+# `load` takes the workdir of any run that has aligned a sensor. This one is of the
+# miniature; how it is trained is in `patch_and_sweep.ipynb` and `align_sar.ipynb`.
+
+# %%
+config = align_sar.get_config()
+config.stages = ("pretrain", "patch", "align")
+if QUICK:
+    for stage in config.stages:
+        config[stage].update(batch_size=16, steps=6, warmup=2)
+run_stages(config, workdir)
+model = rsclip_jax.load(workdir)
+model
+
+# %% [markdown]
+# ## The archive
+#
+# Scenes of the miniature are written to `runs/archive/rgb/*.png` and
+# `runs/archive/s1/*.tif` (float32, VV and VH in dB), under names that say nothing. What
+# is in them is kept aside in `contents`, to choose queries and to judge the hits by;
+# the search does not see it. For an archive of your own set `archive` to its folder and
+# leave the writing out.
+
+# %%
+archive = Path("runs/quick_archive" if QUICK else "runs/archive")
+made = open_source("miniature", split="test")
+for sensor in ("rgb", "s1"):
+    (archive / sensor).mkdir(parents=True, exist_ok=True)
+contents = {}
+for i in range(60 if QUICK else len(made)):
+    record, name = made[i], f"scene_{i:04d}"
+    Image.fromarray(record["rgb"]).save(archive / "rgb" / f"{name}.png")
+    bands_last = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(archive / "s1" / f"{name}.tif", record["s1"], **bands_last)
+    contents[name] = made.dataset.classnames[record["label"]]
+size = sum(path.stat().st_size for path in archive.rglob("*.*")) / 1e6
+print(f"{len(contents)} places, {size:.0f} MB")
+
+# %% [markdown]
+# A TOML file says what lies there; `open_source` then reads it as it reads a public
+# set, and refuses files that are not what it says. The README (A dataset of your own)
+# has other layouts: plain folders, tables, several bands in several files.
+
+# %%
+toml = archive.with_suffix(".toml")
+toml.write_text(
+    f"""
+reader = "paired_folders"
+folder = "{archive.name}"  # beside this file
+
+[subfolders]
+rgb = "rgb"
+s1 = "s1"
+
+[sensors]
+rgb = "rgb"
+s1 = "s1_grd"
+"""
+)
+scenes = open_source(str(toml))
+print(len(scenes), "records, the first:", scenes[0]["id"], end=" ")
+print({key: scenes[0][key].shape for key in scenes.dataset.sensors})
+
+# %% [markdown]
+# Radar is shown as VV, VH and their difference, with one stretch for all scenes, so
+# that their pictures compare.
+
+# %%
+radar_view = views_of(SENSORS["s1_grd"])[0]
+records = [scenes[i] for i in range(len(scenes))]
+pictures = {  # radar as VV, VH and their difference, one stretch for all
+    "rgb": [record["rgb"] for record in records],
+    "s1": render([record["s1"] for record in records], radar_view)[0],
+}
+
+
+def show(ax, picture, title="", colour="lightgrey"):
+    """A picture in a coloured frame."""
+    ax.imshow(picture)
+    ax.set_title(title, fontsize=8)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=colour, linewidth=3)
+
+
+figure, axes = plt.subplots(2, 10, figsize=(15, 3.4), layout="constrained")
+for i, (top, bottom) in enumerate(axes.T):
+    show(top, pictures["rgb"][i], scenes.ids[i])
+    show(bottom, pictures["s1"][i])
+axes[0, 0].set_ylabel("RGB")
+axes[1, 0].set_ylabel("radar")
+figure.suptitle("The first ten places of the archive")
+plt.show()
+
+# %% [markdown]
+# ## Encode once, keep the index
+#
+# Two embeddings a place. They are of this model, so its digests go into the file: an
+# index of other weights would find nonsense without a word, and is made anew instead.
+
+# %%
+INDEX = archive.with_suffix(".npz")
+
+
+def build_index() -> None:
+    """Encodes the archive, 256 places at a time, and writes INDEX."""
+    parts = {"rgb": [], "s1": []}
+    for start in range(0, len(scenes), 256):
+        stop = min(start + 256, len(scenes))
+        block = [scenes[i] for i in range(start, stop)]
+        for sensor, z in parts.items():
+            z.append(model.encode([r[sensor] for r in block], sensor=sensor))
+    arrays = {f"z_{sensor}": np.concatenate(z) for sensor, z in parts.items()}
+    np.savez(INDEX, ids=np.array(scenes.ids), model=json.dumps(model.digests), **arrays)
+
+
+def load_index() -> dict[str, np.ndarray] | None:
+    """What build_index wrote, if it is of this model and these scenes."""
+    if not INDEX.exists():
+        return None
+    with np.load(INDEX) as file:
+        index = dict(file)
+    same = json.loads(str(index["model"])) == model.digests
+    return index if same and index["ids"].tolist() == scenes.ids else None
+
+
+started = time.perf_counter()
+if load_index() is None:
+    build_index()
+index = load_index()
+z = {"rgb": index["z_rgb"], "s1": index["z_s1"]}
+print(f"{len(z['rgb'])} places of {z['rgb'].shape[1]} numbers a sensor", end=", ")
+print(f"{INDEX.stat().st_size / 1e6:.1f} MB: {time.perf_counter() - started:.1f} s")
+
+# %% [markdown]
+# ## Search by words
+#
+# `search` gives the nearest places to an embedding, whatever it is the embedding of.
+# Green frames are hits that hold what was asked for.
+
+
+# %%
+def search(query: np.ndarray, sensor: str, k: int = 8) -> np.ndarray:
+    """The k places whose images by this sensor are nearest to query [d]."""
+    return np.argsort(-(z[sensor] @ query), kind="stable")[:k]
+
+
+def show_hits(row, hits, sensor: str, wanted: str) -> None:
+    for ax, i in zip(row, hits):
+        found = contents.get(scenes.ids[i], "")
+        colour = "seagreen" if found == wanted else "lightgrey"
+        show(ax, pictures[sensor][i], found, colour)
+
+
+words = ("industrial buildings", "lake", "forest")
+ztxt = model.encode_text([f"a satellite photo of {word}." for word in words])
+figure, axes = plt.subplots(6, 8, figsize=(12, 10.2), layout="constrained")
+for i, (word, query) in enumerate(zip(words, ztxt)):
+    for row, sensor in zip(axes[2 * i : 2 * i + 2], ("rgb", "s1")):
+        show_hits(row, search(query, sensor), sensor, word)
+        row[0].set_ylabel(f"{word}\nin {sensor}", fontsize=8)
+figure.suptitle('The eight nearest to "a satellite photo of ...", in RGB and in radar')
+plt.show()
+
+# %% [markdown]
+# ## Search by example, across sensors
+#
+# A radar image in, RGB out, and the reverse: a cloudy day's radar pass finds optical
+# scenes that look like it, or the radar of a place that was photographed. The place of
+# the query itself is left out here, so that what is found is somewhere else.
+
+# %%
+examples = ("highway", "residential buildings", "orchard")
+places = [
+    scenes.ids.index(next(n for n, c in contents.items() if c == e)) for e in examples
+]
+figure, axes = plt.subplots(6, 8, figsize=(12, 10.2), layout="constrained")
+for i, place in enumerate(places):
+    for row, (sensor, other) in zip(
+        axes[2 * i : 2 * i + 2], (("s1", "rgb"), ("rgb", "s1"))
+    ):
+        hits = [j for j in search(z[sensor][place], other) if j != place][:7]
+        show(row[0], pictures[sensor][place], examples[i], "black")
+        row[0].set_ylabel(f"{sensor} -> {other}", fontsize=9)
+        show_hits(row[1:], hits, other, examples[i])
+figure.suptitle("Queries in black frames, and the seven nearest of the other sensor")
+plt.show()
+
+# %% [markdown]
+# ## How good is it
+#
+# Of the ten nearest to each query, how many are of its class? With words there are ten
+# queries, one a class; with examples every place is one, and chance is one in ten.
+# Beside it how often the place of the query itself is among the ten nearest, which is
+# far harder than its class: here chance is 1 %.
+
+# %%
+truth = np.array([contents[name] for name in scenes.ids])
+classes = sorted(set(truth))
+ztxt = model.encode_text([f"a satellite photo of {c}." for c in classes])
+
+
+def precision(queries, sensor, wanted, leave_out=False) -> float:
+    """Mean share of the ten nearest that are of the wanted class."""
+    similar = queries @ z[sensor].T
+    if leave_out:
+        np.fill_diagonal(similar, -np.inf)
+    nearest = np.argsort(-similar, axis=1)[:, :10]
+    return float((truth[nearest] == np.asarray(wanted)[:, None]).mean())
+
+
+bars = {
+    "words -> rgb": precision(ztxt, "rgb", classes),
+    "words -> s1": precision(ztxt, "s1", classes),
+    "rgb -> s1": precision(z["rgb"], "s1", truth, leave_out=True),
+    "s1 -> rgb": precision(z["s1"], "rgb", truth, leave_out=True),
+}
+same_place = {
+    "rgb -> s1": np.mean(match_ranks(z["rgb"], z["s1"]) <= 10),
+    "s1 -> rgb": np.mean(match_ranks(z["s1"], z["rgb"]) <= 10),
+}
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(12, 3.2), layout="constrained", width_ratios=(3, 2)
+)
+for ax, values, chance, title in (
+    (left, bars, 10, "Share of the ten nearest with the query's class"),
+    (right, same_place, 1000 / len(truth), "Queries whose own place is among the ten"),
+):
+    drawn = ax.bar(list(values), [100 * v for v in values.values()], 0.6)
+    ax.bar_label(drawn, fmt="%.0f %%", padding=2)
+    ax.axhline(chance, color="black", linestyle=":", label="chance")
+    ax.set(ylabel="%", title=title, ylim=(0, 105))
+    ax.legend(frameon=False, loc="upper right")
+plt.show()
+
+# %% [markdown]
+# The index is plain numpy: append the rows of new scenes, or hand the arrays to a
+# library for approximate search where there are millions.

@@ -1,0 +1,329 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Zero-shot classification and search with words
+#
+# A CLIP puts images and texts into one space, where what belongs together is near. So a
+# list of class names is a classifier, and a sentence is a search, without training on
+# the archive at hand. This notebook loads a CLIP, classifies scenes with names and
+# templates of your own, looks at what is confused, and searches with words.
+#
+# It runs without a download, in about a minute on two CPU cores: the CLIP and the
+# scenes are the package's embedded miniature, synthetic and 32 pixels wide. What is
+# done to them is what is done to a real CLIP and real scenes.
+
+# %% [markdown]
+# ## Set-up
+#
+# In a clone of the repository, and wherever the package can be imported, the next cell
+# installs nothing. A hosted notebook wants the address of the repository, in the field
+# or in the environment variable `RSCLIP_REPOSITORY`.
+
+# %%
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+REPOSITORY = ""  # @param {type: "string"}
+
+
+def find_clone() -> Path | None:
+    """The folder that holds rsclip_jax/ and configs/."""
+    places = [Path("rsclip-jax").absolute(), Path.cwd(), *Path.cwd().parents]
+    if spec := find_spec("rsclip_jax"):
+        places.append(Path(spec.origin).parents[1])
+    return next((p for p in places if (p / "configs" / "common.py").exists()), None)
+
+
+if find_clone() is None:
+    address = REPOSITORY or os.environ.get("RSCLIP_REPOSITORY", "")
+    if not address:
+        raise ValueError("set REPOSITORY, above, to the address of the repository")
+    subprocess.run(["git", "clone", "--depth=1", address, "rsclip-jax"], check=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "./rsclip-jax"]
+    subprocess.run(install, check=True)
+sys.path.insert(0, str(find_clone()))
+
+# %% [markdown]
+# `SOURCE` is the CLIP: a weight file, a folder, the workdir of a run or a name; empty,
+# a small one is trained below. `QUICK` is for seeing that all cells run, a few steps
+# each: its numbers mean nothing.
+
+# %%
+SOURCE = ""  # @param {type: "string"}
+QUICK = bool(os.environ.get("RSCLIP_QUICK"))
+workdir = Path("runs/quick" if QUICK else "runs/colab")
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+import rsclip_jax
+from configs import align_sar
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.main import run_stages
+from rsclip_jax.metrics import top_k_accuracy
+
+# %% [markdown]
+# ## Load a CLIP
+#
+# The real ones are loaded by name (fetched once from the Hugging Face hub, then kept)
+# or from a file that is already there:
+#
+# ```python
+# model = rsclip_jax.load("RemoteCLIP-ViT-B-32")  # or OpenAI-ViT-B-32, ...
+# model = rsclip_jax.load("ViT-B-32.pt")  # OpenAI's archive, read without torch
+# model = rsclip_jax.load("hf:laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
+# ```
+#
+# Without a network, stage `pretrain` trains a small one (0.4 million parameters see
+# images) on captioned pictures: drawings of everyday things, "a photo of a ball.", and
+# aerial photographs, "an aerial photo of river.". That takes most of this notebook's
+# time, and is done once: the stages of a workdir that are finished are skipped, also by
+# the other notebooks.
+
+# %%
+config = align_sar.get_config()
+config.stages = ("pretrain",)
+if QUICK:
+    config.pretrain.update(batch_size=16, steps=6, warmup=2)
+if not SOURCE:
+    run_stages(config, workdir)
+
+# %% [markdown]
+# The table says what the CLIP knows before training (chance is 10 %) and after it, on
+# test images: the drawings, and satellite scenes, of which it has seen none.
+
+# %%
+model = rsclip_jax.load(SOURCE or workdir)
+model
+
+# %% [markdown]
+# ## Scenes
+#
+# `open_source` opens any set of the table in the README, or a TOML file of your own, as
+# a sequence of records. Two are compared here: aerial photographs, of the kind that the
+# CLIP was trained on, and satellite scenes of the same ten classes. The satellite looks
+# through the atmosphere, from further away, with other bands.
+
+# %%
+aerial = open_source("miniature_aerial", split="test")
+satellite = open_source("miniature", split="test")
+names = satellite.dataset.classnames
+
+
+def labels_of(source) -> np.ndarray:
+    return np.array([record["label"] for record in source])
+
+
+def show(ax, picture, title="", colour="lightgrey"):
+    """A picture in a coloured frame."""
+    ax.imshow(picture)
+    ax.set_title(title, fontsize=8)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=colour, linewidth=3)
+
+
+figure, axes = plt.subplots(2, 10, figsize=(15, 3.4), layout="constrained")
+for row, source, kind in zip(axes, (aerial, satellite), ("aerial", "satellite")):
+    for label, ax in enumerate(row):
+        first = int(np.flatnonzero(labels_of(source) == label)[0])
+        show(ax, source[first]["rgb"], names[label])
+    row[0].set_ylabel(kind)
+figure.suptitle("One scene of each class, as an aeroplane and as a satellite see it")
+plt.show()
+
+# %% [markdown]
+# ## Class names are the classifier
+#
+# `model.zero_shot(names, templates)` writes each name into each template, encodes the
+# texts and takes their mean: a matrix with a column for each class. An image's
+# embedding times that matrix is its logits.
+
+# %%
+zaerial = model.encode_image([record["rgb"] for record in aerial])
+zsatellite = model.encode_image([record["rgb"] for record in satellite])
+head = model.zero_shot(names, "an aerial photo of {c}.")
+print("embeddings", zsatellite.shape, "head", head.shape)
+for kind, z, source in (
+    ("aerial", zaerial, aerial),
+    ("satellite", zsatellite, satellite),
+):
+    accuracy = top_k_accuracy(z @ head, labels_of(source))
+    print(f"{kind:9}  zero-shot accuracy {100 * accuracy:.1f} %")
+
+# %% [markdown]
+# Of a single scene the softmax of the logits says how sure the CLIP is. Green is the
+# scene's own class, which is not always among the first four.
+
+# %%
+picked = [
+    int(np.flatnonzero(labels_of(satellite) == names.index(name))[0])
+    for name in ("residential buildings", "lake", "highway", "orchard")
+]
+figure, axes = plt.subplots(
+    2, 4, figsize=(13, 4.6), layout="constrained", height_ratios=(1.3, 1)
+)
+for (top, bottom), i in zip(axes.T, picked):
+    record = satellite[i]
+    logits = zsatellite[i] @ head
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    best = np.argsort(-p)[:4][::-1]
+    show(top, record["rgb"], names[record["label"]])
+    colours = ["seagreen" if c == record["label"] else "silver" for c in best]
+    bottom.barh([names[c] for c in best], 100 * p[best], color=colours)
+    bottom.set(xlim=(0, 100), xlabel="probability (%)")
+    bottom.tick_params(labelsize=8)
+figure.suptitle("The four likeliest classes of four satellite scenes")
+plt.show()
+
+# %% [markdown]
+# ## Templates
+#
+# The sentence around the name counts, too: it should be like the captions that the CLIP
+# was trained on. Several templates can be given, whose mean is steadier than any one.
+# Put your own into the list. This CLIP has read "an aerial photo of ..." and never the
+# word "satellite".
+
+# %%
+templates = {
+    "the name alone": "{c}.",
+    "a photo of a {c}.": "a photo of a {c}.",
+    "a satellite photo of {c}.": "a satellite photo of {c}.",
+    "an aerial photo of {c}.": "an aerial photo of {c}.",
+    "the two aerial ones": aerial.dataset.templates,
+}
+figure, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
+for shift, kind, z, source in (
+    (-0.2, "aerial", zaerial, aerial),
+    (0.2, "satellite", zsatellite, satellite),
+):
+    values = [
+        100 * top_k_accuracy(z @ model.zero_shot(names, t), labels_of(source))
+        for t in templates.values()
+    ]
+    bars = ax.barh(np.arange(len(values)) + shift, values, 0.38, label=kind)
+    ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
+ax.axvline(100 / len(names), color="black", linestyle=":", label="chance")
+ax.set_yticks(range(len(templates)), templates)
+ax.invert_yaxis()
+ax.set(xlim=(0, 100), xlabel="zero-shot accuracy (%)", title="Accuracy by template")
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## Class names of your own
+#
+# The classes are yours to choose. Here ten become six, and a class may be described in
+# several wordings, of which the one that fits best counts. The right-hand sides are
+# words that this CLIP has read; to a CLIP that was trained on the web you can say more.
+
+# %%
+own = {
+    "farmland": ("annual crop land", "orchard"),
+    "forest": ("forest",),
+    "grassland": ("grassland",),
+    "built-up": ("industrial buildings", "residential buildings"),
+    "water": ("river", "lake"),
+    "bare or sealed": ("bare soil", "highway"),
+}
+wordings = [w for each in own.values() for w in each]
+owner = np.array([i for i, each in enumerate(own.values()) for _ in each])
+to_own = np.array([owner[wordings.index(name)] for name in names])
+
+
+def own_logits(z: np.ndarray) -> np.ndarray:
+    """[n, own classes]: of each the highest of its wordings."""
+    each = z @ model.zero_shot(wordings, aerial.dataset.templates)
+    return np.stack([each[:, owner == i].max(1) for i in range(len(own))], 1)
+
+
+for kind, z, source in (
+    ("aerial", zaerial, aerial),
+    ("satellite", zsatellite, satellite),
+):
+    truth = to_own[labels_of(source)]
+    several = top_k_accuracy(own_logits(z), truth)
+    bare = top_k_accuracy(
+        z @ model.zero_shot(list(own), aerial.dataset.templates), truth
+    )
+    print(f"{kind:9}  in several wordings {100 * several:.1f} %", end="")
+    print(f"  by the six names alone {100 * bare:.1f} %")
+
+# %% [markdown]
+# By the names alone it is far worse: no caption held "water" or "farmland".
+#
+# ## What is confused
+#
+# A row is a class, its columns are what the scenes of that class were taken for. On the
+# left, where the CLIP is at home, what looks alike is confused: crop land and
+# grassland, forest and orchard. On the right two columns fill: what the haze makes blue
+# is taken for water.
+
+# %%
+figure, axes = plt.subplots(
+    1, 2, figsize=(13, 6), layout="constrained", sharex=True, sharey=True
+)
+for ax, kind, z, source in (
+    (axes[0], "aerial", zaerial, aerial),
+    (axes[1], "satellite", zsatellite, satellite),
+):
+    labels = labels_of(source)
+    confusion = np.zeros((len(names), len(names)))
+    np.add.at(confusion, (labels, (z @ head).argmax(1)), 1)
+    confusion *= 100 / confusion.sum(1, keepdims=True)
+    image = ax.imshow(confusion, cmap="Blues", vmin=0, vmax=100)
+    for (i, j), value in np.ndenumerate(confusion):
+        if value >= 5:
+            colour = "white" if value > 60 else "black"
+            ax.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
+    accuracy = 100 * top_k_accuracy(z @ head, labels)
+    ax.set(title=f"{kind}: accuracy {accuracy:.1f} %", xlabel="taken for")
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    ax.set_yticks(range(len(names)), names)
+axes[0].set_ylabel("class of the scene")
+figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
+plt.show()
+
+# %% [markdown]
+# ## Search with words
+#
+# A query is one text; the scenes nearest to it are the hits. Green frames are scenes
+# whose class is in the query (the search does not see it). Write your own.
+
+# %%
+queries = {
+    "an aerial photo of industrial buildings.": "industrial buildings",
+    "a photo of forest from above.": "forest",
+    "an aerial photo of lake.": "lake",
+    "an aerial photo of river.": "river",
+}
+figure, axes = plt.subplots(len(queries), 8, figsize=(12, 7.2), layout="constrained")
+for row, (text, wanted), ztxt in zip(
+    axes, queries.items(), model.encode_text(list(queries))
+):
+    for ax, i in zip(row, np.argsort(-(zsatellite @ ztxt))):
+        found = names[satellite[int(i)]["label"]]
+        colour = "seagreen" if found == wanted else "lightgrey"
+        show(ax, satellite[int(i)]["rgb"], found, colour)
+    row[0].set_ylabel(text.replace(" of ", "\nof "), fontsize=9)
+figure.suptitle("The eight satellite scenes nearest to each text")
+plt.show()
+
+# %% [markdown]
+# What is far from its training data, this CLIP knows half as well, and it will not be
+# otherwise with a real one: that is what stage `patch` is for. `patch_and_sweep.ipynb`
+# goes on from here.
