@@ -203,6 +203,18 @@ def align(**values) -> ml_collections.ConfigDict:
     return training(**settings)
 
 
+def evaluate(**values) -> ml_collections.ConfigDict:
+    """Stage evaluate, beside config.datasets: what else is measured."""
+    settings = {
+        # what the model knew before: a weight file, a folder, a name of weights, or a
+        # workdir, which stands here for the CLIP that it patched
+        "reference": "",
+        # sets on which the two are compared: ("cifar10:val", "rsicd:test")
+        "forgetting": (),
+    }
+    return ml_collections.ConfigDict({**settings, **values})
+
+
 def ablate(**values) -> ml_collections.ConfigDict:
     """Stage ablate: stage align at every combination of some of its settings."""
     # (("align.losses", (..., ...)), ("align.student", ("clip", "vit"))); seed goes, too

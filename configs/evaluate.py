@@ -11,4 +11,5 @@ from configs import common
 def get_config():
     config = common.base(stages=("evaluate",))
     config.datasets = ("miniature:test",)
+    config.evaluate = common.evaluate()
     return config

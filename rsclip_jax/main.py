@@ -194,7 +194,8 @@ def check_workdir(config, workdir: Path) -> bool:
     changed = differences(json.loads(stored.read_text()), as_json(config))
     used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
     idle = [s for s in _STAGES if s not in used]
-    changed = [x for x in changed if not x.startswith(tuple(_of(s) for s in idle))]
+    unused = tuple(prefix for s in idle for prefix in _of(s))
+    changed = [x for x in changed if not x.startswith(unused)]
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -205,9 +206,10 @@ def check_workdir(config, workdir: Path) -> bool:
     return bool(changed)
 
 
-def _of(stage: str) -> str:
+def _of(stage: str) -> tuple[str, ...]:
     """How the lines of `differences` begin that are about a stage's own settings."""
-    return "config.datasets" if stage == "evaluate" else f"config.{stage}."
+    more = ("config.datasets",) if stage == "evaluate" else ()
+    return (f"config.{stage}.", f"config.{stage}:", *more)
 
 
 def as_json(config) -> dict:

@@ -1,6 +1,7 @@
 """What a model made of a split, kept for pictures and comparisons: one .npz a set."""
 
 import dataclasses
+import itertools
 import json
 import re
 import zipfile
@@ -88,6 +89,27 @@ def load_outcome(path: Path) -> Outcome:
 def load_outcomes(folder: Path) -> list[Outcome]:
     """All of a folder, by file name; none where there is no folder."""
     return [load_outcome(path) for path in sorted(folder.glob("*.npz"))]
+
+
+def find_mismatch(
+    a: Outcome, b: Outcome, names: tuple[str, str], *, prompts: bool = True
+) -> str:
+    """Why two outcomes are not of the same examples and texts; "" where they are.
+
+    names: what to call them. prompts: whether what they were asked with counts.
+    """
+    for pin in ("split_digest", *(("prompts",) if prompts else ())):
+        if (one := a.pins.get(pin)) != (other := b.pins.get(pin)):
+            return f"{pin} is {one!r} in {names[0]} and {other!r} in {names[1]}"
+    if a.ids != b.ids:
+        pairs = itertools.zip_longest(a.ids, b.ids)
+        i, (one, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        return f"id {i} is {one!r} in {names[0]} and {other!r} in {names[1]}"
+    for name in ("labels", "owners"):
+        one, other = getattr(a, name), getattr(b, name)
+        if one is not None and other is not None and not np.array_equal(one, other):
+            return f"{name} of {names[0]} are not those of {names[1]}"
+    return ""
 
 
 def _file_name(spec: str) -> str:

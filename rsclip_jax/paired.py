@@ -112,8 +112,9 @@ def compare_maps(
         rng, draw = np.random.default_rng(seed), make_draw(scores, targets)
         values = np.array([[*draw(rng).values()] for _ in range(times)])
         draws = values[:, 1] - values[:, 0]
-        means = (metrics.mean_ap(x, targets, average) for x in (a, b))
-        found[average] = Paired(*means, interval_of(draws), p_value(draws), len(a))
+        of_a, of_b = (metrics.mean_ap(x, targets, average) for x in (a, b))
+        ends = interval_of(draws), p_value(draws)
+        found[average] = Paired(of_a, of_b, *ends, len(a))
     return found
 
 

@@ -26,13 +26,13 @@ def results(tiny_run):
 
 
 def test_every_line_keeps_the_contract(results):
-    tasks = {"zero_shot", "retrieval"}
+    tasks = {"zero_shot", "retrieval", "forgetting"}
     for r in results:
         assert all(field in r for field in FIELDS)
-        assert 0 <= r["value"] <= 1
+        assert -(r["task"] == "forgetting") <= r["value"] <= 1
         assert r["n"] > 0
         assert r["task"] in tasks
-        assert (r["prompts"] is not None) == (r["task"] == "zero_shot")
+        assert (r["prompts"] is None) == (r["task"] == "retrieval")
     assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
@@ -47,8 +47,25 @@ def test_the_sweep_covers_task_and_supported_sets(results):
     for name in ("miniature", "miniature_natural"):
         swept = of(results, stage="patch", dataset=name, split="val")
         assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
-        tested = of(results, stage="patch", dataset=name, split="test")
+        key = {"dataset": name, "split": "test", "task": "zero_shot"}
+        tested = of(results, stage="patch", **key)
         assert {0.0, 1.0} <= {r["alpha"] for r in tested}
+
+
+def test_what_the_patch_forgot_is_the_difference_of_what_it_reported(results):
+    (lost,) = of(results, stage="patch", task="forgetting")
+    alpha = lost["alpha"]
+    assert (lost["dataset"], lost["split"]) == ("miniature_natural", "test")
+    key = {"stage": "patch", "dataset": "miniature_natural", "split": "test"}
+    (before,) = of(results, task="zero_shot", alpha=0.0, **key)
+    (after,) = of(results, task="zero_shot", alpha=alpha, **key)
+    assert lost["value"] == pytest.approx(after["value"] - before["value"])
+    assert lost["before"] == before["value"]
+    assert lost["checkpoint"] == after["checkpoint"]
+    assert lost["reference"] == before["checkpoint"]
+    for name, change in lost["per_class"].items():
+        ends = (r["per_class"][name] for r in (after, before))
+        assert change == pytest.approx(np.subtract(*ends), abs=2e-6)
 
 
 def test_alpha_0_is_the_pretrained_clip_number_for_number(results):

@@ -64,7 +64,7 @@ def split_of(record: dict) -> str:
 
 def _columns(record: dict, chosen: float | None) -> list[str]:
     alpha = record.get("alpha")
-    if record["stage"] == "evaluate":
+    if record["stage"] == "evaluate" or record["task"] == "forgetting":
         return ["after"]  # a weight file's step is 0, and nothing came before it
     if alpha is None:
         return ["before" if record["step"] == 0 else "after"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -118,21 +119,12 @@ class Run:
     def keep(
         self, stage: str, when: str, source: Source, z: dict, **found: Any
     ) -> outcomes.Outcome:
-        """What a model made of a source, kept for the report and for comparisons.
+        """make_outcome's, kept for the report and for comparisons.
 
         It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False.
-        when: "before" or "after" a stage. found: labels, head, ztxt, owners as of
-        Outcome, and pins as of report; checkpoint is {sensor: digest}.
+        when: "before" or "after" a stage.
         """
-        arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
-        row = source.dataset
-        outcome = outcomes.Outcome(
-            {"stage": stage, "task": row.task, **_about(source), **found},
-            tuple(source.ids),
-            z,
-            classnames=row.classnames,
-            **arrays,
-        )
+        outcome = make_outcome(stage, source, z, **found)
         if self.config.keep_embeddings and jax.process_index() == 0:
             folder = self.folder(stage) / "outcomes" / when
             outcomes.save_outcome(folder, outcome)
@@ -142,6 +134,23 @@ class Run:
         """One line for the person who watches."""
         if jax.process_index() == 0:
             print(text, flush=True)
+
+
+def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.Outcome:
+    """What a model made of a source.
+
+    found: labels, head, ztxt, owners as of Outcome, and pins as of Run.report;
+    checkpoint is {sensor: digest}.
+    """
+    arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
+    row = source.dataset
+    return outcomes.Outcome(
+        {"stage": stage, "task": row.task, **_about(source), **found},
+        tuple(source.ids),
+        z,
+        classnames=row.classnames,
+        **arrays,
+    )
 
 
 def _about(source: Source) -> dict[str, Any]:
@@ -306,15 +315,22 @@ def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
 
     z: modality -> embeddings [n, d] of all its images, in order.
     """
+    ztxt, owners, digest = encode_captions(run, clip, source)
+    return text_retrieval_records(z, ztxt, owners), digest
+
+
+def encode_captions(
+    run: Run, clip: api.Model, source: Source
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(ztxt [m, d], owners [m], digest) of a source's captions, image by image."""
     captions = read_captions(source)
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
     say_cut(run, source, each, clip.variant.context_length)
     zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
     places = {text: i for i, text in enumerate(each)}
-    owners = [i for i, of_one in enumerate(captions) for _ in of_one]
-    records = text_retrieval_records(z, zeach[[places[t] for t in texts]], owners)
-    return records, captions_digest(captions)
+    owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
+    return zeach[[places[text] for text in texts]], owners, captions_digest(captions)
 
 
 def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:

@@ -12,6 +12,12 @@ from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
+from rsclip_jax.stages.forgetting import (
+    check_forgetting,
+    evaluate_forgetting,
+    forgetting_sets,
+    reference_of,
+)
 
 
 def check_evaluate(run: common.Run) -> None:
@@ -23,6 +29,7 @@ def check_evaluate(run: common.Run) -> None:
         )
     for spec in run.config.datasets:
         common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+    check_forgetting(run)
 
 
 def run_evaluate(run: common.Run) -> None:
@@ -37,6 +44,7 @@ def run_evaluate(run: common.Run) -> None:
     model = input_model(run)
     for spec, fed in feed_each(run, model).items():
         evaluate_source(run, model, fed, run.open(spec))
+    evaluate_forgetting(run, model)
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
         if not lines:
@@ -49,6 +57,7 @@ def run_evaluate(run: common.Run) -> None:
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
             "model": model_digests(run.workdir, run.config.init),
+            "reference": reference_now(run),
             "data": data_now(run),
             "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
         }
@@ -66,6 +75,8 @@ def is_evaluated(run: common.Run) -> bool:
     meta = json.loads(stored.read_text())
     if meta["model"] != model_digests(run.workdir, run.config.init):
         return False
+    if meta.get("reference", {}) != reference_now(run):
+        return False
     try:
         return meta.get("data") == data_now(run)
     except FileNotFoundError:
@@ -73,8 +84,15 @@ def is_evaluated(run: common.Run) -> bool:
 
 
 def data_now(run: common.Run) -> dict[str, str]:
-    """What tells the data of config.datasets from other data."""
-    return common.data_digests(map(run.open, run.config.datasets))
+    """What tells the data that is evaluated on from other data."""
+    specs = dict.fromkeys((*run.config.datasets, *forgetting_sets(run)))
+    return common.data_digests(map(run.open, specs))
+
+
+def reference_now(run: common.Run) -> dict[str, str]:
+    """What tells config.evaluate.reference from other weights; {} of none."""
+    reference = reference_of(run)
+    return model_digests(Path(reference), reference) if reference else {}
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
+from rsclip_jax.outcomes import Outcome
 from rsclip_jax.resample import Draw, resample_map, resample_mean
 from rsclip_jax.stages import common
 
@@ -79,6 +80,8 @@ class Sweep:
         self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
         self.original, self.round = original, round_
         self.heads, self.head_of = heads, head_of
+        # (set, "before" or "after") -> what was kept of it
+        self.kept: dict[tuple[str, str], Outcome] = {}
         # only the ends are held; a mixture lives as long as one batch
         self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
         self._original = None
@@ -168,7 +171,7 @@ class Sweep:
 
     def keep(self, measured: Measured, place: int, when: str, of: Alpha) -> None:
         """Keeps what the model at the alpha `of`, the place-th, made of a source."""
-        self.run.keep(
+        outcome = self.run.keep(
             "patch",
             when,
             measured.seen,
@@ -179,6 +182,7 @@ class Sweep:
             step=self.step(of),
             checkpoint={"rgb": self.digest(of)},
         )
+        self.kept[outcome.name, when] = outcome
 
     def step(self, of: Alpha) -> int:
         """How long the model at this alpha was trained, all rounds together."""
