@@ -41,6 +41,11 @@ class Outcome:
         spec = f"{self.pins['dataset']}:{self.pins['split']}"
         return f"{spec}:{tile}" if tile else spec
 
+    @property
+    def file_name(self) -> str:
+        """The name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
+        return re.sub(r"[^\w.\[\]-]", "_", self.name.replace(":", "-"))
+
     def logits(self, sensor: str) -> np.ndarray:
         """Zero-shot logits [n, k] from a sensor. Raises ValueError without a head."""
         if self.head is None:
@@ -50,7 +55,7 @@ class Outcome:
 
 def save_outcome(folder: Path, outcome: Outcome) -> Path:
     """Writes folder/<set>.npz, whole or not at all; its path."""
-    path = folder / f"{_file_name(outcome.name)}.npz"
+    path = folder / f"{outcome.file_name}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
     arrays = {key: getattr(outcome, key) for key in ARRAYS}
     arrays = {key: array for key, array in arrays.items() if array is not None}
@@ -88,8 +93,3 @@ def load_outcome(path: Path) -> Outcome:
 def load_outcomes(folder: Path) -> list[Outcome]:
     """All of a folder, by file name; none where there is no folder."""
     return [load_outcome(path) for path in sorted(folder.glob("*.npz"))]
-
-
-def _file_name(spec: str) -> str:
-    """A set's name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
-    return re.sub(r"[^\w.\[\]-]", "_", spec.replace(":", "-"))
