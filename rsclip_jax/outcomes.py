@@ -42,6 +42,11 @@ class Outcome:
         spec = f"{self.pins['dataset']}:{self.pins['split']}"
         return f"{spec}:{tile}" if tile else spec
 
+    @property
+    def file_name(self) -> str:
+        """The name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
+        return re.sub(r"[^\w.\[\]-]", "_", self.name.replace(":", "-"))
+
     def logits(self, sensor: str) -> np.ndarray:
         """Zero-shot logits [n, k] from a sensor. Raises ValueError without a head."""
         if self.head is None:
@@ -51,7 +56,7 @@ class Outcome:
 
 def save_outcome(folder: Path, outcome: Outcome) -> Path:
     """Writes folder/<set>.npz, whole or not at all; its path."""
-    path = folder / f"{_file_name(outcome.name)}.npz"
+    path = folder / f"{outcome.file_name}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
     arrays = {key: getattr(outcome, key) for key in ARRAYS}
     arrays = {key: array for key, array in arrays.items() if array is not None}
@@ -110,8 +115,3 @@ def find_mismatch(
         if one is not None and other is not None and not np.array_equal(one, other):
             return f"{name} of {names[0]} are not those of {names[1]}"
     return ""
-
-
-def _file_name(spec: str) -> str:
-    """A set's name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
-    return re.sub(r"[^\w.\[\]-]", "_", spec.replace(":", "-"))

@@ -29,6 +29,7 @@ from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
 from rsclip_jax.models.sensor import SensorSpec, input_places
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +122,17 @@ class Run:
     ) -> outcomes.Outcome:
         """make_outcome's, kept for the report and for comparisons.
 
-        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False.
+        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False, and
+        of what comes after a stage thumbnails for the report's gallery beside it.
         when: "before" or "after" a stage.
         """
         outcome = make_outcome(stage, source, z, **found)
         if self.config.keep_embeddings and jax.process_index() == 0:
             folder = self.folder(stage) / "outcomes" / when
             outcomes.save_outcome(folder, outcome)
+            if when == "after":
+                path = thumbnails_path(self.folder(stage), outcome)
+                save_thumbnails(path, outcome, source)
         return outcome
 
     def say(self, text: str) -> None:

@@ -1,0 +1,86 @@
+"""Numbers before and after a stage, found in results.jsonl; and how they are written."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rsclip_jax.report.table import split_of
+
+_SHARES = re.compile(r"accuracy|mAP|AP|recall|precision|nDCG|F1|top|hit", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One metric of one set in one stage; the records of its values, where there are.
+
+    full: at alpha 1, the fine-tuned model before it was mixed.
+    """
+
+    stage: str
+    name: str  # of the set, "name:split" or "name:split:tile"
+    sensor: str
+    task: str
+    metric: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    full: dict[str, Any] | None = None
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """After, or before where a stage has not got there."""
+        return self.after or self.before or {}
+
+
+def find_changes(records: Sequence[dict], alpha: float | None) -> list[Change]:
+    """A Change for each metric, in the order of the records.
+
+    alpha: what stage patch chose; a product of an alpha a block is "after" too, and
+    counts in its place.
+    """
+    found: dict[tuple, dict[str, dict]] = {}
+    for r in records:
+        key = (r["stage"], set_name(r), r["sensor"], r["task"], r["metric"])
+        places = found.setdefault(key, {})
+        for place in _places(r, alpha):
+            if place != "after" or not places.get("after", {}).get("alpha_blocks"):
+                places[place] = r
+    return [Change(*key, **places) for key, places in found.items()]
+
+
+def set_name(record: dict) -> str:
+    """A record's set as settings spell it."""
+    return f"{record['dataset']}:{split_of(record)}"
+
+
+def _places(record: dict, chosen: float | None) -> list[str]:
+    alpha = record.get("alpha")
+    if record["stage"] == "evaluate":
+        return ["after"]
+    if alpha is None:
+        return ["before" if record["step"] == 0 else "after"]
+    places = {"before": 0.0, "after": chosen, "full": 1.0}
+    return [name for name, place in places.items() if alpha == place]
+
+
+def in_words(value: Any, metric: str) -> str:
+    """A value: in percent where the metric is a share."""
+    if not isinstance(value, int | float) or value != value:
+        return "–"
+    if is_share(value, metric):
+        return f"{100 * value:.1f} %"
+    return f"{value:.4g}"
+
+
+def is_share(value: float, metric: str) -> bool:
+    """Whether a value is a part of one, and so reads well in percent."""
+    return bool(_SHARES.match(metric)) and 0 <= value <= 1
+
+
+def interval_in_words(record: dict) -> str:
+    """ "62.9 to 68.7 %", or "" where there is none."""
+    ci95 = record.get("ci95")
+    if not ci95:
+        return ""
+    low, high = (in_words(v, record["metric"]) for v in ci95)
+    return f"{low.removesuffix(' %')} to {high}"
