@@ -41,6 +41,7 @@ _STAGES = (
     "evaluate",
     "export",
     "inspect",
+    "compare",
 )  # their folders in a workdir
 
 
@@ -131,6 +132,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     from rsclip_jax.stages import (
         ablate,
         align,
+        compare,
         evaluate,
         export,
         inspect,
@@ -147,6 +149,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
         "inspect": (inspect.check_inspect, inspect.run_inspect),
+        "compare": (compare.check_compare, compare.run_compare),
         "pack": (pack.check_pack, pack.run_pack),
     }
     for name in names:
@@ -162,7 +165,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
 def is_done(run, stage: str) -> bool:
     """Whether the stage's product is there; evaluate's, of present products and data.
 
-    An inspection is never done: the files may have changed since.
+    An inspection or a comparison is never done: the files may have changed since.
     """
     from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.ablate import is_ablated
@@ -189,7 +192,7 @@ def check_workdir(config, workdir: Path) -> bool:
             )
         return False
     made = [s for s in _STAGES if (workdir / s).exists()]
-    if made in ([], ["inspect"]):  # a look at one dataset does not bind the next
+    if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
     used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings

@@ -10,6 +10,8 @@ from rsclip_jax.outcomes import Outcome
 from rsclip_jax.paired import Paired, compare_maps, compare_shares
 from rsclip_jax.resample import rounded
 
+ZERO_SHOT = ("accuracy", "accuracy@5", "mAP_macro", "mAP_micro")
+
 
 def measured_sensors(outcome: Outcome) -> list[str]:
     """What an outcome gives numbers of, as results spell it: "rgb", "rgb->s1"."""
@@ -27,6 +29,13 @@ def measured_sensors(outcome: Outcome) -> list[str]:
 def has_text(sensor: str) -> bool:
     """Whether the numbers of a sensor depend on prompts or captions."""
     return "->" not in sensor or "text" in sensor.split("->")
+
+
+def is_compared(task: str, metric: str) -> bool:
+    """Whether compare_outcomes has a metric; others of results have no paired test."""
+    if task == "retrieval":
+        return metric in {f"recall@{k}" for k in KS}
+    return task == "zero_shot" and metric in ZERO_SHOT
 
 
 def compare_outcomes(
