@@ -7,7 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rsclip_jax.report.document import escape
 
-_ROLES = ("before", "after", "chosen", "bad", "rgb", "s1", "s2", "ir", "text")
+SHAPES = ("circle", "square", "diamond")
+_ROLES = ("rule", "before", "after", "chosen", "bad", "rgb", "s1", "s2", "ir", "text")
 
 
 def colour(role: str) -> str:
@@ -79,6 +80,14 @@ class Chart:
         self.words(middle, self.bottom + 34, x_label, "middle")
         self.words(2, self.top - 14, y_label)
 
+    def frame(self, x_label: str, y_label: str) -> None:
+        """A box without ticks, for what has no unit."""
+        box = f"M{self.left} {self.top}H{self.right}V{self.bottom}H{self.left}z"
+        self._add(f'<path class="rule" d="{box}"/>')
+        middle = (self.left + self.right) / 2
+        self.words(middle, self.bottom + 18, x_label, "middle", "tick")
+        self.words(self.left, self.top - 8, y_label, "start", "tick")
+
     def _up(self) -> list[float]:
         if not self._log:
             return ticks(*self._y)
@@ -88,11 +97,13 @@ class Chart:
         each = [m * 10.0**e for e in range(first, last + 1) for m in steps]
         return sorted({v for v in each if low <= v <= high})
 
-    def line(self, points: Iterable[tuple[float, float]], role: str, style="") -> None:
+    def line(
+        self, points: Iterable[Sequence[float]], role: str, style="", width: float = 2
+    ) -> None:
         """A line through points. style: more SVG attributes, such as a dash pattern."""
         path = "L".join(f"{number(self.x(a))} {number(self.y(b))}" for a, b in points)
         self._add(
-            f'<path d="M{path}" fill="none" stroke-width="2" stroke-linejoin="round"'
+            f'<path d="M{path}" fill="none" stroke-width="{width:g}" stroke-linejoin="round"'
             f' style="stroke:{colour(role)}" {style}/>'
         )
 
@@ -238,5 +249,7 @@ def limits(values: Iterable[float], margin: float = 0.08) -> tuple[float, float]
     """From the least to the greatest, and a margin; never of no width."""
     values = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(values), max(values)
-    room = margin * (high - low) or 0.5 * abs(high) or 0.5
+    if high == low:
+        return low - (0.5 * abs(low) or 0.5), high + (0.5 * abs(high) or 0.5)
+    room = margin * (high - low)
     return low - room, high + room

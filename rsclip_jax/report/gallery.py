@@ -214,7 +214,7 @@ def class_of(outcome: Outcome, place: int) -> str:
 
 def _picture(uri: str, words: str, kind: str) -> str:
     return (
-        f'<td class="{kind}"><img src="{uri}" alt="{escape(words)}" loading="lazy">'
+        f'<td class="{kind}"><img src="{uri}" alt="{escape(words)}">'
         f"<span>{escape(words)}</span></td>"
     )
 
