@@ -1,4 +1,4 @@
-"""Numbers before and after a stage, found in results.jsonl; and how they are written."""
+"""Results before and after a stage, found by what they measure; and in words."""
 
 import dataclasses
 import re

@@ -103,8 +103,8 @@ class Chart:
         """A line through points. style: more SVG attributes, such as a dash pattern."""
         path = "L".join(f"{number(self.x(a))} {number(self.y(b))}" for a, b in points)
         self._add(
-            f'<path d="M{path}" fill="none" stroke-width="{width:g}" stroke-linejoin="round"'
-            f' style="stroke:{colour(role)}" {style}/>'
+            f'<path d="M{path}" fill="none" stroke-width="{width:g}"'
+            f' stroke-linejoin="round" style="stroke:{colour(role)}" {style}/>'
         )
 
     def area(self, points: Sequence[tuple[float, float]], role: str) -> None:
@@ -121,7 +121,8 @@ class Chart:
         x, width = self.x(low), max(self.x(high) - self.x(low), 1)
         self._add(
             f'<rect x="{number(x)}" y="{self.top}" width="{number(width)}" height='
-            f'"{self.bottom - self.top}" fill-opacity=".15" style="fill:{colour(role)}"/>'
+            f'"{self.bottom - self.top}" fill-opacity=".15" style="fill:'
+            f'{colour(role)}"/>'
         )
 
     def upright(self, value: float, role: str, style: str = "") -> None:
@@ -204,7 +205,9 @@ def mark(shape: str, x: float, y: float, r: float) -> str:
         return f"M{number(x - a)} {number(y - a)}h{2 * a:.1f}v{2 * a:.1f}h{-2 * a:.1f}z"
     if shape == "diamond":
         a = 1.3 * r
-        return f"M{number(x)} {number(y - a)}l{a:.1f} {a:.1f}l{-a:.1f} {a:.1f}l{-a:.1f} {-a:.1f}z"
+        steps = ((a, a), (-a, a), (-a, -a))
+        lines = "".join(f"l{dx:.1f} {dy:.1f}" for dx, dy in steps)
+        return f"M{number(x)} {number(y - a)}{lines}z"
     if shape == "star":
         turns = [math.pi * i / 5 for i in range(10)]
         radii = [r if i % 2 == 0 else 0.45 * r for i in range(10)]

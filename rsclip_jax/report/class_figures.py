@@ -43,7 +43,8 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> str:
             f'<text x="{room - 6}" y="{middle}" text-anchor="end">{short}</text>'
         )
         parts.append(
-            f'<text transform="translate({middle} {room - 6}) rotate(-90)">{short}</text>'
+            f'<text transform="translate({middle} {room - 6}) rotate(-90)">'
+            f"{short}</text>"
         )
     for i, j in np.argwhere(counts > 0):
         x, y = room + side * int(j), room + side * int(i)

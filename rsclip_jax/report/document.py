@@ -128,7 +128,7 @@ def _cell(value: Any, kind: str) -> str:
 def figure(html: str, caption: str = "") -> str:
     """A picture with its caption (text) below."""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure{' class=wide' if wide else ''}>{html}{words}</figure>"
+    return f"<figure>{html}{words}</figure>"
 
 
 def scroll(html: str, label: str) -> str:

@@ -184,26 +184,28 @@ def _draw_map(chart: Chart, flat: Mapping[str, np.ndarray], pairs: int) -> None:
         chart.marks(flat["text"].tolist(), "text", shape="diamond", radius=5)
 
 
-def histogram_figure(
-    paired: np.ndarray, unpaired: np.ndarray, role: str, x: tuple[float, float]
-) -> str:
-    """Cosines of pairs (filled) and of what does not belong together (dashed)."""
+def histogram_figures(
+    cosines: Sequence[tuple[np.ndarray, np.ndarray]], role: str
+) -> list[str]:
+    """Cosines of pairs (filled) and of what is none (dashed): a picture each, alike."""
+    every = np.concatenate([values for two in cosines for values in two])
+    x = limits(every.tolist(), 0.02)
     edges = np.linspace(*x, 41)
-    heights = [np.histogram(v, edges)[0] / max(len(v), 1) for v in (unpaired, paired)]
-    top = 100 * max(float(h.max()) for h in heights)
-    chart = Chart((420, 240), x, (0, 1.08 * top or 1), margins=(24, 12, 42, 50))
-    chart.axes("cosine", "% of them")
-    middles = (edges[:-1] + edges[1:]) / 2
-    for height, kind in zip(heights, ("text", role), strict=True):
-        points = [
-            (float(m), 100 * float(h)) for m, h in zip(middles, height, strict=True)
-        ]
-        if kind == "text":
-            chart.line(points, kind, 'stroke-dasharray="5 3"')
-        else:
-            chart.area(points, kind)
-            chart.line(points, kind)
-    said = (
-        f"Cosines: paired {paired.mean():.2f}, others {unpaired.mean():.2f} on average"
-    )
-    return chart.render(said)
+    middles = ((edges[:-1] + edges[1:]) / 2).tolist()
+    heights = [
+        [100 * np.histogram(values, edges)[0] / len(values) for values in two]
+        for two in cosines
+    ]
+    top = 1.08 * max(float(height.max()) for two in heights for height in two)
+    figures = []
+    for (pairs, others), (paired, unpaired) in zip(heights, cosines, strict=True):
+        chart = Chart((420, 240), x, (0, top), margins=(24, 12, 42, 50))
+        chart.axes("cosine", "% of them")
+        points = list(zip(middles, pairs.tolist(), strict=True))
+        chart.area(points, role)
+        chart.line(points, role)
+        rest = zip(middles, others.tolist(), strict=True)
+        chart.line(rest, "text", 'stroke-dasharray="5 3"')
+        said = f"Cosines: paired {paired.mean():.2f}, others {unpaired.mean():.2f}"
+        figures.append(chart.render(f"{said} on average"))
+    return figures

@@ -6,7 +6,7 @@ from rsclip_jax.outcomes import Outcome
 from rsclip_jax.report import document
 from rsclip_jax.report.chart import legend
 from rsclip_jax.report.document import Section
-from rsclip_jax.report.figures import histogram_figure, map_figures, map_shapes
+from rsclip_jax.report.figures import histogram_figures, map_figures, map_shapes
 from rsclip_jax.report.workdir import Workdir
 
 _MOST_POINTS = 400  # of one kind in a map
@@ -70,20 +70,15 @@ def gap_histograms(run: Workdir) -> Section | None:
 
 def _gap(name: str, ends: tuple[Outcome, Outcome], sensor: str) -> str:
     cosines = [pair_cosines(o.z["rgb"], o.z[sensor]) for o in ends]
-    every = np.concatenate([values for two in cosines for values in two])
-    span = float(every.min()) - 0.02, float(every.max()) + 0.02
-    pictures = []
-    for when, outcome, (same, other) in zip(
-        ("before", "after"), ends, cosines, strict=True
-    ):
-        gap = np.linalg.norm(outcome.z["rgb"].mean(0) - outcome.z[sensor].mean(0))
-        caption = (
+    captions = []
+    for when, o, (same, other) in zip(("before", "after"), ends, cosines, strict=True):
+        gap = np.linalg.norm(o.z["rgb"].mean(axis=0) - o.z[sensor].mean(axis=0))
+        captions.append(
             f"{name}, {when}. On average {same.mean():.2f} of the same place and"
             f" {other.mean():.2f} of two places; the means of rgb and {sensor} are"
             f" {gap:.2f} apart."
         )
-        picture = histogram_figure(same, other, sensor, span)
-        pictures.append(document.figure(picture, caption))
+    pictures = map(document.figure, histogram_figures(cosines, sensor), captions)
     key = [("area", sensor, f"rgb and {sensor} of the same place")]
     key.append(("dashes", "text", "of two places"))
     return legend(key) + document.tiles(pictures)
