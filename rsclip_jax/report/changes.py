@@ -1,4 +1,4 @@
-"""Numbers before and after a stage, found in results.jsonl; and how they are written."""
+"""Results before and after a stage, found by what they measure; and in words."""
 
 import dataclasses
 import re
@@ -7,6 +7,7 @@ from typing import Any
 
 from rsclip_jax.report.table import split_of
 
+PRIMARY = ("accuracy", "mAP_macro")  # of zero-shot records
 _SHARES = re.compile(r"accuracy|mAP|AP|recall|precision|nDCG|F1|top|hit", re.IGNORECASE)
 
 
@@ -27,9 +28,9 @@ class Change:
     full: dict[str, Any] | None = None
 
     @property
-    def last(self) -> dict[str, Any]:
-        """After, or before where a stage has not got there."""
-        return self.after or self.before or {}
+    def is_headline(self) -> bool:
+        """Whether it is the value that a set is judged by, zero-shot."""
+        return self.task == "zero_shot" and self.metric in PRIMARY
 
 
 def find_changes(records: Sequence[dict], alpha: float | None) -> list[Change]:

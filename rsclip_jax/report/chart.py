@@ -7,7 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rsclip_jax.report.document import escape
 
-_ROLES = ("before", "after", "chosen", "bad", "rgb", "s1", "s2", "ir", "text")
+SHAPES = ("circle", "square", "diamond")
+_ROLES = ("rule", "before", "after", "chosen", "bad", "rgb", "s1", "s2", "ir", "text")
 
 
 def colour(role: str) -> str:
@@ -79,6 +80,14 @@ class Chart:
         self.words(middle, self.bottom + 34, x_label, "middle")
         self.words(2, self.top - 14, y_label)
 
+    def frame(self, x_label: str, y_label: str) -> None:
+        """A box without ticks, for what has no unit."""
+        box = f"M{self.left} {self.top}H{self.right}V{self.bottom}H{self.left}z"
+        self._add(f'<path class="rule" d="{box}"/>')
+        middle = (self.left + self.right) / 2
+        self.words(middle, self.bottom + 18, x_label, "middle", "tick")
+        self.words(self.left, self.top - 8, y_label, "start", "tick")
+
     def _up(self) -> list[float]:
         if not self._log:
             return ticks(*self._y)
@@ -88,12 +97,14 @@ class Chart:
         each = [m * 10.0**e for e in range(first, last + 1) for m in steps]
         return sorted({v for v in each if low <= v <= high})
 
-    def line(self, points: Iterable[tuple[float, float]], role: str, style="") -> None:
+    def line(
+        self, points: Iterable[Sequence[float]], role: str, style="", width: float = 2
+    ) -> None:
         """A line through points. style: more SVG attributes, such as a dash pattern."""
         path = "L".join(f"{number(self.x(a))} {number(self.y(b))}" for a, b in points)
         self._add(
-            f'<path d="M{path}" fill="none" stroke-width="2" stroke-linejoin="round"'
-            f' style="stroke:{colour(role)}" {style}/>'
+            f'<path d="M{path}" fill="none" stroke-width="{width:g}"'
+            f' stroke-linejoin="round" style="stroke:{colour(role)}" {style}/>'
         )
 
     def area(self, points: Sequence[tuple[float, float]], role: str) -> None:
@@ -110,7 +121,8 @@ class Chart:
         x, width = self.x(low), max(self.x(high) - self.x(low), 1)
         self._add(
             f'<rect x="{number(x)}" y="{self.top}" width="{number(width)}" height='
-            f'"{self.bottom - self.top}" fill-opacity=".15" style="fill:{colour(role)}"/>'
+            f'"{self.bottom - self.top}" fill-opacity=".15" style="fill:'
+            f'{colour(role)}"/>'
         )
 
     def upright(self, value: float, role: str, style: str = "") -> None:
@@ -193,7 +205,9 @@ def mark(shape: str, x: float, y: float, r: float) -> str:
         return f"M{number(x - a)} {number(y - a)}h{2 * a:.1f}v{2 * a:.1f}h{-2 * a:.1f}z"
     if shape == "diamond":
         a = 1.3 * r
-        return f"M{number(x)} {number(y - a)}l{a:.1f} {a:.1f}l{-a:.1f} {a:.1f}l{-a:.1f} {-a:.1f}z"
+        steps = ((a, a), (-a, a), (-a, -a))
+        lines = "".join(f"l{dx:.1f} {dy:.1f}" for dx, dy in steps)
+        return f"M{number(x)} {number(y - a)}{lines}z"
     if shape == "star":
         turns = [math.pi * i / 5 for i in range(10)]
         radii = [r if i % 2 == 0 else 0.45 * r for i in range(10)]
@@ -238,5 +252,7 @@ def limits(values: Iterable[float], margin: float = 0.08) -> tuple[float, float]
     """From the least to the greatest, and a margin; never of no width."""
     values = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(values), max(values)
-    room = margin * (high - low) or 0.5 * abs(high) or 0.5
+    if high == low:
+        return low - (0.5 * abs(low) or 0.5), high + (0.5 * abs(high) or 0.5)
+    room = margin * (high - low)
     return low - room, high + room

@@ -125,10 +125,18 @@ def _cell(value: Any, kind: str) -> str:
     return f"<td{kind}{key}{title}>{escape(cell.text)}</td>"
 
 
-def figure(html: str, caption: str = "", *, wide: bool = False) -> str:
-    """A picture with its caption (text) below. wide: it takes a line for itself."""
+def figure(html: str, caption: str = "") -> str:
+    """A picture with its caption (text) below."""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure{' class=wide' if wide else ''}>{html}{words}</figure>"
+    return f"<figure>{html}{words}</figure>"
+
+
+def scroll(html: str, label: str) -> str:
+    """A box that scrolls sideways what does not shrink. label: what it holds (text)."""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f'<div class="keep">{html}</div></div>'
+    )
 
 
 def tiles(each: Iterable[str]) -> str:

@@ -132,7 +132,8 @@ def galleries(run: Workdir) -> Section | None:
         return None
     lead = (
         "Queries spread over each set and what the final model finds nearest, best"
-        " first. A tick is right, a cross is wrong."
+        " first: a tick is right, a cross is wrong. Right is the query's class; without"
+        " classes, its place."
     )
     return Section("Retrieval", "".join(parts.values()), lead)
 
@@ -214,7 +215,7 @@ def class_of(outcome: Outcome, place: int) -> str:
 
 def _picture(uri: str, words: str, kind: str) -> str:
     return (
-        f'<td class="{kind}"><img src="{uri}" alt="{escape(words)}" loading="lazy">'
+        f'<td class="{kind}"><img src="{uri}" alt="{escape(words)}">'
         f"<span>{escape(words)}</span></td>"
     )
 

@@ -3,23 +3,27 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.report import sections
 from rsclip_jax.report.document import Section, document
 from rsclip_jax.report.gallery import galleries
+from rsclip_jax.report.sections.about import finished, headlines, overview
+from rsclip_jax.report.sections.choice import alpha_curves
+from rsclip_jax.report.sections.classes import confusion, per_class
+from rsclip_jax.report.sections.embeddings import embedding_maps, gap_histograms
+from rsclip_jax.report.sections.numbers import forgetting, results_table, training
 from rsclip_jax.report.workdir import Workdir, read_workdir
 
 _SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
-    sections.overview,
-    sections.headlines,
-    sections.alpha_curves,
-    sections.per_class,
-    sections.confusion,
+    headlines,
+    overview,
+    alpha_curves,
+    per_class,
+    confusion,
     galleries,
-    sections.embedding_maps,
-    sections.gap_histograms,
-    sections.forgetting,
-    sections.training,
-    sections.results_table,
+    embedding_maps,
+    gap_histograms,
+    forgetting,
+    training,
+    results_table,
 )
 
 
@@ -40,16 +44,20 @@ def write_report(workdir: Path | str, say: Callable[[str], None] = print) -> Pat
             continue
         if section is not None:
             made.append(section)
+    title, about = title_of(run)
     path = workdir / "report.html"
     temporary = path.with_name(path.name + ".tmp")
-    text = document(title_of(run), made, subtitle=str(workdir.resolve()))
+    text = document(title, made, subtitle=about)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
 
 
-def title_of(run: Workdir) -> str:
-    """The workdir's name and the stages that it has."""
-    stages = ", ".join(run.metas or run.config.get("stages", ()))
-    name = run.path.resolve().name
-    return f"{name}: {stages}" if stages else name
+def title_of(run: Workdir) -> tuple[str, str]:
+    """The workdir's name; and where it lies, its stages and when the last one ended."""
+    path = run.path.resolve()
+    stages = list(run.metas)
+    about = [str(path), ", ".join(stages or run.config.get("stages", ()))]
+    if stages:
+        about.append(f"finished {finished(run, stages[-1])}")
+    return path.name, " · ".join(filter(None, about))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.outcomes import Outcome, load_outcome
 from rsclip_jax.results import read_results
 
@@ -26,6 +27,17 @@ class Workdir:
     records: list[dict]
     curves: dict[str, list[dict]]
     outcomes: dict[tuple[str, str], list[Outcome]]
+
+    @property
+    def alpha(self) -> float | None:
+        """What stage patch chose for the whole tower, where it did."""
+        return self.metas.get("patch", {}).get("alpha")
+
+    def specs(self, *keys: str) -> list[str]:
+        """The sets of these settings of config.patch, as results spell them."""
+        patch = self.config.get("patch", {})
+        each = [spec for key in keys for spec in as_specs(patch.get(key, ()))]
+        return list(map(reported, each))
 
     def final(self) -> dict[str, Outcome]:
         """{set: what the last stage that saw it made of it}."""
