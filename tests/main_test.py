@@ -45,9 +45,10 @@ def test_each_trained_stage_tells_before_and_after(results):
 
 def test_the_sweep_covers_task_and_supported_sets(results):
     for name in ("miniature", "miniature_natural"):
-        swept = of(results, stage="patch", dataset=name, split="val")
+        key = {"stage": "patch", "dataset": name, "metric": "accuracy"}
+        swept = of(results, **key, split="val")
         assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
-        tested = of(results, stage="patch", dataset=name, split="test")
+        tested = of(results, **key, split="test")
         assert {0.0, 1.0} <= {r["alpha"] for r in tested}
 
 
@@ -75,8 +76,12 @@ def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
         for sensor in ("rgb", "s1")
         for name, metric in (
             ("miniature", "accuracy"),
+            ("miniature", "accuracy@5"),
+            ("miniature", "mean_recall"),
+            ("miniature", "ece"),
             ("miniature_multi", "mAP_macro"),
             ("miniature_multi", "mAP_micro"),
+            ("miniature_multi", "ece"),
         )
     }
 
