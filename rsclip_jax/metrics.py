@@ -38,6 +38,54 @@ def per_class_accuracy(
     return out
 
 
+def mean_recall(logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]) -> float:
+    """Mean of the classes' top-1 recalls, those without examples left out."""
+    recalls = per_class_accuracy(logits, labels)
+    known = recalls[~np.isnan(recalls)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def calibration_error(
+    logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
+) -> float:
+    """Expected calibration error of logits: what calibration_gaps sums up to."""
+    gaps = calibration_gaps(logits, labels, bins)
+    return float(np.abs(gaps.mean(axis=0)).sum()) if len(gaps) else float("nan")
+
+
+def calibration_gaps(
+    logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
+) -> Float[ndarray, "b bins"]:
+    """Each example's share in the gap between confidence and truth of every bin.
+
+    The sum over bins of the absolute mean over examples is the expected calibration
+    error with bins of equal width, an upper end belonging to its bin (Guo et al. 2017).
+    labels [b]: the confidence is the highest softmax probability, and right is what
+    top_k_accuracy counts. labels [b, k] of 0 and 1: every class of every example is one
+    prediction, by its sigmoid probability that the class is there; all are pooled. nan
+    is sure of the wrong.
+    """
+    logits, labels = np.asarray(logits, float), np.asarray(labels)
+    if labels.ndim == 1:
+        right = in_top_k(logits, labels)[:, None].astype(float)
+        sure = _softmax_peak(logits)[:, None]
+    else:
+        right, sure = (labels > 0).astype(float), 0.5 * (1 + np.tanh(logits / 2))
+    sure = np.where(np.isnan(sure), 1 - right, sure)
+    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure, side="left")
+    n, k = sure.shape
+    flat = (places + bins * np.arange(n)[:, None]).ravel()
+    gaps = np.bincount(flat, ((right - sure) / k).ravel(), minlength=n * bins)
+    return gaps.reshape(n, bins).astype(float)
+
+
+def _softmax_peak(logits: ndarray) -> ndarray:
+    """The highest softmax probability of each row; nan where one of its logits is."""
+    with np.errstate(invalid="ignore"):  # of infinite logits, which have none
+        rest = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    return 1 / rest
+
+
 def average_precision(
     scores: Float[ndarray, "b k"], targets: Shaped[ndarray, "b k"]
 ) -> Float[ndarray, "k"]:

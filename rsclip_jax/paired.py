@@ -106,7 +106,7 @@ def compare_maps(
         none = Paired(NAN, NAN, (NAN, NAN), NAN, 0)
         return {"macro": none, "micro": none}
     scores = {0.0: a, 1.0: b}
-    times = min(resamples, max(1000, int(2e8 // max(a.size, 1))))
+    times = min(resamples, max(1000, int(5e8 // max(a.size, 1))))
     found = {}
     for average, make_draw in (("macro", resample_map), ("micro", resample_pooled)):
         rng, draw = np.random.default_rng(seed), make_draw(scores, targets)

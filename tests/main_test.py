@@ -45,10 +45,10 @@ def test_each_trained_stage_tells_before_and_after(results):
 
 def test_the_sweep_covers_task_and_supported_sets(results):
     for name in ("miniature", "miniature_natural"):
-        swept = of(results, stage="patch", dataset=name, split="val")
+        key = {"stage": "patch", "dataset": name, "metric": "accuracy"}
+        swept = of(results, **key, split="val")
         assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
-        key = {"dataset": name, "split": "test", "task": "zero_shot"}
-        tested = of(results, stage="patch", **key)
+        tested = of(results, **key, split="test", task="zero_shot")
         assert {0.0, 1.0} <= {r["alpha"] for r in tested}
 
 
@@ -57,8 +57,9 @@ def test_what_the_patch_forgot_is_the_difference_of_what_it_reported(results):
     alpha = lost["alpha"]
     assert (lost["dataset"], lost["split"]) == ("miniature_natural", "test")
     key = {"stage": "patch", "dataset": "miniature_natural", "split": "test"}
-    (before,) = of(results, task="zero_shot", alpha=0.0, **key)
-    (after,) = of(results, task="zero_shot", alpha=alpha, **key)
+    key |= {"task": "zero_shot", "metric": "accuracy"}
+    (before,) = of(results, alpha=0.0, **key)
+    (after,) = of(results, alpha=alpha, **key)
     assert lost["value"] == pytest.approx(after["value"] - before["value"])
     assert lost["before"] == before["value"]
     assert lost["checkpoint"] == after["checkpoint"]
@@ -92,8 +93,12 @@ def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
         for sensor in ("rgb", "s1")
         for name, metric in (
             ("miniature", "accuracy"),
+            ("miniature", "accuracy@5"),
+            ("miniature", "mean_recall"),
+            ("miniature", "ece"),
             ("miniature_multi", "mAP_macro"),
             ("miniature_multi", "mAP_micro"),
+            ("miniature_multi", "ece"),
         )
     }
 

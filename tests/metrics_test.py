@@ -63,6 +63,79 @@ def test_per_class_accuracy_is_the_diagonal_of_the_confusion():
     np.testing.assert_allclose(got, np.diag(confusion))
 
 
+def test_mean_recall_equals_scikit_learn_with_and_without_an_absent_class():
+    logits = draw(20, 80, 5)
+    for labels in (
+        np.random.default_rng(21).integers(0, 5, 80),
+        np.random.default_rng(22).choice([0, 1, 1, 1, 4], 80),
+    ):
+        want = sklearn.metrics.recall_score(
+            labels, logits.argmax(1), average="macro", labels=np.unique(labels)
+        )
+        assert metrics.mean_recall(logits, labels) == pytest.approx(want, abs=1e-12)
+
+
+def test_mean_recall_counts_ties_against_and_each_class_once():
+    logits = np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 1.0]])
+    labels = np.array([0, 0, 0, 1, 0])
+    assert metrics.mean_recall(logits, labels) == pytest.approx((3 / 4 + 0) / 2)
+    assert np.isnan(metrics.mean_recall(logits[:0], labels[:0]))
+
+
+def calibration_by_bins(sure, right, bins=15):
+    """The definition, a bin and an example at a time."""
+    error = 0.0
+    for b in range(bins):
+        low, high = b / bins, (b + 1) / bins
+        mine = [i for i, p in enumerate(sure) if low < p <= high or (b == 0 and p == 0)]
+        if mine:
+            gap = sum(right[i] for i in mine) - sum(sure[i] for i in mine)
+            error += abs(gap) / len(sure)
+    return error
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_calibration_equals_brute_force(scale, dtype):
+    logits = (scale * draw(23, 200, 4)).astype(dtype)
+    labels = np.random.default_rng(24).integers(0, 4, 200)
+    exp = [np.exp(row - row.max()) for row in logits.astype(float)]
+    sure = [float(row.max() / row.sum()) for row in exp]
+    right = (logits.argmax(1) == labels).tolist()
+    got = metrics.calibration_error(logits, labels)
+    assert got == pytest.approx(calibration_by_bins(sure, right), abs=1e-9)
+    targets = np.random.default_rng(25).integers(0, 2, logits.shape)
+    sure = (1 / (1 + np.exp(-logits.astype(float)))).ravel().tolist()
+    got = metrics.calibration_error(logits, targets)
+    want = calibration_by_bins(sure, targets.ravel().tolist())
+    assert got == pytest.approx(want, abs=1e-9)
+
+
+def test_calibration_of_the_extremes():
+    logits, labels = 1e4 * np.eye(3), np.arange(3)
+    assert metrics.calibration_error(logits, labels) == 0  # sure, and right
+    assert metrics.calibration_error(logits, (labels + 1) % 3) == 1
+    # all tied: sure to 1 / 4, and a tie is never right
+    tied = np.zeros((8, 4))
+    assert metrics.calibration_error(tied, np.arange(8) % 4) == pytest.approx(1 / 4)
+    for dead in (np.full((8, 4), np.nan), np.full((8, 4), np.inf)):
+        assert metrics.calibration_error(dead, np.arange(8) % 4) == 1
+    nan = np.full((8, 4), np.nan)
+    assert metrics.calibration_error(nan, np.arange(32).reshape(8, 4) % 2) == 1
+    assert np.isnan(metrics.calibration_error(tied[:0], np.zeros(0, int)))
+
+
+def test_gaps_of_opposite_signs_cancel_within_a_bin_and_not_between():
+    # 0.6 each: half of them right; the share of right ones is 0.1 off
+    logits = np.log(np.array([[0.6, 0.4]] * 4))
+    got = metrics.calibration_error(logits, np.array([0, 0, 1, 1]))
+    assert got == pytest.approx(0.1)
+    # 0.6 and always right, 0.9 and never: 0.4 and 0.9 off, each half of the examples
+    logits = np.log(np.array([[0.6, 0.4], [0.9, 0.1]]))
+    got = metrics.calibration_error(logits, np.array([0, 1]))
+    assert got == pytest.approx((0.4 + 0.9) / 2)
+
+
 def test_average_precision_by_hand():
     # ranked + - + -: precision 1 at the first positive, 2/3 at the second
     scores = np.array([[4.0], [3.0], [2.0], [1.0]])

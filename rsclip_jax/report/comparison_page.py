@@ -25,7 +25,7 @@ from rsclip_jax.report.comparison_figures import (
     forest,
 )
 from rsclip_jax.report.document import Cell, Section
-from rsclip_jax.report.sections import sweep
+from rsclip_jax.report.sections.choice import sweep
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm")
