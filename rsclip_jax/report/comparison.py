@@ -67,7 +67,8 @@ def legend(records: Sequence[dict]) -> list[str]:
     lines = [
         f"a: {records[0]['run_a']}, the baseline. b: {others}. b - a in points where"
         " the values are in percent; 95 % and p by the paired bootstrap over examples.",
-        f"* p below {SURE:g} after Holm's correction for the {tests} test(s) here.",
+        f"* p below {SURE:g} after Holm's correction for the {tests} test(s) here. It"
+        " tells these models apart, not their settings: another seed may do as much.",
     ]
     if tests < len(records):
         lines.append(

@@ -22,13 +22,12 @@ class Row:
     said: str
 
 
-def forest(rows: Sequence[Row]) -> str:
+def forest(rows: Sequence[Row], span: tuple[float, float] | None = None) -> str:
     """A row a difference: its interval as a line, itself as a dot, zero upright.
 
-    All on one axis, whose ticks stand below. Each picture stretches with the window.
+    All on one axis, whose ticks stand below; span: its ends, as of forest_span.
     """
-    ends = [end for row in rows for end in (*row.ci95, row.difference, 0.0)]
-    low, high = limits(ends)
+    low, high = span or forest_span(rows)
 
     def place(value: float) -> str:
         return f"{100 * (value - low) / (high - low):.2f}"
@@ -40,7 +39,7 @@ def forest(rows: Sequence[Row]) -> str:
     ]
     marks = "".join(
         f'<span style="position:absolute;left:{place(value)}%;'
-        f'transform:translateX(-50%)">{value:g}</span>'
+        f'color:var(--quiet);transform:translateX(-50%)">{value:g}</span>'
         for value in ticks(low, high, 4)
     )
     axis = (
@@ -49,6 +48,12 @@ def forest(rows: Sequence[Row]) -> str:
     )
     style = "columns:auto;max-width:46rem"  # one column: the axis is for all rows
     return f'<ul class="bars" style="{style}">{"".join(items)}{axis}</ul>'
+
+
+def forest_span(rows: Sequence[Row]) -> tuple[float, float]:
+    """Ends of an axis that holds zero and every interval."""
+    ends = [end for row in rows for end in (*row.ci95, row.difference, 0.0)]
+    return limits(ends)
 
 
 def _track(row: Row, place: Callable[[float], str]) -> str:

@@ -23,6 +23,7 @@ from rsclip_jax.report.comparison_figures import (
     alpha_overlay,
     curve_overlay,
     forest,
+    forest_span,
 )
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.sections.choice import sweep
@@ -135,23 +136,16 @@ def differences(records: Sequence[dict], names: Mapping[str, str]) -> Section | 
             groups.setdefault((r["run_b"], set_name(r)), []).append(r)
     if not groups:
         return None
+    rows = {key: [_row(r) for r in found] for key, found in groups.items()}
+    span = forest_span([row for of_one in rows.values() for row in of_one])
     parts = []
-    for (run, name), found in groups.items():
+    for (run, name), of_one in rows.items():
         title = f"{name}: {names[run]}" if several(records) else name
-        rows = [
-            Row(
-                f"{r['sensor']}, {r['metric']}",
-                100 * r["difference"],
-                tuple(100 * end for end in r["ci95"]),
-                is_sure(r),
-                change_in_words(r, r["difference"]),
-            )
-            for r in found
-        ]
-        parts.append(document.heading(title) + forest(rows))
+        parts.append(document.heading(title) + forest(of_one, span))
     lead = (
         f"In points, above zero where {names[records[0]['run_a']]} is the worse one;"
-        " the lines are 95 % intervals of the paired bootstrap over examples."
+        " the lines are 95 % intervals of the paired bootstrap over examples. They are"
+        " of these two models: another seed of either may be further away."
     )
     key = legend(
         [
@@ -160,6 +154,17 @@ def differences(records: Sequence[dict], names: Mapping[str, str]) -> Section | 
         ]
     )
     return Section("Differences", key + "".join(parts), lead)
+
+
+def _row(record: dict) -> Row:
+    low, high = record["ci95"]
+    return Row(
+        f"{record['sensor']}, {record['metric']}",
+        100 * record["difference"],
+        (100 * low, 100 * high),
+        is_sure(record),
+        change_in_words(record, record["difference"]),
+    )
 
 
 def every_difference(records: Sequence[dict]) -> Section:
