@@ -57,9 +57,9 @@ def confusion(run: Workdir) -> Section | None:
         for sensor in outcome.z
     ]
     lead = (
-        "Rows are the true classes, columns what the final model says; the darker, the"
-        " larger the share of its row, in percent where there is room. The outlined"
-        " diagonal is right."
+        "Rows are the true classes, columns what the final model says, the colour the"
+        " share of the row, in percent where there is room. The outlined diagonal is"
+        " right."
     )
     return Section("Confusion", document.tiles(pictures), lead) if pictures else None
 
