@@ -66,6 +66,7 @@ def confusion(run: Workdir) -> Section | None:
 
 def confusion_counts(outcome: Outcome, sensor: str) -> np.ndarray:
     """[k, k]: how many of each true class (row) were given each class (column)."""
+    assert outcome.labels is not None
     k = len(outcome.classnames)
     counts = np.zeros((k, k), np.int64)
     np.add.at(counts, (outcome.labels, outcome.logits(sensor).argmax(axis=1)), 1)
