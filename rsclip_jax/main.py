@@ -229,7 +229,8 @@ def empty(workdir: Path) -> None:
     """Removes what a run makes, and nothing else that may lie there."""
     for name in _STAGES:
         shutil.rmtree(workdir / name, ignore_errors=True)
-    (workdir / "results.jsonl").unlink(missing_ok=True)
+    for name in ("results.jsonl", "report.html"):
+        (workdir / name).unlink(missing_ok=True)
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
@@ -248,7 +249,9 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def close(run) -> None:
-    """The closing table, and where everything lies."""
+    """The closing table and the report, and where everything lies."""
+    import jax
+
     from rsclip_jax.checkpoint import has_product, load_meta
     from rsclip_jax.data.specs import as_specs, reported
     from rsclip_jax.report.table import closing_records, describe_alpha, format_table
@@ -268,6 +271,19 @@ def close(run) -> None:
     run.say("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+    if jax.process_index() == 0 and (path := try_report(run)):
+        run.say(f"report: {path}")
+
+
+def try_report(run) -> Path | None:
+    """Writes report.html, or says why not: the run is done, whatever comes of it."""
+    from rsclip_jax.report.page import write_report
+
+    try:
+        return write_report(run.workdir, run.say)
+    except Exception as error:
+        run.say(f"report.html: not written: {type(error).__name__}: {error}")
+        return None
 
 
 def default_workdir() -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.report.table import split_of
@@ -23,9 +23,9 @@ class Change:
     sensor: str
     task: str
     metric: str
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-    full: dict[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    full: Mapping[str, Any] | None = None
 
     @property
     def is_headline(self) -> bool:
@@ -33,13 +33,13 @@ class Change:
         return self.task == "zero_shot" and self.metric in PRIMARY
 
 
-def find_changes(records: Sequence[dict], alpha: float | None) -> list[Change]:
+def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change]:
     """A Change for each metric, in the order of the records.
 
     alpha: what stage patch chose; a product of an alpha a block is "after" too, and
     counts in its place.
     """
-    found: dict[tuple, dict[str, dict]] = {}
+    found: dict[tuple, dict[str, Any]] = {}
     for r in records:
         key = (r["stage"], set_name(r), r["sensor"], r["task"], r["metric"])
         places = found.setdefault(key, {})
@@ -49,12 +49,12 @@ def find_changes(records: Sequence[dict], alpha: float | None) -> list[Change]:
     return [Change(*key, **places) for key, places in found.items()]
 
 
-def set_name(record: dict) -> str:
+def set_name(record: Mapping) -> str:
     """A record's set as settings spell it."""
     return f"{record['dataset']}:{split_of(record)}"
 
 
-def _places(record: dict, chosen: float | None) -> list[str]:
+def _places(record: Mapping, chosen: float | None) -> list[str]:
     alpha = record.get("alpha")
     if record["stage"] == "evaluate":
         return ["after"]
@@ -78,7 +78,7 @@ def is_share(value: float, metric: str) -> bool:
     return bool(_SHARES.match(metric)) and 0 <= value <= 1
 
 
-def interval_in_words(record: dict) -> str:
+def interval_in_words(record: Mapping) -> str:
     """ "62.9 to 68.7 %", or "" where there is none."""
     ci95 = record.get("ci95")
     if not ci95:

@@ -27,7 +27,8 @@ def alpha_figure(
     chart = Chart((460, 330), (-0.03, 1.03), limits(values), margins=(24, 12, 42, 50))
     chart.axes("alpha: 0 is the original, 1 the fine-tuned model", "value (%)")
     if interval is not None:
-        chart.band(*interval, "chosen")
+        low, high = interval
+        chart.band(low, high, "chosen")
     if chosen is not None:
         chart.upright(chosen, "chosen")
         side, step = ("end", -5) if chosen > 0.7 else ("start", 5)
@@ -81,7 +82,7 @@ def _name_ends(chart: Chart, points: Mapping, chosen: float | None) -> None:
     """Writes alpha at the ends and at the choice, which has a star."""
     if chosen in points:
         chart.marks([points[chosen]], "chosen", shape="star", radius=10)
-    for alpha in sorted({0.0, 1.0, chosen} & {*points}):
+    for alpha in (a for a in points if a in (0.0, 1.0, chosen)):
         x, y = chart.x(points[alpha][0]), chart.y(points[alpha][1])
         side, step = ("end", -10) if alpha == 1 else ("start", 10)
         if alpha == 0:

@@ -50,7 +50,9 @@ def choose_rows(outcome: Outcome) -> list[Row]:
             found = tuple(order[:_NEAREST].tolist())
             rows.append(Row(sensor, query, "rgb", found, rank))
     text = outcome.ztxt if outcome.head is None else outcome.head.T
-    for sensor in (sensors or outcome.z) if text is not None else ():
+    if text is None:
+        return rows
+    for sensor in sensors or outcome.z:
         for query in _spread(len(text)):
             order = np.argsort(-(outcome.z[sensor] @ text[query]), kind="stable")
             rows.append(Row("text", query, sensor, tuple(order[:_NEAREST].tolist())))
@@ -167,8 +169,7 @@ def _line(outcome, row: Row, images: Mapping[str, str], captions: Mapping) -> st
     cells = list(_query_cells(outcome, row, images, captions))
     for place in row.found:
         right, words = judge(outcome, row, place)
-        sign = "" if right is None else "✓ " if right else "✗ "
-        kind = {True: "right", False: "wrong", None: ""}[right]
+        sign, kind = ("✓ ", "right") if right else ("✗ ", "wrong")
         cells.append(_picture(images[f"{row.sensor}/{place}"], sign + words, kind))
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -188,22 +189,27 @@ def _query_cells(outcome, row: Row, images, captions) -> Iterator[str]:
     yield _picture(place, words, "place")
 
 
-def judge(outcome: Outcome, row: Row, place: int) -> tuple[bool | None, str]:
-    """(whether a found image is right, None where nobody can say; what it is)."""
-    single = outcome.labels is not None and outcome.labels.ndim == 1
+def judge(outcome: Outcome, row: Row, place: int) -> tuple[bool, str]:
+    """(whether a found image is right, what it is)."""
     if row.query_sensor == "text":
-        if outcome.head is None:
-            right = bool(outcome.owners[row.query] == place)
-            return right, "its image" if right else "another's"
-        label = outcome.labels[place]
-        right = bool(label == row.query if single else label[row.query])
-        return right, class_of(outcome, place) or ("has it" if right else "has it not")
+        return _judge_text(outcome, row.query, place)
     if place == row.query:
         return True, "same place"
-    if single:
-        right = bool(outcome.labels[place] == outcome.labels[row.query])
-        return right, class_of(outcome, place)
+    if own := class_of(outcome, row.query):
+        found = class_of(outcome, place)
+        return own == found, found
     return False, "another place"
+
+
+def _judge_text(outcome: Outcome, query: int, place: int) -> tuple[bool, str]:
+    labels, owners = outcome.labels, outcome.owners
+    if labels is None:
+        right = owners is not None and bool(owners[query] == place)
+        return right, "its image" if right else "another's"
+    if labels.ndim == 1:
+        return bool(labels[place] == query), class_of(outcome, place)
+    right = bool(labels[place, query])
+    return right, "has it" if right else "has it not"
 
 
 def class_of(outcome: Outcome, place: int) -> str:

@@ -56,7 +56,7 @@ def _describe_one(meta: Mapping) -> str:
     return f"alpha {meta['alpha']:g}, {how}"
 
 
-def split_of(record: dict) -> str:
+def split_of(record: Mapping) -> str:
     """The split, with the side of its tiles where it was cut into tiles."""
     tile = record.get("tile")
     return f"{record['split']}:{tile}" if tile else record["split"]

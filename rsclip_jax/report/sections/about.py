@@ -25,8 +25,8 @@ def overview(run: Workdir) -> Section:
     if "patch" in run.metas:
         body += document.note(f"patch: after = {describe_alpha(run.metas['patch'])}")
     if sources := _sources(run.metas):
-        header = ("stage", "made from", "where", "digest")
-        made = document.table(header, sources, label="Weights and data")
+        columns = ("stage", "made from", "where", "digest")
+        made = document.table(columns, sources, label="Weights and data")
         body += document.details("The weights and data that it was made from", made)
     if run.config:
         text = json.dumps(run.config, indent=2)

@@ -1,6 +1,7 @@
 """The choice of alpha: the mixtures of the original and the fine-tuned model."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _round(
 ) -> str:
     chosen, interval = choice.get("alpha"), choice.get("alpha_ci95")
     curves = {**tasks, **supported}
-    ends = {"chosen": chosen, "least": least}
+    ends: dict[str, Any] = {"chosen": chosen, "least": least}
     along = alpha_figure(curves, len(tasks), interval=interval, **ends)
     pictures = [document.figure(along, "All sets along alpha")]
     if supported:

@@ -57,15 +57,16 @@ def confusion(run: Workdir) -> Section | None:
         for sensor in outcome.z
     ]
     lead = (
-        "Rows are the true classes, columns what the final model says; the darker, the"
-        " larger the share of its row, in percent where there is room. The outlined"
-        " diagonal is right."
+        "Rows are the true classes, columns what the final model says, the colour the"
+        " share of the row, in percent where there is room. The outlined diagonal is"
+        " right."
     )
     return Section("Confusion", document.tiles(pictures), lead) if pictures else None
 
 
 def confusion_counts(outcome: Outcome, sensor: str) -> np.ndarray:
     """[k, k]: how many of each true class (row) were given each class (column)."""
+    assert outcome.labels is not None
     k = len(outcome.classnames)
     counts = np.zeros((k, k), np.int64)
     np.add.at(counts, (outcome.labels, outcome.logits(sensor).argmax(axis=1)), 1)

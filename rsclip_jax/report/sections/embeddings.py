@@ -17,15 +17,15 @@ def embedding_maps(run: Workdir) -> Section | None:
     """Where RGB, sensors and text lie, before and after."""
     parts = []
     for name, ends in _shown_pairs(run):
-        points = [map_points(outcome) for outcome in ends]
+        before, after = map(map_points, ends)
         stage = ends[1].pins["stage"]
         captions = [f"{name}, {when} stage {stage}" for when in ("before", "after")]
-        pictures = map(document.figure, map_figures(*points), captions)
+        pictures = map(document.figure, map_figures(before, after), captions)
         key = [
             (shape, kind, "text (class names)" if kind == "text" else kind)
-            for kind, shape in map_shapes(points[1]).items()
+            for kind, shape in map_shapes(after).items()
         ]
-        if len(set(points[1]) - {"text"}) > 1:
+        if len(set(after) - {"text"}) > 1:
             key.append(("line", "text", "the same place, of some"))
         parts.append(legend(key) + document.tiles(pictures))
     lead = (

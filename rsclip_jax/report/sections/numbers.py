@@ -43,8 +43,8 @@ def forgetting(run: Workdir) -> Section | None:
         numbers = (2, 3, 4, 5, 6)
         html += document.table(header, lost, label="Supported sets", numbers=numbers)
     if told:
-        header = ("stage", "set", "sensor", "metric", "value", "95 %")
-        html += document.table(header, told, label="Forgetting", numbers=(4, 5))
+        columns = ("stage", "set", "sensor", "metric", "value", "95 %")
+        html += document.table(columns, told, label="Forgetting", numbers=(4, 5))
     lead = "On test images, which chose nothing: what patching cost of what CLIP knew."
     return Section("Forgetting", html, lead) if html else None
 
