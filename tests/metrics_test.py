@@ -321,3 +321,37 @@ def test_unequal_sides_are_refused():
     unchecked = inspect.unwrap(metrics.match_ranks)  # as users call it
     with pytest.raises(ValueError, match=r"got \(3, 2\) queries and \(2, 2\) gallery"):
         unchecked(np.ones((3, 2)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_ranked_gains_in_blocks_equal_those_at_once(block):
+    gallery = draw(30, 40, 8).astype(np.float32)
+    gallery[5] = gallery[12]  # a tie
+    queries = gallery + draw(31, 40, 8).astype(np.float32)
+    labels = np.random.default_rng(32).integers(0, 2, (40, 4))
+    overlap = metrics.label_overlap(labels, labels)
+    want = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10)
+    got = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10, block)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    nothing = metrics.ranked_gains(queries[:0], gallery, lambda rows: overlap[rows], 10)
+    assert [x.shape for x in nothing] == [(0, 10), (0,)]
+
+
+def test_label_overlap_equals_scikit_learn():
+    labels = np.random.default_rng(33).integers(0, 2, (12, 6))
+    labels[0] = 0
+    got = metrics.label_overlap(labels, labels)
+    for i, a in enumerate(labels):
+        for j, b in enumerate(labels):
+            want = sklearn.metrics.jaccard_score(a, b, zero_division=0)
+            assert got[i, j] == pytest.approx(want, abs=1e-15)
+    one = np.array([3, 1, 3])
+    want_one = [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    np.testing.assert_array_equal(metrics.label_overlap(one, one), want_one)
+
+
+def test_average_precision_at_k_of_graded_gains_by_hand():
+    gains = np.array([[0.5, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    got = metrics.average_precision_at(gains)
+    np.testing.assert_allclose(got, [(0.5 + 1.5 / 3) / 2, 0, 1])
