@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and hand-computed values; ties earn nothing."""
+"""Metrics against scikit-learn, torchmetrics, values by hand; ties earn nothing."""
 
 import inspect
 
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rsclip_jax import metrics
+from rsclip_jax.evals.retrieval import label_retrieval_records, retrieval_records
+from rsclip_jax.evals.zero_shot import zero_shot_records
+from tests.golden import FOLDER
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -355,3 +358,45 @@ def test_average_precision_at_k_of_graded_gains_by_hand():
     gains = np.array([[0.5, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     got = metrics.average_precision_at(gains)
     np.testing.assert_allclose(got, [(0.5 + 1.5 / 3) / 2, 0, 1])
+
+
+def golden(part):
+    """(inputs, torchmetrics' values) of a part of make_metrics.py."""
+    with np.load(FOLDER / "metrics_out.npz") as stored:
+        found = {
+            key.removeprefix(f"{part}/"): stored[key]
+            for key in stored.files
+            if key.startswith(f"{part}/")
+        }
+    values = {key: float(x) for key, x in found.items() if x.ndim == 0}
+    return {key: x for key, x in found.items() if x.ndim}, values
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("single", "labels"), ("multi", "targets")]
+)
+def test_zero_shot_records_equal_torchmetrics(task, labels):
+    given, want = golden(task)
+    logits, labels = given["logits"], given[labels]
+    names = [str(i) for i in range(logits.shape[1])]
+    got = zero_shot_records(logits, labels, task=task, sensor="rgb", classnames=names)
+    assert {r["metric"]: r["value"] for r in got} == pytest.approx(want, abs=1e-6)
+
+
+def test_retrieval_records_equal_torchmetrics():
+    given, want = golden("retrieval")
+    z, labels, ks = (
+        {key: given[key] for key in ("rgb", "s1")},
+        given["labels"],
+        (1, 5, 20),
+    )
+    by_place = retrieval_records(z, ks)
+    by_label = label_retrieval_records(z, labels, given["head"], ks)
+    got = {(r["sensor"], r["metric"]): r["value"] for r in (*by_place, *by_label)}
+    for k in ks:
+        for key in (f"recall@{k}", f"hit@{k}"):
+            found = got["rgb->s1", f"recall@{k}"]
+            assert found == pytest.approx(want.pop(key), abs=1e-6)
+        for key, way in ((f"mAP@{k}", "rgb->s1"), (f"text/mAP@{k}", "text->s1")):
+            assert got[way, f"mAP@{k}"] == pytest.approx(want.pop(key), abs=1e-6)
+    assert not want
