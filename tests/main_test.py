@@ -80,7 +80,10 @@ def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
 def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
     for step in (0, 6):
         aligned = of(results, stage="align", step=step)
-        assert {r["sensor"] for r in aligned} == {"s1", "rgb->s1", "s1->rgb"}
+        ways = {"rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
+        assert {r["sensor"] for r in aligned} == {"s1", *ways}
+        asked = {r["sensor"] for r in aligned if r["prompts"]}
+        assert asked == {"s1", "text->rgb", "text->s1"}
 
 
 def test_evaluate_covers_both_label_kinds_and_both_encoders(results):

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and hand-computed values; ties earn nothing."""
+"""Metrics against scikit-learn, torchmetrics, values by hand; ties earn nothing."""
 
 import inspect
 
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rsclip_jax import metrics
+from rsclip_jax.evals.retrieval import label_retrieval_records, retrieval_records
+from rsclip_jax.evals.zero_shot import zero_shot_records
+from tests.golden import FOLDER
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -321,3 +324,79 @@ def test_unequal_sides_are_refused():
     unchecked = inspect.unwrap(metrics.match_ranks)  # as users call it
     with pytest.raises(ValueError, match=r"got \(3, 2\) queries and \(2, 2\) gallery"):
         unchecked(np.ones((3, 2)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_ranked_gains_in_blocks_equal_those_at_once(block):
+    gallery = draw(30, 40, 8).astype(np.float32)
+    gallery[5] = gallery[12]  # a tie
+    queries = gallery + draw(31, 40, 8).astype(np.float32)
+    labels = np.random.default_rng(32).integers(0, 2, (40, 4))
+    overlap = metrics.label_overlap(labels, labels)
+    want = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10)
+    got = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10, block)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    nothing = metrics.ranked_gains(queries[:0], gallery, lambda rows: overlap[rows], 10)
+    assert [x.shape for x in nothing] == [(0, 10), (0,)]
+
+
+def test_label_overlap_equals_scikit_learn():
+    labels = np.random.default_rng(33).integers(0, 2, (12, 6))
+    labels[0] = 0
+    got = metrics.label_overlap(labels, labels)
+    for i, a in enumerate(labels):
+        for j, b in enumerate(labels):
+            want = sklearn.metrics.jaccard_score(a, b, zero_division=0)
+            assert got[i, j] == pytest.approx(want, abs=1e-15)
+    one = np.array([3, 1, 3])
+    want_one = [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    np.testing.assert_array_equal(metrics.label_overlap(one, one), want_one)
+
+
+def test_average_precision_at_k_of_graded_gains_by_hand():
+    gains = np.array([[0.5, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    got = metrics.average_precision_at(gains)
+    np.testing.assert_allclose(got, [(0.5 + 1.5 / 3) / 2, 0, 1])
+
+
+def golden(part):
+    """(inputs, torchmetrics' values) of a part of make_metrics.py."""
+    with np.load(FOLDER / "metrics_out.npz") as stored:
+        found = {
+            key.removeprefix(f"{part}/"): stored[key]
+            for key in stored.files
+            if key.startswith(f"{part}/")
+        }
+    values = {key: float(x) for key, x in found.items() if x.ndim == 0}
+    return {key: x for key, x in found.items() if x.ndim}, values
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("single", "labels"), ("multi", "targets")]
+)
+def test_zero_shot_records_equal_torchmetrics(task, labels):
+    given, want = golden(task)
+    logits, labels = given["logits"], given[labels]
+    names = [str(i) for i in range(logits.shape[1])]
+    got = zero_shot_records(logits, labels, task=task, sensor="rgb", classnames=names)
+    assert {r["metric"]: r["value"] for r in got} == pytest.approx(want, abs=1e-6)
+
+
+def test_retrieval_records_equal_torchmetrics():
+    given, want = golden("retrieval")
+    z, labels, ks = (
+        {key: given[key] for key in ("rgb", "s1")},
+        given["labels"],
+        (1, 5, 20),
+    )
+    by_place = retrieval_records(z, ks)
+    by_label = label_retrieval_records(z, labels, given["head"], ks)
+    got = {(r["sensor"], r["metric"]): r["value"] for r in (*by_place, *by_label)}
+    for k in ks:
+        for key in (f"recall@{k}", f"hit@{k}"):
+            found = got["rgb->s1", f"recall@{k}"]
+            assert found == pytest.approx(want.pop(key), abs=1e-6)
+        for key, way in ((f"mAP@{k}", "rgb->s1"), (f"text/mAP@{k}", "text->s1")):
+            assert got[way, f"mAP@{k}"] == pytest.approx(want.pop(key), abs=1e-6)
+    assert not want

@@ -220,7 +220,7 @@ def report(
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     variant = teacher.variant
     first: dict[str, tuple] = {}
-    digests = {"rgb": teacher.digests["clip"]}
+    digests = dict.fromkeys(("rgb", "text"), teacher.digests["clip"])
     encoders, sizes = {}, {"rgb": variant.image_size}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
@@ -245,18 +245,21 @@ def report(
             for key in (key for key in z if key != "rgb"):
                 scored = common.score(source, z[key], labels, head, key)
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
+        labels = labels if head is not None else None
         run.keep(
             "align",
             "after" if step else "before",
             seen,
             z,
-            labels=labels if head is not None else None,
+            labels=labels,
             head=head,
             prompts=prompts,
             step=step,
             checkpoint={key: pin(key)["checkpoint"] for key in z},
         )
-        for record in retrieval_records(z):
-            run.report("align", seen, [record], **pin(record["sensor"]))
+        for record in retrieval_records(z, labels=labels, head=head):
+            asked = prompts if record["sensor"].startswith("text->") else None
+            pins = {"prompts": asked, **pin(record["sensor"])}
+            run.report("align", seen, [record], **pins)
         first = {key: (z, seen) for key in fed if key != "rgb"} | first
     return first

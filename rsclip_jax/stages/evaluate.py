@@ -179,14 +179,19 @@ def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> Non
         {key: size for key, (_, size) in fed.items()},
     )
     z = add_fused(z)
+    head, asked = None, None
     if row.task in common.LABELLED:
-        head, prompts = common.zero_shot_head(model, source)
+        head, asked = common.zero_shot_head(model, source)
         for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
-                "evaluate", seen, records, prompts=prompts, **pins(model, modality)
+                "evaluate", seen, records, prompts=asked, **pins(model, modality)
             )
-    found = [(record, None) for record in retrieval_records(z)]
+    labels = labels if head is not None else None
+    found = [
+        (record, asked if record["sensor"].startswith("text->") else None)
+        for record in retrieval_records(z, labels=labels, head=head)
+    ]
     if row.task == "captions":
         records, prompts = common.score_captions(run, model, seen, z)
         found += [(record, prompts) for record in records]

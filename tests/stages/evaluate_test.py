@@ -40,11 +40,12 @@ def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
     sets = ("miniature:test", "miniature_natural:test")
     from_file = run_tiny(tmp_path / "file", config_of(path, *sets))
     from_workdir = run_tiny(tmp_path / "workdir", config_of(tiny_run, *sets))
-    rgb = [r for r in from_workdir if r["sensor"] == "rgb"]
+    rgb = [r for r in from_workdir if r["sensor"] in ("rgb", "text->rgb")]
     assert [(r["value"], r["checkpoint"]) for r in from_file] == [
         (r["value"], r["checkpoint"]) for r in rgb
     ]
-    assert {r["sensor"] for r in from_workdir} == {"rgb", "s1", "rgb->s1", "s1->rgb"}
+    ways = {"rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
+    assert {r["sensor"] for r in from_workdir} == {"rgb", "s1", *ways}
     kept = checkpoint.load_meta(tmp_path / "file" / "evaluate")["sources"]["clip"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert kept == {
