@@ -18,7 +18,8 @@ def share_interval(hits: np.ndarray, seed: int = 0) -> Interval:
     n = len(hits)
     if not n:
         return float("nan"), float("nan")
-    return _interval(np.random.default_rng(seed).binomial(n, np.mean(hits), 10_000) / n)
+    draws = np.random.default_rng(seed).binomial(n, np.mean(hits), 10_000) / n
+    return interval_of(draws)
 
 
 def map_intervals(
@@ -33,20 +34,16 @@ def map_intervals(
     n, k = scores.shape
     if not n:
         return dict.fromkeys(("macro", "micro"), (float("nan"), float("nan")))
-    macro = resample_map({0.0: scores}, positive)
-    pooled = _sort_class(scores.ravel(), positive.ravel())
-    rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {"macro": [], "micro": []}
-    for _ in range(min(resamples, max(100, int(2e8 // max(n * k, 1))))):
-        state = rng.bit_generator.state
-        found["macro"].append(macro(rng)[0.0])
-        rng.bit_generator.state = state  # the same rows
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        found["micro"].append(_counted_ap(np.repeat(counts, k), *pooled))
-    return {name: _interval(np.asarray(values)) for name, values in found.items()}
+    times = min(resamples, max(100, int(2e8 // max(n * k, 1))))
+    found = {}
+    for name, make_draw in (("macro", resample_map), ("micro", resample_pooled)):
+        rng, draw = np.random.default_rng(seed), make_draw({0.0: scores}, positive)
+        found[name] = interval_of(np.array([draw(rng)[0.0] for _ in range(times)]))
+    return found
 
 
-def _interval(values: np.ndarray) -> Interval:
+def interval_of(values: np.ndarray) -> Interval:
+    """The middle 95 % of resamples' values, nan left out; (nan, nan) of none."""
     known = values[~np.isnan(values)]  # a resample may have no positive
     if not len(known):
         return float("nan"), float("nan")
@@ -92,6 +89,22 @@ def resample_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Dra
             alpha: _known_mean([_counted_ap(counts, *c) for c in classes])
             for alpha, classes in sorted_.items()
         }
+
+    return draw
+
+
+def resample_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
+    """A draw of the micro mAP, as resample_map's of the macro one."""
+    positive = np.asarray(targets).astype(bool)
+    n, k = positive.shape
+    sorted_ = {
+        alpha: _sort_class(np.ravel(s), positive.ravel()) for alpha, s in scores.items()
+    }
+
+    def draw(rng: np.random.Generator) -> dict[float, float]:
+        counts = np.bincount(rng.integers(n, size=n), minlength=n)
+        each = np.repeat(counts, k)
+        return {alpha: _counted_ap(each, *pooled) for alpha, pooled in sorted_.items()}
 
     return draw
 
