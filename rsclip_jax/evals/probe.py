@@ -20,9 +20,9 @@ from rsclip_jax.resample import interval_of, resample_map, resample_mean, rounde
 # sides of the best.
 DECADES, STEP, HALVINGS = (-6.0, 6.0), 2.0, 4
 MAX_ITER = 1000
-# Fits are small and get one: threads that wait for each other, and for other work on
-# the same cores, take a hundred times as long.
-THREADS = ThreadpoolController()
+# Fits and resamples are of small products: threads that wait for each other, and for
+# other work on the same cores, take up to a hundred times as long.
+one_thread = ThreadpoolController().wrap(limits=1)
 
 
 class Examples(NamedTuple):
@@ -45,6 +45,7 @@ class Probe(NamedTuple):
         return z @ self.weights + self.bias
 
 
+@one_thread
 def linear_probe_records(
     train: Examples, val: Examples, test: Examples, *, sensor: str, classes: int
 ) -> list[dict]:
@@ -59,6 +60,7 @@ def linear_probe_records(
     return [{"sensor": sensor, "task": "linear_probe", **found, **about}]
 
 
+@one_thread
 def few_shot_records(
     train: Examples,
     val: Examples,
@@ -168,6 +170,7 @@ def choose_probe(
     return probes[best]
 
 
+@one_thread
 def fit_probe(train: Examples, c: float, classes: int) -> Probe:
     """LogisticRegression(C=c) as a Probe: of several labels, one a class.
 
@@ -205,7 +208,7 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def _fit(z: np.ndarray, labels: np.ndarray, c: float) -> tuple[Any, bool]:
     model = LogisticRegression(C=c, max_iter=MAX_ITER)
-    with THREADS.limit(limits=1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it
         model.fit(z, labels)
     return model, bool(model.n_iter_.max() < MAX_ITER)
