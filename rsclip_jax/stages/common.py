@@ -1,11 +1,12 @@
 """What stages need of a config: data, the input CLIP, its heads, reports."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -24,6 +25,8 @@ from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.views import TiledSource
 from rsclip_jax.evals.encode import Encoder, encode_source
+from rsclip_jax.evals.fuse import parts_of
+from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
 from rsclip_jax.models.sensor import SensorSpec, input_places
@@ -301,11 +304,36 @@ def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     )
 
 
+def report_gap(
+    run: Run,
+    stage: str,
+    source: Source,
+    outcome: outcomes.Outcome,
+    pin: Callable[[str], dict[str, Any]],
+) -> None:
+    """Reports the gap between the modalities of what a model made of a source.
+
+    pin: what pins a number of a record's sensor, "rgb->text", to the weights.
+    """
+    for record in gap_records(outcome):
+        sensor = record["sensor"]
+        prompts = outcome.pins["prompts"] if "text" in parts_of(sensor) else None
+        run.report(stage, source, [record], prompts=prompts, **pin(sensor))
+
+
 def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
     """(retrieval records of a captioned source, digest of its captions).
 
     z: modality -> embeddings [n, d] of all its images, in order.
     """
+    ztxt, owners, digest = encode_captions(run, clip, source)
+    return text_retrieval_records(z, ztxt, owners), digest
+
+
+def encode_captions(
+    run: Run, clip: api.Model, source: Source
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(embeddings [m, d] of a source's captions, whose each is [m], their digest)."""
     captions = read_captions(source)
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
@@ -313,8 +341,8 @@ def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
     zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
     places = {text: i for i, text in enumerate(each)}
     owners = [i for i, of_one in enumerate(captions) for _ in of_one]
-    records = text_retrieval_records(z, zeach[[places[t] for t in texts]], owners)
-    return records, captions_digest(captions)
+    ztxt = zeach[[places[t] for t in texts]]
+    return ztxt, np.asarray(owners), captions_digest(captions)
 
 
 def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
