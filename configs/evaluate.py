@@ -3,6 +3,7 @@
 --config=configs/evaluate.py --config.init=runs/align_sar
     --config.datasets="('eurosat_ms:test','sen1floods11:all:64')"
     --config.data_root=DATA
+Probes: --config.evaluate.probes="(('resisc45:train','resisc45:val','resisc45:test'),)"
 """
 
 from configs import common

@@ -191,14 +191,13 @@ def check_workdir(config, workdir: Path) -> bool:
                 " made it: choose another --workdir"
             )
         return False
-    made = [s for s in _STAGES if (workdir / s).exists()]
+    made = [s for s in _STAGES if _is_begun(workdir, s)]
     if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
     used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
     idle = [s for s in _STAGES if s not in used]
-    unused = tuple(prefix for s in idle for prefix in _of(s))
-    changed = [x for x in changed if not x.startswith(unused)]
+    changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -209,10 +208,19 @@ def check_workdir(config, workdir: Path) -> bool:
     return bool(changed)
 
 
+def _is_begun(workdir: Path, stage: str) -> bool:
+    """Whether a workdir holds what a stage made by the settings there.
+
+    An evaluation that did not end starts again, and so does not bind.
+    """
+    folder = workdir / stage
+    return (folder / "meta.json" if stage == "evaluate" else folder).exists()
+
+
 def _of(stage: str) -> tuple[str, ...]:
     """How the lines of `differences` begin that are about a stage's own settings."""
-    more = ("config.datasets",) if stage == "evaluate" else ()
-    return (f"config.{stage}.", f"config.{stage}:", *more)
+    own = (f"config.{stage}.", f"config.{stage}:")  # all of them, where they are new
+    return (*own, "config.datasets") if stage == "evaluate" else own
 
 
 def as_json(config) -> dict:

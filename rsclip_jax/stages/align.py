@@ -214,8 +214,9 @@ def report(
 ) -> dict[str, tuple[dict[str, np.ndarray], Source]]:
     """Zero-shot from each sensor and retrieval between all of them on every test.
 
-    And from the embedding fused of several sensors. Returns, for the pictures, sensor
-    -> the embeddings and the source of the first test that holds it.
+    And from the embedding fused of several sensors; the gap between all of these.
+    Returns, for the pictures, sensor -> the embeddings and the source of the first test
+    that holds it.
     """
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     variant = teacher.variant
@@ -228,7 +229,7 @@ def report(
         sizes[key] = spec.image_size
 
     def pin(sensor: str) -> dict:
-        made = "+".join(digests[m] for m in parts_of(sensor))
+        made = "+".join(dict.fromkeys(digests[m] for m in parts_of(sensor)))
         return {"step": step, "checkpoint": made}
 
     for source in tests:
@@ -246,7 +247,7 @@ def report(
                 scored = common.score(source, z[key], labels, head, key)
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
         labels = labels if head is not None else None
-        run.keep(
+        outcome = run.keep(
             "align",
             "after" if step else "before",
             seen,
@@ -261,5 +262,6 @@ def report(
             asked = prompts if record["sensor"].startswith("text->") else None
             pins = {"prompts": asked, **pin(record["sensor"])}
             run.report("align", seen, [record], **pins)
+        common.report_gap(run, "align", seen, outcome, pin)
         first = {key: (z, seen) for key in fed if key != "rgb"} | first
     return first

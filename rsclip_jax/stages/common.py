@@ -1,7 +1,7 @@
 """What stages need of a config: data, the input CLIP, its heads, reports."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.views import TiledSource
 from rsclip_jax.evals.encode import Encoder, encode_source
+from rsclip_jax.evals.fuse import parts_of
+from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
 from rsclip_jax.models.sensor import SensorSpec, input_places
@@ -313,6 +315,23 @@ def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     return zero_shot_records(
         z @ head, labels, task=row.task, sensor=sensor, classnames=row.classnames
     )
+
+
+def report_gap(
+    run: Run,
+    stage: str,
+    source: Source,
+    outcome: outcomes.Outcome,
+    pin: Callable[[str], dict[str, Any]],
+) -> None:
+    """Reports the gap between the modalities of what a model made of a source.
+
+    pin: what pins a number of a record's sensor, "rgb->text", to the weights.
+    """
+    for record in gap_records(outcome):
+        sensor = record["sensor"]
+        prompts = outcome.pins["prompts"] if "text" in parts_of(sensor) else None
+        run.report(stage, source, [record], prompts=prompts, **pin(sensor))
 
 
 def score_captions(run: Run, clip: api.Model, source: Source, z: dict):

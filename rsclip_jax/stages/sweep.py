@@ -99,7 +99,7 @@ class Sweep:
 
         Returns a {alpha: primary value} for each source, and its draw of resamples;
         both with ORIGINAL where there is one. What alpha 0 and the product make of the
-        sources is kept, where there is a product.
+        sources is kept, and its modality gap reported, where there is a product.
         """
         order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
         wanted: list[Alpha] = [*order]
@@ -125,7 +125,8 @@ class Sweep:
             measured = self.measure(source, ends)
             for place, alpha in enumerate(ends):
                 self.write(measured, place, alpha, alpha=None)
-                self.keep(measured, place, ("before", "after")[place], alpha)
+                when = ("before", "after")[place]
+                self.keep(measured, place, when, alpha, alpha=None)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """The records and logits of a source at each alpha, unwritten."""
@@ -152,25 +153,35 @@ class Sweep:
 
         pins: in place of the record's own "alpha".
         """
-        own: dict[str, Any] = {"alpha": of}
-        if isinstance(of, Mapping):
-            own = {"alpha": None, "alpha_blocks": dict(of)}
-        if self.round:
-            own["round"] = self.round
+        own = self.pins(of)
         if self.is_mixed(measured.seen):
             own["head"] = checkpoint.params_digest(measured.heads[place])
         self.run.report(
             "patch",
             measured.seen,
             measured.records[place],
-            step=self.step(of),
-            checkpoint=self.digest(of),
             prompts=measured.prompts,
             **{**own, **pins},
         )
 
-    def keep(self, measured: Measured, place: int, when: str, of: Alpha) -> None:
-        """Keeps what the model at the alpha `of`, the place-th, made of a source."""
+    def pins(self, of: Alpha) -> dict[str, Any]:
+        """What pins a number to the model at the alpha `of`."""
+        own: dict[str, Any] = {"alpha": of}
+        if isinstance(of, Mapping):
+            own = {"alpha": None, "alpha_blocks": dict(of)}
+        if self.round:
+            own["round"] = self.round
+        return {**own, "step": self.step(of), "checkpoint": self.digest(of)}
+
+    def keep(
+        self, measured: Measured, place: int, when: str, of: Alpha, **pins: Any
+    ) -> None:
+        """Keeps what the model at the alpha `of`, the place-th, made of a source.
+
+        And reports its modality gap, but not to a head that was trained: that is no
+        text. pins: as of write.
+        """
+        made = {**self.pins(of), **pins}
         outcome = self.run.keep(
             "patch",
             when,
@@ -179,10 +190,13 @@ class Sweep:
             labels=measured.labels,
             head=measured.heads[place],
             prompts=measured.prompts,
-            step=self.step(of),
-            checkpoint={"rgb": self.digest(of)},
+            step=made["step"],
+            checkpoint={"rgb": made["checkpoint"]},
         )
         self.kept[outcome.name, when] = outcome
+        again = when == "after" and of == 0  # the choice is the original
+        if not again and not self.is_mixed(measured.seen):
+            common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
 
     def step(self, of: Alpha) -> int:
         """How long the model at this alpha was trained, all rounds together."""
