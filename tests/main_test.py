@@ -26,13 +26,21 @@ def results(tiny_run):
 
 
 def test_every_line_keeps_the_contract(results):
-    tasks = {"zero_shot", "retrieval"}
+    tasks = {"zero_shot", "retrieval", "linear_probe", "knn", "modality_gap"}
     for r in results:
         assert all(field in r for field in FIELDS)
-        assert 0 <= r["value"] <= 1
+        low, high = {
+            "centroid_distance": (0, 2),
+            "alignment": (0, 4),
+            "uniformity": (-8, 0),
+            "cosine_paired": (-1, 1),
+            "cosine_unpaired": (-1, 1),
+        }.get(r["metric"], (0, 1))
+        assert low <= r["value"] <= high
         assert r["n"] > 0
-        assert r["task"] in tasks
-        assert (r["prompts"] is not None) == (r["task"] == "zero_shot")
+        with_text = r["task"] == "zero_shot" or r["sensor"].endswith("->text")
+        assert (r["prompts"] is not None) == with_text
+    assert {r["task"] for r in results} == tasks
     assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
@@ -62,7 +70,31 @@ def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
 def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
     for step in (0, 6):
         aligned = of(results, stage="align", step=step)
-        assert {r["sensor"] for r in aligned} == {"s1", "rgb->s1", "s1->rgb"}
+        found = {r["sensor"] for r in aligned if r["task"] != "modality_gap"}
+        assert found == {"s1", "rgb->s1", "s1->rgb"}
+
+
+def test_the_gap_is_told_before_and_after_and_again(results):
+    """By patch on every test set, by align and evaluate on theirs."""
+    gap = of(results, task="modality_gap", metric="centroid_distance")
+    patch = {
+        (r["dataset"], r["split"], r["sensor"], r["step"])
+        for r in gap
+        if r["stage"] == "patch"
+    }
+    assert patch == {
+        (name, "test", "rgb->text", step)
+        for name in ("miniature", "miniature_natural")
+        for step in (0, 6)
+    }
+    for step in (0, 6):
+        aligned = of(gap, stage="align", step=step)
+        pairs = ["rgb->s1", "rgb->text", "s1->text"]
+        assert [r["sensor"] for r in aligned] == pairs
+    for r in aligned:
+        (again,) = of(gap, stage="evaluate", dataset="miniature", sensor=r["sensor"])
+        for key in ("value", "ci95", "n", "prompts", "checkpoint"):
+            assert again[key] == r[key]
 
 
 def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
@@ -82,8 +114,11 @@ def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
 
 
 def test_evaluate_repeats_what_align_reported(results):
-    for sensor, metric in (("s1", "accuracy"), ("rgb->s1", "recall@5")):
-        key = {"dataset": "miniature", "sensor": sensor, "metric": metric}
+    for sensor, metric, task in (
+        ("s1", "accuracy", "zero_shot"),
+        ("rgb->s1", "recall@5", "retrieval"),
+    ):
+        key = {"dataset": "miniature", "sensor": sensor, "metric": metric, "task": task}
         (aligned,) = of(results, stage="align", step=6, **key)
         (again,) = of(results, stage="evaluate", **key)
         assert aligned["value"] == again["value"]
