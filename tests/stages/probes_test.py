@@ -1,5 +1,7 @@
 """Probes in stage evaluate: what is refused, encoded, reported and done again."""
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
