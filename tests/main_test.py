@@ -26,13 +26,25 @@ def results(tiny_run):
 
 
 def test_every_line_keeps_the_contract(results):
-    tasks = {"zero_shot", "retrieval", "forgetting"}
+    tasks = {"zero_shot", "retrieval", "linear_probe", "knn", "modality_gap"}
+    tasks.add("forgetting")
     for r in results:
         assert all(field in r for field in FIELDS)
-        assert -(r["task"] == "forgetting") <= r["value"] <= 1
+        least = -1 if r["task"] == "forgetting" else 0
+        low, high = {
+            "median_rank": (1, r["n"]),
+            "centroid_distance": (0, 2),
+            "alignment": (0, 4),
+            "uniformity": (-8, 0),
+            "cosine_paired": (-1, 1),
+            "cosine_unpaired": (-1, 1),
+        }.get(r["metric"], (least, 1))
+        assert low <= r["value"] <= high
         assert r["n"] > 0
-        assert r["task"] in tasks
-        assert (r["prompts"] is None) == (r["task"] == "retrieval")
+        asked = "text" in r["sensor"].split("->")
+        with_text = asked or r["task"] in ("zero_shot", "forgetting")
+        assert (r["prompts"] is not None) == with_text
+    assert {r["task"] for r in results} == tasks
     assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
@@ -80,10 +92,33 @@ def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
 def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
     for step in (0, 6):
         aligned = of(results, stage="align", step=step)
-        ways = {"rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
-        assert {r["sensor"] for r in aligned} == {"s1", *ways}
+        found = {r["sensor"] for r in aligned if r["task"] != "modality_gap"}
+        assert found == {"s1", "rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
         asked = {r["sensor"] for r in aligned if r["prompts"]}
-        assert asked == {"s1", "text->rgb", "text->s1"}
+        assert asked >= {"s1", "text->rgb", "text->s1"}
+
+
+def test_the_gap_is_told_before_and_after_and_again(results):
+    """By patch on every test set, by align and evaluate on theirs."""
+    gap = of(results, task="modality_gap", metric="centroid_distance")
+    patch = {
+        (r["dataset"], r["split"], r["sensor"], r["step"])
+        for r in gap
+        if r["stage"] == "patch"
+    }
+    assert patch == {
+        (name, "test", "rgb->text", step)
+        for name in ("miniature", "miniature_natural")
+        for step in (0, 6)
+    }
+    for step in (0, 6):
+        aligned = of(gap, stage="align", step=step)
+        pairs = ["rgb->s1", "rgb->text", "s1->text"]
+        assert [r["sensor"] for r in aligned] == pairs
+    for r in aligned:
+        (again,) = of(gap, stage="evaluate", dataset="miniature", sensor=r["sensor"])
+        for key in ("value", "ci95", "n", "prompts", "checkpoint"):
+            assert again[key] == r[key]
 
 
 def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
@@ -107,8 +142,11 @@ def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
 
 
 def test_evaluate_repeats_what_align_reported(results):
-    for sensor, metric in (("s1", "accuracy"), ("rgb->s1", "recall@5")):
-        key = {"dataset": "miniature", "sensor": sensor, "metric": metric}
+    for sensor, metric, task in (
+        ("s1", "accuracy", "zero_shot"),
+        ("rgb->s1", "recall@5", "retrieval"),
+    ):
+        key = {"dataset": "miniature", "sensor": sensor, "metric": metric, "task": task}
         (aligned,) = of(results, stage="align", step=6, **key)
         (again,) = of(results, stage="evaluate", **key)
         assert aligned["value"] == again["value"]
