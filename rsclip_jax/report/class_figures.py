@@ -14,7 +14,8 @@ def bars(rows: Sequence[tuple[str, float | None, float | None]], *, unit=" %") -
     for name, before, after in rows:
         each = [("before", before), ("after", after)]
         tracks = "".join(
-            f'<i style="width:{number(max(0.0, v))}%;background:{colour(role)}"></i>'
+            f'<i style="width:{number(min(max(0.0, v), 100.0))}%;background:'
+            f'{colour(role)}"></i>'
             for role, v in each
             if v is not None
         )

@@ -7,6 +7,7 @@ import numpy as np
 from rsclip_jax.report.chart import SHAPES, Chart, limits
 
 Curve = Mapping[float, float]
+_SUPPORTED = ("other", "s2", "ir")  # roles: there is but one sensor where they stand
 
 
 def alpha_figure(
@@ -34,14 +35,13 @@ def alpha_figure(
         side, step = ("end", -5) if chosen > 0.7 else ("start", 5)
         at = chart.x(chosen) + step
         chart.words(at, chart.top + 10, f"alpha {chosen:g}", side, "halo")
-    for value in (least or {}).values():
-        chart.level(value, "other")
     for i, (name, curve) in enumerate(curves.items()):
-        role = "after" if i < tasks else "other"
+        role, shape = style_of(i, tasks)
+        if least and name in least:
+            chart.level(least[name], role)
         points = sorted(curve.items())
         chart.line(points, role)
         said = [f"{name} at alpha {a:g}: {v:.1f} %" for a, v in points]
-        shape = SHAPES[(i if i < tasks else i - tasks) % len(SHAPES)]
         chart.marks(points, role, shape=shape, radius=4, titles=said)
     label = f"Value of {', '.join(curves)} along alpha, chosen {chosen}"
     return chart.render(label)
@@ -64,24 +64,35 @@ def trade_figure(
         margins=(24, 12, 42, 50),
     )
     chart.axes(f"{name} (%)", "supported set (%)")
+    highest: dict[float, tuple[float, float]] = {}
     for i, (label, values) in enumerate(supported.items()):
-        chart.level(least[label], "other")
+        role, shape = style_of(i, 0)
+        chart.level(least[label], role)
         points = {a: (curve[a], values[a]) for a in sorted({*curve} & {*values})}
-        chart.line(points.values(), "other")
+        chart.line(points.values(), role)
         said = [
             f"{label} at alpha {a:g}: {y:.1f} %, {name} {x:.1f} %"
             for a, (x, y) in points.items()
         ]
-        shape = SHAPES[i % len(SHAPES)]
-        chart.marks(points.values(), "other", shape=shape, radius=4, titles=said)
-        _name_ends(chart, points, chosen)
+        chart.marks(points.values(), role, shape=shape, radius=4, titles=said)
+        if chosen in points:
+            chart.marks([points[chosen]], "chosen", shape="star", radius=10)
+        for a, (x, y) in points.items():
+            highest[a] = x, max(y, highest.get(a, (x, y))[1])
+    _name_ends(chart, highest, chosen)
     return chart.render(f"Supported sets over {name} along alpha, chosen {chosen}")
 
 
+def style_of(place: int, tasks: int) -> tuple[str, str]:
+    """(role, mark) of a set along alpha: the first `tasks` are the tasks'."""
+    if place < tasks:
+        return "after", SHAPES[place % len(SHAPES)]
+    place -= tasks
+    return _SUPPORTED[place % len(_SUPPORTED)], SHAPES[place % len(SHAPES)]
+
+
 def _name_ends(chart: Chart, points: Mapping, chosen: float | None) -> None:
-    """Writes alpha at the ends and at the choice, which has a star."""
-    if chosen in points:
-        chart.marks([points[chosen]], "chosen", shape="star", radius=10)
+    """Writes alpha above the ends and the choice."""
     for alpha in (a for a in points if a in (0.0, 1.0, chosen)):
         x, y = chart.x(points[alpha][0]), chart.y(points[alpha][1])
         side, step = ("end", -10) if alpha == 1 else ("start", 10)

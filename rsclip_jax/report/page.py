@@ -55,9 +55,8 @@ def write_report(workdir: Path | str, say: Callable[[str], None] = print) -> Pat
 
 def title_of(run: Workdir) -> tuple[str, str]:
     """The workdir's name; and where it lies, its stages and when the last one ended."""
-    path = run.path.resolve()
     stages = list(run.metas)
-    about = [str(path), ", ".join(stages or run.config.get("stages", ()))]
+    about = [str(run.path), ", ".join(stages or run.config.get("stages", ()))]
     if stages:
         about.append(f"finished {finished(run, stages[-1])}")
-    return path.name, " · ".join(filter(None, about))
+    return run.path.resolve().name, " · ".join(filter(None, about))

@@ -80,6 +80,7 @@ def headline_changes(run: Workdir) -> list[Change]:
     tests = run.specs("test", "supported_test")
     zero_shot = [c for c in every if c.is_headline]
     found = [c for c in zero_shot if c.stage == "patch" and c.name in tests]
+    found.sort(key=lambda change: tests.index(change.name))
     found += [c for c in zero_shot if c.stage == "align"]
     aligned = [c for c in every if (c.stage, c.task) == ("align", "retrieval")]
     found += [c for c in aligned if c.metric == "recall@10"]

@@ -9,10 +9,10 @@ from rsclip_jax.alpha import Budget
 from rsclip_jax.interpolate import sort_blocks
 from rsclip_jax.report import document
 from rsclip_jax.report.changes import PRIMARY, set_name
-from rsclip_jax.report.chart import SHAPES, legend
+from rsclip_jax.report.chart import legend
 from rsclip_jax.report.class_figures import bars
 from rsclip_jax.report.document import Section
-from rsclip_jax.report.figures import alpha_figure, trade_figure
+from rsclip_jax.report.figures import alpha_figure, style_of, trade_figure
 from rsclip_jax.report.workdir import Workdir
 
 # {set: {alpha: value in percent}}
@@ -87,10 +87,13 @@ def _round(
 
 
 def _key(tasks: Curves, supported: Curves, chosen, interval) -> str:
-    key = [(SHAPES[i % 3], "after", f"task {n}") for i, n in enumerate(tasks)]
-    key += [(SHAPES[i % 3], "other", f"supported {n}") for i, n in enumerate(supported)]
+    key = []
+    for i, name in enumerate([*tasks, *supported]):
+        role, shape = style_of(i, len(tasks))
+        kind = "task" if i < len(tasks) else "supported"
+        key.append((shape, role, f"{kind} {name}"))
     if supported:
-        key.append(("dashes", "other", "least that a supported set may fall to"))
+        key.append(("dashes", "other", "the least it may fall to"))
     if chosen is not None:
         key.append(("star", "chosen", f"chosen: alpha {chosen:g}"))
     if interval:
