@@ -50,8 +50,7 @@ def compare_shares(
     other lengths.
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
-    if a.shape != b.shape:
-        raise ValueError(f"hits of the same examples: got {a.shape} and {b.shape}")
+    _check_alike(a, b)
     if not len(a):
         return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
     gains, rng = b.astype(int) - a, np.random.default_rng(seed)
@@ -63,6 +62,83 @@ def compare_shares(
     return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
 
 
+def compare_means(
+    a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+) -> Paired:
+    """Of a mean over examples, as mAP@k is over queries: values [n] of each model.
+
+    Of many examples there are fewer resamples; 1000 at least.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    _check_alike(a, b)
+    if not len(a):
+        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+    times = min(resamples, max(1000, int(1e8 // len(a))))
+    rng = np.random.default_rng(seed)
+    draws = _draw_groups(b - a, np.arange(len(a)), times, rng)
+    ends = interval_of(draws), p_value(draws)
+    return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
+
+
+def compare_medians(
+    a: np.ndarray, b: np.ndarray, *, resamples: int = 4000, seed: int = 0
+) -> Paired:
+    """Of a median over examples, as the median rank is: values [n] of each model.
+
+    Of many examples there are fewer resamples; 1000 at least.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    _check_alike(a, b)
+    if not len(a):
+        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+    times = min(resamples, max(1000, int(4e7 // len(a))))
+    both, rng = np.stack([a, b]), np.random.default_rng(seed)
+    rows = (rng.integers(len(a), size=len(a)) for _ in range(times))
+    draws = np.array([np.subtract(*np.median(both[::-1, r], axis=1)) for r in rows])
+    ends = interval_of(draws), p_value(draws)
+    return Paired(float(np.median(a)), float(np.median(b)), *ends, len(a))
+
+
+def compare_recalls(
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Paired:
+    """Of the mean over classes of the share of hits: hits [n] of each, labels [n].
+
+    A class that a resample lacks is left out of its mean.
+    """
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    _check_alike(a, b)
+    if not len(a):
+        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+    classes, places = np.unique(labels, return_inverse=True)
+    k = len(classes)
+    # How often a class is drawn, and each model hits it, is multinomial.
+    cells = np.bincount(4 * places + 2 * a + b, minlength=4 * k)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(a), cells / len(a), size=resamples)
+    drawn = np.concatenate([cells[None], drawn]).reshape(-1, k, 4)
+    there = drawn.sum(axis=2)
+    share = 1 / np.maximum(there, 1)
+    of_a, of_b = (
+        ((drawn[..., i] + drawn[..., 3]) * share).sum(axis=1) / (there > 0).sum(axis=1)
+        for i in (2, 1)
+    )
+    draws = (of_b - of_a)[1:]
+    ends = interval_of(draws), p_value(draws)
+    return Paired(float(of_a[0]), float(of_b[0]), *ends, len(a))
+
+
+def _check_alike(a: np.ndarray, b: np.ndarray) -> None:
+    """Raises ValueError for values that cannot be of the same examples."""
+    if a.shape != b.shape:
+        raise ValueError(f"values of the same examples: got {a.shape} and {b.shape}")
+
+
 def _draw_gains(gains: np.ndarray, resamples: int, rng) -> np.ndarray:
     """Mean gains of resamples: lost, kept and won are drawn as their numbers."""
     shares = np.bincount(gains + 1, minlength=3) / len(gains)
@@ -70,7 +146,9 @@ def _draw_gains(gains: np.ndarray, resamples: int, rng) -> np.ndarray:
     return (won - lost) / len(gains)
 
 
-def _draw_groups(gains, groups, resamples: int, rng) -> np.ndarray:
+def _draw_groups(
+    gains: np.ndarray, groups: np.ndarray, resamples: int, rng
+) -> np.ndarray:
     """Mean gains of resamples of whole groups."""
     _, places = np.unique(groups, return_inverse=True)
     sizes = np.bincount(places)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from rsclip_jax.metrics import mean_ap
-from rsclip_jax.paired import compare_maps, compare_shares, holm, p_value
+from rsclip_jax.paired import (
+    compare_maps,
+    compare_means,
+    compare_medians,
+    compare_recalls,
+    compare_shares,
+    holm,
+    p_value,
+)
 from rsclip_jax.resample import share_interval
 
 
@@ -144,6 +152,51 @@ def test_maps_are_those_of_every_resample_there_is():
             assert np.mean(known <= end + 1e-9) >= q - 0.015
 
 
+def all_rows(n):
+    return [list(rows) for rows in itertools.product(range(n), repeat=n)]
+
+
+def is_that_of_all(found, values, slack=0.012):
+    """Whether interval and p-value are those of every resample's difference."""
+    known = np.array([value for value in values if not math.isnan(value)])
+    assert found.p_value == pytest.approx(rare_side(known), abs=2 * slack)
+    for end, q in zip(found.ci95, (0.025, 0.975), strict=True):
+        assert np.mean(known < end - 1e-9) <= q + slack
+        assert np.mean(known <= end + 1e-9) >= q - slack
+
+
+def test_means_are_those_of_every_resample_there_is():
+    a, b = np.array([0.1, 0.5, 0.2, 0.9, 0.3]), np.array([0.3, 0.6, 0.1, 0.9, 0.9])
+    found = compare_means(a, b)
+    assert (found.a, found.b) == pytest.approx((0.4, 0.56))
+    is_that_of_all(found, [b[r].mean() - a[r].mean() for r in all_rows(5)])
+
+
+def test_medians_are_those_of_every_resample_there_is():
+    a, b = np.array([1, 7, 3, 20, 5]), np.array([2, 4, 1, 30, 5])
+    found = compare_medians(a, b)
+    assert (found.a, found.b, found.difference) == (5, 4, -1)
+    is_that_of_all(
+        found, [np.median(b[r]) - np.median(a[r]) for r in all_rows(5)], 0.02
+    )
+
+
+def test_mean_recalls_are_those_of_every_resample_there_is():
+    labels = np.array([3, 3, 3, 8, 8])
+    a, b = np.array([1, 0, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1], bool)
+
+    def mean_recall(hits, rows):
+        each = labels[rows]
+        return np.mean([hits[rows][each == c].mean() for c in np.unique(each)])
+
+    found = compare_recalls(a, b, labels)
+    whole = list(range(5))
+    assert found.a == pytest.approx(mean_recall(a, whole))
+    assert found.b == pytest.approx(mean_recall(b, whole))
+    values = [mean_recall(b, r) - mean_recall(a, r) for r in all_rows(5)]
+    is_that_of_all(found, values)
+
+
 def test_the_seed_makes_the_draws():
     a, b = np.random.default_rng(0).random((2, 90)) < 0.5
     assert compare_shares(a, b) == compare_shares(a, b)
@@ -167,6 +220,11 @@ def test_no_examples_have_no_difference_and_other_examples_are_refused():
     for one in compare_maps(unlabelled, unlabelled, unlabelled, resamples=5).values():
         assert math.isnan(one.p_value)
         assert math.isnan(one.ci95[0])
+    for compare in (compare_means, compare_medians):
+        assert math.isnan(compare(np.zeros(0), np.zeros(0)).p_value)
+        assert compare(np.ones(4), np.ones(4)).p_value == 1.0
+    empty = np.zeros(0, bool)
+    assert math.isnan(compare_recalls(empty, empty, np.zeros(0, int)).a)
     with pytest.raises(ValueError, match=r"same examples: got \(3,\) and \(4,\)"):
         compare_shares(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(ValueError, match=r"\(3, 2\) and \(4, 2\)"):

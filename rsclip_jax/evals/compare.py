@@ -5,12 +5,19 @@ import itertools
 import numpy as np
 
 from rsclip_jax import metrics
-from rsclip_jax.evals.retrieval import KS
+from rsclip_jax.evals.retrieval import KS, LABEL_KS
 from rsclip_jax.outcomes import Outcome
-from rsclip_jax.paired import Paired, compare_maps, compare_shares
+from rsclip_jax.paired import (
+    Paired,
+    compare_maps,
+    compare_means,
+    compare_medians,
+    compare_recalls,
+    compare_shares,
+)
 from rsclip_jax.resample import rounded
 
-ZERO_SHOT = ("accuracy", "accuracy@5", "mAP_macro", "mAP_micro")
+ZERO_SHOT = ("accuracy", "accuracy@5", "mean_recall", "mAP_macro", "mAP_micro")
 
 
 def measured_sensors(outcome: Outcome) -> list[str]:
@@ -31,11 +38,26 @@ def has_text(sensor: str) -> bool:
     return "->" not in sensor or "text" in sensor.split("->")
 
 
-def is_compared(task: str, metric: str) -> bool:
+def is_compared(sensor: str, task: str, metric: str) -> bool:
     """Whether compare_outcomes has a metric; others of results have no paired test."""
-    if task == "retrieval":
-        return metric in {f"recall@{k}" for k in KS}
-    return task == "zero_shot" and metric in ZERO_SHOT
+    if task != "retrieval":
+        return task == "zero_shot" and metric in ZERO_SHOT
+    if metric in {f"recall@{k}" for k in KS}:
+        return True
+    # Of captions, which are drawn by image, and of class prompts, which are few: no.
+    by_query = {"median_rank", *(f"mAP@{k}" for k in LABEL_KS)}
+    return metric in by_query and not sensor.startswith("text->")
+
+
+def are_same(a: Outcome, b: Outcome, sensor: str) -> bool:
+    """Whether both have the same embeddings and texts of a sensor: there is no test."""
+    keys = [key for key in sensor.split("->") if key != "text"]
+    pairs: list[tuple] = [(a.z[key], b.z[key]) for key in keys]
+    if "->" not in sensor:
+        pairs.append((a.head, b.head))
+    elif len(keys) < 2:
+        pairs.append((a.ztxt, b.ztxt))
+    return all(np.array_equal(*pair) for pair in pairs)
 
 
 def compare_outcomes(
@@ -55,6 +77,8 @@ def compare_outcomes(
         found = {"accuracy": _compare_hits(*logits, a.labels, 1)}
         if logits[0].shape[1] > 5:
             found["accuracy@5"] = _compare_hits(*logits, a.labels, 5)
+        hits = [metrics.in_top_k(x, a.labels) for x in logits]
+        found["mean_recall"] = compare_recalls(hits[0], hits[1], a.labels)
     else:
         maps = compare_maps(*logits, a.labels)
         found = {f"mAP_{average}": paired for average, paired in maps.items()}
@@ -73,16 +97,40 @@ def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks) -> list[dict]:
     n = len(_embeddings(a, gallery)[0])
     # the captions of one image stand or fall together
     groups = a.owners if query == "text" else None
-    return [
-        {
-            "sensor": sensor,
-            "task": "retrieval",
-            "metric": f"recall@{k}",
-            **as_fields(compare_shares(of_a <= k, of_b <= k, groups)),
-        }
-        for k in ks
-        if k < n
-    ]
+    found = {
+        f"recall@{k}": compare_shares(of_a <= k, of_b <= k, groups) for k in ks if k < n
+    }
+    if n > 1 and groups is None:
+        found["median_rank"] = compare_medians(of_a, of_b)
+    if a.labels is not None and "text" not in (query, gallery):
+        found |= _compare_by_label(a, b, query, gallery)
+    base = {"sensor": sensor, "task": "retrieval"}
+    return [{**base, "metric": m, **as_fields(paired)} for m, paired in found.items()]
+
+
+def _compare_by_label(
+    a: Outcome, b: Outcome, query: str, gallery: str
+) -> dict[str, Paired]:
+    """mAP@k where what has the query's label is to be found."""
+    labels = a.labels
+    assert labels is not None
+    ks = [k for k in LABEL_KS if k < len(labels)]
+    if not ks:
+        return {}
+    gains = []
+    for one in (a, b):
+        ranked, known = metrics.ranked_gains(
+            one.z[query],
+            one.z[gallery],
+            lambda rows: metrics.label_overlap(labels[rows], labels),
+            max(ks),
+        )
+        gains.append(ranked[known])
+    found = {}
+    for k in ks:
+        of_a, of_b = (metrics.average_precision_at(each[:, :k]) for each in gains)
+        found[f"mAP@{k}"] = compare_means(of_a, of_b)
+    return found
 
 
 def _ranks(outcome: Outcome, query: str, gallery: str) -> np.ndarray:

@@ -27,7 +27,7 @@ def forgetting_records(before: Outcome, after: Outcome) -> list[dict]:
     if task == "captions":
         sensors = ("text->rgb", "rgb->text")
         found = [r for s in sensors for r in compare_outcomes(before, after, s, KS)]
-        return [_as_change(r) for r in found]
+        return [_as_change(r) for r in found if r["metric"].startswith("recall@")]
     if task not in OWN:
         raise ValueError(f"{after.name} has neither classes nor captions to forget")
     found = compare_outcomes(before, after, "rgb")

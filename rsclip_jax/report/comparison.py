@@ -48,7 +48,7 @@ def in_numbers(record: dict) -> list[str]:
     a, b = (value_in_words(record, record[key]) for key in ("a", "b"))
     change = change_in_words(record, record["difference"])
     if record["p_value"] is None:
-        return [a, b, change, "not tested", "", ""]
+        return [a, b, change, "same" if record.get("same") else "not tested", "", ""]
     low, high = (change_in_words(record, end) for end in record["ci95"])
     change += " *" if is_sure(record) else "  "
     ps = [p_in_words(record[key]) for key in ("p_value", "p_holm")]
@@ -70,7 +70,9 @@ def legend(records: Sequence[dict]) -> list[str]:
         f"* p below {SURE:g} after Holm's correction for the {tests} test(s) here. It"
         " tells these models apart, not their settings: another seed may do as much.",
     ]
-    if tests < len(records):
+    if any(r.get("same") for r in records):
+        lines.append("same: both runs have the same embeddings there.")
+    if any(r["p_value"] is None and not r.get("same") for r in records):
         lines.append(
             "not tested: no embeddings of it were kept in both runs, or there is no"
             " paired test for the metric."

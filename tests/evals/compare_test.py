@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from rsclip_jax.evals.compare import compare_outcomes, has_text, measured_sensors
+from rsclip_jax.evals.compare import (
+    compare_outcomes,
+    has_text,
+    is_compared,
+    measured_sensors,
+)
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
 from rsclip_jax.outcomes import Outcome
@@ -45,7 +50,7 @@ def test_the_values_are_those_that_each_model_reports(task):
     a, b = make_outcome(0, task, 0.8), make_outcome(1, task, 0.6)
     found = [r for s in measured_sensors(a) for r in compare_outcomes(a, b, s)]
     for key, one in (("a", a), ("b", b)):
-        want = retrieval_records(one.z)
+        want = retrieval_records(one.z, labels=one.labels)
         if one.head is not None:
             for sensor in one.z:
                 options = {"task": task, "sensor": sensor, "classnames": one.classnames}
@@ -55,10 +60,12 @@ def test_the_values_are_those_that_each_model_reports(task):
         values = {(r["task"], r["sensor"], r["metric"]): r["value"] for r in want}
         keys = [(r["task"], r["sensor"], r["metric"]) for r in found]
         assert len(keys) == len(set(keys))
-        assert set(keys) >= {k for k in values if k[2] not in ("mean_recall", "ece")}
+        expected = {key for key in values if is_compared(key[1], key[0], key[2])}
+        assert set(keys) == expected
+        left = {(key[1].startswith("text->"), key[2]) for key in set(values) - expected}
+        assert left <= {(False, "ece"), (True, "median_rank")}
         for r, name in zip(found, keys, strict=True):
-            if name in values:
-                assert r[key] == pytest.approx(values[name], abs=1e-7)
+            assert r[key] == pytest.approx(values[name], abs=1e-7)
     assert all(r["difference"] == pytest.approx(r["b"] - r["a"]) for r in found)
     assert all(r["ci95"][0] <= r["difference"] <= r["ci95"][1] for r in found)
 
@@ -83,7 +90,7 @@ def test_captions_of_an_image_are_drawn_together_and_images_alone():
     assert found["ci95"] == [round(x, 6) for x in want.ci95]
     assert found["ci95"] != [round(x, 6) for x in compare_shares(*hits).ci95]
     assert found["n"] == 3 * N
-    (back,) = compare_outcomes(a, b, "rgb->text", ks=(5,))
+    back, _ = compare_outcomes(a, b, "rgb->text", ks=(5,))
     assert back["n"] == N
 
 

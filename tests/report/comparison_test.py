@@ -36,6 +36,9 @@ def test_a_row_in_words():
     assert in_numbers(record()) == sure
     unsure = record(p_holm=0.05, p_value=0.03, ci95=[-0.001, 0.2])
     assert in_numbers(unsure)[2:] == ["+12.5  ", "[-0.1, +20.0]", "0.03", "0.05"]
+    same = record(difference=0.0, same=True, **UNTESTED)
+    assert in_numbers(same)[2:] == ["+0.0", "same", "", ""]
+    assert "not tested" not in format_comparison([same])
     assert in_numbers(record(**UNTESTED))[2:] == ["+12.5", "not tested", "", ""]
 
 

@@ -1,5 +1,6 @@
 """Stage compare on workdirs written here with known answers, and on a whole run."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -120,6 +121,24 @@ def test_numbers_without_embeddings_stand_side_by_side_untested(tmp_path):
     assert table.count("not tested") == 3  # two rows, and what it means
 
 
+def test_what_both_have_alike_is_no_test(tmp_path):
+    first, second = outcome(0, 1.4), outcome(1, 0.3)
+    second = dataclasses.replace(second, z={**second.z, "rgb": first.z["rgb"]})
+    runs = [
+        write_run(tmp_path / name, [one]) for name, one in (("a", first), ("b", second))
+    ]
+    records = compare_workdirs(tmp_path / "w", *runs)
+    alike = [r for r in records if r.get("same")]
+    assert {r["sensor"] for r in alike} == {"rgb"}
+    assert {(r["difference"], r["p_value"]) for r in alike} == {(0.0, None)}
+    least = min(r["p_value"] for r in records if r["p_value"] is not None)
+    tests = len(records) - len(alike)
+    assert min(r["p_holm"] for r in records if r["p_holm"]) == pytest.approx(
+        tests * least, abs=1e-5
+    )
+    assert "same: both runs" in (tmp_path / "w" / "compare" / "table.txt").read_text()
+
+
 def test_of_a_patch_the_product_on_its_test_sets_is_compared(tmp_path):
     patch = {"val": "d:val", "test": "d:test", "supported_test": []}
     found = []
@@ -214,7 +233,8 @@ def test_a_whole_run_is_no_other_than_its_copy(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "copy")
     records = compare_workdirs(tmp_path / "w", tiny_run, tmp_path / "copy")
     assert {r["difference"] for r in records} == {0.0}
-    assert {r["p_value"] for r in records} == {1.0, None}
+    assert {r["p_value"] for r in records} == {None}
+    assert {r["same"] for r in records if r["metric"] == "accuracy@5"} == {True}
     values = {}
     for r in read_results(tiny_run / "results.jsonl"):
         if r["stage"] in ("evaluate", "align"):
