@@ -32,8 +32,12 @@ def test_a_confusion_matrix_of_a_class_without_examples_is_drawn():
 
 
 def test_classes_are_sorted_by_their_gain_and_the_unknown_come_last():
-    before = make_record("patch", "a", 0, 0, per_class={"x": 0.5, "y": None, "z": 0.1})
-    after = make_record("patch", "a", 0, 1, per_class={"x": 0.4, "y": 0.2, "z": 0.3})
+    before = make_record(
+        "patch", "a", 0, 0, per_class={"x": 0.5, "y": None, "z": 0.1, "w": None}
+    )
+    after = make_record(
+        "patch", "a", 0, 1, per_class={"x": 0.4, "y": 0.2, "z": 0.3, "w": None}
+    )
     rows = class_rows(
         Change("patch", "a:test", "rgb", "zero_shot", "accuracy", before, after)
     )
