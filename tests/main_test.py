@@ -184,6 +184,16 @@ def test_products_say_where_they_come_from(tiny_run):
     assert align["spec"]["bands"] == ["VV", "VH"]
 
 
+def test_a_run_ends_with_its_report(tiny_run):
+    text = (tiny_run / "report.html").read_text(encoding="utf-8")
+    for title in ("Choice of alpha", "Confusion", "Retrieval", "Modality gap"):
+        assert f"<h2>{title}</h2>" in text
+    assert text.count('<img src="data:image/png;base64,') > 30
+    meta = json.loads((tiny_run / "patch" / "meta.json").read_text())
+    assert meta["finished"] in text
+    assert meta["devices"] == "8 x cpu"
+
+
 def test_checkpoints_hold_no_frozen_weights(tiny_run):
     step = tiny_run / "align" / "checkpoints" / "6"
     kept = {p.name for p in step.iterdir() if p.is_dir()}

@@ -8,7 +8,7 @@ from typing import Any
 from rsclip_jax.report.table import split_of
 
 PRIMARY = ("accuracy", "mAP_macro")  # of zero-shot records
-_SHARES = re.compile(r"accuracy|mAP|AP|recall|precision|nDCG|F1|top|hit", re.IGNORECASE)
+_SHARES = re.compile(r"accuracy|mAP|recall|mean_recall|precision|ece\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change
     """
     found: dict[tuple, dict[str, Any]] = {}
     for r in records:
-        key = (r["stage"], set_name(r), r["sensor"], r["task"], r["metric"])
+        key = (r["stage"], set_name(r), r["sensor"], r["task"], metric_name(r))
         places = found.setdefault(key, {})
         for place in _places(r, alpha):
             if place != "after" or not places.get("after", {}).get("alpha_blocks"):
@@ -64,6 +64,32 @@ def _places(record: Mapping, chosen: float | None) -> list[str]:
     return [name for name, place in places.items() if alpha == place]
 
 
+def metric_name(record: Mapping) -> str:
+    """The metric, with the set of prompts where it is not the dataset's own."""
+    prompts = record.get("prompt_set", "dataset")
+    return record["metric"] + ("" if prompts == "dataset" else f" ({prompts})")
+
+
+def value_in_words(record: Mapping) -> str:
+    """A record's value: a share in percent, of forgetting a change in points."""
+    return _in_words(record["value"], record)
+
+
+def interval_in_words(record: Mapping) -> str:
+    """ "62.9 to 68.7 %", or "" where there is none."""
+    ci95 = record.get("ci95")
+    if not ci95:
+        return ""
+    low, high = (_in_words(v, record) for v in ci95)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def _in_words(value: Any, record: Mapping) -> str:
+    if record["task"] == "forgetting" and isinstance(value, int | float):
+        return f"{100 * value:+.1f}".replace("-", "−")
+    return in_words(value, record["metric"])
+
+
 def in_words(value: Any, metric: str) -> str:
     """A value: in percent where the metric is a share."""
     if not isinstance(value, int | float) or value != value:
@@ -76,12 +102,3 @@ def in_words(value: Any, metric: str) -> str:
 def is_share(value: float, metric: str) -> bool:
     """Whether a value is a part of one, and so reads well in percent."""
     return bool(_SHARES.match(metric)) and 0 <= value <= 1
-
-
-def interval_in_words(record: Mapping) -> str:
-    """ "62.9 to 68.7 %", or "" where there is none."""
-    ci95 = record.get("ci95")
-    if not ci95:
-        return ""
-    low, high = (in_words(v, record["metric"]) for v in ci95)
-    return f"{low.removesuffix(' %')} to {high}"

@@ -8,25 +8,33 @@ from rsclip_jax.report.chart import colour, number, svg
 from rsclip_jax.report.document import escape
 
 
-def bars(rows: Sequence[tuple[str, float | None, float | None]], *, unit=" %") -> str:
-    """A row a name: bars of the values before and after, in percent of the width."""
+def bars(
+    rows: Sequence[tuple[str, float | None, float | None]], form: str = "{:.1f} %"
+) -> str:
+    """A row a name: bars of the values before and after, in percent of the width.
+
+    form: how a value reads; nan has no bar.
+    """
     items = []
-    for name, before, after in rows:
-        each = [("before", before), ("after", after)]
-        tracks = "".join(
-            f'<i style="width:{number(min(max(0.0, v), 100.0))}%;background:'
-            f'{colour(role)}"></i>'
-            for role, v in each
-            if v is not None
-        )
-        said = " → ".join(
-            "–" if np.isnan(v) else f"{v:.1f}" for _, v in each if v is not None
-        )
+    for name, *ends in rows:
+        each = {
+            role: value
+            for role, value in zip(("before", "after"), ends, strict=True)
+            if value is not None
+        }
+        tracks = "".join(_bar(role, value) for role, value in each.items())
+        words = ["–" if np.isnan(v) else form.format(v) for v in each.values()]
+        said = " → ".join([*(w.removesuffix(" %") for w in words[:-1]), words[-1]])
         items.append(
             f'<li><span>{escape(name)}</span><span class="track" aria-hidden="true">'
-            f"{tracks}</span><span>{said}{escape(unit)}</span></li>"
+            f"{tracks}</span><span>{escape(said)}</span></li>"
         )
     return f'<ul class="bars">{"".join(items)}</ul>'
+
+
+def _bar(role: str, value: float) -> str:
+    width = 0.0 if np.isnan(value) else min(max(value, 0.0), 100.0)
+    return f'<i style="width:{number(width)}%;background:{colour(role)}"></i>'
 
 
 def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> str:

@@ -123,12 +123,14 @@ def _encode(picture: np.ndarray) -> np.ndarray:
 
 
 def galleries(run: Workdir) -> Section | None:
-    """A gallery of each set that has thumbnails, by its last stage."""
+    """A gallery of each set that has thumbnails, by its last stage; sensors first."""
     parts: dict[str, str] = {}
-    for stage in STAGES:
+    for stage in reversed(STAGES):
         for outcome in run.outcomes.get((stage, "after"), ()):
             path = thumbnails_path(run.path / stage, outcome)
-            if path.exists() and (rows := choose_rows(outcome)):
+            if outcome.name in parts or not path.exists():
+                continue
+            if rows := choose_rows(outcome):
                 parts[outcome.name] = _gallery(outcome, rows, path)
     if not parts:
         return None
@@ -154,14 +156,14 @@ def _gallery(outcome: Outcome, rows: Sequence[Row], path: Path) -> str:
     for kind in dict.fromkeys((row.query_sensor, row.sensor) for row in rows):
         mine = [row for row in rows if (row.query_sensor, row.sensor) == kind]
         lines = [_line(outcome, row, images, text["captions"]) for row in mine]
-        views = [f"{s}: {text['views'][s]}" for s in kind if s in text["views"]]
+        views = [f"{s} is shown {text['views'][s]}" for s in kind if s in text["views"]]
         html = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="'
             f'{escape(outcome.name)}, {" to ".join(kind)}"><table class="gallery">'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
         title = f"{outcome.name}: {kind[0]} → {kind[1]}"
-        parts.append(heading(title) + figure(html, "Shown as " + "; ".join(views)))
+        parts.append(heading(title) + figure(html, "; ".join(views)))
     return "".join(parts)
 
 

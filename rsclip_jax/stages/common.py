@@ -133,9 +133,15 @@ class Run:
             folder = self.folder(stage) / "outcomes" / when
             outcomes.save_outcome(folder, outcome)
             if when == "after":
-                path = thumbnails_path(self.folder(stage), outcome)
-                save_thumbnails(path, outcome, source)
+                self._keep_thumbnails(stage, outcome, source)
         return outcome
+
+    def _keep_thumbnails(self, stage: str, outcome, source: Source) -> None:
+        path = thumbnails_path(self.folder(stage), outcome)
+        try:
+            save_thumbnails(path, outcome, source)
+        except Exception as error:  # a picture is never worth a training
+            self.say(f"{stage}: no thumbnails of {outcome.name}: {error}")
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""

@@ -2,7 +2,12 @@
 
 import pytest
 
-from rsclip_jax.report.changes import find_changes, in_words, interval_in_words
+from rsclip_jax.report.changes import (
+    find_changes,
+    in_words,
+    interval_in_words,
+    value_in_words,
+)
 from tests.report.workdirs import make_record, make_records
 
 
@@ -45,6 +50,8 @@ def test_tiles_of_two_sizes_are_two_sets():
     [
         (0.658, "accuracy", "65.8 %"),
         (1, "recall@10", "100.0 %"),
+        (0.07, "ece", "7.0 %"),
+        (0.7, "separability", "0.7"),
         (0.5, "median_rank", "0.5"),
         (12.5, "median_rank", "12.5"),
         (0.81234, "cosine_paired", "0.8123"),
@@ -54,6 +61,22 @@ def test_tiles_of_two_sizes_are_two_sets():
 )
 def test_a_share_is_said_in_percent(value, metric, said):
     assert in_words(value, metric) == said
+
+
+def test_a_change_is_said_in_points():
+    more = {"task": "forgetting", "ci95": [-0.1, 0.004]}
+    record = make_record("patch", "photos", -0.0751, 9, **more)
+    assert value_in_words(record) == "−7.5"
+    assert interval_in_words(record) == "−10.0 to +0.4"
+
+
+def test_prompt_sets_are_told_apart():
+    records = [
+        make_record("evaluate", "scenes", 0.5, 7, prompt_set="dataset"),
+        make_record("evaluate", "scenes", 0.6, 7, prompt_set="imagenet80"),
+    ]
+    names = [change.metric for change in find_changes(records, None)]
+    assert names == ["accuracy", "accuracy (imagenet80)"]
 
 
 def test_an_interval_has_its_unit_once():

@@ -1,6 +1,7 @@
 """What the sections say, against other libraries and by hand."""
 
 import dataclasses
+import re
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -13,6 +14,7 @@ from rsclip_jax.report.sections.about import headline_changes
 from rsclip_jax.report.sections.choice import sweep
 from rsclip_jax.report.sections.classes import class_rows, confusion_counts
 from rsclip_jax.report.sections.embeddings import map_points, pair_cosines
+from rsclip_jax.report.sections.numbers import forgetting
 from rsclip_jax.report.workdir import read_workdir
 from tests.report.workdirs import make_outcome, make_record, make_workdir
 
@@ -32,8 +34,12 @@ def test_a_confusion_matrix_of_a_class_without_examples_is_drawn():
 
 
 def test_classes_are_sorted_by_their_gain_and_the_unknown_come_last():
-    before = make_record("patch", "a", 0, 0, per_class={"x": 0.5, "y": None, "z": 0.1})
-    after = make_record("patch", "a", 0, 1, per_class={"x": 0.4, "y": 0.2, "z": 0.3})
+    before = make_record(
+        "patch", "a", 0, 0, per_class={"x": 0.5, "y": None, "z": 0.1, "w": None}
+    )
+    after = make_record(
+        "patch", "a", 0, 1, per_class={"x": 0.4, "y": 0.2, "z": 0.3, "w": None}
+    )
     rows = class_rows(
         Change("patch", "a:test", "rgb", "zero_shot", "accuracy", before, after)
     )
@@ -93,3 +99,17 @@ def test_pairs_are_of_the_same_place_and_others_never():
     assert other.tolist() == [0] * 4
     same, other = pair_cosines(a[:2], b[:2])
     assert (same.tolist(), other.tolist()) == ([1, 1], [0, 0])
+
+
+def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
+    more = {"task": "forgetting", "ci95": [-0.1, -0.05], "p_value": 0.001}
+    told = make_record("patch", "photos", -0.075, 9, **more)
+    other = make_record("evaluate", "clouds", 0.02, 9, **more)
+    run = read_workdir(make_workdir(tmp_path), print)
+    section = forgetting(dataclasses.replace(run, records=[*run.records, told, other]))
+    lost, evaluated = section.body.split('<div class="table">')[1:]
+    cells = re.findall("<td[^>]*>([^<]*)</td>", lost)
+    wanted = "photos:test accuracy 50.0_% 42.5_% −7.5 −10.0_to_−5.0 0.001"
+    assert cells == [word.replace("_", " ") for word in wanted.split()]
+    assert "clouds:test" in evaluated
+    assert "photos" not in evaluated

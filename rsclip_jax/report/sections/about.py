@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 
 from rsclip_jax.report import changes, document
-from rsclip_jax.report.changes import Change, in_words, interval_in_words
+from rsclip_jax.report.changes import Change, interval_in_words, value_in_words
 from rsclip_jax.report.chart import legend
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.figures import interval_figure
@@ -90,16 +90,12 @@ def headline_changes(run: Workdir) -> list[Change]:
 def _card(run: Workdir, change: Change) -> str:
     there = [("before", change.before), ("after", change.after)]
     values = {role: record for role, record in there if record is not None}
-    rows = [
-        (role, 100 * r["value"], [100 * v for v in r["ci95"]] if "ci95" in r else None)
-        for role, r in values.items()
-    ]
-    words = [in_words(r["value"], change.metric) for r in values.values()]
+    rows = [(role, 100 * r["value"], _interval(r)) for role, r in values.items()]
+    words = [value_in_words(r) for r in values.values()]
     within = [text for r in values.values() if (text := interval_in_words(r))]
     small = [f"95 %: {_arrow(within)}"] if within else []
     if change.full and change.full is not change.after:
-        full = in_words(change.full["value"], change.metric)
-        small.append(f"the fine-tuned model, unmixed: {full}")
+        small.append(f"the fine-tuned model, unmixed: {value_in_words(change.full)}")
     lines = [
         ("role", f"{role_of(run, change)}: {change.name}"),
         ("note", f"{change.sensor}, {change.task.replace('_', '-')} {change.metric}"),
@@ -108,6 +104,12 @@ def _card(run: Workdir, change: Change) -> str:
     html = "".join(_paragraph(*line) for line in lines) + interval_figure(rows)
     html += "".join(_paragraph("note", text) for text in small)
     return document.figure(f'<div class="card">{html}</div>')
+
+
+def _interval(record: Mapping) -> list[float] | None:
+    """In percent; None where it has none."""
+    ci95 = record.get("ci95")
+    return [100 * v for v in ci95] if ci95 and None not in ci95 else None
 
 
 def _arrow(words: list[str]) -> str:

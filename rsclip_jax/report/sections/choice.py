@@ -81,8 +81,11 @@ def _round(
         pictures.append(document.figure(trade, "What the task's gain costs"))
     html = _key(tasks, supported, chosen, interval) + document.tiles(pictures)
     if blocks := choice.get("alpha_blocks"):
-        html += document.heading("An alpha for each block, in percent")
-        html += bars([(name, None, 100 * blocks[name]) for name in sort_blocks(blocks)])
+        rows = [
+            (f"{name}: {blocks[name]:g}", None, 100 * blocks[name])
+            for name in sort_blocks(blocks)
+        ]
+        html += document.heading("An alpha for each block") + bars(rows, form="")
     return html
 
 

@@ -41,6 +41,7 @@ def class_rows(change: Change) -> list[tuple[str, float, float]]:
         for name in after
         if name in before
     ]
+    rows = [row for row in rows if not np.isnan(row[1:]).all()]  # with examples
     return sorted(rows, key=lambda row: -np.nan_to_num(row[2] - row[1], nan=-1e9))
 
 

@@ -5,63 +5,85 @@ from collections.abc import Mapping
 import numpy as np
 
 from rsclip_jax.report import changes, document
-from rsclip_jax.report.changes import in_words, interval_in_words, set_name
+from rsclip_jax.report.changes import (
+    interval_in_words,
+    metric_name,
+    set_name,
+    value_in_words,
+)
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.figures import curve_figure
 from rsclip_jax.report.sections.about import shorten
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm", "lr")  # of metrics.jsonl
-_NUMBERS = ("value", "ci95", "n", "step", "alpha", "round", "seconds", "tile")
+_NUMBERS = (
+    "value",
+    "ci95",
+    "n",
+    "step",
+    "alpha",
+    "round",
+    "seconds",
+    "tile",
+    "p_value",
+)
 _WORDS = ("stage", "dataset", "split", "tile", "sensor", "task", "metric")
 _COLUMNS = (*_WORDS, "value", "ci95", "n", "step", "alpha", "round")
-_DIGESTS = ("prompts", "checkpoint", "split_digest", "head")
+_DIGESTS = ("prompts", "checkpoint", "reference", "split_digest", "head")
 _APART = ("per_class", "alpha_blocks")  # shown in sections of their own
 
 
 def forgetting(run: Workdir) -> Section | None:
-    """What the supported sets lost, and results of the task "forgetting"."""
+    """What the supported sets lost, and the other results of the task "forgetting"."""
     tests = run.specs("supported_test")
+    told = [r for r in run.records if r["task"] == "forgetting"]
     lost = [
-        _lost_row(change)
+        change
         for change in changes.find_changes(run.records, run.alpha)
         if change.stage == "patch" and change.is_headline and change.name in tests
         if change.before and change.after
     ]
-    told = [_told_row(r) for r in run.records if r["task"] == "forgetting"]
+    shown = [match for change in lost if (match := _told_of(change, told))]
     html = ""
     if lost:
-        header = (
-            "supported set",
-            "metric",
-            "before",
-            "95 %",
-            "after",
-            "95 %",
-            "points",
-        )
+        header = ("supported set", "metric", "before", "after", "points", "95 %", "p")
+        rows = [_lost_row(change, _told_of(change, told)) for change in lost]
         numbers = (2, 3, 4, 5, 6)
-        html += document.table(header, lost, label="Supported sets", numbers=numbers)
-    if told:
-        columns = ("stage", "set", "sensor", "metric", "value", "95 %")
-        html += document.table(columns, told, label="Forgetting", numbers=(4, 5))
+        html += document.table(header, rows, label="Supported sets", numbers=numbers)
+    if others := [_told_row(r) for r in told if r not in shown]:
+        columns = ("stage", "set", "sensor", "metric", "points", "95 %", "p")
+        html += document.table(columns, others, label="Forgetting", numbers=(4, 5, 6))
     lead = "On test images, which chose nothing: what patching cost of what CLIP knew."
     return Section("Forgetting", html, lead) if html else None
 
 
-def _lost_row(change: changes.Change) -> list:
-    ends = [change.before or {}, change.after or {}]
-    lost = ends[1]["value"] - ends[0]["value"]
-    row: list = [change.name, change.metric]
-    for end in ends:
-        row += [in_words(end["value"], change.metric), interval_in_words(end)]
-    return [*row, f"{100 * lost:+.1f}".replace("-", "−")]
+def _told_of(change: changes.Change, told: list[dict]) -> dict | None:
+    """The record of forgetting that is about a change."""
+    about = (change.stage, change.name, change.sensor, change.metric)
+    for r in told:
+        if (r["stage"], set_name(r), r["sensor"], metric_name(r)) == about:
+            return r
+    return None
+
+
+def _lost_row(change: changes.Change, told: Mapping | None) -> list[str]:
+    before, after = change.before or {}, change.after or {}
+    lost = {**after, "task": "forgetting", "value": after["value"] - before["value"]}
+    told = told or {**lost, "ci95": None}
+    ends = [value_in_words(before), value_in_words(after)]
+    return [change.name, change.metric, *ends, *_points_row(told)]
 
 
 def _told_row(record: Mapping) -> list[str]:
-    about = [record["stage"], set_name(record), record["sensor"], record["metric"]]
-    value = in_words(record["value"], record["metric"])
-    return [*about, value, interval_in_words(record)]
+    about = [record["stage"], set_name(record), record["sensor"], metric_name(record)]
+    return [*about, *_points_row(record)]
+
+
+def _points_row(record: Mapping) -> list[str]:
+    p = record.get("p_value")
+    words = "" if p is None else f"{p:.2g}"
+    return [value_in_words(record), interval_in_words(record), words]
 
 
 def training(run: Workdir) -> Section | None:
@@ -112,9 +134,12 @@ def result_cell(record: Mapping, key: str) -> Cell:
     if value is None:
         return Cell("", key="")
     if key == "value":
-        return Cell(in_words(value, record["metric"]), value, repr(value))
+        return Cell(value_in_words(record), value, repr(value))
     if key == "ci95":
-        return Cell(interval_in_words(record), value[0], repr(value))
+        low = value[0] if value[0] is not None else ""
+        return Cell(interval_in_words(record), low, repr(value))
     if key in _DIGESTS:
         return shorten(str(value))
+    if isinstance(value, float):
+        return Cell(f"{value:.4g}", value)
     return Cell(f"{value:,}" if isinstance(value, int) else str(value), value)
