@@ -14,6 +14,7 @@ from rsclip_jax.report.comparison import (
     in_numbers,
     in_points,
     is_sure,
+    metric_in_words,
     several,
 )
 from rsclip_jax.report.comparison import legend as table_legend
@@ -179,7 +180,7 @@ def every_difference(records: Sequence[dict]) -> Section:
             Cell(change.strip(), key=r["difference"]),
         ]
         task = r["task"].replace("_", "-")
-        about = [set_name(r), r["sensor"], f"{task} {r['metric']}"]
+        about = [set_name(r), r["sensor"], f"{task} {metric_in_words(r)}"]
         rows.append(
             [*([r["run_b"]] if several(records) else []), *about, *cells, *rest]
         )

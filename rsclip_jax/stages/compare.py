@@ -19,9 +19,12 @@ from rsclip_jax.evals.compare import (
 from rsclip_jax.outcomes import Outcome, find_mismatch
 from rsclip_jax.paired import holm
 from rsclip_jax.report.changes import set_name
-from rsclip_jax.report.comparison import format_comparison, format_markdown
+from rsclip_jax.report.comparison import (
+    VARIANTS,
+    format_comparison,
+    format_markdown,
+)
 from rsclip_jax.report.comparison_page import comparison_page
-from rsclip_jax.report.table import closing_records
 from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
 from rsclip_jax.stages import common
 
@@ -157,8 +160,8 @@ def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
     return found
 
 
-def finals(run: Workdir) -> dict[tuple[str, ...], dict]:
-    """{(set, sensor, task, metric): the record of the last stage that has it}.
+def finals(run: Workdir) -> dict[tuple, dict]:
+    """{(set, sensor, task, metric, what else tells records apart): the last stage's}.
 
     Of stage patch those of its product on the test sets, of others those after it.
     """
@@ -166,25 +169,31 @@ def finals(run: Workdir) -> dict[tuple[str, ...], dict]:
     named = (patch.get("test", ""), patch.get("supported_test", ()))
     tests = [reported(spec) for one in named for spec in as_specs(one)]
     product = run.metas.get("patch", {}).get("digest")
-    found: dict[tuple[str, ...], dict] = {}
+    found = {}
     for stage in STAGES:
-        for r in closing_records(run.records, tests):
-            after = r["step"] != 0 or stage == "evaluate"
+        for r in (r for r in run.records if r["stage"] == stage):
+            final = r["step"] != 0 or stage == "evaluate"
             if stage == "patch":
-                after = r["checkpoint"] == product
-            if r["stage"] == stage and after:
-                found[set_name(r), r["sensor"], r["task"], r["metric"]] = r
+                final = r["checkpoint"] == product and set_name(r) in tests
+            if final:
+                more = tuple(r.get(key) for key in VARIANTS)
+                key = (set_name(r), r["sensor"], r["task"], r["metric"], *more)
+                found[key] = r
     return found
 
 
 def untested(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
     """Records that both have, of what their outcomes have no test for."""
-    of_a, of_b, tested = finals(a), finals(b), set(latest(a)) & set(latest(b))
-    return [
-        (record, of_b[key])
-        for key, record in of_a.items()
-        if key in of_b and not (key[:2] in tested and is_compared(*key[1:]))
-    ]
+    of_a, of_b, tested = finals(a), finals(b), latest(a)
+    tested = {key: outcome for key, outcome in tested.items() if key in latest(b)}
+
+    def has_test(r: dict) -> bool:
+        outcome = tested.get((set_name(r), r["sensor"]))
+        if outcome is None or not is_compared(r["sensor"], r["task"], r["metric"]):
+            return False
+        return not has_text(r["sensor"]) or outcome.pins["prompts"] == r["prompts"]
+
+    return [(r, of_b[k]) for k, r in of_a.items() if k in of_b and not has_test(r)]
 
 
 def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
@@ -218,7 +227,8 @@ def compare_runs(a: Workdir, b: Workdir) -> list[dict]:
         for r in compare_outcomes(one, other, sensor):
             found.append({**about, **r, **test})
     for left, right in untested(a, b):
-        kept = {key: left[key] for key in ("sensor", "task", "metric", "n")}
+        keys = ("sensor", "task", "metric", "n", *VARIANTS)
+        kept = {key: left[key] for key in keys if key in left}
         found.append({**_about(left, right), **names, **kept, **_change(left, right)})
     order = {
         name: i for i, name in enumerate(dict.fromkeys(set_name(r) for r in found))

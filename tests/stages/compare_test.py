@@ -139,6 +139,27 @@ def test_what_both_have_alike_is_no_test(tmp_path):
     assert "same: both runs" in (tmp_path / "w" / "compare" / "table.txt").read_text()
 
 
+def test_prompt_sets_and_shots_are_told_apart(tmp_path):
+    runs = []
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        results = [
+            record(0.5, stage="evaluate", prompt_set="dataset"),
+            record(0.1 + shift, stage="evaluate", prompt_set="single", prompts="s"),
+            record(0.2 + shift, stage="evaluate", task="linear_probe", shots=1),
+            record(0.4 + shift, stage="evaluate", task="linear_probe", shots=2),
+        ]
+        kept = [outcome(len(runs), 1.0, "evaluate")]
+        runs.append(write_run(tmp_path / name, kept, results, ("evaluate",)))
+    records = compare_workdirs(tmp_path / "w", *runs)
+    tested = [r for r in records if r["p_value"] is not None]
+    assert one(tested, sensor="s1", metric="accuracy")["a"] != 0.5  # the outcome's
+    untested = [(r["a"], r["b"]) for r in records if r["p_value"] is None]
+    assert untested == [(0.1, 0.2), (0.2, pytest.approx(0.3)), (0.4, 0.5)]
+    table = (tmp_path / "w" / "compare" / "table.txt").read_text()
+    assert "accuracy (single)" in table
+    assert "accuracy, 2 a class" in table
+
+
 def test_of_a_patch_the_product_on_its_test_sets_is_compared(tmp_path):
     patch = {"val": "d:val", "test": "d:test", "supported_test": []}
     found = []
