@@ -84,6 +84,7 @@ def test_an_evaluation_lists_what_it_left_out_and_says_how_many(
     config = skipping(stages=("evaluate",))
     with config.unlocked():
         config.init, config.datasets = str(tiny_run), ("miniature:test",)
+        config.evaluate.probes = ()
     run_tiny(tmp_path, config)
     assert not stale.exists()
     assert "left out" not in capsys.readouterr().out
