@@ -68,6 +68,7 @@ def test_a_sweep_is_of_its_round_alone():
         make_record("patch", "a", 0.5, 0, alpha=0.0, round=1),
         make_record("patch", "a", 0.7, 9, alpha=1.0, round=2),
         make_record("patch", "a", 0.6, 9, alpha=None),
+        make_record("patch", "a", -0.1, 9, alpha=1.0, round=2, task="forgetting"),
     ]
     assert sweep(records, 1) == {"a:test": {0.0: 50}}
     assert sweep(records, 2) == {"a:test": {1.0: 70}}
