@@ -146,7 +146,7 @@ class Chart:
         at = number(self.x(x))
         self._add(
             f'<path d="M{at} {number(self.y(low))}V{number(self.y(high))}"'
-            f' stroke-width="1.5" stroke-opacity=".6" style="stroke:{colour(role)}"/>'
+            f' stroke-width="1.5" stroke-opacity=".45" style="stroke:{colour(role)}"/>'
         )
 
     def marks(

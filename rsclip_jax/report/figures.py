@@ -17,14 +17,17 @@ def alpha_figure(
     chosen: float | None,
     interval: Sequence[float] | None = None,
     least: Mapping[str, float] | None = None,
+    whiskers: Mapping[str, Mapping[float, Sequence[float]]] | None = None,
 ) -> str:
     """Values in percent along alpha: the first `tasks` sets are the tasks'.
 
     interval: where the choice lies in 95 % of resamples. least: of supported sets, how
-    low they may fall.
+    low they may fall. whiskers: the intervals of the values.
     """
+    whiskers, least = whiskers or {}, least or {}
     values = [v for curve in curves.values() for v in curve.values()]
-    values += (least or {}).values()
+    values += least.values()
+    values += [v for n in curves for ends in whiskers.get(n, {}).values() for v in ends]
     chart = Chart((460, 330), (-0.03, 1.03), limits(values), margins=(24, 12, 42, 50))
     chart.axes("alpha: 0 is the original, 1 the fine-tuned model", "value (%)")
     if interval is not None:
@@ -37,8 +40,10 @@ def alpha_figure(
         chart.words(at, chart.top + 10, f"alpha {chosen:g}", side, "halo")
     for i, (name, curve) in enumerate(curves.items()):
         role, shape = style_of(i, tasks)
-        if least and name in least:
+        if name in least:
             chart.level(least[name], role)
+        for alpha, (low, high) in whiskers.get(name, {}).items():
+            chart.whisker(alpha, low, high, role)
         points = sorted(curve.items())
         chart.line(points, role)
         said = [f"{name} at alpha {a:g}: {v:.1f} %" for a, v in points]

@@ -156,14 +156,16 @@ def _gallery(outcome: Outcome, rows: Sequence[Row], path: Path) -> str:
     for kind in dict.fromkeys((row.query_sensor, row.sensor) for row in rows):
         mine = [row for row in rows if (row.query_sensor, row.sensor) == kind]
         lines = [_line(outcome, row, images, text["captions"]) for row in mine]
-        views = [f"{s} is shown {text['views'][s]}" for s in kind if s in text["views"]]
+        views = {s: text["views"].get(s, "as is") for s in kind}
+        views = {s: view for s, view in views.items() if view != "as is"}
+        caption = "; ".join(f"{s} is shown as {view}" for s, view in views.items())
         html = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="'
             f'{escape(outcome.name)}, {" to ".join(kind)}"><table class="gallery">'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
         title = f"{outcome.name}: {kind[0]} → {kind[1]}"
-        parts.append(heading(title) + figure(html, "; ".join(views)))
+        parts.append(heading(title) + figure(html, caption))
     return "".join(parts)
 
 

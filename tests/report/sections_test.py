@@ -12,7 +12,11 @@ from rsclip_jax.report.class_figures import bars, confusion_figure
 from rsclip_jax.report.figures import map_figures
 from rsclip_jax.report.sections.about import headline_changes
 from rsclip_jax.report.sections.choice import sweep
-from rsclip_jax.report.sections.classes import class_rows, confusion_counts
+from rsclip_jax.report.sections.classes import (
+    class_rows,
+    confusion_counts,
+    per_class,
+)
 from rsclip_jax.report.sections.embeddings import map_points, pair_cosines
 from rsclip_jax.report.sections.numbers import forgetting
 from rsclip_jax.report.workdir import read_workdir
@@ -68,6 +72,7 @@ def test_a_sweep_is_of_its_round_alone():
         make_record("patch", "a", 0.5, 0, alpha=0.0, round=1),
         make_record("patch", "a", 0.7, 9, alpha=1.0, round=2),
         make_record("patch", "a", 0.6, 9, alpha=None),
+        make_record("patch", "a", -0.1, 9, alpha=1.0, round=2, task="forgetting"),
     ]
     assert sweep(records, 1) == {"a:test": {0.0: 50}}
     assert sweep(records, 2) == {"a:test": {1.0: 70}}
@@ -113,3 +118,16 @@ def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     assert cells == [word.replace("_", " ") for word in wanted.split()]
     assert "clouds:test" in evaluated
     assert "photos" not in evaluated
+
+
+def test_of_very_many_classes_the_ends_are_shown(tmp_path):
+    run = read_workdir(make_workdir(tmp_path), print)
+    gains = {f"class {i}": i / 1000 for i in range(200)}
+    ends = [
+        make_record("align", "many", 0, step, per_class=classes)
+        for step, classes in ((0, dict.fromkeys(gains, 0.0)), (9, gains))
+    ]
+    body = per_class(dataclasses.replace(run, records=ends)).body
+    shown = re.findall(r"<span>class (\d+)</span>", body)
+    assert shown == [str(i) for i in (*range(199, 169, -1), *range(29, -1, -1))]
+    assert "140 classes between these are left out" in body

@@ -17,6 +17,7 @@ from rsclip_jax.report.workdir import Workdir
 
 # {set: {alpha: value in percent}}
 Curves = dict[str, dict[float, float]]
+Intervals = dict[str, dict[float, Sequence[float]]]
 
 
 def alpha_curves(run: Workdir) -> Section | None:
@@ -26,7 +27,8 @@ def alpha_curves(run: Workdir) -> Section | None:
     parts: list[str] = []
     original: dict[str, float] = {}
     for i, choice in enumerate(choices):
-        swept = sweep(run.records, i + 1 if "rounds" in meta else None)
+        round_ = i + 1 if "rounds" in meta else None
+        swept = sweep(run.records, round_)
         tasks, supported = (
             {name: swept[name] for name in run.specs(key) if name in swept}
             for key in ("val", "supported_val")
@@ -38,7 +40,8 @@ def alpha_curves(run: Workdir) -> Section | None:
         least = {n: 100 * budget.least(original[n] / 100) for n in supported}
         if "rounds" in meta:
             parts.append(document.heading(f"Round {i + 1}: {choice.get('train', '')}"))
-        parts.append(_round(tasks, supported, least, choice))
+        whiskers = _intervals(run.records, round_)
+        parts.append(_round(tasks, supported, least, choice, whiskers))
     lead = (
         "The mixture (1 - alpha) * original + alpha * fine-tuned, on the validation"
         " data that chose alpha: the best task value that no supported set pays for"
@@ -56,21 +59,46 @@ def _budget(run: Workdir) -> Budget:
 def sweep(records: Iterable[Mapping], round_: int | None = None) -> Curves:
     """What stage patch measured along alpha, by the primary metric of each set."""
     found: Curves = {}
-    for r in records:
-        mine = r["stage"] == "patch" and r.get("round") == round_
-        if mine and r.get("alpha") is not None and r["metric"] in PRIMARY:
-            found.setdefault(set_name(r), {})[r["alpha"]] = 100 * r["value"]
+    for r in _swept(records, round_):
+        found.setdefault(set_name(r), {})[r["alpha"]] = 100 * r["value"]
     return found
 
 
+def _intervals(records: Iterable[Mapping], round_: int | None) -> Intervals:
+    """The same of the 95 % intervals, where there are."""
+    found: Intervals = {}
+    for r in _swept(records, round_):
+        if (ci95 := r.get("ci95")) and None not in ci95:
+            ends = tuple(100 * end for end in ci95)
+            found.setdefault(set_name(r), {})[r["alpha"]] = ends
+    return found
+
+
+def _swept(records: Iterable[Mapping], round_: int | None) -> list[Mapping]:
+    return [
+        r
+        for r in records
+        if (r["stage"], r["task"], r.get("round")) == ("patch", "zero_shot", round_)
+        and r.get("alpha") is not None
+        and r["metric"] in PRIMARY
+    ]
+
+
 def _round(
-    tasks: Curves, supported: Curves, least: dict[str, float], choice: Mapping
+    tasks: Curves,
+    supported: Curves,
+    least: dict[str, float],
+    choice: Mapping,
+    whiskers: Intervals,
 ) -> str:
     chosen, interval = choice.get("alpha"), choice.get("alpha_ci95")
     curves = {**tasks, **supported}
     ends: dict[str, Any] = {"chosen": chosen, "least": least}
-    along = alpha_figure(curves, len(tasks), interval=interval, **ends)
-    pictures = [document.figure(along, "All sets along alpha")]
+    along = alpha_figure(
+        curves, len(tasks), interval=interval, whiskers=whiskers, **ends
+    )
+    caption = "All sets along alpha, with 95 % intervals over the examples"
+    pictures = [document.figure(along, caption)]
     if supported:
         name = next(iter(tasks)) if len(tasks) == 1 else f"mean of {len(tasks)} tasks"
         mean = {

@@ -11,7 +11,7 @@ from rsclip_jax.report.document import Section
 from rsclip_jax.report.sections.about import role_of
 from rsclip_jax.report.workdir import Workdir
 
-_MOST_CLASSES = 60  # of a confusion matrix
+_MOST_CLASSES = 60  # that are drawn
 
 
 def per_class(run: Workdir) -> Section | None:
@@ -25,10 +25,19 @@ def per_class(run: Workdir) -> Section | None:
         if mine and not swept and (rows := class_rows(change)):
             title = f"{role_of(run, change)}: {change.name}"
             title += f" ({change.sensor}, {change.metric})"
-            parts.append(document.heading(title) + bars(rows))
+            parts.append(document.heading(title) + _shown_bars(rows))
     key = legend([("square", "before", "before"), ("square", "after", "after")])
     lead = "In percent, the largest gain first and the largest loss last."
     return Section("Class by class", key + "".join(parts), lead) if parts else None
+
+
+def _shown_bars(rows: list[tuple[str, float, float]]) -> str:
+    """All classes; of very many the ends."""
+    if len(rows) <= _MOST_CLASSES:
+        return bars(rows)
+    end = _MOST_CLASSES // 2
+    left_out = f"{len(rows) - 2 * end:,} classes between these are left out."
+    return bars([*rows[:end], *rows[-end:]]) + document.note(left_out)
 
 
 def class_rows(change: Change) -> list[tuple[str, float, float]]:
