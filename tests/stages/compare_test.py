@@ -256,11 +256,13 @@ def test_a_whole_run_is_no_other_than_its_copy(tiny_run, tmp_path):
     assert {r["difference"] for r in records} == {0.0}
     assert {r["p_value"] for r in records} == {None}
     assert {r["same"] for r in records if r["metric"] == "accuracy@5"} == {True}
-    values = {}
-    for r in read_results(tiny_run / "results.jsonl"):
-        if r["stage"] in ("evaluate", "align"):
-            values[r["dataset"], r["sensor"], r["task"], r["metric"]] = r["value"]
-    keys = [(r["dataset"], r["sensor"], r["task"], r["metric"]) for r in records]
+    named = ("dataset", "sensor", "task", "metric", "shots")
+    values = {
+        tuple(r.get(key) for key in named): r["value"]
+        for r in read_results(tiny_run / "results.jsonl")
+        if r["stage"] in ("evaluate", "align")
+    }
+    keys = [tuple(r.get(key) for key in named) for r in records]
     assert len(keys) == len(set(keys))
     for r, key in zip(records, keys, strict=True):
         if key in values:
