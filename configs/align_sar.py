@@ -39,6 +39,9 @@ def miniature():
         augment={"flip_ud": True, "rotate": True},
     )
     config.datasets = ("miniature:test", "miniature_multi:test")
+    config.evaluate = common.evaluate(
+        probes=(("miniature:train", "miniature:val", "miniature:test"),)
+    )
     return config
 
 
@@ -87,6 +90,11 @@ def small():
         augment={"crop_pixels": 64, "flip_ud": True, "rotate": True},
     )
     config.datasets = ("eurosat_rgb:val", "cifar10:val", "sentinel_pairs:val:64")
+    config.evaluate = common.evaluate(
+        probes=(
+            ("eurosat_rgb:train[:92%]", "eurosat_rgb:train[92%:]", "eurosat_rgb:val"),
+        )
+    )
     return config
 
 
@@ -124,4 +132,7 @@ def vit_b32():
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True},
     )
     config.datasets = ("bigearthnet:test",)
+    config.evaluate = common.evaluate(
+        probes=(("bigearthnet:train", "bigearthnet:val", "bigearthnet:test"),)
+    )
     return config

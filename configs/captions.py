@@ -23,4 +23,5 @@ def get_config():
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True, "rotate": True},
     )
     config.datasets = ("rsicd:test", "rsitmd:test")
+    config.evaluate = common.evaluate()
     return config

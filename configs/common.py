@@ -203,6 +203,27 @@ def align(**values) -> ml_collections.ConfigDict:
     return training(**settings)
 
 
+def evaluate(**values) -> ml_collections.ConfigDict:
+    """Stage evaluate, beside config.datasets."""
+    settings = {
+        # probes: (train, val, test) each, such as (("eurosat_rgb:train", "...:val",
+        # "...:test"),), of the same classes and without a record in common. A linear
+        # probe is fitted on train, its C chosen on val, the number is test's; kNN
+        # likewise. Of every sensor that the model encodes.
+        "probes": (),
+        "knn_k": 20,
+        "shots": (1, 2, 4, 8, 16),  # training examples a class; (): no few-shot probes
+        "shot_seeds": 3,  # draws of them; the mean is reported
+        "gap": True,  # the gap between modalities on each of config.datasets
+        # what the model knew before: a weight file, a folder, a name of weights, or a
+        # workdir, which stands here for the CLIP that it patched
+        "reference": "",
+        # sets on which the two are compared: ("cifar10:val", "rsicd:test")
+        "forgetting": (),
+    }
+    return ml_collections.ConfigDict({**settings, **values})
+
+
 def ablate(**values) -> ml_collections.ConfigDict:
     """Stage ablate: stage align at every combination of some of its settings."""
     # (("align.losses", (..., ...)), ("align.student", ("clip", "vit"))); seed goes, too

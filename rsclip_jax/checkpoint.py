@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import datetime
 import hashlib
 import json
 import subprocess
@@ -105,7 +106,14 @@ def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
     """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
-    meta = {**meta, "git_commit": git_commit(), "digest": params_digest(params)}
+    now = datetime.datetime.now(datetime.UTC)
+    made = {
+        "git_commit": git_commit(),
+        "digest": params_digest(params),
+        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
+    meta = {**meta, **made}
     if jax.process_index() == 0:
         write_json(stage_dir / "meta.json", meta)
     with ocp.StandardCheckpointer() as checkpointer:

@@ -41,6 +41,7 @@ _STAGES = (
     "evaluate",
     "export",
     "inspect",
+    "compare",
 )  # their folders in a workdir
 
 
@@ -131,6 +132,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     from rsclip_jax.stages import (
         ablate,
         align,
+        compare,
         evaluate,
         export,
         inspect,
@@ -147,6 +149,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
         "export": (export.check_export, export.run_export),
         "inspect": (inspect.check_inspect, inspect.run_inspect),
+        "compare": (compare.check_compare, compare.run_compare),
         "pack": (pack.check_pack, pack.run_pack),
     }
     for name in names:
@@ -162,7 +165,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
 def is_done(run, stage: str) -> bool:
     """Whether the stage's product is there; evaluate's, of present products and data.
 
-    An inspection is never done: the files may have changed since.
+    An inspection or a comparison is never done: the files may have changed since.
     """
     from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.ablate import is_ablated
@@ -188,13 +191,13 @@ def check_workdir(config, workdir: Path) -> bool:
                 " made it: choose another --workdir"
             )
         return False
-    made = [s for s in _STAGES if (workdir / s).exists()]
-    if made in ([], ["inspect"]):  # a look at one dataset does not bind the next
+    made = [s for s in _STAGES if _is_begun(workdir, s)]
+    if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
     used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
     idle = [s for s in _STAGES if s not in used]
-    changed = [x for x in changed if not x.startswith(tuple(_of(s) for s in idle))]
+    changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -205,9 +208,19 @@ def check_workdir(config, workdir: Path) -> bool:
     return bool(changed)
 
 
-def _of(stage: str) -> str:
+def _is_begun(workdir: Path, stage: str) -> bool:
+    """Whether a workdir holds what a stage made by the settings there.
+
+    An evaluation that did not end starts again, and so does not bind.
+    """
+    folder = workdir / stage
+    return (folder / "meta.json" if stage == "evaluate" else folder).exists()
+
+
+def _of(stage: str) -> tuple[str, ...]:
     """How the lines of `differences` begin that are about a stage's own settings."""
-    return "config.datasets" if stage == "evaluate" else f"config.{stage}."
+    own = (f"config.{stage}.", f"config.{stage}:")  # all of them, where they are new
+    return (*own, "config.datasets") if stage == "evaluate" else own
 
 
 def as_json(config) -> dict:
@@ -224,7 +237,8 @@ def empty(workdir: Path) -> None:
     """Removes what a run makes, and nothing else that may lie there."""
     for name in _STAGES:
         shutil.rmtree(workdir / name, ignore_errors=True)
-    (workdir / "results.jsonl").unlink(missing_ok=True)
+    for name in ("results.jsonl", "report.html"):
+        (workdir / name).unlink(missing_ok=True)
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
@@ -243,7 +257,9 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def close(run) -> None:
-    """The closing table, and where everything lies."""
+    """The closing table and the report, and where everything lies."""
+    import jax
+
     from rsclip_jax.checkpoint import has_product, load_meta
     from rsclip_jax.data.specs import as_specs, reported
     from rsclip_jax.report.table import closing_records, describe_alpha, format_table
@@ -263,6 +279,19 @@ def close(run) -> None:
     run.say("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+    if jax.process_index() == 0 and (path := try_report(run)):
+        run.say(f"report: {path}")
+
+
+def try_report(run) -> Path | None:
+    """Writes report.html, or says why not: the run is done, whatever comes of it."""
+    from rsclip_jax.report.page import write_report
+
+    try:
+        return write_report(run.workdir, run.say)
+    except Exception as error:
+        run.say(f"report.html: not written: {type(error).__name__}: {error}")
+        return None
 
 
 def default_workdir() -> str:

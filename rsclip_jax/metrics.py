@@ -1,5 +1,7 @@
 """Metrics on arrays; numpy, exact, float64 where it is summed."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
@@ -40,6 +42,54 @@ def per_class_accuracy(
         rows = labels == c
         out[c] = top_k_accuracy(logits[rows], labels[rows], 1)
     return out
+
+
+def mean_recall(logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]) -> float:
+    """Mean of the classes' top-1 recalls, those without examples left out."""
+    recalls = per_class_accuracy(logits, labels)
+    known = recalls[~np.isnan(recalls)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def calibration_error(
+    logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
+) -> float:
+    """Expected calibration error of logits: what calibration_gaps sums up to."""
+    gaps = calibration_gaps(logits, labels, bins)
+    return float(np.abs(gaps.mean(axis=0)).sum()) if len(gaps) else float("nan")
+
+
+def calibration_gaps(
+    logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
+) -> Float[ndarray, "b bins"]:
+    """Each example's share in the gap between confidence and truth of every bin.
+
+    The sum over bins of the absolute mean over examples is the expected calibration
+    error with bins of equal width, an upper end belonging to its bin (Guo et al. 2017).
+    labels [b]: the confidence is the highest softmax probability, and right is what
+    top_k_accuracy counts. labels [b, k] of 0 and 1: every class of every example is one
+    prediction, by its sigmoid probability that the class is there; all are pooled. nan
+    is sure of the wrong.
+    """
+    logits, labels = np.asarray(logits, float), np.asarray(labels)
+    if labels.ndim == 1:
+        right = in_top_k(logits, labels)[:, None].astype(float)
+        sure = _softmax_peak(logits)[:, None]
+    else:
+        right, sure = (labels > 0).astype(float), 0.5 * (1 + np.tanh(logits / 2))
+    sure = np.where(np.isnan(sure), 1 - right, sure)
+    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure, side="left")
+    n, k = sure.shape
+    flat = (places + bins * np.arange(n)[:, None]).ravel()
+    gaps = np.bincount(flat, ((right - sure) / k).ravel(), minlength=n * bins)
+    return gaps.reshape(n, bins).astype(float)
+
+
+def _softmax_peak(logits: ndarray) -> ndarray:
+    """The highest softmax probability of each row; nan where one of its logits is."""
+    with np.errstate(invalid="ignore"):  # of infinite logits, which have none
+        rest = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    return 1 / rest
 
 
 def average_precision(
@@ -146,3 +196,71 @@ def _block_ranks(
     lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(gallery, axis=1).max()
     above = ~(scores < (best - TIE * lengths)[:, None])
     return 1 + (above & ~own).sum(axis=1)
+
+
+def label_overlap(
+    mine: Shaped[ndarray, "m ..."], theirs: Shaped[ndarray, "n ..."]
+) -> Float[ndarray, "m n"]:
+    """How alike labels are, 0 to 1: equal or not [m], [n]; Jaccard of [m, k], [n, k].
+
+    Of several labels each: those that both have as a share of those that either has.
+    """
+    if mine.ndim == 1:
+        return (mine[:, None] == theirs).astype(float)
+    a, b = (mine > 0).astype(np.float32), (theirs > 0).astype(np.float32)
+    both = a @ b.T  # whole numbers: exact
+    either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
+    return both.astype(float) / np.maximum(either, 1)
+
+
+def ranked_gains(
+    queries: Float[ndarray, "m d"],
+    gallery: Float[ndarray, "n d"],
+    gain: Callable[[slice], ndarray],
+    k: int,
+    block: int = 1024,
+) -> tuple[Float[ndarray, "m k"], Bool[ndarray, "m"]]:
+    """(gains of each query's k nearest, best first; whether the gallery has any).
+
+    gain(rows): [rows, n] in [0, 1] of the queries in that slice. By inner product; of
+    equal scores the lower gain ranks first, and nan is last. k is at most n.
+    """
+    queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
+    block = max(1, min(block, 2**22 // max(1, len(gallery))))  # 32 MiB of scores
+    parts = []
+    for i in range(0, len(queries), block):
+        rows = slice(i, min(i + block, len(queries)))
+        parts.append(_block_gains(queries[rows], gallery, gain(rows), k))
+    ranked = [np.zeros((0, k)), *(gains for gains, _ in parts)]
+    known = [np.zeros(0, bool), *(some for _, some in parts)]
+    return np.concatenate(ranked), np.concatenate(known)
+
+
+def _block_gains(
+    queries: ndarray, gallery: ndarray, gains: ndarray, k: int
+) -> tuple[ndarray, ndarray]:
+    scores = queries @ gallery.T
+    longest = np.nan_to_num(np.linalg.norm(gallery, axis=1)).max(initial=0.0)
+    lengths = np.maximum(np.linalg.norm(queries, axis=1) * longest, 1e-300)
+    # Equal columns are rounded unequally, as for ranks. What is this close is a tie,
+    # and this is enough to part gains that differ by 1 / 43**2, BigEarthNet's finest.
+    keys = scores / lengths[:, None] - 1e-10 * gains
+    keys = np.where(np.isnan(keys), -2 - gains, keys)
+    nearest = np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(keys, nearest, axis=1), axis=1)
+    nearest = np.take_along_axis(nearest, order, axis=1)
+    return np.take_along_axis(gains, nearest, axis=1), np.asarray(
+        (gains > 0).any(axis=1)
+    )
+
+
+def average_precision_at(gains: Float[ndarray, "m k"]) -> Float[ndarray, "m"]:
+    """Each query's average precision at k, from the gains of its k nearest in order.
+
+    The mean, over those of the k that gain anything, of the mean gain down to there; 0
+    where none does. Of gains of 0 and 1 this is the average precision as retrieval has
+    it; else the weighted one (Zhao et al., CVPR 2015).
+    """
+    means = np.cumsum(gains, axis=1) / np.arange(1, gains.shape[1] + 1)
+    relevant = gains > 0
+    return (means * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)

@@ -1,6 +1,7 @@
 """What a model made of a split, kept for pictures and comparisons: one .npz a set."""
 
 import dataclasses
+import itertools
 import json
 import re
 import zipfile
@@ -41,6 +42,11 @@ class Outcome:
         spec = f"{self.pins['dataset']}:{self.pins['split']}"
         return f"{spec}:{tile}" if tile else spec
 
+    @property
+    def file_name(self) -> str:
+        """The name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
+        return re.sub(r"[^\w.\[\]-]", "_", self.name.replace(":", "-"))
+
     def logits(self, sensor: str) -> np.ndarray:
         """Zero-shot logits [n, k] from a sensor. Raises ValueError without a head."""
         if self.head is None:
@@ -50,7 +56,7 @@ class Outcome:
 
 def save_outcome(folder: Path, outcome: Outcome) -> Path:
     """Writes folder/<set>.npz, whole or not at all; its path."""
-    path = folder / f"{_file_name(outcome.name)}.npz"
+    path = folder / f"{outcome.file_name}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
     arrays = {key: getattr(outcome, key) for key in ARRAYS}
     arrays = {key: array for key, array in arrays.items() if array is not None}
@@ -90,6 +96,22 @@ def load_outcomes(folder: Path) -> list[Outcome]:
     return [load_outcome(path) for path in sorted(folder.glob("*.npz"))]
 
 
-def _file_name(spec: str) -> str:
-    """A set's name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
-    return re.sub(r"[^\w.\[\]-]", "_", spec.replace(":", "-"))
+def find_mismatch(
+    a: Outcome, b: Outcome, names: tuple[str, str], *, prompts: bool = True
+) -> str:
+    """Why two outcomes are not of the same examples and texts; "" where they are.
+
+    names: what to call them. prompts: whether what they were asked with counts.
+    """
+    for pin in ("split_digest", *(("prompts",) if prompts else ())):
+        if (one := a.pins.get(pin)) != (other := b.pins.get(pin)):
+            return f"{pin} is {one!r} in {names[0]} and {other!r} in {names[1]}"
+    if a.ids != b.ids:
+        pairs = itertools.zip_longest(a.ids, b.ids)
+        i, (one, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        return f"id {i} is {one!r} in {names[0]} and {other!r} in {names[1]}"
+    for name in ("labels", "owners"):
+        one, other = getattr(a, name), getattr(b, name)
+        if one is not None and other is not None and not np.array_equal(one, other):
+            return f"{name} of {names[0]} are not those of {names[1]}"
+    return ""

@@ -1,5 +1,6 @@
 """Bootstrap over a set's examples: draws of metrics, and their 95 % intervals. Pure."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -18,7 +19,80 @@ def share_interval(hits: np.ndarray, seed: int = 0) -> Interval:
     n = len(hits)
     if not n:
         return float("nan"), float("nan")
-    return _interval(np.random.default_rng(seed).binomial(n, np.mean(hits), 10_000) / n)
+    return interval_of(
+        np.random.default_rng(seed).binomial(n, np.mean(hits), 10_000) / n
+    )
+
+
+def mean_interval(
+    values: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """95 % interval of a mean over examples, values [n]."""
+    if not len(values):
+        return float("nan"), float("nan")
+    n, rng = len(values), np.random.default_rng(seed)
+    count = _affordable(resamples, n)
+    means = [values[rng.integers(n, size=n)].mean() for _ in range(count)]
+    return interval_of(np.asarray(means))
+
+
+def median_interval(
+    values: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """95 % interval of a median, values [n].
+
+    The m-th smallest of n uniform draws has a beta distribution, and is the place of a
+    resample's m-th smallest value: so the medians are drawn at once.
+    """
+    n, rng = len(values), np.random.default_rng(seed)
+    if not n:
+        return float("nan"), float("nan")
+    ranked, m = np.sort(values), (n + 1) // 2
+    low = rng.beta(m, n - m + 1, resamples)
+    high = low
+    if n % 2 == 0:  # the mean of two, the second the least of the n - m above
+        high = low + (1 - low) * (1 - rng.random(resamples) ** (1 / (n - m)))
+    places = [np.minimum((n * u).astype(int), n - 1) for u in (low, high)]
+    return interval_of(ranked[places].mean(axis=0))
+
+
+def mean_recall_interval(
+    hits: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """95 % interval of the mean over classes of the share of hits; hits, labels [n].
+
+    How often a class is drawn, and hit, is multinomial, so it is drawn at once. A class
+    that a resample lacks is left out of its mean.
+    """
+    if not len(hits):
+        return float("nan"), float("nan")
+    classes, places = np.unique(labels, return_inverse=True)
+    cells = np.bincount(2 * places + hits, minlength=2 * len(classes))
+    drawn = np.random.default_rng(seed).multinomial(
+        len(hits), cells / len(hits), resamples
+    )
+    found, there = drawn[:, 1::2], drawn[:, ::2] + drawn[:, 1::2]
+    recalls = found / np.maximum(there, 1)
+    return interval_of(recalls.sum(axis=1) / (there > 0).sum(axis=1))
+
+
+def calibration_interval(
+    gaps: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """95 % interval of the calibration error of metrics.calibration_gaps [n, bins].
+
+    A resample's error is on average above the examples' own, as chance opens gaps: that
+    much is taken off both ends.
+    """
+    if not len(gaps):
+        return float("nan"), float("nan")
+    n, rng = len(gaps), np.random.default_rng(seed)
+    drawn = np.empty(_affordable(resamples, n))
+    for i in range(len(drawn)):
+        drawn[i] = np.abs(_draw_counts(rng, n).astype(float) @ gaps / n).sum()
+    extra = drawn.mean() - np.abs(gaps.mean(axis=0)).sum()
+    low, high = interval_of(drawn - extra)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def map_intervals(
@@ -26,27 +100,35 @@ def map_intervals(
 ) -> dict[str, Interval]:
     """95 % intervals of the mAP "macro" and "micro" of [n, k]: rows are resampled.
 
-    Of many numbers n * k there are fewer resamples, so that it takes seconds; 100 at
-    least.
+    Of more than 500,000 scores there are fewer resamples.
     """
     scores, positive = np.asarray(scores), np.asarray(targets).astype(bool)
     n, k = scores.shape
     if not n:
         return dict.fromkeys(("macro", "micro"), (float("nan"), float("nan")))
-    macro = resample_map({0.0: scores}, positive)
-    pooled = _sort_class(scores.ravel(), positive.ravel())
+    macro = _rank(scores, positive)
+    micro = _rank(scores.reshape(-1, 1), positive.reshape(-1, 1), k)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {"macro": [], "micro": []}
-    for _ in range(min(resamples, max(100, int(2e8 // max(n * k, 1))))):
-        state = rng.bit_generator.state
-        found["macro"].append(macro(rng)[0.0])
-        rng.bit_generator.state = state  # the same rows
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        found["micro"].append(_counted_ap(np.repeat(counts, k), *pooled))
-    return {name: _interval(np.asarray(values)) for name, values in found.items()}
+    for _ in range(_affordable(resamples, n * k)):
+        counts = _draw_counts(rng, n)
+        found["macro"].append(macro.mean_ap(counts))
+        found["micro"].append(micro.mean_ap(counts))
+    return {name: interval_of(np.asarray(values)) for name, values in found.items()}
 
 
-def _interval(values: np.ndarray) -> Interval:
+def _affordable(resamples: int, size: int) -> int:
+    """So many of so many numbers each that it takes seconds; 100 at least."""
+    return min(resamples, max(100, int(5e8 // max(size, 1))))
+
+
+def _draw_counts(rng: np.random.Generator, n: int) -> np.ndarray:
+    """How often each of n examples stands in a resample of them."""
+    return np.bincount(rng.integers(n, size=n), minlength=n)
+
+
+def interval_of(values: np.ndarray) -> Interval:
+    """The middle 95 % of resamples' values, nan left out; (nan, nan) of none."""
     known = values[~np.isnan(values)]  # a resample may have no positive
     if not len(known):
         return float("nan"), float("nan")
@@ -68,8 +150,8 @@ def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:
     n = len(table)
 
     def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        return dict(zip(scores, (counts @ table / n).tolist(), strict=True))
+        means = _draw_counts(rng, n).astype(float) @ table / n
+        return dict(zip(scores, means.tolist(), strict=True))
 
     return draw
 
@@ -80,40 +162,74 @@ def resample_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Dra
     Equal to metrics.mean_ap of the resampled rows; each class is sorted once.
     """
     positive = np.asarray(targets).astype(bool)
-    n = len(positive)
-    sorted_ = {
-        alpha: [_sort_class(s[:, c], positive[:, c]) for c in range(s.shape[1])]
-        for alpha, s in scores.items()
-    }
+    ranked = {alpha: _rank(np.asarray(s), positive) for alpha, s in scores.items()}
 
     def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        return {
-            alpha: _known_mean([_counted_ap(counts, *c) for c in classes])
-            for alpha, classes in sorted_.items()
-        }
+        counts = _draw_counts(rng, len(positive))
+        return {alpha: one.mean_ap(counts) for alpha, one in ranked.items()}
 
     return draw
 
 
-def _known_mean(values: list[float]) -> float:
-    known = [value for value in values if value == value]
-    return sum(known) / len(known) if known else float("nan")
+def resample_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
+    """A draw of the micro mAP, as resample_map's of the macro one."""
+    positive = np.asarray(targets).astype(bool)
+    n, k = positive.shape
+    flat = positive.reshape(-1, 1)
+    pooled = {alpha: _rank(s.reshape(-1, 1), flat, k) for alpha, s in scores.items()}
+
+    def draw(rng: np.random.Generator) -> dict[float, float]:
+        counts = _draw_counts(rng, n)
+        return {alpha: ranked.mean_ap(counts) for alpha, ranked in pooled.items()}
+
+    return draw
 
 
-def _sort_class(scores: np.ndarray, positive: np.ndarray) -> tuple:
-    """(order, its positives, places of the last of each run of equal scores)."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return order, positive[order], last
+@dataclasses.dataclass(frozen=True)
+class _Ranked:
+    """k classes, each with its m scores sorted, for their mean average precision.
+
+    rows [k, m]: of which example each score is, best first. Of the p positives, class
+    after class: where they stand (places in rows, flat; of equal scores the last),
+    whose they are, and which is the last positive of an equal score.
+    """
+
+    rows: np.ndarray
+    places: np.ndarray
+    owners: np.ndarray
+    last: np.ndarray
+    classes: np.ndarray
+
+    def mean_ap(self, counts: np.ndarray) -> float:
+        """Where example i stands counts[i] times; nan: no class has a positive."""
+        counts = counts.astype(np.int32)
+        seen = np.cumsum(counts[self.rows], axis=1, dtype=np.int32).ravel()[self.places]
+        times = counts[self.owners]
+        total = np.bincount(self.classes, times, minlength=len(self.rows))
+        before = np.cumsum(total) - total  # the positives of the classes before
+        hits = np.cumsum(times)[self.last] - before[self.classes]
+        known = total > 0
+        precision = times * hits / np.maximum(seen, 1)
+        sums = np.bincount(self.classes, precision, minlength=len(self.rows))
+        return float(np.mean(sums[known] / total[known])) if known.any() else np.nan
 
 
-def _counted_ap(counts, order, positive, last) -> float:
-    """Average precision where example i stands counts[i] times; nan: no positive."""
-    times = counts[order]
-    hits, seen = np.cumsum(times * positive)[last], np.cumsum(times)[last]
-    if not hits[-1]:
-        return float("nan")
-    precision = hits / np.maximum(seen, 1)
-    return float(np.sum(np.diff(hits / hits[-1], prepend=0.0) * precision))
+def _rank(scores: np.ndarray, positive: np.ndarray, each: int = 1) -> _Ranked:
+    """Of scores [m, k], where row i is of the example i // each; nan ranks last."""
+    scores = np.where(np.isnan(scores), -np.inf, scores).T
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=1)
+    hot = np.take_along_axis(positive.T, order, axis=1)
+    ends = np.ones_like(hot)
+    ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
+    # The runs of equal scores, numbered through all classes; no run is of two classes.
+    runs = np.cumsum(ends.ravel()) - ends.ravel()
+    classes, _ = np.nonzero(hot)
+    of_positives = runs[hot.ravel()]
+    return _Ranked(
+        rows=(order // each).astype(np.int32),
+        places=np.flatnonzero(ends)[of_positives],
+        owners=(order // each)[hot],
+        last=np.searchsorted(of_positives, of_positives, side="right") - 1,
+        classes=classes,
+    )

@@ -171,9 +171,11 @@ def test_another_config_is_refused_with_what_differs(tmp_path):
         run_stages(other, tmp_path / "w")
     assert (tmp_path / "w" / "pretrain").exists()
     assert (tmp_path / "w" / "results.jsonl").exists()
+    (tmp_path / "w" / "report.html").write_text("of the old run")
     with other.unlocked():
         other.stages = ()
     run_stages(other, tmp_path / "w")
+    assert not (tmp_path / "w" / "report.html").exists()
     assert not (tmp_path / "w" / "pretrain").exists()
     assert not (tmp_path / "w" / "results.jsonl").exists()
     assert (tmp_path / "w" / "notes.txt").exists()  # not ours to remove

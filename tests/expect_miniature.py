@@ -22,11 +22,14 @@ def main(workdir: Path) -> int:
         return found[-1]["value"]
 
     task = {"stage": "patch", "dataset": "miniature", "split": "test"}
+    task["metric"] = "accuracy"
     kept = {**task, "dataset": "miniature_natural"}
     before, chosen, tuned = (value(**task, alpha=a) for a in (0.0, alpha, 1.0))
     kept_0, kept_chosen, kept_1 = (value(**kept, alpha=a) for a in (0.0, alpha, 1.0))
     sar = {"stage": "align", "sensor": "s1", "metric": "accuracy"}
     place = {"stage": "align", "sensor": "rgb->s1", "metric": "recall@50"}
+    gap = {"stage": "align", "sensor": "rgb->s1", "metric": "centroid_distance"}
+    probe = {"stage": "evaluate", "sensor": "s1", "metric": "accuracy"}
     last = max(r["step"] for r in results if r["stage"] == "align")
     expectations = [
         ("RGB zero-shot before patching is poor", before, 0.1, 0.6),
@@ -38,6 +41,10 @@ def main(workdir: Path) -> int:
         ("SAR zero-shot after it", value(**sar, step=last), 0.5, 1),
         ("retrieval before alignment is poor", value(**place, step=0), 0, 0.2),
         ("retrieval after it", value(**place, step=last), 0.3, 1),
+        ("RGB and SAR lie apart before alignment", value(**gap, step=0), 0.4, 2),
+        ("they do not after it", value(**gap, step=last), 0, 0.3),
+        ("a linear probe of SAR", value(**probe, task="linear_probe"), 0.6, 1),
+        ("its nearest neighbours", value(**probe, task="knn"), 0.6, 1),
     ]
     failed = 0
     for words, got, low, high in expectations:

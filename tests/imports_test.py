@@ -22,6 +22,7 @@ LAYERS = (
         "loss_fns",
         "alpha",
         "resample",
+        "paired",
         "interpolate",
         "metrics",
         "sharding",

@@ -26,13 +26,25 @@ def results(tiny_run):
 
 
 def test_every_line_keeps_the_contract(results):
-    tasks = {"zero_shot", "retrieval"}
+    tasks = {"zero_shot", "retrieval", "linear_probe", "knn", "modality_gap"}
+    tasks.add("forgetting")
     for r in results:
         assert all(field in r for field in FIELDS)
-        assert 0 <= r["value"] <= 1
+        least = -1 if r["task"] == "forgetting" else 0
+        low, high = {
+            "median_rank": (1, r["n"]),
+            "centroid_distance": (0, 2),
+            "alignment": (0, 4),
+            "uniformity": (-8, 0),
+            "cosine_paired": (-1, 1),
+            "cosine_unpaired": (-1, 1),
+        }.get(r["metric"], (least, 1))
+        assert low <= r["value"] <= high
         assert r["n"] > 0
-        assert r["task"] in tasks
-        assert (r["prompts"] is not None) == (r["task"] == "zero_shot")
+        asked = "text" in r["sensor"].split("->")
+        with_text = asked or r["task"] in ("zero_shot", "forgetting")
+        assert (r["prompts"] is not None) == with_text
+    assert {r["task"] for r in results} == tasks
     assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
@@ -45,10 +57,28 @@ def test_each_trained_stage_tells_before_and_after(results):
 
 def test_the_sweep_covers_task_and_supported_sets(results):
     for name in ("miniature", "miniature_natural"):
-        swept = of(results, stage="patch", dataset=name, split="val")
+        key = {"stage": "patch", "dataset": name, "metric": "accuracy"}
+        swept = of(results, **key, split="val")
         assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
-        tested = of(results, stage="patch", dataset=name, split="test")
+        tested = of(results, **key, split="test", task="zero_shot")
         assert {0.0, 1.0} <= {r["alpha"] for r in tested}
+
+
+def test_what_the_patch_forgot_is_the_difference_of_what_it_reported(results):
+    (lost,) = of(results, stage="patch", task="forgetting")
+    alpha = lost["alpha"]
+    assert (lost["dataset"], lost["split"]) == ("miniature_natural", "test")
+    key = {"stage": "patch", "dataset": "miniature_natural", "split": "test"}
+    key |= {"task": "zero_shot", "metric": "accuracy"}
+    (before,) = of(results, alpha=0.0, **key)
+    (after,) = of(results, alpha=alpha, **key)
+    assert lost["value"] == pytest.approx(after["value"] - before["value"])
+    assert lost["before"] == before["value"]
+    assert lost["checkpoint"] == after["checkpoint"]
+    assert lost["reference"] == before["checkpoint"]
+    for name, change in lost["per_class"].items():
+        ends = (r["per_class"][name] for r in (after, before))
+        assert change == pytest.approx(np.subtract(*ends), abs=2e-6)
 
 
 def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
@@ -62,7 +92,33 @@ def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
 def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
     for step in (0, 6):
         aligned = of(results, stage="align", step=step)
-        assert {r["sensor"] for r in aligned} == {"s1", "rgb->s1", "s1->rgb"}
+        found = {r["sensor"] for r in aligned if r["task"] != "modality_gap"}
+        assert found == {"s1", "rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
+        asked = {r["sensor"] for r in aligned if r["prompts"]}
+        assert asked >= {"s1", "text->rgb", "text->s1"}
+
+
+def test_the_gap_is_told_before_and_after_and_again(results):
+    """By patch on every test set, by align and evaluate on theirs."""
+    gap = of(results, task="modality_gap", metric="centroid_distance")
+    patch = {
+        (r["dataset"], r["split"], r["sensor"], r["step"])
+        for r in gap
+        if r["stage"] == "patch"
+    }
+    assert patch == {
+        (name, "test", "rgb->text", step)
+        for name in ("miniature", "miniature_natural")
+        for step in (0, 6)
+    }
+    for step in (0, 6):
+        aligned = of(gap, stage="align", step=step)
+        pairs = ["rgb->s1", "rgb->text", "s1->text"]
+        assert [r["sensor"] for r in aligned] == pairs
+    for r in aligned:
+        (again,) = of(gap, stage="evaluate", dataset="miniature", sensor=r["sensor"])
+        for key in ("value", "ci95", "n", "prompts", "checkpoint"):
+            assert again[key] == r[key]
 
 
 def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
@@ -75,15 +131,22 @@ def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
         for sensor in ("rgb", "s1")
         for name, metric in (
             ("miniature", "accuracy"),
+            ("miniature", "accuracy@5"),
+            ("miniature", "mean_recall"),
+            ("miniature", "ece"),
             ("miniature_multi", "mAP_macro"),
             ("miniature_multi", "mAP_micro"),
+            ("miniature_multi", "ece"),
         )
     }
 
 
 def test_evaluate_repeats_what_align_reported(results):
-    for sensor, metric in (("s1", "accuracy"), ("rgb->s1", "recall@5")):
-        key = {"dataset": "miniature", "sensor": sensor, "metric": metric}
+    for sensor, metric, task in (
+        ("s1", "accuracy", "zero_shot"),
+        ("rgb->s1", "recall@5", "retrieval"),
+    ):
+        key = {"dataset": "miniature", "sensor": sensor, "metric": metric, "task": task}
         (aligned,) = of(results, stage="align", step=6, **key)
         (again,) = of(results, stage="evaluate", **key)
         assert aligned["value"] == again["value"]
@@ -119,6 +182,16 @@ def test_products_say_where_they_come_from(tiny_run):
     assert align["sources"]["teacher"]["digest"] == patched["digest"]
     assert align["config"]["align"]["sensor"] == "s1"
     assert align["spec"]["bands"] == ["VV", "VH"]
+
+
+def test_a_run_ends_with_its_report(tiny_run):
+    text = (tiny_run / "report.html").read_text(encoding="utf-8")
+    for title in ("Choice of alpha", "Confusion", "Retrieval", "Modality gap"):
+        assert f"<h2>{title}</h2>" in text
+    assert text.count('<img src="data:image/png;base64,') > 30
+    meta = json.loads((tiny_run / "patch" / "meta.json").read_text())
+    assert meta["finished"] in text
+    assert meta["devices"] == "8 x cpu"
 
 
 def test_checkpoints_hold_no_frozen_weights(tiny_run):

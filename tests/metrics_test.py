@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and hand-computed values; ties earn nothing."""
+"""Metrics against scikit-learn, torchmetrics, values by hand; ties earn nothing."""
 
 import inspect
 
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rsclip_jax import metrics
+from rsclip_jax.evals.retrieval import label_retrieval_records, retrieval_records
+from rsclip_jax.evals.zero_shot import zero_shot_records
+from tests.golden import FOLDER
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -61,6 +64,79 @@ def test_per_class_accuracy_is_the_diagonal_of_the_confusion():
     )
     got = metrics.per_class_accuracy(logits, labels)
     np.testing.assert_allclose(got, np.diag(confusion))
+
+
+def test_mean_recall_equals_scikit_learn_with_and_without_an_absent_class():
+    logits = draw(20, 80, 5)
+    for labels in (
+        np.random.default_rng(21).integers(0, 5, 80),
+        np.random.default_rng(22).choice([0, 1, 1, 1, 4], 80),
+    ):
+        want = sklearn.metrics.recall_score(
+            labels, logits.argmax(1), average="macro", labels=np.unique(labels)
+        )
+        assert metrics.mean_recall(logits, labels) == pytest.approx(want, abs=1e-12)
+
+
+def test_mean_recall_counts_ties_against_and_each_class_once():
+    logits = np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [1.0, 1.0]])
+    labels = np.array([0, 0, 0, 1, 0])
+    assert metrics.mean_recall(logits, labels) == pytest.approx((3 / 4 + 0) / 2)
+    assert np.isnan(metrics.mean_recall(logits[:0], labels[:0]))
+
+
+def calibration_by_bins(sure, right, bins=15):
+    """The definition, a bin and an example at a time."""
+    error = 0.0
+    for b in range(bins):
+        low, high = b / bins, (b + 1) / bins
+        mine = [i for i, p in enumerate(sure) if low < p <= high or (b == 0 and p == 0)]
+        if mine:
+            gap = sum(right[i] for i in mine) - sum(sure[i] for i in mine)
+            error += abs(gap) / len(sure)
+    return error
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_calibration_equals_brute_force(scale, dtype):
+    logits = (scale * draw(23, 200, 4)).astype(dtype)
+    labels = np.random.default_rng(24).integers(0, 4, 200)
+    exp = [np.exp(row - row.max()) for row in logits.astype(float)]
+    sure = [float(row.max() / row.sum()) for row in exp]
+    right = (logits.argmax(1) == labels).tolist()
+    got = metrics.calibration_error(logits, labels)
+    assert got == pytest.approx(calibration_by_bins(sure, right), abs=1e-9)
+    targets = np.random.default_rng(25).integers(0, 2, logits.shape)
+    sure = (1 / (1 + np.exp(-logits.astype(float)))).ravel().tolist()
+    got = metrics.calibration_error(logits, targets)
+    want = calibration_by_bins(sure, targets.ravel().tolist())
+    assert got == pytest.approx(want, abs=1e-9)
+
+
+def test_calibration_of_the_extremes():
+    logits, labels = 1e4 * np.eye(3), np.arange(3)
+    assert metrics.calibration_error(logits, labels) == 0  # sure, and right
+    assert metrics.calibration_error(logits, (labels + 1) % 3) == 1
+    # all tied: sure to 1 / 4, and a tie is never right
+    tied = np.zeros((8, 4))
+    assert metrics.calibration_error(tied, np.arange(8) % 4) == pytest.approx(1 / 4)
+    for dead in (np.full((8, 4), np.nan), np.full((8, 4), np.inf)):
+        assert metrics.calibration_error(dead, np.arange(8) % 4) == 1
+    nan = np.full((8, 4), np.nan)
+    assert metrics.calibration_error(nan, np.arange(32).reshape(8, 4) % 2) == 1
+    assert np.isnan(metrics.calibration_error(tied[:0], np.zeros(0, int)))
+
+
+def test_gaps_of_opposite_signs_cancel_within_a_bin_and_not_between():
+    # 0.6 each: half of them right; the share of right ones is 0.1 off
+    logits = np.log(np.array([[0.6, 0.4]] * 4))
+    got = metrics.calibration_error(logits, np.array([0, 0, 1, 1]))
+    assert got == pytest.approx(0.1)
+    # 0.6 and always right, 0.9 and never: 0.4 and 0.9 off, each half of the examples
+    logits = np.log(np.array([[0.6, 0.4], [0.9, 0.1]]))
+    got = metrics.calibration_error(logits, np.array([0, 1]))
+    assert got == pytest.approx((0.4 + 0.9) / 2)
 
 
 def test_average_precision_by_hand():
@@ -248,3 +324,79 @@ def test_unequal_sides_are_refused():
     unchecked = inspect.unwrap(metrics.match_ranks)  # as users call it
     with pytest.raises(ValueError, match=r"got \(3, 2\) queries and \(2, 2\) gallery"):
         unchecked(np.ones((3, 2)), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_ranked_gains_in_blocks_equal_those_at_once(block):
+    gallery = draw(30, 40, 8).astype(np.float32)
+    gallery[5] = gallery[12]  # a tie
+    queries = gallery + draw(31, 40, 8).astype(np.float32)
+    labels = np.random.default_rng(32).integers(0, 2, (40, 4))
+    overlap = metrics.label_overlap(labels, labels)
+    want = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10)
+    got = metrics.ranked_gains(queries, gallery, lambda rows: overlap[rows], 10, block)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    nothing = metrics.ranked_gains(queries[:0], gallery, lambda rows: overlap[rows], 10)
+    assert [x.shape for x in nothing] == [(0, 10), (0,)]
+
+
+def test_label_overlap_equals_scikit_learn():
+    labels = np.random.default_rng(33).integers(0, 2, (12, 6))
+    labels[0] = 0
+    got = metrics.label_overlap(labels, labels)
+    for i, a in enumerate(labels):
+        for j, b in enumerate(labels):
+            want = sklearn.metrics.jaccard_score(a, b, zero_division=0)
+            assert got[i, j] == pytest.approx(want, abs=1e-15)
+    one = np.array([3, 1, 3])
+    want_one = [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    np.testing.assert_array_equal(metrics.label_overlap(one, one), want_one)
+
+
+def test_average_precision_at_k_of_graded_gains_by_hand():
+    gains = np.array([[0.5, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    got = metrics.average_precision_at(gains)
+    np.testing.assert_allclose(got, [(0.5 + 1.5 / 3) / 2, 0, 1])
+
+
+def golden(part):
+    """(inputs, torchmetrics' values) of a part of make_metrics.py."""
+    with np.load(FOLDER / "metrics_out.npz") as stored:
+        found = {
+            key.removeprefix(f"{part}/"): stored[key]
+            for key in stored.files
+            if key.startswith(f"{part}/")
+        }
+    values = {key: float(x) for key, x in found.items() if x.ndim == 0}
+    return {key: x for key, x in found.items() if x.ndim}, values
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("single", "labels"), ("multi", "targets")]
+)
+def test_zero_shot_records_equal_torchmetrics(task, labels):
+    given, want = golden(task)
+    logits, labels = given["logits"], given[labels]
+    names = [str(i) for i in range(logits.shape[1])]
+    got = zero_shot_records(logits, labels, task=task, sensor="rgb", classnames=names)
+    assert {r["metric"]: r["value"] for r in got} == pytest.approx(want, abs=1e-6)
+
+
+def test_retrieval_records_equal_torchmetrics():
+    given, want = golden("retrieval")
+    z, labels, ks = (
+        {key: given[key] for key in ("rgb", "s1")},
+        given["labels"],
+        (1, 5, 20),
+    )
+    by_place = retrieval_records(z, ks)
+    by_label = label_retrieval_records(z, labels, given["head"], ks)
+    got = {(r["sensor"], r["metric"]): r["value"] for r in (*by_place, *by_label)}
+    for k in ks:
+        for key in (f"recall@{k}", f"hit@{k}"):
+            found = got["rgb->s1", f"recall@{k}"]
+            assert found == pytest.approx(want.pop(key), abs=1e-6)
+        for key, way in ((f"mAP@{k}", "rgb->s1"), (f"text/mAP@{k}", "text->s1")):
+            assert got[way, f"mAP@{k}"] == pytest.approx(want.pop(key), abs=1e-6)
+    assert not want

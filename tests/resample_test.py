@@ -6,9 +6,19 @@ import math
 import numpy as np
 import pytest
 
-from rsclip_jax.metrics import mean_ap
+from rsclip_jax.metrics import (
+    calibration_error,
+    calibration_gaps,
+    in_top_k,
+    mean_ap,
+    mean_recall,
+)
 from rsclip_jax.resample import (
+    calibration_interval,
     map_intervals,
+    mean_interval,
+    mean_recall_interval,
+    median_interval,
     resample_map,
     resample_mean,
     rounded,
@@ -76,6 +86,63 @@ def test_map_intervals_are_quantiles_over_every_resample_there_is():
             assert np.mean(known <= end + 1e-9) >= q - 0.01
 
 
+def quantiles_over_every_resample(value, n):
+    """(2.5 %, 97.5 %) of value(rows) over all draws of n rows from n."""
+    all_ = [value(list(rows)) for rows in itertools.product(range(n), repeat=n)]
+    return np.array([v for v in all_ if not math.isnan(v)])
+
+
+def check_quantiles(interval, known):
+    for end, q in zip(interval, (0.025, 0.975), strict=True):
+        assert np.mean(known < end - 1e-9) <= q + 0.01
+        assert np.mean(known <= end + 1e-9) >= q - 0.01
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_mean_and_median_intervals_are_quantiles_over_every_resample(n):
+    values = np.array([3.0, 1.0, 7.0, 1.0, 20.0])[:n]
+    known = quantiles_over_every_resample(lambda rows: values[rows].mean(), n)
+    check_quantiles(mean_interval(values, resamples=6000), known)
+    known = quantiles_over_every_resample(lambda rows: np.median(values[rows]), n)
+    check_quantiles(median_interval(values), known)
+
+
+@pytest.mark.parametrize("n", [1, 2, 101, 102])
+def test_a_median_s_draws_are_medians_of_resamples(n):
+    values = np.random.default_rng(1).exponential(size=n)
+    rng = np.random.default_rng(2)
+    drawn = [np.median(values[rng.integers(n, size=n)]) for _ in range(4000)]
+    want = np.percentile(drawn, [2.5, 97.5])
+    spread = np.ptp(values)
+    np.testing.assert_allclose(median_interval(values), want, atol=0.03 * spread)
+
+
+def test_a_mean_recall_s_interval_is_quantiles_over_every_resample():
+    logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
+    labels = np.array([0, 1, 2, 1, 1])
+    known = quantiles_over_every_resample(
+        lambda rows: mean_recall(logits[rows], labels[rows]), 5
+    )
+    hits = in_top_k(logits, labels)
+    check_quantiles(mean_recall_interval(hits, labels, resamples=6000), known)
+
+
+def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
+    rng = np.random.default_rng(3)
+    logits, labels = 2 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+    gaps, value = calibration_gaps(logits, labels), calibration_error(logits, labels)
+    picked = (rng.integers(60, size=60) for _ in range(3000))
+    drawn = np.array([calibration_error(logits[rows], labels[rows]) for rows in picked])
+    want = np.percentile(drawn - (drawn.mean() - value), [2.5, 97.5])
+    got = calibration_interval(gaps, resamples=3000)
+    np.testing.assert_allclose(got, want, atol=0.01)
+    assert got[0] < value < got[1]
+    # what is right on average by chance alone has an end at 0, and none below
+    fair = np.log(np.tile([0.5, 0.25, 0.25], (400, 1)))
+    low, high = calibration_interval(calibration_gaps(fair, np.arange(400) % 4 // 2))
+    assert low == 0 < high < 0.06
+
+
 def test_map_intervals_hold_the_value_and_are_the_seed_s():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (300, 6))
@@ -89,6 +156,14 @@ def test_map_intervals_hold_the_value_and_are_the_seed_s():
 
 
 def test_no_examples_and_no_positive_have_no_interval():
+    nothing = np.zeros(0)
+    for ends in (
+        mean_interval(nothing),
+        median_interval(nothing),
+        mean_recall_interval(nothing.astype(bool), nothing.astype(int)),
+        calibration_interval(np.zeros((0, 15))),
+    ):
+        assert rounded(ends) == [None, None]
     none = map_intervals(np.zeros((0, 3)), np.zeros((0, 3)))
     unlabelled = map_intervals(np.ones((5, 3)), np.zeros((5, 3)), resamples=5)
     for found in (none, unlabelled):

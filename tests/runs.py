@@ -39,6 +39,7 @@ def tiny_config(
     for stage in ("pretrain", "patch", "align"):
         config[stage].update(batch_size=16, steps=6, warmup=2, log_every=1)
     config.patch.alphas = (0.0, 0.5, 1.0)
+    config.evaluate.update(shots=(1, 2), shot_seeds=2)
     return config.lock()
 
 

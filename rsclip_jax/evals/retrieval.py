@@ -1,30 +1,122 @@
-"""Cross-modal retrieval both ways: of the same place, and of images and captions."""
+"""Cross-modal retrieval both ways: of the same place or label, of captioned images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rsclip_jax.metrics import match_ranks
-from rsclip_jax.resample import rounded, share_interval
+from rsclip_jax.metrics import (
+    average_precision_at,
+    label_overlap,
+    match_ranks,
+    ranked_gains,
+)
+from rsclip_jax.resample import (
+    mean_interval,
+    median_interval,
+    rounded,
+    share_interval,
+)
 
-KS = (1, 5, 10, 50)
+KS = (1, 5, 10, 20, 50)
+LABEL_KS = (20, 50)
 
 
 def retrieval_records(
-    embeddings: dict[str, np.ndarray], ks: tuple[int, ...] = KS
+    embeddings: dict[str, np.ndarray],
+    ks: tuple[int, ...] = KS,
+    *,
+    labels: np.ndarray | None = None,
+    head: np.ndarray | None = None,
 ) -> list[dict]:
-    """recall@k for every ordered pair of modalities: {"rgb": [n, d], "s1": [n, d]}.
+    """recall@k, median_rank for all ordered pairs of modalities: {"rgb": [n, d], ...}.
 
     Row i of each is the same place; a k that is not below n says nothing and is left
-    out, as is the search for a sensor in what is fused of it ("s1+s2").
+    out, as is the search for a sensor in what is fused of it ("s1+s2"). The median rank
+    (1 = best) is left out of one place alone. Of labelled places
+    label_retrieval_records' mAP@k, too.
     """
     records = []
-    for query, zquery in embeddings.items():
-        for gallery, zgallery in embeddings.items():
-            if set(query.split("+")).isdisjoint(gallery.split("+")):
-                ranks = match_ranks(zquery, zgallery)
-                records += _recalls(f"{query}->{gallery}", ranks, len(zgallery), ks)
+    for query, gallery in _pairs(embeddings):
+        ranks = match_ranks(embeddings[query], embeddings[gallery])
+        records += _rank_records(f"{query}->{gallery}", ranks, len(ranks), ks)
+    if labels is not None:
+        records += label_retrieval_records(embeddings, labels, head)
     return records
+
+
+def label_retrieval_records(
+    embeddings: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    head: np.ndarray | None = None,
+    ks: tuple[int, ...] = LABEL_KS,
+) -> list[dict]:
+    """mAP@k for all ordered pairs of modalities, and from class prompts to each.
+
+    What has the query's label (labels [n]) gains 1; of several each (labels [n, k]) the
+    Jaccard index of the two sets of labels is the gain, which is the similarity that
+    Imbriaco et al. (TGRS 2021) rank BigEarthNet by, averaged as in Zhao et al. (CVPR
+    2015; metrics.average_precision_at). The query's own place is in the gallery, as
+    what a search should find. head [d, k]: "text->rgb" has a prompt of each class for a
+    query, and what has the class gains 1. A query of which the gallery has nothing is
+    left out, and n are the others.
+    """
+    records = []
+    for query, gallery in _pairs(embeddings):
+        records += _label_records(
+            f"{query}->{gallery}",
+            embeddings[query],
+            embeddings[gallery],
+            lambda rows: label_overlap(labels[rows], labels),
+            ks,
+        )
+    if head is None:
+        return records
+    for sensor, z in embeddings.items():
+        records += _label_records(
+            f"text->{sensor}", head.T, z, lambda rows: _of_classes(rows, labels), ks
+        )
+    return records
+
+
+def _pairs(embeddings: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    for query in embeddings:
+        for gallery in embeddings:
+            if set(query.split("+")).isdisjoint(gallery.split("+")):
+                yield query, gallery
+
+
+def _of_classes(rows: slice, labels: np.ndarray) -> np.ndarray:
+    """Which examples are of the classes rows, [rows, n]."""
+    if labels.ndim == 2:
+        return (labels.T[rows] > 0).astype(float)
+    return label_overlap(np.arange(rows.start, rows.stop), labels)
+
+
+def _label_records(
+    sensor: str,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    gain: Callable[[slice], np.ndarray],
+    ks: Sequence[int],
+) -> list[dict]:
+    ks = [k for k in ks if k < len(gallery)]
+    if not ks:
+        return []
+    gains, known = ranked_gains(queries, gallery, gain, max(ks))
+    gains = gains[known]
+    values = {f"mAP@{k}": average_precision_at(gains[:, :k]) for k in ks}
+    return [
+        {
+            "sensor": sensor,
+            "task": "retrieval",
+            "metric": metric,
+            "value": float(np.mean(each)),
+            "ci95": rounded(mean_interval(each)),
+            "n": len(each),
+        }
+        for metric, each in values.items()
+        if len(each)
+    ]
 
 
 def text_retrieval_records(
@@ -33,33 +125,38 @@ def text_retrieval_records(
     owners: Sequence[int] | np.ndarray,
     ks: tuple[int, ...] = KS,
 ) -> list[dict]:
-    """recall@k from captions to images and back: {"rgb": [n, d]}, ztxt [m, d].
+    """recall@k and median_rank from captions to images and back: {"rgb": [n, d]}.
 
-    owners [m]: which image each caption is of. A caption finds its own image; an image
-    any of its captions. n is the number of queries; a k that is not below the gallery's
-    size is left out.
+    ztxt [m, d] with owners [m]: which image each caption is of. A caption finds its own
+    image; an image any of its captions. n is the number of queries; a k that is not
+    below the gallery's size is left out.
     """
     owners = np.asarray(owners)
     records = []
     for sensor, z in embeddings.items():
         images = np.arange(len(z))
         ranks = match_ranks(ztxt, z, (owners, images))
-        records += _recalls(f"text->{sensor}", ranks, len(z), ks)
+        records += _rank_records(f"text->{sensor}", ranks, len(z), ks)
         ranks = match_ranks(z, ztxt, (images, owners))
-        records += _recalls(f"{sensor}->text", ranks, len(ztxt), ks)
+        records += _rank_records(f"{sensor}->text", ranks, len(ztxt), ks)
     return records
 
 
-def _recalls(sensor: str, ranks: np.ndarray, gallery: int, ks) -> list[dict]:
-    base = {"sensor": sensor, "task": "retrieval"}
-    return [
+def _rank_records(
+    sensor: str, ranks: np.ndarray, gallery: int, ks: Sequence[int]
+) -> list[dict]:
+    base = {"sensor": sensor, "task": "retrieval", "n": len(ranks)}
+    records = [
         {
             **base,
             "metric": f"recall@{k}",
             "value": float(np.mean(ranks <= k)),
             "ci95": rounded(share_interval(ranks <= k)),
-            "n": len(ranks),
         }
         for k in ks
         if k < gallery
     ]
+    if gallery > 1:
+        median = {"value": float(np.median(ranks)), "metric": "median_rank"}
+        records.append({**base, **median, "ci95": rounded(median_interval(ranks))})
+    return records

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax import metrics
+from rsclip_jax import metrics, resample
 from rsclip_jax.data.prompts import fill_templates
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import text_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.resample import map_intervals, rounded, share_interval
+from rsclip_jax.resample import rounded
 
 
 def make_head(
@@ -90,35 +90,53 @@ def zero_shot_records(
     sensor: str,
     classnames: Sequence[str],
 ) -> list[dict]:
-    """accuracy with per_class (task "single"), or mAP_macro and mAP_micro ("multi").
+    """accuracy and mean_recall (task "single") or mAP_macro and mAP_micro ("multi").
 
-    Each with its bootstrap interval "ci95".
+    Of one label also accuracy@5, where there are more than five classes; of both ece,
+    the calibration error (metrics.calibration_gaps). accuracy and mAP_macro have their
+    per_class, all a bootstrap interval "ci95".
     """
+    scored = _score_single if task == "single" else _score_multi
     base = {"sensor": sensor, "task": "zero_shot", "n": len(labels)}
-    if task == "single":
-        hits = metrics.in_top_k(logits, labels)
-        per_class = metrics.per_class_accuracy(logits, labels)
-        return [
-            {
-                **base,
-                "metric": "accuracy",
-                "value": float(np.mean(hits)),
-                "ci95": rounded(share_interval(hits)),
-                "per_class": _named(classnames, per_class),
-            }
-        ]
+    gaps = metrics.calibration_gaps(logits, labels)
+    found = scored(logits, labels, classnames)
+    found["ece"] = {
+        "value": metrics.calibration_error(logits, labels),
+        "ci95": rounded(resample.calibration_interval(gaps)),
+    }
+    return [{**base, "metric": metric, **one} for metric, one in found.items()]
+
+
+def _score_single(logits, labels, classnames) -> dict[str, dict]:
+    hits = metrics.in_top_k(logits, labels)
+    per_class = metrics.per_class_accuracy(logits, labels)
+    found = {"accuracy": {**_share(hits), "per_class": _named(classnames, per_class)}}
+    if logits.shape[1] > 5:
+        found["accuracy@5"] = _share(metrics.in_top_k(logits, labels, 5))
+    found["mean_recall"] = {
+        "value": metrics.mean_recall(logits, labels),
+        "ci95": rounded(resample.mean_recall_interval(hits, labels)),
+    }
+    return found
+
+
+def _score_multi(logits, labels, classnames) -> dict[str, dict]:
     per_class = metrics.average_precision(logits, labels)
-    ci95 = map_intervals(logits, labels)
-    macro, micro = (
-        {
-            **base,
-            "metric": f"mAP_{average}",
+    ci95 = resample.map_intervals(logits, labels)
+    found = {
+        f"mAP_{average}": {
             "value": metrics.mean_ap(logits, labels, average),
             "ci95": rounded(ci95[average]),
         }
         for average in ("macro", "micro")
-    )
-    return [{**macro, "per_class": _named(classnames, per_class)}, micro]
+    }
+    found["mAP_macro"]["per_class"] = _named(classnames, per_class)
+    return found
+
+
+def _share(hits: np.ndarray) -> dict:
+    ci95 = rounded(resample.share_interval(hits))
+    return {"value": float(np.mean(hits)), "ci95": ci95}
 
 
 def _named(classnames: Sequence[str], values: np.ndarray) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 
-from rsclip_jax.report.table import split_of
+from rsclip_jax.report.table import align_markdown, split_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +34,7 @@ def format_markdown(rows: Sequence[Row]) -> str:
             best = len(others) > 1 and value == max(others)
             line.append(f"**{text}**" if best else text)
         table.append(line)
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    rule = ["-" * w for w in widths[: len(keys)]]
-    rule += ["-" * (w - 1) + ":" for w in widths[len(keys) :]]
-    lines = []
-    for line in (table[0], rule, *table[1:]):
-        left = [x.ljust(w) for x, w in zip(line, widths, strict=True)][: len(keys)]
-        right = [x.rjust(w) for x, w in zip(line, widths, strict=True)][len(keys) :]
-        lines.append(f"| {' | '.join(left + right)} |")
-    return "\n".join(lines)
+    return align_markdown(table, left=len(keys))
 
 
 def format_csv(rows: Sequence[Row]) -> str:

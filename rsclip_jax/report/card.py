@@ -165,7 +165,9 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {r['metric']} | {r['value']:.4f} |"
+            shots = f", {r['shots']} a class" if "shots" in r else ""
+            metric = f"{r['metric']}{shots}"
+            line = f"| {' | '.join(cells)} | {metric} | {r['value']:.4f} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."

@@ -56,7 +56,7 @@ def _describe_one(meta: Mapping) -> str:
     return f"alpha {meta['alpha']:g}, {how}"
 
 
-def split_of(record: dict) -> str:
+def split_of(record: Mapping) -> str:
     """The split, with the side of its tiles where it was cut into tiles."""
     tile = record.get("tile")
     return f"{record['split']}:{tile}" if tile else record["split"]
@@ -64,7 +64,7 @@ def split_of(record: dict) -> str:
 
 def _columns(record: dict, chosen: float | None) -> list[str]:
     alpha = record.get("alpha")
-    if record["stage"] == "evaluate":
+    if record["stage"] == "evaluate" or record["task"] == "forgetting":
         return ["after"]  # a weight file's step is 0, and nothing came before it
     if alpha is None:
         return ["before" if record["step"] == 0 else "after"]
@@ -88,3 +88,17 @@ def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:
     ]
     text.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(text)
+
+
+def align_markdown(rows: Sequence[Sequence[str]], left: int) -> str:
+    """As align_rows, in Markdown."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    lines = []
+    for row in (rows[0], rule, *rows[1:]):
+        cells = [
+            cell.rjust(w) if i >= left else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -214,13 +214,14 @@ def report(
 ) -> dict[str, tuple[dict[str, np.ndarray], Source]]:
     """Zero-shot from each sensor and retrieval between all of them on every test.
 
-    And from the embedding fused of several sensors. Returns, for the pictures, sensor
-    -> the embeddings and the source of the first test that holds it.
+    And from the embedding fused of several sensors; the gap between all of these.
+    Returns, for the pictures, sensor -> the embeddings and the source of the first test
+    that holds it.
     """
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     variant = teacher.variant
     first: dict[str, tuple] = {}
-    digests = {"rgb": teacher.digests["clip"]}
+    digests = dict.fromkeys(("rgb", "text"), teacher.digests["clip"])
     encoders, sizes = {}, {"rgb": variant.image_size}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
@@ -228,7 +229,7 @@ def report(
         sizes[key] = spec.image_size
 
     def pin(sensor: str) -> dict:
-        made = "+".join(digests[m] for m in parts_of(sensor))
+        made = "+".join(dict.fromkeys(digests[m] for m in parts_of(sensor)))
         return {"step": step, "checkpoint": made}
 
     for source in tests:
@@ -245,18 +246,22 @@ def report(
             for key in (key for key in z if key != "rgb"):
                 scored = common.score(source, z[key], labels, head, key)
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
-        run.keep(
+        labels = labels if head is not None else None
+        outcome = run.keep(
             "align",
             "after" if step else "before",
             seen,
             z,
-            labels=labels if head is not None else None,
+            labels=labels,
             head=head,
             prompts=prompts,
             step=step,
             checkpoint={key: pin(key)["checkpoint"] for key in z},
         )
-        for record in retrieval_records(z):
-            run.report("align", seen, [record], **pin(record["sensor"]))
+        for record in retrieval_records(z, labels=labels, head=head):
+            asked = prompts if record["sensor"].startswith("text->") else None
+            pins = {"prompts": asked, **pin(record["sensor"])}
+            run.report("align", seen, [record], **pins)
+        common.report_gap(run, "align", seen, outcome, pin)
         first = {key: (z, seen) for key in fed if key != "rgb"} | first
     return first

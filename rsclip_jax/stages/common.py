@@ -1,11 +1,12 @@
 """What stages need of a config: data, the input CLIP, its heads, reports."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -24,10 +25,13 @@ from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.views import TiledSource
 from rsclip_jax.evals.encode import Encoder, encode_source
+from rsclip_jax.evals.fuse import parts_of
+from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
 from rsclip_jax.models.sensor import SensorSpec, input_places
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,30 +122,48 @@ class Run:
     def keep(
         self, stage: str, when: str, source: Source, z: dict, **found: Any
     ) -> outcomes.Outcome:
-        """What a model made of a source, kept for the report and for comparisons.
+        """make_outcome's, kept for the report and for comparisons.
 
-        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False.
-        when: "before" or "after" a stage. found: labels, head, ztxt, owners as of
-        Outcome, and pins as of report; checkpoint is {sensor: digest}.
+        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False, and
+        of what comes after a stage thumbnails for the report's gallery beside it.
+        when: "before" or "after" a stage.
         """
-        arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
-        row = source.dataset
-        outcome = outcomes.Outcome(
-            {"stage": stage, "task": row.task, **_about(source), **found},
-            tuple(source.ids),
-            z,
-            classnames=row.classnames,
-            **arrays,
-        )
+        outcome = make_outcome(stage, source, z, **found)
         if self.config.keep_embeddings and jax.process_index() == 0:
             folder = self.folder(stage) / "outcomes" / when
             outcomes.save_outcome(folder, outcome)
+            if when == "after":
+                self._keep_thumbnails(stage, outcome, source)
         return outcome
+
+    def _keep_thumbnails(self, stage: str, outcome, source: Source) -> None:
+        path = thumbnails_path(self.folder(stage), outcome)
+        try:
+            save_thumbnails(path, outcome, source)
+        except Exception as error:  # a picture is never worth a training
+            self.say(f"{stage}: no thumbnails of {outcome.name}: {error}")
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
         if jax.process_index() == 0:
             print(text, flush=True)
+
+
+def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.Outcome:
+    """What a model made of a source.
+
+    found: labels, head, ztxt, owners as of Outcome, and pins as of Run.report;
+    checkpoint is {sensor: digest}.
+    """
+    arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
+    row = source.dataset
+    return outcomes.Outcome(
+        {"stage": stage, "task": row.task, **_about(source), **found},
+        tuple(source.ids),
+        z,
+        classnames=row.classnames,
+        **arrays,
+    )
 
 
 def _about(source: Source) -> dict[str, Any]:
@@ -301,20 +323,44 @@ def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     )
 
 
+def report_gap(
+    run: Run,
+    stage: str,
+    source: Source,
+    outcome: outcomes.Outcome,
+    pin: Callable[[str], dict[str, Any]],
+) -> None:
+    """Reports the gap between the modalities of what a model made of a source.
+
+    pin: what pins a number of a record's sensor, "rgb->text", to the weights.
+    """
+    for record in gap_records(outcome):
+        sensor = record["sensor"]
+        prompts = outcome.pins["prompts"] if "text" in parts_of(sensor) else None
+        run.report(stage, source, [record], prompts=prompts, **pin(sensor))
+
+
 def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
     """(retrieval records of a captioned source, digest of its captions).
 
     z: modality -> embeddings [n, d] of all its images, in order.
     """
+    ztxt, owners, digest = encode_captions(run, clip, source)
+    return text_retrieval_records(z, ztxt, owners), digest
+
+
+def encode_captions(
+    run: Run, clip: api.Model, source: Source
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(ztxt [m, d], owners [m], digest) of a source's captions, image by image."""
     captions = read_captions(source)
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
     say_cut(run, source, each, clip.variant.context_length)
     zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
     places = {text: i for i, text in enumerate(each)}
-    owners = [i for i, of_one in enumerate(captions) for _ in of_one]
-    records = text_retrieval_records(z, zeach[[places[t] for t in texts]], owners)
-    return records, captions_digest(captions)
+    owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
+    return zeach[[places[text] for text in texts]], owners, captions_digest(captions)
 
 
 def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:

@@ -1,28 +1,48 @@
-"""Stage evaluate: any params on any datasets, zero-shot and retrieval."""
+"""Stage evaluate: any params on any datasets, zero-shot, retrieval, gap, probes."""
 
+import functools
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
-from rsclip_jax.data.sources import Dataset
+from rsclip_jax.data.sources import Dataset, Source
+from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.evals.fuse import add_fused, parts_of
-from rsclip_jax.evals.retrieval import retrieval_records
-from rsclip_jax.report.table import format_table
+from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
+from rsclip_jax.outcomes import Outcome
+from rsclip_jax.report.table import closing_records, format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
+from rsclip_jax.stages.forgetting import (
+    check_forgetting,
+    evaluate_forgetting,
+    forgetting_sets,
+    reference_of,
+)
+from rsclip_jax.stages.probes import (
+    Encoded,
+    check_probes,
+    check_sensors,
+    probe_specs,
+    run_probes,
+)
 
 
 def check_evaluate(run: common.Run) -> None:
     """Raises ValueError for what would stop this stage."""
-    if not run.config.datasets:
+    if not specs_of(run):
         raise ValueError(
             "config.datasets is empty: name what to evaluate on, such as"
             " --config.datasets=\"('eurosat_rgb:val',)\""
         )
     for spec in run.config.datasets:
         common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+    check_forgetting(run)
+    check_probes(run)
 
 
 def run_evaluate(run: common.Run) -> None:
@@ -30,13 +50,26 @@ def run_evaluate(run: common.Run) -> None:
 
     Every sensor of a dataset that the model has an encoder for, and those but RGB
     fused: zero-shot where there are labels, retrieval with text where there are
-    captions, and between two sensors.
+    captions, and between two sensors; the gap between all of these. Then the probes of
+    config.evaluate. What is encoded is encoded once.
     """
     if jax.process_index() == 0:  # of an earlier evaluation
         run.skipped("evaluate").unlink(missing_ok=True)
+        shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
     model = input_model(run)
-    for spec, fed in feed_each(run, model).items():
-        evaluate_source(run, model, fed, run.open(spec))
+    fed = feed_each(run, model)
+    check_sensors(run, fed)
+    kept = {}
+    for spec in run.config.datasets:
+        found = evaluate_source(run, model, fed[spec], run.open(spec))
+        if spec in probe_specs(run):
+            kept[spec] = found
+    run_probes(
+        run,
+        lambda spec: kept.get(spec) or encode(run, fed[spec], run.open(spec)),
+        functools.partial(pins, model),
+    )
+    evaluate_forgetting(run, model)
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
         if not lines:
@@ -44,11 +77,13 @@ def run_evaluate(run: common.Run) -> None:
                 f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
                 " have no labels, and too few records for retrieval"
             )
+        lines = closing_records(lines, ())
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
             "model": model_digests(run.workdir, run.config.init),
+            "reference": reference_now(run),
             "data": data_now(run),
             "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
         }
@@ -66,6 +101,8 @@ def is_evaluated(run: common.Run) -> bool:
     meta = json.loads(stored.read_text())
     if meta["model"] != model_digests(run.workdir, run.config.init):
         return False
+    if meta.get("reference", {}) != reference_now(run):
+        return False
     try:
         return meta.get("data") == data_now(run)
     except FileNotFoundError:
@@ -73,8 +110,20 @@ def is_evaluated(run: common.Run) -> bool:
 
 
 def data_now(run: common.Run) -> dict[str, str]:
-    """What tells the data of config.datasets from other data."""
-    return common.data_digests(map(run.open, run.config.datasets))
+    """What tells the data that is evaluated on from other data."""
+    specs = dict.fromkeys((*specs_of(run), *forgetting_sets(run)))
+    return common.data_digests(map(run.open, specs))
+
+
+def reference_now(run: common.Run) -> dict[str, str]:
+    """What tells config.evaluate.reference from other weights; {} of none."""
+    reference = reference_of(run)
+    return model_digests(Path(reference), reference) if reference else {}
+
+
+def specs_of(run: common.Run) -> tuple[str, ...]:
+    """Those of config.datasets and of the probes, each once."""
+    return tuple(dict.fromkeys((*run.config.datasets, *probe_specs(run))))
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
@@ -131,18 +180,25 @@ def make_encoders(run: common.Run, model: api.Model) -> dict:
 
 
 def feed_each(run: common.Run, model: api.Model) -> dict[str, dict]:
-    """{spec: feed_all's encoders} of config.datasets, all before the first is encoded.
+    """{spec: feed_all's encoders} of specs_of, all before the first is encoded.
 
     Raises ValueError for a set that the model cannot encode, or where none of them
     would give a number.
     """
-    encoders, fed = make_encoders(run, model), {}
-    rows = {spec: run.open(spec).dataset for spec in run.config.datasets}
+    encoders = make_encoders(run, model)
+    fed: dict[str, dict] = {}
+    rows = {spec: run.open(spec).dataset for spec in specs_of(run)}
+    of_set: dict[str, dict] = {}  # what is left out of a set is said once
     for spec, row in rows.items():
+        name = parse_spec(spec)[0]
         try:
-            fed[spec] = feed_all(run, model, encoders, row)
+            if name not in of_set:
+                of_set[name] = feed_all(run, model, encoders, row)
         except ValueError as error:
-            raise ValueError(f"config.datasets: {spec!r}: {error}") from error
+            among = spec in run.config.datasets
+            setting = "config.datasets" if among else "config.evaluate.probes"
+            raise ValueError(f"{setting}: {spec!r}: {error}") from error
+        fed[spec] = of_set[name]
     if all(rows[spec].task == "none" and len(fed[spec]) < 2 for spec in rows):
         raise ValueError(
             f"config.datasets = {tuple(rows)} give no number: they have no labels, and"
@@ -151,35 +207,68 @@ def feed_each(run: common.Run, model: api.Model) -> dict[str, dict]:
     return fed
 
 
-def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> None:
-    """Reports one dataset's split. fed: feed_all's encoders."""
-    row = source.dataset
+def encode(run: common.Run, fed: dict, source: Source) -> Encoded:
+    """A split through feed_all's encoders, and these fused."""
     z, labels, seen = run.encode(
         "evaluate",
         source,
         {key: encoder for key, (encoder, _) in fed.items()},
         {key: size for key, (_, size) in fed.items()},
     )
-    z = add_fused(z)
+    return Encoded(add_fused(z), labels, seen)
+
+
+def evaluate_source(
+    run: common.Run, model: api.Model, fed: dict, source: Source
+) -> Encoded:
+    """Reports one dataset's split, and keeps it. fed: feed_all's encoders."""
+    row, encoded = source.dataset, encode(run, fed, source)
+    z, labels, seen = encoded
+    prompts: str | None = None
+    about: dict[str, Any] = {}
     if row.task in common.LABELLED:
         head, prompts = common.zero_shot_head(model, source)
+        about = {"labels": labels, "head": head}
         for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
             run.report(
                 "evaluate", seen, records, prompts=prompts, **pins(model, modality)
             )
-    found = [(record, None) for record in retrieval_records(z)]
+    found = [
+        (record, prompts if record["sensor"].startswith("text->") else None)
+        for record in retrieval_records(z, **about)
+    ]
     if row.task == "captions":
-        records, prompts = common.score_captions(run, model, seen, z)
-        found += [(record, prompts) for record in records]
+        ztxt, owners, prompts = common.encode_captions(run, model, seen)
+        about = {"ztxt": ztxt, "owners": owners}
+        found += [(r, prompts) for r in text_retrieval_records(z, ztxt, owners)]
     if not found and row.task not in common.LABELLED:
         run.say(
             f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
             f" records, and it has {len(seen)}"
         )
-    for record, prompts in found:
+    for record, pinned in found:
         made = pins(model, record["sensor"])
-        run.report("evaluate", seen, [record], prompts=prompts, **made)
+        run.report("evaluate", seen, [record], prompts=pinned, **made)
+    outcome = keep(run, model, encoded, prompts=prompts, **about)
+    if run.config.evaluate.gap:
+        pin = functools.partial(pins, model)
+        common.report_gap(run, "evaluate", seen, outcome, pin)
+    return encoded
+
+
+def keep(run: common.Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:
+    """Run.keep of what this model made; step is that of its longest training."""
+    made = {sensor: pins(model, sensor) for sensor in encoded.z}
+    return run.keep(
+        "evaluate",
+        "after",
+        encoded.seen,
+        encoded.z,
+        step=max(one["step"] for one in made.values()),
+        checkpoint={sensor: one["checkpoint"] for sensor, one in made.items()},
+        **found,
+    )
 
 
 def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:

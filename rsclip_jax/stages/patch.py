@@ -5,7 +5,7 @@ frozen zero-shot head, mix with the original weights, choose alpha on validation
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,10 +22,12 @@ from rsclip_jax.alpha import (
     value_before,
 )
 from rsclip_jax.data.sources import Source
+from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages import common, training
 from rsclip_jax.stages.blocks import choose_blocks
 from rsclip_jax.stages.fine_tune import fine_tune
+from rsclip_jax.stages.forgetting import report_forgetting
 from rsclip_jax.stages.recipes import check_recipe, split_head
 from rsclip_jax.stages.sweep import PRIMARY, Alpha, Sweep
 from rsclip_jax.stages.tasks import (
@@ -62,6 +64,7 @@ def run_patch(run: common.Run) -> None:
         sweep.report_ends(tests, choice.product)
     else:
         sweep.report(tests, {0.0, choice.alpha, 1.0}, choice.product)
+    report_lost(sweep, None if one_by_one else choice.product)
     theta_1 = {"digest": checkpoint.params_digest(sweep.theta_1)}
     meta = {
         "variant": dataclasses.asdict(clip.variant),
@@ -79,6 +82,19 @@ def run_patch(run: common.Run) -> None:
         meta["head"] = save_head(run, sweep, choice.product)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+
+
+def report_lost(sweep: Sweep, product: Alpha | None) -> None:
+    """Reports what the product forgot of config.patch.supported_test.
+
+    product: None where it has no one alpha.
+    """
+    own: dict[str, Any] = {"alpha": product}
+    if isinstance(product, Mapping):
+        own = {"alpha": None, "alpha_blocks": dict(product)}
+    for spec in as_specs(sweep.run.config.patch.supported_test):
+        before, after = (sweep.kept[reported(spec), w] for w in ("before", "after"))
+        report_forgetting(sweep.run, before, after, **own)
 
 
 @dataclasses.dataclass(frozen=True)

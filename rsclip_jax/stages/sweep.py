@@ -14,6 +14,7 @@ from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
+from rsclip_jax.outcomes import Outcome
 from rsclip_jax.resample import Draw, resample_map, resample_mean
 from rsclip_jax.stages import common
 
@@ -79,6 +80,8 @@ class Sweep:
         self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
         self.original, self.round = original, round_
         self.heads, self.head_of = heads, head_of
+        # (set, "before" or "after") -> what was kept of it
+        self.kept: dict[tuple[str, str], Outcome] = {}
         # only the ends are held; a mixture lives as long as one batch
         self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
         self._original = None
@@ -96,7 +99,7 @@ class Sweep:
 
         Returns a {alpha: primary value} for each source, and its draw of resamples;
         both with ORIGINAL where there is one. What alpha 0 and the product make of the
-        sources is kept, where there is a product.
+        sources is kept, and its modality gap reported, where there is a product.
         """
         order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
         wanted: list[Alpha] = [*order]
@@ -122,7 +125,8 @@ class Sweep:
             measured = self.measure(source, ends)
             for place, alpha in enumerate(ends):
                 self.write(measured, place, alpha, alpha=None)
-                self.keep(measured, place, ("before", "after")[place], alpha)
+                when = ("before", "after")[place]
+                self.keep(measured, place, when, alpha, alpha=None)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """The records and logits of a source at each alpha, unwritten."""
@@ -149,26 +153,36 @@ class Sweep:
 
         pins: in place of the record's own "alpha".
         """
-        own: dict[str, Any] = {"alpha": of}
-        if isinstance(of, Mapping):
-            own = {"alpha": None, "alpha_blocks": dict(of)}
-        if self.round:
-            own["round"] = self.round
+        own = self.pins(of)
         if self.is_mixed(measured.seen):
             own["head"] = checkpoint.params_digest(measured.heads[place])
         self.run.report(
             "patch",
             measured.seen,
             measured.records[place],
-            step=self.step(of),
-            checkpoint=self.digest(of),
             prompts=measured.prompts,
             **{**own, **pins},
         )
 
-    def keep(self, measured: Measured, place: int, when: str, of: Alpha) -> None:
-        """Keeps what the model at the alpha `of`, the place-th, made of a source."""
-        self.run.keep(
+    def pins(self, of: Alpha) -> dict[str, Any]:
+        """What pins a number to the model at the alpha `of`."""
+        own: dict[str, Any] = {"alpha": of}
+        if isinstance(of, Mapping):
+            own = {"alpha": None, "alpha_blocks": dict(of)}
+        if self.round:
+            own["round"] = self.round
+        return {**own, "step": self.step(of), "checkpoint": self.digest(of)}
+
+    def keep(
+        self, measured: Measured, place: int, when: str, of: Alpha, **pins: Any
+    ) -> None:
+        """Keeps what the model at the alpha `of`, the place-th, made of a source.
+
+        And reports its modality gap, but not to a head that was trained: that is no
+        text. pins: as of write.
+        """
+        made = {**self.pins(of), **pins}
+        outcome = self.run.keep(
             "patch",
             when,
             measured.seen,
@@ -176,9 +190,13 @@ class Sweep:
             labels=measured.labels,
             head=measured.heads[place],
             prompts=measured.prompts,
-            step=self.step(of),
-            checkpoint={"rgb": self.digest(of)},
+            step=made["step"],
+            checkpoint={"rgb": made["checkpoint"]},
         )
+        self.kept[outcome.name, when] = outcome
+        again = when == "after" and of == 0  # the choice is the original
+        if not again and not self.is_mixed(measured.seen):
+            common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
 
     def step(self, of: Alpha) -> int:
         """How long the model at this alpha was trained, all rounds together."""

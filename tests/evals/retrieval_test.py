@@ -1,9 +1,13 @@
-"""Retrieval records both ways."""
+"""Retrieval records both ways: ranks, and labels against brute force."""
 
 import numpy as np
 import pytest
 
-from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
+from rsclip_jax.evals.retrieval import (
+    label_retrieval_records,
+    retrieval_records,
+    text_retrieval_records,
+)
 
 
 def test_both_ways_with_their_own_values():
@@ -19,19 +23,40 @@ def test_both_ways_with_their_own_values():
     ends = {(r["sensor"], r["metric"]): r["ci95"] for r in records}
     assert ends["rgb->s1", "recall@1"] == [1.0, 1.0]
     assert ends["s1->rgb", "recall@1"] == [0.0, 1.0]  # of three queries
+    assert value["rgb->s1", "median_rank"] == value["s1->rgb", "median_rank"] == 1
+    assert ends["s1->rgb", "median_rank"] == [1.0, 2.0]
+
+
+def test_a_median_rank_is_that_of_the_ranks_and_has_an_interval():
+    rng = np.random.default_rng(0)
+    rgb = rng.normal(size=(40, 8))
+    s1 = rgb + 1.5 * rng.normal(size=(40, 8))
+    found = {r["sensor"]: r for r in retrieval_records({"rgb": rgb, "s1": s1}, ks=())}
+    scores = rgb @ s1.T
+    for sensor, own in (("rgb->s1", scores), ("s1->rgb", scores.T)):
+        ranks = [sum(row >= row[i]) for i, row in enumerate(own)]
+        record = found[sensor]
+        assert (record["metric"], record["n"]) == ("median_rank", 40)
+        assert record["value"] == np.median(ranks)
+        low, high = record["ci95"]
+        assert 1 <= low <= record["value"] <= high <= 40
+        assert low < high
 
 
 def test_equal_embeddings_earn_nothing():
     z = np.ones((20, 4), np.float32) / 2
     records = retrieval_records({"rgb": z, "s1": z})
-    assert {r["value"] for r in records} == {0.0}
+    assert {r["value"] for r in records if r["metric"] != "median_rank"} == {0.0}
+    assert [r["value"] for r in records if r["metric"] == "median_rank"] == [20, 20]
 
 
 def test_one_modality_has_nothing_to_retrieve_and_large_k_says_nothing():
     z = np.eye(6, dtype=np.float32)
     assert retrieval_records({"rgb": z}) == []
-    found = {r["metric"] for r in retrieval_records({"rgb": z, "s1": z})}
-    assert found == {"recall@1", "recall@5"}
+    labels, head = np.zeros(6, int), np.ones((6, 2), np.float32)
+    records = retrieval_records({"rgb": z, "s1": z}, labels=labels, head=head)
+    assert {r["metric"] for r in records} == {"recall@1", "recall@5", "median_rank"}
+    assert retrieval_records({"rgb": z[:1], "s1": z[:1]}, labels=labels[:1]) == []
 
 
 def by_brute_force(z, ztxt, owners, k):
@@ -61,6 +86,8 @@ def test_text_retrieval_is_that_of_a_sorted_list():
     ztxt[11] = ztxt[10]
     records = text_retrieval_records({"s1": z}, ztxt, owners, (1, 2, 5, 6, 11, 12))
     value = {(r["sensor"], r["metric"]): r["value"] for r in records}
+    for way, n in (("text->s1", 6), ("s1->text", 12)):
+        assert 1 <= value.pop((way, "median_rank")) <= n
     for k in (1, 2, 5, 6, 11, 12):
         text, image = by_brute_force(z, ztxt, owners, k)
         if k < 6:
@@ -84,4 +111,100 @@ def test_captions_that_are_all_alike_earn_nothing():
         for r in text_retrieval_records({"rgb": z}, ztxt, owners)
         if r["sensor"] == "rgb->text"
     ]
-    assert back == [0.0, 0.0, 0.0]  # at 1, 5 and 10 of 16
+    # at 1, 5 and 10 of 16; the 14 texts of others are all as near as its own
+    assert back == [0.0, 0.0, 0.0, 15.0]
+
+
+def by_sorting(queries, gallery, gain, k):
+    """mAP@k, a query at a time; of equal scores the lower gain comes first."""
+    found = []
+    for i, query in enumerate(queries):
+        gains = [gain(i, j) for j in range(len(gallery))]
+        if not any(gains):
+            continue
+        scores = [float(np.dot(query, z)) for z in gallery]
+        order = sorted(range(len(gallery)), key=lambda j: (-scores[j], gains[j]))
+        total, down_to, precisions = 0.0, 0, []
+        for j in order[:k]:
+            total, down_to = total + gains[j], down_to + 1
+            if gains[j] > 0:
+                precisions.append(total / down_to)
+        found.append(sum(precisions) / len(precisions) if precisions else 0.0)
+    return np.mean(found), len(found)
+
+
+def jaccard(a, b):
+    a, b = set(np.flatnonzero(a)), set(np.flatnonzero(b))
+    return len(a & b) / len(a | b) if a | b else 0.0
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("levels", [2, 1000])  # with many ties, and few
+def test_label_retrieval_is_that_of_a_sorted_list(task, levels):
+    rng = np.random.default_rng(levels)
+    z = {
+        key: rng.integers(-levels, levels + 1, (30, 4)).astype(np.float32)
+        for key in ("rgb", "s1")
+    }
+    head = rng.integers(-levels, levels + 1, (4, 5)).astype(np.float32)
+    if task == "single":
+        labels = rng.choice([0, 1, 1, 3], 30)  # classes 2 and 4 have no example
+        of_class = labels[None] == np.arange(5)[:, None]
+        alike = lambda i, j: float(labels[i] == labels[j])  # noqa: E731
+    else:
+        labels = rng.integers(0, 2, (30, 5)).astype(np.uint8)
+        labels[:, 2], labels[:3] = 0, 0  # nor a class, nor three places a label
+        of_class = labels.T > 0
+        alike = lambda i, j: jaccard(labels[i], labels[j])  # noqa: E731
+    ks = (1, 3, 20, 29, 30)
+    records = label_retrieval_records(z, labels, head, ks)
+    found = {(r["sensor"], r["metric"]): r for r in records}
+    for k in (1, 3, 20, 29):
+        for a, b in (("rgb", "s1"), ("s1", "rgb")):
+            want, n = by_sorting(z[a], z[b], alike, k)
+            record = found.pop((f"{a}->{b}", f"mAP@{k}"))
+            assert record["value"] == pytest.approx(want, abs=1e-12)
+            assert record["n"] == n
+            assert n == (30 if task == "single" else labels.any(axis=1).sum())
+            low, high = record["ci95"]
+            assert low <= want <= high
+        for sensor in z:
+            want, n = by_sorting(
+                head.T, z[sensor], lambda i, j: float(of_class[i, j]), k
+            )
+            record = found.pop((f"text->{sensor}", f"mAP@{k}"))
+            assert record["value"] == pytest.approx(want, abs=1e-12)
+            assert record["n"] == n == (3 if task == "single" else 4)
+    assert not found  # 30 is the whole gallery
+
+
+def test_of_one_label_it_is_the_plain_average_precision():
+    # s1 ranks + - + - for every query: precisions 1 and 2 / 3
+    rgb = np.ones((4, 1), np.float32)
+    s1 = np.array([[4.0], [3], [2], [1]], np.float32)
+    labels = np.array([7, 2, 7, 2])
+    records = label_retrieval_records({"rgb": rgb, "s1": s1}, labels, ks=(3,))
+    found = {r["sensor"]: r["value"] for r in records}
+    assert found["rgb->s1"] == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize("dead", [1.0, 0.0, np.nan])
+def test_a_collapsed_encoder_earns_nothing_by_labels(dead):
+    rng = np.random.default_rng(5)
+    rgb = rng.normal(size=(200, 64)).astype(np.float32)
+    one = rng.normal(size=64).astype(np.float32) if dead == 1.0 else dead
+    s1 = np.full((200, 64), one, np.float32)
+    labels = np.arange(200) % 4  # 150 of other labels rank before
+    records = retrieval_records({"rgb": rgb, "s1": s1}, labels=labels)
+    by_label = [r for r in records if r["metric"].startswith("mAP@")]
+    assert {(r["sensor"], r["metric"]) for r in by_label} == {
+        (way, f"mAP@{k}") for way in ("rgb->s1", "s1->rgb") for k in (20, 50)
+    }
+    ways = ("rgb->s1",) if dead == 1.0 else ("rgb->s1", "s1->rgb")
+    assert {r["value"] for r in by_label if r["sensor"] in ways} == {0.0}
+
+
+def test_places_without_any_label_give_no_number_by_label():
+    z = np.eye(60, dtype=np.float32)
+    labels = np.zeros((60, 3), np.uint8)
+    assert label_retrieval_records({"rgb": z, "s1": z}, labels, z[:, :3]) == []

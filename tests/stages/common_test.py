@@ -84,6 +84,7 @@ def test_an_evaluation_lists_what_it_left_out_and_says_how_many(
     config = skipping(stages=("evaluate",))
     with config.unlocked():
         config.init, config.datasets = str(tiny_run), ("miniature:test",)
+        config.evaluate.probes = ()
     run_tiny(tmp_path, config)
     assert not stale.exists()
     assert "left out" not in capsys.readouterr().out
@@ -129,3 +130,26 @@ def test_nothing_is_kept_where_it_is_not_wanted(tmp_path):
         outcome = run.keep("align", "after", run.open("miniature:test"), {})
     assert outcome.name == "miniature:test"
     assert not [*tmp_path.rglob("*.npz")]
+
+
+def test_a_picture_that_cannot_be_made_stops_no_stage(tiny_run, tmp_path, capsys):
+    class Unreadable:
+        def __init__(self, source):
+            self.source = source
+
+        def __getattr__(self, name):
+            return getattr(self.source, name)
+
+        def __getitem__(self, index):
+            raise OSError("the disk is gone")
+
+    (kept,) = load_outcomes(tiny_run / "align" / "outcomes" / "after")
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        source = Unreadable(run.open(kept.name))
+        z = {key: value[: len(source.ids)] for key, value in kept.z.items()}
+        run.keep("align", "after", source, z, labels=kept.labels, head=kept.head)
+    said = capsys.readouterr().out
+    assert "align: no thumbnails of miniature:test: the disk is gone" in said
+    assert (tmp_path / "align/outcomes/after/miniature-test.npz").exists()
+    assert not (tmp_path / "align/thumbnails").exists()

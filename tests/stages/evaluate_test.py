@@ -15,6 +15,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.outcomes import load_outcomes
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
@@ -40,11 +41,12 @@ def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
     sets = ("miniature:test", "miniature_natural:test")
     from_file = run_tiny(tmp_path / "file", config_of(path, *sets))
     from_workdir = run_tiny(tmp_path / "workdir", config_of(tiny_run, *sets))
-    rgb = [r for r in from_workdir if r["sensor"] == "rgb"]
+    rgb = [r for r in from_workdir if r["sensor"] in ("rgb", "rgb->text", "text->rgb")]
     assert [(r["value"], r["checkpoint"]) for r in from_file] == [
         (r["value"], r["checkpoint"]) for r in rgb
     ]
-    assert {r["sensor"] for r in from_workdir} == {"rgb", "s1", "rgb->s1", "s1->rgb"}
+    found = {r["sensor"] for r in from_workdir if r["task"] != "modality_gap"}
+    assert found == {"rgb", "s1", "rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
     kept = checkpoint.load_meta(tmp_path / "file" / "evaluate")["sources"]["clip"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert kept == {
@@ -176,7 +178,8 @@ def test_what_does_not_fit_is_refused_with_both_lists(
         run = make_run(tmp_path, tiny_config())
         moved = Moved(run.open("miniature:val"), row.modality, held)
         found = values_of(run, model, moved)
-        assert {sensor for sensor, _ in found} == {"rgb"}
+        sensors = {sensor for sensor, _ in found}
+        assert sensors == {"rgb", "rgb->text", "text->rgb"}
         assert re.search(words, capsys.readouterr().out)
         del moved.dataset.sensors["rgb"]
         with pytest.raises(ValueError, match=words):
@@ -279,6 +282,17 @@ def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
     owners = np.array([i for i, texts in enumerate(captions) for _ in texts])
     ztxt = model.encode_text([t for texts in captions for t in texts], truncate=True)
     value = {(r["sensor"], r["metric"]): r for r in results}
+    gap = [r for r in results if r["task"] == "modality_gap"]
+    results = [r for r in results if r["task"] != "modality_gap"]
+    assert {r["sensor"] for r in gap if r["prompts"]} == {
+        "rgb->text",
+        "s1->text",
+        "text",
+    }
+    (kept,) = load_outcomes(tmp_path / "evaluate" / "outcomes" / "after")
+    np.testing.assert_array_equal(kept.owners, owners)
+    np.testing.assert_allclose(kept.ztxt, ztxt, atol=1e-6)
+    assert kept.labels is None
     for sensor in ("rgb", "s1"):
         z = model.encode([r[sensor] for r in records], sensor)
         scores = z.astype(float) @ ztxt.T.astype(float)
@@ -312,9 +326,13 @@ def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
     write_set(tmp_path, "ucm_captions", images, side=40)
     config = config_of(tiny_run, "ucm_captions:test", data_root=str(tmp_path))
     results = run_tiny(tmp_path / "w", config)
-    found = {(r["sensor"], r["metric"], r["n"], r["dataset"]) for r in results}
+    found = {
+        (r["sensor"], r["metric"], r["n"], r["dataset"])
+        for r in results
+        if r["task"] == "retrieval"
+    }
     assert found == {
-        (way, f"recall@{k}", 6, "ucm_captions")
+        (way, metric, 6, "ucm_captions")
         for way in ("text->rgb", "rgb->text")
-        for k in (1, 5)
+        for metric in ("recall@1", "recall@5", "median_rank")
     }

@@ -83,7 +83,8 @@ def test_the_card_says_method_alpha_sources_and_results(tiny_run, tmp_path):
     assert exact
     assert len(exact) < len(records)
     for r in exact:
-        assert f"| {r['metric']} | {r['value']:.4f} | {r['n']} |" in card
+        shots = f", {r['shots']} a class" if "shots" in r else ""
+        assert f"| {r['metric']}{shots} | {r['value']:.4f} | {r['n']} |" in card
 
 
 def test_the_card_s_commands_run(tiny_run, tmp_path, monkeypatch):

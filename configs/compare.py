@@ -1,0 +1,16 @@
+"""Runs side by side: what differs between their results, and how surely.
+
+--config=configs/compare.py --config.runs="('runs/a','runs/b')"
+    the first is the baseline, each other one is compared with it; the same examples are
+    drawn for both, so a small difference can be told from chance. A table is printed;
+    it, comparison.jsonl and compare.html are in runs/compare/compare/. One combination
+    of an ablation is a run, too: 'runs/ablate/ablate/losses=mse,student=vit'
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.base(stages=("compare",))
+    config.runs = ()  # two workdirs or more, whose stages are done
+    return config

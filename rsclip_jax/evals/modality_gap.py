@@ -1,0 +1,232 @@
+"""How far the modalities of one embedding space lie apart, and how each is spread.
+
+Liang et al. 2022, Mind the Gap (the distance of the centroids); Wang and Isola 2020
+(alignment with alpha = 2, uniformity with t = 2).
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from rsclip_jax.evals.fuse import parts_of
+from rsclip_jax.evals.probe import Examples, fit_probe, one_thread
+from rsclip_jax.outcomes import Outcome
+from rsclip_jax.resample import interval_of, rounded
+
+# Evenly spread over the records where there are more.
+UNIFORMITY_RECORDS = 1024  # all pairs of them
+SEPARABILITY_PLACES = 4096
+UNPAIRED_COSINES = 100_000  # of a histogram
+
+Bootstrap = Callable[[np.ndarray], np.ndarray]  # counts [r, n] -> values [r, ...]
+
+
+@one_thread
+def gap_records(outcome: Outcome) -> list[dict]:
+    """pair_records of every two modalities of a set, uniformity_record of each.
+
+    "rgb->s1": RGB stands first, then the other sensors as the outcome has them, last
+    the text (text_side). What is fused of a sensor is no pair of it. Uniformity is also
+    given for captions, but not for the few texts of classes. None of fewer than two
+    records.
+    """
+    sensors = sorted(outcome.z, key=lambda sensor: sensor != "rgb")
+    records = []
+    for a, b in itertools.combinations(sensors, 2):
+        if set(parts_of(a)).isdisjoint(parts_of(b)):
+            records += pair_records(outcome.z[a], outcome.z[b], f"{a}->{b}")
+    if (side := text_side(outcome)) is not None:
+        places, ztxt = side
+        for sensor in sensors:
+            z = outcome.z[sensor][places]
+            records += pair_records(z, ztxt, f"{sensor}->text")
+    spread = {sensor: outcome.z[sensor] for sensor in sensors}
+    if outcome.ztxt is not None:
+        spread["text"] = outcome.ztxt
+    for sensor, z in spread.items():
+        records += uniformity_record(z, sensor)
+    return records
+
+
+def text_side(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
+    """(places of a set's records, the unit-norm text of each [n, d]); None without.
+
+    A record's text is the head's column of its class; of several classes, or several
+    captions, their mean, normalised again. Records without any are left out.
+    """
+    n, labels = len(outcome.ids), outcome.labels
+    if outcome.ztxt is not None and outcome.owners is not None:
+        sums = np.zeros((n, outcome.ztxt.shape[1]))
+        np.add.at(sums, outcome.owners, outcome.ztxt)
+        known = np.bincount(outcome.owners, minlength=n) > 0
+    elif outcome.head is not None and labels is not None:
+        texts = _unit(np.asarray(outcome.head, np.float64).T)
+        if labels.ndim == 1:
+            sums, known = texts[labels], labels >= 0
+        else:
+            sums, known = labels.astype(bool) @ texts, np.max(labels, axis=1) > 0
+    else:
+        return None
+    return np.flatnonzero(known), _unit(sums[known])
+
+
+def pair_records(za: np.ndarray, zb: np.ndarray, sensor: str) -> list[dict]:
+    """The gap between two modalities, row i of each [n, d] being of the same place.
+
+    centroid_distance: of the mean embeddings. cosine_paired, cosine_unpaired: mean
+    cosine of a place's two embeddings, and of those of any two places, each in one
+    modality. separability: see held_out_hits; 0.5 is no gap. alignment: mean squared
+    distance of a place's two.
+
+    ci95 is by bootstrap over places; the classifiers of separability are given, and of
+    the distance between centroids, which chance can but lengthen, the part along the
+    one found is resampled.
+    """
+    n = len(za)
+    if n < 2:
+        return []
+    za, zb = np.asarray(za, np.float64), np.asarray(zb, np.float64)
+    means = place_means(za, zb)
+    found = {name: _bootstrap(_mean_of(x), n) for name, x in means.items()}
+    found["cosine_unpaired"] = _bootstrap(lambda c: unpaired_cosines(za, zb, c), n)
+    some = _spread(n, SEPARABILITY_PLACES)
+    hits, m = held_out_hits(za[some], zb[some]), len(some)
+    found["separability"] = _bootstrap(_mean_of(hits), m)
+    return [
+        _record(sensor, name, *found[name], m if name == "separability" else n)
+        for name in (
+            "centroid_distance",
+            "cosine_paired",
+            "cosine_unpaired",
+            "separability",
+            "alignment",
+        )
+    ]
+
+
+def place_means(za: np.ndarray, zb: np.ndarray) -> dict[str, np.ndarray]:
+    """{metric: [n]} of those that are a mean over places.
+
+    The distance of the centroids is the mean of what each place's two embeddings lie
+    apart in that direction.
+    """
+    apart = za - zb
+    gap = apart.mean(axis=0)
+    along = apart @ (gap / max(np.linalg.norm(gap), 1e-12))
+    return {
+        "centroid_distance": along,
+        "cosine_paired": (za * zb).sum(axis=1),
+        "alignment": (apart**2).sum(axis=1),
+    }
+
+
+def unpaired_cosines(za: np.ndarray, zb: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean cosine [r] over all pairs of different places, exact, without the pairs.
+
+    counts [r, n]: how often a place stands in each resample; nan for one of one place.
+    """
+    same = counts**2 @ (za * zb).sum(axis=1)
+    pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
+    total = ((counts @ za) * (counts @ zb)).sum(axis=1)
+    return np.where(pairs > 0, (total - same) / np.maximum(pairs, 1), np.nan)
+
+
+def held_out_hits(za: np.ndarray, zb: np.ndarray) -> np.ndarray:
+    """Of each place the share of its two embeddings whose modality is told, [n].
+
+    By logistic regression (C = 1) on the other half of the places, which are halved at
+    random: both embeddings of a place are on one side. A tie is taken for a.
+    """
+    n = len(za)
+    half = np.random.default_rng(0).permutation(n) % 2 == 0
+    hits = np.zeros(n)
+    for test in (half, ~half):
+        z = np.concatenate([za[~test], zb[~test]])
+        side = np.repeat([0, 1], (~test).sum())
+        probe = fit_probe(Examples(z, side), 1.0, 2)
+        right_a = probe.scores(za[test]).argmax(axis=1) == 0
+        right_b = probe.scores(zb[test]).argmax(axis=1) == 1
+        hits[test] = (right_a.astype(float) + right_b) / 2
+    return hits
+
+
+def uniformity_record(z: np.ndarray, sensor: str) -> list[dict]:
+    """How evenly a modality [n, d] covers the sphere: the lower, the more evenly.
+
+    log of the mean of exp(-2 |x - y|^2) over all pairs of two records, of at most
+    UNIFORMITY_RECORDS. None of fewer than two records.
+    """
+    z = np.asarray(z, np.float64)[_spread(len(z), UNIFORMITY_RECORDS)]
+    n = len(z)
+    if n < 2:
+        return []
+    near = np.exp(-4 * (1 - z @ z.T))  # |x - y|^2 = 2 - 2 x y
+    np.fill_diagonal(near, 0)
+
+    def measure(counts: np.ndarray) -> np.ndarray:
+        pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
+        total = ((counts @ near) * counts).sum(axis=1)
+        known = pairs > 0
+        return np.log(
+            np.divide(total, pairs, out=np.full(len(counts), np.nan), where=known)
+        )
+
+    return [_record(sensor, "uniformity", *_bootstrap(measure, n), n)]
+
+
+def gap_histograms(
+    za: np.ndarray, zb: np.ndarray, bins: int = 50
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(edges [bins + 1], paired, unpaired): shares of the cosines by bin.
+
+    Unpaired are each place in a and the places some steps further in b, the steps
+    evenly spread over the set: UNPAIRED_COSINES of them at most, or one a place.
+    """
+    n = len(za)
+    if n < 2:
+        raise ValueError(f"{n} place(s) have no unpaired cosines")
+    steps = 1 + _spread(n - 1, max(1, UNPAIRED_COSINES // n))
+    paired = (za * zb).sum(axis=1)
+    unpaired = [(za * np.roll(zb, -step, axis=0)).sum(axis=1) for step in steps]
+    both = (paired, np.concatenate(unpaired))
+    edges = np.histogram_bin_edges(np.concatenate(both), bins)
+    shares = [np.histogram(x, edges)[0] / len(x) for x in both]
+    return edges, shares[0], shares[1]
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """Places of at most `most` of n, evenly spread."""
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+
+
+def _mean_of(x: np.ndarray) -> Bootstrap:
+    return lambda counts: counts @ x / len(x)
+
+
+def _bootstrap(measure: Bootstrap, n: int) -> tuple[float, list[float | None]]:
+    """(the value of n places that each stand once, its 95 % interval)."""
+    draws = [measure(counts) for counts in _resamples(n)]
+    value = float(measure(np.ones((1, n)))[0])
+    return value, rounded(interval_of(np.concatenate(draws)))
+
+
+def _resamples(n: int, times: int = 1000, block: int = 50) -> Iterator[np.ndarray]:
+    """How often each of n places stands in a resample, [block, n] at a time."""
+    rng = np.random.default_rng(0)
+    times = min(times, max(100, int(4e6 // n)))
+    for _ in range(times // block):
+        drawn = rng.integers(n, size=(block, n)) + n * np.arange(block)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=block * n)
+        yield counts.reshape(block, n).astype(np.float64)
+
+
+def _record(
+    sensor: str, metric: str, value: float, ci95: list[float | None], n: int
+) -> dict:
+    base = {"sensor": sensor, "task": "modality_gap", "metric": metric}
+    return {**base, "value": value, "ci95": ci95, "n": n}

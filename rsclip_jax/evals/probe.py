@@ -1,0 +1,245 @@
+"""Probes: what a small classifier finds in embeddings that stay as they are.
+
+A linear probe as in CLIP's paper (Radford et al. 2021, A.3), also of few examples a
+class, and nearest neighbours weighted by similarity (Wu et al. 2018).
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import ThreadpoolController
+
+from rsclip_jax import metrics
+from rsclip_jax.resample import interval_of, resample_map, resample_mean, rounded
+
+# The search for C, in decades: every second one, then four times half that step to both
+# sides of the best.
+DECADES, STEP, HALVINGS = (-6.0, 6.0), 2.0, 4
+MAX_ITER = 1000
+# Fits and resamples are of small products: threads that wait for each other, and for
+# other work on the same cores, take up to a hundred times as long.
+one_thread = ThreadpoolController().wrap(limits=1)
+
+
+class Examples(NamedTuple):
+    """Unit-norm embeddings z [n, d], and labels [n] or multi-hot [n, k]."""
+
+    z: np.ndarray
+    labels: np.ndarray
+
+
+class Probe(NamedTuple):
+    """A linear classifier: weights [d, k], bias [k]; c is scikit-learn's C."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    c: float
+    converged: bool
+
+    def scores(self, z: np.ndarray) -> np.ndarray:
+        """[n, k]; -inf for a class that the training examples do not tell."""
+        return z @ self.weights + self.bias
+
+
+@one_thread
+def linear_probe_records(
+    train: Examples, val: Examples, test: Examples, *, sensor: str, classes: int
+) -> list[dict]:
+    """accuracy, or mAP_macro of several labels, of logistic regression by L-BFGS.
+
+    Fitted on train alone, with the C that is best on val (choose_probe). CLIP's authors
+    fit once more on both, which would leave the number without one training set.
+    """
+    probe = choose_probe(train, val, classes)
+    found = _score([probe.scores(test.z)], test.labels)
+    about = {"C": probe.c, "converged": probe.converged}
+    return [{"sensor": sensor, "task": "linear_probe", **found, **about}]
+
+
+@one_thread
+def few_shot_records(
+    train: Examples,
+    val: Examples,
+    test: Examples,
+    *,
+    sensor: str,
+    classes: int,
+    shots: Sequence[int] = (1, 2, 4, 8, 16),
+    seeds: int = 3,
+) -> list[dict]:
+    """The linear probe's metric with `shots` training examples a class.
+
+    value is the mean over seeds, whose values are `per_seed`; ci95 is over the test
+    examples, the seeds' probes being given. C is the best on all of val of every second
+    decade, for each seed.
+    """
+    records = []
+    for count in shots:
+        picked = [shot_subset(train.labels, count, s, classes) for s in range(seeds)]
+        subsets = [Examples(train.z[i], train.labels[i]) for i in picked]
+        probes = [choose_probe(one, val, classes, halvings=0) for one in subsets]
+        found = _score([probe.scores(test.z) for probe in probes], test.labels)
+        about = {
+            "shots": count,
+            "C": [probe.c for probe in probes],
+            "converged": all(probe.converged for probe in probes),
+        }
+        records.append({"sensor": sensor, "task": "linear_probe", **found, **about})
+    return records
+
+
+def shot_subset(labels: np.ndarray, shots: int, seed: int, classes: int) -> np.ndarray:
+    """Places of `shots` examples of each class, or of all where it has fewer.
+
+    Those of more shots hold those of fewer with the same seed. An example of several
+    labels counts for each of them.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    hot = one_hot(labels, classes)[order]
+    first = hot & (np.cumsum(hot, axis=0) <= shots)
+    return np.sort(order[first.any(axis=1)])
+
+
+def knn_records(
+    train: Examples,
+    test: Examples,
+    *,
+    sensor: str,
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> list[dict]:
+    """accuracy, or mAP_macro of several labels, of the k nearest training examples.
+
+    Each votes with exp(cosine / temperature) for its labels (Wu et al. 2018; DINO's k
+    and temperature, Caron et al. 2021). Two classes of equal votes are both wrong;
+    where several are the k-th nearest, which of them vote is not said. Raises
+    ValueError for fewer than k training examples.
+    """
+    scores = knn_scores(train, test.z, classes, k, temperature)
+    found = _score([scores], test.labels)
+    return [{"sensor": sensor, "task": "knn", **found, "k": k}]
+
+
+def knn_scores(
+    train: Examples, z: np.ndarray, classes: int, k: int, temperature: float
+) -> np.ndarray:
+    """Share of the votes for each class [n, classes]; blocks bound the memory."""
+    if not 1 <= k <= len(train.z):
+        raise ValueError(
+            f"{k} nearest neighbours cannot be found among {len(train.z)} training"
+            " examples: set config.evaluate.knn_k to as many or fewer"
+        )
+    hot = one_hot(train.labels, classes).astype(np.float64)
+    block = max(1, 2**24 // len(train.z))
+    parts = []
+    for i in range(0, len(z), block):
+        near = z[i : i + block] @ train.z.T
+        places = np.argpartition(near, -k, axis=1)[:, -k:]
+        near = np.take_along_axis(near, places, axis=1).astype(np.float64)
+        votes = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+        votes /= votes.sum(axis=1, keepdims=True)
+        parts.append(np.einsum("bk,bkc->bc", votes, hot[places]))
+    # What is this close is equal but for rounding, such as two votes of all.
+    return np.concatenate(parts).round(9) if parts else np.zeros((0, classes))
+
+
+def choose_probe(
+    train: Examples, val: Examples, classes: int, halvings: int = HALVINGS
+) -> Probe:
+    """The probe with the C that is best on val, of equally good ones the smallest.
+
+    C is searched as in CLIP's paper: every second decade from 1e-6 to 1e6, then the
+    step is halved around the best, to eight values a decade.
+    """
+    (low, high), step = DECADES, STEP
+    probes: dict[float, Probe] = {}
+    values: dict[float, float] = {}
+    wanted, best = np.arange(low, high + 1, step).tolist(), low
+    for _ in range(halvings + 1):
+        for at in wanted:
+            probes[at] = fit_probe(train, 10.0**at, classes)
+            values[at] = _value(probes[at].scores(val.z), val.labels)
+        best = max(sorted(values), key=lambda at: np.nan_to_num(values[at], nan=-1))
+        step /= 2
+        wanted = [at for at in (best - step, best + step) if low <= at <= high]
+    return probes[best]
+
+
+@one_thread
+def fit_probe(train: Examples, c: float, classes: int) -> Probe:
+    """LogisticRegression(C=c) as a Probe: of several labels, one a class.
+
+    A class without examples, or of several labels one that all examples have, gets no
+    scores but -inf.
+    """
+    z, labels = np.asarray(train.z, np.float64), train.labels
+    weights, bias = np.zeros((z.shape[1], classes)), np.full(classes, -np.inf)
+    if labels.ndim == 1:
+        present = np.unique(labels)
+        if len(present) == 1:
+            bias[present] = 0
+            return Probe(weights, bias, c, True)
+        model, converged = _fit(z, labels, c)
+        coef, intercept = model.coef_, model.intercept_
+        if len(present) == 2:  # one score, which says the second class
+            coef, intercept = _two_sided(coef), _two_sided(intercept)
+        weights[:, present], bias[present] = coef.T, intercept
+        return Probe(weights, bias, c, converged)
+    done = True
+    for i in range(classes):
+        if 0 < labels[:, i].astype(bool).sum() < len(labels):
+            model, converged = _fit(z, labels[:, i], c)
+            weights[:, i], bias[i] = model.coef_[0], model.intercept_[0]
+            done &= converged
+    return Probe(weights, bias, c, done)
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels [n], or multi-hot ones, as bool [n, classes]."""
+    if labels.ndim == 2:
+        return labels.astype(bool)
+    return labels[:, None] == np.arange(classes)
+
+
+def _fit(z: np.ndarray, labels: np.ndarray, c: float) -> tuple[Any, bool]:
+    model = LogisticRegression(C=c, max_iter=MAX_ITER)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it
+        model.fit(z, labels)
+    return model, bool(model.n_iter_.max() < MAX_ITER)
+
+
+def _two_sided(row: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(row), row])
+
+
+def _value(scores: np.ndarray, labels: np.ndarray) -> float:
+    if labels.ndim == 2:
+        return metrics.mean_ap(scores, labels, "macro")
+    return metrics.top_k_accuracy(scores, labels)
+
+
+def _score(scores: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:
+    """metric, value (the mean of several classifiers), ci95, n; per_seed of several."""
+    values = [_value(one, labels) for one in scores]
+    each = {float(i): one for i, one in enumerate(scores)}
+    several, rng, times = labels.ndim == 2, np.random.default_rng(0), 1000
+    if several:
+        draw = resample_map(each, labels)
+        times = min(times, max(100, int(2e8 // (labels.size * len(scores)))))
+    else:
+        hits = {i: metrics.in_top_k(one, labels) for i, one in each.items()}
+        draw = resample_mean(hits)
+    means = np.array([np.mean([*draw(rng).values()]) for _ in range(times)])
+    return {
+        "metric": "mAP_macro" if several else "accuracy",
+        "value": float(np.mean(values)),
+        "ci95": rounded(interval_of(means)),
+        "n": len(labels),
+        **({"per_seed": values} if len(values) > 1 else {}),
+    }

@@ -1,0 +1,104 @@
+"""Results before and after a stage, found by what they measure; and in words."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rsclip_jax.report.table import split_of
+
+PRIMARY = ("accuracy", "mAP_macro")  # of zero-shot records
+_SHARES = re.compile(r"accuracy|mAP|recall|mean_recall|precision|ece\b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One metric of one set in one stage; the records of its values, where there are.
+
+    full: at alpha 1, the fine-tuned model before it was mixed.
+    """
+
+    stage: str
+    name: str  # of the set, "name:split" or "name:split:tile"
+    sensor: str
+    task: str
+    metric: str
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    full: Mapping[str, Any] | None = None
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether it is the value that a set is judged by, zero-shot."""
+        return self.task == "zero_shot" and self.metric in PRIMARY
+
+
+def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change]:
+    """A Change for each metric, in the order of the records.
+
+    alpha: what stage patch chose; a product of an alpha a block is "after" too, and
+    counts in its place.
+    """
+    found: dict[tuple, dict[str, Any]] = {}
+    for r in records:
+        key = (r["stage"], set_name(r), r["sensor"], r["task"], metric_name(r))
+        places = found.setdefault(key, {})
+        for place in _places(r, alpha):
+            if place != "after" or not places.get("after", {}).get("alpha_blocks"):
+                places[place] = r
+    return [Change(*key, **places) for key, places in found.items()]
+
+
+def set_name(record: Mapping) -> str:
+    """A record's set as settings spell it."""
+    return f"{record['dataset']}:{split_of(record)}"
+
+
+def _places(record: Mapping, chosen: float | None) -> list[str]:
+    alpha = record.get("alpha")
+    if record["stage"] == "evaluate":
+        return ["after"]
+    if alpha is None:
+        return ["before" if record["step"] == 0 else "after"]
+    places = {"before": 0.0, "after": chosen, "full": 1.0}
+    return [name for name, place in places.items() if alpha == place]
+
+
+def metric_name(record: Mapping) -> str:
+    """The metric, with the set of prompts where it is not the dataset's own."""
+    prompts = record.get("prompt_set", "dataset")
+    return record["metric"] + ("" if prompts == "dataset" else f" ({prompts})")
+
+
+def value_in_words(record: Mapping) -> str:
+    """A record's value: a share in percent, of forgetting a change in points."""
+    return _in_words(record["value"], record)
+
+
+def interval_in_words(record: Mapping) -> str:
+    """ "62.9 to 68.7 %", or "" where there is none."""
+    ci95 = record.get("ci95")
+    if not ci95:
+        return ""
+    low, high = (_in_words(v, record) for v in ci95)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def _in_words(value: Any, record: Mapping) -> str:
+    if record["task"] == "forgetting" and isinstance(value, int | float):
+        return f"{100 * value:+.1f}".replace("-", "−")
+    return in_words(value, record["metric"])
+
+
+def in_words(value: Any, metric: str) -> str:
+    """A value: in percent where the metric is a share."""
+    if not isinstance(value, int | float) or value != value:
+        return "–"
+    if is_share(value, metric):
+        return f"{100 * value:.1f} %"
+    return f"{value:.4g}"
+
+
+def is_share(value: float, metric: str) -> bool:
+    """Whether a value is a part of one, and so reads well in percent."""
+    return bool(_SHARES.match(metric)) and 0 <= value <= 1

@@ -1,0 +1,117 @@
+"""The table of a comparison: two runs' values, their difference, how sure it is."""
+
+from collections.abc import Sequence
+
+from rsclip_jax.report.changes import is_share
+from rsclip_jax.report.table import align_markdown, align_rows, split_of
+
+SURE = 0.05
+# what tells records of one metric apart: the prompt set, a probe's examples a class
+VARIANTS = ("prompt_set", "shots")
+_ABOUT = ("dataset", "split", "task", "sensor", "metric")
+_NUMBERS = ("a", "b", "b - a", "95 %", "p", "p (Holm)")
+
+
+def format_comparison(records: Sequence[dict]) -> str:
+    """The table as text, with what its columns mean. records: as of stage compare."""
+    rows = table_rows(records)
+    return f"{align_rows(rows, _left(records))}\n\n" + "\n".join(legend(records))
+
+
+def format_markdown(records: Sequence[dict]) -> str:
+    """The same in Markdown."""
+    rows = [[cell.replace("*", r"\*") for cell in row] for row in table_rows(records)]
+    said = [line.replace("*", r"\*") for line in legend(records)]
+    return f"{align_markdown(rows, _left(records))}\n\n" + "  \n".join(said)
+
+
+def _left(records: Sequence[dict]) -> int:
+    return len(_ABOUT) + several(records)
+
+
+def several(records: Sequence[dict]) -> bool:
+    """Whether more than one run is compared with the baseline."""
+    return len({r["run_b"] for r in records}) > 1
+
+
+def table_rows(records: Sequence[dict]) -> list[list[str]]:
+    """The header, and a row a record; which run b is, where there are several."""
+    header = [*(["b is"] if several(records) else []), *_ABOUT, *_NUMBERS]
+    rows = [header]
+    for r in records:
+        about = [r["dataset"], split_of(r), r["task"], r["sensor"], metric_in_words(r)]
+        run = [r["run_b"]] if several(records) else []
+        rows.append([*run, *about, *in_numbers(r)])
+    return rows
+
+
+def metric_in_words(record: dict) -> str:
+    """The metric, with its prompt set or examples a class where it has them."""
+    name = record.get("prompt_set") or "dataset"
+    text = record["metric"] + (f" ({name})" if name != "dataset" else "")
+    shots = record.get("shots")
+    return text + (f", {shots} a class" if shots is not None else "")
+
+
+def in_numbers(record: dict) -> list[str]:
+    """A record's values, difference, interval and p-values in words."""
+    a, b = (value_in_words(record, record[key]) for key in ("a", "b"))
+    change = change_in_words(record, record["difference"])
+    if record["p_value"] is None:
+        return [a, b, change, "same" if record.get("same") else "not tested", "", ""]
+    low, high = (change_in_words(record, end) for end in record["ci95"])
+    change += " *" if is_sure(record) else "  "
+    ps = [p_in_words(record[key]) for key in ("p_value", "p_holm")]
+    return [a, b, change, f"[{low}, {high}]", *ps]
+
+
+def is_sure(record: dict) -> bool:
+    """Whether a difference is significant, all the tests of the table considered."""
+    return record["p_holm"] is not None and record["p_holm"] < SURE
+
+
+def legend(records: Sequence[dict]) -> list[str]:
+    """What the table says, in lines."""
+    tests = sum(r["p_value"] is not None for r in records)
+    others = ", ".join(dict.fromkeys(r["run_b"] for r in records))
+    lines = [
+        f"a: {records[0]['run_a']}, the baseline. b: {others}. b - a in points where"
+        " the values are in percent; 95 % and p by the paired bootstrap over examples.",
+        f"* p below {SURE:g} after Holm's correction for the {tests} test(s) here. It"
+        " tells these models apart, not their settings: another seed may do as much.",
+    ]
+    if any(r.get("same") for r in records):
+        lines.append("same: both runs have the same embeddings there.")
+    if any(r["p_value"] is None and not r.get("same") for r in records):
+        lines.append(
+            "not tested: no embeddings of it were kept in both runs, or there is no"
+            " paired test for the metric."
+        )
+    return lines
+
+
+def value_in_words(record: dict, value: float | None) -> str:
+    """A value: in percent where it is a share."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f} %" if in_points(record) else f"{value:.4g}"
+
+
+def change_in_words(record: dict, value: float | None) -> str:
+    """A difference with its sign: in points, of what is not a share as it is."""
+    if value is None:
+        return ""
+    return f"{100 * value:+.1f}" if in_points(record) else f"{value:+.3g}"
+
+
+def p_in_words(p: float | None) -> str:
+    """A p-value in few digits."""
+    if p is None:
+        return ""
+    return f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def in_points(record: dict) -> bool:
+    """Whether the values are shares, or differences of shares as forgetting's are."""
+    values = [record[key] for key in ("a", "b") if record[key] is not None]
+    return all(is_share(abs(value), record["metric"]) for value in values)

@@ -1,0 +1,62 @@
+"""<workdir>/report.html: one file that shows a run, written from its workdir alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rsclip_jax.report.document import Section, document
+from rsclip_jax.report.gallery import galleries
+from rsclip_jax.report.sections.about import finished, headlines, overview
+from rsclip_jax.report.sections.choice import alpha_curves
+from rsclip_jax.report.sections.classes import confusion, per_class
+from rsclip_jax.report.sections.embeddings import embedding_maps, gap_histograms
+from rsclip_jax.report.sections.numbers import forgetting, results_table, training
+from rsclip_jax.report.workdir import Workdir, read_workdir
+
+_SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
+    headlines,
+    overview,
+    alpha_curves,
+    per_class,
+    confusion,
+    galleries,
+    embedding_maps,
+    gap_histograms,
+    forgetting,
+    training,
+    results_table,
+)
+
+
+def write_report(workdir: Path | str, say: Callable[[str], None] = print) -> Path:
+    """Writes <workdir>/report.html; its path.
+
+    A section is there where its data is. One that fails is left out, and said.
+    """
+    workdir = Path(workdir)
+    run = read_workdir(workdir, say)
+    made = []
+    for make in _SECTIONS:
+        try:
+            section = make(run)
+        except Exception as error:  # a picture is never worth a run
+            name = make.__name__.replace("_", " ")
+            say(f"report.html: left out {name}: {type(error).__name__}: {error}")
+            continue
+        if section is not None:
+            made.append(section)
+    title, about = title_of(run)
+    path = workdir / "report.html"
+    temporary = path.with_name(path.name + ".tmp")
+    text = document(title, made, subtitle=about)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def title_of(run: Workdir) -> tuple[str, str]:
+    """The workdir's name; and where it lies, its stages and when the last one ended."""
+    stages = list(run.metas)
+    about = [str(run.path), ", ".join(stages or run.config.get("stages", ()))]
+    if stages:
+        about.append(f"finished {finished(run, stages[-1])}")
+    return run.path.resolve().name, " · ".join(filter(None, about))

@@ -1,0 +1,1 @@
+"""The sections of a run's report: each of the workdir, None without its data."""

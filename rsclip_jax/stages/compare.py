@@ -1,0 +1,250 @@
+"""Stage compare: the results of finished runs side by side, differences tested."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rsclip_jax import checkpoint
+from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.evals.compare import (
+    are_same,
+    compare_outcomes,
+    has_text,
+    is_compared,
+    measured_sensors,
+)
+from rsclip_jax.outcomes import Outcome, find_mismatch
+from rsclip_jax.paired import holm
+from rsclip_jax.report.changes import set_name
+from rsclip_jax.report.comparison import (
+    VARIANTS,
+    format_comparison,
+    format_markdown,
+)
+from rsclip_jax.report.comparison_page import comparison_page
+from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
+from rsclip_jax.stages import common
+
+_TRAINED = ("pretrain", "patch", "align")
+_PINS = ("split_digest", "prompts")
+
+
+def check_compare(run: common.Run) -> None:
+    """Raises ValueError for runs that cannot be compared, saying why."""
+    baseline, *others = open_runs(run)
+    for other in others:
+        check_pair(baseline, other)
+
+
+def run_compare(run: common.Run) -> None:
+    """Compares each of config.runs with the first; prints the table, writes all of it.
+
+    <workdir>/compare/ has comparison.jsonl, table.txt, table.md and compare.html.
+    """
+    if jax.process_index():
+        return
+    runs = open_runs(run)
+    records = [r for other in runs[1:] for r in compare_runs(runs[0], other)]
+    adjusted = holm([_known(r["p_value"]) for r in records])
+    for record, p in zip(records, adjusted, strict=True):
+        record["p_holm"] = None if record["p_value"] is None else round(p, 6)
+    folder = run.workdir / "compare"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "comparison.jsonl").write_text(lines)
+    text = format_comparison(records)
+    (folder / "table.txt").write_text(text + "\n")
+    (folder / "table.md").write_text(format_markdown(records) + "\n")
+    page = comparison_page(runs, records)
+    (folder / "compare.html").write_text(page, encoding="utf-8")
+    run.say(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
+
+
+def _known(p_value: float | None) -> float:
+    return float("nan") if p_value is None else p_value
+
+
+# The runs
+
+
+def open_runs(run: common.Run) -> list[Workdir]:
+    """config.runs, read. Raises ValueError for what is no finished run, or twice."""
+    paths = [Path(path) for path in run.config.get("runs", ())]
+    if len(paths) < 2:
+        raise ValueError(
+            f"config.runs = {tuple(map(str, paths))}: name two workdirs or more, the"
+            " baseline first, as --config.runs=\"('runs/a','runs/b')\""
+        )
+    for i, path in enumerate(paths):
+        if same := [p for p in paths[:i] if p.resolve() == path.resolve()]:
+            raise ValueError(f"config.runs names one workdir twice: {same[0]}, {path}")
+    return [open_run(path) for path in paths]
+
+
+def open_run(path: Path) -> Workdir:
+    """A workdir, or what stage ablate made of one combination. Raises ValueError."""
+    if not path.is_dir():
+        raise ValueError(f"config.runs names {path}, and there is no such folder")
+    made = read_workdir(path, _refuse)
+    if not made.config and not made.metas:
+        raise ValueError(
+            f"config.runs names {path}, which is no workdir of a run: there is no"
+            " config.json in it"
+        )
+    wanted = made.config.get("stages", made.metas)
+    for stage in (s for s in STAGES if s in wanted or (path / s).exists()):
+        done = stage in made.metas
+        if stage in _TRAINED:
+            done = checkpoint.has_product(path / stage)
+        if not done:
+            raise ValueError(
+                f"config.runs names {path}, whose stage {stage!r} has not finished: the"
+                " command that began it goes on with it"
+            )
+    return made
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text.removeprefix("report.html: left out "))
+
+
+def settings_of(run: Workdir) -> dict:
+    """Its config; of one combination of an ablation, what its stage was given."""
+    return run.config or next(iter(run.metas.values())).get("config", {})
+
+
+# What two of them share
+
+
+def check_pair(a: Workdir, b: Workdir) -> None:
+    """Raises ValueError where two runs share no number, or not the examples of one."""
+    wrong = dict.fromkeys([*wrong_outcomes(a, b), *wrong_records(a, b)])
+    if wrong:
+        raise ValueError(
+            f"{a.path} and {b.path} did not measure the same:\n  "
+            + "\n  ".join(wrong)
+            + "\nevaluate both on the same data, with the same prompts"
+        )
+    if not pairs(a, b) and not untested(a, b):
+        of_a, of_b = (", ".join(sorted(sets_of(run))) or "none" for run in (a, b))
+        raise ValueError(
+            f"there is no set on which both runs have a number: {a.path} has {of_a};"
+            f" {b.path} has {of_b}"
+        )
+
+
+def sets_of(run: Workdir) -> set[str]:
+    """The sets that a run has results of, as settings spell them."""
+    kept = {
+        o.name for (_, when), os in run.outcomes.items() if when == "after" for o in os
+    }
+    return kept | {key[0] for key in finals(run)}
+
+
+def pairs(a: Workdir, b: Workdir) -> list[tuple[Outcome, Outcome, str]]:
+    """(outcome of a, of b, sensor) of what both have: of each the latest stage's."""
+    of_a, of_b = latest(a), latest(b)
+    return [(of_a[key], of_b[key], key[1]) for key in of_a if key in of_b]
+
+
+def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
+    """{(set, sensor): what the last stage that has it made of it}."""
+    found = {}
+    for stage in STAGES:
+        for outcome in run.outcomes.get((stage, "after"), ()):
+            for sensor in measured_sensors(outcome):
+                found[outcome.name, sensor] = outcome
+    return found
+
+
+def finals(run: Workdir) -> dict[tuple, dict]:
+    """{(set, sensor, task, metric, what else tells records apart): the last stage's}.
+
+    Of stage patch those of its product on the test sets, of others those after it.
+    """
+    patch = settings_of(run).get("patch", {})
+    named = (patch.get("test", ""), patch.get("supported_test", ()))
+    tests = [reported(spec) for one in named for spec in as_specs(one)]
+    product = run.metas.get("patch", {}).get("digest")
+    found = {}
+    for stage in STAGES:
+        for r in (r for r in run.records if r["stage"] == stage):
+            final = r["step"] != 0 or stage == "evaluate"
+            if stage == "patch":
+                final = r["checkpoint"] == product and set_name(r) in tests
+            if final:
+                more = tuple(r.get(key) for key in VARIANTS)
+                key = (set_name(r), r["sensor"], r["task"], r["metric"], *more)
+                found[key] = r
+    return found
+
+
+def untested(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
+    """Records that both have, of what their outcomes have no test for."""
+    of_a, of_b, tested = finals(a), finals(b), latest(a)
+    tested = {key: outcome for key, outcome in tested.items() if key in latest(b)}
+
+    def has_test(r: dict) -> bool:
+        outcome = tested.get((set_name(r), r["sensor"]))
+        if outcome is None or not is_compared(r["sensor"], r["task"], r["metric"]):
+            return False
+        return not has_text(r["sensor"]) or outcome.pins["prompts"] == r["prompts"]
+
+    return [(r, of_b[k]) for k, r in of_a.items() if k in of_b and not has_test(r)]
+
+
+def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
+    """What tells the examples or prompts of outcomes apart, a line a set."""
+    names = str(a.path), str(b.path)
+    for one, other, sensor in pairs(a, b):
+        if text := find_mismatch(one, other, names, prompts=has_text(sensor)):
+            yield f"{one.name}: {text}"
+
+
+def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
+    """As wrong_outcomes, of numbers without an outcome."""
+    for one, other in untested(a, b):
+        for pin in _PINS:
+            if one[pin] != other[pin]:
+                yield (
+                    f"{set_name(one)}: {pin} is {one[pin]!r} in {a.path} and"
+                    f" {other[pin]!r} in {b.path}"
+                )
+
+
+def compare_runs(a: Workdir, b: Workdir) -> list[dict]:
+    """Records of every number that both runs have; without an outcome untested."""
+    names = {"run_a": str(a.path), "run_b": str(b.path)}
+    found = []
+    for one, other, sensor in pairs(a, b):
+        about = {**_about(one.pins, other.pins), **names}
+        test: dict[str, Any] = {}
+        if are_same(one, other, sensor):  # a test of nothing, that others would pay for
+            test = {"same": True, "ci95": None, "p_value": None}
+        for r in compare_outcomes(one, other, sensor):
+            found.append({**about, **r, **test})
+    for left, right in untested(a, b):
+        keys = ("sensor", "task", "metric", "n", *VARIANTS)
+        kept = {key: left[key] for key in keys if key in left}
+        found.append({**_about(left, right), **names, **kept, **_change(left, right)})
+    order = {
+        name: i for i, name in enumerate(dict.fromkeys(set_name(r) for r in found))
+    }
+    return sorted(found, key=lambda r: order[set_name(r)])
+
+
+def _change(one: dict, other: dict) -> dict:
+    """The values of two records and their difference, without a test."""
+    a, b = one["value"], other["value"]
+    change = None if None in (a, b) else b - a
+    return {"a": a, "b": b, "difference": change, "ci95": None, "p_value": None}
+
+
+def _about(one: Mapping, other: Mapping) -> dict:
+    """What a comparison is of, and which stages measured it."""
+    kept = ("dataset", "split", "tile", *_PINS)
+    about = {key: one[key] for key in kept if key in one}
+    return {**about, "stage_a": one["stage"], "stage_b": other["stage"]}

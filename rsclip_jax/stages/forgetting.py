@@ -1,0 +1,130 @@
+"""What a model forgot: its outcomes beside those of the model that it came from."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rsclip_jax import api, checkpoint, results, sharding
+from rsclip_jax.data.sources import Source
+from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.outcomes import Outcome
+from rsclip_jax.stages import common
+
+TASKS = (*common.LABELLED, "captions")
+
+
+def report_forgetting(
+    run: common.Run, before: Outcome, after: Outcome, **pins: Any
+) -> None:
+    """Writes what was forgotten of one set, pinned to the weights before and after."""
+    about = {k: v for k, v in after.pins.items() if k != "task"}
+    about["checkpoint"] = after.pins["checkpoint"]["rgb"]
+    about["reference"] = before.pins["checkpoint"]["rgb"]
+    records = [{**about, **r, **pins} for r in forgetting_records(before, after)]
+    if jax.process_index() == 0:
+        results.append_results(run.results, records)
+
+
+# Stage evaluate
+
+
+def reference_of(run: common.Run) -> str:
+    """config.evaluate.reference; "" where there is none."""
+    return run.config.get("evaluate", {}).get("reference", "")
+
+
+def forgetting_sets(run: common.Run) -> tuple[str, ...]:
+    """config.evaluate.forgetting; () where there is none."""
+    return tuple(run.config.get("evaluate", {}).get("forgetting", ()))
+
+
+def check_forgetting(run: common.Run) -> None:
+    """Raises ValueError for a reference without sets, sets without one, or bad sets."""
+    reference, specs = reference_of(run), forgetting_sets(run)
+    if specs and not reference:
+        raise ValueError(
+            f"config.evaluate.forgetting = {specs} asks what the model forgot: set"
+            " --config.evaluate.reference to what it was before, a weight file or the"
+            " workdir that patched it"
+        )
+    if reference and not specs:
+        raise ValueError(
+            f"config.evaluate.reference = {reference!r} is compared on no set: name"
+            " some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
+        )
+    for spec in specs:
+        source = common.open_as(run, "config.evaluate.forgetting", spec, TASKS)
+        if "rgb" not in source.dataset.sensors:
+            raise ValueError(
+                f"config.evaluate.forgetting names {spec!r}, which has no RGB"
+            )
+
+
+def evaluate_forgetting(run: common.Run, model: api.Model) -> None:
+    """Reports, of each set of config.evaluate.forgetting, what the model forgot."""
+    if not forgetting_sets(run):
+        return
+    before = load_reference(run, model)
+    sides = before.variant.image_size, model.variant.image_size
+    if sides[0] != sides[1]:
+        raise ValueError(
+            f"config.evaluate.reference = {reference_of(run)!r} sees images of side"
+            f" {sides[0]}, and the evaluated model of {sides[1]}: it is not what that"
+            " model was before"
+        )
+    models = {"before": before, "after": model}
+    for spec in forgetting_sets(run):
+        report_forgetting(run, **outcomes_of(run, models, run.open(spec)))
+
+
+def load_reference(run: common.Run, model: api.Model) -> api.Model:
+    """config.evaluate.reference, of a workdir that patched a CLIP the one before that.
+
+    A weight file is read as one of the evaluated model's variant.
+    """
+    reference = reference_of(run)
+    path = Path(reference)
+    try:
+        if checkpoint.has_product(path / "patch"):
+            return api.load(path, alpha=0.0)
+        if checkpoint.has_product(path / "pretrain"):
+            return api.load(path)
+        row = model.variant
+        return api.load(reference, variant=row, image_size=row.image_size)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config.evaluate.reference: {error}") from error
+
+
+def outcomes_of(
+    run: common.Run, models: dict[str, api.Model], source: Source
+) -> dict[str, Outcome]:
+    """{name: what each model makes of a source's RGB}, which is decoded once."""
+    encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
+    side = models["after"].variant.image_size
+    z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
+    return {
+        name: common.make_outcome(
+            "evaluate",
+            seen,
+            {"rgb": z[name]},
+            **_texts(run, model, seen, labels),
+            step=model.steps["clip"],
+            checkpoint={"rgb": model.digests["clip"]},
+        )
+        for name, model in models.items()
+    }
+
+
+def _rgb_encoder(run: common.Run, model: api.Model):
+    visual = sharding.put_params(model.params["visual"], run.mesh)
+    return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
+
+
+def _texts(run: common.Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
+    """What an outcome has of its set's captions, or of its classes."""
+    if seen.dataset.task == "captions":
+        ztxt, owners, prompts = common.encode_captions(run, model, seen)
+        return {"ztxt": ztxt, "owners": owners, "prompts": prompts}
+    head, prompts = common.zero_shot_head(model, seen)
+    return {"head": head, "labels": labels, "prompts": prompts}

@@ -1,0 +1,114 @@
+"""Comparisons of outcomes against the records of each of them."""
+
+import numpy as np
+import pytest
+
+from rsclip_jax.evals.compare import (
+    compare_outcomes,
+    has_text,
+    is_compared,
+    measured_sensors,
+)
+from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
+from rsclip_jax.evals.zero_shot import zero_shot_records
+from rsclip_jax.outcomes import Outcome
+from rsclip_jax.paired import compare_shares
+
+N, D, K = 60, 8, 7
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    return (z / np.linalg.norm(z, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def make_outcome(seed=0, task="single", noise=1.0, **values) -> Outcome:
+    """Embeddings near the head's column of each one's label, or near its captions."""
+    world, rng = np.random.default_rng(99), np.random.default_rng(seed)
+    head = unit(world.normal(size=(K, D))).T
+    labels = world.integers(0, K, N)
+    places = unit(world.normal(size=(N, D)))
+    owners = np.repeat(np.arange(N), 3)
+    pins = {"task": task, "dataset": "d", "split": "test", "split_digest": "1"}
+    centre = places if task == "captions" else head[:, labels].T
+    fields = {
+        "z": {s: unit(centre + noise * rng.normal(size=(N, D))) for s in ("rgb", "s1")},
+        "labels": labels if task == "single" else world.integers(0, 2, (N, K)),
+        "head": head,
+        "classnames": tuple("abcdefg"),
+    }
+    if task in ("none", "captions"):
+        fields |= {"labels": None, "head": None, "classnames": ()}
+    if task == "captions":
+        ztxt = unit(places[owners] + 0.5 * world.normal(size=(3 * N, D)))
+        fields |= {"ztxt": ztxt, "owners": owners}
+    ids = tuple(map(str, range(N)))
+    return Outcome(**{"pins": {**pins, "prompts": "p"}, "ids": ids, **fields, **values})
+
+
+@pytest.mark.parametrize("task", ["single", "multi", "none", "captions"])
+def test_the_values_are_those_that_each_model_reports(task):
+    a, b = make_outcome(0, task, 0.8), make_outcome(1, task, 0.6)
+    found = [r for s in measured_sensors(a) for r in compare_outcomes(a, b, s)]
+    for key, one in (("a", a), ("b", b)):
+        want = retrieval_records(one.z, labels=one.labels)
+        if one.head is not None:
+            for sensor in one.z:
+                options = {"task": task, "sensor": sensor, "classnames": one.classnames}
+                want += zero_shot_records(one.logits(sensor), one.labels, **options)
+        if one.ztxt is not None:
+            want += text_retrieval_records(one.z, one.ztxt, one.owners)
+        values = {(r["task"], r["sensor"], r["metric"]): r["value"] for r in want}
+        keys = [(r["task"], r["sensor"], r["metric"]) for r in found]
+        assert len(keys) == len(set(keys))
+        expected = {key for key in values if is_compared(key[1], key[0], key[2])}
+        assert set(keys) == expected
+        left = {(key[1].startswith("text->"), key[2]) for key in set(values) - expected}
+        assert left <= {(False, "ece"), (True, "median_rank")}
+        for r, name in zip(found, keys, strict=True):
+            assert r[key] == pytest.approx(values[name], abs=1e-7)
+    assert all(r["difference"] == pytest.approx(r["b"] - r["a"]) for r in found)
+    assert all(r["ci95"][0] <= r["difference"] <= r["ci95"][1] for r in found)
+
+
+def test_a_model_against_itself_differs_by_nothing():
+    for task in ("single", "multi", "captions"):
+        one = make_outcome(0, task)
+        for sensor in measured_sensors(one):
+            for r in compare_outcomes(one, one, sensor):
+                assert (r["difference"], r["p_value"], r["ci95"]) == (0.0, 1.0, [0, 0])
+
+
+def test_captions_of_an_image_are_drawn_together_and_images_alone():
+    a, b = make_outcome(0, "captions", 1.0), make_outcome(1, "captions", 0.7)
+    (found,) = compare_outcomes(a, b, "text->rgb", ks=(5,))
+    hits = []
+    for one in (a, b):
+        scores = one.ztxt @ one.z["rgb"].T
+        own = scores[np.arange(3 * N), one.owners]
+        hits.append((scores >= own[:, None]).sum(axis=1) <= 5)
+    want = compare_shares(*hits, a.owners)
+    assert found["ci95"] == [round(x, 6) for x in want.ci95]
+    assert found["ci95"] != [round(x, 6) for x in compare_shares(*hits).ci95]
+    assert found["n"] == 3 * N
+    back, _ = compare_outcomes(a, b, "rgb->text", ks=(5,))
+    assert back["n"] == N
+
+
+def test_what_is_measured_is_spelled_as_results_spell_it():
+    one = make_outcome(0, "none")
+    fused = make_outcome(z={**one.z, "s1+s2": one.z["s1"]}, labels=None, head=None)
+    assert measured_sensors(fused) == [
+        "rgb->s1",
+        "rgb->s1+s2",
+        "s1->rgb",
+        "s1+s2->rgb",
+    ]
+    assert measured_sensors(make_outcome(labels=None, z={"rgb": one.z["rgb"]})) == []
+    captions = measured_sensors(make_outcome(0, "captions"))
+    assert {s for s in captions if has_text(s)} == {
+        "text->rgb",
+        "rgb->text",
+        "text->s1",
+        "s1->text",
+    }
+    assert has_text("rgb")

@@ -1,0 +1,114 @@
+"""Galleries: what is nearest, what is right, and the pictures of it."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.report.contact_sheet import render, views_of
+from rsclip_jax.report.gallery import Row, choose_rows, judge, save_thumbnails
+from tests.report.workdirs import N, make_outcome, make_source
+
+
+@pytest.fixture
+def outcome():
+    return make_outcome("scenes", ("rgb", "s1"))
+
+
+def test_rows_hold_the_nearest_and_the_rank_of_the_own_place(outcome):
+    rows = choose_rows(outcome)
+    kinds = [(row.query_sensor, row.sensor) for row in rows]
+    assert kinds == [("s1", "rgb")] * 6 + [("text", "s1")] * 3
+    for row in rows[:6]:
+        cosines = {
+            place: float(outcome.z["s1"][row.query] @ outcome.z["rgb"][place])
+            for place in range(N)
+        }
+        best = sorted(cosines, key=lambda place: -cosines[place])
+        assert list(row.found) == best[:5]
+        assert row.rank == best.index(row.query) + 1
+    logits = outcome.logits("s1")
+    assert rows[7].found == tuple(np.argsort(-logits[:, 1], kind="stable")[:5])
+
+
+def test_without_a_sensor_the_text_finds_rgb():
+    rows = choose_rows(make_outcome("scenes"))
+    assert [(row.query_sensor, row.sensor) for row in rows] == [("text", "rgb")] * 3
+
+
+def test_a_set_without_labels_and_text_is_searched_by_sensor_alone(outcome):
+    fields = {**vars(outcome), "labels": None, "head": None, "classnames": ()}
+    bare = type(outcome)(**fields)
+    rows = choose_rows(bare)
+    assert {(row.query_sensor, row.sensor) for row in rows} == {("s1", "rgb")}
+    assert judge(bare, rows[0], rows[0].query) == (True, "same place")
+    assert judge(bare, rows[0], rows[0].query + 1) == (False, "another place")
+
+
+def test_right_is_the_class_of_the_query(outcome):
+    row = Row("s1", 0, "rgb", ())
+    assert judge(outcome, row, 0) == (True, "same place")
+    assert judge(outcome, row, 3) == (True, "river")  # labels go 0, 1, 2, 0, ...
+    assert judge(outcome, row, 4) == (False, "forest")
+    assert judge(outcome, Row("text", 1, "s1", ()), 4) == (True, "forest")
+    assert judge(outcome, Row("text", 1, "s1", ()), 3) == (False, "river")
+
+
+def test_of_several_labels_the_asked_one_counts(outcome):
+    labels = np.eye(3, dtype=np.uint8)[outcome.labels]
+    labels[3, 1] = 1
+    several = type(outcome)(**{**vars(outcome), "labels": labels})
+    row = Row("text", 1, "s1", ())
+    found = [judge(several, row, place) for place in (3, 4, 5)]
+    assert found == [(True, "has it"), (True, "has it"), (False, "has it not")]
+
+
+def test_captions_find_their_own_image(outcome):
+    fields = {**vars(outcome), "head": None, "labels": None, "classnames": ()}
+    owners = np.repeat(np.arange(N), 2)
+    told = type(outcome)(
+        **fields | {"ztxt": outcome.z["rgb"][owners], "owners": owners}
+    )
+    row = choose_rows(told)[-1]
+    assert (row.query_sensor, row.query, row.sensor) == ("text", 2 * N - 1, "s1")
+    assert judge(told, row, N - 1) == (True, "its image")
+    assert judge(told, row, 0) == (False, "another's")
+
+
+def test_thumbnails_are_the_shown_records_pixel_for_pixel(outcome, tmp_path):
+    source = make_source(outcome)
+    save_thumbnails(tmp_path / "a" / "set.npz", outcome, source)
+    with np.load(tmp_path / "a" / "set.npz") as stored:
+        files = {key: stored[key] for key in stored.files}
+    assert json.loads(str(files.pop("text")))["views"]["s1"] == "VV, VH, VV - VH"
+    rows = choose_rows(outcome)
+    wanted = {f"{row.sensor}/{place}" for row in rows for place in row.found}
+    wanted |= {f"{s}/{r.query}" for r in rows[:6] for s in ("s1", "rgb")}
+    assert set(files) == wanted
+    for sensor in ("rgb", "s1"):
+        places = sorted(int(k.split("/")[1]) for k in files if k.startswith(sensor))
+        view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
+        pictures, _ = render([source[place][sensor] for place in places], view)
+        for place, picture in zip(places, pictures, strict=True):
+            decoded = cv2.imdecode(files[f"{sensor}/{place}"], cv2.IMREAD_COLOR)
+            np.testing.assert_array_equal(decoded[..., ::-1], picture)
+
+
+def test_large_pictures_are_shrunk(outcome, tmp_path):
+    class Large:
+        dataset = make_source(outcome).dataset
+
+        def __getitem__(self, index):
+            return {
+                "rgb": np.full((300, 200, 3), index, np.uint8),
+                "s1": np.zeros((300, 200, 2), np.float32),
+            }
+
+    save_thumbnails(tmp_path / "set.npz", outcome, Large())
+    with np.load(tmp_path / "set.npz") as stored:
+        (first, *_) = [key for key in stored.files if key.startswith("rgb/")]
+        picture = cv2.imdecode(stored[first], cv2.IMREAD_COLOR)
+        assert picture.shape == (112, 75, 3)
+        assert stored[first].tobytes().startswith(b"\xff\xd8")  # JPEG

@@ -1,0 +1,213 @@
+"""The report of a run: what is there, what is not, and that nothing escapes."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from rsclip_jax import main
+from rsclip_jax.report import page
+from rsclip_jax.report.page import write_report
+from rsclip_jax.results import read_results
+from tests.report.workdirs import HOSTILE, make_workdir, put
+
+EMPTY = {"br", "img", "input", "link", "meta"}
+TITLES = [
+    "Headline numbers",
+    "What ran",
+    "Choice of alpha",
+    "Class by class",
+    "Confusion",
+    "Retrieval",
+    "Map of the embeddings",
+    "Modality gap",
+    "Forgetting",
+    "Training",
+    "All results",
+]
+
+
+class Page(HTMLParser):
+    """A page as parsed: its elements, its text by element, what is not closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.rows: list[list[dict]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        closed = (self.get_starttag_text() or "").endswith("/>")
+        if tag not in EMPTY and not closed:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append(dict(attrs))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.texts.append((self.open[-1], data))
+
+    def text_of(self, tag: str) -> list[str]:
+        return [text for of, text in self.texts if of == tag]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A workdir with everything, only to be read."""
+    return make_workdir(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def workdir(whole, tmp_path):
+    """The same, to be changed."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def read_report(workdir, said=None) -> str:
+    said = [] if said is None else said
+    return write_report(workdir, said.append).read_text(encoding="utf-8")
+
+
+def test_a_whole_workdir_has_every_section_and_nothing_is_left_out(whole):
+    said: list[str] = []
+    parsed = Page(read_report(whole, said))
+    assert said == []
+    assert parsed.text_of("h2") == TITLES
+    linked = [e["href"] for tag, e in parsed.elements if tag == "a"]
+    ids = [e["id"] for _, e in parsed.elements if "id" in e]
+    assert linked == [f"#{name}" for name in ids]
+    assert len(set(ids)) == len(ids) == len(TITLES)
+    assert parsed.open == []
+
+
+def test_the_page_loads_nothing(whole):
+    text = read_report(whole)
+    for tag, attributes in Page(text).elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/")), (tag, value)
+    assert "http" not in text
+    assert "@import" not in text
+    assert set(re.findall(r"url\(", text)) == set()
+
+
+def test_what_is_said_of_the_data_is_text_and_never_html(whole):
+    text = read_report(whole)
+    assert HOSTILE not in text
+    parsed = Page(text)
+    assert [tag for tag, _ in parsed.elements].count("script") == 1
+    assert any(HOSTILE in t for t in parsed.text_of("span"))  # the bars
+    assert any(HOSTILE in t for t in parsed.text_of("text"))  # the confusion matrix
+    assert any(HOSTILE in t for t in parsed.text_of("title"))
+    assert any(HOSTILE in t for t in parsed.text_of("th"))  # the text query
+    assert any(HOSTILE in t for t in parsed.text_of("td"))  # a source's path
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [
+        ("patch/thumbnails align/thumbnails", {"Retrieval"}),
+        ("align/metrics.jsonl", {"Training"}),
+        (
+            "patch/outcomes align/outcomes",
+            {"Confusion", "Retrieval", "Map of the embeddings", "Modality gap"},
+        ),
+        (
+            "patch/outcomes/before align/outcomes/before",
+            {"Map of the embeddings", "Modality gap"},
+        ),
+        ("align/outcomes", {"Modality gap"}),
+        (
+            "results.jsonl",
+            {"Headline numbers", "Choice of alpha", "Class by class", "Forgetting"}
+            | {"All results"},
+        ),
+    ],
+)
+def test_a_section_without_its_data_is_absent(workdir, gone, missing):
+    for name in gone.split():
+        path = workdir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    said: list[str] = []
+    titles = Page(read_report(workdir, said)).text_of("h2")
+    assert titles == [title for title in TITLES if title not in missing]
+    assert said == []
+
+
+def test_an_empty_workdir_has_a_page_too(tmp_path):
+    assert Page(read_report(tmp_path)).text_of("h2") == ["What ran"]
+
+
+def test_a_broken_outcome_is_said_and_the_others_stay(workdir):
+    broken = workdir / "align/outcomes/after/scenes-test.npz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    said: list[str] = []
+    parsed = Page(read_report(workdir, said))
+    (line,) = said
+    assert line.startswith(f"report.html: left out {broken}")
+    assert "Confusion" in parsed.text_of("h2")  # patch's is whole
+    assert "Modality gap" not in parsed.text_of("h2")
+
+
+def test_a_section_that_fails_is_said_and_the_others_stay(workdir):
+    meta = json.loads((workdir / "patch/meta.json").read_text())
+    put(workdir / "patch/meta.json", json.dumps({**meta, "alpha_ci95": "wide"}))
+    said: list[str] = []
+    titles = Page(read_report(workdir, said)).text_of("h2")
+    (line,) = said
+    assert line.startswith("report.html: left out alpha curves: ")
+    assert titles == [title for title in TITLES if title != "Choice of alpha"]
+
+
+def test_the_table_has_every_value_of_the_results(whole):
+    text = read_report(whole)
+    table = text[text.index('<section id="all-results">') :]
+    parsed = Page(table[: table.index("</section>") + len("</section>")])
+    keys = [name.replace(" ", "_") for name in parsed.text_of("button")]
+    keys[keys.index("95_%")] = "ci95"
+    records = read_results(whole / "results.jsonl")
+    rows = [row for row in parsed.rows if row]
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        shown = dict(zip(keys, (cell["data-key"] for cell in row), strict=True))
+        for key, value in record.items():
+            if key == "per_class":
+                assert key not in shown
+                continue
+            value = value[0] if isinstance(value, list) else value
+            assert shown[key] == ("" if value is None else str(value))
+
+
+def test_the_same_workdir_gives_the_same_page(whole, tmp_path):
+    first = read_report(whole)
+    assert read_report(whole) == first
+
+
+def test_a_report_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
+    class Run:
+        workdir = tmp_path
+        said: list[str] = []  # noqa: RUF012
+        say = said.append
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(page, "write_report", fail)
+    assert main.try_report(Run) is None
+    assert Run.said == ["report.html: not written: OSError: no space left"]

@@ -1,0 +1,133 @@
+"""What the sections say, against other libraries and by hand."""
+
+import dataclasses
+import re
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix
+
+from rsclip_jax.report.changes import Change
+from rsclip_jax.report.class_figures import bars, confusion_figure
+from rsclip_jax.report.figures import map_figures
+from rsclip_jax.report.sections.about import headline_changes
+from rsclip_jax.report.sections.choice import sweep
+from rsclip_jax.report.sections.classes import (
+    class_rows,
+    confusion_counts,
+    per_class,
+)
+from rsclip_jax.report.sections.embeddings import map_points, pair_cosines
+from rsclip_jax.report.sections.numbers import forgetting
+from rsclip_jax.report.workdir import read_workdir
+from tests.report.workdirs import make_outcome, make_record, make_workdir
+
+
+def test_the_confusion_counts_are_scikit_learns():
+    outcome = make_outcome("scenes", seed=3)
+    predicted = outcome.logits("rgb").argmax(axis=1)
+    wanted = confusion_matrix(outcome.labels, predicted, labels=range(3))
+    assert 0 < np.trace(wanted) < len(outcome.ids)
+    np.testing.assert_array_equal(confusion_counts(outcome, "rgb"), wanted)
+
+
+def test_a_confusion_matrix_of_a_class_without_examples_is_drawn():
+    text = confusion_figure(np.array([[2, 2], [0, 0]]), ["a", "b"])
+    assert text.count("<rect") == 2
+    assert "a as b: 2 of 4" in text
+
+
+def test_classes_are_sorted_by_their_gain_and_the_unknown_come_last():
+    before = make_record(
+        "patch", "a", 0, 0, per_class={"x": 0.5, "y": None, "z": 0.1, "w": None}
+    )
+    after = make_record(
+        "patch", "a", 0, 1, per_class={"x": 0.4, "y": 0.2, "z": 0.3, "w": None}
+    )
+    rows = class_rows(
+        Change("patch", "a:test", "rgb", "zero_shot", "accuracy", before, after)
+    )
+    assert [name for name, _, _ in rows] == ["z", "x", "y"]
+    html = bars(rows)
+    assert "50.0 → 40.0 %" in html
+    assert "– → 20.0 %" in html
+    assert "width:50%" in html
+
+
+def test_the_headlines_are_the_tests_and_the_sensors(tmp_path):
+    run = read_workdir(make_workdir(tmp_path), print)
+    found = [(c.stage, c.name, c.sensor, c.metric) for c in headline_changes(run)]
+    assert found == [
+        ("patch", "scenes:test", "rgb", "accuracy"),
+        ("patch", "photos:test", "rgb", "accuracy"),
+        ("align", "scenes:test", "s1", "accuracy"),
+        ("align", "scenes:test", "rgb->s1", "recall@10"),
+    ]
+    bare = dataclasses.replace(run, records=run.records[-1:])
+    assert headline_changes(bare) == []
+
+
+def test_a_sweep_is_of_its_round_alone():
+    records = [
+        make_record("patch", "a", 0.5, 0, alpha=0.0, round=1),
+        make_record("patch", "a", 0.7, 9, alpha=1.0, round=2),
+        make_record("patch", "a", 0.6, 9, alpha=None),
+        make_record("patch", "a", -0.1, 9, alpha=1.0, round=2, task="forgetting"),
+    ]
+    assert sweep(records, 1) == {"a:test": {0.0: 50}}
+    assert sweep(records, 2) == {"a:test": {1.0: 70}}
+    assert sweep(records) == {}
+
+
+def test_the_map_is_of_principal_components_and_its_two_pictures_share_axes():
+    rng = np.random.default_rng(0)
+    z = {"rgb": rng.normal(size=(9, 4)), "s1": rng.normal(size=(9, 4)) + 3}
+    before, after = map_figures(z, z)
+    assert before.replace("before", "after") == after
+    moved, _ = map_figures(z, {**z, "s1": z["s1"] + 5})
+    assert moved != before  # one pair of axes for both
+    shares = PCA(2).fit(np.concatenate([*z.values()] * 2)).explained_variance_ratio_
+    for name, share in zip(("1st", "2nd"), shares, strict=True):
+        assert f"{name} principal component ({100 * share:.0f} % of" in before
+
+
+def test_the_texts_of_a_map_are_of_unit_norm():
+    points = map_points(make_outcome("scenes", ("rgb", "s1")))
+    assert list(points) == ["rgb", "s1", "text"]
+    np.testing.assert_allclose(np.linalg.norm(points["text"], axis=1), 1, rtol=1e-6)
+
+
+def test_pairs_are_of_the_same_place_and_others_never():
+    a, b = np.eye(4), np.eye(4)
+    same, other = pair_cosines(a, b)
+    assert same.tolist() == [1] * 4
+    assert other.tolist() == [0] * 4
+    same, other = pair_cosines(a[:2], b[:2])
+    assert (same.tolist(), other.tolist()) == ([1, 1], [0, 0])
+
+
+def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
+    more = {"task": "forgetting", "ci95": [-0.1, -0.05], "p_value": 0.001}
+    told = make_record("patch", "photos", -0.075, 9, **more)
+    other = make_record("evaluate", "clouds", 0.02, 9, **more)
+    run = read_workdir(make_workdir(tmp_path), print)
+    section = forgetting(dataclasses.replace(run, records=[*run.records, told, other]))
+    lost, evaluated = section.body.split('<div class="table">')[1:]
+    cells = re.findall("<td[^>]*>([^<]*)</td>", lost)
+    wanted = "photos:test accuracy 50.0_% 42.5_% −7.5 −10.0_to_−5.0 0.001"
+    assert cells == [word.replace("_", " ") for word in wanted.split()]
+    assert "clouds:test" in evaluated
+    assert "photos" not in evaluated
+
+
+def test_of_very_many_classes_the_ends_are_shown(tmp_path):
+    run = read_workdir(make_workdir(tmp_path), print)
+    gains = {f"class {i}": i / 1000 for i in range(200)}
+    ends = [
+        make_record("align", "many", 0, step, per_class=classes)
+        for step, classes in ((0, dict.fromkeys(gains, 0.0)), (9, gains))
+    ]
+    body = per_class(dataclasses.replace(run, records=ends)).body
+    shown = re.findall(r"<span>class (\d+)</span>", body)
+    assert shown == [str(i) for i in (*range(199, 169, -1), *range(29, -1, -1))]
+    assert "140 classes between these are left out" in body
