@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
-from rsclip_jax.report.table import describe_alpha
+from rsclip_jax.report.table import describe_alpha, metric_of
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -165,7 +165,7 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {r['metric']} | {r['value']:.4f} |"
+            line = f"| {' | '.join(cells)} | {metric_of(r)} | {r['value']:.4f} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
