@@ -38,6 +38,7 @@ def miniature():
         warmup=30,
         augment={"flip_ud": True, "rotate": True},
     )
+    config.evaluate = common.evaluate()
     config.datasets = ("miniature:test", "miniature_multi:test")
     return config
 
@@ -86,6 +87,7 @@ def small():
         warmup=50,
         augment={"crop_pixels": 64, "flip_ud": True, "rotate": True},
     )
+    config.evaluate = common.evaluate()
     config.datasets = ("eurosat_rgb:val", "cifar10:val", "sentinel_pairs:val:64")
     return config
 
@@ -123,5 +125,6 @@ def vit_b32():
         checkpoint_every=500,
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True},
     )
+    config.evaluate = common.evaluate()
     config.datasets = ("bigearthnet:test",)
     return config

@@ -203,6 +203,16 @@ def align(**values) -> ml_collections.ConfigDict:
     return training(**settings)
 
 
+def evaluate(**values) -> ml_collections.ConfigDict:
+    """Stage evaluate: what is measured of config.datasets."""
+    settings = {
+        # named prompt sets (data/prompts.py), each a zero-shot head of its own:
+        # dataset (the set's own) | single | satellite | openai80 | openai7 | ...
+        "prompts": ("dataset",),
+    }
+    return ml_collections.ConfigDict({**settings, **values})
+
+
 def ablate(**values) -> ml_collections.ConfigDict:
     """Stage ablate: stage align at every combination of some of its settings."""
     # (("align.losses", (..., ...)), ("align.student", ("clip", "vit"))); seed goes, too

@@ -10,5 +10,6 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("evaluate",))
+    config.evaluate = common.evaluate()
     config.datasets = ("miniature:test",)
     return config

@@ -194,7 +194,7 @@ def check_workdir(config, workdir: Path) -> bool:
     changed = differences(json.loads(stored.read_text()), as_json(config))
     used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
     idle = [s for s in _STAGES if s not in used]
-    changed = [x for x in changed if not x.startswith(tuple(_of(s) for s in idle))]
+    changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -205,9 +205,11 @@ def check_workdir(config, workdir: Path) -> bool:
     return bool(changed)
 
 
-def _of(stage: str) -> str:
+def _of(stage: str) -> tuple[str, ...]:
     """How the lines of `differences` begin that are about a stage's own settings."""
-    return "config.datasets" if stage == "evaluate" else f"config.{stage}."
+    if stage == "evaluate":
+        return ("config.datasets", "config.evaluate")
+    return (f"config.{stage}.",)
 
 
 def as_json(config) -> dict:

@@ -1,11 +1,13 @@
 """Stage evaluate: any params on any datasets, zero-shot and retrieval."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax.data.prompts import DATASET, PROMPT_SETS, get_templates
 from rsclip_jax.data.sources import Dataset
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
@@ -23,6 +25,22 @@ def check_evaluate(run: common.Run) -> None:
         )
     for spec in run.config.datasets:
         common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+    check_prompts(run.config.evaluate.prompts)
+
+
+def check_prompts(names: Sequence[str]) -> None:
+    """Raises ValueError for config.evaluate.prompts that are none, unknown or twice."""
+    setting = f"config.evaluate.prompts = {tuple(names)}"
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{setting}: name each prompt set once, such as"
+            f" ('{DATASET}', '{next(iter(PROMPT_SETS))}')"
+        )
+    for name in names:
+        try:
+            get_templates(name, ())
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from error
 
 
 def run_evaluate(run: common.Run) -> None:
@@ -161,30 +179,42 @@ def evaluate_source(run: common.Run, model: api.Model, fed: dict, source) -> Non
         {key: size for key, (_, size) in fed.items()},
     )
     z = add_fused(z)
-    head, asked = None, None
-    if row.task in common.LABELLED:
-        head, asked = common.zero_shot_head(model, source)
+    heads = {}
+    if common.has_zero_shot(run, "evaluate", source):
+        for name in run.config.evaluate.prompts:
+            heads[name] = common.zero_shot_head(model, source, name)
+    for name, (head, prompts) in heads.items():
+        asked = {"prompts": prompts, "prompt_set": name}
         for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
-            run.report(
-                "evaluate", seen, records, prompts=asked, **pins(model, modality)
-            )
-    labels = labels if head is not None else None
-    found = [
-        (record, asked if record["sensor"].startswith("text->") else None)
-        for record in retrieval_records(z, labels=labels, head=head)
-    ]
+            run.report("evaluate", seen, records, **asked, **pins(model, modality))
+    found = search(z, labels, heads)
     if row.task == "captions":
-        records, prompts = common.score_captions(run, model, seen, z)
-        found += [(record, prompts) for record in records]
+        records, digest = common.score_captions(run, model, seen, z)
+        found += [(record, {"prompts": digest}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.say(
             f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
             f" records, and it has {len(seen)}"
         )
-    for record, prompts in found:
+    for record, asked in found:
         made = pins(model, record["sensor"])
-        run.report("evaluate", seen, [record], prompts=prompts, **made)
+        run.report("evaluate", seen, [record], **asked, **made)
+
+
+def search(z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
+    """(record of retrieval, what pins its prompts) by place, and by label with heads.
+
+    heads: zero_shot_head's by prompt set; classes are searched with the first.
+    """
+    if not heads:
+        return [(record, {}) for record in retrieval_records(z)]
+    name, (head, prompts) = next(iter(heads.items()))
+    asked = {"prompts": prompts, "prompt_set": name}
+    return [
+        (record, asked if "text" in parts_of(record["sensor"]) else {})
+        for record in retrieval_records(z, labels=labels, head=head)
+    ]
 
 
 def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
