@@ -204,8 +204,11 @@ def align(**values) -> ml_collections.ConfigDict:
 
 
 def evaluate(**values) -> ml_collections.ConfigDict:
-    """Stage evaluate, beside config.datasets."""
+    """Stage evaluate: what is measured of config.datasets, and beside them."""
     settings = {
+        # named prompt sets (data/prompts.py), each a zero-shot head of its own:
+        # dataset (the set's own) | single | satellite | openai80 | openai7 | ...
+        "prompts": ("dataset",),
         # probes: (train, val, test) each, such as (("eurosat_rgb:train", "...:val",
         # "...:test"),), of the same classes and without a record in common. A linear
         # probe is fitted on train, its C chosen on val, the number is test's; kNN

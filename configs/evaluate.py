@@ -11,6 +11,7 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("evaluate",))
+    config.evaluate = common.evaluate()
     config.datasets = ("miniature:test",)
     config.evaluate = common.evaluate()
     return config

@@ -249,9 +249,8 @@ def _block_gains(
     nearest = np.argpartition(-keys, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(keys, nearest, axis=1), axis=1)
     nearest = np.take_along_axis(nearest, order, axis=1)
-    return np.take_along_axis(gains, nearest, axis=1), np.asarray(
-        (gains > 0).any(axis=1)
-    )
+    some = np.asarray((gains > 0).any(axis=1))
+    return np.take_along_axis(gains, nearest, axis=1), some
 
 
 def average_precision_at(gains: Float[ndarray, "m k"]) -> Float[ndarray, "m"]:

@@ -45,6 +45,7 @@ def test_every_real_set_was_read_and_reported(workdir):
         ("align", "sentinel_pairs", "retrieval", "rgb->s1"),
         ("align", "sentinel_pairs", "retrieval", "s1->rgb"),
         ("evaluate", "eurosat_rgb", "zero_shot", "rgb"),
+        ("evaluate", "eurosat_rgb", "retrieval", "text->rgb"),
         ("evaluate", "sentinel_pairs", "retrieval", "rgb->s1"),
         ("evaluate", "sentinel_pairs", "retrieval", "s1->rgb"),
     }
@@ -56,7 +57,8 @@ def test_a_few_steps_already_learn(workdir):
     task = {
         r["alpha"]: r["value"]
         for r in results
-        if r["stage"] == "patch" and r["dataset"] == "eurosat_rgb"
+        if (r["stage"], r["dataset"], r["metric"])
+        == ("patch", "eurosat_rgb", "accuracy")
     }
     assert task[1.0] > max(task[0.0], 0.1) + 0.1
     curve = (workdir / "align" / "metrics.jsonl").read_text().splitlines()

@@ -53,12 +53,12 @@ def label_retrieval_records(
     """mAP@k for all ordered pairs of modalities, and from class prompts to each.
 
     What has the query's label (labels [n]) gains 1; of several each (labels [n, k]) the
-    Jaccard index of the two sets of labels is the gain, which is the similarity that
-    Imbriaco et al. (TGRS 2021) rank BigEarthNet by, averaged as in Zhao et al. (CVPR
-    2015; metrics.average_precision_at). The query's own place is in the gallery, as
-    what a search should find. head [d, k]: "text->rgb" has a prompt of each class for a
-    query, and what has the class gains 1. A query of which the gallery has nothing is
-    left out, and n are the others.
+    gain is the Jaccard index of the two sets of labels, by which Imbriaco et al. (TGRS
+    2021) judge BigEarthNet's, averaged as in Zhao et al. (CVPR 2015; see metrics.
+    average_precision_at). The query's own place is in the gallery, as what a search
+    should find. head [d, k]: "text->rgb" has a prompt of each class for a query, and
+    what has the class gains 1. A query of which the gallery has nothing is left out,
+    and n are the others.
     """
     records = []
     for query, gallery in _pairs(embeddings):

@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 
-from rsclip_jax.report.table import align_markdown, split_of
+from rsclip_jax.report.table import align_markdown, is_closing, split_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Row:
 
 
 def format_markdown(rows: Sequence[Row]) -> str:
-    """Markdown in columns that line up as text, in percent.
+    """Markdown in columns that line up as text, in percent, of the closing metrics.
 
-    The best of each column is bold, where there is more than one value: every metric is
+    The best of each column is bold, where there is more than one value: each of them is
     the better the higher.
     """
     columns, cells = _columns(rows), [_values(rows, row) for row in rows]
@@ -62,7 +62,7 @@ def _named(rows: Sequence[Row], row: Row) -> dict[str, dict]:
     """{column: record} of a row; with the test set's name where rows have several."""
     sets = {_set_of(r) for one in rows for r in one.records}
     named = {}
-    for r in row.records:
+    for r in filter(is_closing, row.records):
         name = f"{r['sensor']} {r['metric'].replace('recall@', 'R@')}"
         named[f"{_set_of(r)} {name}" if len(sets) > 1 else name] = r
     return named

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
-from rsclip_jax.report.table import describe_alpha
+from rsclip_jax.report.table import describe_alpha, metric_of
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -166,7 +166,7 @@ def _results(model: Model, records: Sequence[dict]) -> str:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
             shots = f", {r['shots']} a class" if "shots" in r else ""
-            metric = f"{r['metric']}{shots}"
+            metric = f"{metric_of(r)}{shots}"
             line = f"| {' | '.join(cells)} | {metric} | {r['value']:.4f} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:

@@ -5,6 +5,12 @@ from collections.abc import Mapping, Sequence
 from rsclip_jax.interpolate import sort_blocks
 
 _HEADER = ("stage", "dataset", "split", "task", "sensor", "metric")
+# What the closing table has of these tasks, and of others all; results.jsonl has more.
+_CLOSING = {
+    "zero_shot": ("accuracy", "mAP_macro", "mAP_micro"),
+    "retrieval": ("recall@1", "recall@10", "recall@50"),
+    "modality_gap": ("centroid_distance",),
+}
 
 
 def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
@@ -13,16 +19,16 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     Of a sweep over alpha the chosen one stands under "after", with alpha 1 in a column
     of its own where it was measured.
     """
-    rows: dict[tuple, dict[str, float]] = {}
+    rows: dict[tuple, dict[str, str]] = {}
     for r in records:
-        keys = ("task", "sensor", "metric")
-        key = (r["stage"], r["dataset"], split_of(r), *(r[k] for k in keys))
+        what = (r["task"], r["sensor"], metric_of(r))
+        key = (r["stage"], r["dataset"], split_of(r), *what)
         row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
-            row[column] = r["value"]
+            row[column] = format_value(r)
     used = {column for row in rows.values() for column in row}
     columns = [c for c in ("before", "after", "alpha 1") if c in used or c == "after"]
-    lines = [[*key, *(_cell(row.get(c)) for c in columns)] for key, row in rows.items()]
+    lines = [[*key, *(row.get(c, "") for c in columns)] for key, row in rows.items()]
     return align_rows([[*_HEADER, *columns], *lines], left=len(_HEADER))
 
 
@@ -30,13 +36,34 @@ def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]
     """Those for the closing table: of stage patch the test sets ("name:split") only.
 
     Its validation sets were swept to choose alpha. Stage ablate has a table of its own.
+    Of the metrics those that one reads first.
     """
     return [
         r
         for r in records
         if r["stage"] != "ablate"
+        and is_closing(r)
         and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
     ]
+
+
+def is_closing(record: Mapping) -> bool:
+    """Whether a record's metric is among those that one reads first."""
+    return record["metric"] in _CLOSING.get(record["task"], (record["metric"],))
+
+
+def metric_of(record: Mapping) -> str:
+    """The metric, with the prompt set where it is not the dataset's own."""
+    name = record.get("prompt_set", "dataset")
+    return record["metric"] + ("" if name == "dataset" else f" ({name})")
+
+
+def format_value(record: Mapping) -> str:
+    """A share in percent; a rank or a distance as a number."""
+    value = record["value"]
+    if record["metric"] == "median_rank" or record["task"] == "modality_gap":
+        return f"{value:.4g}"
+    return f"{100 * value:.1f} %"
 
 
 def describe_alpha(meta: Mapping) -> str:
@@ -70,10 +97,6 @@ def _columns(record: dict, chosen: float | None) -> list[str]:
         return ["before" if record["step"] == 0 else "after"]
     places = {"before": 0.0, "after": chosen, "alpha 1": 1.0}
     return [column for column, place in places.items() if alpha == place]
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
 
 
 def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:

@@ -241,7 +241,7 @@ def report(
         z, labels, seen = run.encode("align", source, fed, held)
         z = add_fused(z)
         head, prompts = None, None
-        if row.task in common.LABELLED:
+        if common.has_zero_shot(run, "align", source):
             head, prompts = common.zero_shot_head(teacher, source)
             for key in (key for key in z if key != "rgb"):
                 scored = common.score(source, z[key], labels, head, key)
@@ -259,7 +259,7 @@ def report(
             checkpoint={key: pin(key)["checkpoint"] for key in z},
         )
         for record in retrieval_records(z, labels=labels, head=head):
-            asked = prompts if record["sensor"].startswith("text->") else None
+            asked = prompts if "text" in parts_of(record["sensor"]) else None
             pins = {"prompts": asked, **pin(record["sensor"])}
             run.report("align", seen, [record], **pins)
         common.report_gap(run, "align", seen, outcome, pin)

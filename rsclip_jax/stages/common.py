@@ -12,7 +12,13 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, outcomes, results, sharding
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.prompts import captions_digest, prompts_digest
+from rsclip_jax.data.prompts import (
+    DATASET,
+    captions_digest,
+    fill_templates,
+    get_templates,
+    prompts_digest,
+)
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources import (
     Dataset,
@@ -202,7 +208,45 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
             f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
         )
+    _check_content(f"{setting} = {spec!r}", source, tasks)
     return source
+
+
+def _check_content(setting: str, source: Source, tasks: Sequence[str]) -> None:
+    """Raises ValueError for a source without records, or classes that say nothing."""
+    row = source.dataset
+    if not len(source):
+        raise ValueError(f"{setting} has no records; name another split")
+    if row.task not in LABELLED:
+        return
+    try:
+        fill_templates(row.classnames, row.templates)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from error
+    if tuple(tasks) == LABELLED and not _is_told_apart(row):
+        raise ValueError(
+            f"{setting} has one class, {row.classnames[0]!r}: there is nothing to tell"
+            " it from, and so nothing to learn or to measure"
+        )
+
+
+def _is_told_apart(row: Dataset) -> bool:
+    """Whether zero-shot can be wrong: several classes, or any of several labels."""
+    return row.task == "multi" or (row.task == "single" and len(row.classes) > 1)
+
+
+def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
+    """Whether zero-shot of a source is measured; says so where its one class forbids.
+
+    Of one class every answer is right.
+    """
+    row = source.dataset
+    if row.task in LABELLED and not _is_told_apart(row):
+        run.say(
+            f"{stage}: {row.name}:{source.split} has one class, {row.classnames[0]!r}:"
+            " every answer is right, and zero-shot is left out"
+        )
+    return _is_told_apart(row)
 
 
 def input_clip(
@@ -275,11 +319,15 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
     return digests
 
 
-def zero_shot_head(clip: api.Model, source: Source):
-    """(head [d, k], prompts digest) of a labelled source's own names and templates."""
+def zero_shot_head(clip: api.Model, source: Source, prompt_set: str = DATASET):
+    """(head [d, k], prompts digest) of a labelled source's names.
+
+    In the templates of a named prompt set; "dataset" is the source's own.
+    """
     row = source.dataset
-    head = make_head(clip.params, clip.variant, row.classnames, row.templates)
-    return head, prompts_digest(row.classnames, row.templates)
+    templates = get_templates(prompt_set, row.templates)
+    head = make_head(clip.params, clip.variant, row.classnames, templates)
+    return head, prompts_digest(row.classnames, templates)
 
 
 def classes_of(source: Source) -> tuple:

@@ -3,12 +3,14 @@
 import functools
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax.data.prompts import DATASET, PROMPT_SETS, get_templates
 from rsclip_jax.data.sources import Dataset, Source
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.evals.fuse import add_fused, parts_of
@@ -41,8 +43,24 @@ def check_evaluate(run: common.Run) -> None:
         )
     for spec in run.config.datasets:
         common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+    check_prompts(run.config.evaluate.prompts)
     check_forgetting(run)
     check_probes(run)
+
+
+def check_prompts(names: Sequence[str]) -> None:
+    """Raises ValueError for config.evaluate.prompts that are none, unknown or twice."""
+    setting = f"config.evaluate.prompts = {tuple(names)}"
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{setting}: name each prompt set once, such as"
+            f" ('{DATASET}', '{next(iter(PROMPT_SETS))}')"
+        )
+    for name in names:
+        try:
+            get_templates(name, ())
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from error
 
 
 def run_evaluate(run: common.Run) -> None:
@@ -224,37 +242,53 @@ def evaluate_source(
     """Reports one dataset's split, and keeps it. fed: feed_all's encoders."""
     row, encoded = source.dataset, encode(run, fed, source)
     z, labels, seen = encoded
-    prompts: str | None = None
-    about: dict[str, Any] = {}
-    if row.task in common.LABELLED:
-        head, prompts = common.zero_shot_head(model, source)
-        about = {"labels": labels, "head": head}
+    heads = {}
+    if common.has_zero_shot(run, "evaluate", source):
+        for name in run.config.evaluate.prompts:
+            heads[name] = common.zero_shot_head(model, source, name)
+    for name, (head, prompts) in heads.items():
+        asked = {"prompts": prompts, "prompt_set": name}
         for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
-            run.report(
-                "evaluate", seen, records, prompts=prompts, **pins(model, modality)
-            )
-    found = [
-        (record, prompts if record["sensor"].startswith("text->") else None)
-        for record in retrieval_records(z, **about)
-    ]
+            run.report("evaluate", seen, records, **asked, **pins(model, modality))
+    found = search(z, labels, heads)
+    about: dict[str, Any] = {"prompts": None}
+    if heads:
+        head, prompts = next(iter(heads.values()))
+        about = {"labels": labels, "head": head, "prompts": prompts}
     if row.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
-        about = {"ztxt": ztxt, "owners": owners}
-        found += [(r, prompts) for r in text_retrieval_records(z, ztxt, owners)]
+        about = {"ztxt": ztxt, "owners": owners, "prompts": prompts}
+        records = text_retrieval_records(z, ztxt, owners)
+        found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.say(
             f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
             f" records, and it has {len(seen)}"
         )
-    for record, pinned in found:
+    for record, asked in found:
         made = pins(model, record["sensor"])
-        run.report("evaluate", seen, [record], prompts=pinned, **made)
-    outcome = keep(run, model, encoded, prompts=prompts, **about)
+        run.report("evaluate", seen, [record], **asked, **made)
+    outcome = keep(run, model, encoded, **about)
     if run.config.evaluate.gap:
         pin = functools.partial(pins, model)
         common.report_gap(run, "evaluate", seen, outcome, pin)
     return encoded
+
+
+def search(z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
+    """(record of retrieval, what pins its prompts) by place, and by label with heads.
+
+    heads: zero_shot_head's by prompt set; classes are searched with the first.
+    """
+    if not heads:
+        return [(record, {}) for record in retrieval_records(z)]
+    name, (head, prompts) = next(iter(heads.items()))
+    asked = {"prompts": prompts, "prompt_set": name}
+    return [
+        (record, asked if "text" in parts_of(record["sensor"]) else {})
+        for record in retrieval_records(z, labels=labels, head=head)
+    ]
 
 
 def keep(run: common.Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:

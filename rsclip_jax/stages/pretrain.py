@@ -80,6 +80,8 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
         )
         if source.dataset.task == "captions":
             records, prompts = common.score_captions(run, clip, seen, z)
+        elif not common.has_zero_shot(run, "pretrain", source):
+            continue
         else:
             head, prompts = common.zero_shot_head(clip, source)
             records = common.score(source, z["rgb"], labels, head, "rgb")

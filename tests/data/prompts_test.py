@@ -196,6 +196,48 @@ def test_label_order_is_the_sorted_folders_of_the_real_set(real_data, name, fold
     assert list(DATASETS[name].classes) == folders
 
 
+# Sets by name.
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *(("single", 1), ("satellite", 1), ("openai80", 80), ("openai7", 7)),
+        *(("eurosat", 3), ("resisc45", 18), ("fmow", 14), ("remoteclip", 5)),
+        *(("georsclip", 105), ("skyclip", 2)),
+    ],
+)
+def test_a_named_set_has_its_published_number_of_templates(name, count):
+    templates = prompts.get_templates(name, ("mine {c}",))
+    assert len(templates) == len(set(templates)) == count
+    names = DATASETS["fmow_rgb"].classnames
+    filled = fill_templates(names, templates)
+    assert tokenize([text for texts in filled for text in texts]).shape[1] == 77
+    assert not [t for t in templates if "  " in t or t != t.strip()]
+
+
+def test_every_named_set_is_tested():
+    assert len(prompts.PROMPT_SETS) == 10
+
+
+def test_georsclips_templates_are_rs5ms():
+    """Digest of the list of RS5M's inference/classname_and_prompt/RSEuroSAT.py."""
+    rs5m = "058f9c8ae565695cea0174b5bec92eb7e14684cc8da4e1f47c74a4e79c902893"
+    assert sha256(sorted(prompts.GEORSCLIP_TEMPLATES)) == rs5m
+
+
+def test_openais_seven_are_of_its_eighty():
+    assert set(prompts.PROMPT_SETS["openai7"]) < set(prompts.PROMPT_SETS["openai80"])
+
+
+def test_the_datasets_own_templates_have_a_name_too_and_another_name_is_refused():
+    assert prompts.get_templates("dataset", ["a {c}"]) == ("a {c}",)
+    with pytest.raises(ValueError, match=r"unknown prompt set 'openai8'") as error:
+        prompts.get_templates("openai8", ())
+    for name in ("dataset", *prompts.PROMPT_SETS):
+        assert name in str(error.value)
+
+
 # Filling.
 
 
@@ -221,6 +263,12 @@ def test_a_template_without_its_place_for_the_name_is_refused(template):
 def test_no_template_at_all_is_refused_with_an_example():
     with pytest.raises(ValueError, match=r"no prompt templates.*'a \{c\}\.'"):
         fill_templates(["river"], [])
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_class_without_a_name_is_refused_by_its_place(blank):
+    with pytest.raises(ValueError, match=r"class\(es\) \[1\] of .*'sea'.* no name"):
+        fill_templates(["river", blank, "sea"], ["a {c}."])
 
 
 def test_a_name_given_twice_is_refused_by_name():

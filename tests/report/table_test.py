@@ -1,5 +1,7 @@
 """The closing table."""
 
+import pytest
+
 from rsclip_jax.report.table import closing_records, describe_alpha, format_table
 
 BASE = {"stage": "patch", "dataset": "d", "split": "test", "task": "zero_shot"}
@@ -43,6 +45,53 @@ def test_validation_sweeps_stay_out():
     other = {**val, "stage": "evaluate"}
     assert closing_records([val, test, other], ["d:test"]) == [test, other]
     assert closing_records([val], ["d:val"]) == [val]  # both at once: it is a test set
+
+
+@pytest.mark.parametrize(
+    ("task", "shown", "left_out"),
+    [
+        (
+            "zero_shot",
+            ("accuracy", "mAP_macro", "mAP_micro"),
+            ("accuracy@5", "mean_recall", "ece"),
+        ),
+        (
+            "retrieval",
+            ("recall@1", "recall@10", "recall@50"),
+            ("recall@5", "recall@20", "median_rank", "mAP@20", "mAP@50"),
+        ),
+        ("modality_gap", ("centroid_distance",), ("classifier_accuracy",)),
+        ("linear_probe", ("accuracy", "mAP_macro"), ()),
+        ("forgetting", ("accuracy_drop",), ()),
+    ],
+)
+def test_the_closing_table_has_what_one_reads_first(task, shown, left_out):
+    base = {**BASE, "stage": "evaluate", "task": task, "value": 0.5, "step": 0}
+    records = [{**base, "metric": metric} for metric in (*left_out, *shown)]
+    assert [r["metric"] for r in closing_records(records, [])] == list(shown)
+
+
+def test_ranks_and_distances_are_no_percentages():
+    base = {**BASE, "stage": "evaluate", "step": 0}
+    records = [
+        {**base, "metric": "ece", "value": 0.125},
+        {**base, "task": "retrieval", "metric": "median_rank", "value": 12.5},
+        {**base, "task": "retrieval", "metric": "recall@1", "value": 0.5},
+        {**base, "task": "modality_gap", "metric": "x", "value": 1.23456},
+    ]
+    _, _, *rows = cells(format_table(records))
+    assert [" ".join(row[6:]) for row in rows] == ["12.5 %", "12.5", "50.0 %", "1.235"]
+
+
+def test_prompt_sets_stand_in_rows_of_their_own():
+    base = {**BASE, "stage": "evaluate", "step": 0}
+    records = [
+        {**base, "prompt_set": name, "value": value}
+        for name, value in (("dataset", 0.25), ("openai7", 0.5))
+    ]
+    text = format_table(records)
+    assert "accuracy            25.0 %" in text
+    assert "accuracy (openai7)  50.0 %" in text
 
 
 def test_tiles_are_told_apart_and_an_evaluation_has_no_before():

@@ -1,5 +1,7 @@
 """What stages ask of sets and settings, what they list, what their numbers say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from rsclip_jax.data.sources import MiniatureSource
 from rsclip_jax.outcomes import load_outcomes
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import training
+from rsclip_jax.stages.common import has_zero_shot
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 
 
@@ -153,3 +156,29 @@ def test_a_picture_that_cannot_be_made_stops_no_stage(tiny_run, tmp_path, capsys
     assert "align: no thumbnails of miniature:test: the disk is gone" in said
     assert (tmp_path / "align/outcomes/after/miniature-test.npz").exists()
     assert not (tmp_path / "align/thumbnails").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "measured"),
+    [
+        ("single", ("a", "b"), True),
+        ("single", ("a",), False),
+        ("multi", ("a",), True),  # a can be there or not
+        ("none", (), False),
+        ("captions", (), False),
+    ],
+)
+def test_zero_shot_is_of_what_can_be_told_apart(
+    tmp_path, capsys, task, classes, measured
+):
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        row = dataclasses.replace(
+            DATASETS["miniature"], task=task, classes=classes, classnames=classes
+        )
+        source = MiniatureSource(row, "val")
+        assert has_zero_shot(run, "pretrain", source) == measured
+    said = capsys.readouterr().out
+    assert ("has one class, 'a': every answer is right" in said) == (
+        task == "single" and not measured
+    )

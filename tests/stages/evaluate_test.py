@@ -10,7 +10,7 @@ import pytest
 
 from configs import evaluate
 from rsclip_jax import api, checkpoint, metrics
-from rsclip_jax.data.prompts import captions_digest
+from rsclip_jax.data.prompts import captions_digest, get_templates, prompts_digest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
@@ -232,6 +232,140 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
         if r["sensor"] == "s2" and r["metric"] == "accuracy"
     ]
     assert found == [pytest.approx(metrics.top_k_accuracy(z @ head, labels, 1))]
+
+
+def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
+    tiny_run, tmp_path, monkeypatch
+):
+    model = api.load(tiny_run)
+    config = config_of(tiny_run, "miniature:val")
+    with config.unlocked():
+        config.evaluate.prompts = ("dataset", "single", "openai7")
+    encoded = []
+    encode = stage.common.Run.encode
+    monkeypatch.setattr(
+        stage.common.Run,
+        "encode",
+        lambda self, *args: encoded.append(args[1]) or encode(self, *args),
+    )
+    results = run_tiny(tmp_path / "w", config)
+    assert len(encoded) == 1
+    with few_scenes():
+        source = make_run(tmp_path, tiny_config()).open("miniature:val")
+        records = [source[i] for i in range(len(source))]
+    z, row = model.encode_image([r["rgb"] for r in records]), source.dataset
+    labels = np.array([r["label"] for r in records])
+    found = {
+        r["prompt_set"]: r
+        for r in results
+        if (r["sensor"], r["metric"]) == ("rgb", "accuracy")
+    }
+    assert list(found) == ["dataset", "single", "openai7"]
+    for name, record in found.items():
+        templates = get_templates(name, row.templates)
+        head = model.zero_shot(row.classnames, templates)
+        want = metrics.top_k_accuracy(z @ head, labels)
+        assert record["value"] == pytest.approx(want, abs=0.026)
+        assert record["prompts"] == prompts_digest(row.classnames, templates)
+    # classes are searched with the first set; places need no prompts
+    asked = {r.get("prompt_set") for r in results if r["sensor"] == "text->s1"}
+    assert asked == {"dataset"}
+    assert not [r for r in results if r["sensor"] == "rgb->s1" and "prompt_set" in r]
+    table = (tmp_path / "w/evaluate/table.txt").read_text()
+    assert "accuracy (openai7)" in table
+    assert "median_rank" in table
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        ((), "name each prompt set once"),
+        (("single", "single"), "name each prompt set once"),
+        (("single", "sngle"), "unknown prompt set 'sngle': did you mean 'single'"),
+    ],
+)
+def test_prompt_sets_are_checked_before_the_start(tiny_run, tmp_path, prompts, words):
+    config = config_of(tiny_run, "miniature:val")
+    with config.unlocked():
+        config.evaluate.prompts = prompts
+    with pytest.raises(ValueError, match=words) as error:
+        run_tiny(tmp_path / "w", config)
+    assert str(error.value).startswith("config.evaluate.prompts = ")
+
+
+class Changed:
+    """A source with some of its row's values, or its records, replaced."""
+
+    def __init__(self, source, kept=None, **values):
+        self.source, self.split = source, source.split
+        self.dataset = dataclasses.replace(source.dataset, **values)
+        self.ids = source.ids[:kept]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        return self.read(i, self.dataset.sensors)
+
+    def read(self, i, keys):
+        return {**self.source[i], "label": self.source[i]["label"] * 0}
+
+
+ONE_CLASS = {"classes": ("River",), "classnames": ("river",)}
+
+
+def test_of_one_class_zero_shot_is_left_out_and_said(tmp_path, capsys):
+    model = model_of(get_sensor("s1_grd"))
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        source = Changed(run.open("miniature:val"), **ONE_CLASS)
+        found = values_of(run, model, source)
+    assert {sensor for sensor, _ in found} == {"rgb->s1", "s1->rgb"}
+    assert not [metric for _, metric in found if metric.startswith("mAP")]
+    said = capsys.readouterr().out
+    assert "miniature:val has one class, 'river'" in said
+    assert "zero-shot is left out" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kept": 0}, "config.datasets = 'x:val' has no records; name another split"),
+        (
+            {"classnames": ("lake",) * 10},
+            r"config\.datasets = 'x:val': class names appear twice: \['lake'\]",
+        ),
+        (
+            {"classnames": ("a", "b", " ", *"defghij")},
+            r"config\.datasets = 'x:val': class\(es\) \[2\] of .* have no name",
+        ),
+        (
+            {"templates": ("a photo.",)},
+            r"'x:val': template 'a photo\.' has no placehol",
+        ),
+        ({"templates": ()}, r"config\.datasets = 'x:val': no prompt templates"),
+    ],
+)
+def test_what_gives_no_number_is_found_before_the_start(tmp_path, changes, words):
+    config = config_of("x", "x:val")
+    with few_scenes():
+        run = make_run(tmp_path, config)
+        run.opened["x:val"] = Changed(run.open("miniature:val"), **changes)
+        with pytest.raises(ValueError, match=words):
+            stage.check_evaluate(run)
+
+
+def test_a_head_of_one_class_is_not_trained_on(tmp_path):
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        run.opened["x:val"] = Changed(run.open("miniature:val"), **ONE_CLASS)
+        words = r"config\.patch\.val = 'x:val' has one class, 'river'"
+        with pytest.raises(ValueError, match=words):
+            stage.common.open_as(
+                run, "config.patch.val", "x:val", stage.common.LABELLED
+            )
+        any_task = stage.common.ANY_TASK
+        assert stage.common.open_as(run, "config.datasets", "x:val", any_task)
 
 
 class Captioned:

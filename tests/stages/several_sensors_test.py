@@ -289,4 +289,4 @@ def test_a_test_without_a_sensor_is_measured_on_the_others(tmp_path):
     gap = {r["sensor"] for r in found if r["task"] == "modality_gap"}
     assert gap == {"rgb->s2", "rgb->text", "s2->text", "rgb", "s2"}
     other = {r["sensor"] for r in found if r["task"] != "modality_gap"}
-    assert other == {"s2", "rgb->s2", "s2->rgb"}
+    assert other == {"s2", "rgb->s2", "s2->rgb", "text->rgb", "text->s2"}
