@@ -110,6 +110,13 @@ def test_the_task_is_read_through_the_mixture_and_others_through_the_text(clip, 
     assert not [r for r in others if "head" in r]
 
 
+def test_the_gap_is_to_text_and_not_to_a_trained_head(made):
+    _, results = made
+    gap = [r for r in results if r["task"] == "modality_gap"]
+    assert {(r["dataset"], r["split"]) for r in gap} == {("miniature_natural", "test")}
+    assert {r["alpha"] for r in gap} == {0.0, 0.5}
+
+
 def test_the_product_has_the_mixed_head_also_at_another_alpha(clip, made):
     workdir, _ = made
     _, head_1 = recipes.split_head(checkpoint.load_trained(workdir / "patch"))
