@@ -1,6 +1,6 @@
 """Figures of classes: bars, and the confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -42,46 +42,50 @@ def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> str:
     k = len(names)
     side = 34 if k <= 12 else 24 if k <= 20 else 15
     room = int(min(6.4 * max(map(len, names)) + 12, 230))
-    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shares = counts / totals
-    parts = []
+    edge = room + side * k
+    lines = "".join(
+        f"M{at} {room}V{edge}M{room} {at}H{edge}" for at in range(room, edge + 1, side)
+    )
+    diagonal = "".join(
+        f"M{at} {at}h{side}v{side}h-{side}z" for at in range(room, edge, side)
+    )
+    parts = [
+        *_axis_names(names, room, side),
+        *_shaded(counts, names, room, side),
+        f'<path class="rule" d="{lines}"/><path class="axis" d="{diagonal}"/>',
+    ]
+    label = "Confusion matrix: rows true, columns predicted classes"
+    return svg((edge + 2, edge + 2), label, parts)
+
+
+def _axis_names(names: Sequence[str], room: int, side: int) -> Iterator[str]:
     for i, name in enumerate(names):
         middle = number(room + side * (i + 0.5) + 4)
         short = escape(_short(name, 31))
-        parts.append(
-            f'<text x="{room - 6}" y="{middle}" text-anchor="end">{short}</text>'
-        )
-        parts.append(
-            f'<text transform="translate({middle} {room - 6}) rotate(-90)">'
-            f"{short}</text>"
-        )
-    for i, j in np.argwhere(counts > 0):
-        x, y = room + side * int(j), room + side * int(i)
-        said = f"{names[i]} as {names[j]}: {counts[i, j]} of {totals[i, 0]}"
-        parts.append(
+        yield f'<text x="{room - 6}" y="{middle}" text-anchor="end">{short}</text>'
+        turned = f"translate({middle} {room - 6}) rotate(-90)"
+        yield f'<text transform="{turned}">{short}</text>'
+
+
+def _shaded(
+    counts: np.ndarray, names: Sequence[str], room: int, side: int
+) -> Iterator[str]:
+    totals = np.maximum(counts.sum(axis=1), 1)
+    for i, j in np.argwhere(counts > 0).tolist():
+        x, y, share = room + side * j, room + side * i, counts[i, j] / totals[i]
+        said = f"{names[i]} as {names[j]}: {counts[i, j]} of {totals[i]}"
+        yield (
             f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill-opacity='
-            f'"{shares[i, j]:.2f}" style="fill:{colour("after")}"><title>'
-            f"{escape(said)}</title></rect>"
+            f'"{share:.2f}" style="fill:{colour("after")}"><title>{escape(said)}'
+            "</title></rect>"
         )
-        if side >= 34 and shares[i, j] >= 0.005:
-            ink = "paper" if shares[i, j] > 0.55 else "ink"
-            light = f' style="fill:var(--{ink})"'
-            parts.append(
+        if side >= 34 and share >= 0.005:
+            ink = "paper" if share > 0.55 else "ink"
+            yield (
                 f'<text class="tick" pointer-events="none" x="{x + side / 2:g}" y='
-                f'"{y + side / 2 + 4:g}" text-anchor="middle"{light}>'
-                f"{100 * shares[i, j]:.0f}</text>"
+                f'"{y + side / 2 + 4:g}" text-anchor="middle" style="fill:var(--{ink})"'
+                f">{100 * share:.0f}</text>"
             )
-    edge = room + side * k
-    lines = "".join(
-        f"M{room + side * i} {room}V{edge}M{room} {room + side * i}H{edge}"
-        for i in range(k + 1)
-    )
-    diagonal = "".join(
-        f"M{room + side * i} {room + side * i}h{side}v{side}h-{side}z" for i in range(k)
-    )
-    parts.append(f'<path class="rule" d="{lines}"/><path class="axis" d="{diagonal}"/>')
-    size = (edge + 2, edge + 2)
-    return svg(size, "Confusion matrix: rows true, columns predicted classes", parts)
 
 
 def _short(text: str, length: int) -> str:
