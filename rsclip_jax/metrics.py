@@ -6,6 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 
+# A matrix product rounds equal columns unequally: what is this close, to vectors of
+# length 1, is a tie.
+TIE = 1e-12
+
 
 def top_k_accuracy(
     logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"], k: int = 1
@@ -154,14 +158,7 @@ def match_ranks(
     Raises ValueError for a query without a match.
     """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
-    if owners is None and queries.shape != gallery.shape:
-        raise ValueError(
-            f"query i must match gallery i: got {queries.shape} queries and"
-            f" {gallery.shape} gallery entries"
-        )
-    mine, theirs = owners or (np.arange(len(queries)), np.arange(len(gallery)))
-    if lost := np.setdiff1d(mine, theirs).tolist():
-        raise ValueError(f"no gallery entry is of owner(s) {lost[:5]}, but queries are")
+    mine, theirs = check_owners(queries, gallery, owners)
     block = max(1, min(block, 2**24 // max(1, len(gallery))))  # 128 MiB of scores
     ranks = [
         _block_ranks(queries[i : i + block], gallery, mine[i : i + block], theirs)
@@ -170,15 +167,34 @@ def match_ranks(
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
+def check_owners(
+    queries: Shaped[ndarray, "m d"],
+    gallery: Shaped[ndarray, "n d"],
+    owners: tuple[Int[ndarray, "m"], Int[ndarray, "n"]] | None,
+) -> tuple[Int[ndarray, "m"], Int[ndarray, "n"]]:
+    """Owners as of match_ranks: each its own where there are none.
+
+    Raises ValueError for a query without a match.
+    """
+    if owners is None and queries.shape != gallery.shape:
+        raise ValueError(
+            f"query i must match gallery i: got {queries.shape} queries and"
+            f" {gallery.shape} gallery entries"
+        )
+    mine, theirs = owners or (np.arange(len(queries)), np.arange(len(gallery)))
+    if lost := np.setdiff1d(mine, theirs).tolist():
+        raise ValueError(f"no gallery entry is of owner(s) {lost[:5]}, but queries are")
+    return mine, theirs
+
+
 def _block_ranks(
     queries: ndarray, gallery: ndarray, mine: ndarray, theirs: ndarray
 ) -> ndarray:
     scores = queries @ gallery.T
     own = mine[:, None] == theirs
     best = np.where(own & ~np.isnan(scores), scores, -np.inf).max(axis=1)
-    # A matrix product rounds equal columns unequally: what is this close is a tie.
     lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(gallery, axis=1).max()
-    above = ~(scores < (best - 1e-12 * lengths)[:, None])
+    above = ~(scores < (best - TIE * lengths)[:, None])
     return 1 + (above & ~own).sum(axis=1)
 
 
