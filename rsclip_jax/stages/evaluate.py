@@ -45,8 +45,10 @@ def check_evaluate(run: common.Run) -> None:
     check_probes(run)
 
 
-def run_evaluate(run: common.Run) -> None:
+def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
+
+    model: instead of either.
 
     Every sensor of a dataset that the model has an encoder for, and those but RGB
     fused: zero-shot where there are labels, retrieval with text where there are
@@ -56,7 +58,7 @@ def run_evaluate(run: common.Run) -> None:
     if jax.process_index() == 0:  # of an earlier evaluation
         run.skipped("evaluate").unlink(missing_ok=True)
         shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
-    model = input_model(run)
+    model = model or input_model(run)
     fed = feed_each(run, model)
     check_sensors(run, fed)
     kept = {}
