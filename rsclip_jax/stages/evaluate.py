@@ -238,12 +238,14 @@ def evaluate_source(
             )
     found = [
         (record, prompts if record["sensor"].startswith("text->") else None)
-        for record in retrieval_records(z, **about)
+        for record in retrieval_records(z, mesh=run.mesh, **about)
     ]
     if row.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         about = {"ztxt": ztxt, "owners": owners}
-        found += [(r, prompts) for r in text_retrieval_records(z, ztxt, owners)]
+        found += [
+            (r, prompts) for r in text_retrieval_records(z, ztxt, owners, mesh=run.mesh)
+        ]
     if not found and row.task not in common.LABELLED:
         run.say(
             f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
