@@ -71,7 +71,7 @@ def small():
         val="eurosat_rgb:train[92%:]",
         test="eurosat_rgb:val",
         supported_val=("cifar10:train[95%:]",),
-        supported_test=("cifar10:val",),
+        supported_test=("cifar10:val", "imagenette:test"),
         batch_size=32,
         steps=2200,
         lr=1.6e-4,

@@ -19,6 +19,8 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
+# stage -> the one that it runs several times, by its settings
+_PART = {"ablate": "align", "survey": "evaluate"}
 # These may change between two runs in one workdir: no number depends on them, or (the
 # data and what of it was left out, by its digests) each number says so itself.
 _FREE = (
@@ -32,6 +34,10 @@ _FREE = (
     "align.cache",  # the same features to rounding
     "align.cache_dir",
     "ablate.sweep",  # a longer one goes on from a shorter one
+    "models",  # likewise
+    "published",
+    "dry_run",  # in a folder of its own
+    "dry_records",
 )
 _STAGES = (
     "pretrain",
@@ -39,6 +45,7 @@ _STAGES = (
     "align",
     "ablate",
     "evaluate",
+    "survey",
     "export",
     "inspect",
     "compare",
@@ -139,6 +146,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         pack,
         patch,
         pretrain,
+        survey,
     )
 
     known = {
@@ -147,6 +155,7 @@ def stage_functions(names: tuple[str, ...]) -> dict:
         "align": (align.check_align, align.run_align),
         "ablate": (ablate.check_ablate, ablate.run_ablate),
         "evaluate": (evaluate.check_evaluate, evaluate.run_evaluate),
+        "survey": (survey.check_survey, survey.run_survey),
         "export": (export.check_export, export.run_export),
         "inspect": (inspect.check_inspect, inspect.run_inspect),
         "compare": (compare.check_compare, compare.run_compare),
@@ -171,11 +180,14 @@ def is_done(run, stage: str) -> bool:
     from rsclip_jax.stages.ablate import is_ablated
     from rsclip_jax.stages.evaluate import is_evaluated
     from rsclip_jax.stages.export import is_exported
+    from rsclip_jax.stages.survey import is_surveyed
 
     if stage == "ablate":
         return is_ablated(run)
     if stage == "evaluate":
         return is_evaluated(run)
+    if stage == "survey":
+        return is_surveyed(run)
     if stage == "export":
         return is_exported(run.workdir)
     return has_product(run.workdir / stage)
@@ -195,7 +207,7 @@ def check_workdir(config, workdir: Path) -> bool:
     if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
     changed = differences(json.loads(stored.read_text()), as_json(config))
-    used = {*made, *(["align"] if "ablate" in made else [])}  # by its settings
+    used = {*made, *(_PART[s] for s in made if s in _PART)}
     idle = [s for s in _STAGES if s not in used]
     changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]
     if changed and not config.overwrite:

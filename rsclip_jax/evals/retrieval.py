@@ -3,13 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
-from rsclip_jax.metrics import (
-    average_precision_at,
-    label_overlap,
-    match_ranks,
-    ranked_gains,
-)
+from rsclip_jax.evals.search import match_ranks
+from rsclip_jax.metrics import average_precision_at, label_overlap, ranked_gains
 from rsclip_jax.resample import (
     mean_interval,
     median_interval,
@@ -25,6 +22,7 @@ def retrieval_records(
     embeddings: dict[str, np.ndarray],
     ks: tuple[int, ...] = KS,
     *,
+    mesh: Mesh | None = None,
     labels: np.ndarray | None = None,
     head: np.ndarray | None = None,
 ) -> list[dict]:
@@ -33,11 +31,12 @@ def retrieval_records(
     Row i of each is the same place; a k that is not below n says nothing and is left
     out, as is the search for a sensor in what is fused of it ("s1+s2"). The median rank
     (1 = best) is left out of one place alone. Of labelled places
-    label_retrieval_records' mAP@k, too.
+    label_retrieval_records' mAP@k, too. mesh: the devices that search, where there is
+    much to search.
     """
     records = []
     for query, gallery in _pairs(embeddings):
-        ranks = match_ranks(embeddings[query], embeddings[gallery])
+        ranks = match_ranks(embeddings[query], embeddings[gallery], mesh=mesh)
         records += _rank_records(f"{query}->{gallery}", ranks, len(ranks), ks)
     if labels is not None:
         records += label_retrieval_records(embeddings, labels, head)
@@ -124,20 +123,22 @@ def text_retrieval_records(
     ztxt: np.ndarray,
     owners: Sequence[int] | np.ndarray,
     ks: tuple[int, ...] = KS,
+    *,
+    mesh: Mesh | None = None,
 ) -> list[dict]:
     """recall@k and median_rank from captions to images and back: {"rgb": [n, d]}.
 
     ztxt [m, d] with owners [m]: which image each caption is of. A caption finds its own
     image; an image any of its captions. n is the number of queries; a k that is not
-    below the gallery's size is left out.
+    below the gallery's size is left out. mesh as of retrieval_records.
     """
     owners = np.asarray(owners)
     records = []
     for sensor, z in embeddings.items():
         images = np.arange(len(z))
-        ranks = match_ranks(ztxt, z, (owners, images))
+        ranks = match_ranks(ztxt, z, (owners, images), mesh=mesh)
         records += _rank_records(f"text->{sensor}", ranks, len(z), ks)
-        ranks = match_ranks(z, ztxt, (images, owners))
+        ranks = match_ranks(z, ztxt, (images, owners), mesh=mesh)
         records += _rank_records(f"{sensor}->text", ranks, len(ztxt), ks)
     return records
 

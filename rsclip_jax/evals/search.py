@@ -55,17 +55,17 @@ def match_ranks(
     gallery: np.ndarray,
     owners: _Owners | None = None,
     *,
-    mesh: Mesh,
+    mesh: Mesh | None,
     memory: int = MEMORY,
 ) -> np.ndarray:
     """The same ranks [m] as metrics.match_ranks gives, for any number of rows.
 
     The devices compare in float32; what is too near to the match for that is compared
     again in float64, pair by pair. nan is left to metrics.match_ranks, and so are small
-    galleries.
+    galleries, and all of them without a mesh.
     """
     small = len(queries) * len(gallery) <= _SMALL
-    if small or not (_is_finite(queries) and _is_finite(gallery)):
+    if mesh is None or small or not (_is_finite(queries) and _is_finite(gallery)):
         return metrics.match_ranks(queries, gallery, owners)
     mine, theirs = metrics.check_owners(queries, gallery, owners)
     best = best_matches(queries, gallery, mine, theirs)

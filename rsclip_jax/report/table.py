@@ -35,13 +35,13 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
 def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
     """Those for the closing table: of stage patch the test sets ("name:split") only.
 
-    Its validation sets were swept to choose alpha. Stage ablate has a table of its own.
-    Of the metrics those that one reads first.
+    Its validation sets were swept to choose alpha. Stages ablate and survey have
+    tables of their own. Of the metrics those that one reads first.
     """
     return [
         r
         for r in records
-        if r["stage"] != "ablate"
+        if r["stage"] not in ("ablate", "survey")
         and is_closing(r)
         and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
     ]

@@ -258,7 +258,7 @@ def report(
             step=step,
             checkpoint={key: pin(key)["checkpoint"] for key in z},
         )
-        for record in retrieval_records(z, labels=labels, head=head):
+        for record in retrieval_records(z, mesh=run.mesh, labels=labels, head=head):
             asked = prompts if "text" in parts_of(record["sensor"]) else None
             pins = {"prompts": asked, **pin(record["sensor"])}
             run.report("align", seen, [record], **pins)

@@ -394,7 +394,7 @@ def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
     z: modality -> embeddings [n, d] of all its images, in order.
     """
     ztxt, owners, digest = encode_captions(run, clip, source)
-    return text_retrieval_records(z, ztxt, owners), digest
+    return text_retrieval_records(z, ztxt, owners, mesh=run.mesh), digest
 
 
 def encode_captions(

@@ -63,8 +63,10 @@ def check_prompts(names: Sequence[str]) -> None:
             raise ValueError(f"{setting}: {error}") from error
 
 
-def run_evaluate(run: common.Run) -> None:
+def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
+
+    model: instead of either.
 
     Every sensor of a dataset that the model has an encoder for, and those but RGB
     fused: zero-shot where there are labels, retrieval with text where there are
@@ -74,7 +76,7 @@ def run_evaluate(run: common.Run) -> None:
     if jax.process_index() == 0:  # of an earlier evaluation
         run.skipped("evaluate").unlink(missing_ok=True)
         shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
-    model = input_model(run)
+    model = model or input_model(run)
     fed = feed_each(run, model)
     check_sensors(run, fed)
     kept = {}
@@ -251,7 +253,7 @@ def evaluate_source(
         for modality in z:
             records = common.score(source, z[modality], labels, head, modality)
             run.report("evaluate", seen, records, **asked, **pins(model, modality))
-    found = search(z, labels, heads)
+    found = search(run, z, labels, heads)
     about: dict[str, Any] = {"prompts": None}
     if heads:
         head, prompts = next(iter(heads.values()))
@@ -259,7 +261,7 @@ def evaluate_source(
     if row.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         about = {"ztxt": ztxt, "owners": owners, "prompts": prompts}
-        records = text_retrieval_records(z, ztxt, owners)
+        records = text_retrieval_records(z, ztxt, owners, mesh=run.mesh)
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.say(
@@ -276,18 +278,18 @@ def evaluate_source(
     return encoded
 
 
-def search(z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
+def search(run: common.Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
     """(record of retrieval, what pins its prompts) by place, and by label with heads.
 
     heads: zero_shot_head's by prompt set; classes are searched with the first.
     """
     if not heads:
-        return [(record, {}) for record in retrieval_records(z)]
+        return [(record, {}) for record in retrieval_records(z, mesh=run.mesh)]
     name, (head, prompts) = next(iter(heads.items()))
     asked = {"prompts": prompts, "prompt_set": name}
     return [
         (record, asked if "text" in parts_of(record["sensor"]) else {})
-        for record in retrieval_records(z, labels=labels, head=head)
+        for record in retrieval_records(z, mesh=run.mesh, labels=labels, head=head)
     ]
 
 

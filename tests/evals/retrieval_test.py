@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from rsclip_jax.evals import search
 from rsclip_jax.evals.retrieval import (
     label_retrieval_records,
     retrieval_records,
     text_retrieval_records,
 )
+from rsclip_jax.sharding import make_mesh
 
 
 def test_both_ways_with_their_own_values():
@@ -208,3 +210,18 @@ def test_places_without_any_label_give_no_number_by_label():
     z = np.eye(60, dtype=np.float32)
     labels = np.zeros((60, 3), np.uint8)
     assert label_retrieval_records({"rgb": z, "s1": z}, labels, z[:, :3]) == []
+
+
+def test_over_the_mesh_the_records_are_the_same(monkeypatch):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    counted = []
+    make = search._make_count
+    monkeypatch.setattr(search, "_make_count", lambda m: counted.append(m) or make(m))
+    rng = np.random.default_rng(0)
+    z = {key: rng.normal(size=(90, 8)).astype(np.float32) for key in ("rgb", "s1")}
+    ztxt, owners = rng.normal(size=(120, 8)), rng.permutation(120) % 90
+    mesh = make_mesh()
+    assert retrieval_records(z, mesh=mesh) == retrieval_records(z)
+    by_text = text_retrieval_records(z, ztxt, owners, mesh=mesh)
+    assert by_text == text_retrieval_records(z, ztxt, owners)
+    assert len(counted) == 2 + 4  # each pair of modalities, and each with text

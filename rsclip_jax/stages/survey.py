@@ -1,0 +1,172 @@
+"""Stage survey: several models on the same sets, one table, published values beside."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rsclip_jax import api, checkpoint, results
+from rsclip_jax.data.sources import Source
+from rsclip_jax.data.statistics import spread
+from rsclip_jax.data.views import Subset
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.variants import get_variant
+from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
+from rsclip_jax.stages import common
+from rsclip_jax.stages.evaluate import check_evaluate, is_evaluated, run_evaluate
+from rsclip_jax.weights.pretrained import PRETRAINED
+
+
+def check_survey(run: common.Run) -> None:
+    """Raises ValueError for what would stop this stage: names, sets, two of a name."""
+    models = model_folders(run)
+    for init in models.values():
+        if run.config.dry_run and init not in PRETRAINED:
+            raise ValueError(
+                f"config.dry_run: the shapes of {init!r} are not known before it is"
+                f" read; those of {', '.join(PRETRAINED)} are"
+            )
+        if not run.config.dry_run and not _may_exist(init):
+            raise ValueError(
+                f"config.models names {init!r}: no such file or folder, and none of"
+                f" {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
+            )
+    check_published(run)
+    check_evaluate(run)
+
+
+def run_survey(run: common.Run) -> None:
+    """Evaluates each of config.models in <workdir>/survey/<model>, and then the table.
+
+    A model that cannot be had is said and left out; the same command tries it again,
+    and does not repeat those that are done. Of a dry run all weights are random, and it
+    lies in survey/dry_run/.
+    """
+    models, missing = model_folders(run), {}
+    for i, (name, init) in enumerate(models.items(), start=1):
+        at = run_of(run, name, init)
+        said = f"survey: {i} of {len(models)}, {name}"
+        if not run.config.dry_run and is_evaluated(at):
+            run.say(f"{said}: done before, skipped")
+            continue
+        run.say(said)
+        try:
+            model = random_model(init) if run.config.dry_run else common.load_init(at)
+        except (ValueError, OSError) as error:
+            missing[name] = str(error)
+            run.say(f"survey: {name} is left out: {error}")
+            continue
+        if jax.process_index() == 0:
+            results.start_stage(at.results, "evaluate")
+        run_evaluate(at, model)
+    if len(missing) == len(models):
+        raise ValueError("config.models: none of them can be had; each is said above")
+    if jax.process_index() == 0:
+        write_survey(run, {n: m for n, m in models.items() if n not in missing})
+    if missing:
+        run.say(
+            f"left out, to be tried again by the same command: {', '.join(missing)}"
+        )
+
+
+def write_survey(run: common.Run, models: dict[str, str]) -> None:
+    """table.md and table.csv; all numbers in results.jsonl, but those of a dry run."""
+    folder, found = survey_folder(run), {}
+    for name, init in models.items():
+        found[name] = results.read_results(run_of(run, name, init).results)
+        marked = [{**r, "stage": "survey", "model": name} for r in found[name]]
+        if not run.config.dry_run:
+            results.append_results(run.results, marked)
+    rows = survey_rows(found, run.config.published)
+    text = format_survey(rows)
+    (folder / "table.md").write_text(text + "\n")
+    (folder / "table.csv").write_text(format_csv(rows))
+    run.say(f"\n{text}\n")
+    if run.config.dry_run:
+        run.say(
+            f"random weights, {run.config.dry_records} records of each set: it shows"
+            " that all of it runs, and nothing else"
+        )
+    run.say(f"{folder / 'table.md'}, {folder / 'table.csv'}")
+
+
+def is_surveyed(run: common.Run) -> bool:
+    """Whether all models are done on what lies there now, and the table is theirs."""
+    if run.config.dry_run:
+        return False
+    tabled = {r["model"] for r in results.read_results(run.results) if "model" in r}
+    models = model_folders(run)
+    done = all(is_evaluated(run_of(run, name, models[name])) for name in models)
+    return done and tabled == set(models)
+
+
+def check_published(run: common.Run) -> None:
+    """Raises ValueError for a row of config.published of another form."""
+    for row in run.config.published:
+        if not (isinstance(row, tuple | list) and len(row) == 5):
+            raise ValueError(
+                f"config.published has {row!r}: give (model, dataset, metric, percent,"
+                " source)"
+            )
+
+
+def model_folders(run: common.Run) -> dict[str, str]:
+    """{folder's name: weights, as config.init names them} of config.models.
+
+    Raises ValueError for none, and for two of one name.
+    """
+    models: dict[str, str] = {}
+    for init in run.config.models:
+        name = Path(init).stem if Path(init).is_file() else Path(init).name
+        if name in models:
+            raise ValueError(
+                f"config.models: {models[name]} and {init} are both {name!r} in the"
+                " table: rename one"
+            )
+        models[name] = init
+    if not models:
+        raise ValueError(
+            'config.models is empty: name weights, as --config.models="('
+            "'RemoteCLIP-ViT-B-32','runs/align_sar')\""
+        )
+    return models
+
+
+def survey_folder(run: common.Run) -> Path:
+    """Where the models' folders and the table lie."""
+    folder = run.workdir / "survey"
+    return folder / "dry_run" if run.config.dry_run else folder
+
+
+def run_of(run: common.Run, name: str, init: str) -> common.Run:
+    """The evaluation of one model: a run of its own, on data opened once for all."""
+    config = copy.deepcopy(run.config)
+    with config.unlocked():
+        config.update(stages=("evaluate",), init=init, variant="", activation="")
+    return dataclasses.replace(
+        run,
+        config=config,
+        workdir=survey_folder(run) / name,
+        opened=few_records(run) if run.config.dry_run else run.opened,
+    )
+
+
+def few_records(run: common.Run) -> dict[str, Source]:
+    """{spec: config.dry_records of its records, evenly spread} of config.datasets."""
+    sources = {spec: run.open(spec) for spec in run.config.datasets}
+    few = run.config.dry_records
+    return {k: Subset(s, spread(len(s), few)) for k, s in sources.items()}
+
+
+def random_model(name: str) -> api.Model:
+    """Random weights of the shapes of a row of PRETRAINED."""
+    variant = get_variant(PRETRAINED[name].variant)
+    params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
+    digests = {"clip": checkpoint.params_digest(params)}
+    return api.Model(variant, params, {}, digests, {"clip": 0}, {"random": name})
+
+
+def _may_exist(init: str) -> bool:
+    return Path(init).exists() or init in PRETRAINED or init.startswith("hf:")
