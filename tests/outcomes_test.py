@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from rsclip_jax.outcomes import Outcome, load_outcome, load_outcomes, save_outcome
+from rsclip_jax.outcomes import (
+    Outcome,
+    find_mismatch,
+    load_outcome,
+    load_outcomes,
+    save_outcome,
+)
 
 
 def make_outcome(split="test", **values) -> Outcome:
@@ -58,3 +64,14 @@ def test_a_broken_file_is_named(tmp_path, broken):
     path.write_bytes(whole[: len(whole) // 2] if broken == "cut" else broken)
     with pytest.raises(ValueError, match=r"eurosat_rgb-test\.npz is not what"):
         load_outcome(path)
+
+
+def test_what_tells_two_sets_of_examples_apart_is_named():
+    names, one = ("a", "b"), make_outcome(owners=np.array([0, 1]))
+    assert find_mismatch(one, make_outcome(owners=np.array([0, 1])), names) == ""
+    assert find_mismatch(one, make_outcome(), names) == ""  # without captions
+    moved = make_outcome(owners=np.array([0, 0]))
+    assert find_mismatch(one, moved, names) == "owners of a are not those of b"
+    asked = make_outcome(pins={**one.pins, "prompts": "x"})
+    assert find_mismatch(one, asked, names) == "prompts is None in a and 'x' in b"
+    assert find_mismatch(one, asked, names, prompts=False) == ""
