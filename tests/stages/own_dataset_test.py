@@ -142,7 +142,8 @@ def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):
     config.update(init=str(tmp_path / "clip.safetensors"), progress=False)
     config.datasets = (f"{name}:test[:100%]:16",)
     config.eval_batch_size = 16
-    (record,) = run_tiny(tmp_path / "w", config.lock())
+    results = run_tiny(tmp_path / "w", config.lock())
+    (record,) = (r for r in results if r["metric"] == "accuracy")
     model = api.load(tmp_path / "clip.safetensors")
     source = TiledSource(open_source(name, "", "test"), 16)
     z = model.encode_image([source[i]["rgb"] for i in range(len(source))])
@@ -234,9 +235,9 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
     config.update(init=str(tmp_path / "clip.safetensors"), progress=False)
     config.update(datasets=(f"{toml}:test",), eval_batch_size=16)
     workdir, config = tmp_path / "w", config.lock()
-    (first,) = run_tiny(workdir, config)
+    first = run_tiny(workdir, config)
     capsys.readouterr()
-    assert run_tiny(workdir, config) == [first]
+    assert run_tiny(workdir, config) == first
     assert "done before, skipped" in capsys.readouterr().out
     if change == "file":
         toml.write_text(SWAPPED)
@@ -245,12 +246,12 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
         table.write_text(
             table.read_text().replace("3.png,3.tif,sea", "3.png,3.tif,bog")
         )
-    (second,) = run_tiny(workdir, config)
-    same = second["split_digest"] == first["split_digest"]
+    second = run_tiny(workdir, config)
+    same = second[0]["split_digest"] == first[0]["split_digest"]
     assert same == (change == "labels")
     assert "done before" not in capsys.readouterr().out
     toml.unlink()  # what is gone has not changed
-    assert run_tiny(workdir, config) == [second]
+    assert run_tiny(workdir, config) == second
 
 
 def test_pairs_of_it_are_batches_of_training(own, tmp_path):
