@@ -189,6 +189,9 @@ def test_settings_of_stages_that_have_not_begun_may_change(tmp_path):
     with other.unlocked():
         other.align.lr = 0.5
         other.datasets = ("miniature:val",)
+        other.evaluate.knn_k = 7
+    # an evaluation that did not end has kept embeddings, and binds nothing
+    (tmp_path / "w" / "evaluate" / "outcomes").mkdir(parents=True)
     run_stages(other, tmp_path / "w")
     stored = json.loads((tmp_path / "w" / "config.json").read_text())
     assert stored["align"]["lr"] == 0.5

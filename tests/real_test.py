@@ -26,6 +26,10 @@ def workdir(real_data, tmp_path_factory):
     config.patch.update(supported_val=("cifar10:train[98%:]",))
     config.patch.update(supported_test=("cifar10:val[:20%]",))
     config.datasets = ("eurosat_rgb:val[:20%]", "sentinel_pairs:val:128")
+    config.evaluate.probes = (
+        ("eurosat_rgb:train[:10%]", "eurosat_rgb:train[98%:]", "eurosat_rgb:val[:20%]"),
+    )
+    config.evaluate.update(shots=(1, 16))
     config.align.test = ("sentinel_pairs:val:128",)
     path = tmp_path_factory.mktemp("small") / "run"
     run_stages(config, path)
@@ -36,6 +40,7 @@ def test_every_real_set_was_read_and_reported(workdir):
     found = {
         (r["stage"], r["dataset"], r["task"], r["sensor"])
         for r in read_results(workdir / "results.jsonl")
+        if r["task"] != "modality_gap"
     }
     assert found == {
         ("pretrain", "imagenette", "zero_shot", "rgb"),
@@ -46,6 +51,8 @@ def test_every_real_set_was_read_and_reported(workdir):
         ("align", "sentinel_pairs", "retrieval", "s1->rgb"),
         ("evaluate", "eurosat_rgb", "zero_shot", "rgb"),
         ("evaluate", "eurosat_rgb", "retrieval", "text->rgb"),
+        ("evaluate", "eurosat_rgb", "linear_probe", "rgb"),
+        ("evaluate", "eurosat_rgb", "knn", "rgb"),
         ("evaluate", "sentinel_pairs", "retrieval", "rgb->s1"),
         ("evaluate", "sentinel_pairs", "retrieval", "s1->rgb"),
     }
@@ -61,6 +68,13 @@ def test_a_few_steps_already_learn(workdir):
         == ("patch", "eurosat_rgb", "accuracy")
     }
     assert task[1.0] > max(task[0.0], 0.1) + 0.1
+    probes = {
+        r.get("shots", r["task"]): r["value"]
+        for r in results
+        if r["task"] in ("knn", "linear_probe")
+    }
+    assert probes["linear_probe"] > probes[16] > probes[1] > 0.1
+    assert probes["knn"] > 0.3
     curve = (workdir / "align" / "metrics.jsonl").read_text().splitlines()
     assert len(curve) == 1  # logged every tenth step
     assert "mse" in curve[0]

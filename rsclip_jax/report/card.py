@@ -165,9 +165,7 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            shots = f", {r['shots']} a class" if "shots" in r else ""
-            metric = f"{metric_of(r)}{shots}"
-            line = f"| {' | '.join(cells)} | {metric} | {r['value']:.4f} |"
+            line = f"| {' | '.join(cells)} | {metric_of(r)} | {r['value']:.4f} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."

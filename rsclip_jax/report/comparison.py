@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rsclip_jax.report.changes import is_share
-from rsclip_jax.report.table import align_markdown, align_rows, split_of
+from rsclip_jax.report.table import align_markdown, align_rows, metric_of, split_of
 
 SURE = 0.05
 # what tells records of one metric apart: the prompt set, a probe's examples a class
@@ -39,18 +39,10 @@ def table_rows(records: Sequence[dict]) -> list[list[str]]:
     header = [*(["b is"] if several(records) else []), *_ABOUT, *_NUMBERS]
     rows = [header]
     for r in records:
-        about = [r["dataset"], split_of(r), r["task"], r["sensor"], metric_in_words(r)]
+        about = [r["dataset"], split_of(r), r["task"], r["sensor"], metric_of(r)]
         run = [r["run_b"]] if several(records) else []
         rows.append([*run, *about, *in_numbers(r)])
     return rows
-
-
-def metric_in_words(record: dict) -> str:
-    """The metric, with its prompt set or examples a class where it has them."""
-    name = record.get("prompt_set") or "dataset"
-    text = record["metric"] + (f" ({name})" if name != "dataset" else "")
-    shots = record.get("shots")
-    return text + (f", {shots} a class" if shots is not None else "")
 
 
 def in_numbers(record: dict) -> list[str]:

@@ -14,7 +14,6 @@ from rsclip_jax.report.comparison import (
     in_numbers,
     in_points,
     is_sure,
-    metric_in_words,
     several,
 )
 from rsclip_jax.report.comparison import legend as table_legend
@@ -28,6 +27,7 @@ from rsclip_jax.report.comparison_figures import (
 )
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.sections.choice import sweep
+from rsclip_jax.report.table import metric_of
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm")
@@ -180,7 +180,7 @@ def every_difference(records: Sequence[dict]) -> Section:
             Cell(change.strip(), key=r["difference"]),
         ]
         task = r["task"].replace("_", "-")
-        about = [set_name(r), r["sensor"], f"{task} {metric_in_words(r)}"]
+        about = [set_name(r), r["sensor"], f"{task} {metric_of(r)}"]
         rows.append(
             [*([r["run_b"]] if several(records) else []), *about, *cells, *rest]
         )

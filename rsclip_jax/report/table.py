@@ -49,13 +49,15 @@ def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]
 
 def is_closing(record: Mapping) -> bool:
     """Whether a record's metric is among those that one reads first."""
-    return record["metric"] in _CLOSING.get(record["task"], (record["metric"],))
+    first = _CLOSING.get(record["task"], (record["metric"],))
+    return record["metric"] in first and "shots" not in record
 
 
 def metric_of(record: Mapping) -> str:
-    """The metric, with the prompt set where it is not the dataset's own."""
-    name = record.get("prompt_set", "dataset")
-    return record["metric"] + ("" if name == "dataset" else f" ({name})")
+    """The metric, with what else it is of: prompts not the set's own, few examples."""
+    name = record.get("prompt_set") or "dataset"
+    text = record["metric"] + ("" if name == "dataset" else f" ({name})")
+    return text + (f", {record['shots']} a class" if record.get("shots") else "")
 
 
 def format_value(record: Mapping) -> str:

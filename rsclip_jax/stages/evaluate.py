@@ -16,7 +16,7 @@ from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.outcomes import Outcome
-from rsclip_jax.report.table import closing_records, format_table
+from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
 from rsclip_jax.stages.forgetting import (
@@ -97,7 +97,6 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
                 f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
                 " have no labels, and too few records for retrieval"
             )
-        lines = closing_records(lines, ())
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")

@@ -133,7 +133,6 @@ def _probe(run, sets, encoded, pin) -> None:
 
 
 def _records(run, parts: list[Examples], sensor: str, classes: int):
-    """Few shots before all examples: a table shows the last of one name."""
     c, (train, _, test) = run.config.evaluate, parts
     about: dict[str, Any] = {"sensor": sensor, "classes": classes}
     yield from knn_records(train, test, k=c.knn_k, **about)

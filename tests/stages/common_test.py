@@ -116,8 +116,8 @@ def test_what_a_stage_keeps_gives_what_it_reported(tiny_run, stage):
                 (record,) = (
                     r
                     for r in results
-                    if (r["stage"], r["sensor"], r["metric"])
-                    == (stage, sensor, "accuracy")
+                    if (r["stage"], r["sensor"], r["task"], r["metric"])
+                    == (stage, sensor, "zero_shot", "accuracy")
                     and r["split_digest"] == outcome.pins["split_digest"]
                     and r["checkpoint"] == outcome.pins["checkpoint"][sensor]
                 )

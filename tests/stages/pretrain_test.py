@@ -127,6 +127,7 @@ def test_a_captioned_set_is_learned_and_searched_both_ways(tmp_path):
             batch_size=16,
         )
         config.datasets = ("rsicd:val",)
+        config.evaluate.update(probes=(), gap=False)
     results = run_tiny(tmp_path / "w", config)
     found = {(r["stage"], r["step"], r["sensor"], r["metric"]): r for r in results}
     chance, n = {"text->rgb": 5 / 16, "rgb->text": 10 / 32}, {}
