@@ -47,6 +47,7 @@ def test_every_real_set_was_read_and_reported(workdir):
         ("pretrain", "resisc45", "zero_shot", "rgb"),
         ("patch", "eurosat_rgb", "zero_shot", "rgb"),
         ("patch", "cifar10", "zero_shot", "rgb"),
+        ("patch", "cifar10", "forgetting", "rgb"),
         ("align", "sentinel_pairs", "retrieval", "rgb->s1"),
         ("align", "sentinel_pairs", "retrieval", "s1->rgb"),
         ("evaluate", "eurosat_rgb", "zero_shot", "rgb"),

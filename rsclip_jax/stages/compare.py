@@ -176,8 +176,9 @@ def finals(run: Workdir) -> dict[tuple, dict]:
             if stage == "patch":
                 final = r["checkpoint"] == product and set_name(r) in tests
             if final:
-                more = tuple(r.get(key) for key in VARIANTS)
-                key = (set_name(r), r["sensor"], r["task"], r["metric"], *more)
+                # stages but evaluate have the set's own prompts alone, and do not say
+                of = (r.get("prompt_set") or "dataset", r.get("shots"))
+                key = (set_name(r), r["sensor"], r["task"], r["metric"], *of)
                 found[key] = r
     return found
 

@@ -58,8 +58,6 @@ def _check_sets(run: common.Run, sets: tuple[str, ...]) -> None:
     setting = "config.evaluate.probes"
     opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
     for spec, source in zip(sets, opened, strict=True):
-        if not len(source):
-            raise ValueError(f"{setting}: {spec!r} is empty")
         if common.classes_of(source) != common.classes_of(opened[0]):
             raise ValueError(f"{setting}: {sets[0]!r} and {spec!r} have other classes")
     for (a, one), (b, other) in itertools.combinations(

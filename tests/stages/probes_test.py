@@ -91,14 +91,16 @@ def test_the_numbers_are_those_of_the_public_functions(probed, tiny_run):
         assert found[0]["value"] == pytest.approx(want["value"], abs=0.021)
 
 
-def test_the_table_shows_all_examples_and_no_few_shots(probed):
+def test_the_table_tells_all_examples_from_few(probed):
     results = read_results(probed / "results.jsonl")
     table = (probed / "evaluate" / "table.txt").read_text().splitlines()
     for sensor in ("rgb", "s1"):
         key = (sensor, "linear_probe")
-        *_, full = [r for r in results if (r["sensor"], r["task"]) == key]
-        (line,) = [x for x in table if f"linear_probe  {sensor} " in x]
-        assert line.endswith(f"{100 * full['value']:.1f} %")
+        found = [r for r in results if (r["sensor"], r["task"]) == key]
+        lines = [x for x in table if f"linear_probe  {sensor} " in x]
+        for r, line in zip(found, lines, strict=True):
+            assert line.endswith(f"{100 * r['value']:.1f} %")
+            assert (f", {r.get('shots')} a class" in line) == ("shots" in r)
 
 
 def test_a_split_is_encoded_once_and_datasets_are_kept(probed, tiny_run, monkeypatch):
@@ -200,7 +202,7 @@ def test_an_empty_split_and_one_without_the_sensor_are_refused(tmp_path):
         empty = copy.copy(source)
         empty.ids, empty._records = [], []
         run.opened[SETS[1]] = empty
-        with pytest.raises(ValueError, match="'miniature:val' is empty"):
+        with pytest.raises(ValueError, match="'miniature:val' has no records"):
             stage.check_evaluate(run)
     fed = {SETS[0]: {"rgb": 0}, SETS[1]: {"rgb": 0}, SETS[2]: {"s1": 0}}
     with pytest.raises(ValueError, match="no sensor that all of the three have"):
