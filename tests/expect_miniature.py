@@ -22,7 +22,7 @@ def main(workdir: Path) -> int:
         return found[-1]["value"]
 
     task = {"stage": "patch", "dataset": "miniature", "split": "test"}
-    task["metric"] = "accuracy"
+    task |= {"task": "zero_shot", "metric": "accuracy"}
     kept = {**task, "dataset": "miniature_natural"}
     before, chosen, tuned = (value(**task, alpha=a) for a in (0.0, alpha, 1.0))
     kept_0, kept_chosen, kept_1 = (value(**kept, alpha=a) for a in (0.0, alpha, 1.0))

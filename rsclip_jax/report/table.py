@@ -36,15 +36,38 @@ def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]
     """Those for the closing table: of stage patch the test sets ("name:split") only.
 
     Its validation sets were swept to choose alpha. Stages ablate and survey have
-    tables of their own. Of the metrics those that one reads first.
+    tables of their own. Of the metrics those that one reads first, and no row that an
+    earlier stage has with the same numbers.
     """
-    return [
+    shown = [
         r
         for r in records
         if r["stage"] not in ("ablate", "survey")
         and is_closing(r)
         and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
     ]
+    return _without_repeated(shown)
+
+
+def _without_repeated(records: Sequence[dict]) -> list[dict]:
+    """Without a stage's rows of which all values stand in earlier stages' rows."""
+    stages = list(dict.fromkeys(r["stage"] for r in records))
+    found: dict[tuple, dict[str, set[str]]] = {}  # what -> stage -> values
+    for r in records:
+        of_what = found.setdefault(_what(r), {})
+        of_what.setdefault(r["stage"], set()).add(format_value(r))
+
+    def is_new(r: dict) -> bool:
+        before = stages[: stages.index(r["stage"])]
+        earlier = [found[_what(r)].get(stage, set()) for stage in before]
+        return not found[_what(r)][r["stage"]] <= set().union(*earlier)
+
+    return [r for r in records if is_new(r)]
+
+
+def _what(record: Mapping) -> tuple:
+    keys = ("dataset", "task", "sensor")
+    return (*(record[k] for k in keys), split_of(record), metric_of(record))
 
 
 def is_closing(record: Mapping) -> bool:

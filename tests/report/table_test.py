@@ -47,6 +47,18 @@ def test_validation_sweeps_stay_out():
     assert closing_records([val], ["d:val"]) == [val]  # both at once: it is a test set
 
 
+def test_a_row_that_an_earlier_stage_has_is_not_repeated():
+    end = {**BASE, "stage": "pretrain", "value": 0.4, "step": 9}
+    start = {**BASE, "value": 0.4, "step": 0, "alpha": 0.0}
+    chosen = {**BASE, "value": 0.7, "step": 9, "alpha": 0.5}
+    again = {**BASE, "stage": "evaluate", "value": 0.7, "step": 9}
+    records = [end, start, chosen, again]
+    assert closing_records(records, ["d:test"]) == [end, start, chosen]
+    for other in ({"value": 0.71}, {"sensor": "s1"}, {"split": "val"}, {"tile": 64}):
+        new = {**again, **other}
+        assert closing_records([*records, new], ["d:test"])[-1] == new
+
+
 @pytest.mark.parametrize(
     ("task", "shown", "left_out"),
     [
