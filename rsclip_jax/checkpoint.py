@@ -106,18 +106,21 @@ def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
     """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
-    now = datetime.datetime.now(datetime.UTC)
-    made = {
-        "git_commit": git_commit(),
-        "digest": params_digest(params),
-        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    }
-    meta = {**meta, **made}
+    meta = {**meta, **made_now(), "digest": params_digest(params)}
     if jax.process_index() == 0:
         write_json(stage_dir / "meta.json", meta)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((stage_dir / "params").resolve(), params)
+
+
+def made_now() -> dict[str, str]:
+    """What a stage's meta says of its making: "git_commit", "finished", "devices"."""
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "git_commit": git_commit(),
+        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
 
 
 def load_product(stage_dir: Path) -> tuple[PyTree, dict]:

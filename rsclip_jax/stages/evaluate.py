@@ -101,6 +101,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
+            **checkpoint.made_now(),
             "model": model_digests(run.workdir, run.config.init),
             "reference": reference_now(run),
             "data": data_now(run),
