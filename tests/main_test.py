@@ -274,3 +274,16 @@ def test_a_named_clip_is_kept_with_its_files_and_found_again(
     model = rsclip_jax.load(tmp_path / "run")
     assert set(model.sensors) == {"s1"}
     assert model.digests["clip"] == patched.digests["clip"]
+
+
+def test_evaluate_finds_the_numbers_of_training_again_bit_for_bit(results):
+    def what(r):
+        keys = ("dataset", "split", "sensor", "task", "metric", "prompts", "checkpoint")
+        return tuple(r[key] for key in (*keys, "split_digest"))
+
+    again = {what(r): r for r in results if r["stage"] == "evaluate"}
+    found = [r for r in results if r["stage"] != "evaluate" and what(r) in again]
+    assert {"patch", "align"} <= {r["stage"] for r in found}
+    for r in found:
+        assert r["value"] == again[what(r)]["value"]
+        assert r["ci95"] == again[what(r)]["ci95"]

@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from rsclip_jax import api, checkpoint, metrics, sharding
 from rsclip_jax.alpha import ORIGINAL
 from rsclip_jax.data.sources import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
-from rsclip_jax.losses import normalize
-from rsclip_jax.models.clip import image_features
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.resample import Draw, resample_map, resample_mean
 from rsclip_jax.stages import common
@@ -83,11 +80,11 @@ class Sweep:
         # (set, "before" or "after") -> what was kept of it
         self.kept: dict[tuple[str, str], Outcome] = {}
         # only the ends are held; a mixture lives as long as one batch
-        self._ends = tuple(sharding.put_params(t, run.mesh) for t in (theta_0, theta_1))
+        put = partial(sharding.put_params, mesh=run.mesh)
+        self._ends = put(theta_0), put(theta_1)
         self._original = None
         if original is not None:
             self._original = sharding.put_params(original, run.mesh)
-        self._encode = jax.jit(partial(_encode_mixture, variant=clip.variant))
 
     def report(
         self,
@@ -217,22 +214,22 @@ class Sweep:
         return interpolate(*self.heads, own)
 
     def encoder(self, alpha: Alpha) -> Callable:
-        """Encoder of a batch at this alpha; those of one kind are one program."""
-        if alpha == ORIGINAL:
-            both = self._original, self._original
-            return lambda batch: self._encode(*both, np.float32(0), batch["rgb"])
-        return partial(self._encode_batch, jax.tree.map(np.float32, alpha))
+        """Encoder of a batch at this alpha, all by the one program that api has.
 
-    def _encode_batch(self, alpha, batch):
-        return self._encode(*self._ends, alpha, batch["rgb"])
+        The weights are mixed outside it, and so are the product's to the last bit.
+        """
+
+        def encode(batch):
+            visual = self._original if alpha == ORIGINAL else _mix(*self._ends, alpha)
+            return api.encode_rgb(visual, batch["rgb"], variant=self.clip.variant)
+
+        return encode
 
     def mixture(self, alpha: Alpha):
         """The visual tower at this alpha."""
         if alpha == ORIGINAL:
             return self.original
-        if isinstance(alpha, Mapping):
-            alpha = block_prefix(self.theta_0, dict(alpha))
-        return interpolate(self.theta_0, self.theta_1, alpha)
+        return _mix(self.theta_0, self.theta_1, alpha)
 
     def digest(self, alpha: Alpha) -> str:
         """Digest of the whole CLIP at this alpha."""
@@ -240,7 +237,7 @@ class Sweep:
         return checkpoint.params_digest({**self.clip.params, "visual": visual})
 
 
-def _encode_mixture(theta_0, theta_1, alpha, rgb, *, variant):
-    if isinstance(alpha, dict):
-        alpha = block_prefix(theta_0, alpha)
-    return normalize(image_features(interpolate(theta_0, theta_1, alpha), rgb, variant))
+def _mix(theta_0, theta_1, alpha: Alpha):
+    if isinstance(alpha, Mapping):
+        alpha = block_prefix(theta_0, dict(alpha))
+    return interpolate(theta_0, theta_1, alpha)

@@ -10,6 +10,7 @@ import pytest
 from configs import common
 from rsclip_jax import api
 from rsclip_jax.alpha import Budget
+from rsclip_jax.interpolate import block_names
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.fine_tune import fine_tune
@@ -70,28 +71,28 @@ def tiny_clip():
     return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
 
 
-def test_the_ends_of_the_sweep_are_the_two_models_bit_for_bit(tmp_path):
+def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):
     run, clip = make_run(tmp_path, tiny_config()), tiny_clip()
     theta_0 = clip.params["visual"]
     theta_1 = jax.tree.map(lambda x: x * np.float32(1.1), theta_0)
     sweep = Sweep(run, clip, theta_0, theta_1)
     with few_scenes():
         source = run.open("miniature:val")
-        encoders = {
-            str(a): functools.partial(sweep._encode_batch, np.float32(a))
-            for a in (0.0, 0.5, 1.0)
-        }
-        for i, theta in enumerate((theta_0, theta_1)):
-            encoders[f"end {i}"] = functools.partial(
+        by_block = dict.fromkeys(block_names(theta_0), 0.3) | {"stem": 0.7}
+        alphas = {"0": 0.0, "0.4": 0.4, "1": 1.0, "by block": by_block}
+        encoders = {name: sweep.encoder(alpha) for name, alpha in alphas.items()}
+        products = {name: sweep.mixture(alpha) for name, alpha in alphas.items()}
+        for name, theta in {**products, "0": theta_0, "1": theta_1}.items():
+            encoders[f"model {name}"] = functools.partial(
                 lambda p, b: api.encode_rgb(p, b["rgb"], variant=clip.variant), theta
             )
         z, _, _ = run.encode(
             "patch", source, encoders, {"rgb": clip.variant.image_size}
         )
-    # one program mixes, the other does not: equal to the last bit but for fusion
-    np.testing.assert_allclose(z["0.0"], z["end 0"], atol=2e-7)
-    np.testing.assert_allclose(z["1.0"], z["end 1"], atol=2e-7)
-    assert np.abs(z["0.5"] - z["end 0"]).max() > 1e-3
+    for name in alphas:
+        np.testing.assert_array_equal(z[name], z[f"model {name}"])
+    assert np.abs(z["0.4"] - z["0"]).max() > 1e-3
+    assert np.abs(z["0.4"] - z["by block"]).max() > 1e-3
 
 
 def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
