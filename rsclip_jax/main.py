@@ -125,6 +125,8 @@ def run_stages(config, workdir: Path) -> None:
         run.say(f"{name} ...")
         started = time.perf_counter()
         if jax.process_index() == 0:
+            # of an earlier time; a kill from here on leaves a stage that is not done
+            (workdir / name / "meta.json").unlink(missing_ok=True)
             results.start_stage(run.results, name)
         run_stage(run)
         text = f"{name}: done in {time.perf_counter() - started:.0f} s"

@@ -59,8 +59,11 @@ def _problem(row: Sensor) -> str:
     """What is wrong with a row whose lists have equal lengths; "" if nothing is."""
     if not row.bands or len(set(row.bands)) != len(row.bands):
         return f"bands {row.bands} should be distinct, and one at least"
-    if not row.modality.isidentifier():
-        return f"modality {row.modality!r} should be one word, the key of a record"
+    if not row.modality.isidentifier() or row.modality == "text":
+        return (
+            f"modality {row.modality!r} should be one word, the key of a record, and"
+            " not 'text'"
+        )
     if not all(s > 0 for s in row.std):
         return f"std {row.std} should be above 0"
     if not row.clip_sigma > 0:

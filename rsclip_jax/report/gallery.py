@@ -159,9 +159,10 @@ def _gallery(outcome: Outcome, rows: Sequence[Row], path: Path) -> str:
         views = {s: text["views"].get(s, "as is") for s in kind}
         views = {s: view for s, view in views.items() if view != "as is"}
         caption = "; ".join(f"{s} is shown as {view}" for s, view in views.items())
+        label = escape(f"{outcome.name}, {' to '.join(kind)}")
         html = (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="'
-            f'{escape(outcome.name)}, {" to ".join(kind)}"><table class="gallery">'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+            f'<table class="gallery">'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
         title = f"{outcome.name}: {kind[0]} → {kind[1]}"

@@ -13,10 +13,10 @@ SHOWN = ("accuracy", "mAP_macro")
 def survey_rows(
     found: Mapping[str, Sequence[dict]], published: Iterable[Sequence]
 ) -> list[dict]:
-    """A row for each zero-shot number from RGB that is one to quote, by dataset.
+    """A row for each zero-shot number that is one to quote, by dataset.
 
-    found: {model: its records}. published: (model, dataset, metric, percent, source);
-    several sources of one number stand beside each other.
+    found: {model: its records}. published, of RGB: (model, dataset, metric, percent,
+    source); several sources of one number stand beside each other.
     """
     rows = []
     for model, records in found.items():
@@ -27,6 +27,7 @@ def survey_rows(
                 (value, source)
                 for name, dataset, metric, value, source in published
                 if (name, dataset, metric) == (model, r["dataset"], r["metric"])
+                and r["sensor"] == "rgb"
             ]
             rows.append({**r, "model": model, "published": others})
     order = list(dict.fromkeys((r["dataset"], split_of(r)) for r in rows))

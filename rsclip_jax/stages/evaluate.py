@@ -1,6 +1,7 @@
 """Stage evaluate: any params on any datasets, zero-shot, retrieval, gap, probes."""
 
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from rsclip_jax.stages.forgetting import (
     check_forgetting,
     evaluate_forgetting,
     forgetting_sets,
+    load_reference,
     reference_of,
 )
 from rsclip_jax.stages.probes import (
@@ -77,6 +79,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         run.skipped("evaluate").unlink(missing_ok=True)
         shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
     model = model or input_model(run)
+    before = load_reference(run, model)
     fed = feed_each(run, model)
     check_sensors(run, fed)
     kept = {}
@@ -89,7 +92,8 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         lambda spec: kept.get(spec) or encode(run, fed[spec], run.open(spec)),
         functools.partial(pins, model),
     )
-    evaluate_forgetting(run, model)
+    if before:
+        evaluate_forgetting(run, before, model)
     if jax.process_index() == 0:
         lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
         if not lines:
@@ -150,14 +154,20 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
     """What tells the evaluated weights from others, without reading them.
 
     {stage: digest} of this workdir's products or config.init's; of a weight file or
-    folder its time of change, of pretrained weights their name.
+    folder the sizes and times of change of its files, of pretrained weights their name.
     """
     found = products(workdir) or (products(Path(init)) if init else {})
     if found or not init:
         return found
-    if not Path(init).exists():
+    path = Path(init)
+    if not path.exists():
         return {"name": init}
-    return {"changed": str(Path(init).stat().st_mtime_ns)}
+    told = [
+        (str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns)
+        for p in sorted((path, *path.rglob("*")))
+        if p.is_file()
+    ]
+    return {"changed": hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}
 
 
 def products(workdir: Path) -> dict[str, str]:

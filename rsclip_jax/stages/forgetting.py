@@ -8,8 +8,10 @@ import jax
 from rsclip_jax import api, checkpoint, results, sharding
 from rsclip_jax.data.sources import Source
 from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.models.variants import Variant
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.stages import common
+from rsclip_jax.weights import is_name, is_weight_folder
 
 TASKS = (*common.LABELLED, "captions")
 
@@ -59,41 +61,62 @@ def check_forgetting(run: common.Run) -> None:
             raise ValueError(
                 f"config.evaluate.forgetting names {spec!r}, which has no RGB"
             )
+    if reference:
+        reference_variant(reference)
 
 
-def evaluate_forgetting(run: common.Run, model: api.Model) -> None:
+def evaluate_forgetting(run: common.Run, before: api.Model, model: api.Model) -> None:
     """Reports, of each set of config.evaluate.forgetting, what the model forgot."""
-    if not forgetting_sets(run):
-        return
-    before = load_reference(run, model)
-    sides = before.variant.image_size, model.variant.image_size
-    if sides[0] != sides[1]:
-        raise ValueError(
-            f"config.evaluate.reference = {reference_of(run)!r} sees images of side"
-            f" {sides[0]}, and the evaluated model of {sides[1]}: it is not what that"
-            " model was before"
-        )
     models = {"before": before, "after": model}
     for spec in forgetting_sets(run):
         report_forgetting(run, **outcomes_of(run, models, run.open(spec)))
 
 
-def load_reference(run: common.Run, model: api.Model) -> api.Model:
+def reference_variant(reference: str) -> Variant | None:
+    """The variant of config.evaluate.reference, where that says it itself.
+
+    Raises FileNotFoundError where there is no such thing.
+    """
+    if not Path(reference).exists() and not is_name(reference):
+        raise FileNotFoundError(
+            f"config.evaluate.reference = {reference!r}: no such file, folder or"
+            " workdir, and no name of weights"
+        )
+    try:
+        return api.find_variant(reference)
+    except ValueError:  # such as a bare state dict, which says no activation
+        return None
+
+
+def load_reference(run: common.Run, model: api.Model) -> api.Model | None:
     """config.evaluate.reference, of a workdir that patched a CLIP the one before that.
 
-    A weight file is read as one of the evaluated model's variant.
+    A weight file that does not say its variant is read as one of the evaluated model's.
+    None where no set asks for it. Raises ValueError where it cannot be what that model
+    was before.
     """
     reference = reference_of(run)
-    path = Path(reference)
+    if not forgetting_sets(run):
+        return None
+    row, path = reference_variant(reference) or model.variant, Path(reference)
     try:
         if checkpoint.has_product(path / "patch"):
-            return api.load(path, alpha=0.0)
-        if checkpoint.has_product(path / "pretrain"):
-            return api.load(path)
-        row = model.variant
-        return api.load(reference, variant=row, image_size=row.image_size)
+            before = api.load(path, alpha=0.0)
+        elif path.is_dir() and not is_weight_folder(path):
+            before = api.load(path)
+        else:
+            side = model.variant.image_size
+            before = api.load(reference, variant=row, image_size=side)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"config.evaluate.reference: {error}") from error
+    for field in ("image_size", "activation", "image_mean", "image_std"):
+        own, its = getattr(model.variant, field), getattr(before.variant, field)
+        if own != its:
+            raise ValueError(
+                f"config.evaluate.reference = {reference!r} has {field} {its}, and the"
+                f" evaluated model {own}: it is not what that model was before"
+            )
+    return before
 
 
 def outcomes_of(

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages import common
 from rsclip_jax.stages.evaluate import check_evaluate, is_evaluated, run_evaluate
-from rsclip_jax.weights.pretrained import PRETRAINED
+from rsclip_jax.weights import PRETRAINED, is_name
 
 
 def check_survey(run: common.Run) -> None:
@@ -28,7 +30,7 @@ def check_survey(run: common.Run) -> None:
                 f"config.dry_run: the shapes of {init!r} are not known before it is"
                 f" read; those of {', '.join(PRETRAINED)} are"
             )
-        if not run.config.dry_run and not _may_exist(init):
+        if not run.config.dry_run and not (Path(init).exists() or is_name(init)):
             raise ValueError(
                 f"config.models names {init!r}: no such file or folder, and none of"
                 f" {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
@@ -59,6 +61,7 @@ def run_survey(run: common.Run) -> None:
             run.say(f"survey: {name} is left out: {error}")
             continue
         if jax.process_index() == 0:
+            (at.folder("evaluate") / "meta.json").unlink(missing_ok=True)
             results.start_stage(at.results, "evaluate")
         run_evaluate(at, model)
     if len(missing) == len(models):
@@ -90,16 +93,25 @@ def write_survey(run: common.Run, models: dict[str, str]) -> None:
             " that all of it runs, and nothing else"
         )
     run.say(f"{folder / 'table.md'}, {folder / 'table.csv'}")
+    if set(models) == set(model_folders(run)):
+        checkpoint.write_json(folder / "meta.json", _tabled(run))
 
 
 def is_surveyed(run: common.Run) -> bool:
     """Whether all models are done on what lies there now, and the table is theirs."""
     if run.config.dry_run:
         return False
-    tabled = {r["model"] for r in results.read_results(run.results) if "model" in r}
+    stored = survey_folder(run) / "meta.json"
+    if not stored.exists() or json.loads(stored.read_text()) != _tabled(run):
+        return False
     models = model_folders(run)
-    done = all(is_evaluated(run_of(run, name, models[name])) for name in models)
-    return done and tabled == set(models)
+    return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())
+
+
+def _tabled(run: common.Run) -> dict[str, Any]:
+    """What the table is of, as JSON gives it back."""
+    published = [list(row) for row in run.config.published]
+    return {"models": list(model_folders(run)), "published": published}
 
 
 def check_published(run: common.Run) -> None:
@@ -166,7 +178,3 @@ def random_model(name: str) -> api.Model:
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
     digests = {"clip": checkpoint.params_digest(params)}
     return api.Model(variant, params, {}, digests, {"clip": 0}, {"random": name})
-
-
-def _may_exist(init: str) -> bool:
-    return Path(init).exists() or init in PRETRAINED or init.startswith("hf:")

@@ -9,7 +9,7 @@ from rsclip_jax.weights.load_encoder import (
     has_own_scale,
     load_encoder,
 )
-from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, suggest
+from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, is_name, suggest
 from rsclip_jax.weights.save import save_clip, save_encoder
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "find_encoder",
     "find_pretrained",
     "has_own_scale",
+    "is_name",
     "is_weight_folder",
     "load_clip",
     "load_encoder",

@@ -120,6 +120,11 @@ class Found:
     origin: dict[str, str]
 
 
+def is_name(source: str) -> bool:
+    """Whether it names weights, rather than where they lie."""
+    return source in PRETRAINED or source.startswith("hf:")
+
+
 def find_pretrained(source: str) -> Found | None:
     """What a row's name or hf:OWNER/NAME[/PATH][@REVISION] leads to; None for another.
 

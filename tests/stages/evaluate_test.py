@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import re
 
 import jax
@@ -470,3 +471,38 @@ def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
         for way in ("text->rgb", "rgb->text")
         for metric in ("recall@1", "recall@5", "median_rank")
     }
+
+
+def test_a_killed_evaluation_is_not_done(tiny_run, tmp_path, monkeypatch):
+    """What an earlier one left is no sign that this one ended."""
+    file = tmp_path / "clip.safetensors"
+    model = api.load(tiny_run)
+    save_clip(file, model.variant, model.params)
+    config = config_of(file, "miniature:val", "miniature:test")
+    then = file.stat()
+    whole = run_tiny(tmp_path / "w", config)
+    os.utime(file, ns=(0, 0))  # changed, and back below
+    real = stage.evaluate_source
+
+    def killed(run, model, fed, source):
+        if source.split == "test":
+            raise KeyboardInterrupt
+        return real(run, model, fed, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "evaluate_source", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_tiny(tmp_path / "w", config)
+    os.utime(file, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert run_tiny(tmp_path / "w", config) == whole
+
+
+def test_weights_replaced_inside_a_folder_are_other_weights(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    file = folder / "model.safetensors"
+    file.write_bytes(b"one")
+    then = stage.model_digests(tmp_path / "w", str(folder))
+    assert stage.model_digests(tmp_path / "w", str(folder)) == then
+    file.write_bytes(b"other")  # which leaves the folder's own time of change
+    assert stage.model_digests(tmp_path / "w", str(folder)) != then

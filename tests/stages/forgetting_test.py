@@ -1,5 +1,7 @@
 """What stage evaluate says of a reference, against the records of both models."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,20 @@ def test_what_is_missing_is_said(tmp_path, reference, sets, said):
 
 def test_a_reference_that_is_none_is_said(tiny_run, tmp_path):
     config = config_of(tiny_run, tmp_path / "no.pt", "miniature:test")
-    said = r"config\.evaluate\.reference: .*no\.pt"
+    said = r"config\.evaluate\.reference = .*no\.pt'.*no such file"
     with pytest.raises(FileNotFoundError, match=said):
         run_tiny(tmp_path / "w", config)
+
+
+@pytest.mark.parametrize("field", ["activation", "image_mean"])
+def test_a_reference_that_says_another_variant_is_refused(tiny_run, tmp_path, field):
+    """And before anything is evaluated."""
+    model = api.load(tiny_run)
+    other = {"activation": "gelu", "image_mean": (0.5, 0.5, 0.5)}[field]
+    row = dataclasses.replace(model.variant, **{field: other})
+    file = tmp_path / "clip.safetensors"
+    save_clip(file, row, model.params)
+    config = config_of(tiny_run, file, "miniature:test")
+    with pytest.raises(ValueError, match=f"has {field} .*not what that model was"):
+        run_tiny(tmp_path / "w", config)
+    assert read_results(tmp_path / "w/results.jsonl") == []

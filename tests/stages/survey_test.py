@@ -13,6 +13,7 @@ from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import VARIANTS
+from rsclip_jax.report.survey import survey_rows
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import survey
 from rsclip_jax.weights.pretrained import PRETRAINED
@@ -62,6 +63,10 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
         assert said.count("done before, skipped") == 1
         run_stages(config(one, two, published=published), workdir)
         assert "survey: done before, skipped" in capsys.readouterr().out
+        other = (("one", "miniature", "accuracy", 7.0, "paper C"), *published)
+        run_stages(config(one, two, published=other), workdir)
+        assert read_table(workdir / "survey")[0]["published"] == "7 (paper C)"
+        run_stages(config(one, two, published=published), workdir)
     rows = read_table(workdir / "survey")
     assert [row["model"] for row in rows] == ["one", "two"]
     assert [row["published"] for row in rows] == ["", "12.5 (paper A), 40 (paper B)"]
@@ -144,3 +149,11 @@ def test_what_was_published_is_of_models_and_sets_that_there_are():
         assert source in ("open_clip", "RS5M", "SkyScript")
     keys = [(row[0], row[1], row[4]) for row in config.published]
     assert len(keys) == len(set(keys))
+
+
+def test_what_was_published_of_rgb_does_not_stand_beside_radar():
+    record = {"dataset": "d", "split": "test", "task": "zero_shot", "n": 9}
+    record |= {"metric": "accuracy", "value": 0.5, "ci95": [0.4, 0.6]}
+    found = {"m": [{**record, "sensor": sensor} for sensor in ("rgb", "s1")]}
+    rows = survey_rows(found, [("m", "d", "accuracy", 40.0, "paper")])
+    assert [row["published"] for row in rows] == [[(40.0, "paper")], []]
