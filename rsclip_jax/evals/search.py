@@ -31,10 +31,16 @@ def nearest(
     queries [m, d], gallery [n, d]: nearness is the inner product, of float32; of equal
     scores the earlier row comes first. Every row is looked at. Both may be memory-
     mapped files: of the gallery a block at a time is on the devices. Raises ValueError
-    for a k that is not in 1..n, and for other values than numbers.
+    for a k that is not in 1..n, and for nan and infinite values.
     """
     if not 0 < k <= len(gallery):
         raise ValueError(f"k = {k}: the gallery has {len(gallery)} rows")
+    for name, z in (("queries", queries), ("gallery", gallery)):
+        if not _is_finite(z):
+            raise ValueError(
+                f"{name}: some values are no finite numbers, and no row is nearest to"
+                " or among them: leave those rows out"
+            )
     tiles = _Tiles.of(queries, gallery, mesh, memory)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
