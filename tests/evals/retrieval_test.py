@@ -225,3 +225,22 @@ def test_over_the_mesh_the_records_are_the_same(monkeypatch):
     by_text = text_retrieval_records(z, ztxt, owners, mesh=mesh)
     assert by_text == text_retrieval_records(z, ztxt, owners)
     assert len(counted) == 2 + 4  # each pair of modalities, and each with text
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_over_the_mesh_the_records_by_label_are_the_same(monkeypatch, task):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    found = []
+    nearest = search.nearest
+    monkeypatch.setattr(
+        search, "nearest", lambda *z, **kw: found.append(z) or nearest(*z, **kw)
+    )
+    rng = np.random.default_rng(0)
+    z = {key: rng.normal(size=(90, 8)).astype(np.float32) for key in ("rgb", "s1")}
+    labels = rng.integers(0, 2, (90, 5))
+    labels = labels.argmax(axis=1) if task == "single" else labels
+    given = {"labels": labels, "head": rng.normal(size=(8, 5))}
+    assert retrieval_records(z, **given, mesh=make_mesh()) == retrieval_records(
+        z, **given
+    )
+    assert len(found) == 2 + 2  # each pair of modalities, and text to each
