@@ -124,21 +124,26 @@ def text_retrieval_records(
 
     ztxt [m, d] with owners [m]: which image each caption is of. A caption finds its own
     image; an image any of its captions. n is the number of queries; a k that is not
-    below the gallery's size is left out. mesh as of retrieval_records.
+    below the gallery's size is left out. Captions of one image stand or fall together:
+    the intervals are over images both ways. mesh as of retrieval_records.
     """
     owners = np.asarray(owners)
     records = []
     for sensor, z in embeddings.items():
         images = np.arange(len(z))
         ranks = match_ranks(ztxt, z, (owners, images), mesh=mesh)
-        records += _rank_records(f"text->{sensor}", ranks, len(z), ks)
+        records += _rank_records(f"text->{sensor}", ranks, len(z), ks, owners)
         ranks = match_ranks(z, ztxt, (images, owners), mesh=mesh)
         records += _rank_records(f"{sensor}->text", ranks, len(ztxt), ks)
     return records
 
 
 def _rank_records(
-    sensor: str, ranks: np.ndarray, gallery: int, ks: Sequence[int]
+    sensor: str,
+    ranks: np.ndarray,
+    gallery: int,
+    ks: Sequence[int],
+    groups: np.ndarray | None = None,
 ) -> list[dict]:
     base = {"sensor": sensor, "task": "retrieval", "n": len(ranks)}
     records = [
@@ -146,12 +151,13 @@ def _rank_records(
             **base,
             "metric": f"recall@{k}",
             "value": float(np.mean(ranks <= k)),
-            "ci95": rounded(share_interval(ranks <= k)),
+            "ci95": rounded(share_interval(ranks <= k, groups)),
         }
         for k in ks
         if k < gallery
     ]
     if gallery > 1:
         median = {"value": float(np.median(ranks)), "metric": "median_rank"}
-        records.append({**base, **median, "ci95": rounded(median_interval(ranks))})
+        ends = rounded(median_interval(ranks, groups))
+        records.append({**base, **median, "ci95": ends})
     return records
