@@ -1,6 +1,6 @@
 """Metrics on arrays; numpy, exact, float64 where it is summed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -160,9 +160,11 @@ def match_ranks(
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     mine, theirs = check_owners(queries, gallery, owners)
     block = max(1, min(block, 2**24 // max(1, len(gallery))))  # 128 MiB of scores
+    longest = np.linalg.norm(gallery, axis=1).max(initial=0.0)
+    ties = TIE * np.linalg.norm(queries, axis=1) * longest
     ranks = [
-        _block_ranks(queries[i : i + block], gallery, mine[i : i + block], theirs)
-        for i in range(0, len(queries), block)
+        _block_ranks(queries[rows], gallery, mine[rows], theirs, ties[rows])
+        for rows in _blocks(len(queries), block)
     ]
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
@@ -187,14 +189,18 @@ def check_owners(
     return mine, theirs
 
 
+def _blocks(n: int, block: int) -> Iterator[slice]:
+    for i in range(0, n, block):
+        yield slice(i, min(i + block, n))
+
+
 def _block_ranks(
-    queries: ndarray, gallery: ndarray, mine: ndarray, theirs: ndarray
+    queries: ndarray, gallery: ndarray, mine: ndarray, theirs: ndarray, ties: ndarray
 ) -> ndarray:
     scores = queries @ gallery.T
     own = mine[:, None] == theirs
     best = np.where(own & ~np.isnan(scores), scores, -np.inf).max(axis=1)
-    lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(gallery, axis=1).max()
-    above = ~(scores < (best - TIE * lengths)[:, None])
+    above = ~(scores < (best - ties)[:, None])
     return 1 + (above & ~own).sum(axis=1)
 
 
@@ -227,30 +233,46 @@ def ranked_gains(
     """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     block = max(1, min(block, 2**22 // max(1, len(gallery))))  # 32 MiB of scores
-    parts = []
-    for i in range(0, len(queries), block):
-        rows = slice(i, min(i + block, len(queries)))
-        parts.append(_block_gains(queries[rows], gallery, gain(rows), k))
+    # a row of nan is no longest one: it would be every other's length as well
+    longest = np.nan_to_num(np.linalg.norm(gallery, axis=1)).max(initial=0.0)
+    lengths = np.asarray(np.linalg.norm(queries, axis=1) * longest)
+    parts = [
+        _block_gains(queries[rows], gallery, gain(rows), k, lengths[rows])
+        for rows in _blocks(len(queries), block)
+    ]
     ranked = [np.zeros((0, k)), *(gains for gains, _ in parts)]
     known = [np.zeros(0, bool), *(some for _, some in parts)]
     return np.concatenate(ranked), np.concatenate(known)
 
 
 def _block_gains(
-    queries: ndarray, gallery: ndarray, gains: ndarray, k: int
+    queries: ndarray, gallery: ndarray, gains: ndarray, k: int, lengths: ndarray
 ) -> tuple[ndarray, ndarray]:
-    scores = queries @ gallery.T
-    longest = np.nan_to_num(np.linalg.norm(gallery, axis=1)).max(initial=0.0)
-    lengths = np.maximum(np.linalg.norm(queries, axis=1) * longest, 1e-300)
+    some = np.asarray((gains > 0).any(axis=1))
+    return rank_gains(queries @ gallery.T, gains, lengths, k)[0], some
+
+
+def rank_gains(
+    scores: Float[ndarray, "m n"],
+    gains: Float[ndarray, "m n"],
+    lengths: Float[ndarray, "m"],
+    k: int,
+) -> tuple[Float[ndarray, "m k"], Float[ndarray, "m k"]]:
+    """(gains, keys) of the k highest scores, best first, as ranked_gains orders them.
+
+    lengths: what no score of a query is above. A key is the score as a share of that,
+    less the little that lets the lower gain of equal scores be first.
+    """
+    lengths = np.maximum(lengths, 1e-300)[:, None]
     # Equal columns are rounded unequally, as for ranks. What is this close is a tie,
     # and this is enough to part gains that differ by 1 / 43**2, BigEarthNet's finest.
-    keys = scores / lengths[:, None] - 1e-10 * gains
+    keys = scores / lengths - 1e-10 * gains
     keys = np.where(np.isnan(keys), -2 - gains, keys)
     nearest = np.argpartition(-keys, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(keys, nearest, axis=1), axis=1)
     nearest = np.take_along_axis(nearest, order, axis=1)
-    some = np.asarray((gains > 0).any(axis=1))
-    return np.take_along_axis(gains, nearest, axis=1), some
+    of_gains, of_keys = (np.take_along_axis(x, nearest, axis=1) for x in (gains, keys))
+    return of_gains, of_keys
 
 
 def average_precision_at(gains: Float[ndarray, "m k"]) -> Float[ndarray, "m"]:

@@ -14,7 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsclip_jax import metrics
-from rsclip_jax.resample import Interval, interval_of, resample_map, resample_pooled
+from rsclip_jax.resample import (
+    Interval,
+    draw_group_means,
+    interval_of,
+    resample_map,
+    resample_pooled,
+)
 
 NAN = float("nan")
 
@@ -57,7 +63,7 @@ def compare_shares(
     if groups is None:
         draws = _draw_gains(gains, resamples, rng)
     else:
-        draws = _draw_groups(gains, groups, resamples, rng)
+        draws = draw_group_means(gains, groups, resamples, rng)
     ends = interval_of(draws), p_value(draws)
     return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
 
@@ -75,7 +81,7 @@ def compare_means(
         return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
     times = min(resamples, max(1000, int(1e8 // len(a))))
     rng = np.random.default_rng(seed)
-    draws = _draw_groups(b - a, np.arange(len(a)), times, rng)
+    draws = draw_group_means(b - a, np.arange(len(a)), times, rng)
     ends = interval_of(draws), p_value(draws)
     return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
 
@@ -144,21 +150,6 @@ def _draw_gains(gains: np.ndarray, resamples: int, rng) -> np.ndarray:
     shares = np.bincount(gains + 1, minlength=3) / len(gains)
     lost, _, won = rng.multinomial(len(gains), shares, size=resamples).T
     return (won - lost) / len(gains)
-
-
-def _draw_groups(
-    gains: np.ndarray, groups: np.ndarray, resamples: int, rng
-) -> np.ndarray:
-    """Mean gains of resamples of whole groups."""
-    _, places = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(places)
-    sums = np.bincount(places, weights=gains)
-    n = len(sizes)
-    draws = []
-    for _ in range(resamples):
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
-        draws.append((counts @ sums) / (counts @ sizes))
-    return np.array(draws)
 
 
 def compare_maps(

@@ -10,18 +10,22 @@ Draw = Callable[[np.random.Generator], dict[float, float]]
 Interval = tuple[float, float]
 
 
-def share_interval(hits: np.ndarray, seed: int = 0) -> Interval:
+def share_interval(
+    hits: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
+) -> Interval:
     """95 % interval of a share of examples, as accuracy and recall@k are.
 
     hits [n] of bool. The number of hits in n draws with replacement is binomial, so it
-    is drawn at once. (nan, nan) of no examples.
+    is drawn at once. groups [n]: which are drawn together, such as the captions of one
+    image. (nan, nan) of no examples.
     """
-    n = len(hits)
+    n, rng = len(hits), np.random.default_rng(seed)
     if not n:
         return float("nan"), float("nan")
-    return interval_of(
-        np.random.default_rng(seed).binomial(n, np.mean(hits), 10_000) / n
-    )
+    if groups is not None:
+        times = _affordable(2000, n)
+        return interval_of(draw_group_means(hits, groups, times, rng))
+    return interval_of(rng.binomial(n, np.mean(hits), 10_000) / n)
 
 
 def mean_interval(
@@ -37,16 +41,24 @@ def mean_interval(
 
 
 def median_interval(
-    values: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+    values: np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """95 % interval of a median, values [n].
 
     The m-th smallest of n uniform draws has a beta distribution, and is the place of a
-    resample's m-th smallest value: so the medians are drawn at once.
+    resample's m-th smallest value: so the medians are drawn at once. groups as of
+    share_interval; of these there are 2000 resamples at most.
     """
     n, rng = len(values), np.random.default_rng(seed)
     if not n:
         return float("nan"), float("nan")
+    if groups is not None:
+        times = _affordable(min(resamples, 2000), n)
+        return interval_of(_draw_group_medians(values, groups, times, rng))
     ranked, m = np.sort(values), (n + 1) // 2
     low = rng.beta(m, n - m + 1, resamples)
     high = low
@@ -120,6 +132,34 @@ def map_intervals(
 def _affordable(resamples: int, size: int) -> int:
     """So many of so many numbers each that it takes seconds; 100 at least."""
     return min(resamples, max(100, int(5e8 // max(size, 1))))
+
+
+def draw_group_means(
+    values: np.ndarray, groups: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Means [resamples] of values [n] where whole groups are drawn, groups [n]."""
+    _, places = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(places)
+    sums = np.bincount(places, weights=values)
+    draws = []
+    for _ in range(resamples):
+        counts = _draw_counts(rng, len(sizes))
+        draws.append((counts @ sums) / (counts @ sizes))
+    return np.array(draws)
+
+
+def _draw_group_medians(
+    values: np.ndarray, groups: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    order = np.argsort(values)
+    ranked = values[order]
+    names, places = np.unique(groups[order], return_inverse=True)
+    draws = []
+    for _ in range(resamples):
+        ends = np.cumsum(_draw_counts(rng, len(names))[places])
+        middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
+        draws.append(ranked[np.searchsorted(ends, middle, side="right")].mean())
+    return np.array(draws)
 
 
 def _draw_counts(rng: np.random.Generator, n: int) -> np.ndarray:

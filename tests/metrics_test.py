@@ -341,6 +341,20 @@ def test_ranked_gains_in_blocks_equal_those_at_once(block):
     assert [x.shape for x in nothing] == [(0, 10), (0,)]
 
 
+def test_the_gallery_is_measured_once_for_all_blocks(monkeypatch):
+    measured, norm = [], np.linalg.norm
+
+    def count(z, **kw):
+        measured.append(len(z))
+        return norm(z, **kw)
+
+    monkeypatch.setattr(np.linalg, "norm", count)
+    z = draw(34, 40, 8)
+    metrics.match_ranks(z[:30], z, (np.arange(30), np.arange(40)), 3)
+    metrics.ranked_gains(z[:30], z, lambda rows: 1.0 * (z[rows] @ z.T > 0), 5, 3)
+    assert measured.count(40) == 2
+
+
 def test_label_overlap_equals_scikit_learn():
     labels = np.random.default_rng(33).integers(0, 2, (12, 6))
     labels[0] = 0

@@ -117,6 +117,25 @@ def test_a_median_s_draws_are_medians_of_resamples(n):
     np.testing.assert_allclose(median_interval(values), want, atol=0.03 * spread)
 
 
+def test_grouped_intervals_are_those_of_the_rows_of_the_groups_drawn():
+    rng = np.random.default_rng(4)
+    groups = rng.permutation(np.repeat(np.arange(12) * 3, rng.integers(1, 6, 12)))
+    values = rng.integers(1, 40, len(groups))
+    of_group = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    drawn, shares, medians = np.random.default_rng(0), [], []
+    for _ in range(2000):
+        picked = values[
+            np.concatenate([of_group[i] for i in drawn.integers(12, size=12)])
+        ]
+        shares.append(np.mean(picked <= 10))
+        medians.append(np.median(picked))
+    for found, draws in (
+        (share_interval(values <= 10, groups), shares),
+        (median_interval(values, groups), medians),
+    ):
+        assert found == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1e-12)
+
+
 def test_a_mean_recall_s_interval_is_quantiles_over_every_resample():
     logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
     labels = np.array([0, 1, 2, 1, 1])

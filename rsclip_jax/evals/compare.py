@@ -3,9 +3,12 @@
 import itertools
 
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax import metrics
+from rsclip_jax.evals.gains import Overlap, nearest_gains
 from rsclip_jax.evals.retrieval import KS, LABEL_KS
+from rsclip_jax.evals.search import match_ranks
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.paired import (
     Paired,
@@ -61,15 +64,21 @@ def are_same(a: Outcome, b: Outcome, sensor: str) -> bool:
 
 
 def compare_outcomes(
-    a: Outcome, b: Outcome, sensor: str, ks: tuple[int, ...] = KS
+    a: Outcome,
+    b: Outcome,
+    sensor: str,
+    ks: tuple[int, ...] = KS,
+    *,
+    mesh: Mesh | None = None,
 ) -> list[dict]:
     """Records of every metric of a sensor: values a and b, difference = b - a.
 
     With its paired interval ci95, p_value and n. sensor: one of measured_sensors of
-    both, which are of the same examples (outcomes.find_mismatch).
+    both, which are of the same examples (outcomes.find_mismatch). mesh: the devices
+    that search, where there is much to search.
     """
     if "->" in sensor:
-        return _compare_recalls(a, b, sensor, ks)
+        return _compare_recalls(a, b, sensor, ks, mesh)
     base = {"sensor": sensor, "task": "zero_shot"}
     assert a.labels is not None
     logits = a.logits(sensor), b.logits(sensor)
@@ -91,9 +100,9 @@ def _compare_hits(a: np.ndarray, b: np.ndarray, labels: np.ndarray, k: int) -> P
     )
 
 
-def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks) -> list[dict]:
+def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks, mesh) -> list[dict]:
     query, gallery = sensor.split("->")
-    of_a, of_b = (_ranks(outcome, query, gallery) for outcome in (a, b))
+    of_a, of_b = (_ranks(outcome, query, gallery, mesh) for outcome in (a, b))
     n = len(_embeddings(a, gallery)[0])
     # the captions of one image stand or fall together
     groups = a.owners if query == "text" else None
@@ -103,13 +112,13 @@ def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks) -> list[dict]:
     if n > 1 and groups is None:
         found["median_rank"] = compare_medians(of_a, of_b)
     if a.labels is not None and "text" not in (query, gallery):
-        found |= _compare_by_label(a, b, query, gallery)
+        found |= _compare_by_label(a, b, query, gallery, mesh)
     base = {"sensor": sensor, "task": "retrieval"}
     return [{**base, "metric": m, **as_fields(paired)} for m, paired in found.items()]
 
 
 def _compare_by_label(
-    a: Outcome, b: Outcome, query: str, gallery: str
+    a: Outcome, b: Outcome, query: str, gallery: str, mesh: Mesh | None
 ) -> dict[str, Paired]:
     """mAP@k where what has the query's label is to be found."""
     labels = a.labels
@@ -119,12 +128,8 @@ def _compare_by_label(
         return {}
     gains = []
     for one in (a, b):
-        ranked, known = metrics.ranked_gains(
-            one.z[query],
-            one.z[gallery],
-            lambda rows: metrics.label_overlap(labels[rows], labels),
-            max(ks),
-        )
+        z = one.z[query], one.z[gallery]
+        ranked, known = nearest_gains(*z, Overlap(labels, labels), max(ks), mesh=mesh)
         gains.append(ranked[known])
     found = {}
     for k in ks:
@@ -133,11 +138,11 @@ def _compare_by_label(
     return found
 
 
-def _ranks(outcome: Outcome, query: str, gallery: str) -> np.ndarray:
+def _ranks(outcome: Outcome, query: str, gallery: str, mesh: Mesh | None) -> np.ndarray:
     (zquery, mine), (zgallery, theirs) = (
         _embeddings(outcome, key) for key in (query, gallery)
     )
-    return metrics.match_ranks(zquery, zgallery, (mine, theirs))
+    return match_ranks(zquery, zgallery, (mine, theirs), mesh=mesh)
 
 
 def _embeddings(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:

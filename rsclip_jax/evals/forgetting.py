@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax import metrics
 from rsclip_jax.evals.compare import compare_outcomes
@@ -13,20 +14,26 @@ KS = (1, 5, 10)
 OWN = {"single": "accuracy", "multi": "mAP_macro"}
 
 
-def forgetting_records(before: Outcome, after: Outcome) -> list[dict]:
+def forgetting_records(
+    before: Outcome, after: Outcome, *, mesh: Mesh | None = None
+) -> list[dict]:
     """The set's own metric from RGB: value = after - before, below zero if forgotten.
 
     accuracy, mAP_macro, or of captions recall@1, 5 and 10 both ways; with the paired
     interval ci95, p_value, n, the value before, and where there are classes the change
     of each in per_class. Raises ValueError where the two are not of the same examples,
-    prompts or captions.
+    prompts or captions. mesh as of compare_outcomes.
     """
     if wrong := find_mismatch(before, after, ("the one before", "the one after")):
         raise ValueError(f"{after.name}: what was forgotten cannot be told: {wrong}")
     task = after.pins["task"]
     if task == "captions":
         sensors = ("text->rgb", "rgb->text")
-        found = [r for s in sensors for r in compare_outcomes(before, after, s, KS)]
+        found = [
+            r
+            for sensor in sensors
+            for r in compare_outcomes(before, after, sensor, KS, mesh=mesh)
+        ]
         return [_as_change(r) for r in found if r["metric"].startswith("recall@")]
     if task not in OWN:
         raise ValueError(f"{after.name} has neither classes nor captions to forget")

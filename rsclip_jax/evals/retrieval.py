@@ -1,12 +1,13 @@
 """Cross-modal retrieval both ways: of the same place or label, of captioned images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
 
+from rsclip_jax.evals.gains import Classes, Gains, Overlap, nearest_gains
 from rsclip_jax.evals.search import match_ranks
-from rsclip_jax.metrics import average_precision_at, label_overlap, ranked_gains
+from rsclip_jax.metrics import average_precision_at
 from rsclip_jax.resample import (
     mean_interval,
     median_interval,
@@ -39,7 +40,7 @@ def retrieval_records(
         ranks = match_ranks(embeddings[query], embeddings[gallery], mesh=mesh)
         records += _rank_records(f"{query}->{gallery}", ranks, len(ranks), ks)
     if labels is not None:
-        records += label_retrieval_records(embeddings, labels, head)
+        records += label_retrieval_records(embeddings, labels, head, mesh=mesh)
     return records
 
 
@@ -48,6 +49,8 @@ def label_retrieval_records(
     labels: np.ndarray,
     head: np.ndarray | None = None,
     ks: tuple[int, ...] = LABEL_KS,
+    *,
+    mesh: Mesh | None = None,
 ) -> list[dict]:
     """mAP@k for all ordered pairs of modalities, and from class prompts to each.
 
@@ -57,23 +60,20 @@ def label_retrieval_records(
     average_precision_at). The query's own place is in the gallery, as what a search
     should find. head [d, k]: "text->rgb" has a prompt of each class for a query, and
     what has the class gains 1. A query of which the gallery has nothing is left out,
-    and n are the others.
+    and n are the others. mesh as of retrieval_records.
     """
     records = []
+    alike = Overlap(labels, labels)
     for query, gallery in _pairs(embeddings):
-        records += _label_records(
-            f"{query}->{gallery}",
-            embeddings[query],
-            embeddings[gallery],
-            lambda rows: label_overlap(labels[rows], labels),
-            ks,
-        )
+        both = embeddings[query], embeddings[gallery]
+        records += _label_records(f"{query}->{gallery}", *both, alike, ks, mesh)
     if head is None:
         return records
+    found: Gains = Classes(labels)
+    if labels.ndim == 1:
+        found = Overlap(np.arange(head.shape[1]), labels)
     for sensor, z in embeddings.items():
-        records += _label_records(
-            f"text->{sensor}", head.T, z, lambda rows: _of_classes(rows, labels), ks
-        )
+        records += _label_records(f"text->{sensor}", head.T, z, found, ks, mesh)
     return records
 
 
@@ -84,24 +84,18 @@ def _pairs(embeddings: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
                 yield query, gallery
 
 
-def _of_classes(rows: slice, labels: np.ndarray) -> np.ndarray:
-    """Which examples are of the classes rows, [rows, n]."""
-    if labels.ndim == 2:
-        return (labels.T[rows] > 0).astype(float)
-    return label_overlap(np.arange(rows.start, rows.stop), labels)
-
-
 def _label_records(
     sensor: str,
     queries: np.ndarray,
     gallery: np.ndarray,
-    gain: Callable[[slice], np.ndarray],
+    gain: Gains,
     ks: Sequence[int],
+    mesh: Mesh | None,
 ) -> list[dict]:
     ks = [k for k in ks if k < len(gallery)]
     if not ks:
         return []
-    gains, known = ranked_gains(queries, gallery, gain, max(ks))
+    gains, known = nearest_gains(queries, gallery, gain, max(ks), mesh=mesh)
     gains = gains[known]
     values = {f"mAP@{k}": average_precision_at(gains[:, :k]) for k in ks}
     return [
@@ -130,21 +124,26 @@ def text_retrieval_records(
 
     ztxt [m, d] with owners [m]: which image each caption is of. A caption finds its own
     image; an image any of its captions. n is the number of queries; a k that is not
-    below the gallery's size is left out. mesh as of retrieval_records.
+    below the gallery's size is left out. Captions of one image stand or fall together:
+    the intervals are over images both ways. mesh as of retrieval_records.
     """
     owners = np.asarray(owners)
     records = []
     for sensor, z in embeddings.items():
         images = np.arange(len(z))
         ranks = match_ranks(ztxt, z, (owners, images), mesh=mesh)
-        records += _rank_records(f"text->{sensor}", ranks, len(z), ks)
+        records += _rank_records(f"text->{sensor}", ranks, len(z), ks, owners)
         ranks = match_ranks(z, ztxt, (images, owners), mesh=mesh)
         records += _rank_records(f"{sensor}->text", ranks, len(ztxt), ks)
     return records
 
 
 def _rank_records(
-    sensor: str, ranks: np.ndarray, gallery: int, ks: Sequence[int]
+    sensor: str,
+    ranks: np.ndarray,
+    gallery: int,
+    ks: Sequence[int],
+    groups: np.ndarray | None = None,
 ) -> list[dict]:
     base = {"sensor": sensor, "task": "retrieval", "n": len(ranks)}
     records = [
@@ -152,12 +151,13 @@ def _rank_records(
             **base,
             "metric": f"recall@{k}",
             "value": float(np.mean(ranks <= k)),
-            "ci95": rounded(share_interval(ranks <= k)),
+            "ci95": rounded(share_interval(ranks <= k, groups)),
         }
         for k in ks
         if k < gallery
     ]
     if gallery > 1:
         median = {"value": float(np.median(ranks)), "metric": "median_rank"}
-        records.append({**base, **median, "ci95": rounded(median_interval(ranks))})
+        ends = rounded(median_interval(ranks, groups))
+        records.append({**base, **median, "ci95": ends})
     return records

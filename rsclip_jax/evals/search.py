@@ -31,10 +31,16 @@ def nearest(
     queries [m, d], gallery [n, d]: nearness is the inner product, of float32; of equal
     scores the earlier row comes first. Every row is looked at. Both may be memory-
     mapped files: of the gallery a block at a time is on the devices. Raises ValueError
-    for a k that is not in 1..n, and for other values than numbers.
+    for a k that is not in 1..n, and for nan and infinite values.
     """
     if not 0 < k <= len(gallery):
         raise ValueError(f"k = {k}: the gallery has {len(gallery)} rows")
+    for name, z in (("queries", queries), ("gallery", gallery)):
+        if not _is_finite(z):
+            raise ValueError(
+                f"{name}: some values are no finite numbers, and no row is nearest to"
+                " or among them: leave those rows out"
+            )
     tiles = _Tiles.of(queries, gallery, mesh, memory)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
@@ -50,6 +56,13 @@ def nearest(
     return scores, rows
 
 
+def is_for_devices(queries: np.ndarray, gallery: np.ndarray, mesh: Mesh | None) -> bool:
+    """Whether there are devices, enough to search for them, and only finite values."""
+    if mesh is None or len(queries) * len(gallery) <= _SMALL:
+        return False
+    return _is_finite(queries) and _is_finite(gallery)
+
+
 def match_ranks(
     queries: np.ndarray,
     gallery: np.ndarray,
@@ -61,17 +74,16 @@ def match_ranks(
     """The same ranks [m] as metrics.match_ranks gives, for any number of rows.
 
     The devices compare in float32; what is too near to the match for that is compared
-    again in float64, pair by pair. nan is left to metrics.match_ranks, and so are small
-    galleries, and all of them without a mesh.
+    again in float64, pair by pair. What is_for_devices leaves to numpy, metrics.
+    match_ranks does.
     """
-    small = len(queries) * len(gallery) <= _SMALL
-    if mesh is None or small or not (_is_finite(queries) and _is_finite(gallery)):
+    if not is_for_devices(queries, gallery, mesh):
         return metrics.match_ranks(queries, gallery, owners)
+    assert mesh is not None
     mine, theirs = metrics.check_owners(queries, gallery, owners)
     best = best_matches(queries, gallery, mine, theirs)
-    lengths = _lengths(queries) * _lengths(gallery).max()
-    # What float32 can make of a sum of d products, in any order, and of its summands.
-    slack = (queries.shape[1] + 8) * 2.0**-24 * lengths
+    lengths = score_lengths(queries, gallery)
+    slack = score_slack(queries, lengths)
     low = np.nextafter((best - slack).astype(np.float32), np.float32(-np.inf))
     high = np.nextafter((best + slack).astype(np.float32), np.float32(np.inf))
     least = best - metrics.TIE * lengths
@@ -98,6 +110,16 @@ def match_ranks(
     if waiting:
         settle(*waiting)
     return ranks
+
+
+def score_lengths(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """What no score of a query is above, [m]: its length by the gallery's longest."""
+    return _lengths(queries) * _lengths(gallery).max()
+
+
+def score_slack(queries: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What float32 can make of a sum of d products, in any order, and its summands."""
+    return (queries.shape[1] + 8) * 2.0**-24 * lengths
 
 
 def best_matches(

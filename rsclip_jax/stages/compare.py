@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from rsclip_jax import checkpoint
 from rsclip_jax.data.specs import as_specs, reported
@@ -47,7 +48,9 @@ def run_compare(run: common.Run) -> None:
     if jax.process_index():
         return
     runs = open_runs(run)
-    records = [r for other in runs[1:] for r in compare_runs(runs[0], other)]
+    # the others are not here to search
+    mesh = run.mesh if jax.process_count() == 1 else None
+    records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
     adjusted = holm([_known(r["p_value"]) for r in records])
     for record, p in zip(records, adjusted, strict=True):
         record["p_holm"] = None if record["p_value"] is None else round(p, 6)
@@ -216,8 +219,11 @@ def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
                 )
 
 
-def compare_runs(a: Workdir, b: Workdir) -> list[dict]:
-    """Records of every number that both runs have; without an outcome untested."""
+def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]:
+    """Records of every number that both runs have; without an outcome untested.
+
+    mesh as of compare_outcomes.
+    """
     names = {"run_a": str(a.path), "run_b": str(b.path)}
     found = []
     for one, other, sensor in pairs(a, b):
@@ -225,7 +231,7 @@ def compare_runs(a: Workdir, b: Workdir) -> list[dict]:
         test: dict[str, Any] = {}
         if are_same(one, other, sensor):  # a test of nothing, that others would pay for
             test = {"same": True, "ci95": None, "p_value": None}
-        for r in compare_outcomes(one, other, sensor):
+        for r in compare_outcomes(one, other, sensor, mesh=mesh):
             found.append({**about, **r, **test})
     for left, right in untested(a, b):
         keys = ("sensor", "task", "metric", "n", *VARIANTS)

@@ -23,7 +23,8 @@ def report_forgetting(
     about = {k: v for k, v in after.pins.items() if k != "task"}
     about["checkpoint"] = after.pins["checkpoint"]["rgb"]
     about["reference"] = before.pins["checkpoint"]["rgb"]
-    records = [{**about, **r, **pins} for r in forgetting_records(before, after)]
+    found = forgetting_records(before, after, mesh=run.mesh)
+    records = [{**about, **r, **pins} for r in found]
     if jax.process_index() == 0:
         results.append_results(run.results, records)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rsclip_jax.evals import search
 from rsclip_jax.evals.compare import (
     compare_outcomes,
     has_text,
@@ -13,6 +14,7 @@ from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.paired import compare_shares
+from rsclip_jax.sharding import make_mesh
 
 N, D, K = 60, 8, 7
 
@@ -76,6 +78,21 @@ def test_a_model_against_itself_differs_by_nothing():
         for sensor in measured_sensors(one):
             for r in compare_outcomes(one, one, sensor):
                 assert (r["difference"], r["p_value"], r["ci95"]) == (0.0, 1.0, [0, 0])
+
+
+@pytest.mark.parametrize("task", ["single", "multi", "captions"])
+def test_over_the_mesh_the_differences_are_the_same(monkeypatch, task):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    used = []
+    tiles = search._Tiles.of
+    monkeypatch.setattr(search._Tiles, "of", lambda *z: used.append(z) or tiles(*z))
+    a, b = make_outcome(0, task, 0.8), make_outcome(1, task, 0.6)
+    for sensor in (s for s in measured_sensors(a) if "->" in s):
+        used.clear()
+        found = compare_outcomes(a, b, sensor, mesh=make_mesh())
+        by_label = task != "captions"
+        assert len(used) == 2 * (1 + by_label)
+        assert found == compare_outcomes(a, b, sensor)
 
 
 def test_captions_of_an_image_are_drawn_together_and_images_alone():

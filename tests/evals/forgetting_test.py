@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rsclip_jax.evals import search
 from rsclip_jax.evals.forgetting import forgetting_records
 from rsclip_jax.metrics import average_precision, mean_ap, recall_at_k
+from rsclip_jax.sharding import make_mesh
 from tests.evals.compare_test import make_outcome, unit
 
 
@@ -66,6 +68,16 @@ def test_captions_are_forgotten_both_ways():
     found = {(r["sensor"], r["metric"]): r for r in forgetting_records(one, moved)}
     want = [recall_at_k(o.z["rgb"], one.ztxt, 5) for o in (one, moved)]
     assert found["rgb->text", "recall@5"]["value"] == pytest.approx(want[1] - want[0])
+
+
+def test_captions_are_searched_over_the_mesh(monkeypatch):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    used = []
+    tiles = search._Tiles.of
+    monkeypatch.setattr(search._Tiles, "of", lambda *z: used.append(z) or tiles(*z))
+    pair = make_outcome(0, "captions", 0.4), make_outcome(1, "captions", 1.0)
+    assert forgetting_records(*pair, mesh=make_mesh()) == forgetting_records(*pair)
+    assert len(used) == 4  # both ways, of both models
 
 
 def test_a_model_forgets_nothing_of_itself():

@@ -9,6 +9,7 @@ from rsclip_jax.evals.retrieval import (
     retrieval_records,
     text_retrieval_records,
 )
+from rsclip_jax.resample import share_interval
 from rsclip_jax.sharding import make_mesh
 
 
@@ -115,6 +116,40 @@ def test_captions_that_are_all_alike_earn_nothing():
     ]
     # at 1, 5 and 10 of 16; the 14 texts of others are all as near as its own
     assert back == [0.0, 0.0, 0.0, 15.0]
+
+
+def test_intervals_of_captions_are_over_images():
+    """Five captions that are the same say no more than one of them."""
+    rng = np.random.default_rng(6)
+    z = rng.normal(size=(40, 8)).astype(np.float32)
+    once = z + rng.normal(size=(40, 8)).astype(np.float32)
+    alone, five = (
+        {
+            r["metric"]: r
+            for r in text_retrieval_records({"rgb": z}, ztxt, owners)
+            if r["sensor"] == "text->rgb"
+        }
+        for ztxt, owners in (
+            (once, np.arange(40)),
+            (np.repeat(once, 5, axis=0), np.repeat(np.arange(40), 5)),
+        )
+    )
+    scores = once.astype(float) @ z.T
+    ranks = (scores >= np.diag(scores)[:, None]).sum(axis=1)
+    drawn = np.random.default_rng(0)
+    picked = ranks[[drawn.integers(40, size=40) for _ in range(2000)]]
+    for metric, values in (
+        ("recall@5", (picked <= 5).mean(axis=1)),
+        ("median_rank", np.median(picked, axis=1)),
+    ):
+        assert five[metric]["value"] == alone[metric]["value"]
+        assert five[metric]["n"] == 200
+        ends = np.percentile(values, [2.5, 97.5])
+        assert five[metric]["ci95"] == pytest.approx(ends, abs=1e-6)
+        assert five[metric]["ci95"] == alone[metric]["ci95"]
+    by_caption = share_interval(np.repeat(ranks, 5) <= 5)
+    low, high = five["recall@5"]["ci95"]
+    assert high - low > 1.8 * (by_caption[1] - by_caption[0])  # the root of 5, nearly
 
 
 def by_sorting(queries, gallery, gain, k):
@@ -225,3 +260,22 @@ def test_over_the_mesh_the_records_are_the_same(monkeypatch):
     by_text = text_retrieval_records(z, ztxt, owners, mesh=mesh)
     assert by_text == text_retrieval_records(z, ztxt, owners)
     assert len(counted) == 2 + 4  # each pair of modalities, and each with text
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_over_the_mesh_the_records_by_label_are_the_same(monkeypatch, task):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    found = []
+    nearest = search.nearest
+    monkeypatch.setattr(
+        search, "nearest", lambda *z, **kw: found.append(z) or nearest(*z, **kw)
+    )
+    rng = np.random.default_rng(0)
+    z = {key: rng.normal(size=(90, 8)).astype(np.float32) for key in ("rgb", "s1")}
+    labels = rng.integers(0, 2, (90, 5))
+    labels = labels.argmax(axis=1) if task == "single" else labels
+    given = {"labels": labels, "head": rng.normal(size=(8, 5))}
+    assert retrieval_records(z, **given, mesh=make_mesh()) == retrieval_records(
+        z, **given
+    )
+    assert len(found) == 2 + 2  # each pair of modalities, and text to each

@@ -75,6 +75,15 @@ def test_a_k_that_the_gallery_has_not(k):
         search.nearest(z, z, k, mesh=make_mesh())
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["queries", "gallery"])
+def test_values_that_are_no_numbers_are_refused(name, bad):
+    given = {"queries": np.ones((3, 2)), "gallery": np.ones((5, 2))}
+    given[name][2, 1] = bad
+    with pytest.raises(ValueError, match=f"^{name}: some values are no finite numbers"):
+        search.nearest(**given, k=1, mesh=make_mesh())
+
+
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("shape", [(8, 1), (2, 4)])
 @pytest.mark.usefixtures("no_small")

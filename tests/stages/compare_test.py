@@ -6,10 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from configs import compare
+from rsclip_jax.evals import search
 from rsclip_jax.main import run_stages
 from rsclip_jax.metrics import top_k_accuracy
 from rsclip_jax.outcomes import save_outcome
@@ -68,6 +70,19 @@ def compare_workdirs(workdir, *runs):
 def one(records, **match):
     (found,) = (r for r in records if all(r[k] == v for k, v in match.items()))
     return found
+
+
+def test_the_search_is_over_the_run_s_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    used = []
+    tiles = search._Tiles.of
+    monkeypatch.setattr(search._Tiles, "of", lambda *z: used.append(z[2]) or tiles(*z))
+    runs = [
+        write_run(tmp_path / name, [outcome(i, 1.0)]) for i, name in enumerate("ab")
+    ]
+    compare_workdirs(tmp_path / "w", *runs)
+    # of both runs each pair of sensors, by place and by label
+    assert [mesh.size for mesh in used] == [jax.device_count()] * 8
 
 
 def test_differences_are_those_of_the_examples(tmp_path, capsys):

@@ -8,12 +8,14 @@ import pytest
 from configs import evaluate
 from rsclip_jax import api, checkpoint
 from rsclip_jax.data.prompts import captions_digest
+from rsclip_jax.evals import search
 from rsclip_jax.metrics import match_ranks
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages.evaluate import is_evaluated
 from rsclip_jax.stages.forgetting import outcomes_of, report_forgetting
 from rsclip_jax.weights import save_clip
+from tests.evals.compare_test import make_outcome
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
 from tests.stages.evaluate_test import Captioned
 
@@ -75,6 +77,18 @@ def test_captions_are_forgotten_through_each_model_s_own_text(tiny_run, tmp_path
     assert lost["value"] == pytest.approx(shares[1] - shares[0], abs=0.026)
     assert lost["prompts"] == captions_digest([r["captions"] for r in records])
     assert lost["n"] == len(owners)
+
+
+def test_the_search_is_over_the_run_s_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_SMALL", 0)
+    used = []
+    tiles = search._Tiles.of
+    monkeypatch.setattr(search._Tiles, "of", lambda *z: used.append(z[2]) or tiles(*z))
+    run, one = make_run(tmp_path, tiny_config()), make_outcome(0, "captions")
+    pins = {"stage": "evaluate", "step": 0, "checkpoint": {"rgb": "c"}}
+    one = dataclasses.replace(one, pins={**one.pins, **pins})
+    report_forgetting(run, one, one)
+    assert used == [run.mesh] * 4  # both ways, before and after
 
 
 def test_a_weight_file_is_a_reference(tiny_run, tmp_path):
