@@ -165,11 +165,15 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {metric_of(r)} | {r['value']:.4f} |"
+            line = f"| {' | '.join(cells)} | {metric_of(r)} | {_digits(r['value'])} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
     return "\n".join(dict.fromkeys(lines))
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _files(files: Mapping[str, Mapping[str, str]]) -> str:

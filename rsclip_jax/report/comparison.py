@@ -85,14 +85,14 @@ def legend(records: Sequence[dict]) -> list[str]:
 def value_in_words(record: dict, value: float | None) -> str:
     """A value: in percent where it is a share."""
     if value is None:
-        return ""
+        return "-"
     return f"{100 * value:.1f} %" if in_points(record) else f"{value:.4g}"
 
 
 def change_in_words(record: dict, value: float | None) -> str:
     """A difference with its sign: in points, of what is not a share as it is."""
     if value is None:
-        return ""
+        return "-"
     return f"{100 * value:+.1f}" if in_points(record) else f"{value:+.3g}"
 
 

@@ -84,8 +84,10 @@ def metric_of(record: Mapping) -> str:
 
 
 def format_value(record: Mapping) -> str:
-    """A share in percent; a rank or a distance as a number."""
+    """A share in percent; a rank or a distance as a number; "-" where it has none."""
     value = record["value"]
+    if value is None:
+        return "-"
     if record["metric"] == "median_rank" or record["task"] == "modality_gap":
         return f"{value:.4g}"
     return f"{100 * value:.1f} %"

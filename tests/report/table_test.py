@@ -138,3 +138,10 @@ def test_the_mixture_by_block_stands_under_after():
     records.append({**single, "value": 0.25, "alpha": None, "alpha_blocks": {}})
     row = format_table(records, 0.5).splitlines()[-1]
     assert row.split()[-6:] == ["10.0", "%", "25.0", "%", "30.0", "%"]
+
+
+def test_what_has_no_value_is_a_dash():
+    row = format_table([{**BASE, "step": 9, "value": None}]).splitlines()[-1]
+    assert row.split()[-2:] == ["accuracy", "-"]
+    gap = {**BASE, "task": "modality_gap", "step": 9, "value": None}
+    assert format_table([gap]).splitlines()[-1].split()[-1] == "-"
