@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
-from rsclip_jax.report.table import describe_alpha, metric_of
+from rsclip_jax.report.table import describe_alpha, metric_names
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -161,11 +161,11 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         "| dataset | split | task | sensor | metric | value | n |",
         "|---|---|---|---|---|---|---|",
     ]
-    for r in records:
+    for r, name in zip(records, metric_names(records), strict=True):
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {metric_of(r)} | {_digits(r['value'])} |"
+            line = f"| {' | '.join(cells)} | {name} | {_digits(r['value'])} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
