@@ -18,8 +18,9 @@ ARRAYS = ("labels", "head", "ztxt", "owners")
 class Outcome:
     """A split through a model, in the order of its ids.
 
-    pins: as a result's stage, dataset, split, split_digest, prompts, step and tile; its
-    task ("single", "multi", "none", "captions"); checkpoint as {sensor: digest}.
+    pins: as a result's stage, dataset, split, split_digest, prompts, prompt_set, step
+    and tile; its task ("single", "multi", "none", "captions"); checkpoint as
+    {sensor: digest}.
 
     z: {sensor: unit-norm embeddings [n, d]}, RGB and fused sensors among them. labels:
     [n], multi-hot [n, k] or None; head [d, k] of classnames, so that logits = z @ head.

@@ -169,16 +169,21 @@ def _draw_counts(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def interval_of(values: np.ndarray) -> Interval:
     """The middle 95 % of resamples' values, nan left out; (nan, nan) of none."""
-    known = values[~np.isnan(values)]  # a resample may have no positive
-    if not len(known):
+    found = values[~np.isnan(values)]  # a resample may have no positive
+    if not len(found):
         return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
 
 
 def rounded(interval: Interval) -> list[float | None]:
     """As results.jsonl has it: JSON has no nan."""
     return [None if np.isnan(end) else round(end, 6) for end in interval]
+
+
+def known(value: float) -> float | None:
+    """As results.jsonl has it: JSON has no nan."""
+    return None if np.isnan(value) else float(value)
 
 
 def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:

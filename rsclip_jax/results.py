@@ -17,10 +17,14 @@ def read_results(path: Path) -> list[dict]:
     records = []
     for line in path.read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            records.append(json.loads(line, parse_constant=_no_number))
         except json.JSONDecodeError:
             continue
     return records
+
+
+def _no_number(_: str) -> None:
+    """For NaN and infinities, which are no JSON."""
 
 
 def start_stage(path: Path, stage: str) -> None:
@@ -33,7 +37,7 @@ def start_stage(path: Path, stage: str) -> None:
 
 
 def append_results(path: Path, records: Iterable[dict]) -> None:
-    """Adds records. Raises ValueError for one that lacks a field of the contract."""
+    """Adds records. Raises ValueError for one that lacks a field, or has NaN."""
     lines = []
     for record in records:
         missing = [field for field in FIELDS if field not in record]
@@ -47,4 +51,7 @@ def append_results(path: Path, records: Iterable[dict]) -> None:
 
 def _line(record: dict) -> str:
     # In ASCII: no character is cut in two by a kill, or taken for a line break.
-    return json.dumps(record) + "\n"
+    try:
+        return json.dumps(record, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ValueError(f"a result has a value that JSON has not: {record}") from error

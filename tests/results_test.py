@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from rsclip_jax.results import FIELDS, append_results, read_results, start_stage
@@ -102,3 +103,18 @@ def test_start_stage_begins_a_new_file(path):
     start_stage(path, "patch")
     assert read_results(path) == []
     assert path.exists()
+
+
+@pytest.mark.parametrize("changes", [{"value": float("nan")}, {"ci95": [0, np.inf]}])
+def test_what_json_has_not_is_refused_and_nothing_is_written(path, changes):
+    with pytest.raises(ValueError, match=r"a value that JSON has not.*recall@1"):
+        append_results(path, [record(), record(**changes)])
+    assert read_results(path) == []
+
+
+def test_nan_in_an_older_file_is_no_value(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps(record(stage="align", value=float("nan"))) + "\n")
+    start_stage(path, "patch")
+    assert read_results(path) == [record(stage="align", value=None)]
+    assert "NaN" not in path.read_text()

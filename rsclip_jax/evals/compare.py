@@ -18,7 +18,7 @@ from rsclip_jax.paired import (
     compare_recalls,
     compare_shares,
 )
-from rsclip_jax.resample import rounded
+from rsclip_jax.resample import known, rounded
 
 ZERO_SHOT = ("accuracy", "accuracy@5", "mean_recall", "mAP_macro", "mAP_micro")
 
@@ -157,6 +157,6 @@ def _embeddings(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:
 def as_fields(paired: Paired) -> dict:
     """As a record has it: JSON has no nan."""
     values = {"a": paired.a, "b": paired.b, "difference": paired.difference}
-    found = {key: None if np.isnan(x) else float(x) for key, x in values.items()}
+    found = {key: known(x) for key, x in values.items()}
     p = None if np.isnan(paired.p_value) else round(paired.p_value, 6)
     return {**found, "ci95": rounded(paired.ci95), "p_value": p, "n": paired.n}

@@ -22,7 +22,8 @@ def forgetting_records(
     accuracy, mAP_macro, or of captions recall@1, 5 and 10 both ways; with the paired
     interval ci95, p_value, n, the value before, and where there are classes the change
     of each in per_class. Raises ValueError where the two are not of the same examples,
-    prompts or captions. mesh as of compare_outcomes.
+    prompts or captions, or have one class, of which nothing can be forgotten. mesh as
+    of compare_outcomes.
     """
     if wrong := find_mismatch(before, after, ("the one before", "the one after")):
         raise ValueError(f"{after.name}: what was forgotten cannot be told: {wrong}")
@@ -37,6 +38,11 @@ def forgetting_records(
         return [_as_change(r) for r in found if r["metric"].startswith("recall@")]
     if task not in OWN:
         raise ValueError(f"{after.name} has neither classes nor captions to forget")
+    if task == "single" and len(after.classnames) < 2:
+        raise ValueError(
+            f"{after.name} has one class, of which every answer is right: it tells"
+            " nothing of what was forgotten"
+        )
     found = compare_outcomes(before, after, "rgb")
     (own,) = (r for r in found if r["metric"] == OWN[task])
     changes = _per_class(after) - _per_class(before)

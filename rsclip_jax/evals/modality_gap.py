@@ -12,7 +12,7 @@ import numpy as np
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.probe import Examples, fit_probe, one_thread
 from rsclip_jax.outcomes import Outcome
-from rsclip_jax.resample import interval_of, rounded
+from rsclip_jax.resample import interval_of, known, rounded
 
 # Evenly spread over the records where there are more.
 UNIFORMITY_RECORDS = 1024  # all pairs of them
@@ -229,4 +229,4 @@ def _record(
     sensor: str, metric: str, value: float, ci95: list[float | None], n: int
 ) -> dict:
     base = {"sensor": sensor, "task": "modality_gap", "metric": metric}
-    return {**base, "value": value, "ci95": ci95, "n": n}
+    return {**base, "value": known(value), "ci95": ci95, "n": n}

@@ -14,7 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from rsclip_jax import metrics
-from rsclip_jax.resample import interval_of, resample_map, resample_mean, rounded
+from rsclip_jax.resample import (
+    interval_of,
+    known,
+    resample_map,
+    resample_mean,
+    rounded,
+)
 
 # The search for C, in decades: every second one, then four times half that step to both
 # sides of the best.
@@ -238,8 +244,8 @@ def _score(scores: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:
     means = np.array([np.mean([*draw(rng).values()]) for _ in range(times)])
     return {
         "metric": "mAP_macro" if several else "accuracy",
-        "value": float(np.mean(values)),
+        "value": known(float(np.mean(values))),
         "ci95": rounded(interval_of(means)),
         "n": len(labels),
-        **({"per_seed": values} if len(values) > 1 else {}),
+        **({"per_seed": [*map(known, values)]} if len(values) > 1 else {}),
     }

@@ -13,7 +13,7 @@ from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import text_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.resample import rounded
+from rsclip_jax.resample import known, rounded
 
 
 def make_head(
@@ -94,14 +94,15 @@ def zero_shot_records(
 
     Of one label also accuracy@5, where there are more than five classes; of both ece,
     the calibration error (metrics.calibration_gaps). accuracy and mAP_macro have their
-    per_class, all a bootstrap interval "ci95".
+    per_class, all a bootstrap interval "ci95". A value is None where no class
+    of several labels has an example.
     """
     scored = _score_single if task == "single" else _score_multi
     base = {"sensor": sensor, "task": "zero_shot", "n": len(labels)}
     gaps = metrics.calibration_gaps(logits, labels)
     found = scored(logits, labels, classnames)
     found["ece"] = {
-        "value": metrics.calibration_error(logits, labels),
+        "value": known(metrics.calibration_error(logits, labels)),
         "ci95": rounded(resample.calibration_interval(gaps)),
     }
     return [{**base, "metric": metric, **one} for metric, one in found.items()]
@@ -114,7 +115,7 @@ def _score_single(logits, labels, classnames) -> dict[str, dict]:
     if logits.shape[1] > 5:
         found["accuracy@5"] = _share(metrics.in_top_k(logits, labels, 5))
     found["mean_recall"] = {
-        "value": metrics.mean_recall(logits, labels),
+        "value": known(metrics.mean_recall(logits, labels)),
         "ci95": rounded(resample.mean_recall_interval(hits, labels)),
     }
     return found
@@ -123,9 +124,9 @@ def _score_single(logits, labels, classnames) -> dict[str, dict]:
 def _score_multi(logits, labels, classnames) -> dict[str, dict]:
     per_class = metrics.average_precision(logits, labels)
     ci95 = resample.map_intervals(logits, labels)
-    found = {
+    found: dict[str, dict] = {
         f"mAP_{average}": {
-            "value": metrics.mean_ap(logits, labels, average),
+            "value": known(metrics.mean_ap(logits, labels, average)),
             "ci95": rounded(ci95[average]),
         }
         for average in ("macro", "micro")

@@ -55,7 +55,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _values(rows: Sequence[Row], row: Row) -> dict[str, float]:
-    return {column: r["value"] for column, r in _named(rows, row).items()}
+    named = _named(rows, row)
+    return {c: r["value"] for c, r in named.items() if r["value"] is not None}
 
 
 def _named(rows: Sequence[Row], row: Row) -> dict[str, dict]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
-from rsclip_jax.report.table import describe_alpha, metric_of
+from rsclip_jax.report.table import describe_alpha, metric_names
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -161,15 +161,19 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         "| dataset | split | task | sensor | metric | value | n |",
         "|---|---|---|---|---|---|---|",
     ]
-    for r in records:
+    for r, name in zip(records, metric_names(records), strict=True):
         if set(str(r["checkpoint"]).split("+")) <= ours:
             tile = f":{r['tile']}" if r.get("tile") else ""
             cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {metric_of(r)} | {r['value']:.4f} |"
+            line = f"| {' | '.join(cells)} | {name} | {_digits(r['value'])} |"
             lines.append(f"{line} {r['n']} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
     return "\n".join(dict.fromkeys(lines))
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _files(files: Mapping[str, Mapping[str, str]]) -> str:

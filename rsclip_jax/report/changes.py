@@ -78,7 +78,7 @@ def value_in_words(record: Mapping) -> str:
 def interval_in_words(record: Mapping) -> str:
     """ "62.9 to 68.7 %", or "" where there is none."""
     ci95 = record.get("ci95")
-    if not ci95:
+    if not ci95 or None in ci95:
         return ""
     low, high = (_in_words(v, record) for v in ci95)
     return f"{low.removesuffix(' %')} to {high}"

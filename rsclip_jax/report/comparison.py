@@ -3,25 +3,34 @@
 from collections.abc import Sequence
 
 from rsclip_jax.report.changes import is_share
-from rsclip_jax.report.table import align_markdown, align_rows, metric_of, split_of
+from rsclip_jax.report.table import (
+    FITTED,
+    align_markdown,
+    align_rows,
+    metric_names,
+    split_of,
+)
 
 SURE = 0.05
-# what tells records of one metric apart: the prompt set, a probe's examples a class
-VARIANTS = ("prompt_set", "shots")
+# what tells records of one metric apart: the prompt set, a probe's examples
+VARIANTS = ("prompt_set", "shots", *FITTED)
 _ABOUT = ("dataset", "split", "task", "sensor", "metric")
 _NUMBERS = ("a", "b", "b - a", "95 %", "p", "p (Holm)")
 
 
-def format_comparison(records: Sequence[dict]) -> str:
-    """The table as text, with what its columns mean. records: as of stage compare."""
-    rows = table_rows(records)
-    return f"{align_rows(rows, _left(records))}\n\n" + "\n".join(legend(records))
+def format_comparison(records: Sequence[dict], left_out: Sequence[str] = ()) -> str:
+    """The table as text, with what its columns mean. records: as of stage compare.
+
+    left_out: what was not compared, and why, in lines.
+    """
+    rows, said = table_rows(records), legend(records, left_out)
+    return f"{align_rows(rows, _left(records))}\n\n" + "\n".join(said)
 
 
-def format_markdown(records: Sequence[dict]) -> str:
+def format_markdown(records: Sequence[dict], left_out: Sequence[str] = ()) -> str:
     """The same in Markdown."""
     rows = [[cell.replace("*", r"\*") for cell in row] for row in table_rows(records)]
-    said = [line.replace("*", r"\*") for line in legend(records)]
+    said = [line.replace("*", r"\*") for line in legend(records, left_out)]
     return f"{align_markdown(rows, _left(records))}\n\n" + "  \n".join(said)
 
 
@@ -38,8 +47,8 @@ def table_rows(records: Sequence[dict]) -> list[list[str]]:
     """The header, and a row a record; which run b is, where there are several."""
     header = [*(["b is"] if several(records) else []), *_ABOUT, *_NUMBERS]
     rows = [header]
-    for r in records:
-        about = [r["dataset"], split_of(r), r["task"], r["sensor"], metric_of(r)]
+    for r, name in zip(records, metric_names(records), strict=True):
+        about = [r["dataset"], split_of(r), r["task"], r["sensor"], name]
         run = [r["run_b"]] if several(records) else []
         rows.append([*run, *about, *in_numbers(r)])
     return rows
@@ -62,7 +71,7 @@ def is_sure(record: dict) -> bool:
     return record["p_holm"] is not None and record["p_holm"] < SURE
 
 
-def legend(records: Sequence[dict]) -> list[str]:
+def legend(records: Sequence[dict], left_out: Sequence[str] = ()) -> list[str]:
     """What the table says, in lines."""
     tests = sum(r["p_value"] is not None for r in records)
     others = ", ".join(dict.fromkeys(r["run_b"] for r in records))
@@ -79,20 +88,20 @@ def legend(records: Sequence[dict]) -> list[str]:
             "not tested: no embeddings of it were kept in both runs, or there is no"
             " paired test for the metric."
         )
-    return lines
+    return [*lines, *(f"left out: {text}" for text in left_out)]
 
 
 def value_in_words(record: dict, value: float | None) -> str:
     """A value: in percent where it is a share."""
     if value is None:
-        return ""
+        return "-"
     return f"{100 * value:.1f} %" if in_points(record) else f"{value:.4g}"
 
 
 def change_in_words(record: dict, value: float | None) -> str:
     """A difference with its sign: in points, of what is not a share as it is."""
     if value is None:
-        return ""
+        return "-"
     return f"{100 * value:+.1f}" if in_points(record) else f"{value:+.3g}"
 
 

@@ -27,7 +27,7 @@ from rsclip_jax.report.comparison_figures import (
 )
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.sections.choice import sweep
-from rsclip_jax.report.table import metric_of
+from rsclip_jax.report.table import metric_names
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm")
@@ -35,8 +35,10 @@ _CURVES = ("loss", "grad_norm")
 _IDLE = ("overwrite", "progress", "stages", "data.threads")
 
 
-def comparison_page(runs: Sequence[Workdir], records: Sequence[dict]) -> str:
-    """The page. runs: the baseline first; records: as of stage compare."""
+def comparison_page(
+    runs: Sequence[Workdir], records: Sequence[dict], left_out: Sequence[str] = ()
+) -> str:
+    """The page. runs: the baseline first; records, left_out: as of stage compare."""
     names = short_names([str(run.path) for run in runs])
     made = [
         what_is_compared(runs, names),
@@ -44,7 +46,7 @@ def comparison_page(runs: Sequence[Workdir], records: Sequence[dict]) -> str:
         differences(
             records, dict(zip((str(r.path) for r in runs), names, strict=True))
         ),
-        every_difference(records),
+        every_difference(records, left_out),
         alpha_curves(runs, names),
         training(runs, names),
     ]
@@ -168,11 +170,11 @@ def _row(record: dict) -> Row:
     )
 
 
-def every_difference(records: Sequence[dict]) -> Section:
+def every_difference(records: Sequence[dict], left_out: Sequence[str] = ()) -> Section:
     """The whole table."""
     header = ["set", "sensor", "metric", "a", "b", "b - a", "95 %", "p", "p (Holm)"]
     rows = []
-    for r in records:
+    for r, name in zip(records, metric_names(records), strict=True):
         a, b, change, *rest = in_numbers(r)
         cells = [
             Cell(a, key=r["a"]),
@@ -180,7 +182,7 @@ def every_difference(records: Sequence[dict]) -> Section:
             Cell(change.strip(), key=r["difference"]),
         ]
         task = r["task"].replace("_", "-")
-        about = [set_name(r), r["sensor"], f"{task} {metric_of(r)}"]
+        about = [set_name(r), r["sensor"], f"{task} {name}"]
         rows.append(
             [*([r["run_b"]] if several(records) else []), *about, *cells, *rest]
         )
@@ -189,7 +191,7 @@ def every_difference(records: Sequence[dict]) -> Section:
     numbers = range(len(header) - 6, len(header))
     label = "Every metric that both runs have"
     body = document.table(header, rows, label=label, numbers=numbers, sortable=True)
-    notes = "".join(map(document.note, table_legend(records)))
+    notes = "".join(map(document.note, table_legend(records, left_out)))
     return Section("Every difference", body + notes)
 
 

@@ -45,12 +45,20 @@ def format_survey(rows: Sequence[dict]) -> str:
                 r.get("prompt_set", "dataset"),
                 r["metric"],
                 f"{r['n']:,}",
-                f"{100 * r['value']:.1f}",
-                "{:.1f} to {:.1f}".format(*(100 * x for x in r["ci95"])),
+                *_percents(r),
                 ", ".join(f"{v:g} ({source})" for v, source in r["published"]),
             ]
         )
     return align_markdown(lines, left=4)
+
+
+def _percents(record: Mapping) -> list[str]:
+    """The value and its interval; "-" where a set has no example of any class."""
+    value, ci95 = record["value"], record["ci95"]
+    return [
+        "-" if value is None else f"{100 * value:.1f}",
+        "-" if None in ci95 else "{:.1f} to {:.1f}".format(*(100 * x for x in ci95)),
+    ]
 
 
 def format_csv(rows: Sequence[dict]) -> str:

@@ -13,6 +13,11 @@ _CLOSING = {
 }
 
 
+# what a probe was fitted and chosen on
+FITTED = ("train", "val")
+_ROW = ("run_b", "stage", "dataset", "task", "sensor")
+
+
 def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     """Aligned columns; step-0 values stand as "before" beside the trained ones.
 
@@ -20,8 +25,8 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     of its own where it was measured.
     """
     rows: dict[tuple, dict[str, str]] = {}
-    for r in records:
-        what = (r["task"], r["sensor"], metric_of(r))
+    for r, name in zip(records, metric_names(records), strict=True):
+        what = (r["task"], r["sensor"], name)
         key = (r["stage"], r["dataset"], split_of(r), *what)
         row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
@@ -67,7 +72,8 @@ def _without_repeated(records: Sequence[dict]) -> list[dict]:
 
 def _what(record: Mapping) -> tuple:
     keys = ("dataset", "task", "sensor")
-    return (*(record[k] for k in keys), split_of(record), metric_of(record))
+    fitted = (record.get(k) for k in FITTED)
+    return (*(record[k] for k in keys), split_of(record), metric_of(record), *fitted)
 
 
 def is_closing(record: Mapping) -> bool:
@@ -83,9 +89,29 @@ def metric_of(record: Mapping) -> str:
     return text + (f", {record['shots']} a class" if record.get("shots") else "")
 
 
+def metric_names(records: Sequence[Mapping]) -> list[str]:
+    """metric_of each; with the sets that a probe was fitted on where others differ."""
+    names = [metric_of(r) for r in records]
+    keys = [
+        (*(r.get(k) for k in _ROW), split_of(r), name)
+        for r, name in zip(records, names, strict=True)
+    ]
+    for part in FITTED:
+        found: dict[tuple, set] = {}
+        for key, r in zip(keys, records, strict=True):
+            if part in r:  # nearest neighbours have no val
+                found.setdefault(key, set()).add(r[part])
+        for i, (key, r) in enumerate(zip(keys, records, strict=True)):
+            if part in r and len(found[key]) > 1:
+                names[i] += f", {part} {r[part]}"
+    return names
+
+
 def format_value(record: Mapping) -> str:
-    """A share in percent; a rank or a distance as a number."""
+    """A share in percent; a rank or a distance as a number; "-" where it has none."""
     value = record["value"]
+    if value is None:
+        return "-"
     if record["metric"] == "median_rank" or record["task"] == "modality_gap":
         return f"{value:.4g}"
     return f"{100 * value:.1f} %"

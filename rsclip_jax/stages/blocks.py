@@ -17,7 +17,7 @@ from rsclip_jax.evals.encode import encode_batches
 from rsclip_jax.interpolate import block_names
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
-from rsclip_jax.stages.sweep import PRIMARY, Alpha, Measured, Sweep
+from rsclip_jax.stages.sweep import Alpha, Measured, Sweep, as_number, primary_value
 
 Blocks = dict[str, float]
 
@@ -125,7 +125,7 @@ class _Decoded:
         heads = () if sweep.heads is None else (sweep.heads,)
         ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
-        self._known = {_key(r): r["value"] for r in read_results(self._file)}
+        self._known = {_key(r): as_number(r["value"]) for r in read_results(self._file)}
 
     def value(self, alpha: Alpha) -> float:
         """The primary metric at this alpha."""
@@ -148,8 +148,7 @@ class _Decoded:
         z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
         head = self.sweep.head(self.source, alpha, self.text)
         records = common.score(self.source, z["rgb"], labels, head, "rgb")
-        primary = PRIMARY[self.source.dataset.task]
-        return next(r["value"] for r in records if r["metric"] == primary)
+        return primary_value(self.source, records)
 
     def _decode(self) -> Iterable[dict]:
         run = self.sweep.run

@@ -223,7 +223,13 @@ def _check_content(setting: str, source: Source, tasks: Sequence[str]) -> None:
         fill_templates(row.classnames, row.templates)
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from error
-    if tuple(tasks) == LABELLED and not _is_told_apart(row):
+    if tuple(tasks) == LABELLED:
+        check_told_apart(setting, row)
+
+
+def check_told_apart(setting: str, row: Dataset) -> None:
+    """Raises ValueError for a labelled set of one class."""
+    if not _is_told_apart(row):
         raise ValueError(
             f"{setting} has one class, {row.classnames[0]!r}: there is nothing to tell"
             " it from, and so nothing to learn or to measure"
@@ -384,8 +390,11 @@ def report_gap(
     """
     for record in gap_records(outcome):
         sensor = record["sensor"]
-        prompts = outcome.pins["prompts"] if "text" in parts_of(sensor) else None
-        run.report(stage, source, [record], prompts=prompts, **pin(sensor))
+        asked = {}
+        if "text" in parts_of(sensor):
+            kept = ("prompts", "prompt_set")
+            asked = {key: outcome.pins[key] for key in kept if key in outcome.pins}
+        run.report(stage, source, [record], **asked, **pin(sensor))
 
 
 def score_captions(run: Run, clip: api.Model, source: Source, z: dict):

@@ -1,7 +1,7 @@
 """Stage compare: the results of finished runs side by side, differences tested."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
 from rsclip_jax.stages import common
 
 _TRAINED = ("pretrain", "patch", "align")
-_PINS = ("split_digest", "prompts")
+# what two records must have alike beside their examples; where not, they are left out
+_ASKED = ("prompts", "train_digest", "val_digest", "k", "reference")
 
 
 def check_compare(run: common.Run) -> None:
@@ -51,6 +52,7 @@ def run_compare(run: common.Run) -> None:
     # the others are not here to search
     mesh = run.mesh if jax.process_count() == 1 else None
     records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
+    said = [text for other in runs[1:] for text in left_out(runs[0], other)]
     adjusted = holm([_known(r["p_value"]) for r in records])
     for record, p in zip(records, adjusted, strict=True):
         record["p_holm"] = None if record["p_value"] is None else round(p, 6)
@@ -58,10 +60,10 @@ def run_compare(run: common.Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "comparison.jsonl").write_text(lines)
-    text = format_comparison(records)
+    text = format_comparison(records, said)
     (folder / "table.txt").write_text(text + "\n")
-    (folder / "table.md").write_text(format_markdown(records) + "\n")
-    page = comparison_page(runs, records)
+    (folder / "table.md").write_text(format_markdown(records, said) + "\n")
+    page = comparison_page(runs, records, said)
     (folder / "compare.html").write_text(page, encoding="utf-8")
     run.say(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
 
@@ -129,14 +131,21 @@ def check_pair(a: Workdir, b: Workdir) -> None:
         raise ValueError(
             f"{a.path} and {b.path} did not measure the same:\n  "
             + "\n  ".join(wrong)
-            + "\nevaluate both on the same data, with the same prompts"
+            + "\nevaluate both on the same data"
         )
-    if not pairs(a, b) and not untested(a, b):
-        of_a, of_b = (", ".join(sorted(sets_of(run))) or "none" for run in (a, b))
+    if pairs(a, b) or untested(a, b):
+        return
+    if unlike := left_out(a, b):
         raise ValueError(
-            f"there is no set on which both runs have a number: {a.path} has {of_a};"
-            f" {b.path} has {of_b}"
+            f"{a.path} and {b.path} have no number of the same:\n  "
+            + "\n  ".join(unlike)
+            + "\nevaluate both with the same prompts, probes and reference"
         )
+    of_a, of_b = (", ".join(sorted(sets_of(run))) or "none" for run in (a, b))
+    raise ValueError(
+        f"there is no set on which both runs have a number: {a.path} has {of_a};"
+        f" {b.path} has {of_b}"
+    )
 
 
 def sets_of(run: Workdir) -> set[str]:
@@ -147,10 +156,29 @@ def sets_of(run: Workdir) -> set[str]:
     return kept | {key[0] for key in finals(run)}
 
 
-def pairs(a: Workdir, b: Workdir) -> list[tuple[Outcome, Outcome, str]]:
+Pair = tuple[Outcome, Outcome, str]
+
+
+def shared(a: Workdir, b: Workdir) -> list[Pair]:
     """(outcome of a, of b, sensor) of what both have: of each the latest stage's."""
     of_a, of_b = latest(a), latest(b)
     return [(of_a[key], of_b[key], key[1]) for key in of_a if key in of_b]
+
+
+def pairs(a: Workdir, b: Workdir) -> list[Pair]:
+    """shared's, but what depends on texts that are not the same in both."""
+    return [pair for pair in shared(a, b) if not _unlike_pair(pair)]
+
+
+def _unlike_pair(pair: Pair) -> tuple:
+    one, other, sensor = pair
+    return _unlike(one.pins, other.pins, ("prompts",)) if has_text(sensor) else ()
+
+
+def _unlike(one: Mapping, other: Mapping, pins: Sequence[str] = _ASKED) -> tuple:
+    """(the first pin that two have not alike, its value in each); () of none."""
+    values = ((pin, one.get(pin), other.get(pin)) for pin in pins)
+    return next((found for found in values if found[1] != found[2]), ())
 
 
 def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
@@ -180,16 +208,22 @@ def finals(run: Workdir) -> dict[tuple, dict]:
                 final = r["checkpoint"] == product and set_name(r) in tests
             if final:
                 # stages but evaluate have the set's own prompts alone, and do not say
-                of = (r.get("prompt_set") or "dataset", r.get("shots"))
-                key = (set_name(r), r["sensor"], r["task"], r["metric"], *of)
+                of = (r.get(key) for key in VARIANTS if key != "prompt_set")
+                asked = r.get("prompt_set") or "dataset"
+                key = (set_name(r), r["sensor"], r["task"], r["metric"], asked, *of)
                 found[key] = r
     return found
 
 
 def untested(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
     """Records that both have, of what their outcomes have no test for."""
-    of_a, of_b, tested = finals(a), finals(b), latest(a)
-    tested = {key: outcome for key, outcome in tested.items() if key in latest(b)}
+    return [two for two in _beside(a, b) if not _unlike(*two)]
+
+
+def _beside(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
+    """untested's, and those of other prompts, probes or references."""
+    of_a, of_b = finals(a), finals(b)
+    tested = {(one.name, sensor): one for one, _, sensor in pairs(a, b)}
 
     def has_test(r: dict) -> bool:
         outcome = tested.get((set_name(r), r["sensor"]))
@@ -200,34 +234,55 @@ def untested(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
     return [(r, of_b[k]) for k, r in of_a.items() if k in of_b and not has_test(r)]
 
 
+def left_out(a: Workdir, b: Workdir) -> list[str]:
+    """What both have of other prompts, probes or references, a line a set and reason.
+
+    Of tests other numbers of the set can stand beside each other all the same.
+    """
+    found: dict[tuple, dict[str, None]] = {}
+    for one, other, sensor in shared(a, b):
+        if unlike := _unlike_pair((one, other, sensor)):
+            found.setdefault((one.name, "tests", *unlike), {})[sensor] = None
+    for left, right in _beside(a, b):
+        if unlike := _unlike(left, right):
+            key = (set_name(left), left["task"], *unlike)
+            found.setdefault(key, {})[left["sensor"]] = None
+    return [
+        f"{name}: {task} of {', '.join(sensors)}: {_differ(a, b, *unlike)}"
+        for (name, task, *unlike), sensors in found.items()
+    ]
+
+
+def _differ(a: Workdir, b: Workdir, pin: str, one: Any, other: Any) -> str:
+    return f"{pin} is {one!r} in {a.path} and {other!r} in {b.path}"
+
+
 def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
-    """What tells the examples or prompts of outcomes apart, a line a set."""
+    """What tells the examples of outcomes apart, a line a set."""
     names = str(a.path), str(b.path)
-    for one, other, sensor in pairs(a, b):
-        if text := find_mismatch(one, other, names, prompts=has_text(sensor)):
+    for one, other, _ in shared(a, b):
+        if text := find_mismatch(one, other, names, prompts=False):
             yield f"{one.name}: {text}"
 
 
 def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
     """As wrong_outcomes, of numbers without an outcome."""
-    for one, other in untested(a, b):
-        for pin in _PINS:
-            if one[pin] != other[pin]:
-                yield (
-                    f"{set_name(one)}: {pin} is {one[pin]!r} in {a.path} and"
-                    f" {other[pin]!r} in {b.path}"
-                )
+    for one, other in _beside(a, b):
+        if unlike := _unlike(one, other, ("split_digest",)):
+            yield f"{set_name(one)}: {_differ(a, b, *unlike)}"
 
 
 def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]:
     """Records of every number that both runs have; without an outcome untested.
 
-    mesh as of compare_outcomes.
+    mesh as of compare_outcomes. Raises ValueError where there is none.
     """
     names = {"run_a": str(a.path), "run_b": str(b.path)}
     found = []
     for one, other, sensor in pairs(a, b):
         about = {**_about(one.pins, other.pins), **names}
+        if has_text(sensor) and "prompt_set" in one.pins:
+            about["prompt_set"] = one.pins["prompt_set"]
         test: dict[str, Any] = {}
         if are_same(one, other, sensor):  # a test of nothing, that others would pay for
             test = {"same": True, "ci95": None, "p_value": None}
@@ -237,6 +292,8 @@ def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]
         keys = ("sensor", "task", "metric", "n", *VARIANTS)
         kept = {key: left[key] for key in keys if key in left}
         found.append({**_about(left, right), **names, **kept, **_change(left, right)})
+    if not found:  # such as of one record, which has no retrieval
+        raise ValueError(f"{a.path} and {b.path} have no number in common")
     order = {
         name: i for i, name in enumerate(dict.fromkeys(set_name(r) for r in found))
     }
@@ -252,6 +309,6 @@ def _change(one: dict, other: dict) -> dict:
 
 def _about(one: Mapping, other: Mapping) -> dict:
     """What a comparison is of, and which stages measured it."""
-    kept = ("dataset", "split", "tile", *_PINS)
+    kept = ("dataset", "split", "tile", "split_digest", "prompts")
     about = {key: one[key] for key in kept if key in one}
     return {**about, "stage_a": one["stage"], "stage_b": other["stage"]}

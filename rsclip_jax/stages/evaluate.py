@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rsclip_jax import api, checkpoint, sharding
 from rsclip_jax.data.prompts import DATASET, PROMPT_SETS, get_templates
@@ -266,8 +267,8 @@ def evaluate_source(
     found = search(run, z, labels, heads)
     about: dict[str, Any] = {"prompts": None}
     if heads:
-        head, prompts = next(iter(heads.values()))
-        about = {"labels": labels, "head": head, "prompts": prompts}
+        name, head, prompts = main_head(heads)
+        about = {"labels": labels, "head": head, "prompts": prompts, "prompt_set": name}
     if row.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         about = {"ztxt": ztxt, "owners": owners, "prompts": prompts}
@@ -291,16 +292,26 @@ def evaluate_source(
 def search(run: common.Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
     """(record of retrieval, what pins its prompts) by place, and by label with heads.
 
-    heads: zero_shot_head's by prompt set; classes are searched with the first.
+    heads: zero_shot_head's by prompt set; classes are searched with main_head's.
     """
     if not heads:
         return [(record, {}) for record in retrieval_records(z, mesh=run.mesh)]
-    name, (head, prompts) = next(iter(heads.items()))
+    name, head, prompts = main_head(heads)
     asked = {"prompts": prompts, "prompt_set": name}
     return [
         (record, asked if "text" in parts_of(record["sensor"]) else {})
         for record in retrieval_records(z, mesh=run.mesh, labels=labels, head=head)
     ]
+
+
+def main_head(heads: dict) -> tuple[str, np.ndarray, str]:
+    """(prompt set, head, prompts digest) of what is kept, searched with and compared.
+
+    The set's own prompts where these are asked, whichever come first, so that
+    evaluations with other prompts besides can be compared.
+    """
+    name = DATASET if DATASET in heads else next(iter(heads))
+    return (name, *heads[name])
 
 
 def keep(run: common.Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:

@@ -58,7 +58,11 @@ def check_forgetting(run: common.Run) -> None:
         )
     for spec in specs:
         source = common.open_as(run, "config.evaluate.forgetting", spec, TASKS)
-        if "rgb" not in source.dataset.sensors:
+        row = source.dataset
+        if row.task in common.LABELLED:
+            setting = f"config.evaluate.forgetting = {spec!r}"
+            common.check_told_apart(setting, row)
+        if "rgb" not in row.sensors:
             raise ValueError(
                 f"config.evaluate.forgetting names {spec!r}, which has no RGB"
             )

@@ -34,11 +34,7 @@ class Measured:
     @property
     def values(self) -> list[float]:
         """The primary metric."""
-        primary = PRIMARY[self.seen.dataset.task]
-        return [
-            next(r["value"] for r in records if r["metric"] == primary)
-            for records in self.records
-        ]
+        return [primary_value(self.seen, records) for records in self.records]
 
     def draw(self, alphas: Sequence[float]) -> Draw:
         """What gives the values at the first of them on a resample of the examples."""
@@ -51,6 +47,17 @@ class Measured:
         return resample_mean(
             {a: metrics.in_top_k(x, self.labels) for a, x in logits.items()}
         )
+
+
+def primary_value(source: Source, records: Sequence[dict]) -> float:
+    """The value by which a source is judged; nan where it has none."""
+    primary = PRIMARY[source.dataset.task]
+    return as_number(next(r["value"] for r in records if r["metric"] == primary))
+
+
+def as_number(value: float | None) -> float:
+    """A record's value for sums and comparisons."""
+    return float("nan") if value is None else value
 
 
 class Sweep:

@@ -109,3 +109,11 @@ def test_a_set_without_texts_has_nothing_to_forget():
     one = make_outcome(0, "none", z={"rgb": unit(np.ones((60, 3)))})
     with pytest.raises(ValueError, match="d:test has neither classes nor captions"):
         forgetting_records(one, one)
+
+
+def test_of_one_class_nothing_can_be_told():
+    one = make_outcome(
+        labels=np.zeros(60, int), head=make_outcome().head[:, :1], classnames=("a",)
+    )
+    with pytest.raises(ValueError, match="d:test has one class, of which every answer"):
+        forgetting_records(one, one)

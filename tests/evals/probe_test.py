@@ -1,6 +1,7 @@
 """Probes against scikit-learn and brute force; few shots, absent classes, refusals."""
 
 import functools
+import json
 import warnings
 
 import numpy as np
@@ -208,3 +209,18 @@ def test_equal_votes_are_wrong_and_too_many_neighbours_refused():
     assert record["value"] == 0
     with pytest.raises(ValueError, match=r"3 nearest .* among 2 .*evaluate\.knn_k"):
         probe.knn_records(twins, twins, sensor="rgb", classes=2, k=3)
+
+
+def test_of_several_labels_without_one_example_there_is_no_value():
+    z = np.eye(4, dtype=np.float32)
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
+    train, test = probe.Examples(z, labels), probe.Examples(z, 0 * labels)
+    about = {"sensor": "rgb", "classes": 2}
+    records = [
+        *probe.knn_records(train, test, k=2, **about),
+        *probe.few_shot_records(train, train, test, shots=(1,), seeds=2, **about),
+        *probe.linear_probe_records(train, train, test, **about),
+    ]
+    assert [r["value"] for r in records] == [None] * 3
+    assert records[1]["per_seed"] == [None, None]
+    json.dumps(records, allow_nan=False)

@@ -1,6 +1,7 @@
 """The zero-shot head, by hand from single texts; records."""
 
 import functools
+import json
 
 import jax
 import numpy as np
@@ -100,3 +101,12 @@ def test_a_class_without_examples_has_no_value_and_no_weight():
     assert found["ece"]["value"] == pytest.approx(gap.mean(), abs=1e-3)
     found = by_metric(logits, np.array([0, 0]), "single", "abc")
     assert found["mean_recall"]["value"] == 0.5
+
+
+def test_of_several_labels_without_one_example_there_is_no_value():
+    found = by_metric(np.eye(3), np.zeros((3, 3), int), "multi", "abc")
+    for average in ("macro", "micro"):
+        assert found[f"mAP_{average}"]["value"] is None
+        assert found[f"mAP_{average}"]["ci95"] == [None, None]
+    assert found["ece"]["value"] > 0
+    json.dumps([*found.values()], allow_nan=False)

@@ -82,3 +82,8 @@ def test_prompt_sets_are_told_apart():
 def test_an_interval_has_its_unit_once():
     assert interval_in_words(make_record("a", "b", 0.65, 0)) == "62.0 to 67.0 %"
     assert interval_in_words(make_record("a", "b", 0.65, 0, ci95=None)) == ""
+
+
+def test_what_has_no_value_has_no_interval():
+    record = {**make_record("a", "b", 0.5, 0), "value": None, "ci95": [None, None]}
+    assert (value_in_words(record), interval_in_words(record)) == ("–", "")

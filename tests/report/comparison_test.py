@@ -50,7 +50,7 @@ def test_what_is_no_share_is_not_in_percent():
     lost = record(task="forgetting", a=-0.1, b=-0.04, difference=0.06, **UNTESTED)
     assert in_numbers(lost)[:3] == ["-10.0 %", "-4.0 %", "+6.0"]
     nothing = record(a=None, difference=None, **UNTESTED)
-    assert in_numbers(nothing)[:3] == ["", "62.5 %", ""]
+    assert in_numbers(nothing)[:3] == ["-", "62.5 %", "-"]
 
 
 def test_the_table_says_what_its_columns_are():

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from rsclip_jax.report.changes import Change
 from rsclip_jax.report.class_figures import bars, confusion_figure
 from rsclip_jax.report.figures import map_figures
-from rsclip_jax.report.sections.about import headline_changes
+from rsclip_jax.report.sections.about import headline_changes, headlines
 from rsclip_jax.report.sections.choice import sweep
 from rsclip_jax.report.sections.classes import (
     class_rows,
@@ -20,7 +20,14 @@ from rsclip_jax.report.sections.classes import (
 from rsclip_jax.report.sections.embeddings import map_points, pair_cosines
 from rsclip_jax.report.sections.numbers import forgetting
 from rsclip_jax.report.workdir import read_workdir
-from tests.report.workdirs import make_outcome, make_record, make_workdir
+from tests.report.workdirs import (
+    lines,
+    make_outcome,
+    make_record,
+    make_records,
+    make_workdir,
+    put,
+)
 
 
 def test_the_confusion_counts_are_scikit_learns():
@@ -131,3 +138,19 @@ def test_of_very_many_classes_the_ends_are_shown(tmp_path):
     shown = re.findall(r"<span>class (\d+)</span>", body)
     assert shown == [str(i) for i in (*range(199, 169, -1), *range(29, -1, -1))]
     assert "140 classes between these are left out" in body
+
+
+def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
+    folder, none = make_workdir(tmp_path), {"value": None, "ci95": [None, None]}
+    of_photos = [r["dataset"] == "photos" for r in make_records()]
+    rows = [
+        {**r, **none} if bare else r
+        for r, bare in zip(make_records(), of_photos, strict=True)
+    ]
+    rows.append({**rows[of_photos.index(True)], "task": "forgetting"})
+    put(folder / "results.jsonl", lines(rows))
+    run = read_workdir(folder, print)
+    assert sweep(run.records).keys() == {"scenes:val", "scenes:test"}
+    row = r'<td>photos:test</td><td>accuracy</td>(<td class="number">–</td>){3}'
+    assert re.search(row, forgetting(run).body)
+    assert "– → –" in headlines(run).body

@@ -138,3 +138,28 @@ def test_the_mixture_by_block_stands_under_after():
     records.append({**single, "value": 0.25, "alpha": None, "alpha_blocks": {}})
     row = format_table(records, 0.5).splitlines()[-1]
     assert row.split()[-6:] == ["10.0", "%", "25.0", "%", "30.0", "%"]
+
+
+def test_what_has_no_value_is_a_dash():
+    row = format_table([{**BASE, "step": 9, "value": None}]).splitlines()[-1]
+    assert row.split()[-2:] == ["accuracy", "-"]
+    gap = {**BASE, "task": "modality_gap", "step": 9, "value": None}
+    assert format_table([gap]).splitlines()[-1].split()[-1] == "-"
+
+
+def test_probes_of_other_training_sets_stand_in_rows_of_their_own():
+    base = {**BASE, "stage": "evaluate", "step": 0, "train": "d:train"}
+    knn = [
+        {**base, "task": "knn", "train": train, "value": value}
+        for train, value in (("d:train", 0.25), ("e:train", 0.5))
+    ]
+    probe = {**base, "task": "linear_probe", "value": 0.75, "val": "d:val"}
+    text = format_table([*knn, probe])
+    assert "accuracy, train d:train  25.0 %" in text
+    assert "accuracy, train e:train  50.0 %" in text
+    assert "accuracy                 75.0 %" in text
+    text = format_table([probe, {**probe, "val": "e:val"}])
+    assert "accuracy, val d:val" in text
+    assert "accuracy, val e:val" in text
+    later = {**knn[1], "stage": "later", "value": 0.25}  # as the other in evaluate
+    assert closing_records([*knn, later], []) == [*knn, later]

@@ -228,8 +228,8 @@ def test_other_examples_are_refused(tmp_path):
     a = write_run(tmp_path / "a", [outcome(0, 1.0)], [record(0.5, sensor="x")])
     b = write_run(tmp_path / "b", [outcome(0, 1.0, split_digest="2")])
     refused(tmp_path, rf"d:test: split_digest is '1' in {a} and '2' in {b}", a, b)
-    c = write_run(tmp_path / "c", [outcome(0, 1.0, prompts="q")])
-    refused(tmp_path, rf"d:test: prompts is 'p' in {a} and 'q' in {c}", a, c)
+    c = write_run(tmp_path / "c", [outcome(0, 1.0, split_digest="2", prompts="q")])
+    refused(tmp_path, rf"d:test: split_digest is '1' in {a} and '2' in {c}", a, c)
     d = write_run(tmp_path / "d", [], [record(0.5, sensor="x", split_digest="3")])
     refused(tmp_path, rf"d:test: split_digest is '1' in {a} and '3' in {d}", a, d)
 
@@ -239,6 +239,95 @@ def test_prompts_are_of_no_account_between_sensors(tmp_path):
     b = write_run(tmp_path / "b", [outcome(1, 1.0, task="captions", prompts="x")])
     records = compare_workdirs(tmp_path / "w", a, b)
     assert {r["task"] for r in records} == {"retrieval"}
+
+
+def test_of_other_prompts_what_needs_none_is_compared(tmp_path):
+    """And their numbers with the prompts that both have stand side by side."""
+    runs = []
+    for name, main in (("a", "dataset"), ("b", "single")):
+        results = [
+            record(0.5 + 0.1 * len(runs), "evaluate", prompt_set=of, prompts=of)
+            for of in ("dataset", "single")
+            if name == "b" or of == main
+        ]
+        pins = {"prompts": main, "prompt_set": main}
+        kept = [outcome(len(runs), 1.0, "evaluate", **pins)]
+        runs.append(write_run(tmp_path / name, kept, results, ("evaluate",)))
+    records = compare_workdirs(tmp_path / "w", *runs)
+    tested = {r["sensor"] for r in records if r["p_value"] is not None}
+    assert tested == {"rgb->s1", "s1->rgb"}
+    found = one(records, task="zero_shot")
+    assert (found["prompt_set"], found["a"], found["b"]) == ("dataset", 0.5, 0.6)
+    said = f"d:test: tests of rgb, s1: prompts is 'dataset' in {runs[0]} and 'single'"
+    for file in ("table.txt", "table.md"):
+        text = (tmp_path / "w" / "compare" / file).read_text()
+        assert f"left out: {said}" in text
+    assert "left out: d:test" in (tmp_path / "w/compare/compare.html").read_text()
+
+
+def test_of_other_prompts_where_all_needs_them_is_refused(tmp_path):
+    whole = [outcome(0, 1.0, prompts=name) for name in "pq"]
+    rgb = [dataclasses.replace(o, z={"rgb": o.z["rgb"]}) for o in whole]
+    a, b = (write_run(tmp_path / o.pins["prompts"], [o]) for o in rgb)
+    said = rf"no number of the same:\n  d:test: tests of rgb: prompts is 'p' in {a}"
+    refused(tmp_path, said, a, b)
+
+
+def test_probes_of_other_training_sets_are_told_apart(tmp_path):
+    runs = [
+        write_run(
+            tmp_path / name,
+            results=[
+                record(v + more, "evaluate", task="knn", train=train)
+                for train, more in (("d:train", 0.0), ("e:train", 0.2))
+            ],
+            stages=("evaluate",),
+        )
+        for name, v in (("a", 0.1), ("b", 0.4))
+    ]
+    records = compare_workdirs(tmp_path / "w", *runs)
+    assert [(r["train"], r["a"], r["b"]) for r in records] == [
+        ("d:train", 0.1, 0.4),
+        ("e:train", pytest.approx(0.3), pytest.approx(0.6)),
+    ]
+    table = (tmp_path / "w" / "compare" / "table.txt").read_text()
+    assert "accuracy, train d:train" in table
+    assert "accuracy, train e:train" in table
+
+
+@pytest.mark.parametrize(
+    ("pin", "about"),
+    [
+        ("train_digest", {"task": "knn"}),
+        ("k", {"task": "knn"}),
+        ("val_digest", {"task": "linear_probe"}),
+        ("reference", {"task": "forgetting"}),
+    ],
+)
+def test_what_is_not_of_the_same_is_left_out_and_said(tmp_path, pin, about):
+    alike = record(0.5, "evaluate")
+    runs = [
+        write_run(
+            tmp_path / name,
+            results=[record(0.5, "evaluate", **about, **{pin: name}), alike],
+            stages=("evaluate",),
+        )
+        for name in "ab"
+    ]
+    (found,) = compare_workdirs(tmp_path / "w", *runs)
+    assert found["task"] == "zero_shot"
+    table = (tmp_path / "w" / "compare" / "table.txt").read_text()
+    assert f"d:test: {about['task']} of s1: {pin} is 'a' in" in table
+
+
+def test_runs_without_a_number_in_common_are_refused(tmp_path):
+    """One record has no retrieval, and no labels here."""
+    whole = outcome(0, 1.0, task="none")
+    z = {sensor: each[:1] for sensor, each in whole.z.items()}
+    alone = dataclasses.replace(whole, z=z, ids=whole.ids[:1])
+    runs = [write_run(tmp_path / name, [alone]) for name in "ab"]
+    with pytest.raises(ValueError, match=r"a and .*b have no number in common"):
+        compare_workdirs(tmp_path / "w", *runs)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

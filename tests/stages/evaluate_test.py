@@ -241,7 +241,7 @@ def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
     model = api.load(tiny_run)
     config = config_of(tiny_run, "miniature:val")
     with config.unlocked():
-        config.evaluate.prompts = ("dataset", "single", "openai7")
+        config.evaluate.prompts = ("single", "dataset", "openai7")
     encoded = []
     encode = stage.common.Run.encode
     monkeypatch.setattr(
@@ -261,19 +261,34 @@ def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
         for r in results
         if (r["sensor"], r["metric"]) == ("rgb", "accuracy")
     }
-    assert list(found) == ["dataset", "single", "openai7"]
+    assert list(found) == ["single", "dataset", "openai7"]
     for name, record in found.items():
         templates = get_templates(name, row.templates)
         head = model.zero_shot(row.classnames, templates)
         want = metrics.top_k_accuracy(z @ head, labels)
         assert record["value"] == pytest.approx(want, abs=0.026)
         assert record["prompts"] == prompts_digest(row.classnames, templates)
-    # classes are searched with the first set; places need no prompts
+    # classes are searched with the set's own; places need no prompts
     asked = {r.get("prompt_set") for r in results if r["sensor"] == "text->s1"}
     assert asked == {"dataset"}
     assert not [r for r in results if r["sensor"] == "rgb->s1" and "prompt_set" in r]
+    (outcome,) = load_outcomes(tmp_path / "w/evaluate/outcomes/after")
+    assert outcome.pins["prompt_set"] == "dataset"
+    assert outcome.pins["prompts"] == found["dataset"]["prompts"]
     table = (tmp_path / "w/evaluate/table.txt").read_text()
     assert "accuracy (openai7)" in table
+
+
+def test_the_gap_to_text_says_of_which_prompts_it_is(tiny_run, tmp_path):
+    config = config_of(tiny_run, "miniature:val")
+    with config.unlocked():
+        config.evaluate.prompts = ("openai7", "single")
+    results = run_tiny(tmp_path / "w", config)
+    gap = [r for r in results if r["task"] == "modality_gap"]
+    asked = {r["sensor"]: r.get("prompt_set") for r in gap if "->" in r["sensor"]}
+    assert asked == {"rgb->s1": None, "rgb->text": "openai7", "s1->text": "openai7"}
+    table = (tmp_path / "w/evaluate/table.txt").read_text()
+    assert "centroid_distance (openai7)" in table
     assert "median_rank" in table
 
 

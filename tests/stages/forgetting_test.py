@@ -13,11 +13,15 @@ from rsclip_jax.metrics import match_ranks
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages.evaluate import is_evaluated
-from rsclip_jax.stages.forgetting import outcomes_of, report_forgetting
+from rsclip_jax.stages.forgetting import (
+    check_forgetting,
+    outcomes_of,
+    report_forgetting,
+)
 from rsclip_jax.weights import save_clip
 from tests.evals.compare_test import make_outcome
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
-from tests.stages.evaluate_test import Captioned
+from tests.stages.evaluate_test import ONE_CLASS, Captioned, Changed
 
 
 def config_of(init, reference, *sets, datasets=("miniature:test",), **more):
@@ -133,3 +137,12 @@ def test_a_reference_that_says_another_variant_is_refused(tiny_run, tmp_path, fi
     with pytest.raises(ValueError, match=f"has {field} .*not what that model was"):
         run_tiny(tmp_path / "w", config)
     assert read_results(tmp_path / "w/results.jsonl") == []
+
+
+def test_a_set_of_one_class_tells_nothing(tmp_path):
+    with few_scenes():
+        run = make_run(tmp_path, config_of("x", "y", "x:val"))
+        run.opened["x:val"] = Changed(run.open("miniature:val"), **ONE_CLASS)
+        said = r"config\.evaluate\.forgetting = 'x:val' has one class, 'river'"
+        with pytest.raises(ValueError, match=said):
+            check_forgetting(run)

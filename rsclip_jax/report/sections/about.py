@@ -90,7 +90,11 @@ def headline_changes(run: Workdir) -> list[Change]:
 def _card(run: Workdir, change: Change) -> str:
     there = [("before", change.before), ("after", change.after)]
     values = {role: record for role, record in there if record is not None}
-    rows = [(role, 100 * r["value"], _interval(r)) for role, r in values.items()]
+    rows = [
+        (role, 100 * r["value"], _interval(r))
+        for role, r in values.items()
+        if r["value"] is not None
+    ]
     words = [value_in_words(r) for r in values.values()]
     within = [text for r in values.values() if (text := interval_in_words(r))]
     small = [f"95 %: {_arrow(within)}"] if within else []
@@ -101,7 +105,8 @@ def _card(run: Workdir, change: Change) -> str:
         ("note", f"{change.sensor}, {change.task.replace('_', '-')} {change.metric}"),
         ("big", _arrow(words)),
     ]
-    html = "".join(_paragraph(*line) for line in lines) + interval_figure(rows)
+    html = "".join(_paragraph(*line) for line in lines)
+    html += interval_figure(rows) if rows else ""
     html += "".join(_paragraph("note", text) for text in small)
     return document.figure(f'<div class="card">{html}</div>')
 

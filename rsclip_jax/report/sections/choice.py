@@ -60,7 +60,8 @@ def sweep(records: Iterable[Mapping], round_: int | None = None) -> Curves:
     """What stage patch measured along alpha, by the primary metric of each set."""
     found: Curves = {}
     for r in _swept(records, round_):
-        found.setdefault(set_name(r), {})[r["alpha"]] = 100 * r["value"]
+        if r["value"] is not None:
+            found.setdefault(set_name(r), {})[r["alpha"]] = 100 * r["value"]
     return found
 
 

@@ -69,10 +69,12 @@ def _told_of(change: changes.Change, told: list[dict]) -> dict | None:
 
 def _lost_row(change: changes.Change, told: Mapping | None) -> list[str]:
     before, after = change.before or {}, change.after or {}
-    lost = {**after, "task": "forgetting", "value": after["value"] - before["value"]}
+    a, b = before["value"], after["value"]
+    points = None if None in (a, b) else b - a
+    lost = {**after, "task": "forgetting", "value": points}
     told = told or {**lost, "ci95": None}
-    ends = [value_in_words(before), value_in_words(after)]
-    return [change.name, change.metric, *ends, *_points_row(told)]
+    words = [value_in_words(before), value_in_words(after)]
+    return [change.name, change.metric, *words, *_points_row(told)]
 
 
 def _told_row(record: Mapping) -> list[str]:
@@ -132,7 +134,7 @@ def result_cell(record: Mapping, key: str) -> Cell:
     """One field of a record as the table has it; it sorts by the field's own value."""
     value = record.get(key)
     if value is None:
-        return Cell("", key="")
+        return Cell("–" if key == "value" else "", key="")
     if key == "value":
         return Cell(value_in_words(record), value, repr(value))
     if key == "ci95":
