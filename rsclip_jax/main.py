@@ -117,6 +117,8 @@ def run_stages(config, workdir: Path) -> None:
         write_json(workdir / "config.json", as_json(config))
         (workdir / "error.txt").unlink(missing_ok=True)
     run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
+    if cut := results.count_cut(run.results):
+        run.say(f"{run.results}: {cut} line(s) cut short, which are left out")
     for name, (_, run_stage) in stages.items():
         if is_done(run, name):
             run.say(f"{name}: done before, skipped")

@@ -23,6 +23,14 @@ def read_results(path: Path) -> list[dict]:
     return records
 
 
+def count_cut(path: Path) -> int:
+    """How many lines are not whole, such as one cut short by a kill."""
+    if not path.exists():
+        return 0
+    lines = [line for line in path.read_text().splitlines() if line]
+    return len(lines) - len(read_results(path))
+
+
 def _no_number(_: str) -> None:
     """For NaN and infinities, which are no JSON."""
 

@@ -41,6 +41,7 @@ def nearest(
                 f"{name}: some values are no finite numbers, and no row is nearest to"
                 " or among them: leave those rows out"
             )
+    mesh = _own(mesh)
     tiles = _Tiles.of(queries, gallery, mesh, memory)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
@@ -54,6 +55,11 @@ def nearest(
             )
             rows[part] += start
     return scores, rows
+
+
+def _own(mesh: Mesh) -> Mesh:
+    """The mesh, or of several processes, each of which has all rows, its own devices."""
+    return mesh if jax.process_count() == 1 else sharding.make_local_mesh()
 
 
 def is_for_devices(queries: np.ndarray, gallery: np.ndarray, mesh: Mesh | None) -> bool:
@@ -80,6 +86,7 @@ def match_ranks(
     if not is_for_devices(queries, gallery, mesh):
         return metrics.match_ranks(queries, gallery, owners)
     assert mesh is not None
+    mesh = _own(mesh)
     mine, theirs = metrics.check_owners(queries, gallery, owners)
     best = best_matches(queries, gallery, mine, theirs)
     lengths = score_lengths(queries, gallery)

@@ -136,8 +136,8 @@ def galleries(run: Workdir) -> Section | None:
         return None
     lead = (
         "Queries spread over each set and what the final model finds nearest, best"
-        " first: a tick is right, a cross is wrong. Right is the query's class; without"
-        " classes, its place."
+        " first: a tick is right, a cross is wrong. Right is the query's class; of"
+        " several labels or none, its place."
     )
     return Section("Retrieval", "".join(parts.values()), lead)
 

@@ -108,12 +108,17 @@ def metric_names(records: Sequence[Mapping]) -> list[str]:
 
 
 def format_value(record: Mapping) -> str:
-    """A share in percent; a rank or a distance as a number; "-" where it has none."""
+    """A share in percent, a change of one in points; a rank or a distance as a number.
+
+    "-" where it has none.
+    """
     value = record["value"]
     if value is None:
         return "-"
     if record["metric"] == "median_rank" or record["task"] == "modality_gap":
         return f"{value:.4g}"
+    if record["task"] == "forgetting":
+        return f"{100 * value:+.1f} points"
     return f"{100 * value:.1f} %"
 
 
@@ -166,7 +171,7 @@ def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:
 
 def align_markdown(rows: Sequence[Sequence[str]], left: int) -> str:
     """As align_rows, in Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     lines = []
     for row in (rows[0], rule, *rows[1:]):

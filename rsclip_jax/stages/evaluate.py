@@ -84,7 +84,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
     fed = feed_each(run, model)
     check_sensors(run, fed)
     kept = {}
-    for spec in run.config.datasets:
+    for spec in dict.fromkeys(run.config.datasets):
         found = evaluate_source(run, model, fed[spec], run.open(spec))
         if spec in probe_specs(run):
             kept[spec] = found
@@ -107,6 +107,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         (folder / "table.txt").write_text(format_table(lines) + "\n")
         meta = {
             **checkpoint.made_now(),
+            "records": len(lines),
             "model": model_digests(run.workdir, run.config.init),
             "reference": reference_now(run),
             "data": data_now(run),
@@ -127,6 +128,9 @@ def is_evaluated(run: common.Run) -> bool:
     if meta["model"] != model_digests(run.workdir, run.config.init):
         return False
     if meta.get("reference", {}) != reference_now(run):
+        return False
+    lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
+    if meta.get("records") != len(lines):  # one was lost
         return False
     try:
         return meta.get("data") == data_now(run)
@@ -276,8 +280,9 @@ def evaluate_source(
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.say(
-            f"evaluate: {row.name}:{source.split} gives no number: retrieval needs two"
-            f" records, and it has {len(seen)}"
+            f"evaluate: {row.name}:{source.split} gives no number: it has no labels,"
+            " and retrieval needs two sensors that this model encodes, and two records:"
+            f" here are {', '.join(z)} and {len(seen)}"
         )
     for record, asked in found:
         made = pins(model, record["sensor"])

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
@@ -17,7 +18,11 @@ from rsclip_jax.report.sections.classes import (
     confusion_counts,
     per_class,
 )
-from rsclip_jax.report.sections.embeddings import map_points, pair_cosines
+from rsclip_jax.report.sections.embeddings import (
+    map_points,
+    mean_unpaired,
+    pair_cosines,
+)
 from rsclip_jax.report.sections.numbers import forgetting
 from rsclip_jax.report.workdir import read_workdir
 from tests.report.workdirs import (
@@ -154,3 +159,10 @@ def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
     row = r'<td>photos:test</td><td>accuracy</td>(<td class="number">–</td>){3}'
     assert re.search(row, forgetting(run).body)
     assert "– → –" in headlines(run).body
+
+
+def test_the_mean_of_different_places_is_over_all_pairs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 7, 3)).astype(np.float32)
+    pairs = [float(a[i] @ b[j]) for i in range(7) for j in range(7) if i != j]
+    assert mean_unpaired(a, b) == pytest.approx(np.mean(pairs), abs=1e-6)

@@ -2,7 +2,12 @@
 
 import pytest
 
-from rsclip_jax.report.table import closing_records, describe_alpha, format_table
+from rsclip_jax.report.table import (
+    align_markdown,
+    closing_records,
+    describe_alpha,
+    format_table,
+)
 
 BASE = {"stage": "patch", "dataset": "d", "split": "test", "task": "zero_shot"}
 BASE |= {"sensor": "rgb", "metric": "accuracy"}
@@ -163,3 +168,11 @@ def test_probes_of_other_training_sets_stand_in_rows_of_their_own():
     assert "accuracy, val e:val" in text
     later = {**knn[1], "stage": "later", "value": 0.25}  # as the other in evaluate
     assert closing_records([*knn, later], []) == [*knn, later]
+
+
+def test_a_change_is_in_points_and_markdown_has_rules_of_three():
+    record = {**BASE, "task": "forgetting", "step": 9}
+    assert "-8.8 points" in format_table([{**record, "value": -0.088}])
+    assert "+2.0 points" in format_table([{**record, "value": 0.02}])
+    _, rule, _ = align_markdown([["a", "n"], ["b", "8"]], left=1).splitlines()
+    assert rule == "| --- | --: |"

@@ -521,3 +521,15 @@ def test_weights_replaced_inside_a_folder_are_other_weights(tmp_path):
     assert stage.model_digests(tmp_path / "w", str(folder)) == then
     file.write_bytes(b"other")  # which leaves the folder's own time of change
     assert stage.model_digests(tmp_path / "w", str(folder)) != then
+
+
+def test_a_line_that_was_lost_is_measured_again(tiny_run, tmp_path, capsys):
+    config = config_of(tiny_run, "miniature:val")
+    whole = run_tiny(tmp_path / "w", config)
+    file = tmp_path / "w" / "results.jsonl"
+    text = file.read_text()
+    file.write_text(text[: len(text) - 40])
+    capsys.readouterr()
+    assert run_tiny(tmp_path / "w", config) == whole
+    assert "1 line(s) cut short, which are left out" in capsys.readouterr().out
+    assert file.read_text() == text

@@ -71,17 +71,24 @@ def gap_histograms(run: Workdir) -> Section | None:
 def _gap(name: str, ends: tuple[Outcome, Outcome], sensor: str) -> str:
     cosines = [pair_cosines(o.z["rgb"], o.z[sensor]) for o in ends]
     captions = []
-    for when, o, (same, other) in zip(("before", "after"), ends, cosines, strict=True):
+    for when, o, (same, _) in zip(("before", "after"), ends, cosines, strict=True):
+        mean = mean_unpaired(o.z["rgb"], o.z[sensor])
         gap = np.linalg.norm(o.z["rgb"].mean(axis=0) - o.z[sensor].mean(axis=0))
         captions.append(
             f"{name}, {when}. On average {same.mean():.2f} of the same place and"
-            f" {other.mean():.2f} of two places; the means of rgb and {sensor} are"
+            f" {mean:.2f} of two places; the means of rgb and {sensor} are"
             f" {gap:.2f} apart."
         )
     pictures = map(document.figure, histogram_figures(cosines, sensor), captions)
     key = [("area", sensor, f"rgb and {sensor} of the same place")]
     key.append(("dashes", "text", "of two places"))
     return legend(key) + document.tiles(pictures)
+
+
+def mean_unpaired(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean cosine of a[i] and b[j] over all pairs of different places."""
+    n, every = len(a), a.sum(axis=0, dtype=float) @ b.sum(axis=0, dtype=float)
+    return float(every - (a * b).sum(dtype=float)) / (n * (n - 1))
 
 
 def pair_cosines(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

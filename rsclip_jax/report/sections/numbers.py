@@ -29,7 +29,8 @@ _NUMBERS = (
     "p_value",
 )
 _WORDS = ("stage", "dataset", "split", "tile", "sensor", "task", "metric")
-_COLUMNS = (*_WORDS, "value", "ci95", "n", "step", "alpha", "round")
+_APART_BY = ("prompt_set", "shots")  # what tells rows of one metric apart
+_COLUMNS = (*_WORDS, *_APART_BY, "value", "ci95", "n", "step", "alpha", "round")
 _DIGESTS = ("prompts", "checkpoint", "reference", "split_digest", "head")
 _APART = ("per_class", "alpha_blocks")  # shown in sections of their own
 
