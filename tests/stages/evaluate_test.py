@@ -16,6 +16,7 @@ from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.outcomes import load_outcomes
+from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
@@ -485,3 +486,13 @@ def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
         for way in ("text->rgb", "rgb->text")
         for metric in ("recall@1", "recall@5", "median_rank")
     }
+
+
+def test_several_labels_without_one_example_have_no_value_and_a_table(tmp_path):
+    model = model_of(get_sensor("s1_grd"))
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        found = values_of(run, model, Changed(run.open("miniature_multi:val")))
+    assert found["rgb", "mAP_macro"] is found["s1", "mAP_micro"] is None
+    assert "NaN" not in run.results.read_text()
+    assert "mAP_macro" in format_table(read_results(run.results))
