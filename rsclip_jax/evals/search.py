@@ -58,7 +58,7 @@ def nearest(
 
 
 def _own(mesh: Mesh) -> Mesh:
-    """The mesh, or of several processes, each of which has all rows, its own devices."""
+    """The mesh; of several processes, each of which has all rows, its own devices."""
     return mesh if jax.process_count() == 1 else sharding.make_local_mesh()
 
 

@@ -17,6 +17,7 @@ from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import init_sensor, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.outcomes import load_outcomes
+from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
@@ -533,3 +534,13 @@ def test_a_line_that_was_lost_is_measured_again(tiny_run, tmp_path, capsys):
     assert run_tiny(tmp_path / "w", config) == whole
     assert "1 line(s) cut short, which are left out" in capsys.readouterr().out
     assert file.read_text() == text
+
+
+def test_several_labels_without_one_example_have_no_value_and_a_table(tmp_path):
+    model = model_of(get_sensor("s1_grd"))
+    with few_scenes():
+        run = make_run(tmp_path, tiny_config())
+        found = values_of(run, model, Changed(run.open("miniature_multi:val")))
+    assert found["rgb", "mAP_macro"] is found["s1", "mAP_micro"] is None
+    assert "NaN" not in run.results.read_text()
+    assert "mAP_macro" in format_table(read_results(run.results))
