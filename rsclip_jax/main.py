@@ -102,7 +102,7 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.checkpoint import write_json
     from rsclip_jax.data.skipped import count_skipped
     from rsclip_jax.sharding import make_mesh
-    from rsclip_jax.stages.common import Run
+    from rsclip_jax.stages.run import Run
     from rsclip_jax.stages.training import say_changed
 
     stages = stage_functions(config.stages)

@@ -186,7 +186,7 @@ PLANTED = [
     ("losses", "from . import optim", "rsclip_jax.optim, which lies above it"),
     ("models.vit", "from rsclip_jax import api", "rsclip_jax.api, which lies above"),
     ("models.vit", "from .. import api", "rsclip_jax.api, which lies above it"),
-    ("evals.encode", "from ..stages.common import Run", "stages.common.Run, which"),
+    ("evals.encode", "from ..stages.run import Run", "stages.run.Run, which"),
     ("stages.common", "import rsclip_jax.main", "lies above it"),
     ("weights", "from ..loop import train", "rsclip_jax.loop.train, which lies"),
     ("metrics", "def f():\n    from rsclip_jax import loop", "lies above it"),

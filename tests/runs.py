@@ -12,7 +12,7 @@ from rsclip_jax.data import miniature, sources
 from rsclip_jax.main import run_stages
 from rsclip_jax.results import read_results
 from rsclip_jax.sharding import make_mesh
-from rsclip_jax.stages.common import Run
+from rsclip_jax.stages.run import Run
 
 SIZES = {"train": 64, "val": 40, "test": 48}
 

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api, checkpoint, results
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
-from rsclip_jax.stages import common
 from rsclip_jax.stages.align import check_align, run_align
+from rsclip_jax.stages.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Setting:
         return {key: short(value) for key, value in self.values.items()}
 
 
-def check_ablate(run: common.Run) -> None:
+def check_ablate(run: Run) -> None:
     """Raises ValueError for a sweep of which one combination could not be run.
 
     All of those that could not are named, before the first one trains.
@@ -51,7 +51,7 @@ def check_ablate(run: common.Run) -> None:
         raise ValueError("config.ablate.sweep: " + "\n  ".join(wrong))
 
 
-def run_ablate(run: common.Run) -> None:
+def run_ablate(run: Run) -> None:
     """Aligns and reports in <workdir>/ablate/<name>, those that are not done yet.
 
     Then <workdir>/ablate/table.md and table.csv, and all numbers in results.jsonl.
@@ -71,7 +71,7 @@ def run_ablate(run: common.Run) -> None:
         write_table(run, settings)
 
 
-def write_table(run: common.Run, settings: list[Setting]) -> None:
+def write_table(run: Run, settings: list[Setting]) -> None:
     """The table of what was measured after each training, and meta.json last."""
     folder, rows = run.workdir / "ablate", []
     for setting in settings:
@@ -93,7 +93,7 @@ def write_table(run: common.Run, settings: list[Setting]) -> None:
     checkpoint.write_json(folder / "meta.json", {"settings": digests(run, settings)})
 
 
-def is_ablated(run: common.Run) -> bool:
+def is_ablated(run: Run) -> bool:
     """Whether the table is of this sweep, and of what lies there now."""
     stored = run.workdir / "ablate" / "meta.json"
     if not stored.exists():
@@ -102,7 +102,7 @@ def is_ablated(run: common.Run) -> bool:
     return meta["settings"] == digests(run, settings_of(run.config))
 
 
-def digests(run: common.Run, settings: list[Setting]) -> dict[str, str]:
+def digests(run: Run, settings: list[Setting]) -> dict[str, str]:
     """{name: digest of its product}, "" of what is not made."""
     found = {}
     for setting in settings:
@@ -195,7 +195,7 @@ def short(value: Any) -> str:
     return "+".join(x if w == 1 else f"{short(w)}{x}" for x, w in pairs) or "none"
 
 
-def with_values(run: common.Run, setting: Setting) -> common.Run:
+def with_values(run: Run, setting: Setting) -> Run:
     """The run of one combination in its own folder, without a CLIP of its own.
 
     Raises ValueError for a value of another type than the setting has.
@@ -214,7 +214,7 @@ def with_values(run: common.Run, setting: Setting) -> common.Run:
     return dataclasses.replace(run, config=config, workdir=folder)
 
 
-def on_clip_of(run: common.Run, at: common.Run) -> common.Run:
+def on_clip_of(run: Run, at: Run) -> Run:
     """The run of a combination, on the CLIP that the workdir of all of them has."""
     config = at.config
     with config.unlocked():
@@ -224,7 +224,7 @@ def on_clip_of(run: common.Run, at: common.Run) -> common.Run:
     return at
 
 
-def check_begun(at: common.Run) -> None:
+def check_begun(at: Run) -> None:
     """Raises ValueError where its folder holds an alignment of other settings."""
     folder = at.workdir / "align"
     if not checkpoint.has_product(folder):

@@ -18,6 +18,7 @@ from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages import common, training
+from rsclip_jax.stages.run import Run
 from rsclip_jax.stages.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.students import (
     Students,
@@ -36,7 +37,7 @@ from rsclip_jax.stages.students import (
 from rsclip_jax.stages.teacher import check_cache, make_teaching
 
 
-def check_align(run: common.Run) -> None:
+def check_align(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
     tasks = dict.fromkeys(("train", "test"), common.ANY_TASK)
     training.check_training(run, "align", tasks)
@@ -53,7 +54,7 @@ def check_align(run: common.Run) -> None:
     check_scale(run)
 
 
-def run_align(run: common.Run) -> None:
+def run_align(run: Run) -> None:
     """Aligns config.align.sensor to the patched CLIP; reports before and after."""
     c = run.config.align
     train = [run.open(spec) for spec in sets_of(c)]
@@ -81,7 +82,7 @@ def run_align(run: common.Run) -> None:
 
 
 def distil(
-    run: common.Run,
+    run: Run,
     teacher: api.Model,
     students: Students,
     train: Sequence[Source],
@@ -136,7 +137,7 @@ def student_encoder(spec) -> loss_fns.Encode:
     return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
 
 
-def plot_retrieval(run: common.Run, found: Mapping[str, tuple]) -> None:
+def plot_retrieval(run: Run, found: Mapping[str, tuple]) -> None:
     """retrieval.png, or one a sensor, of what report found."""
     for key, (z, source) in found.items():
         several = len(sensors_of(run.config.align)) > 1
@@ -173,7 +174,7 @@ def check_losses(c: ConfigDict) -> None:
         raise ValueError(f"config.align.temperature = {c.temperature} must be above 0")
 
 
-def head_source(run: common.Run, train: Sequence[Source]) -> Source:
+def head_source(run: Run, train: Sequence[Source]) -> Source:
     """The source whose class names make the head: config.align.classes_of, or train's.
 
     Raises ValueError where the settings ask for labels that the pairs do not have.
@@ -205,7 +206,7 @@ def head_source(run: common.Run, train: Sequence[Source]) -> Source:
 
 
 def report(
-    run: common.Run,
+    run: Run,
     teacher: api.Model,
     students: Students,
     tests: Sequence[Source],

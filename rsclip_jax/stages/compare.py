@@ -27,21 +27,21 @@ from rsclip_jax.report.comparison import (
 )
 from rsclip_jax.report.comparison_page import comparison_page
 from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
-from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 
 _TRAINED = ("pretrain", "patch", "align")
 # what two records must have alike beside their examples; where not, they are left out
 _ASKED = ("prompts", "train_digest", "val_digest", "k", "reference")
 
 
-def check_compare(run: common.Run) -> None:
+def check_compare(run: Run) -> None:
     """Raises ValueError for runs that cannot be compared, saying why."""
     baseline, *others = open_runs(run)
     for other in others:
         check_pair(baseline, other)
 
 
-def run_compare(run: common.Run) -> None:
+def run_compare(run: Run) -> None:
     """Compares each of config.runs with the first; prints the table, writes all of it.
 
     <workdir>/compare/ has comparison.jsonl, table.txt, table.md and compare.html.
@@ -75,7 +75,7 @@ def _known(p_value: float | None) -> float:
 # The runs
 
 
-def open_runs(run: common.Run) -> list[Workdir]:
+def open_runs(run: Run) -> list[Workdir]:
     """config.runs, read. Raises ValueError for what is no finished run, or twice."""
     paths = [Path(path) for path in run.config.get("runs", ())]
     if len(paths) < 2:

@@ -11,16 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsclip_jax import api, checkpoint, sharding
+from rsclip_jax import api, checkpoint
 from rsclip_jax.data.prompts import DATASET, PROMPT_SETS, get_templates
-from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.data.specs import parse_spec
-from rsclip_jax.evals.fuse import add_fused, parts_of
+from rsclip_jax.data.sources import Source
+from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
 from rsclip_jax.stages import common
+from rsclip_jax.stages.encoders import Encoded, encode, feed_each, pins
 from rsclip_jax.stages.forgetting import (
     check_forgetting,
     evaluate_forgetting,
@@ -29,15 +29,15 @@ from rsclip_jax.stages.forgetting import (
     reference_of,
 )
 from rsclip_jax.stages.probes import (
-    Encoded,
     check_probes,
     check_sensors,
     probe_specs,
     run_probes,
 )
+from rsclip_jax.stages.run import Run
 
 
-def check_evaluate(run: common.Run) -> None:
+def check_evaluate(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
     if not specs_of(run):
         raise ValueError(
@@ -66,7 +66,7 @@ def check_prompts(names: Sequence[str]) -> None:
             raise ValueError(f"{setting}: {error}") from error
 
 
-def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
+def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     """Evaluates config.init, or what this workdir made, on config.datasets.
 
     model: instead of either.
@@ -81,7 +81,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
     model = model or input_model(run)
     before = load_reference(run, model)
-    fed = feed_each(run, model)
+    fed = feed_each(run, model, specs_of(run))
     check_sensors(run, fed)
     kept = {}
     for spec in dict.fromkeys(run.config.datasets):
@@ -116,7 +116,7 @@ def run_evaluate(run: common.Run, model: api.Model | None = None) -> None:
         checkpoint.write_json(folder / "meta.json", meta)
 
 
-def is_evaluated(run: common.Run) -> bool:
+def is_evaluated(run: Run) -> bool:
     """Whether the stage is done, with the weights and the data that lie there now.
 
     Data that is no longer there has not changed.
@@ -138,19 +138,19 @@ def is_evaluated(run: common.Run) -> bool:
         return True
 
 
-def data_now(run: common.Run) -> dict[str, str]:
+def data_now(run: Run) -> dict[str, str]:
     """What tells the data that is evaluated on from other data."""
     specs = dict.fromkeys((*specs_of(run), *forgetting_sets(run)))
     return common.data_digests(map(run.open, specs))
 
 
-def reference_now(run: common.Run) -> dict[str, str]:
+def reference_now(run: Run) -> dict[str, str]:
     """What tells config.evaluate.reference from other weights; {} of none."""
     reference = reference_of(run)
     return model_digests(Path(reference), reference) if reference else {}
 
 
-def specs_of(run: common.Run) -> tuple[str, ...]:
+def specs_of(run: Run) -> tuple[str, ...]:
     """Those of config.datasets and of the probes, each once."""
     return tuple(dict.fromkeys((*run.config.datasets, *probe_specs(run))))
 
@@ -184,7 +184,7 @@ def products(workdir: Path) -> dict[str, str]:
     }
 
 
-def input_model(run: common.Run) -> api.Model:
+def input_model(run: Run) -> api.Model:
     """What this workdir made, or config.init."""
     if any(
         checkpoint.has_product(run.workdir / stage)
@@ -199,63 +199,7 @@ def input_model(run: common.Run) -> api.Model:
     return common.load_init(run)
 
 
-def make_encoders(run: common.Run, model: api.Model) -> dict:
-    """modality -> (encoder of a batch, image size)."""
-    visual = sharding.put_params(model.params["visual"], run.mesh)
-    variant = model.variant
-    encoders = {
-        "rgb": (
-            lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
-            variant.image_size,
-        )
-    }
-    for modality, (spec, params) in model.sensors.items():
-        encoders[modality] = (common.sensor_encoder(run, spec, params), spec.image_size)
-    return encoders
-
-
-def feed_each(run: common.Run, model: api.Model) -> dict[str, dict]:
-    """{spec: feed_all's encoders} of specs_of, all before the first is encoded.
-
-    Raises ValueError for a set that the model cannot encode, or where none of them
-    would give a number.
-    """
-    encoders = make_encoders(run, model)
-    fed: dict[str, dict] = {}
-    rows = {spec: run.open(spec).dataset for spec in specs_of(run)}
-    of_set: dict[str, dict] = {}  # what is left out of a set is said once
-    for spec, row in rows.items():
-        name = parse_spec(spec)[0]
-        try:
-            if name not in of_set:
-                of_set[name] = feed_all(run, model, encoders, row)
-        except ValueError as error:
-            among = spec in run.config.datasets
-            setting = "config.datasets" if among else "config.evaluate.probes"
-            raise ValueError(f"{setting}: {spec!r}: {error}") from error
-        fed[spec] = of_set[name]
-    if all(rows[spec].task == "none" and len(fed[spec]) < 2 for spec in rows):
-        raise ValueError(
-            f"config.datasets = {tuple(rows)} give no number: they have no labels, and"
-            " this model encodes one of their sensors only"
-        )
-    return fed
-
-
-def encode(run: common.Run, fed: dict, source: Source) -> Encoded:
-    """A split through feed_all's encoders, and these fused."""
-    z, labels, seen = run.encode(
-        "evaluate",
-        source,
-        {key: encoder for key, (encoder, _) in fed.items()},
-        {key: size for key, (_, size) in fed.items()},
-    )
-    return Encoded(add_fused(z), labels, seen)
-
-
-def evaluate_source(
-    run: common.Run, model: api.Model, fed: dict, source: Source
-) -> Encoded:
+def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> Encoded:
     """Reports one dataset's split, and keeps it. fed: feed_all's encoders."""
     row, encoded = source.dataset, encode(run, fed, source)
     z, labels, seen = encoded
@@ -294,7 +238,7 @@ def evaluate_source(
     return encoded
 
 
-def search(run: common.Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
+def search(run: Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
     """(record of retrieval, what pins its prompts) by place, and by label with heads.
 
     heads: zero_shot_head's by prompt set; classes are searched with main_head's.
@@ -319,7 +263,7 @@ def main_head(heads: dict) -> tuple[str, np.ndarray, str]:
     return (name, *heads[name])
 
 
-def keep(run: common.Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:
+def keep(run: Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:
     """Run.keep of what this model made; step is that of its longest training."""
     made = {sensor: pins(model, sensor) for sensor in encoded.z}
     return run.keep(
@@ -331,44 +275,3 @@ def keep(run: common.Run, model: api.Model, encoded: Encoded, **found: Any) -> O
         checkpoint={sensor: one["checkpoint"] for sensor, one in made.items()},
         **found,
     )
-
-
-def feed_all(run: common.Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
-    """make_encoders' encoders of the sensors that a set holds, fed from its files.
-
-    One whose bands are not there is left out, and said. Raises ValueError where none is
-    left.
-    """
-    fed, refused = {}, []
-    for key in (key for key in row.sensors if key in encoders):
-        encoder, size = encoders[key]
-        if key != "rgb":
-            spec, _ = model.sensors[key]
-            try:
-                encoder = common.feed(encoder, spec, row)
-            except (ValueError, FileNotFoundError) as error:  # or a sensor's file
-                refused.append(str(error))
-                run.say(f"evaluate: {row.name} as {key} is left out: {error}")
-                continue
-            common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
-        fed[key] = encoder, size
-    if not fed:
-        raise ValueError(
-            f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
-            f" {', '.join(encoders)} (sensors:"
-            f" {[spec.sensor for spec, _ in model.sensors.values()]})"
-            + "".join(f"; {text}" for text in refused)
-        )
-    return fed
-
-
-def pins(model: api.Model, sensor: str) -> dict:
-    """What pins a number of a record's sensor to the weights that made it: all of them.
-
-    step is the sensor encoder's where there is one.
-    """
-    named = ["clip" if m in ("rgb", "text") else m for m in parts_of(sensor)]
-    keys = list(dict.fromkeys(named))
-    trained = next((k for k in keys if k != "clip"), "clip")
-    digests = "+".join(model.digests[k] for k in keys)
-    return {"step": model.steps[trained], "checkpoint": digests}

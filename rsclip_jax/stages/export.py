@@ -8,11 +8,12 @@ import jax
 from rsclip_jax import checkpoint, results
 from rsclip_jax.report.card import make_card
 from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
 from rsclip_jax.weights.save import DTYPES, LAYOUTS, has_timm_model
 
 
-def check_export(run: common.Run) -> None:
+def check_export(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
     c = run.config.export
     for name, known in (("layout", LAYOUTS), ("dtype", tuple(DTYPES))):
@@ -30,7 +31,7 @@ def check_export(run: common.Run) -> None:
         raise ValueError(f"config.export.alpha = {c.alpha} must lie between 0 and 1")
 
 
-def run_export(run: common.Run) -> None:
+def run_export(run: Run) -> None:
     """Writes <workdir>/export: the CLIP, each sensor encoder, and README.md last."""
     c = run.config.export
     if jax.process_index():

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from rsclip_jax import api, checkpoint, optim
 from rsclip_jax.data.sources import Source
 from rsclip_jax.lora import merge_lora
-from rsclip_jax.stages import common, recipes, training
+from rsclip_jax.stages import recipes, training
 from rsclip_jax.stages.recipes import EVERYTHING
+from rsclip_jax.stages.run import Run
 
 
-def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
+def fine_tune(run: Run, clip: api.Model, train: Sequence[Source]):
     """theta_1: the visual tower trained by config.patch's recipe and loss.
 
     Of LoRA the merged tower, with config.patch.ema the averaged one; with
@@ -66,7 +67,7 @@ def fine_tune(run: common.Run, clip: api.Model, train: Sequence[Source]):
     return theta_1
 
 
-def train_head(run: common.Run, theta_0, loss_fn, frozen: dict, settings: dict):
+def train_head(run: Run, theta_0, loss_fn, frozen: dict, settings: dict):
     """The zero-shot head trained on the frozen tower's features, as LP-FT begins.
 
     Kumar et al. 2022 (arXiv 2202.10054). The tower is then trained through this head,

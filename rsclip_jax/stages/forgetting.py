@@ -11,14 +11,13 @@ from rsclip_jax.evals.forgetting import forgetting_records
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run, make_outcome
 from rsclip_jax.weights import is_name, is_weight_folder
 
 TASKS = (*common.LABELLED, "captions")
 
 
-def report_forgetting(
-    run: common.Run, before: Outcome, after: Outcome, **pins: Any
-) -> None:
+def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) -> None:
     """Writes what was forgotten of one set, pinned to the weights before and after."""
     about = {k: v for k, v in after.pins.items() if k != "task"}
     about["checkpoint"] = after.pins["checkpoint"]["rgb"]
@@ -32,17 +31,17 @@ def report_forgetting(
 # Stage evaluate
 
 
-def reference_of(run: common.Run) -> str:
+def reference_of(run: Run) -> str:
     """config.evaluate.reference; "" where there is none."""
     return run.config.get("evaluate", {}).get("reference", "")
 
 
-def forgetting_sets(run: common.Run) -> tuple[str, ...]:
+def forgetting_sets(run: Run) -> tuple[str, ...]:
     """config.evaluate.forgetting; () where there is none."""
     return tuple(run.config.get("evaluate", {}).get("forgetting", ()))
 
 
-def check_forgetting(run: common.Run) -> None:
+def check_forgetting(run: Run) -> None:
     """Raises ValueError for a reference without sets, sets without one, or bad sets."""
     reference, specs = reference_of(run), forgetting_sets(run)
     if specs and not reference:
@@ -70,7 +69,7 @@ def check_forgetting(run: common.Run) -> None:
         reference_variant(reference)
 
 
-def evaluate_forgetting(run: common.Run, before: api.Model, model: api.Model) -> None:
+def evaluate_forgetting(run: Run, before: api.Model, model: api.Model) -> None:
     """Reports, of each set of config.evaluate.forgetting, what the model forgot."""
     models = {"before": before, "after": model}
     for spec in forgetting_sets(run):
@@ -93,7 +92,7 @@ def reference_variant(reference: str) -> Variant | None:
         return None
 
 
-def load_reference(run: common.Run, model: api.Model) -> api.Model | None:
+def load_reference(run: Run, model: api.Model) -> api.Model | None:
     """config.evaluate.reference, of a workdir that patched a CLIP the one before that.
 
     A weight file that does not say its variant is read as one of the evaluated model's.
@@ -125,14 +124,14 @@ def load_reference(run: common.Run, model: api.Model) -> api.Model | None:
 
 
 def outcomes_of(
-    run: common.Run, models: dict[str, api.Model], source: Source
+    run: Run, models: dict[str, api.Model], source: Source
 ) -> dict[str, Outcome]:
     """{name: what each model makes of a source's RGB}, which is decoded once."""
     encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
     side = models["after"].variant.image_size
     z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
     return {
-        name: common.make_outcome(
+        name: make_outcome(
             "evaluate",
             seen,
             {"rgb": z[name]},
@@ -144,12 +143,12 @@ def outcomes_of(
     }
 
 
-def _rgb_encoder(run: common.Run, model: api.Model):
+def _rgb_encoder(run: Run, model: api.Model):
     visual = sharding.put_params(model.params["visual"], run.mesh)
     return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
 
 
-def _texts(run: common.Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
+def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
     """What an outcome has of its set's captions, or of its classes."""
     if seen.dataset.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)

@@ -27,13 +27,13 @@ from rsclip_jax.data.unread import find_unread
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
-from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 
 _SPLITS = ("train", "val", "test")
 _CONTEXT = 77  # tokens that CLIP's text towers take
 
 
-def check_inspect(run: common.Run) -> None:
+def check_inspect(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
     try:
         get_dataset(run.config.dataset, run.config.data_root)
@@ -46,7 +46,7 @@ def check_inspect(run: common.Run) -> None:
         )
 
 
-def run_inspect(run: common.Run) -> None:
+def run_inspect(run: Run) -> None:
     """Prints what was found; writes it and the contact sheet, a folder a dataset.
 
     Records that cannot be read are reported, whatever config.data.on_error says.

@@ -14,11 +14,11 @@ from rsclip_jax.data.readers.folders import SPLITS
 from rsclip_jax.data.readers.packed import pack_folder
 from rsclip_jax.data.sources import Source
 from rsclip_jax.data.specs import short_name
-from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 from rsclip_jax.version import __version__
 
 
-def check_pack(run: common.Run) -> None:
+def check_pack(run: Run) -> None:
     """Raises ValueError or OSError for what would stop this stage."""
     c = run.config.pack
     if not run.config.dataset or not c.out:
@@ -45,7 +45,7 @@ def check_pack(run: common.Run) -> None:
     check_places(run)
 
 
-def check_places(run: common.Run) -> None:
+def check_places(run: Run) -> None:
     """Raises ValueError where the pack and its archive would share a folder.
 
     A pack's folders are called as splits are: the archive would be read by them.
@@ -64,7 +64,7 @@ def check_places(run: common.Run) -> None:
         )
 
 
-def check_splits(run: common.Run) -> None:
+def check_splits(run: Run) -> None:
     """Opens every split, as the archive has it; the error says how to leave one out."""
     splits = tuple(run.config.pack.splits)
     if not splits or not set(splits) <= set(SPLITS):
@@ -82,7 +82,7 @@ def check_splits(run: common.Run) -> None:
             ) from error
 
 
-def run_pack(run: common.Run) -> None:
+def run_pack(run: Run) -> None:
     """Packs each split that is not packed, then notes the order of them all."""
     c, name = run.config.pack, short_name(run.config.dataset)
     if jax.process_index():
@@ -120,7 +120,7 @@ def summary(folder: Path, packed: bool) -> str:
     return text if packed else f"packed before: {text}"
 
 
-def archive(run: common.Run, split: str) -> Source:
+def archive(run: Run, split: str) -> Source:
     """The split as the archive has it, opened once."""
     key = f"{run.config.dataset}:{split} of the archive"
     if key not in run.opened:
@@ -128,7 +128,7 @@ def archive(run: common.Run, split: str) -> Source:
     return run.opened[key]
 
 
-def opener(run: common.Run, split: str) -> functools.partial:
+def opener(run: Run, split: str) -> functools.partial:
     """What opens the archive's split, in any process."""
     c = run.config
     return functools.partial(
@@ -142,7 +142,7 @@ def opener(run: common.Run, split: str) -> functools.partial:
     )
 
 
-def half_of(run: common.Run, split: str) -> list[str] | None:
+def half_of(run: Run, split: str) -> list[str] | None:
     """The ids of the first half by hash; None where the archive takes no parts."""
     try:
         return opener(run, f"{split}[:50%]")().ids
@@ -152,7 +152,7 @@ def half_of(run: common.Run, split: str) -> list[str] | None:
         return []
 
 
-def provenance(run: common.Run) -> dict:
+def provenance(run: Run) -> dict:
     """Where a pack comes from: the archive's folder, and the package that wrote it."""
     root = run.config.data_root
     row = get_dataset(run.config.dataset, root, packed=False)

@@ -29,6 +29,7 @@ from rsclip_jax.stages.blocks import choose_blocks
 from rsclip_jax.stages.fine_tune import fine_tune
 from rsclip_jax.stages.forgetting import report_forgetting
 from rsclip_jax.stages.recipes import check_recipe, split_head
+from rsclip_jax.stages.run import Run
 from rsclip_jax.stages.sweep import PRIMARY, Alpha, Sweep
 from rsclip_jax.stages.tasks import (
     Sets,
@@ -39,7 +40,7 @@ from rsclip_jax.stages.tasks import (
 )
 
 
-def check_patch(run: common.Run) -> None:
+def check_patch(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
     supported = ("supported_val", "supported_test")
     names = ("train", "val", "test", *supported)
@@ -51,7 +52,7 @@ def check_patch(run: common.Run) -> None:
     check_recipe(run, open_sets(run).train)
 
 
-def run_patch(run: common.Run) -> None:
+def run_patch(run: Run) -> None:
     """Fine-tunes on config.patch.train, interpolates, chooses alpha, reports."""
     sets = open_sets(run)
     clip, origin = common.input_clip(run, "patch", ("pretrain",))
@@ -129,7 +130,7 @@ class Choice:
         }
 
 
-def patch_once(run: common.Run, clip: api.Model, sets: Sets):
+def patch_once(run: Run, clip: api.Model, sets: Sets):
     """One task, or several together: (sweep, [choice], the sources of theta_1)."""
     found, made = fine_tune_tasks(run, clip, sets.train)
     theta_1, head_1 = split_head(found)
@@ -143,7 +144,7 @@ def patch_once(run: common.Run, clip: api.Model, sets: Sets):
     return sweep, [choice], made
 
 
-def patch_in_turn(run: common.Run, clip: api.Model, sets: Sets):
+def patch_in_turn(run: Run, clip: api.Model, sets: Sets):
     """As patch_once, a round a task, with each one's choice and the last one's sweep.
 
     A round starts from what the one before chose. Its objective is the mean of the
@@ -208,7 +209,7 @@ def choose(
     return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
 
 
-def save_head(run: common.Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
+def save_head(run: Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
     """Writes patch/head.npz, the mixed head and its ends; what meta.json says of it."""
     assert sweep.heads is not None
     assert sweep.head_of is not None
@@ -220,7 +221,7 @@ def save_head(run: common.Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
 
 
 def draw_curve(
-    run: common.Run,
+    run: Run,
     choice: Choice,
     val: Sequence[Source],
     supported: Sequence[Source],

@@ -19,9 +19,10 @@ from rsclip_jax.evals.zero_shot import last_token
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages import common, training
+from rsclip_jax.stages.run import Run
 
 
-def check_pretrain(run: common.Run) -> None:
+def check_pretrain(run: Run) -> None:
     """Raises ValueError for what would stop this stage, or make it pointless."""
     tested = (*common.LABELLED, "captions")
     tasks = {"train": ("single", "captions"), "test": tested}
@@ -38,7 +39,7 @@ def check_pretrain(run: common.Run) -> None:
         )
 
 
-def run_pretrain(run: common.Run) -> None:
+def run_pretrain(run: Run) -> None:
     """Trains config.variant on config.pretrain.train; reports it on the test sets."""
     c = run.config.pretrain
     variant = get_variant(run.config.variant)
@@ -66,7 +67,7 @@ def run_pretrain(run: common.Run) -> None:
     training.finish(run, "pretrain", params, sources, meta)
 
 
-def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> None:
+def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
     """Zero-shot of params on every test source; with captions, retrieval."""
     digest = checkpoint.params_digest(params)
     clip = api.Model(variant, params, {}, {"clip": digest}, {"clip": step})
@@ -91,7 +92,7 @@ def report(run: common.Run, variant: Variant, params, tests, *, step: int) -> No
 
 
 def caption_tokens(
-    run: common.Run, sources: Sequence[Source], variant: Variant
+    run: Run, sources: Sequence[Source], variant: Variant
 ) -> list[Tokens]:
     """For each source what train_batches draws texts from.
 
@@ -112,7 +113,7 @@ def caption_tokens(
 
 
 def tokens_of_captions(
-    run: common.Run, source: Source, length: int
+    run: Run, source: Source, length: int
 ) -> tuple[list[str], np.ndarray]:
     """(the different captions of a source, their token ids [m, length])."""
     captions = read_captions(source, run.config.data.on_error)

@@ -2,11 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from rsclip_jax.data.sources import Source, split_digest
+from rsclip_jax.data.sources import split_digest
 from rsclip_jax.data.specs import reported
 from rsclip_jax.evals.probe import (
     Examples,
@@ -16,24 +14,18 @@ from rsclip_jax.evals.probe import (
     one_hot,
 )
 from rsclip_jax.stages import common
+from rsclip_jax.stages.encoders import Encoded
+from rsclip_jax.stages.run import Run
 
 PARTS = ("train", "val", "test")
 
 
-class Encoded(NamedTuple):
-    """What a model made of a split: {sensor: embeddings}, labels, what was read."""
-
-    z: dict[str, np.ndarray]
-    labels: np.ndarray
-    seen: Source
-
-
-def probe_specs(run: common.Run) -> tuple[str, ...]:
+def probe_specs(run: Run) -> tuple[str, ...]:
     """Every split that a probe needs, once."""
     return tuple(dict.fromkeys(itertools.chain(*run.config.evaluate.probes)))
 
 
-def check_probes(run: common.Run) -> None:
+def check_probes(run: Run) -> None:
     """Raises ValueError for sets or settings that no probe can be made of."""
     c = run.config.evaluate
     if not all(count >= 1 for count in c.shots) or len(set(c.shots)) < len(c.shots):
@@ -48,7 +40,7 @@ def check_probes(run: common.Run) -> None:
         _check_sets(run, sets)
 
 
-def _check_sets(run: common.Run, sets: tuple[str, ...]) -> None:
+def _check_sets(run: Run, sets: tuple[str, ...]) -> None:
     if isinstance(sets, str) or len(sets) != len(PARTS):
         raise ValueError(
             f"config.evaluate.probes has {sets!r}, which is not (train, val, test):"
@@ -79,7 +71,7 @@ def _check_sets(run: common.Run, sets: tuple[str, ...]) -> None:
         )
 
 
-def check_sensors(run: common.Run, fed: Mapping[str, Mapping]) -> None:
+def check_sensors(run: Run, fed: Mapping[str, Mapping]) -> None:
     """Raises ValueError for a probe without a sensor in all three sets.
 
     fed: {spec: what the model encodes of it}.
@@ -94,7 +86,7 @@ def check_sensors(run: common.Run, fed: Mapping[str, Mapping]) -> None:
 
 
 def run_probes(
-    run: common.Run,
+    run: Run,
     encode: Callable[[str], Encoded],
     pin: Callable[[str], dict[str, Any]],
 ) -> None:

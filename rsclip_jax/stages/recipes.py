@@ -18,6 +18,7 @@ from rsclip_jax.interpolate import block_names, block_of
 from rsclip_jax.lora import add_lora, merge_lora
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 
 RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
 LOSSES = ("labels", "asymmetric", "flyp")
@@ -30,7 +31,7 @@ _BY_NAME = {
 EVERYTHING: optim.Rules = ((".*", True),)
 
 
-def check_recipe(run: common.Run, train: Sequence[Source]) -> None:
+def check_recipe(run: Run, train: Sequence[Source]) -> None:
     """Raises ValueError for a recipe or loss that the data or the tower cannot have."""
     c = run.config.patch
     for name, known in (("recipe", RECIPES), ("loss", LOSSES), ("head", HEADS)):
@@ -206,7 +207,7 @@ def split_head(params):
     return theta, params.get("head")
 
 
-def make_loss(run: common.Run, clip: api.Model, train: Sequence[Source]):
+def make_loss(run: Run, clip: api.Model, train: Sequence[Source]):
     """(loss_fn of the visual tower, what it needs frozen, the sources to read).
 
     One source by config.patch.loss; several are joint: their classes stand side by
@@ -252,7 +253,7 @@ def join_tasks(clip: api.Model, train: Sequence[Source], encode: loss_fns.Encode
     return loss_fns.make_joint_loss(encode, train[0].dataset.task), frozen, shared
 
 
-def label_options(run: common.Run, source: Source) -> dict[str, Any]:
+def label_options(run: Run, source: Source) -> dict[str, Any]:
     """label_loss's options by config.patch; class weights are of this source."""
     c = run.config.patch
     options: dict[str, Any] = {"smoothing": c.label_smoothing}

@@ -11,7 +11,7 @@ from rsclip_jax.data.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.skipped import in_words
 from rsclip_jax.data.sources import Source, split_digest
-from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 from rsclip_jax.stages.students import (
     is_pretrained,
     of_sensor,
@@ -21,7 +21,7 @@ from rsclip_jax.stages.students import (
 from rsclip_jax.weights import has_own_scale
 
 
-def check_scale(run: common.Run) -> None:
+def check_scale(run: Run) -> None:
     """Raises ValueError for settings that cannot be meant.
 
     The scale that a student's weights were trained at is never replaced.
@@ -59,7 +59,7 @@ def check_how(c: ConfigDict, how: str, student: str) -> None:
         )
 
 
-def scaled_sensor(run: common.Run, train: Source, key: str) -> tuple[Sensor, dict]:
+def scaled_sensor(run: Run, train: Source, key: str) -> tuple[Sensor, dict]:
     """(the sensor that its student sees, {"scale": how it was measured} for its meta).
 
     The row's own scale is {}; of several sensors it is "scale_<sensor>". A stage that
@@ -82,7 +82,7 @@ def scaled_sensor(run: common.Run, train: Source, key: str) -> tuple[Sensor, dic
     return sensor, {name: scale}
 
 
-def find_scale(run: common.Run, train: Source, key: str) -> dict:
+def find_scale(run: Run, train: Source, key: str) -> dict:
     """What is measured on the training split, as JSON gives it back."""
     c, data = run.config.align, run.config.data
     how = of_sensor(c, "normalize", key)

@@ -21,6 +21,7 @@ from rsclip_jax.models.sensor import (
     vit_spec,
 )
 from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 # sensor -> its encoder
@@ -74,7 +75,7 @@ def source_name(c: ConfigDict, name: str, sensor: str) -> str:
     return name if len(sensors_of(c)) == 1 else f"{name}_{sensor}"
 
 
-def check_sources(run: common.Run) -> None:
+def check_sources(run: Run) -> None:
     """Raises ValueError unless sets pair RGB with the sensors, in fitting bands.
 
     Each set has to hold one of them at least, and each of them lie in a training set.
@@ -99,13 +100,13 @@ def check_sources(run: common.Run) -> None:
                 common.say_moved(run, "align", row, sensor.name, seen.name)
 
 
-def held_by(run: common.Run, spec: str) -> list[str]:
+def held_by(run: Run, spec: str) -> list[str]:
     """Those of config.align.sensor that a set holds."""
     held = run.open(spec).dataset.sensors
     return [key for key in sensors_of(run.config.align) if key in held]
 
 
-def first_set(run: common.Run, sensor: str) -> Source:
+def first_set(run: Run, sensor: str) -> Source:
     """The first of the training sets with a sensor, as whose files its encoder sees it.
 
     Raises ValueError where none has it.
@@ -123,7 +124,7 @@ def first_set(run: common.Run, sensor: str) -> Source:
     )
 
 
-def check_students(run: common.Run) -> None:
+def check_students(run: Run) -> None:
     """Reads the students' files, where they have one: what does not fit shows here.
 
     Raises ValueError also for a student "clip" of a teacher that gives none.
@@ -145,7 +146,7 @@ def check_students(run: common.Run) -> None:
         read_student(run, sensor)
 
 
-def read_student(run: common.Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
+def read_student(run: Run, sensor: Sensor) -> tuple[SensorSpec, dict]:
     """The encoder that config.align.student and config.align.pretrained name."""
     c = run.config.align
     told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": not told
@@ -163,7 +164,7 @@ def is_pretrained(student: str) -> bool:
 
 
 def make_student(
-    run: common.Run, teacher: api.Model, sensor: Sensor
+    run: Run, teacher: api.Model, sensor: Sensor
 ) -> tuple[SensorSpec, dict]:
     """The sensor encoder that config.align.student names, and its first params.
 
@@ -189,7 +190,7 @@ def make_student(
     return add_map(spec, body, v.embed_dim, rng)
 
 
-def pretrained_sources(run: common.Run, students: Students) -> dict[str, dict]:
+def pretrained_sources(run: Run, students: Students) -> dict[str, dict]:
     """What meta.json says of each student that came with weights."""
     c, found = run.config.align, {}
     for key, (_, params) in students.items():

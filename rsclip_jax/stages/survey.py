@@ -18,10 +18,11 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages import common
 from rsclip_jax.stages.evaluate import check_evaluate, is_evaluated, run_evaluate
+from rsclip_jax.stages.run import Run
 from rsclip_jax.weights import PRETRAINED, is_name
 
 
-def check_survey(run: common.Run) -> None:
+def check_survey(run: Run) -> None:
     """Raises ValueError for what would stop this stage: names, sets, two of a name."""
     models = model_folders(run)
     for init in models.values():
@@ -39,7 +40,7 @@ def check_survey(run: common.Run) -> None:
     check_evaluate(run)
 
 
-def run_survey(run: common.Run) -> None:
+def run_survey(run: Run) -> None:
     """Evaluates each of config.models in <workdir>/survey/<model>, and then the table.
 
     A model that cannot be had is said and left out; the same command tries it again,
@@ -74,7 +75,7 @@ def run_survey(run: common.Run) -> None:
         )
 
 
-def write_survey(run: common.Run, models: dict[str, str]) -> None:
+def write_survey(run: Run, models: dict[str, str]) -> None:
     """table.md and table.csv; all numbers in results.jsonl, but those of a dry run."""
     folder, found = survey_folder(run), {}
     for name, init in models.items():
@@ -97,7 +98,7 @@ def write_survey(run: common.Run, models: dict[str, str]) -> None:
         checkpoint.write_json(folder / "meta.json", _tabled(run))
 
 
-def is_surveyed(run: common.Run) -> bool:
+def is_surveyed(run: Run) -> bool:
     """Whether all models are done on what lies there now, and the table is theirs."""
     if run.config.dry_run:
         return False
@@ -108,13 +109,13 @@ def is_surveyed(run: common.Run) -> bool:
     return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())
 
 
-def _tabled(run: common.Run) -> dict[str, Any]:
+def _tabled(run: Run) -> dict[str, Any]:
     """What the table is of, as JSON gives it back."""
     published = [list(row) for row in run.config.published]
     return {"models": list(model_folders(run)), "published": published}
 
 
-def check_published(run: common.Run) -> None:
+def check_published(run: Run) -> None:
     """Raises ValueError for a row of config.published of another form."""
     for row in run.config.published:
         if not (isinstance(row, tuple | list) and len(row) == 5):
@@ -124,7 +125,7 @@ def check_published(run: common.Run) -> None:
             )
 
 
-def model_folders(run: common.Run) -> dict[str, str]:
+def model_folders(run: Run) -> dict[str, str]:
     """{folder's name: weights, as config.init names them} of config.models.
 
     Raises ValueError for none, and for two of one name.
@@ -146,13 +147,13 @@ def model_folders(run: common.Run) -> dict[str, str]:
     return models
 
 
-def survey_folder(run: common.Run) -> Path:
+def survey_folder(run: Run) -> Path:
     """Where the models' folders and the table lie."""
     folder = run.workdir / "survey"
     return folder / "dry_run" if run.config.dry_run else folder
 
 
-def run_of(run: common.Run, name: str, init: str) -> common.Run:
+def run_of(run: Run, name: str, init: str) -> Run:
     """The evaluation of one model: a run of its own, on data opened once for all."""
     config = copy.deepcopy(run.config)
     with config.unlocked():
@@ -165,7 +166,7 @@ def run_of(run: common.Run, name: str, init: str) -> common.Run:
     )
 
 
-def few_records(run: common.Run) -> dict[str, Source]:
+def few_records(run: Run) -> dict[str, Source]:
     """{spec: config.dry_records of its records, evenly spread} of config.datasets."""
     sources = {spec: run.open(spec) for spec in run.config.datasets}
     few = run.config.dry_records

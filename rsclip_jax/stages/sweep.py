@@ -14,6 +14,7 @@ from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.outcomes import Outcome
 from rsclip_jax.resample import Draw, resample_map, resample_mean
 from rsclip_jax.stages import common
+from rsclip_jax.stages.run import Run
 
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 # One for the whole tower (ORIGINAL: the model before any patching), or one a block.
@@ -71,7 +72,7 @@ class Sweep:
 
     def __init__(
         self,
-        run: common.Run,
+        run: Run,
         clip: api.Model,
         theta_0,
         theta_1,

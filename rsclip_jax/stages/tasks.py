@@ -24,6 +24,7 @@ from rsclip_jax.interpolate import (
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages import common, training
 from rsclip_jax.stages.fine_tune import fine_tune
+from rsclip_jax.stages.run import Run
 
 ORDERS = ("joint", "sequential", "parallel")
 MERGES = ("mean", "sum", "fisher")
@@ -40,13 +41,13 @@ class Sets:
     supported_test: list[Source]
 
 
-def open_sets(run: common.Run) -> Sets:
+def open_sets(run: Run) -> Sets:
     """What config.patch names."""
     names = [field.name for field in dataclasses.fields(Sets)]
     return Sets(*([run.open(x) for x in as_specs(run.config.patch[n])] for n in names))
 
 
-def check_tasks(run: common.Run) -> None:
+def check_tasks(run: Run) -> None:
     """Raises ValueError for tasks that cannot be patched on together as asked."""
     c, sets = run.config.patch, open_sets(run)
     for name, known in (("tasks", ORDERS), ("merge", MERGES)):
@@ -92,7 +93,7 @@ def _check_joint(c, sets: Sets) -> None:
         )
 
 
-def task_runs(run: common.Run, train: Sequence[Source]) -> list[common.Run]:
+def task_runs(run: Run, train: Sequence[Source]) -> list[Run]:
     """The run for each task's own fine-tuning, in patch/tasks/<dataset>."""
     names = [folder_name(s.dataset.name) for s in train]
     if len(set(names)) < len(names):  # splits of one dataset
@@ -100,7 +101,7 @@ def task_runs(run: common.Run, train: Sequence[Source]) -> list[common.Run]:
     return [dataclasses.replace(run, part=f"tasks/{name}") for name in names]
 
 
-def fine_tune_tasks(run: common.Run, clip: api.Model, train: Sequence[Source]):
+def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
     """(theta_1 of all tasks at once, {"theta_1 of <task>": its source} of several).
 
     The end of one line from theta_0: joint, what a training on all of them gives; in
@@ -122,7 +123,7 @@ def fine_tune_tasks(run: common.Run, clip: api.Model, train: Sequence[Source]):
     return theta_1, made
 
 
-def merge(run: common.Run, clip: api.Model, train: Sequence[Source], thetas):
+def merge(run: Run, clip: api.Model, train: Sequence[Source], thetas):
     """The end of the line from theta_0 along which alpha mixes: config.patch.merge.
 
     "mean": alpha / n of each of n task vectors is added, as in PAINT. "sum": alpha of
@@ -141,7 +142,7 @@ def merge(run: common.Run, clip: api.Model, train: Sequence[Source], thetas):
     return fisher_merge(thetas, fishers)
 
 
-def estimate_fisher(run: common.Run, clip: api.Model, source: Source, theta):
+def estimate_fisher(run: Run, clip: api.Model, source: Source, theta):
     """The Fisher diagonal of a tower on config.patch.fisher_examples of a task.
 
     Labels are drawn from the model's own distribution, by config.seed. Scaled to a mean

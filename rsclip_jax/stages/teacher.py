@@ -26,7 +26,8 @@ from rsclip_jax.feature_cache import (
 )
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.stages import common, training
+from rsclip_jax.stages import training
+from rsclip_jax.stages.run import Run
 
 _CACHES = ("off", "exact", "d4")
 
@@ -45,7 +46,7 @@ class Teaching:
     encode: loss_fns.Encode
 
 
-def check_cache(run: common.Run, train: Sequence[Source]) -> None:
+def check_cache(run: Run, train: Sequence[Source]) -> None:
     """Raises ValueError for a cache that is not known, or of what has no end.
 
     And where features lie that are not of this run's pictures.
@@ -69,9 +70,7 @@ def check_cache(run: common.Run, train: Sequence[Source]) -> None:
             check_meta(folder, {"dataset": describe_source(source), "views": views})
 
 
-def cache_folders(
-    run: common.Run, train: Sequence[Source]
-) -> list[tuple[Source, Path]]:
+def cache_folders(run: Run, train: Sequence[Source]) -> list[tuple[Source, Path]]:
     """(source, where its features lie): of several each has a folder of its name."""
     own = run.workdir / "align" / "teacher_features"
     folder = Path(run.config.align.cache_dir or own)
@@ -84,7 +83,7 @@ def cache_folders(
     ]
 
 
-def cached_views(run: common.Run, train: Sequence[Source]) -> tuple[int, ...]:
+def cached_views(run: Run, train: Sequence[Source]) -> tuple[int, ...]:
     """The views that config.align.cache asks for; ValueError where there are others."""
     c = run.config.align
     keys = {key for source in train for key in source.dataset.sensors} - {"rgb"}
@@ -100,7 +99,7 @@ def cached_views(run: common.Run, train: Sequence[Source]) -> tuple[int, ...]:
 
 
 def make_teaching(
-    run: common.Run, teacher: api.Model, train: Sequence[Source], sensors: Sequence[str]
+    run: Run, teacher: api.Model, train: Sequence[Source], sensors: Sequence[str]
 ) -> Teaching:
     """The teacher for students of these sensors, as config.align.cache says."""
     c, variant = run.config.align, teacher.variant
@@ -129,7 +128,7 @@ def make_teaching(
     return Teaching(taught, {}, {}, lambda _, batch: batch["teacher"])
 
 
-def make_reading(run: common.Run, keys: Sequence[str]) -> Reading:
+def make_reading(run: Run, keys: Sequence[str]) -> Reading:
     """How the pictures are read and what is shown of it, by the run's settings."""
     return Reading(
         keys=keys,

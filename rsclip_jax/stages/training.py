@@ -12,7 +12,8 @@ from rsclip_jax.data.augment import Augment, check_augment, check_crop
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources import Source, first_record
 from rsclip_jax.data.specs import as_specs
-from rsclip_jax.stages.common import Run, data_digests, open_as
+from rsclip_jax.stages.common import data_digests, open_as
+from rsclip_jax.stages.run import Run
 
 
 def check_training(

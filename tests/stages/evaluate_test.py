@@ -19,6 +19,7 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.outcomes import load_outcomes
 from rsclip_jax.report.table import format_table
 from rsclip_jax.results import read_results
+from rsclip_jax.stages import encoders as encoders_of
 from rsclip_jax.stages import evaluate as stage
 from rsclip_jax.weights import save_clip
 from tests.data.caption_sets import listed, write_set
@@ -120,8 +121,8 @@ def model_of(sensor):
 
 
 def evaluate_source(run, model, source):
-    encoders = stage.make_encoders(run, model)
-    fed = stage.feed_all(run, model, encoders, source.dataset)
+    encoders = encoders_of.make_encoders(run, model)
+    fed = encoders_of.feed_all(run, model, encoders, source.dataset)
     stage.evaluate_source(run, model, fed, source)
 
 
@@ -206,8 +207,8 @@ def test_a_set_that_the_model_cannot_encode_is_found_before_the_first_is_encoded
         with pytest.raises(ValueError, match=r"'blind:val': .* holds .*ir_bt"):
             stage.run_evaluate(run)
         assert not run.results.exists()
-        encoders = stage.make_encoders(run, model)
-        assert set(stage.feed_all(run, model, encoders, gone.dataset)) == {"rgb"}
+        encoders = encoders_of.make_encoders(run, model)
+        assert set(encoders_of.feed_all(run, model, encoders, gone.dataset)) == {"rgb"}
 
 
 def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
@@ -244,9 +245,9 @@ def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
     with config.unlocked():
         config.evaluate.prompts = ("single", "dataset", "openai7")
     encoded = []
-    encode = stage.common.Run.encode
+    encode = stage.Run.encode
     monkeypatch.setattr(
-        stage.common.Run,
+        stage.Run,
         "encode",
         lambda self, *args: encoded.append(args[1]) or encode(self, *args),
     )

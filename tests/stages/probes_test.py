@@ -14,8 +14,9 @@ from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
 from rsclip_jax.outcomes import load_outcomes
 from rsclip_jax.results import read_results
-from rsclip_jax.stages import common, probes
 from rsclip_jax.stages import evaluate as stage
+from rsclip_jax.stages import probes
+from rsclip_jax.stages.run import Run
 from tests.runs import few_scenes, make_run, run_tiny
 
 SETS = ("miniature:train", "miniature:val", "miniature:test")
@@ -109,13 +110,13 @@ def test_a_split_is_encoded_once_and_datasets_are_kept(probed, tiny_run, monkeyp
     assert list(kept.z) == ["rgb", "s1"]
     assert set(kept.pins["checkpoint"]) == {"rgb", "s1"}
     assert kept.labels.shape == (48,)
-    encoded, real = [], common.Run.encode
+    encoded, real = [], Run.encode
 
     def spy(self, name, source, *args):
         encoded.append(f"{source.dataset.name}:{source.split}")
         return real(self, name, source, *args)
 
-    monkeypatch.setattr(common.Run, "encode", spy)
+    monkeypatch.setattr(Run, "encode", spy)
     other = ("miniature:val", "miniature:train", "miniature:test")
     config = config_of(tiny_run, datasets=("miniature:test",), probes=(SETS, other))
     run_tiny(probed.parent / "again", config)
