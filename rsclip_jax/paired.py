@@ -41,6 +41,9 @@ class Paired:
         return self.b - self.a
 
 
+NOTHING = Paired(NAN, NAN, (NAN, NAN), NAN, 0)  # of no example
+
+
 def compare_shares(
     a: np.ndarray,
     b: np.ndarray,
@@ -58,14 +61,13 @@ def compare_shares(
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _check_alike(a, b)
     if not len(a):
-        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+        return NOTHING
     gains, rng = b.astype(int) - a, np.random.default_rng(seed)
     if groups is None:
         draws = _draw_gains(gains, resamples, rng)
     else:
         draws = draw_group_means(gains, groups, resamples, rng)
-    ends = interval_of(draws), p_value(draws)
-    return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
+    return _paired(a.mean(), b.mean(), draws, len(a))
 
 
 def compare_means(
@@ -78,12 +80,11 @@ def compare_means(
     a, b = np.asarray(a, float), np.asarray(b, float)
     _check_alike(a, b)
     if not len(a):
-        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+        return NOTHING
     times = min(resamples, max(1000, int(1e8 // len(a))))
     rng = np.random.default_rng(seed)
     draws = draw_group_means(b - a, np.arange(len(a)), times, rng)
-    ends = interval_of(draws), p_value(draws)
-    return Paired(float(a.mean()), float(b.mean()), *ends, len(a))
+    return _paired(a.mean(), b.mean(), draws, len(a))
 
 
 def compare_medians(
@@ -96,13 +97,12 @@ def compare_medians(
     a, b = np.asarray(a, float), np.asarray(b, float)
     _check_alike(a, b)
     if not len(a):
-        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+        return NOTHING
     times = min(resamples, max(1000, int(4e7 // len(a))))
     both, rng = np.stack([a, b]), np.random.default_rng(seed)
     rows = (rng.integers(len(a), size=len(a)) for _ in range(times))
     draws = np.array([np.subtract(*np.median(both[::-1, r], axis=1)) for r in rows])
-    ends = interval_of(draws), p_value(draws)
-    return Paired(float(np.median(a)), float(np.median(b)), *ends, len(a))
+    return _paired(np.median(a), np.median(b), draws, len(a))
 
 
 def compare_recalls(
@@ -120,7 +120,7 @@ def compare_recalls(
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _check_alike(a, b)
     if not len(a):
-        return Paired(NAN, NAN, (NAN, NAN), NAN, 0)
+        return NOTHING
     classes, places = np.unique(labels, return_inverse=True)
     k = len(classes)
     # How often a class is drawn, and each model hits it, is multinomial.
@@ -135,8 +135,11 @@ def compare_recalls(
         for i in (2, 1)
     )
     draws = (of_b - of_a)[1:]
-    ends = interval_of(draws), p_value(draws)
-    return Paired(float(of_a[0]), float(of_b[0]), *ends, len(a))
+    return _paired(of_a[0], of_b[0], draws, len(a))
+
+
+def _paired(a: float, b: float, draws: np.ndarray, n: int) -> Paired:
+    return Paired(float(a), float(b), interval_of(draws), p_value(draws), n)
 
 
 def _check_alike(a: np.ndarray, b: np.ndarray) -> None:
@@ -172,8 +175,7 @@ def compare_maps(
             f" targets {targets.shape}"
         )
     if not len(a):
-        none = Paired(NAN, NAN, (NAN, NAN), NAN, 0)
-        return {"macro": none, "micro": none}
+        return {"macro": NOTHING, "micro": NOTHING}
     scores = {0.0: a, 1.0: b}
     times = min(resamples, max(1000, int(5e8 // max(a.size, 1))))
     found = {}
@@ -182,8 +184,7 @@ def compare_maps(
         values = np.array([[*draw(rng).values()] for _ in range(times)])
         draws = values[:, 1] - values[:, 0]
         of_a, of_b = (metrics.mean_ap(x, targets, average) for x in (a, b))
-        ends = interval_of(draws), p_value(draws)
-        found[average] = Paired(of_a, of_b, *ends, len(a))
+        found[average] = _paired(of_a, of_b, draws, len(a))
     return found
 
 
