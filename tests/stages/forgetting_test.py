@@ -21,7 +21,7 @@ from rsclip_jax.stages.forgetting import (
 from rsclip_jax.weights import save_clip
 from tests.evals.compare_test import make_outcome
 from tests.runs import few_scenes, make_run, run_tiny, tiny_config
-from tests.stages.evaluate_test import ONE_CLASS, Captioned, Changed
+from tests.stages.evaluate_texts_test import ONE_CLASS, Captioned, Changed
 
 
 def config_of(init, reference, *sets, datasets=("miniature:test",), **more):
