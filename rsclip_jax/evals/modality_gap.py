@@ -17,7 +17,6 @@ from rsclip_jax.resample import interval_of, known, rounded
 # Evenly spread over the records where there are more.
 UNIFORMITY_RECORDS = 1024  # all pairs of them
 SEPARABILITY_PLACES = 4096
-UNPAIRED_COSINES = 100_000  # of a histogram
 
 Bootstrap = Callable[[np.ndarray], np.ndarray]  # counts [r, n] -> values [r, ...]
 
@@ -173,26 +172,6 @@ def uniformity_record(z: np.ndarray, sensor: str) -> list[dict]:
         )
 
     return [_record(sensor, "uniformity", *_bootstrap(measure, n), n)]
-
-
-def gap_histograms(
-    za: np.ndarray, zb: np.ndarray, bins: int = 50
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(edges [bins + 1], paired, unpaired): shares of the cosines by bin.
-
-    Unpaired are each place in a and the places some steps further in b, the steps
-    evenly spread over the set: UNPAIRED_COSINES of them at most, or one a place.
-    """
-    n = len(za)
-    if n < 2:
-        raise ValueError(f"{n} place(s) have no unpaired cosines")
-    steps = 1 + _spread(n - 1, max(1, UNPAIRED_COSINES // n))
-    paired = (za * zb).sum(axis=1)
-    unpaired = [(za * np.roll(zb, -step, axis=0)).sum(axis=1) for step in steps]
-    both = (paired, np.concatenate(unpaired))
-    edges = np.histogram_bin_edges(np.concatenate(both), bins)
-    shares = [np.histogram(x, edges)[0] / len(x) for x in both]
-    return edges, shares[0], shares[1]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsclip_jax.report.table import split_of
+from rsclip_jax.report.table import metric_of, split_of
 
 PRIMARY = ("accuracy", "mAP_macro")  # of zero-shot records
 _SHARES = re.compile(r"accuracy|mAP|recall|mean_recall|precision|ece\b")
@@ -41,7 +41,7 @@ def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change
     """
     found: dict[tuple, dict[str, Any]] = {}
     for r in records:
-        key = (r["stage"], set_name(r), r["sensor"], r["task"], metric_name(r))
+        key = (r["stage"], set_name(r), r["sensor"], r["task"], metric_of(r))
         places = found.setdefault(key, {})
         for place in _places(r, alpha):
             if place != "after" or not places.get("after", {}).get("alpha_blocks"):
@@ -62,12 +62,6 @@ def _places(record: Mapping, chosen: float | None) -> list[str]:
         return ["before" if record["step"] == 0 else "after"]
     places = {"before": 0.0, "after": chosen, "full": 1.0}
     return [name for name, place in places.items() if alpha == place]
-
-
-def metric_name(record: Mapping) -> str:
-    """The metric, with the set of prompts where it is not the dataset's own."""
-    prompts = record.get("prompt_set", "dataset")
-    return record["metric"] + ("" if prompts == "dataset" else f" ({prompts})")
 
 
 def value_in_words(record: Mapping) -> str:

@@ -190,21 +190,3 @@ def test_more_records_than_are_measured_are_evenly_spread(monkeypatch):
     (want,) = gap.uniformity_record(a[::10], "rgb")
     assert record == want
     assert record["n"] == 11
-
-
-def test_histograms_hold_the_paired_and_a_bounded_number_of_others(monkeypatch):
-    a, b = clouds(n=30)
-    edges, paired, unpaired = gap.gap_histograms(a, b, bins=8)
-    cosines = a @ b.T
-    np.testing.assert_allclose(edges[[0, -1]], [cosines.min(), cosines.max()])
-    want = np.histogram(np.diag(cosines), edges)[0] / 30
-    np.testing.assert_allclose(paired, want)
-    others = cosines[~np.eye(30, dtype=bool)]  # they are few, and all taken
-    want = np.histogram(others, edges)[0] / 870
-    np.testing.assert_allclose(unpaired, want, atol=2e-3)
-    monkeypatch.setattr(gap, "UNPAIRED_COSINES", 90)
-    _, _, some = gap.gap_histograms(a, b, bins=8)
-    assert some.sum() == pytest.approx(1)
-    np.testing.assert_allclose(some * 90, (some * 90).round(), atol=1e-9)
-    with pytest.raises(ValueError, match="1 place"):
-        gap.gap_histograms(a[:1], b[:1])

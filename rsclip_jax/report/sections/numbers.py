@@ -7,13 +7,13 @@ import numpy as np
 from rsclip_jax.report import changes, document
 from rsclip_jax.report.changes import (
     interval_in_words,
-    metric_name,
     set_name,
     value_in_words,
 )
 from rsclip_jax.report.document import Cell, Section
 from rsclip_jax.report.figures import curve_figure
 from rsclip_jax.report.sections.about import shorten
+from rsclip_jax.report.table import metric_of
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm", "lr")  # of metrics.jsonl
@@ -63,7 +63,7 @@ def _told_of(change: changes.Change, told: list[dict]) -> dict | None:
     """The record of forgetting that is about a change."""
     about = (change.stage, change.name, change.sensor, change.metric)
     for r in told:
-        if (r["stage"], set_name(r), r["sensor"], metric_name(r)) == about:
+        if (r["stage"], set_name(r), r["sensor"], metric_of(r)) == about:
             return r
     return None
 
@@ -79,7 +79,7 @@ def _lost_row(change: changes.Change, told: Mapping | None) -> list[str]:
 
 
 def _told_row(record: Mapping) -> list[str]:
-    about = [record["stage"], set_name(record), record["sensor"], metric_name(record)]
+    about = [record["stage"], set_name(record), record["sensor"], metric_of(record)]
     return [*about, *_points_row(record)]
 
 
