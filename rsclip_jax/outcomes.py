@@ -80,8 +80,8 @@ def load_outcome(path: Path) -> Outcome:
         text = json.loads(str(found["text"]))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} is not what an evaluation keeps ({error}): delete it and run"
-            " that stage again"
+            f"{path}: this is not what an evaluation keeps ({error}); delete it to do"
+            " without, or the stage's folder to have all of it made again"
         ) from error
     return Outcome(
         pins=text["pins"],

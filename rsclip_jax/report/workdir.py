@@ -96,5 +96,5 @@ def _read_outcomes(path: Path, say: Callable[[str], None]) -> dict:
                 try:
                     found.setdefault((stage, when), []).append(load_outcome(file))
                 except ValueError as error:
-                    say(f"report.html: left out {file}: {error}")
+                    say(f"report.html: left out {error}")
     return found

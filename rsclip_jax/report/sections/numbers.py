@@ -29,8 +29,8 @@ _NUMBERS = (
     "p_value",
 )
 _WORDS = ("stage", "dataset", "split", "tile", "sensor", "task", "metric")
-_APART_BY = ("prompt_set", "shots")  # what tells rows of one metric apart
-_COLUMNS = (*_WORDS, *_APART_BY, "value", "ci95", "n", "step", "alpha", "round")
+_APART_BY = ("alpha", "prompt_set", "shots")  # what tells rows of one metric apart
+_COLUMNS = (*_WORDS, *_APART_BY, "value", "ci95", "n", "step", "round")
 _DIGESTS = ("prompts", "checkpoint", "reference", "split_digest", "head")
 _APART = ("per_class", "alpha_blocks")  # shown in sections of their own
 
@@ -55,7 +55,7 @@ def forgetting(run: Workdir) -> Section | None:
     if others := [_told_row(r) for r in told if r not in shown]:
         columns = ("stage", "set", "sensor", "metric", "points", "95 %", "p")
         html += document.table(columns, others, label="Forgetting", numbers=(4, 5, 6))
-    lead = "On test images, which chose nothing: what patching cost of what CLIP knew."
+    lead = "On test images, which chose nothing: what is lost of what was known before."
     return Section("Forgetting", html, lead) if html else None
 
 
