@@ -76,9 +76,9 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.main import run_stages
 from rsclip_jax.metrics import per_class_accuracy, top_k_accuracy
-from rsclip_jax.outcomes import load_outcomes
+from rsclip_jax.records.outcomes import load_outcomes
+from rsclip_jax.records.results import read_results
 from rsclip_jax.report.contact_sheet import render, views_of
-from rsclip_jax.results import read_results
 
 # %% [markdown]
 # ## What the radar sees

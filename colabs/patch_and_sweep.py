@@ -77,12 +77,13 @@ from IPython.display import display
 
 import rsclip_jax
 from configs import align_sar
-from rsclip_jax.alpha import Budget, choose_alpha
-from rsclip_jax.checkpoint import load_meta
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.interpolate import block_names, block_prefix, interpolate
 from rsclip_jax.main import run_stages
 from rsclip_jax.metrics import per_class_accuracy, top_k_accuracy
+from rsclip_jax.records.budget import Budget
+from rsclip_jax.stages.patch.choose_alpha import choose_alpha
+from rsclip_jax.train.checkpoint import load_meta
 
 # %% [markdown]
 # ## Fine-tune

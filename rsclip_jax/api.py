@@ -10,15 +10,14 @@ import jax
 import numpy as np
 from PIL import Image
 
-from rsclip_jax import checkpoint
-from rsclip_jax.data.checks import check_array
-from rsclip_jax.data.geometry import fit
-from rsclip_jax.data.readers.images import read_image
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.pipeline.geometry import fit
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
-from rsclip_jax.evals.zero_shot import encode_texts, make_head
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.inference import encode_texts, make_head
 from rsclip_jax.models.sensor import (
     SensorSpec,
     input_places,
@@ -26,6 +25,7 @@ from rsclip_jax.models.sensor import (
     spec_sensor,
 )
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
     file_digests,
     find_pretrained,

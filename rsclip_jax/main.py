@@ -58,8 +58,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
-    from rsclip_jax.data.skipped import in_words
-    from rsclip_jax.loop import Interrupted
+    from rsclip_jax.data.bad_records import in_words
+    from rsclip_jax.train.loop import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     workdir = Path(_WORKDIR.value or default_workdir())
@@ -98,12 +98,12 @@ def run_stages(config, workdir: Path) -> None:
     """Checks the workdir, runs each stage that is not done, prints the table."""
     import jax
 
-    from rsclip_jax import results
-    from rsclip_jax.checkpoint import write_json
-    from rsclip_jax.data.skipped import count_skipped
-    from rsclip_jax.sharding import make_mesh
-    from rsclip_jax.stages.run import Run
-    from rsclip_jax.stages.training import say_changed
+    from rsclip_jax.data.bad_records import count_skipped
+    from rsclip_jax.io.files import write_json
+    from rsclip_jax.records import results
+    from rsclip_jax.stages.shared.run import Run
+    from rsclip_jax.stages.shared.training import say_changed
+    from rsclip_jax.train.sharding import make_mesh
 
     stages = stage_functions(config.stages)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
@@ -142,16 +142,16 @@ def stage_functions(names: tuple[str, ...]) -> dict:
     """{name: (check, run)} in order; ValueError listing the stages for another name."""
     from rsclip_jax.stages import (
         ablate,
-        align,
         compare,
-        evaluate,
         export,
         inspect,
         pack,
-        patch,
         pretrain,
         survey,
     )
+    from rsclip_jax.stages.align import stage as align
+    from rsclip_jax.stages.evaluate import stage as evaluate
+    from rsclip_jax.stages.patch import stage as patch
 
     known = {
         "pretrain": (pretrain.check_pretrain, pretrain.run_pretrain),
@@ -180,11 +180,11 @@ def is_done(run, stage: str) -> bool:
 
     An inspection or a comparison is never done: the files may have changed since.
     """
-    from rsclip_jax.checkpoint import has_product
     from rsclip_jax.stages.ablate import is_ablated
-    from rsclip_jax.stages.evaluate import is_evaluated
+    from rsclip_jax.stages.evaluate.stage import is_evaluated
     from rsclip_jax.stages.export import is_exported
     from rsclip_jax.stages.survey import is_surveyed
+    from rsclip_jax.train.checkpoint import has_product
 
     if stage == "ablate":
         return is_ablated(run)
@@ -276,10 +276,10 @@ def close(run) -> None:
     """The closing table and the report, and where everything lies."""
     import jax
 
-    from rsclip_jax.checkpoint import has_product, load_meta
     from rsclip_jax.data.specs import as_specs, reported
+    from rsclip_jax.records.results import read_results
     from rsclip_jax.report.table import closing_records, describe_alpha, format_table
-    from rsclip_jax.results import read_results
+    from rsclip_jax.train.checkpoint import has_product, load_meta
 
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), patch.get("supported_test", ())]

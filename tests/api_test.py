@@ -12,18 +12,20 @@ import pytest
 from PIL import Image
 
 import rsclip_jax
-from rsclip_jax import api, checkpoint
+from rsclip_jax import api
 from rsclip_jax.data import datasets, sensors
-from rsclip_jax.data.sensor_file import load_sensor
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sensors.custom import load_sensor
+from rsclip_jax.io.files import write_json
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
 from rsclip_jax.models.sensor import init_sensor, input_fields, vit_spec
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from rsclip_jax.weights.load import resize_positions
 from tests.golden import FOLDER
-from tests.moved import write_sensor
-from tests.runs import few_scenes
+from tests.helpers.moved import write_sensor
+from tests.helpers.runs import few_scenes
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +238,7 @@ def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
     if not kept:
         for name in ("unit", "dtype", "valid", "nodata", "level"):
             del meta["spec"][name]
-    checkpoint.write_json(workdir / "align" / "meta.json", meta)
+    write_json(workdir / "align" / "meta.json", meta)
     assert "Infinity" not in (workdir / "align" / "meta.json").read_text()
     array = records[0]["s1"].copy()
     want = model.encode([array], sensor="s1")

@@ -12,7 +12,7 @@ import pytest
 
 from rsclip_jax.main import _STAGES, differences, run_stages, stage_functions
 from tests.conftest import REPO
-from tests.runs import tiny_config
+from tests.helpers.runs import tiny_config
 
 MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
 ONE_DEVICE = {**os.environ, "XLA_FLAGS": ""}

@@ -27,7 +27,7 @@ hook = jaxtyping.install_import_hook(
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from rsclip_jax.sharding import make_mesh  # noqa: E402
+from rsclip_jax.train.sharding import make_mesh  # noqa: E402
 
 REPO = Path(__file__).resolve().parents[1]
 REAL_DATA = REPO.parent / "shared" / "data"
@@ -60,7 +60,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> Path:
     """The workdir of a whole run, all four stages, at toy size; only to be read."""
-    from tests.runs import run_tiny, tiny_config
+    from tests.helpers.runs import run_tiny, tiny_config
 
     workdir = tmp_path_factory.mktemp("tiny") / "run"
     run_tiny(workdir, tiny_config())

@@ -7,8 +7,8 @@ broken stage misses them by far.
 import sys
 from pathlib import Path
 
-from rsclip_jax.checkpoint import load_meta
-from rsclip_jax.results import read_results
+from rsclip_jax.records.results import read_results
+from rsclip_jax.train.checkpoint import load_meta
 
 
 def main(workdir: Path) -> int:

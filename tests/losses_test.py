@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from rsclip_jax import losses
-from tests.by_hand import clip_loss_by_hand, draw, log_softmax_by_hand, unit
+from tests.helpers.by_hand import clip_loss_by_hand, draw, log_softmax_by_hand, unit
 
 
 @pytest.mark.parametrize("groups", [None, [0, 1, 2, 0, 3, 1, 0]])

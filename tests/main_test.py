@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import rsclip_jax
-from rsclip_jax import checkpoint
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.main import run_stages
-from rsclip_jax.results import FIELDS, read_results
+from rsclip_jax.records.results import FIELDS, read_results
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
-from tests.runs import few_scenes, run_tiny, tiny_config
+from tests.helpers.runs import few_scenes, run_tiny, tiny_config
 
 
 def of(results, **match):

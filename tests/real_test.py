@@ -7,7 +7,7 @@ import rsclip_jax
 from configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.main import run_stages
-from rsclip_jax.results import read_results
+from rsclip_jax.records.results import read_results
 
 
 @pytest.fixture(scope="module")

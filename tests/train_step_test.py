@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax import loop, loss_fns, losses, sharding
-from rsclip_jax.optim import make_optimizer, make_schedule
+from rsclip_jax import losses
+from rsclip_jax.train import loop, objectives, sharding
+from rsclip_jax.train.optim import make_optimizer, make_schedule
 from rsclip_jax.train_step import make_state, train_step
 
 MESHES = [(8, 1), (4, 2)]
@@ -53,15 +54,15 @@ def teacher(params, batch):
 
 def make_loss(name, mesh=None):
     if name == "align":
-        return loss_fns.make_align_loss(
+        return objectives.make_align_loss(
             student, teacher, task="single", terms={"mse": 1.0, "labels": 0.5}
         )
     over_mesh = sharding.make_clip_loss(mesh) if mesh else losses.clip_loss
     if name == "every term":  # the negatives of info_nce, sigmoid: of the whole batch
-        terms = dict.fromkeys(loss_fns.ALIGN_TERMS, 0.5)
+        terms = dict.fromkeys(objectives.ALIGN_TERMS, 0.5)
         kind = {"task": "single", "contrastive": over_mesh}
-        return loss_fns.make_align_loss(student, teacher, terms=terms, **kind)
-    return loss_fns.make_contrastive_loss(student, lambda _, b: b["text"], over_mesh)
+        return objectives.make_align_loss(student, teacher, terms=terms, **kind)
+    return objectives.make_contrastive_loss(student, lambda _, b: b["text"], over_mesh)
 
 
 def make_tx():

@@ -4,19 +4,20 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from rsclip_jax.data.dataset_file import load_dataset
-from rsclip_jax.data.openers import OPENERS
-from rsclip_jax.data.places import find_folder
-from rsclip_jax.data.readers import tfds_builders, webdataset
-from rsclip_jax.data.readers.packed import find_manifest, open_packed
-from rsclip_jax.data.rows import DATASETS
-from rsclip_jax.data.sources import Dataset, MiniatureSource, Source
-from rsclip_jax.lookup import look_up
+from rsclip_jax.data.catalog.custom import load_dataset
+from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.open.archive import OPENERS
+from rsclip_jax.data.open.locate import find_folder
+from rsclip_jax.data.sources import tfds, webdataset
+from rsclip_jax.data.sources.files import MiniatureSource
+from rsclip_jax.data.sources.packed import find_manifest, open_packed
+from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.io.lookup import look_up
 
 # Sets that are no row of the table: "kind:path" -> the row, told by the files.
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
-    "tfds": tfds_builders.describe,
+    "tfds": tfds.describe,
 }
 
 
@@ -46,14 +47,15 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
     except FileNotFoundError as error:
         if kind != "tfds":
             raise
-        command = tfds_builders.prepare_command(path, root)
+        command = tfds.prepare_command(path, root)
         raise FileNotFoundError(f"{error}; {command}") from error
     return _DESCRIBED[kind](name, folder, path)
 
 
 _ALL_NAMES = (
     "README.md, section Datasets, has them, or"
-    ' python -c "from rsclip_jax.data.rows import DATASETS; print(*DATASETS)"'
+    ' python -c "from rsclip_jax.data.catalog.datasets import DATASETS;'
+    ' print(*DATASETS)"'
 )
 
 

@@ -9,8 +9,9 @@ from rsclip_jax import metrics
 from rsclip_jax.evals.gains import Overlap, nearest_gains
 from rsclip_jax.evals.retrieval import KS, LABEL_KS
 from rsclip_jax.evals.search import match_ranks
-from rsclip_jax.outcomes import Outcome
-from rsclip_jax.paired import (
+from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stats.bootstrap import known, rounded
+from rsclip_jax.stats.paired_tests import (
     Paired,
     compare_maps,
     compare_means,
@@ -18,7 +19,6 @@ from rsclip_jax.paired import (
     compare_recalls,
     compare_shares,
 )
-from rsclip_jax.resample import known, rounded
 
 ZERO_SHOT = ("accuracy", "accuracy@5", "mean_recall", "mAP_macro", "mAP_micro")
 

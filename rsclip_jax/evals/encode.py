@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from rsclip_jax import sharding
-from rsclip_jax.data.pipeline import eval_batches
-from rsclip_jax.data.sources import Source
-from rsclip_jax.data.views import Subset
+from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.sources.wrappers import Subset
+from rsclip_jax.data.types import Source
+from rsclip_jax.train import sharding
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from rsclip_jax import metrics
 from rsclip_jax.evals.compare import compare_outcomes
-from rsclip_jax.outcomes import Outcome, find_mismatch
+from rsclip_jax.records.outcomes import Outcome, find_mismatch
 
 KS = (1, 5, 10)
 # a set's own metric, where it has classes

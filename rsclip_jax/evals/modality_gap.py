@@ -11,8 +11,8 @@ import numpy as np
 
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.probe import Examples, fit_probe, one_thread
-from rsclip_jax.outcomes import Outcome
-from rsclip_jax.resample import interval_of, known, rounded
+from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stats.bootstrap import interval_of, known, rounded
 
 # Evenly spread over the records where there are more.
 UNIFORMITY_RECORDS = 1024  # all pairs of them

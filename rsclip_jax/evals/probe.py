@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from rsclip_jax import metrics
-from rsclip_jax.resample import (
+from rsclip_jax.stats.bootstrap import (
     interval_of,
     known,
     resample_map,

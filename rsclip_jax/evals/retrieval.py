@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from rsclip_jax.evals.gains import Classes, Gains, Overlap, nearest_gains
 from rsclip_jax.evals.search import match_ranks
 from rsclip_jax.metrics import average_precision_at
-from rsclip_jax.resample import (
+from rsclip_jax.stats.bootstrap import (
     mean_interval,
     median_interval,
     rounded,

@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from rsclip_jax import metrics, sharding
+from rsclip_jax import metrics
+from rsclip_jax.train import sharding
 
 MEMORY = 2**30  # bytes that a search may take of each device
 _SMALL = 2**26  # scores; as many are made by numpy before a program is compiled

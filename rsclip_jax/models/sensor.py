@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax.data.bands import band_places
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
+from rsclip_jax.data.sensors.bands import band_places
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from rsclip_jax.data.scan import Scan
-from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.data.statistics import spread
+from rsclip_jax.data.inspect.scan import Scan
+from rsclip_jax.data.inspect.statistics import spread
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.report.contact_sheet import Row
 
 _MOST_ROWS = 20  # of the contact sheet

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.outcomes import Outcome
+from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report.contact_sheet import render, views_of
 from rsclip_jax.report.document import Section, escape, figure, heading
 from rsclip_jax.report.workdir import STAGES, Workdir

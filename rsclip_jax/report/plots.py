@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsclip_jax.alpha import Budget, value_before
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.records.budget import Budget, value_before
 from rsclip_jax.report.contact_sheet import render, views_of
 
 matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False})

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.specs import as_specs, reported
-from rsclip_jax.outcomes import Outcome, load_outcome
-from rsclip_jax.results import read_results
+from rsclip_jax.records.outcomes import Outcome, load_outcome
+from rsclip_jax.records.results import read_results
 
 STAGES = ("pretrain", "patch", "align", "evaluate")  # in the order in which they run
 

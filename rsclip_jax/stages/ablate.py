@@ -14,10 +14,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from rsclip_jax import api, checkpoint, results
+from rsclip_jax import api
+from rsclip_jax.io.files import write_json
+from rsclip_jax.records import results
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
-from rsclip_jax.stages.align import check_align, run_align
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.align.stage import check_align, run_align
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +93,7 @@ def write_table(run: Run, settings: list[Setting]) -> None:
     (folder / "table.md").write_text(text + "\n")
     (folder / "table.csv").write_text(format_csv(rows))
     run.say(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
-    checkpoint.write_json(folder / "meta.json", {"settings": digests(run, settings)})
+    write_json(folder / "meta.json", {"settings": digests(run, settings)})
 
 
 def is_ablated(run: Run) -> bool:

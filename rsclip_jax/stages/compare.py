@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from rsclip_jax import checkpoint
 from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.evals.compare import (
     are_same,
@@ -17,8 +16,7 @@ from rsclip_jax.evals.compare import (
     is_compared,
     measured_sensors,
 )
-from rsclip_jax.outcomes import Outcome, find_mismatch
-from rsclip_jax.paired import holm
+from rsclip_jax.records.outcomes import Outcome, find_mismatch
 from rsclip_jax.report.changes import set_name
 from rsclip_jax.report.comparison import (
     VARIANTS,
@@ -27,7 +25,9 @@ from rsclip_jax.report.comparison import (
 )
 from rsclip_jax.report.comparison_page import comparison_page
 from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.stats.paired_tests import holm
+from rsclip_jax.train import checkpoint
 
 _TRAINED = ("pretrain", "patch", "align")
 # what two records must have alike beside their examples; where not, they are left out

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import jax
 
-from rsclip_jax import checkpoint, results
+from rsclip_jax.records import results
 from rsclip_jax.report.card import make_card
-from rsclip_jax.stages import common
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
 from rsclip_jax.weights.save import DTYPES, LAYOUTS, has_timm_model
 

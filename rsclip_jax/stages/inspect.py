@@ -9,13 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rsclip_jax.checkpoint import write_json
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.scan import Scan, scan
-from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.data.specs import folder_name
-from rsclip_jax.data.statistics import (
+from rsclip_jax.data.inspect.scan import Scan, scan
+from rsclip_jax.data.inspect.statistics import (
     count_labels,
     describe_captions,
     find_oddities,
@@ -23,11 +19,15 @@ from rsclip_jax.data.statistics import (
     merge,
     spread,
 )
-from rsclip_jax.data.unread import find_unread
+from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.specs import folder_name
+from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.io.files import write_json
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.shared.run import Run
 
 _SPLITS = ("train", "val", "test")
 _CONTEXT = 77  # tokens that CLIP's text towers take

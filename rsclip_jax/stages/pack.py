@@ -5,16 +5,15 @@ from pathlib import Path
 
 import jax
 
-from rsclip_jax.checkpoint import git_commit
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.pack import pack_source, write_all
-from rsclip_jax.data.pack_plan import COMPRESSIONS
-from rsclip_jax.data.places import find_folder
-from rsclip_jax.data.readers.folders import SPLITS
-from rsclip_jax.data.readers.packed import pack_folder
-from rsclip_jax.data.sources import Source
+from rsclip_jax.data.open.locate import find_folder
+from rsclip_jax.data.pack.plan import COMPRESSIONS
+from rsclip_jax.data.pack.write import pack_source, write_all
+from rsclip_jax.data.sources.packed import pack_folder
 from rsclip_jax.data.specs import short_name
-from rsclip_jax.stages.run import Run
+from rsclip_jax.data.types import SPLITS, Source
+from rsclip_jax.io.files import git_commit
+from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.version import __version__
 
 

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rsclip_jax import api, checkpoint, loss_fns, sharding
-from rsclip_jax.data.pipeline import Tokens
-from rsclip_jax.data.prompts import fill_templates
-from rsclip_jax.data.sources import Source, read_captions
+from rsclip_jax import api
+from rsclip_jax.data.catalog.prompts import fill_templates
+from rsclip_jax.data.pipeline.batches import Tokens
+from rsclip_jax.data.sources.files import read_captions
 from rsclip_jax.data.tokenizer import tokenize
-from rsclip_jax.evals.zero_shot import last_token
+from rsclip_jax.data.types import Source
 from rsclip_jax.models.clip import image_features, init_clip, text_features
+from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
-from rsclip_jax.stages import common, training
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint, objectives, sharding
 
 
 def check_pretrain(run: Run) -> None:
@@ -54,7 +56,7 @@ def run_pretrain(run: Run) -> None:
         frozen={},
         train=sources,
         sizes={"rgb": variant.image_size},
-        loss_fn=loss_fns.make_contrastive_loss(
+        loss_fn=objectives.make_contrastive_loss(
             lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
             lambda p, batch: text_features(p["text"], batch["text"], variant),
             sharding.make_clip_loss(run.mesh),

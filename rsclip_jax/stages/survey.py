@@ -9,16 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsclip_jax import api, checkpoint, results
-from rsclip_jax.data.sources import Source
-from rsclip_jax.data.statistics import spread
-from rsclip_jax.data.views import Subset
+from rsclip_jax import api
+from rsclip_jax.data.inspect.statistics import spread
+from rsclip_jax.data.sources.wrappers import Subset
+from rsclip_jax.data.types import Source
+from rsclip_jax.io.files import write_json
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.records import results
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
-from rsclip_jax.stages import common
-from rsclip_jax.stages.evaluate import check_evaluate, is_evaluated, run_evaluate
-from rsclip_jax.stages.run import Run
+from rsclip_jax.stages.evaluate.stage import check_evaluate, is_evaluated, run_evaluate
+from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import PRETRAINED, is_name
 
 
@@ -95,7 +98,7 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
         )
     run.say(f"{folder / 'table.md'}, {folder / 'table.csv'}")
     if set(models) == set(model_folders(run)):
-        checkpoint.write_json(folder / "meta.json", _tabled(run))
+        write_json(folder / "meta.json", _tabled(run))
 
 
 def is_surveyed(run: Run) -> bool:

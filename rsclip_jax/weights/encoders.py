@@ -3,7 +3,7 @@
 import dataclasses
 
 from rsclip_jax.data.sensors import SENSORS, Sensor
-from rsclip_jax.lookup import look_up
+from rsclip_jax.io.lookup import look_up
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rsclip_jax.torch_files import load_torch
+from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WEIGHT_NAMES = (*SUFFIXES, ".index.json")  # how the names of weight files end

@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 import tifffile
 
-from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.pack import pack_source
-from rsclip_jax.data.pipeline import train_batches
+from rsclip_jax.data.pack.write import pack_source
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
 from rsclip_jax.data.readers.bigearthnet import S2_BANDS, S2_V1
-from rsclip_jax.data.sources import Source
+from rsclip_jax.data.types import Source
 from tests.bench.pipeline import make_photos
 from tests.bench.timing import (
     Clock,

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from rsclip_jax.losses import clip_loss, normalize
-from rsclip_jax.sharding import batch_sharding, make_clip_loss, make_mesh
+from rsclip_jax.train.sharding import batch_sharding, make_clip_loss, make_mesh
 from tests.bench.timing import in_turn, machine, print_table, timed
 
 WIDTH, T = 512, 100.0

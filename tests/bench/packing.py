@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.pack import pack_source
-from rsclip_jax.data.pipeline import train_batches
-from rsclip_jax.data.readers.packed import open_packed
-from rsclip_jax.data.sources import Dataset, Source
+from rsclip_jax.data.pack.write import pack_source
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
+from rsclip_jax.data.sources.packed import open_packed
+from rsclip_jax.data.types import Dataset, Source
 from tests.bench.pipeline import make_photos
 from tests.bench.timing import Clock, in_turn, machine, print_table, timed
 

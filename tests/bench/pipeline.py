@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 
 from configs.align_sar import get_config
-from rsclip_jax.data.augment import Augment
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.geometry import fit_record
-from rsclip_jax.data.pipeline import eval_batches, train_batches
-from rsclip_jax.data.places import find_folder
+from rsclip_jax.data.open.locate import find_folder
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import eval_batches, train_batches
+from rsclip_jax.data.pipeline.geometry import fit_record
+from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.sources import Source
-from rsclip_jax.data.transforms import augment_record
+from rsclip_jax.data.types import Source
 from tests.bench.timing import Clock, in_turn, machine, print_table, timed
 
 PER_CLASS, BATCHES, ROUNDS, PARTS = 700, 24, 5, 256

@@ -13,7 +13,7 @@ import numpy as np
 
 from rsclip_jax import metrics
 from rsclip_jax.evals import search
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.train.sharding import make_mesh
 from tests.bench.timing import machine, timed
 
 

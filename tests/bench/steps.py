@@ -25,13 +25,14 @@ import jax
 import numpy as np
 import optax
 
-from rsclip_jax import loss_fns, losses, sharding
+from rsclip_jax import losses
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.loop import make_step
 from rsclip_jax.models.clip import image_features, make_visual
 from rsclip_jax.models.sensor import clip_spec, init_sensor, sensor_features
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.optim import make_optimizer
+from rsclip_jax.train import objectives, sharding
+from rsclip_jax.train.loop import make_step
+from rsclip_jax.train.optim import make_optimizer
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights.layouts import OPEN_CLIP
 from rsclip_jax.weights.rules import export_names
@@ -76,11 +77,11 @@ def make_problem(stage: str, batch: int) -> Problem:
     batches = [make_batch(rng, batch, stage) for _ in range(BATCHES)]
     visual = init_visual()
     if stage == "patch":
-        loss_fn = loss_fns.make_patch_loss(
+        loss_fn = objectives.make_patch_loss(
             lambda p, b: image_features(p, b["rgb"], VARIANT), "single"
         )
         return Problem(stage, visual, {"head": head}, loss_fn, batches)
-    loss_fn = loss_fns.make_align_loss(
+    loss_fn = objectives.make_align_loss(
         lambda p, b: sensor_features(p, b["s1"], SPEC),
         lambda p, b: image_features(p, b["rgb"], VARIANT),
         task="single",

@@ -21,18 +21,18 @@ import jax
 import numpy as np
 import optax
 
-from rsclip_jax import loss_fns, sharding
-from rsclip_jax.data.augment import Augment
-from rsclip_jax.data.pipeline import train_batches
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources import Dataset, Source
-from rsclip_jax.feature_cache import Taught
-from rsclip_jax.loop import make_step
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import Variant, get_variant
-from rsclip_jax.optim import make_optimizer
-from rsclip_jax.stages.teacher import Teaching
+from rsclip_jax.stages.align.teacher import Teaching
+from rsclip_jax.train import objectives, sharding
+from rsclip_jax.train.feature_cache import Taught
+from rsclip_jax.train.loop import make_step
+from rsclip_jax.train.optim import make_optimizer
 from rsclip_jax.train_step import make_state
 from tests.bench.timing import in_turn, machine, print_ratio, print_table, timed
 
@@ -172,7 +172,7 @@ class Steps:
         )
         self.state = sharding.put_params(make_state(student, tx), self.mesh)
         self.frozen = sharding.put_params({"teacher": teaching.frozen}, self.mesh)
-        loss_fn = loss_fns.make_align_loss(
+        loss_fn = objectives.make_align_loss(
             lambda p, b: sensor_features(p, b[spec.modality], spec),
             teaching.encode,
             terms={"mse": 1.0},

@@ -8,17 +8,17 @@ import pytest
 import tifffile
 from PIL import Image
 
-from rsclip_jax.data import miniature
-from rsclip_jax.data.checks import check_array
+from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES, DATASETS
+from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.places import find_folder
-from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
+from rsclip_jax.data.miniature import scenes as miniature
+from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
-from rsclip_jax.data.sources import split_digest
-from rsclip_jax.data.views import TiledSource
+from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.wrappers import TiledSource
 from tests.conftest import REPO
-from tests.data.views_test import Scenes
-from tests.runs import SIZES, few_scenes
+from tests.data.sources.wrappers_test import Scenes
+from tests.helpers.runs import SIZES, few_scenes
 
 REAL = {  # records, height and width
     ("eurosat_rgb", "train"): (6000, 64),

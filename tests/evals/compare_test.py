@@ -12,9 +12,9 @@ from rsclip_jax.evals.compare import (
 )
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
-from rsclip_jax.outcomes import Outcome
-from rsclip_jax.paired import compare_shares
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stats.paired_tests import compare_shares
+from rsclip_jax.train.sharding import make_mesh
 
 N, D, K = 60, 8, 7
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data import datasets, rows, sources
+from rsclip_jax.data import datasets
+from rsclip_jax.data.catalog import datasets as rows
+from rsclip_jax.data.sources import files as sources
 from rsclip_jax.evals.encode import encode_source
-from tests.runs import few_scenes
+from tests.helpers.runs import few_scenes
 
 
 def mean_colour(batch):

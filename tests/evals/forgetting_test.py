@@ -8,7 +8,7 @@ import pytest
 from rsclip_jax.evals import search
 from rsclip_jax.evals.forgetting import forgetting_records
 from rsclip_jax.metrics import average_precision, mean_ap, recall_at_k
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.train.sharding import make_mesh
 from tests.evals.compare_test import make_outcome, unit
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from rsclip_jax import metrics
 from rsclip_jax.evals import gains, search
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.train.sharding import make_mesh
 from tests.evals.search_test import MEMORIES, unit
 
 N, K = 300, 6

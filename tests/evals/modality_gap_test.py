@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.evals import modality_gap as gap
-from rsclip_jax.outcomes import Outcome
+from rsclip_jax.records.outcomes import Outcome
 
 
 def unit(x):

@@ -9,8 +9,8 @@ from rsclip_jax.evals.retrieval import (
     retrieval_records,
     text_retrieval_records,
 )
-from rsclip_jax.resample import share_interval
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.stats.bootstrap import share_interval
+from rsclip_jax.train.sharding import make_mesh
 
 
 def test_both_ways_with_their_own_values():

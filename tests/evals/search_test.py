@@ -5,7 +5,7 @@ import pytest
 
 from rsclip_jax import metrics
 from rsclip_jax.evals import search
-from rsclip_jax.sharding import make_mesh
+from rsclip_jax.train.sharding import make_mesh
 
 
 @pytest.fixture

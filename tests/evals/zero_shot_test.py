@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from rsclip_jax.evals.zero_shot import encode_texts, make_head, zero_shot_records
+from rsclip_jax.evals.zero_shot import zero_shot_records
 from rsclip_jax.models.clip import CLIP, init_clip
+from rsclip_jax.models.inference import encode_texts, make_head
 from rsclip_jax.models.variants import get_variant
 
 VARIANT = get_variant("mini")

@@ -19,7 +19,7 @@ from rsclip_jax.models.clip import CLIP, clip_shapes, make_visual
 from rsclip_jax.models.resnet import Bottleneck, FrozenBatchNorm, ResNet
 from rsclip_jax.models.sensor import clip_spec
 from rsclip_jax.models.variants import VARIANTS, Variant
-from rsclip_jax.optim import make_optimizer
+from rsclip_jax.train.optim import make_optimizer
 from rsclip_jax.train_step import make_state, train_step
 from rsclip_jax.weights import layouts, load_clip, rules
 from tests.golden import FOLDER, load_golden, toy_resnet

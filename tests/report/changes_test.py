@@ -8,7 +8,7 @@ from rsclip_jax.report.changes import (
     interval_in_words,
     value_in_words,
 )
-from tests.report.workdirs import make_record, make_records
+from tests.helpers.workdirs import make_record, make_records
 
 
 def values(change):

@@ -17,7 +17,7 @@ from rsclip_jax.report.contact_sheet import (
     save_contact_sheet,
     views_of,
 )
-from tests.runs import few_scenes
+from tests.helpers.runs import few_scenes
 
 RGB, S1, S2, IR = (SENSORS[n] for n in ("rgb", "s1_grd", "s2_l1c", "ir_bt"))
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.scan import scan
+from rsclip_jax.data.inspect.scan import scan
 from rsclip_jax.report.examples import example_rows
-from tests.runs import few_scenes
+from tests.helpers.runs import few_scenes
 
 
 def rows_of(name):

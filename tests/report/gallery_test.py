@@ -9,7 +9,7 @@ import pytest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.report.contact_sheet import render, views_of
 from rsclip_jax.report.gallery import Row, choose_rows, judge, save_thumbnails
-from tests.report.workdirs import N, make_outcome, make_source
+from tests.helpers.workdirs import N, make_outcome, make_source
 
 
 @pytest.fixture

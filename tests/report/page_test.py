@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from rsclip_jax import main
+from rsclip_jax.records.results import read_results
 from rsclip_jax.report import page
 from rsclip_jax.report.page import write_report
-from rsclip_jax.results import read_results
-from tests.report.workdirs import HOSTILE, make_workdir, put
+from tests.helpers.workdirs import HOSTILE, make_workdir, put
 
 EMPTY = {"br", "img", "input", "link", "meta"}
 TITLES = [

@@ -5,12 +5,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rsclip_jax.alpha import Budget
 from rsclip_jax.data import datasets
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.records.budget import Budget
 from rsclip_jax.report import plots
 from rsclip_jax.report.contact_sheet import render, views_of
-from tests.runs import few_scenes
+from tests.helpers.runs import few_scenes
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from rsclip_jax.report.sections.embeddings import (
 )
 from rsclip_jax.report.sections.numbers import forgetting
 from rsclip_jax.report.workdir import read_workdir
-from tests.report.workdirs import (
+from tests.helpers.workdirs import (
     lines,
     make_outcome,
     make_record,

@@ -9,12 +9,12 @@ import pytest
 
 import rsclip_jax
 from configs import ablate as configs_ablate
-from rsclip_jax import checkpoint
 from rsclip_jax.main import run_stages
-from rsclip_jax.results import read_results
+from rsclip_jax.records.results import read_results
 from rsclip_jax.stages import ablate
-from tests.runs import few_scenes, make_run
-from tests.stages.align_test import SMALL, teacher
+from rsclip_jax.train import checkpoint
+from tests.helpers.runs import few_scenes, make_run
+from tests.stages.align.stage_test import SMALL, teacher
 
 MSE, BOTH = (("mse", 1.0),), (("mse", 1.0), ("cosine", 0.05))
 

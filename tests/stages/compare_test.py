@@ -14,9 +14,9 @@ from configs import compare
 from rsclip_jax.evals import search
 from rsclip_jax.main import run_stages
 from rsclip_jax.metrics import top_k_accuracy
-from rsclip_jax.outcomes import save_outcome
-from rsclip_jax.paired import compare_shares, holm
-from rsclip_jax.results import append_results, read_results
+from rsclip_jax.records.outcomes import save_outcome
+from rsclip_jax.records.results import append_results, read_results
+from rsclip_jax.stats.paired_tests import compare_shares, holm
 from tests.evals.compare_test import make_outcome
 
 

@@ -9,10 +9,11 @@ import pytest
 
 import rsclip_jax
 from configs import export
-from rsclip_jax import checkpoint, results
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
+from rsclip_jax.records import results
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import load_encoder, save_clip
 from tests.golden import OPENAI_HEADS, toy_variant
 

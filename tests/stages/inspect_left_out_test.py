@@ -5,9 +5,9 @@ import pytest
 import tifffile
 
 from configs import pack
-from rsclip_jax.data.rows import DATASETS
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.main import run_stages
-from tests.data.caption_sets import listed, write_set
+from tests.helpers.caption_sets import listed, write_set
 from tests.stages.inspect_test import inspect_set, picture, save
 
 EUROSAT = DATASETS["eurosat_rgb"].classes

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from configs import inspect
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.readers import packed
-from rsclip_jax.data.readers.packed import decode_record
-from rsclip_jax.data.rows import DATASETS
+from rsclip_jax.data.sources import packed
+from rsclip_jax.data.sources.packed import decode_record
 from rsclip_jax.main import run_stages
-from tests.data.caption_sets import listed, write_set
-from tests.data.pack_test import pack_archive
-from tests.runs import few_scenes
+from tests.data.pack.write_test import pack_archive
+from tests.helpers.caption_sets import listed, write_set
+from tests.helpers.runs import few_scenes
 
 CLASSES = DATASETS["stl10"].classes
 

@@ -10,17 +10,19 @@ import tifffile
 from PIL import Image
 
 from configs import evaluate, inspect, pack
-from rsclip_jax import api, checkpoint, metrics, results
+from rsclip_jax import api, metrics
+from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.prompts import SATELLITE_TEMPLATES
-from rsclip_jax.data.sources import labels_digest, split_digest
-from rsclip_jax.data.views import TiledSource
+from rsclip_jax.data.sources.files import labels_digest, split_digest
+from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.main import close, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages import training
+from rsclip_jax.records import results
+from rsclip_jax.stages.shared import training
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
-from tests.runs import make_run, run_tiny, tiny_config
+from tests.helpers.runs import make_run, run_tiny, tiny_config
 
 SET = """
 reader = "csv"

@@ -11,15 +11,15 @@ from PIL import Image
 
 import rsclip_jax
 from configs import pack
-from rsclip_jax.checkpoint import git_commit
+from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.readers import packed
-from rsclip_jax.data.readers.packed import PackedSource, Selection
-from rsclip_jax.data.rows import CIFAR10_CLASSES
-from rsclip_jax.data.sources import read_captions, split_digest
+from rsclip_jax.data.sources import packed
+from rsclip_jax.data.sources.files import read_captions, split_digest
+from rsclip_jax.data.sources.packed import PackedSource, Selection
+from rsclip_jax.io.files import git_commit
 from rsclip_jax.main import run_stages
 from tests.conftest import REPO
-from tests.data.caption_sets import listed, write_set
+from tests.helpers.caption_sets import listed, write_set
 
 
 @pytest.fixture

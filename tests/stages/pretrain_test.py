@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from rsclip_jax.checkpoint import load_meta
-from rsclip_jax.data.prompts import captions_digest
+from rsclip_jax.data.catalog.prompts import captions_digest
 from rsclip_jax.data.tokenizer import END, tokenize
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.pretrain import caption_tokens, check_pretrain, run_pretrain
-from tests.data.caption_sets import listed, write_set
-from tests.runs import few_scenes, make_run, run_tiny, tiny_config
+from rsclip_jax.train.checkpoint import load_meta
+from tests.helpers.caption_sets import listed, write_set
+from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 
 def test_captions_are_the_prompts_of_each_class_cut_to_the_longest(tmp_path):

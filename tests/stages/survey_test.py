@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from configs import evaluate as configs_evaluate
-from rsclip_jax import checkpoint
-from rsclip_jax.data.rows import DATASETS
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import VARIANTS
+from rsclip_jax.records.results import read_results
 from rsclip_jax.report.survey import survey_rows
-from rsclip_jax.results import read_results
 from rsclip_jax.stages import survey
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights.pretrained import PRETRAINED
-from tests.runs import few_scenes, make_run
+from tests.helpers.runs import few_scenes, make_run
 
 TOY = dataclasses.replace(VARIANTS["mini"], vision_layers=1, text_layers=1)
 

@@ -18,7 +18,7 @@ from rsclip_jax.models.variants import VARIANTS, get_variant
 from rsclip_jax.weights import PRETRAINED, fetch, hub, load_clip, pretrained
 from tests.conftest import REPO
 from tests.golden import FOLDER, toy_variant
-from tests.weights.fake_hub import serving
+from tests.helpers.fake_hub import serving
 
 TOY = FOLDER / "clip_toy_quick_gelu_hf"
 TOY_WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

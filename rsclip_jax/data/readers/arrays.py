@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsclip_jax.data.readers.folders import SPLITS, in_split, no_split, parse_split
+from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
+from rsclip_jax.data.types import SPLITS
 
 
 class Arrays(NamedTuple):

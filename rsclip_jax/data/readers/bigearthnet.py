@@ -13,14 +13,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import (
-    SPLITS,
-    Entry,
-    in_split,
-    no_split,
-    parse_split,
-)
+from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.readers.split_lists import check_disjoint
+from rsclip_jax.data.types import SPLITS, Entry
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"

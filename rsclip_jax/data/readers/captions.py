@@ -10,14 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.readers.folders import (
-    SPLITS,
-    Entry,
-    hash_percent,
-    in_split,
-    parse_split,
-)
-from rsclip_jax.data.readers.images import SUFFIXES
+from rsclip_jax.data.codecs.images import SUFFIXES
+from rsclip_jax.data.readers.folders import hash_percent, in_split, parse_split
+from rsclip_jax.data.types import SPLITS, Entry
 
 # Dataset -> where its JSON may lie, and its images: the archive's own names first.
 FILES = {

@@ -20,13 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.readers.folders import (
-    SPLITS,
-    Entry,
-    in_split,
-    no_split,
-    parse_split,
-)
+from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
+from rsclip_jax.data.types import SPLITS, Entry
 
 _COLUMNS = ("category", "location_id", "image_id")
 # A box narrower than this share of the image gets this much of its width around it.

@@ -1,38 +1,16 @@
 """Class folders and paired folders, with or without split folders above them."""
 
-import dataclasses
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rsclip_jax.data.readers.images import SUFFIXES
+from rsclip_jax.data.codecs.images import SUFFIXES
+from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, tail_of
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
 # Without split folders a file's place is its hash: these percent ranges are the splits.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One example: its id, its label, and where each sensor's image lies.
-
-    files: a path, or one for each band. label: its class folder; of several, labels, or
-    the file that label names are read from when they are asked for. captions: what is
-    said of it. box_file: says which part of the image is the example (fMoW). hash_key:
-    what a part such as "[:90%]" goes by, where it is not tail_of(id).
-    """
-
-    id: str
-    label: str
-    files: Mapping[str, Path | tuple[Path, ...]]
-    labels: tuple[str, ...] = ()
-    label_file: Path | None = None
-    captions: tuple[str, ...] = ()
-    box_file: Path | None = None
-    hash_key: str = ""
 
 
 def hash_percent(key: str) -> float:
@@ -42,14 +20,6 @@ def hash_percent(key: str) -> float:
     nor the other files.
     """
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 * 100
-
-
-def tail_of(id_: str) -> str:
-    """What is hashed of an id, unless its source says otherwise (hash_keys): all but
-    the split folder's name.
-    """
-    top, _, rest = id_.partition("/")
-    return rest if top in SPLITS else id_
 
 
 def parse_split(split: str) -> tuple[str, float, float]:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import Entry, in_split
+from rsclip_jax.data.readers.folders import in_split
+from rsclip_jax.data.types import Entry
 
 
 def ssl4eo_entries(

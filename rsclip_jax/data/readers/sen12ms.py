@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.readers.folders import Entry, in_split, parse_split
-from rsclip_jax.data.readers.tiffs import read_tif
+from rsclip_jax.data.codecs.geotiff import read_tif
+from rsclip_jax.data.readers.folders import in_split, parse_split
+from rsclip_jax.data.types import Entry
 
 # Season, scene and patch. Its Sentinel-1 image holds NaN; the authors left it out of
 # their lists, and no list need be there.

@@ -10,15 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import (
-    SPLITS,
-    Entry,
-    first_of,
-    in_split,
-    no_split,
-    parse_split,
-)
-from rsclip_jax.data.readers.images import SUFFIXES
+from rsclip_jax.data.codecs.images import SUFFIXES
+from rsclip_jax.data.readers.folders import first_of, in_split, no_split, parse_split
+from rsclip_jax.data.types import SPLITS, Entry
 
 
 def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:

@@ -13,14 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.readers.folders import (
-    Entry,
-    first_of,
-    in_split,
-    parse_split,
-    tail_of,
-)
-from rsclip_jax.lookup import look_up
+from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
+from rsclip_jax.data.types import Entry, tail_of
+from rsclip_jax.io.lookup import look_up
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rsclip_jax.alpha import Budget
 from rsclip_jax.interpolate import sort_blocks
+from rsclip_jax.records.budget import Budget
 from rsclip_jax.report import document
 from rsclip_jax.report.changes import PRIMARY, set_name
 from rsclip_jax.report.chart import legend

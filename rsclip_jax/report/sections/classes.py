@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsclip_jax.outcomes import Outcome
+from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report import changes, document
 from rsclip_jax.report.changes import Change
 from rsclip_jax.report.chart import legend

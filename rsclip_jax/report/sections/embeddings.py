@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsclip_jax.outcomes import Outcome
+from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report import document
 from rsclip_jax.report.chart import legend
 from rsclip_jax.report.document import Section

@@ -10,9 +10,9 @@ import struct
 import numpy as np
 import pytest
 
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.readers.folders import hash_percent
-from rsclip_jax.data.rows import DATASETS
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 N = 12  # images a file

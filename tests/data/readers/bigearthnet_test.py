@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 import tifffile
 
-from rsclip_jax.data.corine import NINETEEN
+from rsclip_jax.data.catalog.corine import NINETEEN
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.pipeline import eval_batches
+from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.readers.bigearthnet import S1_BANDS, S2_BANDS
 from rsclip_jax.data.readers.folders import in_split
 from rsclip_jax.data.sensors import SENSORS

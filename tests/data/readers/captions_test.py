@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources import read_captions
-from rsclip_jax.data.views import TiledSource
-from tests.data.caption_sets import LAYOUTS, listed, write_set
+from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.sources.wrappers import TiledSource
+from tests.helpers.caption_sets import LAYOUTS, listed, write_set
 
 SPLITS = ("train", "val", "test")
 

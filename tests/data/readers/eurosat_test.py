@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.rows import DATASETS
 from rsclip_jax.data.sensors import SENSORS
 
 CLASSES = DATASETS["eurosat_sar"].classes

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.rows import DATASETS
-from tests.data.pack_test import pack_archive
+from tests.data.pack.write_test import pack_archive
 
 CLASSES = DATASETS["fmow_rgb"].classes
 SEQUENCES = {"airport": (3, 1), "multi-unit_residential": (2,), "zoo": (1, 1)}

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES, DATASETS
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     class_folder_entries,
@@ -13,7 +14,6 @@ from rsclip_jax.data.readers.folders import (
     paired_folder_entries,
     parse_split,
 )
-from rsclip_jax.data.rows import CIFAR10_CLASSES, DATASETS
 
 CLASSES = ("forest", "river", "lake")
 

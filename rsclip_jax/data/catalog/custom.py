@@ -1,0 +1,292 @@
+"""A dataset of the user's own: a TOML file that says what its images are."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES, fill_templates
+from rsclip_jax.data.sensors import COMPOSITES, get_sensor
+from rsclip_jax.data.types import SPLIT_NAMES, Dataset, Own
+from rsclip_jax.io.lookup import look_up
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """What one kind of file may say. tasks: the first is meant where none is said."""
+
+    needed: tuple[str, ...]
+    tasks: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    one_sensor: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys, in the order in which errors list them."""
+        return ("reader", *self.needed, *self.optional, *_ANY)
+
+
+_ANY = ("composites", "file_bands", "task")
+_CLASSES = ("classes", "classnames", "templates", "splits")
+_TABLE = _Reader(
+    ("table", "columns", "sensors"),
+    ("none", "single", "multi"),
+    ("folder", "separator", "same_place", *_CLASSES),
+)
+_READERS = {
+    "class_folders": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
+    "folder": _Reader(("folder", "sensors"), ("none",), (), True),
+    "paired_folders": _Reader(
+        ("folder", "subfolders", "sensors"),
+        ("none", "single"),
+        ("same_place", *_CLASSES),
+    ),
+    "csv": _TABLE,
+    "parquet": _TABLE,
+}
+_STRINGS = "classes templates".split()
+_BOOLEANS = ("same_place",)
+_TABLES = "columns subfolders sensors classnames splits composites".split()
+# Where the images lie, what prompts say of them and what is refused change no record.
+_NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """A dataset of your own from a TOML file; its name is the file's stem.
+
+    folder and table are relative to the TOML file, whatever config.data_root is; paths
+    in a table to folder or, without it, to the table. Keys by reader:
+
+        reader = "class_folders"  # <folder>/[<split>/]<class>/<image>
+                 "folder"         # every image under folder, unlabelled
+                 "paired_folders" # <folder>/[<split>/]<subfolder>/[<class>/]<stem>.*
+                 "csv", "parquet" # a row a record
+        folder, table = "..."
+        task = "single"      # or "multi", "none": where the reader leaves a choice
+        separator = ";"      # multi: between the labels in a cell; "|" without it
+        same_place = false   # a record's GeoTIFFs may lie in two CRSs, or apart
+        classes = [...]      # in label order; without it those found, sorted
+        templates = [...]    # prompts with {c}; without it satellite ones
+        [sensors]            # modality -> row of SENSORS, or a sensor's TOML file
+        [composites]         # rgb = row of COMPOSITES, made of one of these sensors
+        [file_bands]         # modality -> bands in the files, in another order
+        [subfolders]         # modality -> its folder
+        [columns]            # modality -> its column of paths; label, split, id
+        [splits]             # train, val, test -> another folder's or table's word
+        [classnames]         # class -> its name in prompts, other than with spaces
+
+    Raises FileNotFoundError without the file, and ValueError naming it with every
+    unknown or missing key, or the value that is wrong.
+    """
+    path = Path(path)
+    values = _read(path)
+    reader = values["reader"]
+    allowed = _READERS[reader]
+    sensors = _read_sensors(path, values, allowed)
+    task = _read_task(path, values, allowed)
+    row = Dataset(
+        path.stem,
+        reader,
+        task,
+        sensors,
+        templates=_read_templates(path, values) if task != "none" else (),
+        subfolders=values.get("subfolders", {}),
+        file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
+        composites=_read_composites(path, values),
+        own=_read_own(path, values, task),
+    )
+    return row.with_classes(values["classes"]) if "classes" in values else row
+
+
+def _read_own(path: Path, values: Mapping[str, Any], task: str) -> Own:
+    table = values.get("table")
+    folder = values.get("folder", str(Path(table or "").parent))
+    return Own(
+        path,
+        (path.parent / folder).absolute(),
+        _digest(values),
+        {**SPLIT_NAMES, **values.get("splits", {})},
+        values.get("classnames", {}),
+        (path.parent / table).absolute() if table else None,
+        values.get("columns", {}),
+        values.get("separator", "|") if task == "multi" else "",
+        values.get("same_place", True),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The file's values: keys that its reader has, each of its type."""
+    if path.stem in DATASETS:
+        raise ValueError(
+            f"{path}: {path.stem} is the name of a public dataset; rename the file"
+        )
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such dataset file") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    reader = values.get("reader")
+    if not isinstance(reader, str) or reader not in _READERS:
+        raise ValueError(
+            f"{path}: reader = {reader!r} should be one of {', '.join(_READERS)}"
+        )
+    allowed = _READERS[reader]
+    unknown = [key for key in values if key not in allowed.keys]
+    missing = [key for key in allowed.needed if key not in values]
+    if unknown or missing:
+        raise ValueError(
+            f"{path}: unknown keys {unknown}, missing keys {missing}; reader"
+            f" {reader!r} has {', '.join(allowed.keys)} (a key below a [table] is that"
+            " table's)"
+        )
+    for key, value in values.items():
+        _check_type(path, key, value)
+    _check_tables(path, values)
+    return values
+
+
+def _check_type(path: Path, key: str, value: Any) -> None:
+    """Raises ValueError unless the key holds what such a key holds, and something."""
+
+    def strings(items) -> bool:
+        return all(isinstance(item, str) and item for item in items)
+
+    if key in _STRINGS:
+        good, wanted = isinstance(value, list) and strings(value), "a list of strings"
+        good = good and len(set(value)) == len(value)
+        wanted += ", none of them twice"
+    elif key in _TABLES:
+        good, wanted = isinstance(value, dict) and strings(value.values()), "a table"
+        wanted += " of strings"
+    elif key == "file_bands":
+        good = isinstance(value, dict) and all(
+            isinstance(bands, list) and strings(bands) for bands in value.values()
+        )
+        wanted = "a table of lists of strings"
+    elif key in _BOOLEANS:
+        good, wanted = isinstance(value, bool), "true or false"
+    else:
+        good, wanted = isinstance(value, str), "a string"
+    if not good or not (value or key in _BOOLEANS):
+        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
+
+
+def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a table with a key that it cannot have, or without one."""
+    sensors = tuple(values["sensors"])
+    more = ("label", "split", "id")
+    allowed: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+        "columns": (sensors, (*sensors, *more)),
+        "subfolders": (sensors, sensors),
+        "file_bands": ((), sensors),
+        "splits": ((), tuple(SPLIT_NAMES)),
+        "composites": ((), ("rgb",)),
+    }
+    for key, (needed, known) in allowed.items():
+        there = values.get(key, dict.fromkeys(needed))
+        unknown = [name for name in there if name not in known]
+        missing = [name for name in needed if name not in there]
+        if unknown or missing:
+            raise ValueError(
+                f"{path}: {key} has unknown keys {unknown}, missing keys {missing}; it"
+                f" can have {', '.join(known)}"
+            )
+    words = {**SPLIT_NAMES, **values.get("splits", {})}
+    if len(set(words.values())) < len(words):
+        raise ValueError(f"{path}: splits make {words}, of which two are the same")
+
+
+def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, str]:
+    """{record key: sensor's name or path}, that of a composite before the others."""
+    sensors = {}
+    if allowed.one_sensor and len(values["sensors"]) > 1:
+        raise ValueError(
+            f"{path}: sensors = {values['sensors']}, but reader {values['reader']!r}"
+            " has one file a record; paired_folders has more, and composites makes rgb"
+            " of s2"
+        )
+    for key, name in values["sensors"].items():
+        name = str(path.parent / name) if name.endswith(".toml") else name
+        try:
+            sensor = get_sensor(name)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"{path}: sensors.{key}: {error}") from error
+        if sensor.modality != key:
+            raise ValueError(
+                f"{path}: sensors.{key} = {name!r}, which is of the modality"
+                f" {sensor.modality!r}: write {sensor.modality} = {name!r}"
+            )
+        bands = values.get("file_bands", {}).get(key, sensor.bands)
+        lost = [band for band in sensor.bands if band not in bands]
+        if lost or len(set(bands)) < len(bands):
+            raise ValueError(
+                f"{path}: file_bands.{key} = {bands} should be distinct and hold the"
+                f" bands of {name}: {', '.join(sensor.bands)}"
+            )
+        sensors[key] = name
+    if made := [key for key in values.get("composites", {}) if key in sensors]:
+        raise ValueError(f"{path}: {made[0]} stands in sensors and in composites")
+    return {**dict.fromkeys(values.get("composites", ()), "rgb"), **sensors}
+
+
+def _read_composites(path: Path, values: Mapping) -> dict[str, tuple[str, str]]:
+    """{record key: (the key that it is made of, row of COMPOSITES)}."""
+    found = {}
+    for key, name in values.get("composites", {}).items():
+        try:
+            made = look_up(COMPOSITES, name, "composite")
+        except ValueError as error:
+            raise ValueError(f"{path}: composites.{key}: {error}") from error
+        of = [k for k, sensor in values["sensors"].items() if sensor == made.sensor]
+        if not of:
+            raise ValueError(
+                f"{path}: composites.{key} = {name!r} is made of {made.sensor}, and"
+                f" sensors = {values['sensors']} has none"
+            )
+        found[key] = (of[0], name)
+    return found
+
+
+def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
+    """single, multi or none; ValueError where another key goes with another task."""
+    labelled = "label" in values.get("columns", {})
+    task = values.get("task", "single" if labelled else allowed.tasks[0])
+    if task not in allowed.tasks:
+        raise ValueError(
+            f"{path}: task = {task!r} should be {' or '.join(allowed.tasks)} with"
+            f" reader {values['reader']!r}"
+        )
+    if "columns" in values and labelled != (task != "none"):
+        raise ValueError(
+            f"{path}: task = {task!r}, and columns has"
+            f" {'a' if labelled else 'no'} label; change one of them"
+        )
+    idle = [k for k in ("classes", "classnames", "templates") if k in values]
+    if task == "none" and idle:
+        raise ValueError(
+            f"{path}: {', '.join(idle)} without labels; set"
+            f" {'columns.label' if 'columns' in values else 'task'}, or take it out"
+        )
+    if task != "multi" and "separator" in values:
+        raise ValueError(f"{path}: separator goes with task = 'multi', not {task!r}")
+    return task
+
+
+def _read_templates(path: Path, values: Mapping) -> tuple[str, ...]:
+    templates = tuple(values.get("templates", SATELLITE_TEMPLATES))
+    try:
+        fill_templates([], templates)
+    except ValueError as error:
+        raise ValueError(f"{path}: templates: {error}") from error
+    return templates
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    kept = {k: v for k, v in values.items() if k not in _NOT_IN_DIGEST}
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,329 @@
+"""The table of datasets: what the files of each hold and how its classes are called."""
+
+from rsclip_jax.data.catalog import classes, corine, prompts
+from rsclip_jax.data.miniature import scenes
+from rsclip_jax.data.types import Dataset
+
+RESISC45_CLASSES = tuple(
+    """airplane airport baseball_diamond basketball_court beach bridge chaparral church
+    circular_farmland cloud commercial_area dense_residential desert forest freeway
+    golf_course ground_track_field harbor industrial_area intersection island lake
+    meadow medium_residential mobile_home_park mountain overpass palace parking_lot
+    railway railway_station rectangular_farmland river roundabout runway sea_ice ship
+    snowberg sparse_residential stadium storage_tank tennis_court terrace
+    thermal_power_station
+    wetland""".split()
+)
+CIFAR10_CLASSES = tuple(
+    "airplane automobile bird cat deer dog frog horse ship truck".split()
+)
+_MINIATURE_SENSORS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
+
+
+def _photos(
+    name, folders, names: dict[str, str], templates, kind="class_folders", **fields
+) -> Dataset:
+    return Dataset(
+        name,
+        kind,
+        "single",
+        {"rgb": "rgb"},
+        tuple(names),
+        tuple(names.values()),
+        templates,
+        folders,
+        **fields,
+    )
+
+
+def _miniature(name, task, sensors, classes, templates) -> Dataset:
+    return Dataset(name, "miniature", task, sensors, classes, classes, templates)
+
+
+def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
+    """One of the sets of classes, with Sentinel-1 beside or without."""
+    name = "bigearthnet" if version == 1 else "bigearthnet_v2"
+    name += "" if count == 19 else f"_{count}"
+    name += "" if with_s1 else "_s2"
+    classes = corine.class_names(count)
+    sensors = {"rgb": "rgb", "s2": "s2_l2a", **({"s1": "s1_grd"} if with_s1 else {})}
+    return Dataset(
+        name,
+        f"bigearthnet_v{version}",
+        "multi",
+        sensors,
+        classes,
+        tuple(c.lower() for c in classes),
+        prompts.SATELLITE_TEMPLATES,
+        tuple(dict.fromkeys((name, "bigearthnet", "BigEarthNet", ""))),
+        composites={"rgb": ("s2", "s2_l2a_rgb")},
+        label_map=corine.class_map(count),
+        size=120,
+        max_shift=1.0,
+    )
+
+
+def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
+    """By the class of most pixels, or by all that cover a tenth; without: a class."""
+    names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
+    return Dataset(
+        name,
+        "sen12ms",
+        task,
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        tuple(names),
+        tuple(names.values()),
+        prompts.SATELLITE_TEMPLATES,
+        tuple(dict.fromkeys((name, "sen12ms", "SEN12MS", "m1474000"))),
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+        label_map={c: c if c in names else "" for c in classes.SEN12MS_NAMES},
+    )
+
+
+def _so2sat(name: str, *folders: str) -> Dataset:
+    return Dataset(
+        name,
+        "so2sat",
+        "single",
+        {"rgb": "rgb", "s2": "s2_so2sat", "s1": "s1_so2sat"},
+        tuple(classes.SO2SAT_NAMES),
+        tuple(classes.SO2SAT_NAMES.values()),
+        prompts.SATELLITE_TEMPLATES,
+        (name, *folders),
+        composites={"rgb": ("s2", "s2_so2sat_rgb")},
+    )
+
+
+EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
+
+
+def _eurosat(
+    name: str, kind: str, sensors: dict[str, str], folders, **lists
+) -> Dataset:
+    """EuroSAT's patches in other sensors, with the names and templates of its RGB."""
+    s2 = "s2" in sensors
+    return Dataset(
+        name,
+        kind,
+        "single",
+        sensors,
+        tuple(prompts.EUROSAT_NAMES),
+        tuple(prompts.EUROSAT_NAMES.values()),
+        prompts.EUROSAT_TEMPLATES,
+        folders,
+        file_bands={"s2": EUROSAT_MS_BANDS} if s2 else {},
+        composites={"rgb": ("s2", "eurosat_rgb")} if s2 else {},
+        size=64,
+        **lists,
+    )
+
+
+_ROWS = (
+    *(
+        _photos(
+            f"eurosat_rgb{spatial and '_spatial'}",
+            ("eurosat_rgb", "EuroSAT_RGB", "2750"),
+            prompts.EUROSAT_NAMES,
+            prompts.EUROSAT_TEMPLATES,
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+            size=64,
+        )
+        for spatial in ("", "-spatial")
+    ),
+    _photos(
+        "resisc45",
+        ("resisc45", "NWPU-RESISC45"),
+        {c: c.replace("_", " ") for c in RESISC45_CLASSES},
+        prompts.RESISC45_TEMPLATES,
+        split_lists="resisc45-{split}.txt",
+    ),
+    _photos(
+        "cifar10",
+        (
+            *("cifar10", "CIFAR-10", "CIFAR-10-images"),
+            *("cifar-10-batches-py", "cifar-10-batches-bin"),
+        ),
+        {c: c for c in CIFAR10_CLASSES},
+        prompts.CIFAR10_TEMPLATES,
+        "arrays",
+        size=32,
+    ),
+    _photos(
+        "imagenette",
+        ("imagenette", "imagenette2", "imagenette2-320", "imagenette2-160"),
+        prompts.IMAGENETTE_NAMES,
+        prompts.IMAGENETTE_TEMPLATES,
+    ),
+    _photos(
+        "ucmerced",
+        ("ucmerced", "UCMerced_LandUse/Images"),
+        classes.UCMERCED_NAMES,
+        prompts.RESISC45_TEMPLATES,
+        split_lists="uc_merced-{split}.txt",
+    ),
+    _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
+    _photos(
+        "rsscn7",
+        ("rsscn7", "RSSCN7", "RSSCN7-master"),
+        classes.RSSCN7_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "patternnet",
+        # where upper and lower case are one, "patternnet" is the unpacked folder too
+        ("PatternNet/images", "patternnet"),
+        classes.PATTERNNET_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "cifar100",
+        (
+            *("cifar100", "CIFAR-100", "CIFAR-100-images"),
+            *("cifar-100-python", "cifar-100-binary"),
+        ),
+        classes.CIFAR100_NAMES,
+        prompts.CIFAR10_TEMPLATES,
+        "arrays",
+        size=32,
+    ),
+    _photos(
+        "stl10",
+        ("stl10", "STL-10", "stl10_binary"),
+        classes.STL10_NAMES,
+        classes.STL10_TEMPLATES,
+        "arrays",
+    ),
+    _photos(
+        "food101",
+        ("food-101/images", "food101/food-101/images", "food101/images"),
+        classes.FOOD101_NAMES,
+        classes.FOOD101_TEMPLATES,
+        split_lists="meta/{split}.txt",
+        needs_lists=True,
+    ),
+    _photos(
+        "fmow_rgb",
+        (
+            *("fmow_rgb/fmow", "fmow_rgb/fmow-rgb", "fmow_rgb"),
+            *("fmow-rgb", "fMoW-rgb", "fmow"),
+        ),
+        classes.FMOW_NAMES,
+        classes.FMOW_TEMPLATES,
+        "fmow",
+    ),
+    _photos(
+        "imagenet",
+        ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+        classes.IMAGENET_NAMES,
+        classes.IMAGENET_TEMPLATES,
+        "imagenet",
+    ),
+    *(
+        _eurosat(
+            f"eurosat_ms{spatial and '_spatial'}",
+            "class_folders",
+            {"rgb": "rgb", "s2": "s2_l1c"},
+            (
+                *("eurosat_ms", "EuroSAT_MS", "EuroSATallBands", "allBands"),
+                "ds/images/remote_sensing/otherDatasets/sentinel_2/tif",
+            ),
+            split_lists=f"eurosat{spatial}-{{split}}.txt",
+            needs_lists=bool(spatial),
+        )
+        for spatial in ("", "-spatial")
+    ),
+    _eurosat(
+        "eurosat_sar",
+        "class_folders",
+        {"s1": "s1_grd"},
+        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+        split_lists="eurosat-{split}.txt",
+    ),
+    _eurosat(
+        "eurosat_s1_s2",
+        "eurosat_s1_s2",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        ("eurosat_s1_s2", ""),
+        split_lists="eurosat-{split}.txt",
+    ),
+    *(
+        _bigearthnet(version, count, with_s1)
+        for version, counts in ((1, (19, 5, 43)), (2, (19, 5)))
+        for count in counts
+        for with_s1 in (True, False)
+    ),
+    Dataset(
+        "ssl4eo_s12",
+        "ssl4eo",
+        "none",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
+        # its pairs lie some pixels apart, as they were cut: no max_shift
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+    ),
+    Dataset(
+        "sen1floods11",
+        "sen1floods11",
+        "none",
+        {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
+        folders=("sen1floods11", "HandLabeled"),
+        composites={"rgb": ("s2", "s2_l1c_rgb")},
+        max_shift=1.0,
+    ),
+    _sen12ms("sen12ms", "single"),
+    _sen12ms("sen12ms_multi", "multi"),
+    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
+    # which: that snow and ice is the one left out is an assumption.
+    _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
+    _so2sat("so2sat", "So2Sat-LCZ42/v4", "So2Sat-LCZ42", "m1483140"),
+    _so2sat("so2sat_random", "so2sat/random", "m1613658/random"),
+    _so2sat("so2sat_block", "so2sat/block", "m1613658/block"),
+    _so2sat("so2sat_culture_10", "so2sat/culture_10", "m1613658/culture_10"),
+    Dataset(
+        "sentinel_pairs",
+        "paired_folders",
+        "none",
+        {"rgb": "rgb", "s1": "s1_vh_8bit"},
+        folders=("sentinel_pairs",),
+        subfolders={"rgb": "s2_rgb", "s1": "s1_vh"},
+    ),
+    *(
+        Dataset(name, "captions", "captions", {"rgb": "rgb"}, folders=folders)
+        for name, folders in (
+            ("rsicd", ("rsicd", "RSICD")),
+            ("rsitmd", ("rsitmd", "RSITMD")),
+            ("ucm_captions", ("ucm_captions", "UCM_captions", "UCM_Captions")),
+            ("sydney_captions", ("sydney_captions", "Sydney_captions")),
+        )
+    ),
+    _miniature(
+        "miniature",
+        "single",
+        _MINIATURE_SENSORS,
+        scenes.CLASSES,
+        prompts.SATELLITE_TEMPLATES,
+    ),
+    _miniature(
+        "miniature_multi",
+        "multi",
+        _MINIATURE_SENSORS,
+        scenes.CLASSES,
+        prompts.SATELLITE_TEMPLATES,
+    ),
+    _miniature(
+        "miniature_aerial",
+        "single",
+        {"rgb": "rgb"},
+        scenes.CLASSES,
+        prompts.AERIAL_TEMPLATES,
+    ),
+    _miniature(
+        "miniature_natural",
+        "single",
+        {"rgb": "rgb"},
+        scenes.NATURAL_CLASSES,
+        prompts.PHOTO_TEMPLATES,
+    ),
+)
+DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}

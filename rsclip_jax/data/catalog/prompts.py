@@ -1,0 +1,185 @@
+"""Class names by the dataset's own class (folder) names; sets of prompt templates.
+
+Names are matched to classes by name, never by position: OpenAI's list of EuroSAT names
+is in another order than the folders.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from rsclip_jax.data.catalog.classes import FMOW_TEMPLATES, IMAGENET_TEMPLATES
+from rsclip_jax.io.lookup import look_up
+
+# EuroSAT: names as OpenAI's CLIP and PAINT (Ilharco et al. 2022) use them, and OpenAI's
+# three templates.
+EUROSAT_NAMES = {
+    "AnnualCrop": "annual crop land",
+    "Forest": "forest",
+    "HerbaceousVegetation": "brushland or shrubland",
+    "Highway": "highway or road",
+    "Industrial": "industrial buildings or commercial buildings",
+    "Pasture": "pasture land",
+    "PermanentCrop": "permanent crop land",
+    "Residential": "residential buildings or homes or apartments",
+    "River": "river",
+    "SeaLake": "lake or sea",
+}
+EUROSAT_TEMPLATES = (
+    "a centered satellite photo of {c}.",
+    "a centered satellite photo of a {c}.",
+    "a centered satellite photo of the {c}.",
+)
+
+# RESISC45: the folder names with spaces, and OpenAI's 18 templates.
+RESISC45_TEMPLATES = tuple(
+    f"{view} {kind} of {article}{{c}}."
+    for article in ("", "a ", "the ")
+    for kind in ("imagery", "photo", "view")
+    for view in ("satellite", "aerial")
+)
+
+# CIFAR-10: the class names themselves, and OpenAI's 18 templates.
+CIFAR10_TEMPLATES = tuple(
+    f"a {kind}photo of {article} {{c}}."
+    for article in ("a", "the")
+    for kind in (
+        "",
+        "blurry ",
+        "black and white ",
+        "low contrast ",
+        "high contrast ",
+        "bad ",
+        "good ",
+    )
+) + tuple(
+    f"a photo of {article} {size} {{c}}."
+    for article in ("a", "the")
+    for size in ("small", "big")
+)
+
+# Imagenette (ten classes of ImageNet): the names and the seven best templates of
+# OpenAI's ImageNet notebook.
+IMAGENETTE_NAMES = {
+    "n01440764": "tench",
+    "n02102040": "English Springer Spaniel",
+    "n02979186": "cassette player",
+    "n03000684": "chainsaw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+IMAGENETTE_TEMPLATES = (
+    "itap of a {c}.",
+    "a bad photo of the {c}.",
+    "a origami {c}.",
+    "a photo of the large {c}.",
+    "a {c} in a video game.",
+    "art of the {c}.",
+    "a photo of the small {c}.",
+)
+
+SATELLITE_TEMPLATES = ("a satellite photo of {c}.", "a satellite image of {c}.")
+AERIAL_TEMPLATES = ("an aerial photo of {c}.", "a photo of {c} from above.")
+PHOTO_TEMPLATES = ("a photo of a {c}.", "a picture of the {c}.")
+
+# RemoteCLIP (Liu et al. 2024): the five that ITRA, which it was trained and tested in,
+# has for AID, PatternNet and its other sets of scenes. EuroSAT and RESISC45 have
+# OpenAI's there (itra/data/classname_and_prompt).
+REMOTECLIP_TEMPLATES = (
+    "a centered satellite photo of a {c}.",
+    "a centered satellite photo of the {c} taken from above.",
+    "an overhead view of the {c}.",
+    "an overhead view of a {c}.",
+    "an overhead view of {c}.",
+)
+
+# SkyCLIP (Wang et al. 2024): SkyScript's prompt_templates.py; the second has no stop.
+SKYCLIP_TEMPLATES = ("a satellite photo of {c}.", "a satellite image of {c}")
+
+
+def _georsclip_templates() -> tuple[str, ...]:
+    """GeoRSCLIP's 105 (Zhang et al. 2024; RS5M's inference/classname_and_prompt)."""
+    views = "bad cropped bright dark close-up blurry good".split()
+    views += ["low resolution", "black and white", "jpeg corrupted"]
+    looks = [*"large nice small weird cool".split(), "hard to see"]
+    templates = []
+    for an, image in (
+        ("a", "remote sensing image"),
+        ("an", "aerial image"),
+        ("a", "satellite image"),
+    ):
+        templates.append(f"{an} {image} of many {{c}}.")
+        for article in ("a", "the"):
+            templates.append(f"{an} {image} of {article} {{c}}.")
+            templates += [f"{an} {image} of {article} {look} {{c}}." for look in looks]
+            templates += [f"a {view} {image} of {article} {{c}}." for view in views]
+    return tuple(templates)
+
+
+GEORSCLIP_TEMPLATES = _georsclip_templates()
+
+DATASET = "dataset"  # the name of the templates that a dataset's row has
+# Published sets by name; class names are the dataset's own with each of them.
+PROMPT_SETS = {
+    "single": ("a photo of a {c}.",),  # of CLIP's paper
+    "satellite": ("a satellite photo of a {c}.",),
+    "openai80": IMAGENET_TEMPLATES,
+    "openai7": IMAGENETTE_TEMPLATES,
+    "eurosat": EUROSAT_TEMPLATES,
+    "resisc45": RESISC45_TEMPLATES,
+    "fmow": FMOW_TEMPLATES,
+    "remoteclip": REMOTECLIP_TEMPLATES,
+    "georsclip": GEORSCLIP_TEMPLATES,
+    "skyclip": SKYCLIP_TEMPLATES,
+}
+
+
+def get_templates(prompt_set: str, own: Sequence[str]) -> tuple[str, ...]:
+    """The templates of a named set; own: a dataset's, which "dataset" stands for.
+
+    Raises ValueError with the names for another.
+    """
+    sets = {DATASET: tuple(own), **PROMPT_SETS}
+    return look_up(sets, prompt_set, "prompt set")
+
+
+def fill_templates(
+    classnames: Sequence[str], templates: str | Sequence[str]
+) -> list[list[str]]:
+    """One list of prompts a class, in order.
+
+    Raises ValueError for no templates or one without {c}, and for class names that are
+    empty or twice there.
+    """
+    templates = [templates] if isinstance(templates, str) else templates
+    if not templates:
+        raise ValueError("no prompt templates: give at least one, such as 'a {c}.'")
+    for template in templates:
+        if "{c}" not in template:
+            raise ValueError(
+                f"template {template!r} has no placeholder {{c}} for the class name"
+            )
+    if blank := [i for i, name in enumerate(classnames) if not name.strip()]:
+        raise ValueError(
+            f"class(es) {blank} of {list(classnames)} have no name: a prompt needs one"
+        )
+    if len(set(classnames)) != len(classnames):
+        twice = sorted({n for n in classnames if list(classnames).count(n) > 1})
+        raise ValueError(f"class names appear twice: {twice}")
+    return [[t.replace("{c}", name) for t in templates] for name in classnames]
+
+
+def captions_digest(captions: Sequence[Sequence[str]]) -> str:
+    """Digest that pins a retrieval to its texts: each image's captions, in order."""
+    text = json.dumps([list(texts) for texts in captions])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompts_digest(classnames: Sequence[str], templates: Sequence[str]) -> str:
+    """Digest that pins a zero-shot number to its names and templates, in order."""
+    text = json.dumps([list(classnames), list(templates)], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

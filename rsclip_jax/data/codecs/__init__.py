@@ -1,0 +1,1 @@
+"""Bytes to arrays, and checks of an array."""

@@ -1,0 +1,58 @@
+"""Patches as other tools keep them, in any number type, to what a sensor is."""
+
+import numpy as np
+
+from rsclip_jax.data.codecs.checks import check_array, fill_missing
+from rsclip_jax.data.sensors import Sensor, select_bands
+
+# torch.int16 and float32 are what uint16 DN were made before torch had uint16; TFDS has
+# them as float32. 8 bits or a half hold no DN.
+_HOLD_DN = ("int16", "int32", "int64", "uint16", "float32", "float64")
+# Reflectance is below 2, and below 10 no patch of DN is: sensors are not so dark.
+_LEAST_DN = 10
+
+
+def as_sensor(
+    array: np.ndarray,
+    sensor: Sensor,
+    file_bands: tuple[str, ...],
+    where: str,
+    max_nodata: float,
+) -> np.ndarray:
+    """[h, w, bands] of the sensor, checked, of [h, w, file_bands] in a wider dtype.
+
+    file_bands: the order of the bands in the file; () is the sensor's. Of a sensor in
+    DN, interpolated values are rounded to whole ones. max_nodata: see check_array.
+    Raises ValueError naming where.
+    """
+    if file_bands and array.shape[-1] == len(file_bands):
+        array = select_bands(array, file_bands, sensor.bands)
+    if max_nodata and array.ndim == 3 and array.size:  # whole DN hold no NaN
+        array = fill_missing(array, sensor, where, max_nodata)
+    if sensor.unit == "DN" and array.dtype != np.dtype(sensor.dtype):
+        array = _whole_dn(array, sensor, where)
+    return check_array(array, sensor, where)
+
+
+def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
+    """DN of a wider dtype in the sensor's; ValueError where they cannot be DN."""
+    if array.dtype not in _HOLD_DN:
+        raise ValueError(
+            f"{where}: dtype {array.dtype} holds no DN of {sensor.name}; expected one"
+            f" of {', '.join(_HOLD_DN)}"
+        )
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if not (low >= -0.5 and high <= np.iinfo(sensor.dtype).max):  # NaN neither
+        raise ValueError(
+            f"{where}: values from {low:g} to {high:g}, but {sensor.name} is in DN from"
+            f" 0 to {np.iinfo(sensor.dtype).max}; convert them"
+        )
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        if high < _LEAST_DN and not np.array_equal(whole, array):
+            raise ValueError(
+                f"{where}: no value is above {high:g}, so this looks like reflectance;"
+                f" {sensor.name} is in DN: multiply by 10000"
+            )
+        array = whole
+    return array.astype(sensor.dtype)

@@ -1,0 +1,67 @@
+"""What lies in the folders of a set, and no record is read from it."""
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from rsclip_jax.data.codecs.images import SUFFIXES
+from rsclip_jax.data.sources.files import FileSource
+from rsclip_jax.data.types import Source
+
+
+def find_unread(
+    sources: Collection[Source],
+) -> tuple[dict[Path, int], list[Path]] | None:
+    """({folder that is no class's: how many files are in it}, files no record is of).
+
+    sources: all the splits of a set. Looked at are the folders of the records' files;
+    beside class folders also the others, and images between them. Hidden files do not
+    count, nor what a source has in left_out. None where it cannot be told: of records
+    that do not lie in files of their own, or have a file a band (millions of them).
+    """
+    files = [source for source in sources if isinstance(source, FileSource)]
+    if len(files) < len(sources) or any(map(_a_file_a_band, files)):
+        return None
+    used = {what for source in files for what, _ in source.left_out}
+    dirs: set[str] = set()
+    tops: set[str] = set()  # folders of class folders
+    for source in files:
+        for entry in source.entries:
+            more = (entry.label_file, entry.box_file)
+            for file in map(str, filter(None, (*entry.files.values(), *more))):
+                used.add(file)
+                folder = os.path.dirname(file)
+                dirs.add(folder)
+                if entry.label and os.path.basename(folder) == entry.label:
+                    tops.add(os.path.dirname(folder))
+    classes = {c for source in files for c in source.dataset.classes}
+    strange: dict[Path, int] = {}
+    unread = [file for folder in dirs for file in _files(folder)]
+    for top in tops:
+        unread += [f for f in _files(top) if f.lower().endswith(SUFFIXES)]
+        for folder in sorted(_folders(top) - dirs):
+            if os.path.basename(folder) in classes:
+                unread += _files(folder)  # a class without one record
+            else:
+                strange[Path(folder)] = sum(len(f) for _, _, f in os.walk(folder))
+    return strange, sorted(Path(file) for file in set(unread) - used)
+
+
+def _a_file_a_band(source: FileSource) -> bool:
+    first = source.entries[:1]
+    return any(isinstance(f, tuple) for entry in first for f in entry.files.values())
+
+
+def _files(folder: str) -> list[str]:
+    return _listed(folder, os.DirEntry.is_file)
+
+
+def _folders(folder: str) -> set[str]:
+    return set(_listed(folder, os.DirEntry.is_dir))
+
+
+def _listed(folder: str, kind: Callable[[os.DirEntry], bool]) -> list[str]:
+    if not os.path.isdir(folder):  # what a record names can be missing
+        return []
+    with os.scandir(folder) as found:
+        return [x.path for x in found if kind(x) and not x.name.startswith(".")]

@@ -1,0 +1,1 @@
+"""The embedded world of synthetic scenes, which needs no files."""

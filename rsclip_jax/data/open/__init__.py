@@ -1,0 +1,1 @@
+"""From an archive on disk to a source."""

@@ -1,0 +1,1 @@
+"""An archive written once as sharded ArrayRecord."""

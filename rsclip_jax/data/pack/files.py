@@ -1,0 +1,123 @@
+"""The files of a pack beside its shards: written so that a kill leaves none by half."""
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rsclip_jax.data.sources.packed import (
+    CAPTIONS,
+    FORMAT,
+    LABELS,
+    describe_own,
+    describe_sensors,
+    hash_spans,
+    ids_digest,
+    part_of,
+)
+from rsclip_jax.data.types import Dataset, Source, hash_keys
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a kill leaves the old one or the new one, never half."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As write_text."""
+    temporary = path.with_name(path.name + ".tmp")
+    with naming(path):
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+def append_line(path: Path, line: dict) -> None:
+    """One more line of JSON; a kill leaves it whole, cut or absent."""
+    with naming(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Writes the files; {name: SHA-256}, as read_beside wants it."""
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def as_text(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of writing says which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
+    """labels.npy and captions.jsonl, by what the shards' notes say of their records."""
+    if not all("labels" in note for note in notes):  # shards of an older version
+        return {}
+    labels = [label for note in notes for label in note["labels"]]
+    if row.task == "multi":
+        array = np.zeros((len(labels), len(row.classes)), np.uint8)
+        for hot, some in zip(array, labels, strict=True):
+            hot[some] = 1
+    else:
+        array = np.array(labels, np.int64)
+    file = io.BytesIO()
+    np.save(file, array)
+    found = {LABELS: file.getvalue()}
+    if row.task == "captions":
+        lines = [json.dumps(texts) for note in notes for texts in note["captions"]]
+        found[CAPTIONS] = as_text(lines).encode()
+    return found
+
+
+def describe(
+    source: Source, ids: list[str], span: list[float] | None, provenance: dict
+) -> dict:
+    """What a manifest says of a dataset's split, without its files."""
+    row = source.dataset
+    return {
+        "format": FORMAT,
+        "dataset": row.name,
+        "split": source.split,
+        "split_rule": getattr(source, "split_rule", ""),
+        "task": row.task,
+        "sensors": describe_sensors(row.sensors),
+        "classes": list(row.classes),
+        "classnames": list(row.classnames),
+        "own": describe_own(row),
+        "templates": list(row.templates),
+        "records": len(ids),
+        "ids_sha256": ids_digest(ids),
+        "parts": span,  # percent range of the ids' hash that this split is
+        "provenance": provenance,
+    }
+
+
+def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
+    """The range of the hash by which parts of this split agree with the archive's."""
+    whole, *fixed = hash_spans(source.split)
+    in_folders = source.ids[0].startswith(f"{source.split}/")
+    keys = hash_keys(source)
+    for span in (whole, *fixed) if in_folders else (*fixed, whole):
+        places = part_of(keys, span, 0, 50)
+        agree = half is not None and [source.ids[i] for i in places] == list(half)
+        if agree and len(part_of(keys, span, 0, 100)) == len(keys):
+            return span
+    return None

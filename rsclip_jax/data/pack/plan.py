@@ -1,0 +1,146 @@
+"""The plan of a pack: what each shard holds, and which of them are whole already.
+
+Which shard a record goes to follows from its place in the source alone, a shard gets
+its name when it is whole, and progress.jsonl then notes its size and checksum: so a run
+that was killed goes on with the next shard.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordReader
+
+from rsclip_jax.data.pack.files import write_text
+from rsclip_jax.data.sources.files import first_record
+from rsclip_jax.data.sources.packed import (
+    check_shard,
+    describe_own,
+    encode_record,
+    ids_digest,
+)
+from rsclip_jax.data.types import Source
+
+COMPRESSIONS = ("auto", "none", "zstd")
+# What a difference in a plan comes from, in words.
+_PLANNED_BY = {
+    "source": "the archive (its records, or the files that describe them)",
+    "records": "the archive (its records, or the files that describe them)",
+    "shards": "--config.pack.shard_mb or the size of the archive's first record",
+    "compression": "--config.pack.compression",
+    "max_nodata": "--config.data.max_nodata",
+}
+# Of a small set too, so that all workers have something to do and a kill costs little.
+_SHARDS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a split's shards hold. Same plan, same shards: so a run can be continued.
+
+    source: its source_digest, of records packed or not. records: of the source.
+    shards: their number, the records being dealt out evenly in order.
+    """
+
+    source: str
+    records: int
+    shards: int
+    compression: str  # none | zstd
+    max_nodata: float  # as the source was read with; see fill_missing
+
+    def file(self, shard: int) -> str:
+        """The shard's file name."""
+        return f"part-{shard:05d}-of-{self.shards:05d}.array_record"
+
+    def places(self, shard: int) -> range:
+        """The shard's records, by their place in the source."""
+        n, k = self.records, self.shards
+        return range(n * shard // k, n * (shard + 1) // k)
+
+
+def make_plan(
+    source: Source, *, shard_mb: float, compression: str, on_error: str
+) -> Plan:
+    """Shards of about shard_mb million bytes, by the size of the first record.
+
+    compression "auto": zstd where all arrays are 8-bit. Raises ValueError where no
+    record can be read, or two have one id.
+    """
+    _check_ids(source)
+    first = first_record(source, on_error)
+    arrays = [first[key] for key in source.dataset.sensors]
+    if compression == "auto":
+        compression = "zstd" if all(a.dtype.itemsize == 1 for a in arrays) else "none"
+    total = len(source) * len(encode_record(first))
+    shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
+    shards = min(shards, len(source))
+    max_nodata = source.dataset.max_nodata
+    return Plan(source_digest(source), len(source), shards, compression, max_nodata)
+
+
+def source_digest(source: Source) -> str:
+    """Digest of all ids and, of a set of the user's own, of the files that say them."""
+    own = describe_own(source.dataset)
+    return ids_digest([*source.ids, *([json.dumps(own)] if own else [])])
+
+
+def _check_ids(source: Source) -> None:
+    """Raises ValueError for what ids.txt cannot hold: an id twice, or a line break."""
+    seen: set[str] = set()
+    for id_ in source.ids:
+        if id_ in seen or "\n" in id_:
+            fault = "is there twice" if id_ in seen else "has a line break"
+            raise ValueError(
+                f"{source.dataset.name}:{source.split}: the id {id_!r} {fault}; rename"
+                " or remove its file, so that every record has an id of its own"
+            )
+        seen.add(id_)
+
+
+def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
+    """{shard: its note} of the shards that lie there whole.
+
+    Raises ValueError where the folder was begun with another plan.
+    """
+    path = folder / "progress.jsonl"
+    lines = list(_json_lines(path)) if path.exists() else []
+    if not lines:
+        return {}
+    now = dataclasses.asdict(plan)
+    if changed := [key for key in now if lines[0].get(key) != now[key]]:
+        said = ", ".join(
+            f"{key} {lines[0].get(key)}, now {now[key]}" for key in changed
+        )
+        of = dict.fromkeys(_PLANNED_BY[key] for key in changed)
+        raise ValueError(
+            f"{folder} was begun with {said}: changed is {' and '.join(of)}; change it"
+            " back, choose another --config.pack.out, or remove this folder to pack"
+            " anew"
+        )
+    notes = {line.pop("shard"): line for line in lines[1:]}
+    return {i: note for i, note in notes.items() if _is_whole(folder, note)}
+
+
+def _json_lines(path: Path) -> Iterator[dict]:
+    for line in path.read_text().split("\n"):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:  # cut by a kill, or the empty end
+            return
+
+
+def _is_whole(folder: Path, note: dict) -> bool:
+    try:
+        check_shard(folder, note)
+        reader = ArrayRecordReader(str(folder / note["file"]))
+        return reader.num_records() == note["records"]
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def write_progress(folder: Path, plan: Plan, done: dict[int, dict]) -> None:
+    """progress.jsonl: a line for the plan, one for each whole shard."""
+    lines = [dataclasses.asdict(plan), *({"shard": i, **n} for i, n in done.items())]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_text(folder / "progress.jsonl", text)

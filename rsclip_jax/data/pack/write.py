@@ -1,0 +1,154 @@
+"""Packing: a source's records into ArrayRecord shards, by several processes.
+
+The format is readers/packed.py's.
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rsclip_jax.data.pack.files import (
+    append_line,
+    as_text,
+    describe,
+    find_span,
+    labels_beside,
+    read_lines,
+    write_beside,
+    write_text,
+)
+from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
+from rsclip_jax.data.pack.workers import Job, run_workers
+from rsclip_jax.data.sources.packed import HASH_KEYS
+from rsclip_jax.data.types import SPLITS, Source, hash_keys, tail_of
+
+
+def pack_source(
+    source: Source,
+    reopen: Callable[[], Source],
+    folder: Path,
+    *,
+    half: Sequence[str] | None,
+    provenance: dict,
+    shard_mb: float = 256,
+    compression: str = "auto",
+    on_error: str = "raise",
+    workers: int = 2,
+    progress: bool = False,
+) -> bool:
+    """Packs a split into folder; False if that was done before.
+
+    reopen: gives the same source in another process, so it must pickle. half: the ids
+    that the archive gives for "[:50%]" of the split, None where it takes no parts.
+    provenance: put into the manifest as it is. Goes on where a killed run stopped.
+    Raises ValueError where the folder holds another source's shards, another process
+    packs there, or a worker died; OSError where a shard cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        for path in folder.glob("*.tmp"):  # what a killed run left
+            path.unlink()
+        plan = make_plan(
+            source, shard_mb=shard_mb, compression=compression, on_error=on_error
+        )
+        done = read_progress(folder, plan)
+        todo = [i for i in range(plan.shards) if i not in done]
+        if not todo and (folder / "manifest.json").exists():
+            return False
+        (folder / "manifest.json").unlink(missing_ok=True)
+        write_progress(folder, plan, done)
+        with tqdm(
+            total=plan.records,
+            initial=sum(len(plan.places(i)) for i in done),
+            desc=f"pack {source.dataset.name}:{source.split}",
+            unit="record",
+            disable=not progress,
+        ) as bar:
+            written = run_workers(
+                Job(reopen, folder, plan, on_error), todo, workers, bar
+            )
+            for i, note in written:
+                done[i] = note
+                append_line(folder / "progress.jsonl", {"shard": i, **note})
+        finish(source, folder, plan, done, half, provenance)
+    return True
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would write each other's files; a kill frees the lock."""
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"{folder}: another process packs into it; wait for it to end"
+            ) from error
+        yield
+
+
+def finish(
+    source: Source,
+    folder: Path,
+    plan: Plan,
+    done: dict[int, dict],
+    half: Sequence[str] | None,
+    provenance: dict,
+) -> None:
+    """Writes ids.txt and what lies beside it; last the manifest: now it is a pack."""
+    notes = [done[i] for i in range(plan.shards)]
+    skipped = [(source.ids[place], why) for n in notes for place, why in n["skipped"]]
+    if len(skipped) == plan.records:
+        name = f"{source.dataset.name}:{source.split}"
+        raise ValueError(f"no record of {name} is readable")
+    left_out = {place for n in notes for place, _ in n["skipped"]}
+    ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]
+    write_text(folder / "ids.txt", as_text(ids))
+    (folder / "skipped.txt").unlink(missing_ok=True)
+    if skipped:
+        lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
+        write_text(folder / "skipped.txt", "".join(lines))
+    files = ("file", "records", "bytes", "sha256")
+    keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
+    beside = labels_beside(source.dataset, notes)
+    if keys != [tail_of(id_) for id_ in ids]:
+        beside[HASH_KEYS] = as_text(keys).encode()
+    manifest = {
+        **describe(source, ids, find_span(source, half), provenance),
+        "skipped": len(skipped),
+        "compression": plan.compression,
+        "max_nodata": plan.max_nodata,
+        "files": write_beside(folder, beside),
+        "shards": [{key: note[key] for key in files} for note in notes],
+    }
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
+    """<folder>/all: the archive's order of the packed splits' records.
+
+    False, and nothing written, where the archive's "all" has records that the packed
+    splits neither hold nor left out.
+    """
+    splits = [s for s in SPLITS if (folder / s / "manifest.json").exists()]
+    packed = {s: read_lines(folder / s / "ids.txt") for s in splits}
+    skipped = {s: read_lines(folder / s / "skipped.txt") for s in splits}
+    held = {id_ for ids in packed.values() for id_ in ids}
+    left_out = {x.split("\t")[0] for lines in skipped.values() for x in lines}
+    ids = [id_ for id_ in source.ids if id_ in held]
+    if any(id_ not in held and id_ not in left_out for id_ in source.ids):
+        return False
+    provenance = json.loads((folder / splits[0] / "manifest.json").read_text())
+    manifest = {
+        **describe(source, ids, find_span(source, half), provenance["provenance"]),
+        "splits": splits,
+    }
+    (folder / "all").mkdir(exist_ok=True)
+    write_text(folder / "all" / "ids.txt", as_text(ids))
+    text = json.dumps(manifest, indent=1) + "\n"
+    write_text(folder / "all" / "manifest.json", text)
+    return True

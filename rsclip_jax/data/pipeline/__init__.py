@@ -1,0 +1,1 @@
+"""Records to batches: order, augmentation, normalisation."""

@@ -1,0 +1,82 @@
+"""A sensor of the user's own: a TOML file that says what its bands are."""
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.data.sensors.spec import UNITS, Sensor
+
+_LONGEST = 100.0  # um: thermal infrared ends at 14, and radar has nan
+
+
+def load_sensor(path: str | Path) -> Sensor:
+    """A sensor of your own from a TOML file; its name is the path as given.
+
+    The keys are the fields of Sensor without name; clip_sigma, level, valid and nodata
+    may be left out:
+
+        modality = "ir"
+        bands = ["SWIR1", "SWIR2"]
+        unit = "DN"
+        dtype = "uint16"
+        wavelengths = [1.61, 2.19]  # um; nan for radar
+        resolution = [20.0, 20.0]  # m
+        mean = [2000, 2000]
+        std = [1500, 1500]
+        valid = [0, 20000]
+        nodata = 0
+
+    Raises FileNotFoundError without the file, and ValueError naming it with every
+    unknown or missing key, or the value of a wrong type or length.
+    """
+    path = str(path)
+    try:
+        values = tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such sensor file") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    fields = {f.name: f for f in dataclasses.fields(Sensor) if f.name != "name"}
+    unknown = [key for key in values if key not in fields]
+    needed = [k for k, f in fields.items() if f.default is dataclasses.MISSING]
+    missing = [key for key in needed if key not in values]
+    if unknown or missing:
+        raise ValueError(
+            f"{path}: unknown keys {unknown}, missing keys {missing}; a sensor has"
+            f" {', '.join(fields)}"
+        )
+    read = {k: _read_value(path, k, v, fields[k].type) for k, v in values.items()}
+    if problem := _in_other_units(read["unit"], read["wavelengths"]):
+        raise ValueError(f"{path}: {problem}")
+    return Sensor(path, **read)
+
+
+def _in_other_units(unit: str, wavelengths: Sequence[float]) -> str:
+    """What a file of a sensor has in units that are not read; "" if nothing."""
+    if unit not in UNITS:
+        known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
+        return f'unit = "{unit}" is none of {known}; convert the files to one of them'
+    if wrong := [um for um in wavelengths if um <= 0 or um > _LONGEST]:
+        nm = f": {wrong[0]:g} nanometres would be {wrong[0] / 1000:g}"
+        return (
+            f"wavelengths = {list(wavelengths)} should be micrometres, above 0 and at"
+            f" most {_LONGEST:g}, or nan for radar{nm if wrong[0] > 0 else ''}"
+        )
+    return ""
+
+
+def _read_value(path: str, key: str, value: Any, kind: Any) -> Any:
+    """A TOML value as a field of Sensor: text, a number or a tuple of either."""
+    is_list = "tuple" in str(kind)
+    one = str if kind is str or "str" in str(kind) else float
+    items = value if is_list else [value]
+    allowed = str if one is str else (int, float)
+    if not isinstance(items, list) or not all(
+        isinstance(item, allowed) and not isinstance(item, bool) for item in items
+    ):
+        word = "string" if one is str else "number"
+        wanted = f"a list of {word}s" if is_list else f"a {word}"
+        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}")
+    return tuple(map(one, items)) if is_list else one(value)

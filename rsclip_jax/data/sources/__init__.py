@@ -1,0 +1,1 @@
+"""Random access to records, whatever holds them."""

@@ -1,0 +1,286 @@
+"""Sources: what a dataset's records are, and random access to them."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rsclip_jax.data.bad_records import suggest_skip
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.footprints import Footprint, check_one_place
+from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
+from rsclip_jax.data.codecs.geotiff import read_band_files, read_tif
+from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.miniature import scenes
+from rsclip_jax.data.readers import bigearthnet
+from rsclip_jax.data.readers.arrays import Arrays
+from rsclip_jax.data.readers.fmow import crop_to_box
+from rsclip_jax.data.sensors import (
+    COMPOSITES,
+    Sensor,
+    get_sensor,
+    select_bands,
+)
+from rsclip_jax.data.sensors.bands import make_composite, sensor_part
+from rsclip_jax.data.types import (
+    Dataset,
+    Entry,
+    LeftOut,
+    Record,
+    Source,
+    read_record,
+    tail_of,
+)
+
+
+class FileSource:
+    """Records read from image files when they are asked for.
+
+    read_labels: the names of labels in an entry's label_file. split_rule, left_out: as
+    of Source.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        entries: list[Entry],
+        read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
+        split_rule: str = "",
+        left_out: Sequence[LeftOut] = (),
+    ):
+        self.dataset, self.split, self.split_rule = dataset, split, split_rule
+        self.left_out = list(left_out)
+        self._read_labels = read_labels
+        self.ids = [entry.id for entry in entries]
+        self._entries = entries
+        self._labels = {name: i for i, name in enumerate(dataset.classes)}
+
+    @property
+    def hash_keys(self) -> list[str]:
+        return [entry.hash_key or tail_of(entry.id) for entry in self._entries]
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What each record is read from."""
+        return self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        entry, row = self._entries[index], self.dataset
+        record: Record = {"id": entry.id, "label": self._label(entry)}
+        if row.task == "captions":
+            record["captions"] = entry.captions
+        found: list[Footprint] = []
+        for key in entry.files:
+            if key in keys:
+                sensor = get_sensor(row.sensors[key])
+                record[key] = self._read_sensor(entry, key, sensor, found)
+        for key in row.composites:
+            if key in keys:
+                record[key] = self._composite(entry, record, key, found)
+        own = row.own
+        if own is None or own.same_place:
+            way = f", or same_place = false in {own.path} allows it" if own else ""
+            check_one_place(found, row.max_shift, way)
+        return record
+
+    def _read_sensor(
+        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+    ) -> np.ndarray:
+        """A sensor of an entry; its files' footprints are added to those found."""
+        row, files = self.dataset, entry.files[key]
+        array = read_sensor(
+            files,
+            sensor,
+            row.file_bands.get(key, ()),
+            max_nodata=row.max_nodata,
+            footprints=found,
+        )
+        if entry.box_file is not None:
+            return crop_to_box(array, entry.box_file, entry.label)
+        if row.size and array.shape[:2] != (row.size, row.size):
+            height, width = array.shape[:2]
+            raise ValueError(
+                f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
+                f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
+                " fetch the file again"
+            )
+        return array
+
+    def _composite(
+        self,
+        entry: Entry,
+        record: Record,
+        key: str,
+        found: list[Footprint],
+    ) -> np.ndarray:
+        row = self.dataset
+        source, name = row.composites[key]
+        if source in record:
+            return row.composite(key, record[source])
+        made, files = COMPOSITES[name], entry.files[source]
+        sensor = get_sensor(row.sensors[source])
+        # Of a file a band, three of them do; but all tell which pixels are missing.
+        if isinstance(files, tuple) and not row.max_nodata:
+            places = [sensor.bands.index(band) for band in made.bands]
+            sensor = sensor_part(sensor, places)
+            some = {source: tuple(files[i] for i in places)}
+            entry = dataclasses.replace(entry, files=some)
+        array = self._read_sensor(entry, source, sensor, found)
+        return make_composite(array, sensor.bands, made)
+
+    def _label(self, entry: Entry) -> int | np.ndarray:
+        single = self.dataset.task != "multi"
+        names = (entry.label,) if single else entry.labels
+        if entry.label_file is not None:
+            names = self._read_labels(entry.label_file)
+        if single:
+            return self._labels.get(names[0], -1)
+        hot = np.zeros(len(self._labels), np.uint8)
+        for name in names:
+            if name not in self.dataset.label_map:
+                raise ValueError(
+                    f"{entry.label_file or entry.id}: label {name!r} is not one of"
+                    f" {self.dataset.name}'s"
+                )
+            if known := self.dataset.label_map[name]:
+                hot[self._labels[known]] = 1
+        return hot
+
+
+def read_sensor(
+    files: Path | tuple[Path, ...],
+    sensor: Sensor,
+    file_bands: tuple[str, ...] = (),
+    *,
+    max_nodata: float = 0.0,
+    footprints: list[Footprint] | None = None,
+) -> np.ndarray:
+    """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
+
+    file_bands: the order of the bands in the file, where it is not the sensor's.
+    max_nodata: see check_array. The files' footprints, if they have any, are added to
+    footprints.
+    """
+    if isinstance(files, tuple):
+        array, where = read_band_files(files, footprints), str(files[0].parent)
+    elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
+        array, where = read_tif(files, footprints), str(files)
+    else:
+        count = len(file_bands or sensor.bands)
+        array, where = read_image(files, count), str(files)
+    if file_bands:
+        if array.shape[-1] != len(file_bands):
+            raise ValueError(
+                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
+                f" {file_bands}"
+            )
+        array = select_bands(array, file_bands, sensor.bands)
+    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
+        array = array.view(np.uint16)  # the same numbers, as some archives keep them
+    if array.dtype == np.float64 and sensor.dtype == "float32":
+        array = array.astype(np.float32)  # seven digits are more than any sensor has
+    return check_array(array, sensor, where, max_nodata)
+
+
+class ArraySource:
+    """Records whose pixels an archive holds in one array, in memory or in its file."""
+
+    def __init__(self, dataset: Dataset, split: str, arrays: Arrays):
+        self.dataset, self.split, self.ids = dataset, split, arrays.ids
+        self._labels = [dataset.classes.index(label) for label in arrays.labels]
+        self._images = arrays.images
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Record:
+        pixels = np.ascontiguousarray(self._images[index])
+        return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
+
+
+class MiniatureSource:
+    """A view of the embedded world, which needs no files."""
+
+    def __init__(self, dataset: Dataset, split: str):
+        self.dataset, self.split = dataset, split
+        self._records = _open_view(dataset.name, split)
+        self.ids = list(self._records.ids)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._records[index]
+
+
+@functools.lru_cache(maxsize=16)
+def _open_view(view: str, split: str):
+    # Making a split costs seconds and several stages read the same one.
+    return scenes.open_miniature(view, split)
+
+
+def first_record(source: Source, on_error: str) -> Record:
+    """A source's first record; on_error "skip": its first readable one."""
+    if on_error != "skip":
+        with suggest_skip():
+            return source[0]
+    for i in range(len(source)):
+        with contextlib.suppress(ValueError, OSError):
+            return source[i]
+    raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+
+
+def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
+    """Each record's captions; on_error "skip": without those that cannot be read."""
+    captions = []
+    for i in range(len(source)):
+        skip = on_error == "skip"
+        with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
+            captions.append(read_record(source, i, ())["captions"])
+    return captions
+
+
+def split_digest(source: Source) -> str:
+    """Digest of the ids in order: which examples a number is about.
+
+    And of what a record is, where the user's own file says it.
+    """
+    row = source.dataset
+    name = f"{row.name} {row.own.digest}" if row.own else row.name
+    text = "\n".join([name, *source.ids])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def labels_digest(source: Source) -> str:
+    """Digest of the labels in order and of the classes, of a table of the user's own.
+
+    "" of any other set: where a folder is the label, the ids tell.
+    """
+    row = source.dataset
+    if row.own is None or row.own.table is None or row.task == "none":
+        return ""
+    labels = [read_record(source, i, ())["label"] for i in range(len(source))]
+    found = hashlib.sha256("\n".join(row.classes).encode())
+    found.update(np.asarray(labels, "<i8").tobytes())
+    return found.hexdigest()[:16]
+
+
+def leave_out(text: str, way: str, on_error: str) -> None:
+    """Records are left out with a warning, or it is an error with the way out."""
+    if on_error != "skip":
+        raise ValueError(
+            f"{text}; {way}, or on_error='skip' (--config.data.on_error=skip) leaves"
+            " them out"
+        )
+    print(f"warning: {text}; left out", flush=True)

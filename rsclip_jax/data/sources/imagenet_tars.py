@@ -1,0 +1,100 @@
+"""ImageNet's tars as they are downloaded, their images read where they lie.
+
+ILSVRC2012_img_train.tar holds a tar for each class, <synset>.tar, of <image>.JPEG.
+ILSVRC2012_img_val.tar holds the images alone; LOC_val_solution.csv beside it has a
+line "ImageId,PredictionString" of each, whose second cell begins with the synset.
+"""
+
+import csv
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.data.codecs.images import decode_image
+from rsclip_jax.data.codecs.tars import Member, walk_tar
+from rsclip_jax.data.readers.folders import in_split, parse_split
+
+TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+SOLUTION = "LOC_val_solution.csv"
+
+
+class TarImages:
+    """A split's images, read from their tars at any place and by any thread."""
+
+    def __init__(self, dataset: Any, folder: Path, split: str):
+        self.dataset, self.split, self.ids = dataset, split, list[str]()
+        self._places: list[tuple[Path, Member]] = []
+        self._labels: list[int] = []
+        name, _, _ = parse_split(split)
+        wanted = in_split(split, made=True)
+        there = [part for part, tar in TARS.items() if (folder / tar).is_file()]
+        for part in there if name == "all" else (name,):
+            found = _list_part(folder, part)
+            if strange := sorted(set(found) - set(dataset.classes)):
+                raise ValueError(
+                    f"{folder / TARS[part]}: {strange[0]!r} is no class of"
+                    f" {dataset.name}: is this another tar?"
+                )
+            for label, synset in enumerate(dataset.classes):
+                for member in sorted(found.get(synset, [])):
+                    key = f"{synset}/{_stem(member)}"
+                    if wanted(key):
+                        self.ids.append(f"{part}/{key}")
+                        self._places.append((folder / TARS[part], member))
+                        self._labels.append(label)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        record = {"id": self.ids[index], "label": self._labels[index]}
+        if "rgb" in keys:
+            path, member = self._places[index]
+            with path.open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), member.size, member.offset)
+            record["rgb"] = decode_image(data, f"{path}: {member.name}")
+        return record
+
+
+def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
+    """{synset: its images} of train's or val's tar; FileNotFoundError without it."""
+    path = folder / TARS.get(part, "")
+    if part not in TARS or not path.is_file():
+        there = ", ".join(s for s, tar in TARS.items() if (folder / tar).is_file())
+        raise FileNotFoundError(f"{folder}: no tar of split {part!r}; it has {there}")
+    found: dict[str, list[Member]] = {}
+    if part == "train":
+        for tar in walk_tar(path):
+            found[_stem(tar)] = list(walk_tar(path, tar))
+        return found
+    synsets = dict(_read_solution(folder / SOLUTION))
+    for member in walk_tar(path):
+        if _stem(member) not in synsets:
+            raise ValueError(f"{folder / SOLUTION}: no line of {_stem(member)}")
+        found.setdefault(synsets[_stem(member)], []).append(member)
+    return found
+
+
+def _read_solution(path: Path) -> Iterator[tuple[str, str]]:
+    """(image, synset) of each line."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there, which says the classes of the images in"
+            f" {TARS['val']}: it comes with ImageNet's download from Kaggle; or sort"
+            " them into val/<synset>/, by the ground truth and the meta.mat of"
+            " ILSVRC2012_devkit_t12"
+        )
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            synset, *_ = (row.get("PredictionString") or "").split() or [""]
+            if not row.get("ImageId") or not synset:
+                raise ValueError(f"{path}: a line without ImageId or synset: {row}")
+            yield row["ImageId"], synset
+
+
+def _stem(member: Member) -> str:
+    return Path(member.name).stem

@@ -1,0 +1,387 @@
+"""Packed datasets: ArrayRecord shards with their manifest, written by data/pack.py.
+
+<root>/<dataset>/<split>/manifest.json     what the shards hold
+                        /ids.txt           an id a record, in order
+                        /hash_keys.txt     what parts go by, where not the ids' tails
+                        /labels.npy        a label a record: int64 or multi-hot uint8
+                        /captions.jsonl    a captioned set's texts, a record a line
+                        /part-00000-of-00012.array_record ...
+                        /skipped.txt       id and reason of what could not be read
+<root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
+
+A record's bytes: a little-endian uint32, the header's length; the header, JSON padded
+with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype, shape]}};
+then each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep
+their order: {"id", "label", the sensors}, a multi-hot label being an array. Integers
+are those of the archive's files.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from rsclip_jax.data.readers.folders import HASH_SPLITS, hash_percent, parse_split
+from rsclip_jax.data.readers.sen12ms import LIST_SPANS
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.specs import folder_name
+from rsclip_jax.data.types import tail_of
+
+FORMAT = "rsclip_jax packed 1"
+HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
+_ALIGN = 16
+# Neither read ahead nor threads of its own: records are read one by one, in any order.
+_READING = "readahead_buffer_size:0,max_parallelism:0"
+_OPEN_SHARDS = 256  # of which each is an open file
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """A record {key: array, number, text or tuple of texts} as bytes."""
+    arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
+    little = {
+        k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
+    }
+    fields = {k: _plain(v) for k, v in record.items() if k not in arrays}
+    header = json.dumps(
+        {
+            "fields": fields,
+            "arrays": {k: [v.dtype.str, v.shape] for k, v in little.items()},
+        },
+        separators=(",", ":"),
+    ).encode()
+    header += b" " * (-(4 + len(header)) % _ALIGN)
+    parts = [len(header).to_bytes(4, "little"), header]
+    for array in little.values():
+        parts += [array.tobytes(), b"\0" * (-array.nbytes % _ALIGN)]
+    return b"".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def decode_record(data: bytes) -> dict[str, Any]:
+    """The record of those bytes; its arrays are views of them, not to be written."""
+    start = 4 + int.from_bytes(data[:4], "little")
+    header = json.loads(data[4:start])
+    record = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in header["fields"].items()
+    }
+    for key, (dtype, shape) in header["arrays"].items():
+        count = math.prod(shape)
+        array = np.frombuffer(data, dtype, count, start)
+        start += array.nbytes + -array.nbytes % _ALIGN
+        record[key] = array.reshape(shape)
+    return record
+
+
+def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
+    """{record key: sensor, bands in order, dtype, unit}, as a manifest has it."""
+    rows = {key: get_sensor(name) for key, name in sensors.items()}
+    return {
+        key: {
+            "sensor": Path(row.name).name,  # of a user's file, wherever it lies
+            "bands": list(row.bands),
+            "dtype": row.dtype,
+            "unit": row.unit,
+        }
+        for key, row in rows.items()
+    }
+
+
+def ids_digest(ids: list[str]) -> str:
+    """Digest of the ids in order, as a manifest has it."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def describe_own(row: Any) -> dict[str, str] | None:
+    """Digests of a user's TOML file and, where it is there, of its table."""
+    if row.own is None:
+        return None
+    found = {"file": row.own.digest}
+    if row.own.table and row.own.table.is_file():
+        found["table"] = hashlib.sha256(row.own.table.read_bytes()).hexdigest()
+    return found
+
+
+def pack_folder(root: str | Path, name: str) -> Path:
+    """Where a dataset's pack lies."""
+    return Path(root) / folder_name(name)
+
+
+def find_manifest(root: str | Path, name: str) -> dict | None:
+    """The manifest of a packed split of the dataset; None without a pack."""
+    found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
+    return json.loads(found[0].read_text()) if found else None
+
+
+def open_packed(row: Any, root: str | Path, split: str):
+    """The packed split of a dataset (its row) under a data root; None without a pack.
+
+    FileNotFoundError lists the packed splits where another one is asked for;
+    ValueError names what the manifest and the row do not agree on, with both sides.
+    """
+    folder = pack_folder(root, row.name)
+    packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
+    if not str(root) or not packed:
+        return None
+    if row.own and row.task != "none" and not row.classes:
+        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
+        row = row.with_classes(manifest["classes"])
+    name, low, high = parse_split(split)
+    if name not in packed:
+        raise FileNotFoundError(
+            f"{folder}: split {name!r} is not packed there; {', '.join(packed)} are."
+            " Pack it with configs/pack.py, or give the archive's own folder as root"
+            " (config.data_root)"
+        )
+    whole = _open_all(row, folder) if name == "all" else PackedSource(row, folder, name)
+    return whole if (low, high) == (0, 100) else _part(whole, split, low, high)
+
+
+def _open_all(row: Any, folder: Path):
+    """All the splits' records in the archive's order."""
+    manifest = read_manifest(row, folder / "all")
+    sources = [PackedSource(row, folder, s) for s in manifest["splits"]]
+    places = {id_: (s, i) for s in sources for i, id_ in enumerate(s.ids)}
+    ids = read_ids(folder / "all", manifest)
+    if lost := [id_ for id_ in ids if id_ not in places]:
+        raise ValueError(
+            f"{folder / 'all'}: {len(lost)} of {len(ids)} records are in none of"
+            f" {manifest['splits']}, such as {lost[0]}; run configs/pack.py again"
+        )
+    return Selection(row, "all", manifest, [places[id_] for id_ in ids])
+
+
+def _part(whole: Any, split: str, low: float, high: float):
+    """train[:90%] of a packed train: the records that the archive gives for it."""
+    if whole.manifest["parts"] is None:
+        raise ValueError(
+            f"packed {whole.dataset.name}: {split!r} cannot be read, as no hash of the"
+            f" records gave the archive's parts of {whole.split} when it was packed;"
+            " use it whole, or, if another version packed it, pack it again into"
+            " another folder"
+        )
+    kept = part_of(whole.hash_keys, whole.manifest["parts"], low, high)
+    if not kept:
+        raise FileNotFoundError(
+            f"packed {whole.dataset.name}: no records in split {split!r}"
+        )
+    places = [(whole, i) for i in kept]
+    return Selection(whole.dataset, split, whole.manifest, places)
+
+
+def part_of(keys: list[str], span: list[float], low: float, high: float) -> list[int]:
+    """Places of the keys in [low %, high %) of a split that is `span` of the hash."""
+    width = (span[1] - span[0]) / 100
+    first, last = span[0] + low * width, span[0] + high * width
+    return [i for i, key in enumerate(keys) if first <= hash_percent(key) < last]
+
+
+def hash_spans(split: str) -> list[list[float]]:
+    """The shares of the hash that a split can be: all of a folder, the fixed one, or
+    SEN12MS's of its list.
+    """
+    fixed = (spans.get(split, (0, 100)) for spans in ({}, HASH_SPLITS, LIST_SPANS))
+    return [[float(x) for x in span] for span in fixed]
+
+
+def read_manifest(row: Any, folder: Path) -> dict:
+    """The split's manifest, if it is of this format and agrees with the dataset's row.
+
+    Raises ValueError with both sides otherwise.
+    """
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    expected = {
+        "format": FORMAT,
+        "dataset": row.name,
+        "task": row.task,
+        "sensors": describe_sensors(row.sensors),
+        "classes": list(row.classes),
+    }
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            raise ValueError(
+                f"{path}: packed with {key} {manifest.get(key)}, but this version"
+                f" expects {value}; pack the archive again into another folder"
+            )
+    _check_own(path, row, manifest)
+    return manifest
+
+
+def _check_own(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the user's files say something else than when packed."""
+    packed, now = manifest.get("own") or {}, describe_own(row) or {}
+    for key, digest in now.items():  # a pack is read without the table, too
+        if packed.get(key) != digest:
+            name = row.own.path if key == "file" else row.own.table
+            raise ValueError(
+                f"{path}: {name} has changed since it was packed; pack it again into"
+                " another folder, or give another root (config.data_root)"
+            )
+
+
+def check_nodata(path: Path, row: Any, manifest: dict) -> None:
+    """Raises ValueError where the pack's missing pixels are not treated as the run's.
+
+    Integers of a sensor without nodata have none, so that both are the same.
+    """
+    packed, now = manifest.get("max_nodata", 0.0), row.max_nodata
+    sensors = [get_sensor(name) for name in row.sensors.values()]
+    if packed != now and any(
+        s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
+    ):
+        raise ValueError(
+            f"{path}: packed with max_nodata {packed:g}, but max_nodata"
+            f" (config.data.max_nodata) is {now:g}; set it to {packed:g}, or pack the"
+            f" archive again, with {now:g}, into another folder"
+        )
+
+
+def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
+    """A file that the manifest lists in "files"; None where it does not.
+
+    Raises ValueError if the file is not what was written.
+    """
+    wanted, path = manifest.get("files", {}).get(name), folder / name
+    if wanted is None:
+        return None
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise ValueError(
+            f"{path} is not what was written; remove manifest.json beside it and run"
+            " configs/pack.py again"
+        )
+    return data
+
+
+def read_ids(folder: Path, manifest: dict) -> list[str]:
+    """The ids of ids.txt; ValueError if they are not those that were packed."""
+    path = folder / "ids.txt"
+    text = path.read_text(encoding="utf-8")
+    ids = text.split("\n")[:-1]
+    if ids_digest(ids) != manifest["ids_sha256"]:
+        raise ValueError(
+            f"{path}: {len(ids)} ids, not the {manifest['records']} that were packed;"
+            " remove manifest.json beside it and run configs/pack.py again"
+        )
+    return ids
+
+
+class PackedSource:
+    """Records read from a packed split, in any order and from any number of threads."""
+
+    def __init__(self, dataset: Any, folder: Path, split: str):
+        self.dataset, self.split = dataset, split
+        self._folder = folder / split
+        self.manifest = read_manifest(dataset, self._folder)
+        check_nodata(self._folder / "manifest.json", dataset, self.manifest)
+        self.split_rule = self.manifest.get("split_rule", "")
+        self.ids = read_ids(self._folder, self.manifest)
+        self._shards = self.manifest["shards"]
+        self._ends = np.cumsum([s["records"] for s in self._shards])
+        for shard in self._shards:
+            check_shard(self._folder, shard)
+        self._reader = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
+
+    @functools.cached_property
+    def hash_keys(self) -> list[str]:
+        if data := read_beside(self._folder, self.manifest, HASH_KEYS):
+            return data.decode().split("\n")[:-1]
+        keys = [tail_of(id_) for id_ in self.ids]
+        if "files" not in self.manifest and self.dataset.kind == "fmow":
+            # a pack of before there was the file: the images of a place stay together
+            return [key.rpartition("/")[0] for key in keys]
+        return keys
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        place = index - int(self._ends[shard]) + self._shards[shard]["records"]
+        try:
+            return decode_record(self._reader(shard).read([place])[0])
+        except RuntimeError as error:  # each record has its hash in the file
+            path = self._folder / self._shards[shard]["file"]
+            raise ValueError(
+                f"{path}: record {place} ({self.ids[index]}) is damaged ({error});"
+                " remove this file and run configs/pack.py again, which makes it anew"
+            ) from error
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        """The record; without keys, id, label and captions are read from beside it."""
+        if keys or self._labels is None:
+            return self[index]
+        index = range(len(self))[index]
+        label = self._labels[index]
+        record = {"id": self.ids[index], "label": label if label.ndim else int(label)}
+        if self._captions is not None:
+            record["captions"] = self._captions[index]
+        return record
+
+    @functools.cached_property
+    def _labels(self) -> np.ndarray | None:
+        data = read_beside(self._folder, self.manifest, LABELS)
+        if data is None:
+            return None
+        labels = np.load(io.BytesIO(data))
+        labels.setflags(write=False)  # as the arrays of a record
+        return labels
+
+    @functools.cached_property
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        data = read_beside(self._folder, self.manifest, CAPTIONS)
+        if data is None:
+            return None
+        return [tuple(json.loads(line)) for line in data.splitlines()]
+
+    def _open_shard(self, shard: int) -> ArrayRecordReader:
+        path = self._folder / self._shards[shard]["file"]
+        return ArrayRecordReader(str(path), _READING)
+
+
+def check_shard(folder: Path, shard: dict) -> None:
+    """Raises ValueError or FileNotFoundError unless the shard lies there, whole."""
+    path = folder / shard["file"]
+    again = "run configs/pack.py again, which makes it anew"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; {again}")
+    if path.stat().st_size != shard["bytes"]:
+        raise ValueError(
+            f"{path}: {path.stat().st_size:,} bytes, but {shard['bytes']:,} were"
+            f" written; {again}"
+        )
+
+
+class Selection:
+    """Some records of packed splits, in an order of their own."""
+
+    def __init__(self, dataset: Any, split: str, manifest: dict, places: list):
+        self.dataset, self.split, self.manifest = dataset, split, manifest
+        self.split_rule = manifest.get("split_rule", "")
+        self.ids = [source.ids[i] for source, i in places]
+        self._places = places
+
+    @property
+    def hash_keys(self) -> list[str]:
+        return [source.hash_keys[i] for source, i in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        source, i = self._places[index]
+        return source.read(i, keys)

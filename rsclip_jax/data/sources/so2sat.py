@@ -1,0 +1,149 @@
+"""So2Sat LCZ42 as it is downloaded (Zhu et al. 2020): an HDF5 file a split.
+
+training.h5, validation.h5 and testing.h5, each with sen1 [n, 32, 32, 8], sen2 [n, 32,
+32, 10] and label [n, 17], one-hot. Version 3 has three ways to split, random/, block/
+and culture_10/, of a training.h5 and a testing.h5. A record's id is its split and its
+place in the file.
+"""
+
+import os
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.readers.folders import in_split, parse_split
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.types import SPLITS
+
+FILES = {"train": "training.h5", "val": "validation.h5", "test": "testing.h5"}
+_FIELDS = {"s1": "sen1", "s2": "sen2"}  # record key -> dataset in the file
+
+
+class So2SatSource:
+    """Records read from a split's file, in any order and from any number of threads.
+
+    The files hold float64; records are float32, in the same units. Each process opens
+    a file when it first reads from it, so a source pickles. Raises FileNotFoundError
+    without the split's file, ValueError naming one that is cut or of another kind.
+    """
+
+    def __init__(self, dataset: Any, folder: Path, split: str):
+        self.dataset, self.split = dataset, split
+        wanted = in_split(split, made=True)
+        self.ids: list[str] = []
+        self._places: list[tuple[Path, int]] = []
+        for name, path in _files(folder, split).items():
+            for place in range(_count(path, dataset)):
+                if wanted(f"{place:06d}"):
+                    self.ids.append(f"{name}/{place:06d}")
+                    self._places.append((path, place))
+        self._open_files: dict[tuple[int, Path], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(index, self.dataset.sensors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open_files": {}}
+
+    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+        """The record with its label and these of its sensors alone."""
+        row = self.dataset
+        made = [key for key in row.composites if key in keys]
+        from_file = {*keys, *(row.composites[key][0] for key in made)}
+        record: dict[str, Any] = {"id": self.ids[index], "label": self._label(index)}
+        arrays = {key: self._array(index, key) for key in _FIELDS if key in from_file}
+        record |= {key: array for key, array in arrays.items() if key in keys}
+        for key in made:
+            record[key] = row.composite(key, arrays[row.composites[key][0]])
+        return record
+
+    def _array(self, index: int, key: str) -> np.ndarray:
+        array = self._take(index, _FIELDS[key]).astype(np.float32)
+        where = f"{self._where(index)}, {_FIELDS[key]}"
+        row = self.dataset
+        return check_array(array, get_sensor(row.sensors[key]), where, row.max_nodata)
+
+    def _label(self, index: int) -> int:
+        hot = self._take(index, "label")
+        if np.count_nonzero(hot) != 1 or hot.max() != 1:
+            raise ValueError(
+                f"{self._where(index)}: its label {hot.tolist()} is not one-hot; fetch"
+                " the file again"
+            )
+        return int(hot.argmax())
+
+    def _take(self, index: int, name: str) -> np.ndarray:
+        path, place = self._places[index]
+        opened = os.getpid(), path  # a forked process must not read through its parent
+        try:
+            if opened not in self._open_files:
+                self._open_files[opened] = _open(path)
+            return self._open_files[opened][name][place]
+        except OSError as error:
+            raise ValueError(
+                f"{self._where(index)}: {name} is unreadable ({error}); fetch the file"
+                " again"
+            ) from error
+
+    def _where(self, index: int) -> str:
+        path, place = self._places[index]
+        return f"{path}: record {place}"
+
+
+def _files(folder: Path, split: str) -> dict[str, Path]:
+    """{split: its file}; of "all", those that are there."""
+    name = parse_split(split)[0]
+    there = {s: folder / FILES[s] for s in SPLITS if (folder / FILES[s]).is_file()}
+    if not there:
+        raise FileNotFoundError(
+            f"{folder}: no {' or '.join(FILES.values())} in it; one that ends in .gz is"
+            f" to be unpacked first: gunzip {shlex.quote(str(folder))}/*.gz"
+        )
+    if name == "all":
+        return there
+    if name not in there:
+        raise FileNotFoundError(
+            f"{folder}: no {FILES[name]} beside {', '.join(FILES[s] for s in there)};"
+            f" a part of one can serve: '{next(iter(there))}[90%:]'"
+        )
+    return {name: there[name]}
+
+
+def _count(path: Path, row: Any) -> int:
+    """The records in a file; ValueError with both sides if it holds something else."""
+    last = {"label": len(row.classes)}
+    last |= {_FIELDS[key]: len(get_sensor(row.sensors[key]).bands) for key in _FIELDS}
+    try:
+        with _open(path) as file:
+            shapes = {name: file[name].shape for name in last if name in file}
+    except OSError as error:  # h5py's own words for a file that is shorter than it says
+        raise ValueError(
+            f"{path}: unreadable or cut HDF5 ({path.stat().st_size:,} bytes; {error});"
+            " fetch the file again"
+        ) from error
+    good = all(
+        name in shapes
+        and len(shapes[name]) == (2 if name == "label" else 4)
+        and shapes[name][-1] == channels
+        for name, channels in last.items()
+    )
+    if not good or len({shape[0] for shape in shapes.values()}) != 1:
+        wanted = {"sen1": "[n, 32, 32, 8]", "sen2": "[n, 32, 32, 10]"}
+        raise ValueError(
+            f"{path}: holds {shapes}, expected {wanted} and label [n, {last['label']}]"
+            " of one n"
+        )
+    return shapes["label"][0]
+
+
+def _open(path: Path) -> Any:
+    import h5py  # slow to import, and needed here alone
+
+    return h5py.File(path, "r")

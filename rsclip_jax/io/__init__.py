@@ -1,0 +1,1 @@
+"""Files: atomic writing, torch archives, look-up by name."""

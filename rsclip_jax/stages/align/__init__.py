@@ -1,0 +1,1 @@
+"""Stage align: a sensor encoder onto the features of the patched CLIP."""

@@ -1,0 +1,1 @@
+"""Stage evaluate: every measurement of a CLIP and its sensor encoders."""

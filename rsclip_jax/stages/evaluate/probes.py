@@ -1,0 +1,132 @@
+"""The probes of stage evaluate: which sets config.evaluate names, and their numbers."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.specs import reported
+from rsclip_jax.evals.probe import (
+    Examples,
+    few_shot_records,
+    knn_records,
+    linear_probe_records,
+    one_hot,
+)
+from rsclip_jax.stages.evaluate.encoders import Encoded
+from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.run import Run
+
+PARTS = ("train", "val", "test")
+
+
+def probe_specs(run: Run) -> tuple[str, ...]:
+    """Every split that a probe needs, once."""
+    return tuple(dict.fromkeys(itertools.chain(*run.config.evaluate.probes)))
+
+
+def check_probes(run: Run) -> None:
+    """Raises ValueError for sets or settings that no probe can be made of."""
+    c = run.config.evaluate
+    if not all(count >= 1 for count in c.shots) or len(set(c.shots)) < len(c.shots):
+        raise ValueError(
+            f"config.evaluate.shots = {tuple(c.shots)} must be different numbers of"
+            " examples a class, from 1; () makes no few-shot probes"
+        )
+    for name in ("knn_k", "shot_seeds"):
+        if c[name] < 1:
+            raise ValueError(f"config.evaluate.{name} = {c[name]} is below 1")
+    for sets in c.probes:
+        _check_sets(run, sets)
+
+
+def _check_sets(run: Run, sets: tuple[str, ...]) -> None:
+    if isinstance(sets, str) or len(sets) != len(PARTS):
+        raise ValueError(
+            f"config.evaluate.probes has {sets!r}, which is not (train, val, test):"
+            " give three sets for each probe, such as"
+            " (('resisc45:train','resisc45:val','resisc45:test'),)"
+        )
+    setting = "config.evaluate.probes"
+    opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
+    for spec, source in zip(sets, opened, strict=True):
+        if common.classes_of(source) != common.classes_of(opened[0]):
+            raise ValueError(f"{setting}: {sets[0]!r} and {spec!r} have other classes")
+    for (a, one), (b, other) in itertools.combinations(
+        zip(sets, opened, strict=True), 2
+    ):
+        same = one.dataset.name == other.dataset.name
+        # of tiles the records that they were cut from
+        ids = [{id_.partition("/tile_")[0] for id_ in s.ids} for s in (one, other)]
+        if same and (shared := len(ids[0] & ids[1])):
+            raise ValueError(
+                f"{setting}: {a!r} and {b!r} share {shared} records, and what a probe"
+                " was fitted or chosen on says nothing about others; parts are written"
+                " train[:90%] and train[90%:]"
+            )
+    if run.config.evaluate.knn_k > len(opened[0]):
+        raise ValueError(
+            f"config.evaluate.knn_k = {run.config.evaluate.knn_k} neighbours are more"
+            f" than the {len(opened[0])} records of {sets[0]!r}"
+        )
+
+
+def check_sensors(run: Run, fed: Mapping[str, Mapping]) -> None:
+    """Raises ValueError for a probe without a sensor in all three sets.
+
+    fed: {spec: what the model encodes of it}.
+    """
+    for sets in run.config.evaluate.probes:
+        held = {spec: list(fed[spec]) for spec in sets}
+        if not set.intersection(*map(set, held.values())):
+            raise ValueError(
+                f"config.evaluate.probes: the model encodes no sensor that all of the"
+                f" three have: {held}"
+            )
+
+
+def run_probes(
+    run: Run,
+    encode: Callable[[str], Encoded],
+    pin: Callable[[str], dict[str, Any]],
+) -> None:
+    """Reports every probe of config.evaluate; what was reported before stays.
+
+    encode: of a split. pin: what pins a number of a sensor to the weights.
+    """
+    kept: dict[str, Encoded] = {}
+    for sets in run.config.evaluate.probes:
+        for spec in sets:
+            kept[spec] = kept.get(spec) or encode(spec)
+        try:
+            _probe(run, sets, [kept[spec] for spec in sets], pin)
+        except ValueError as error:
+            raise ValueError(f"config.evaluate.probes: {sets}: {error}") from error
+
+
+def _probe(run, sets, encoded, pin) -> None:
+    train, val, test = encoded
+    classnames = test.seen.dataset.classnames
+    counts = one_hot(train.labels, len(classnames)).sum(axis=0)
+    if lost := [name for name, n in zip(classnames, counts, strict=True) if not n]:
+        run.say(f"evaluate: no record of {sets[0]} is of class(es) {', '.join(lost)}")
+    trained = {"train": reported(sets[0]), "train_digest": split_digest(train.seen)}
+    chosen = {"val": reported(sets[1]), "val_digest": split_digest(val.seen)}
+    for sensor in (s for s in test.z if s in train.z and s in val.z):
+        parts = [Examples(one.z[sensor], one.labels) for one in encoded]
+        for record in _records(run, parts, sensor, len(classnames)):
+            about = trained if record["task"] == "knn" else {**trained, **chosen}
+            if not record.get("converged", True):
+                run.say(
+                    f"evaluate: the probe of {sensor} on {sets[0]} (C = {record['C']})"
+                    " stopped before it converged"
+                )
+            run.report("evaluate", test.seen, [{**record, **about}], **pin(sensor))
+
+
+def _records(run, parts: list[Examples], sensor: str, classes: int):
+    c, (train, _, test) = run.config.evaluate, parts
+    about: dict[str, Any] = {"sensor": sensor, "classes": classes}
+    yield from knn_records(train, test, k=c.knn_k, **about)
+    yield from few_shot_records(*parts, shots=c.shots, seeds=c.shot_seeds, **about)
+    yield from linear_probe_records(*parts, **about)

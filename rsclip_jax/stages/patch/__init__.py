@@ -1,0 +1,1 @@
+"""Stage patch: robust fine-tuning and interpolation."""

@@ -1,0 +1,174 @@
+"""An alpha for each block: looked for on validation data, from the best single one."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.wrappers import Subset
+from rsclip_jax.data.types import Source
+from rsclip_jax.evals.encode import encode_batches
+from rsclip_jax.interpolate import block_names
+from rsclip_jax.records.budget import ORIGINAL, Budget, Curve, value_before
+from rsclip_jax.records.results import read_results
+from rsclip_jax.stages.patch.choose_alpha import search_blocks
+from rsclip_jax.stages.patch.sweep import (
+    Alpha,
+    Measured,
+    Sweep,
+    as_number,
+    primary_value,
+)
+from rsclip_jax.stages.shared import common
+from rsclip_jax.train import checkpoint
+
+Blocks = dict[str, float]
+
+
+def choose_blocks(
+    sweep: Sweep,
+    alpha: float,
+    sources: tuple[Sequence[Source], Sequence[Source]],
+    curves: tuple[Curve, Sequence[Curve]],
+    budget: Budget,
+) -> tuple[Blocks, float, list[float]]:
+    """(an alpha a block, the tasks' mean with it, the supported sets' values).
+
+    sources and curves: of the tasks (one curve, their mean) and of the supported sets.
+    Never below the single alpha on these sources and never over the budget: what the
+    search found on a part of them is measured on all of them, and dropped where it does
+    not hold. Reports them.
+    """
+    task, supported = curves
+    start: Blocks = dict.fromkeys(block_names(sweep.theta_0), alpha)
+    found = _search(sweep, start, *sources, budget)
+    measured = _measure(sweep, sources, found)
+    before = [value_before(s) for s in supported]
+    mean, kept = _values(measured, len(sources[0]))
+    if found != start and (mean < task[alpha] or not budget.allows(before, kept)):
+        sweep.run.say(
+            "patch: the alphas by block that were found on a part of the validation"
+            " data do not hold on all of it, and the single one stays (all of it is"
+            " searched on with config.patch.block_examples = 0)"
+        )
+        found = start
+        measured = _measure(sweep, sources, found)
+        mean, kept = _values(measured, len(sources[0]))
+    for one in measured:
+        sweep.write(one, 0, found)
+    return found, mean, kept
+
+
+def _measure(sweep: Sweep, sources, blocks: Blocks) -> list[Measured]:
+    return [sweep.measure(s, [blocks]) for part in sources for s in part]
+
+
+def _values(measured: list[Measured], tasks: int) -> tuple[float, list[float]]:
+    values = [one.values[0] for one in measured]
+    return sum(values[:tasks]) / tasks, values[tasks:]
+
+
+def _search(
+    sweep: Sweep,
+    start: Blocks,
+    tasks: Sequence[Source],
+    supported: Sequence[Source],
+    budget: Budget,
+) -> Blocks:
+    c = sweep.run.config.patch
+    left = int(c.block_cache_gb * 1e9)
+    sets = []
+    for source in (*tasks, *supported):
+        sets.append(_Decoded(sweep, source, c.block_examples, left))
+        left -= sets[-1].size
+    before_at = 0.0 if sweep.original is None else ORIGINAL
+    before = [one.value(before_at) for one in sets[len(tasks) :]]
+    bar = tqdm(
+        total=c.block_evaluations,
+        desc="alpha by block",
+        unit="model",
+        leave=False,
+        disable=not (sweep.run.config.progress and sys.stderr.isatty()),
+    )
+
+    def evaluate(alphas: Blocks):
+        bar.update()
+        values = [one.value(alphas) for one in sets[: len(tasks)]]
+        return sum(values) / len(values), lambda: [
+            one.value(alphas) for one in sets[len(tasks) :]
+        ]
+
+    with bar:
+        found, _ = search_blocks(
+            evaluate, start, budget, before, max_evaluations=c.block_evaluations
+        )
+    return found
+
+
+class _Decoded:
+    """A source to evaluate many times: its batches stay in memory where they fit.
+
+    examples: that many of it, evenly spread; 0: all. size: the bytes that it keeps,
+    none where they are more than `room`. What was evaluated is also kept in
+    patch/block_values.jsonl, from which a search that was interrupted goes on.
+    """
+
+    def __init__(self, sweep: Sweep, source: Source, examples: int, room: int):
+        self.sweep, self.source = sweep, source
+        if 0 < examples < len(source):
+            places = np.linspace(0, len(source) - 1, examples).round().astype(int)
+            self.source = Subset(source, places.tolist())
+        self.text, _ = common.zero_shot_head(sweep.clip, source)
+        side = sweep.clip.variant.image_size
+        self.size = len(self.source) * side * side * 3
+        if self.size > room:
+            self.size = 0
+        self._kept: list[dict] = []
+        self._file = sweep.run.workdir / "patch" / "block_values.jsonl"
+        heads = () if sweep.heads is None else (sweep.heads,)
+        ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
+        self._pins = {"ends": ends, "data": split_digest(self.source)}
+        self._known = {_key(r): as_number(r["value"]) for r in read_results(self._file)}
+
+    def value(self, alpha: Alpha) -> float:
+        """The primary metric at this alpha."""
+        pins = {**self._pins, "alpha": alpha}
+        if (key := _key(pins)) not in self._known:
+            self._known[key] = self._evaluate(alpha)
+            # the break before it also ends a line that a kill cut short
+            line = "\n" + json.dumps({**pins, "value": self._known[key]})
+            if jax.process_index() == 0:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a") as file:
+                    file.write(line)
+        return self._known[key]
+
+    def _evaluate(self, alpha: Alpha) -> float:
+        if self.size and not self._kept:
+            self._kept = list(self._decode())
+        encoders = {"rgb": self.sweep.encoder(alpha)}
+        batches = self._kept or self._decode()
+        z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
+        head = self.sweep.head(self.source, alpha, self.text)
+        records = common.score(self.source, z["rgb"], labels, head, "rgb")
+        return primary_value(self.source, records)
+
+    def _decode(self) -> Iterable[dict]:
+        run = self.sweep.run
+        return eval_batches(
+            self.source,
+            sizes={"rgb": self.sweep.clip.variant.image_size},
+            batch_size=run.config.eval_batch_size,
+            threads=run.config.data.threads,
+            on_error=run.config.data.on_error,
+            skipped=run.skipped("patch"),
+        )
+
+
+def _key(record: dict) -> str:
+    return json.dumps([record["ends"], record["data"], record["alpha"]], sort_keys=True)

@@ -1,0 +1,95 @@
+"""Pure: choosing alpha on validation values, under a budget of forgetting."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
+from rsclip_jax.stats.bootstrap import Draw
+
+# (task value, what gives each supported set's) of a model given by its blocks' alphas
+Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float]]]]
+
+
+def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> float:
+    """The alpha of the best task value that the budget allows on every supported set.
+
+    A loss is counted from value_before. Alpha 0 is always allowed. Of equal values the
+    smaller alpha wins: it forgets less. Raises ValueError without alpha 0, from which a
+    loss is counted.
+    """
+    if 0.0 not in task:
+        raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
+    before = [value_before(s) for s in supported]
+    allowed = [
+        a
+        for a in task
+        if a == 0.0 or (a > 0 and budget.allows(before, [s[a] for s in supported]))
+    ]
+    return min(allowed, key=lambda a: (-task[a], a))
+
+
+def bootstrap_alpha(
+    draws: Sequence[Draw],
+    budget: Budget,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of the choice over resamples of the validation examples.
+
+    draws: for the task, then for each supported set, what gives the values along alpha
+    on a resample. Both ends are alphas of the sweep.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for _ in range(resamples):
+        task, *supported = (draw(rng) for draw in draws)
+        chosen.append(choose_alpha(task, supported, budget))
+    low, high = np.percentile(chosen, [2.5, 97.5], method="nearest")
+    return float(low), float(high)
+
+
+def mean_draw(draws: Sequence[Draw]) -> Draw:
+    """A draw of mean_curve: each task's set is resampled on its own."""
+    return lambda rng: mean_curve([draw(rng) for draw in draws])
+
+
+def search_blocks(
+    evaluate: Evaluate,
+    start: Mapping[str, float],
+    budget: Budget,
+    before: Sequence[float],
+    *,
+    steps: Sequence[float] = (0.2, 0.1),
+    max_evaluations: int = 200,
+) -> tuple[dict[str, float], float]:
+    """(an alpha for each block, its task value), by cyclic coordinate search.
+
+    From the best single alpha (start: the same for all blocks) each block's alpha in
+    turn goes up or down by the step, within [0, 1]; a move that raises the task value
+    within the budget is kept, and when no block has one the next step is tried. So the
+    result is never worse than the start on the validation examples, and never over the
+    budget. before: the supported sets' values that a loss is counted from. They are
+    evaluated only where the task gains.
+    """
+    best = dict(start)
+    value, _ = evaluate(best)
+    left = max_evaluations - 1
+    for step in steps:
+        moved = True
+        while moved and left > 0:
+            moved = False
+            for name, sign in ((n, s) for n in best for s in (1, -1)):
+                trial = {**best, name: _clamp(best[name] + sign * step)}
+                if trial == best or left <= 0:
+                    continue
+                left -= 1
+                found, supported = evaluate(trial)
+                if found > value and budget.allows(before, supported()):
+                    best, value, moved = trial, found, True
+    return best, value
+
+
+def _clamp(alpha: float) -> float:
+    return round(min(max(alpha, 0.0), 1.0), 6)  # 0.1 + 0.2 is 0.3

@@ -1,0 +1,252 @@
+"""The mixtures of two visual towers, evaluated: a dataset is decoded once for all."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from rsclip_jax import api, metrics
+from rsclip_jax.data.types import Source
+from rsclip_jax.interpolate import block_prefix, interpolate
+from rsclip_jax.records.budget import ORIGINAL
+from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.stats.bootstrap import Draw, resample_map, resample_mean
+from rsclip_jax.train import checkpoint, sharding
+
+PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
+# One for the whole tower (ORIGINAL: the model before any patching), or one a block.
+Alpha = float | Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One source at several alphas, in their order."""
+
+    seen: Source
+    prompts: str
+    records: list[list[dict]]
+    z: list[np.ndarray]
+    heads: list[np.ndarray]
+    labels: np.ndarray
+
+    @property
+    def values(self) -> list[float]:
+        """The primary metric."""
+        return [primary_value(self.seen, records) for records in self.records]
+
+    def draw(self, alphas: Sequence[float]) -> Draw:
+        """What gives the values at the first of them on a resample of the examples."""
+        logits = {
+            alpha: z @ head
+            for alpha, z, head in zip(alphas, self.z, self.heads, strict=False)
+        }
+        if self.seen.dataset.task == "multi":
+            return resample_map(logits, self.labels)
+        return resample_mean(
+            {a: metrics.in_top_k(x, self.labels) for a, x in logits.items()}
+        )
+
+
+def primary_value(source: Source, records: Sequence[dict]) -> float:
+    """The value by which a source is judged; nan where it has none."""
+    primary = PRIMARY[source.dataset.task]
+    return as_number(next(r["value"] for r in records if r["metric"] == primary))
+
+
+def as_number(value: float | None) -> float:
+    """A record's value for sums and comparisons."""
+    return float("nan") if value is None else value
+
+
+class Sweep:
+    """Evaluates mixtures of theta_0 and theta_1.
+
+    original: the tower before any patching, where theta_0 is one that was patched on
+    other tasks before. round_: from 1, where each task has its own. heads: the
+    zero-shot and the trained head of the source head_of; sets of its classes are read
+    through the mixture of them, others through the text.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        clip: api.Model,
+        theta_0,
+        theta_1,
+        *,
+        original=None,
+        round_: int = 0,
+        heads: tuple[np.ndarray, np.ndarray] | None = None,
+        head_of: Source | None = None,
+    ):
+        self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
+        self.original, self.round = original, round_
+        self.heads, self.head_of = heads, head_of
+        # (set, "before" or "after") -> what was kept of it
+        self.kept: dict[tuple[str, str], Outcome] = {}
+        # only the ends are held; a mixture lives as long as one batch
+        put = partial(sharding.put_params, mesh=run.mesh)
+        self._ends = put(theta_0), put(theta_1)
+        self._original = None
+        if original is not None:
+            self._original = sharding.put_params(original, run.mesh)
+
+    def report(
+        self,
+        sources: Sequence[Source],
+        alphas: Iterable[float],
+        product: Alpha | None = None,
+    ) -> tuple[list[dict[float, float]], list[Draw]]:
+        """Reports every alpha on every source, and the product where it is by block.
+
+        Returns a {alpha: primary value} for each source, and its draw of resamples;
+        both with ORIGINAL where there is one. What alpha 0 and the product make of the
+        sources is kept, and its modality gap reported, where there is a product.
+        """
+        order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
+        wanted: list[Alpha] = [*order]
+        if isinstance(product, Mapping):
+            wanted.append(product)
+        curves, draws = [], []
+        for source in sources:
+            measured = self.measure(source, wanted)
+            for place, alpha in enumerate(wanted):
+                if alpha != ORIGINAL:
+                    self.write(measured, place, alpha)
+            if product is not None:
+                self.keep(measured, wanted.index(0.0), "before", 0.0)
+                self.keep(measured, wanted.index(product), "after", product)
+            curves.append(dict(zip(order, measured.values, strict=False)))
+            draws.append(measured.draw(order))
+        return curves, draws
+
+    def report_ends(self, sources: Sequence[Source], product: Alpha) -> None:
+        """Reports the models before all rounds and after them, which have no alpha."""
+        ends: tuple[Alpha, ...] = (ORIGINAL, product)
+        for source in sources:
+            measured = self.measure(source, ends)
+            for place, alpha in enumerate(ends):
+                self.write(measured, place, alpha, alpha=None)
+                when = ("before", "after")[place]
+                self.keep(measured, place, when, alpha, alpha=None)
+
+    def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
+        """The records and logits of a source at each alpha, unwritten."""
+        text, prompts = common.zero_shot_head(self.clip, source)
+        heads = [self.head(source, alpha, text) for alpha in alphas]
+        encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
+        z, labels, seen = self.run.encode(
+            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
+        )
+        return Measured(
+            seen,
+            prompts,
+            [
+                common.score(source, z[i], labels, head, "rgb")
+                for i, head in zip(encoders, heads, strict=True)
+            ],
+            [z[i] for i in encoders],
+            heads,
+            labels,
+        )
+
+    def write(self, measured: Measured, place: int, of: Alpha, **pins: Any) -> None:
+        """Reports what was measured at the alpha `of`, the place-th.
+
+        pins: in place of the record's own "alpha".
+        """
+        own = self.pins(of)
+        if self.is_mixed(measured.seen):
+            own["head"] = checkpoint.params_digest(measured.heads[place])
+        self.run.report(
+            "patch",
+            measured.seen,
+            measured.records[place],
+            prompts=measured.prompts,
+            **{**own, **pins},
+        )
+
+    def pins(self, of: Alpha) -> dict[str, Any]:
+        """What pins a number to the model at the alpha `of`."""
+        own: dict[str, Any] = {"alpha": of}
+        if isinstance(of, Mapping):
+            own = {"alpha": None, "alpha_blocks": dict(of)}
+        if self.round:
+            own["round"] = self.round
+        return {**own, "step": self.step(of), "checkpoint": self.digest(of)}
+
+    def keep(
+        self, measured: Measured, place: int, when: str, of: Alpha, **pins: Any
+    ) -> None:
+        """Keeps what the model at the alpha `of`, the place-th, made of a source.
+
+        And reports its modality gap, but not to a head that was trained: that is no
+        text. pins: as of write.
+        """
+        made = {**self.pins(of), **pins}
+        outcome = self.run.keep(
+            "patch",
+            when,
+            measured.seen,
+            {"rgb": measured.z[place]},
+            labels=measured.labels,
+            head=measured.heads[place],
+            prompts=measured.prompts,
+            step=made["step"],
+            checkpoint={"rgb": made["checkpoint"]},
+        )
+        self.kept[outcome.name, when] = outcome
+        again = when == "after" and of == 0  # the choice is the original
+        if not again and not self.is_mixed(measured.seen):
+            common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
+
+    def step(self, of: Alpha) -> int:
+        """How long the model at this alpha was trained, all rounds together."""
+        rounds = max(self.round, 1) - (of == 0)
+        return 0 if of == ORIGINAL else rounds * self.run.config.patch.steps
+
+    def is_mixed(self, source: Source) -> bool:
+        """Whether a source is read through a head that was trained, and mixed."""
+        return self.head_of is not None and (
+            common.classes_of(source) == common.classes_of(self.head_of)
+        )
+
+    def head(self, source: Source, alpha: Alpha, text: np.ndarray) -> np.ndarray:
+        """What a source is read through at this alpha; text: its zero-shot head."""
+        if self.heads is None or alpha == ORIGINAL or not self.is_mixed(source):
+            return text
+        own = alpha["projection"] if isinstance(alpha, Mapping) else alpha
+        return interpolate(*self.heads, own)
+
+    def encoder(self, alpha: Alpha) -> Callable:
+        """Encoder of a batch at this alpha, all by the one program that api has.
+
+        The weights are mixed outside it, and so are the product's to the last bit.
+        """
+
+        def encode(batch):
+            visual = self._original if alpha == ORIGINAL else _mix(*self._ends, alpha)
+            return api.encode_rgb(visual, batch["rgb"], variant=self.clip.variant)
+
+        return encode
+
+    def mixture(self, alpha: Alpha):
+        """The visual tower at this alpha."""
+        if alpha == ORIGINAL:
+            return self.original
+        return _mix(self.theta_0, self.theta_1, alpha)
+
+    def digest(self, alpha: Alpha) -> str:
+        """Digest of the whole CLIP at this alpha."""
+        visual = self.mixture(alpha)
+        return checkpoint.params_digest({**self.clip.params, "visual": visual})
+
+
+def _mix(theta_0, theta_1, alpha: Alpha):
+    if isinstance(alpha, Mapping):
+        alpha = block_prefix(theta_0, dict(alpha))
+    return interpolate(theta_0, theta_1, alpha)

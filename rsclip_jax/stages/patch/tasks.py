@@ -1,0 +1,190 @@
+"""Patching on several tasks: at once, one after the other, or each alone and merged.
+
+PAINT (Ilharco et al. 2022), section 5: joint, sequential and parallel patching.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax import api
+from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.sources.wrappers import Subset
+from rsclip_jax.data.specs import as_specs, folder_name
+from rsclip_jax.data.types import Source
+from rsclip_jax.interpolate import (
+    add_tasks,
+    fisher_diagonal,
+    fisher_merge,
+    soup,
+)
+from rsclip_jax.models.clip import image_features
+from rsclip_jax.stages.patch.fine_tune import fine_tune
+from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint, objectives
+
+ORDERS = ("joint", "sequential", "parallel")
+MERGES = ("mean", "sum", "fisher")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """The sources of stage patch; the first three have one for each task."""
+
+    train: list[Source]
+    val: list[Source]
+    test: list[Source]
+    supported_val: list[Source]
+    supported_test: list[Source]
+
+
+def open_sets(run: Run) -> Sets:
+    """What config.patch names."""
+    names = [field.name for field in dataclasses.fields(Sets)]
+    return Sets(*([run.open(x) for x in as_specs(run.config.patch[n])] for n in names))
+
+
+def check_tasks(run: Run) -> None:
+    """Raises ValueError for tasks that cannot be patched on together as asked."""
+    c, sets = run.config.patch, open_sets(run)
+    for name, known in (("tasks", ORDERS), ("merge", MERGES)):
+        if c[name] not in known:
+            raise ValueError(
+                f"config.patch.{name} = {c[name]!r} is not known; use one of"
+                f" {', '.join(known)}"
+            )
+    count = len(sets.train)
+    for name in ("val", "test"):
+        if len(found := getattr(sets, name)) != count:
+            raise ValueError(
+                f"config.patch.train names {count} task(s) and config.patch.{name}"
+                f" {len(found)}: give one set of each for every task, in one order"
+            )
+    if len(set(as_specs(c.train))) < count:
+        raise ValueError(f"config.patch.train = {c.train} names a set twice")
+    if c.merge != "mean" and c.tasks != "parallel":
+        raise ValueError(
+            f"config.patch.merge = {c.merge!r} is of models that were fine-tuned each"
+            f" alone: set config.patch.tasks = 'parallel', not {c.tasks!r}"
+        )
+    if c.fisher_examples < 1:
+        raise ValueError(
+            f"config.patch.fisher_examples = {c.fisher_examples} is below 1"
+        )
+    _check_joint(c, sets)
+
+
+def _check_joint(c, sets: Sets) -> None:
+    if c.weights and c.tasks != "joint":
+        raise ValueError(
+            f"config.patch.weights = {tuple(c.weights)} mixes tasks into one training:"
+            f" set config.patch.tasks = 'joint', not {c.tasks!r}, or leave it ()"
+        )
+    training.check_weights(c, "patch")
+    kinds = {s.dataset.task for s in sets.train}
+    if c.tasks == "joint" and len(kinds) > 1:
+        told = ", ".join(f"{s.dataset.name}: {s.dataset.task}" for s in sets.train)
+        raise ValueError(
+            f"config.patch.tasks = 'joint' trains with one loss, and the tasks have"
+            f" one label an image and several ({told}): use 'parallel' or 'sequential'"
+        )
+
+
+def task_runs(run: Run, train: Sequence[Source]) -> list[Run]:
+    """The run for each task's own fine-tuning, in patch/tasks/<dataset>."""
+    names = [folder_name(s.dataset.name) for s in train]
+    if len(set(names)) < len(names):  # splits of one dataset
+        names = [f"{name}_{i + 1}" for i, name in enumerate(names)]
+    return [dataclasses.replace(run, part=f"tasks/{name}") for name in names]
+
+
+def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
+    """(theta_1 of all tasks at once, {"theta_1 of <task>": its source} of several).
+
+    The end of one line from theta_0: joint, what a training on all of them gives; in
+    parallel, what config.patch.merge makes of one model a task.
+    """
+    if len(train) == 1 or run.config.patch.tasks == "joint":
+        return jax.device_get(fine_tune(run, clip, train)), {}
+    thetas = []
+    for part, source in zip(task_runs(run, train), train, strict=True):
+        run.say(f"patch: fine-tuning on {source.dataset.name}, {part.part}")
+        thetas.append(jax.device_get(fine_tune(part, clip, [source])))
+    theta_1 = jax.device_get(merge(run, clip, train, thetas))
+    checkpoint.save_trained(run.workdir / "patch", theta_1)
+    digests = map(checkpoint.params_digest, thetas)
+    made = {
+        f"theta_1 of {s.dataset.name}:{s.split}": {"digest": d}
+        for s, d in zip(train, digests, strict=True)
+    }
+    return theta_1, made
+
+
+def merge(run: Run, clip: api.Model, train: Sequence[Source], thetas):
+    """The end of the line from theta_0 along which alpha mixes: config.patch.merge.
+
+    "mean": alpha / n of each of n task vectors is added, as in PAINT. "sum": alpha of
+    each, as in task arithmetic (Ilharco et al. 2023). "fisher": towards the mean
+    weighted by each model's Fisher information on its task.
+    """
+    how = run.config.patch.merge
+    if how == "mean":
+        return soup(thetas)
+    if how == "sum":
+        return add_tasks(clip.params["visual"], thetas, 1.0)
+    fishers = [
+        estimate_fisher(run, clip, source, theta)
+        for source, theta in zip(train, thetas, strict=True)
+    ]
+    return fisher_merge(thetas, fishers)
+
+
+def estimate_fisher(run: Run, clip: api.Model, source: Source, theta):
+    """The Fisher diagonal of a tower on config.patch.fisher_examples of a task.
+
+    Labels are drawn from the model's own distribution, by config.seed. Scaled to a mean
+    of 1: a task counts by where its weights matter, not by how sure its model is.
+    """
+    run.say(f"patch: Fisher information on {source.dataset.name} ...")
+    count = min(run.config.patch.fisher_examples, len(source))
+    places = np.linspace(0, len(source) - 1, count).round().astype(int)
+    (batch,) = eval_batches(
+        Subset(source, places.tolist()),
+        sizes={"rgb": clip.variant.image_size},
+        batch_size=count,
+        threads=run.config.data.threads,
+        on_error=run.config.data.on_error,
+        skipped=run.skipped("patch"),
+    )
+    rgb = batch["rgb"][batch["mask"]]
+    head, _ = common.zero_shot_head(clip, source)
+    task, variant = source.dataset.task, clip.variant
+    z = np.concatenate(
+        [
+            np.asarray(api.encode_rgb(theta, part, variant=variant))
+            for part in np.array_split(rgb, max(1, len(rgb) // 64))
+        ]
+    )
+    labels = draw_labels(z @ head, task, np.random.default_rng(run.config.seed))
+    loss_fn = objectives.make_patch_loss(
+        lambda p, one: image_features(p, one["rgb"], variant), task
+    )
+    find = jax.jit(lambda *args: fisher_diagonal(loss_fn, *args))
+    fisher = find(theta, {"head": head}, {"rgb": jnp.asarray(rgb), "label": labels})
+    leaves = jax.tree.leaves(fisher)
+    mean = sum(float(x.sum()) for x in leaves) / sum(x.size for x in leaves)
+    return jax.tree.map(lambda x: x / mean, fisher)
+
+
+def draw_labels(logits: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
+    """Labels drawn from what a model holds for likely: [n], or [n, k] of "multi"."""
+    if task == "multi":
+        # one uniform draw below the sigmoid, in logits: which cannot overflow
+        draws = rng.logistic(size=logits.shape)
+        return (draws < logits).astype(np.int32)
+    # the largest of Gumbel-shifted logits is distributed as their softmax
+    return (logits + rng.gumbel(size=logits.shape)).argmax(axis=-1).astype(np.int32)

@@ -1,0 +1,159 @@
+"""What a model forgot: its outcomes beside those of the model that it came from."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rsclip_jax import api
+from rsclip_jax.data.types import Source
+from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.models.variants import Variant
+from rsclip_jax.records import results
+from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.run import Run, make_outcome
+from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.weights import is_name, is_weight_folder
+
+TASKS = (*common.LABELLED, "captions")
+
+
+def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) -> None:
+    """Writes what was forgotten of one set, pinned to the weights before and after."""
+    about = {k: v for k, v in after.pins.items() if k != "task"}
+    about["checkpoint"] = after.pins["checkpoint"]["rgb"]
+    about["reference"] = before.pins["checkpoint"]["rgb"]
+    found = forgetting_records(before, after, mesh=run.mesh)
+    records = [{**about, **r, **pins} for r in found]
+    if jax.process_index() == 0:
+        results.append_results(run.results, records)
+
+
+# Stage evaluate
+
+
+def reference_of(run: Run) -> str:
+    """config.evaluate.reference; "" where there is none."""
+    return run.config.get("evaluate", {}).get("reference", "")
+
+
+def forgetting_sets(run: Run) -> tuple[str, ...]:
+    """config.evaluate.forgetting; () where there is none."""
+    return tuple(run.config.get("evaluate", {}).get("forgetting", ()))
+
+
+def check_forgetting(run: Run) -> None:
+    """Raises ValueError for a reference without sets, sets without one, or bad sets."""
+    reference, specs = reference_of(run), forgetting_sets(run)
+    if specs and not reference:
+        raise ValueError(
+            f"config.evaluate.forgetting = {specs} asks what the model forgot: set"
+            " --config.evaluate.reference to what it was before, a weight file or the"
+            " workdir that patched it"
+        )
+    if reference and not specs:
+        raise ValueError(
+            f"config.evaluate.reference = {reference!r} is compared on no set: name"
+            " some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
+        )
+    for spec in specs:
+        source = common.open_as(run, "config.evaluate.forgetting", spec, TASKS)
+        row = source.dataset
+        if row.task in common.LABELLED:
+            setting = f"config.evaluate.forgetting = {spec!r}"
+            common.check_told_apart(setting, row)
+        if "rgb" not in row.sensors:
+            raise ValueError(
+                f"config.evaluate.forgetting names {spec!r}, which has no RGB"
+            )
+    if reference:
+        reference_variant(reference)
+
+
+def evaluate_forgetting(run: Run, before: api.Model, model: api.Model) -> None:
+    """Reports, of each set of config.evaluate.forgetting, what the model forgot."""
+    models = {"before": before, "after": model}
+    for spec in forgetting_sets(run):
+        report_forgetting(run, **outcomes_of(run, models, run.open(spec)))
+
+
+def reference_variant(reference: str) -> Variant | None:
+    """The variant of config.evaluate.reference, where that says it itself.
+
+    Raises FileNotFoundError where there is no such thing.
+    """
+    if not Path(reference).exists() and not is_name(reference):
+        raise FileNotFoundError(
+            f"config.evaluate.reference = {reference!r}: no such file, folder or"
+            " workdir, and no name of weights"
+        )
+    try:
+        return api.find_variant(reference)
+    except ValueError:  # such as a bare state dict, which says no activation
+        return None
+
+
+def load_reference(run: Run, model: api.Model) -> api.Model | None:
+    """config.evaluate.reference, of a workdir that patched a CLIP the one before that.
+
+    A weight file that does not say its variant is read as one of the evaluated model's.
+    None where no set asks for it. Raises ValueError where it cannot be what that model
+    was before.
+    """
+    reference = reference_of(run)
+    if not forgetting_sets(run):
+        return None
+    row, path = reference_variant(reference) or model.variant, Path(reference)
+    try:
+        if checkpoint.has_product(path / "patch"):
+            before = api.load(path, alpha=0.0)
+        elif path.is_dir() and not is_weight_folder(path):
+            before = api.load(path)
+        else:
+            side = model.variant.image_size
+            before = api.load(reference, variant=row, image_size=side)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config.evaluate.reference: {error}") from error
+    for field in ("image_size", "activation", "image_mean", "image_std"):
+        own, its = getattr(model.variant, field), getattr(before.variant, field)
+        if own != its:
+            raise ValueError(
+                f"config.evaluate.reference = {reference!r} has {field} {its}, and the"
+                f" evaluated model {own}: it is not what that model was before"
+            )
+    return before
+
+
+def outcomes_of(
+    run: Run, models: dict[str, api.Model], source: Source
+) -> dict[str, Outcome]:
+    """{name: what each model makes of a source's RGB}, which is decoded once."""
+    encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
+    side = models["after"].variant.image_size
+    z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
+    return {
+        name: make_outcome(
+            "evaluate",
+            seen,
+            {"rgb": z[name]},
+            **_texts(run, model, seen, labels),
+            step=model.steps["clip"],
+            checkpoint={"rgb": model.digests["clip"]},
+        )
+        for name, model in models.items()
+    }
+
+
+def _rgb_encoder(run: Run, model: api.Model):
+    visual = sharding.put_params(model.params["visual"], run.mesh)
+    return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
+
+
+def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
+    """What an outcome has of its set's captions, or of its classes."""
+    if seen.dataset.task == "captions":
+        ztxt, owners, prompts = common.encode_captions(run, model, seen)
+        return {"ztxt": ztxt, "owners": owners, "prompts": prompts}
+    head, prompts = common.zero_shot_head(model, seen)
+    return {"head": head, "labels": labels, "prompts": prompts}

@@ -1,0 +1,166 @@
+"""A run: a config, its workdir and its mesh, as every stage gets them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.wrappers import TiledSource
+from rsclip_jax.data.specs import parse_spec, short_name
+from rsclip_jax.data.types import Source
+from rsclip_jax.evals.encode import encode_source
+from rsclip_jax.records import outcomes, results
+from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
+from rsclip_jax.train import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of one config in one workdir, on one mesh."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    opened: dict[str, Source] = dataclasses.field(default_factory=dict)
+    part: str = ""  # of a stage that trains several times: a folder in the stage's
+
+    @property
+    def results(self) -> Path:
+        """Where every reported number goes."""
+        return self.workdir / "results.jsonl"
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage's training, or this part of it, keeps its state and curve."""
+        return self.workdir / stage / self.part
+
+    def open(self, spec: str) -> Source:
+        """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
+        if spec not in self.opened:
+            self.opened[spec] = self._open(spec)
+        return self.opened[spec]
+
+    def _open(self, spec: str) -> Source:
+        name, split, tile = parse_spec(spec)
+        self._check_name(name)
+        skip = self.config.data.on_error
+        source = open_source(
+            name,
+            self.config.data_root,
+            split,
+            on_error=skip,
+            max_nodata=self.config.data.max_nodata,
+        )
+        if rule := getattr(source, "split_rule", ""):
+            self.say(f"{name}:{split}: {len(source):,} records, split by {rule}")
+        if tile:
+            return TiledSource(source, tile, on_error=skip)
+        return source
+
+    def _check_name(self, name: str) -> None:
+        """Raises ValueError for a second set of one short name, as results have it."""
+        for other in {parse_spec(spec)[0] for spec in self.opened}:
+            same = Path(other).resolve() == Path(name).resolve()
+            if short_name(other) == short_name(name) and not same:
+                raise ValueError(
+                    f"{other} and {name} are both {short_name(name)!r} in results:"
+                    " rename one of the files"
+                )
+
+    def skipped(self, stage: str) -> Path:
+        """The stage's list of what could not be read; see data/skipped.py."""
+        return self.workdir / stage / "skipped.txt"
+
+    def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
+        """encode_source with this run's mesh, batch and data settings."""
+        batch_size = self.config.eval_batch_size
+        sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
+        return encode_source(
+            source,
+            encoders,
+            sizes=sizes,
+            batch_size=batch_size,
+            mesh=self.mesh,
+            threads=self.config.data.threads,
+            on_error=self.config.data.on_error,
+            skipped=self.skipped(stage),
+            progress=self.config.progress,
+        )
+
+    def report(
+        self, stage: str, source: Source, records: Sequence[dict], **pins: Any
+    ) -> list[dict]:
+        """Writes an evaluation's records with what pins them; returns them whole.
+
+        pins: step, checkpoint, prompts (or None), and alpha where there is one.
+        """
+        base = {"stage": stage, "prompts": None, **_about(source)}
+        whole = [{**base, **record, **pins} for record in records]
+        if jax.process_index() == 0:
+            results.append_results(self.results, whole)
+        return whole
+
+    def keep(
+        self, stage: str, when: str, source: Source, z: dict, **found: Any
+    ) -> outcomes.Outcome:
+        """make_outcome's, kept for the report and for comparisons.
+
+        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False, and
+        of what comes after a stage thumbnails for the report's gallery beside it.
+        when: "before" or "after" a stage.
+        """
+        outcome = make_outcome(stage, source, z, **found)
+        if self.config.keep_embeddings and jax.process_index() == 0:
+            folder = self.folder(stage) / "outcomes" / when
+            outcomes.save_outcome(folder, outcome)
+            if when == "after":
+                self._keep_thumbnails(stage, outcome, source)
+        return outcome
+
+    def _keep_thumbnails(self, stage: str, outcome, source: Source) -> None:
+        path = thumbnails_path(self.folder(stage), outcome)
+        try:
+            save_thumbnails(path, outcome, source)
+        except Exception as error:  # a picture is never worth a training
+            self.say(f"{stage}: no thumbnails of {outcome.name}: {error}")
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        if jax.process_index() == 0:
+            print(text, flush=True)
+
+
+def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.Outcome:
+    """What a model made of a source.
+
+    found: labels, head, ztxt, owners as of Outcome, and pins as of Run.report;
+    checkpoint is {sensor: digest}.
+    """
+    arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
+    row = source.dataset
+    return outcomes.Outcome(
+        {"stage": stage, "task": row.task, **_about(source), **found},
+        tuple(source.ids),
+        z,
+        classnames=row.classnames,
+        **arrays,
+    )
+
+
+def _about(source: Source) -> dict[str, Any]:
+    """What pins a number to the examples that it is of."""
+    about = {
+        "dataset": source.dataset.name,
+        "split": source.split,
+        "split_digest": split_digest(source),
+    }
+    if tile := getattr(source, "tile", None):
+        about["tile"] = tile
+    if rule := getattr(source, "split_rule", ""):
+        about["split_rule"] = rule
+    return about

@@ -1,0 +1,1 @@
+"""How a stage is trained: the loop, optimizers, sharding, checkpoints."""

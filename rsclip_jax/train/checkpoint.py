@@ -1,0 +1,231 @@
+"""Orbax checkpoints for resume, and each stage's product, which the next stage reads.
+
+<stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
+<stage>/params and <stage>/meta.json                  when it is done
+<stage>/theta_1           what patch trained, where the last checkpoint is not that
+<stage>/head.npz          a head that patch trained with its tower, mixed like it
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from rsclip_jax.interpolate import interpolate
+from rsclip_jax.io.files import git_commit, write_json
+from rsclip_jax.train_step import TrainState
+
+PyTree = Any
+
+
+def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
+    """A manager of <stage>/checkpoints that keeps the newest `keep` steps."""
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.LatestN(keep),
+        cleanup_tmp_directories=True,  # what a kill in the middle of a save leaves
+        enable_async_checkpointing=False,  # a step's state is donated to the next
+    )
+    return ocp.CheckpointManager(folder.resolve(), options=options)
+
+
+def save_state(
+    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
+) -> None:
+    """Writes the step's params, optimizer, data position and meta; once a step."""
+    step = int(state.step)
+    if step in manager.all_steps():
+        return  # Orbax would return False in silence
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        train=ocp.args.StandardSave({"opt_state": state.opt_state}),
+        data=grain.checkpoint.CheckpointSave(batches),
+        meta=ocp.args.JsonSave({**meta, "step": step}),
+    )
+    manager.save(step, args=items)
+    manager.wait_until_finished()
+
+
+def restore_state(
+    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
+) -> TrainState:
+    """The latest step's state, with state's shardings; batches go on from there too.
+
+    Raises ValueError where meta's sources (theta_0, a teacher, the data) are not those
+    that the checkpoint was made with, naming those that differ.
+    """
+    step = manager.latest_step()
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    then, now = manager.restore(step, args=args)["meta"]["sources"], meta["sources"]
+    if then != now:
+        raise ValueError(
+            f"{manager.directory}: step {step} was made from other sources than this"
+            f" run has:\n  {_differing(then, now)}\nchoose another --workdir, or remove"
+            " that folder to begin the stage anew"
+        )
+
+    def like(tree):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+        )
+
+    items = ocp.args.Composite(
+        params=ocp.args.StandardRestore(like(state.params)),
+        train=ocp.args.StandardRestore({"opt_state": like(state.opt_state)}),
+        data=grain.checkpoint.CheckpointRestore(batches),
+    )
+    found = manager.restore(step, args=items)
+    number = jax.device_put(np.int32(step), state.step.sharding)
+    return TrainState(number, found["params"], found["train"]["opt_state"])
+
+
+def _differing(then: dict, now: dict) -> str:
+    """A line for each value that differs: "theta_0 digest: '1a' then, '2b' now"."""
+    keys = sorted({(name, key) for x in (then, now) for name in x for key in x[name]})
+    return "\n  ".join(
+        f"{name} {key}: {a!r} then, {b!r} now"
+        for name, key in keys
+        if (a := then.get(name, {}).get(key)) != (b := now.get(name, {}).get(key))
+    )
+
+
+def has_product(stage_dir: Path) -> bool:
+    """Whether the stage is done: Orbax renames the folder into place last of all."""
+    return (stage_dir / "params").is_dir()
+
+
+def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
+    """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
+    if has_product(stage_dir):
+        raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
+    meta = {**meta, **made_now(), "digest": params_digest(params)}
+    if jax.process_index() == 0:
+        write_json(stage_dir / "meta.json", meta)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((stage_dir / "params").resolve(), params)
+
+
+def made_now() -> dict[str, str]:
+    """What a stage's meta says of its making: "git_commit", "finished", "devices"."""
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "git_commit": git_commit(),
+        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
+
+
+def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
+    """(params as numpy arrays, meta) of a finished stage.
+
+    Raises FileNotFoundError naming the folder and the stage that would make it.
+    """
+    if not has_product(stage_dir):
+        raise FileNotFoundError(
+            f"{stage_dir}/params is not there: stage {stage_dir.name!r} of"
+            f" {stage_dir.parent} has not finished; run it first"
+        )
+    return _restore_numpy(stage_dir / "params"), load_meta(stage_dir)
+
+
+def save_trained(stage_dir: Path, params: PyTree) -> None:
+    """Writes <stage>/theta_1: what was trained, where no checkpoint holds it so."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((stage_dir / "theta_1").resolve(), params, force=True)
+
+
+def load_trained(stage_dir: Path) -> PyTree:
+    """theta_1 of patch as numpy arrays: save_trained's, or else the last checkpoint's.
+
+    Raises FileNotFoundError where there is none.
+    """
+    if (stage_dir / "theta_1").is_dir():
+        return _restore_numpy(stage_dir / "theta_1")
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")
+    return _restore_numpy(folder / "params")
+
+
+def save_head(
+    stage_dir: Path,
+    head: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    classnames: Sequence[str],
+) -> None:
+    """Writes <stage>/head.npz: a head [d, k] mixed of its ends, the text's first."""
+    path = stage_dir / "head.npz"
+    temporary = path.with_name("head.npz.tmp")
+    with temporary.open("wb") as file:
+        names = np.array(classnames)
+        np.savez(file, head=head, head_0=ends[0], head_1=ends[1], classnames=names)
+    temporary.replace(path)
+
+
+def load_head(
+    stage_dir: Path, alpha: float | None = None
+) -> dict[str, np.ndarray] | None:
+    """{class name: its column [d]} of save_head's head; None where there is none.
+
+    alpha: mixed anew at it.
+    """
+    path = stage_dir / "head.npz"
+    if not path.exists():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        head = stored["head"]
+        if alpha is not None:
+            head = interpolate(stored["head_0"], stored["head_1"], alpha)
+        return dict(zip(stored["classnames"].tolist(), head.T, strict=True))
+
+
+def last_checkpoint(stage_dir: Path) -> Path | None:
+    """The folder of a stage's last checkpoint, where there is one."""
+    folders = (stage_dir / "checkpoints").glob("*")
+    steps = {int(p.name): p for p in folders if p.name.isdigit()}
+    return steps[max(steps)] if steps else None
+
+
+def begun_sources(stage_dir: Path) -> dict:
+    """The sources of a stage's last checkpoint, as its meta has them; {} without."""
+    folder = last_checkpoint(stage_dir)
+    if folder is None:
+        return {}
+    return json.loads((folder / "meta" / "metadata").read_text())["sources"]
+
+
+def _restore_numpy(folder: Path) -> PyTree:
+    # The handler of the tree itself: a step's items have no checkpoint's metadata, for
+    # which a Checkpointer would look.
+    folder = folder.resolve()
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            handler.metadata(folder).tree,
+        )
+        restored = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return handler.restore(folder, args=restored)
+
+
+def load_meta(stage_dir: Path) -> dict:
+    """What a finished stage says of its product."""
+    return json.loads((stage_dir / "meta.json").read_text())
+
+
+def params_digest(params: PyTree) -> str:
+    """Digest of a tree's names, types and values: which weights a number is about."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,375 @@
+"""A frozen teacher's features of a source's pictures, made once and then looked up.
+
+<folder>/teacher_features.npy   float32 [n, v, d]: record, view, feature; memory-mapped
+<folder>/teacher_records.npy    of each record, whether they are made, and their crc32
+<folder>/meta.json              what they are features of; once it is there, it counts
+
+A picture that is only flipped and turned has eight views (geometry.number_view), so
+that its features are numbers of the record and the view. Random crops have no end.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from rsclip_jax.data.pipeline.batches import view_batches
+from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.types import Record, Source, read_record
+from rsclip_jax.io.files import write_json
+
+# uint8 pictures [m, size, size, 3] -> features [m, d]
+EncodePictures = Callable[[np.ndarray], np.ndarray]
+
+_NOT_MADE, _MADE, _UNREADABLE = 0, 1, 2
+_MARK = np.dtype([("state", np.uint8), ("crc", np.uint32)])
+_SAMPLE = 8  # records that are encoded again where features are used again
+# Other devices round otherwise (TF32, bfloat16); another picture is far beyond.
+_TOLERANCE = 0.02
+_SECONDS = 5.0  # of work that a power cut may cost
+_WAY = (
+    "give another --config.align.cache_dir, remove {folder} to make them anew, or set"
+    " --config.align.cache=off"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the pictures are read, as view_batches takes it, and what is seen of it.
+
+    keys: "rgb", and the sensors that are read beside it to see that the record is
+    whole. batch_size: pictures that are encoded at a time. say: shows a line.
+    """
+
+    keys: Collection[str] = ("rgb",)
+    batch_size: int = 256
+    threads: int = 2
+    on_error: str = "raise"
+    skipped: Path | None = None
+    say: Callable[[str], None] = print
+    progress: bool = False
+
+    def views_of(
+        self, source: Source, places: Sequence[int], meta: dict
+    ) -> Iterator[dict]:
+        """view_batches of these records in the views of a cache."""
+        return view_batches(
+            source,
+            places,
+            size=meta["pictures"]["size"],
+            views=meta["views"],
+            batch_size=max(1, self.batch_size // len(meta["views"])),
+            keys=self.keys,
+            threads=self.threads,
+            on_error=self.on_error,
+            skipped=self.skipped,
+        )
+
+
+class Taught:
+    """A source whose records have "teacher": the features of their picture, by view.
+
+    A record without features raises a ValueError when it is read, as it did when they
+    were made.
+    """
+
+    def __init__(self, source: Source, features: np.ndarray, made, views: Sequence):
+        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
+        self.tile = getattr(source, "tile", None)
+        self.split_rule = getattr(source, "split_rule", "")
+        self._source, self._views = source, tuple(views)
+        self._features, self._made = np.asarray(features), made
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        if not self._made[index]:
+            raise ValueError(
+                f"{self.ids[index]}: could not be read when the teacher's features"
+                " were made"
+            )
+        record = read_record(self._source, index, keys)
+        of_view = dict(zip(self._views, self._features[index], strict=True))
+        return {**record, "teacher": of_view}
+
+
+def open_taught(
+    folder: Path,
+    source: Source,
+    encode: EncodePictures,
+    *,
+    teacher: dict[str, Any],
+    size: int,
+    dim: int,
+    views: Sequence[int],
+    reading: Reading,
+) -> Taught:
+    """The source with a teacher's features, made here first unless they are there.
+
+    teacher: what tells it from others (digest, settings). size: of the pictures that
+    encode takes, dim of its features. Features that are there must be of this teacher,
+    of these records, of at least these views and undamaged, and a sample of them, which
+    is encoded again, must come out the same; else a ValueError says which is not. A
+    killed making is gone on with; several runs or processes take turns.
+    """
+    shape = (len(source), len(views), dim)
+    meta: dict[str, Any] = {
+        "teacher": teacher,
+        "dataset": describe_source(source),
+        "pictures": {"size": size},
+        "features": {"dim": dim, "dtype": "float32"},
+        "views": list(views),
+    }
+    meta = json.loads(json.dumps(meta))  # as the file gives it back
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, reading.say):
+        if (folder / "meta.json").exists():
+            meta = check_meta(folder, meta)
+            shape = (len(source), len(meta["views"]), dim)
+        else:
+            reading.say(f"{folder}: {describe(shape)} of the teacher's features")
+            begin(folder, shape, meta)
+        features, marks = open_files(folder, shape)
+        check_rows(folder, source, features, marks, reading)
+        check_sample(folder, source, features, marks, encode, meta, reading)
+        todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be mended by now
+        if made := len(source) - len(todo):
+            reading.say(f"{folder}: features of {made:,} of {len(source):,} are there")
+        if len(todo):
+            features, marks = open_files(folder, shape, "r+")
+            make(source, todo, features, marks, encode, meta, reading)
+    return Taught(source, features, marks["state"] == _MADE, meta["views"])
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """What tells a source's pictures from another's."""
+    return {
+        "name": f"{source.dataset.name}:{source.split}",
+        "split_digest": split_digest(source),
+        "max_nodata": source.dataset.max_nodata,
+    }
+
+
+def describe(shape: tuple[int, int, int]) -> str:
+    """A cache's size in words."""
+    n, v, d = shape
+    return (
+        f"{n:,} records x {v} view(s) x {d} x 4 bytes = {n * v * d * 4 / 1e6:,.1f} MB"
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """The folder for one at a time; a process that is killed lets go of it."""
+    with contextlib.ExitStack() as stack:
+        # somebody else's folder may be there only to be read
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(open(folder / "lock", "a", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{folder}: waiting for another run that is at these features")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _way(folder: Path) -> str:
+    return _WAY.format(folder=folder)
+
+
+def check_meta(folder: Path, wanted: dict) -> dict:
+    """The meta of what lies there; ValueError naming all that is not as wanted.
+
+    wanted: some of its sections. More views than wanted are welcome.
+    """
+    try:
+        found = json.loads((folder / "meta.json").read_text())
+        named = {**{section: {} for section in wanted}, **found}
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{folder}/meta.json is damaged ({error}): {_way(folder)}"
+        ) from error
+    lines = [
+        f"{section} {key}: {a!r} there, {b!r} in this run"
+        for section in wanted.keys() - {"views"}
+        for key in sorted({*named[section], *wanted[section]})
+        if (a := named[section].get(key)) != (b := wanted[section].get(key))
+    ]
+    if missing := sorted(set(wanted["views"]) - set(named["views"])):
+        lines.append(f"views: {named['views']} there, this run draws also {missing}")
+    if lines:
+        text = "\n  ".join(sorted(lines))
+        raise ValueError(
+            f"{folder}: its features are of something else than this run's:\n  {text}\n"
+            + _way(folder)
+        )
+    return found
+
+
+def begin(folder: Path, shape: tuple[int, int, int], meta: dict) -> None:
+    """Empty files of full size, and then their meta; OSError where the disk is full."""
+    for path, dtype, size in _files(folder, shape):
+        array = np.lib.format.open_memmap(path, "w+", dtype, size)
+        array.flush()
+        try:
+            with open(path, "r+b") as file:  # so far a hole, for which there is room?
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            path.unlink()
+            raise OSError(
+                f"{folder} has no place for {describe(shape)} ({error.strerror}): give"
+                " another --config.align.cache_dir, or set --config.align.cache=off"
+            ) from error
+    write_json(folder / "meta.json", meta)
+
+
+def _files(folder: Path, shape: tuple[int, int, int]):
+    """(path, dtype, shape) of either array."""
+    return (
+        (folder / "teacher_features.npy", np.dtype(np.float32), shape),
+        (folder / "teacher_records.npy", _MARK, shape[:1]),
+    )
+
+
+def open_files(
+    folder: Path, shape: tuple[int, int, int], mode: Literal["r", "r+"] = "r"
+):
+    """(features, marks), memory-mapped; ValueError for files that are not whole."""
+    arrays = []
+    for path, dtype, size in _files(folder, shape):
+        try:
+            array = np.load(path, mmap_mode=mode)
+        except PermissionError:
+            raise
+        except Exception as error:  # a header that is no Python raises all kinds
+            raise ValueError(f"{path} is damaged ({error}): {_way(folder)}") from error
+        if (array.shape, array.dtype) != (size, dtype):
+            raise ValueError(
+                f"{path} holds {array.dtype} {array.shape}, not {dtype} {size}:"
+                f" {_way(folder)}"
+            )
+        arrays.append(array)
+    return arrays
+
+
+def check_rows(folder: Path, source: Source, features, marks, reading: Reading) -> None:
+    """Raises ValueError for features that are not those that were written."""
+    made = np.flatnonzero(marks["state"] == _MADE)
+    quiet = not (reading.progress and sys.stderr.isatty())
+    bar = tqdm(made, "check of features", unit="record", leave=False, disable=quiet)
+    crc = np.asarray(marks["crc"])
+    for place in bar:
+        if checksum(features[place]) != crc[place]:
+            raise ValueError(
+                f"{folder}: the features of record {source.ids[place]} are damaged:"
+                f" {_way(folder)}"
+            )
+
+
+def checksum(row: np.ndarray) -> int:
+    """Of a record's features [v, d]."""
+    return zlib.crc32(np.ascontiguousarray(row).tobytes())
+
+
+def check_sample(
+    folder: Path, source: Source, features, marks, encode, meta: dict, reading: Reading
+) -> None:
+    """Raises ValueError where the teacher sees another picture under a record's id."""
+    made = np.flatnonzero(marks["state"] == _MADE)
+    if not len(made):
+        return
+    spread = np.linspace(0, len(made) - 1, min(_SAMPLE, len(made))).astype(int)
+    pictures, kept = [], []
+    places: list[int] = []
+    for batch in reading.views_of(source, made[spread].tolist(), meta):
+        for i in np.flatnonzero(batch["mask"]):
+            place, view = int(batch["place"][i]), len(places) % len(meta["views"])
+            pictures.append(batch["rgb"][i, view])
+            kept.append(features[place, view])
+            places.append(place)
+    if not places:
+        return
+    apart = relative_difference(encode(np.stack(pictures)), np.stack(kept))
+    if (far := apart > _TOLERANCE).any():
+        worst = ", ".join(
+            f"{source.ids[places[i]]} ({100 * apart[i]:.0f} %)"
+            for i in np.flatnonzero(far)
+        )
+        raise ValueError(
+            f"{folder}: of {len(places)} records that were encoded again these are not"
+            f" what they were: {worst}; their files have changed since, or the weights:"
+            f" {_way(folder)}"
+        )
+
+
+def relative_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a - b| / |b| of each row."""
+    length = np.maximum(np.linalg.norm(b, axis=-1), 1e-12)
+    return np.linalg.norm(a - b, axis=-1) / length
+
+
+def make(
+    source: Source, todo: np.ndarray, features, marks, encode, meta, reading: Reading
+) -> None:
+    """Fills in the features of the records todo; what a kill interrupts stays so far.
+
+    A record is marked as made only when its features are on the disk.
+    """
+    fresh: list[tuple[int, int, int]] = []
+    saved = time.monotonic()
+
+    def save() -> None:
+        features.flush()
+        for place, state, crc in fresh:
+            marks[place] = state, crc
+        marks.flush()
+        fresh.clear()
+
+    bar = tqdm(
+        total=len(todo),
+        desc="teacher's features",
+        unit="record",
+        disable=not reading.progress,
+        mininterval=0.5 if sys.stderr.isatty() else 10,
+    )
+    try:
+        for batch in reading.views_of(source, todo.tolist(), meta):
+            rows = encode_views(encode, batch["rgb"])
+            for place, whole, row in zip(
+                batch["place"], batch["mask"], rows, strict=True
+            ):
+                if whole:
+                    features[place] = row
+                state = _MADE if whole else _UNREADABLE
+                fresh.append((place, state, checksum(row) if whole else 0))
+            if time.monotonic() - saved > _SECONDS:
+                save()
+                saved = time.monotonic()
+            bar.update(len(rows))
+    finally:
+        save()
+        bar.close()
+
+
+def encode_views(encode: EncodePictures, pictures: np.ndarray) -> np.ndarray:
+    """float32 [b, v, d] of [b, v, size, size, 3]; ValueError unless they are finite."""
+    b, v = pictures.shape[:2]
+    flat = encode(pictures.reshape(b * v, *pictures.shape[2:]))
+    if not np.isfinite(flat).all():
+        raise ValueError("the teacher's features are not finite numbers")
+    return np.ascontiguousarray(flat.reshape(b, v, -1), np.float32)

@@ -1,0 +1,334 @@
+"""Class names and templates: counts, order, filling, and the digest that pins them."""
+
+import hashlib
+
+import pytest
+
+from rsclip_jax.data.catalog import prompts
+from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.catalog.prompts import fill_templates, prompts_digest
+from rsclip_jax.data.tokenizer import tokenize
+
+LABELLED = [name for name, row in DATASETS.items() if row.classes]
+
+
+# The lists.
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "templates"),
+    [
+        ("eurosat_rgb", 10, 3),
+        ("resisc45", 45, 18),
+        ("cifar10", 10, 18),
+        ("imagenette", 10, 7),
+        ("ucmerced", 21, 18),
+        ("aid", 30, 18),
+        ("rsscn7", 7, 18),
+        ("patternnet", 38, 18),
+        ("cifar100", 100, 18),
+        ("stl10", 10, 2),
+        ("imagenet", 1000, 80),
+        ("food101", 101, 1),
+        ("fmow_rgb", 62, 14),
+        ("miniature", 10, 2),
+        ("miniature_natural", 10, 2),
+    ],
+)
+def test_sets_have_their_published_number_of_names_and_templates(
+    name, classes, templates
+):
+    row = DATASETS[name]
+    assert len(row.classes) == len(set(row.classes)) == classes
+    assert len(row.classnames) == len(set(row.classnames)) == classes
+    assert len(row.templates) == len(set(row.templates)) == templates
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_every_prompt_is_one_sentence_that_the_tokenizer_takes(name):
+    row = DATASETS[name]
+    filled = fill_templates(row.classnames, row.templates)
+    for classname, texts in zip(row.classnames, filled, strict=True):
+        for text in texts:
+            assert classname in text
+            assert "  " not in text
+            assert "{" not in text
+            assert text == text.strip()
+    longest = [max(texts, key=len) for texts in filled]
+    assert tokenize(longest).shape[1] == 77
+
+
+def sha256(lines):
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_imagenets_names_are_openais_but_for_the_two_that_it_gives_twice():
+    """Digests of timm's imagenet_synsets.txt and open_clip's IMAGENET_CLASSNAMES."""
+    row = DATASETS["imagenet"]
+    synsets = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+    assert sha256(row.classes) == synsets
+    names = dict(zip(row.classes, row.classnames, strict=True))
+    assert names.pop("n04008634") == "projectile"
+    assert names.pop("n04355933") == "sunglass"
+    names |= {"n04008634": "missile", "n04355933": "sunglasses"}
+    openais = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    assert sha256(names[synset] for synset in row.classes) == openais
+
+
+def test_imagenets_templates_are_openais_eighty():
+    """Digest of open_clip 3.3's OPENAI_IMAGENET_TEMPLATES with {c}, sorted."""
+    openais = "6861574a25b4ae6dea5d76663d7914c835c4e1faee1d0d670f46a538a212e418"
+    assert sha256(sorted(DATASETS["imagenet"].templates)) == openais
+
+
+def test_imagenette_is_ten_of_imagenet_by_the_same_names():
+    whole = DATASETS["imagenet"]
+    names = dict(zip(whole.classes, whole.classnames, strict=True))
+    row = DATASETS["imagenette"]
+    ten = dict(zip(row.classes, row.classnames, strict=True))
+    assert ten == {synset: names[synset] for synset in row.classes}
+    assert set(row.templates) <= set(whole.templates)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"),
+        *("food101", "fmow_rgb"),
+    ],
+)
+def test_labels_are_in_the_order_of_the_sorted_folders(name):
+    assert list(DATASETS[name].classes) == sorted(DATASETS[name].classes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb"),
+    ],
+)
+def test_a_name_is_its_folder_with_spaces_and_at_most_the_word_that_it_lacks(name):
+    row = DATASETS[name]
+    for folder, classname in zip(row.classes, row.classnames, strict=True):
+        short = classname.removesuffix(" area").removesuffix(" land")
+        short = short if folder != "Parking" else classname.removesuffix(" lot")
+        joined = {text.replace(" ", "") for text in (short, classname)}
+        assert folder.replace("_", "").lower() in joined
+
+
+def test_eurosat_names_are_matched_by_class():
+    names = dict(
+        zip(
+            DATASETS["eurosat_rgb"].classes,
+            DATASETS["eurosat_rgb"].classnames,
+            strict=True,
+        )
+    )
+    assert names == {
+        "AnnualCrop": "annual crop land",
+        "Forest": "forest",
+        "HerbaceousVegetation": "brushland or shrubland",
+        "Highway": "highway or road",
+        "Industrial": "industrial buildings or commercial buildings",
+        "Pasture": "pasture land",
+        "PermanentCrop": "permanent crop land",
+        "Residential": "residential buildings or homes or apartments",
+        "River": "river",
+        "SeaLake": "lake or sea",
+    }
+
+
+def test_eurosat_templates_are_openais():
+    assert prompts.EUROSAT_TEMPLATES == (
+        "a centered satellite photo of {c}.",
+        "a centered satellite photo of a {c}.",
+        "a centered satellite photo of the {c}.",
+    )
+
+
+def test_resisc45_templates_are_openais_eighteen():
+    expected = {
+        f"{start} of {c}."
+        for start in (
+            "satellite imagery",
+            "aerial imagery",
+            "satellite photo",
+            "aerial photo",
+            "satellite view",
+            "aerial view",
+        )
+        for c in ("{c}", "a {c}", "the {c}")
+    }
+    assert set(prompts.RESISC45_TEMPLATES) == expected
+    assert prompts.RESISC45_TEMPLATES[:2] == (
+        "satellite imagery of {c}.",
+        "aerial imagery of {c}.",
+    )
+
+
+def test_cifar10_templates_are_openais_eighteen():
+    words = "blurry, black and white, low contrast, high contrast, bad, good".split(
+        ", "
+    )
+    for article in ("a", "the"):
+        of_article = [t for t in prompts.CIFAR10_TEMPLATES if f"of {article} " in t]
+        assert set(of_article) == {
+            f"a photo of {article} {{c}}.",
+            *(f"a {word} photo of {article} {{c}}." for word in words),
+            f"a photo of {article} small {{c}}.",
+            f"a photo of {article} big {{c}}.",
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("eurosat_rgb", "eurosat_rgb/train"),
+        ("eurosat_rgb", "eurosat_rgb/val"),
+        ("resisc45", "resisc45"),
+        ("cifar10", "cifar10/train"),
+        ("cifar10", "cifar10/val"),
+        ("imagenette", "imagenette"),
+    ],
+)
+def test_label_order_is_the_sorted_folders_of_the_real_set(real_data, name, folder):
+    folders = sorted(p.name for p in (real_data / folder).iterdir() if p.is_dir())
+    assert list(DATASETS[name].classes) == folders
+
+
+# Sets by name.
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *(("single", 1), ("satellite", 1), ("openai80", 80), ("openai7", 7)),
+        *(("eurosat", 3), ("resisc45", 18), ("fmow", 14), ("remoteclip", 5)),
+        *(("georsclip", 105), ("skyclip", 2)),
+    ],
+)
+def test_a_named_set_has_its_published_number_of_templates(name, count):
+    templates = prompts.get_templates(name, ("mine {c}",))
+    assert len(templates) == len(set(templates)) == count
+    names = DATASETS["fmow_rgb"].classnames
+    filled = fill_templates(names, templates)
+    assert tokenize([text for texts in filled for text in texts]).shape[1] == 77
+    assert not [t for t in templates if "  " in t or t != t.strip()]
+
+
+def test_every_named_set_is_tested():
+    assert len(prompts.PROMPT_SETS) == 10
+
+
+def test_georsclips_templates_are_rs5ms():
+    """Digest of the list of RS5M's inference/classname_and_prompt/RSEuroSAT.py."""
+    rs5m = "058f9c8ae565695cea0174b5bec92eb7e14684cc8da4e1f47c74a4e79c902893"
+    assert sha256(sorted(prompts.GEORSCLIP_TEMPLATES)) == rs5m
+
+
+def test_openais_seven_are_of_its_eighty():
+    assert set(prompts.PROMPT_SETS["openai7"]) < set(prompts.PROMPT_SETS["openai80"])
+
+
+def test_the_datasets_own_templates_have_a_name_too_and_another_name_is_refused():
+    assert prompts.get_templates("dataset", ["a {c}"]) == ("a {c}",)
+    with pytest.raises(ValueError, match=r"unknown prompt set 'openai8'") as error:
+        prompts.get_templates("openai8", ())
+    for name in ("dataset", *prompts.PROMPT_SETS):
+        assert name in str(error.value)
+
+
+# Filling.
+
+
+def test_each_class_gets_each_template_in_order():
+    filled = fill_templates(["sea ice", "river"], ["a {c}.", "{c} seen as {c}"])
+    assert filled == [
+        ["a sea ice.", "sea ice seen as sea ice"],
+        ["a river.", "river seen as river"],
+    ]
+
+
+def test_a_name_with_braces_is_put_in_as_it_is():
+    assert fill_templates(["{x} {c}"], ["a {c}."]) == [["a {x} {c}."]]
+
+
+@pytest.mark.parametrize("template", ["a photo.", "a {}.", "a {name}.", "a {C}."])
+def test_a_template_without_its_place_for_the_name_is_refused(template):
+    with pytest.raises(ValueError, match=r"has no placeholder \{c\}") as error:
+        fill_templates(["river"], ["a {c}.", template])
+    assert repr(template) in str(error.value)
+
+
+def test_no_template_at_all_is_refused_with_an_example():
+    with pytest.raises(ValueError, match=r"no prompt templates.*'a \{c\}\.'"):
+        fill_templates(["river"], [])
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_class_without_a_name_is_refused_by_its_place(blank):
+    with pytest.raises(ValueError, match=r"class\(es\) \[1\] of .*'sea'.* no name"):
+        fill_templates(["river", blank, "sea"], ["a {c}."])
+
+
+def test_a_name_given_twice_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"appear twice: \['lake', 'river'\]"):
+        fill_templates(["river", "lake", "sea", "lake", "river"], ["a {c}."])
+
+
+# The digest.
+
+NAMES, TEMPLATES = ("river", "lake"), ("a {c}.", "the {c}.")
+
+
+def test_the_digest_depends_on_what_the_lists_hold_and_not_on_their_type():
+    digest = prompts_digest(NAMES, TEMPLATES)
+    assert len(digest) == 16
+    assert digest == prompts_digest(list(NAMES), list(TEMPLATES))
+
+
+@pytest.mark.parametrize(
+    ("names", "templates"),
+    [
+        (("rivers", "lake"), TEMPLATES),
+        (("lake", "river"), TEMPLATES),
+        (("river",), TEMPLATES),
+        (("river", "lake", "sea"), TEMPLATES),
+        (NAMES, ("a {c}", "the {c}.")),
+        (NAMES, ("the {c}.", "a {c}.")),
+        (NAMES, ("a {c}.",)),
+        # the same words cut elsewhere
+        (("river", "lake", "a {c}."), ("the {c}.",)),
+        (('river", "lake',), TEMPLATES),
+        (("riverlake",), TEMPLATES),
+    ],
+)
+def test_any_change_of_names_templates_or_order_changes_the_digest(names, templates):
+    assert prompts_digest(names, templates) != prompts_digest(NAMES, TEMPLATES)
+
+
+def test_no_two_sets_share_a_digest_by_accident():
+    rows = [DATASETS[name] for name in LABELLED]
+    prompts = {(row.classnames, row.templates) for row in rows}
+    digests = {prompts_digest(row.classnames, row.templates) for row in rows}
+    assert len(digests) == len(prompts) > 5
+
+
+def test_the_digest_is_of_utf8_json_so_the_same_on_every_machine():
+    raw = b'[["r\xc3\xa9gion"], ["a {c}."]]'
+    expected = hashlib.sha256(raw).hexdigest()[:16]
+    assert prompts_digest(["région"], ["a {c}."]) == expected
+
+
+def test_a_digest_of_captions_changes_with_text_order_and_owner():
+    a = [("a lake", "blue"), ("a road",)]
+    others = [
+        [("a lake", "blue."), ("a road",)],
+        [("blue", "a lake"), ("a road",)],
+        [("a lake",), ("blue", "a road")],
+        [("a road",), ("a lake", "blue")],
+        a[:1],
+    ]
+    digests = {prompts.captions_digest(x) for x in (a, *others)}
+    assert len(digests) == 6
+    assert prompts.captions_digest([list(x) for x in a]) == prompts.captions_digest(a)

@@ -1,0 +1,178 @@
+"""Arrays refused by file, and missing pixels filled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.sensors import (
+    SENSORS,
+)
+
+
+def test_a_good_array_comes_back_as_it_is():
+    array = np.full((3, 4, 2), -12.5, np.float32)
+    assert check_array(array, SENSORS["s1_grd"], "a.tif") is array
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 12), (4, 4, 14), (4, 4), (1, 4, 4, 13)])
+def test_a_wrong_band_count_names_the_file_the_shape_and_the_bands(shape):
+    with pytest.raises(ValueError, match=r"p_7\.tif: an array of shape") as error:
+        check_array(np.zeros(shape, np.uint16), SENSORS["s2_l1c"], "p_7.tif")
+    assert str(shape) in str(error.value)
+    assert "[h, w, 13]" in str(error.value)
+    assert "'B8A', 'B09'" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+def test_a_wrong_dtype_names_the_file_and_the_unit(dtype):
+    with pytest.raises(ValueError, match=r"p\.tif: dtype .* s2_l1c is uint16 in DN"):
+        check_array(np.zeros((2, 2, 13), dtype), SENSORS["s2_l1c"], "p.tif")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_bad_value_names_the_file_its_share_and_the_way_out(value):
+    array = np.zeros((10, 10, 2), np.float32)
+    array[3, 4, 1] = value
+    with pytest.raises(ValueError, match=r"chip\.tif: 0\.5 % of the s1_grd") as error:
+        check_array(array, SENSORS["s1_grd"], "chip.tif")
+    assert "NaN or infinite" in str(error.value)
+    assert "mask or drop the patch" in str(error.value)
+
+
+def test_values_that_the_unit_cannot_hold_are_refused_with_share_and_extreme():
+    celsius = np.full((10, 10, 1), 21.5, np.float32)
+    celsius[0, 0] = -30
+    with pytest.raises(ValueError, match=r"lst\.tif: 100 % of the ir_bt") as error:
+        check_array(celsius, SENSORS["ir_bt"], "lst.tif")
+    assert "outside 100 to 1000 K, the farthest -30" in str(error.value)
+    assert "mask or drop the patch" in str(error.value)
+    radar = np.full((10, 10, 2), -12, np.float32)
+    radar[3, 4, 1] = -9999
+    radar[3, 5, 1] = 101
+    with pytest.raises(ValueError, match=r"1 % of the s1_grd .*farthest -9999:"):
+        check_array(radar, SENSORS["s1_grd"], "vh.tif")
+    radar[3, 4, 1] = -150  # the ends are within
+    radar[3, 5, 1] = 100
+    assert check_array(radar, SENSORS["s1_grd"], "vh.tif") is radar
+
+
+def test_clouds_glint_and_saturated_pixels_pass():
+    array = np.full((4, 4, 13), 28_001, np.uint16)
+    array[0, 0], array[1, 1] = 65_535, 0
+    assert check_array(array, SENSORS["s2_l1c"], "p.tif") is array
+
+
+@pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr", "landsat_st"])
+def test_a_patch_of_nothing_but_nodata_is_refused(name):
+    row = SENSORS[name]
+    array = np.zeros((5, 6, len(row.bands)), np.uint16)
+    with pytest.raises(
+        ValueError, match=r"p\.tif: all 30 pixels are 0, .* nodata"
+    ) as e:
+        check_array(array, row, "p.tif")
+    assert "mask or drop the patch" in str(e.value)
+    array[2, 3, 0] = 8000
+    assert check_array(array, row, "p.tif") is array
+
+
+def test_nodata_outside_the_valid_range_is_no_wrong_value():
+    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    array = np.full((10, 10, 1), 290, np.float32)
+    array[:5] = -9999
+    assert check_array(array, row, "lst.tif") is array
+    array[9, 9] = -9998
+    with pytest.raises(ValueError, match=r"lst\.tif: 1 % of .*farthest -9998:"):
+        check_array(array, row, "lst.tif")
+    with pytest.raises(ValueError, match="all 100 pixels are -9999"):
+        check_array(np.full((10, 10, 1), -9999, np.float32), row, "lst.tif")
+
+
+def test_a_dark_picture_is_a_picture():
+    array = np.zeros((4, 4, 3), np.uint8)
+    assert check_array(array, SENSORS["rgb"], "night.jpg") is array
+
+
+def test_linear_power_is_told_from_decibels():
+    with pytest.raises(ValueError, match="looks like linear"):
+        check_array(np.full((2, 2, 2), 0.1, np.float32), SENSORS["s1_grd"], "vv.tif")
+
+
+# Missing pixels.
+
+
+def with_holes(name, *holes):
+    """(array of noise, where each hole of `holes` = (row, column, band or None) is)."""
+    row = SENSORS[name]
+    rng, n = np.random.default_rng(0), len(row.bands)
+    array = rng.uniform(-25, -5, (10, 10, n)).astype(np.float32)
+    if row.dtype == "uint16":
+        array = rng.integers(200, 5000, (10, 10, n), np.uint16)
+    where = np.zeros(array.shape, bool)
+    for y, x, band in holes:
+        where[y, x, slice(None) if band is None else band] = True
+    return array, where
+
+
+def test_few_missing_pixels_get_the_band_s_median_and_the_others_stay():
+    array, holes = with_holes("s1_grd", (0, 0, 0), (4, 7, 1), (4, 8, None))
+    spoiled = array.copy()
+    spoiled[holes] = [np.nan, np.inf, np.nan, -np.inf]
+    before = spoiled.copy()
+    out = check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.03)
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    for band in range(2):
+        hole = holes[..., band]
+        assert hole.sum() == 2
+        want = np.float32(sorted(array[~hole, band])[48] / 2) + np.float32(
+            sorted(array[~hole, band])[49] / 2
+        )
+        np.testing.assert_allclose(out[hole, band], want, rtol=1e-6)
+    np.testing.assert_array_equal(spoiled, before)  # the array that was given stays
+    with pytest.raises(
+        ValueError,
+        match=r"p\.tif: 3 % of the s1_grd pixels .*max_nodata=0\.02 allows 2 %; mask",
+    ):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif", 0.02)
+    with pytest.raises(ValueError, match=r"2 % of the .* values .*max_nodata\) fills"):
+        check_array(spoiled, SENSORS["s1_grd"], "p.tif")
+
+
+def test_nodata_in_all_bands_is_missing_and_in_some_it_is_a_value():
+    row = SENSORS["s2_l1c"]
+    array, holes = with_holes("s2_l1c", (1, 1, None), (2, 2, None))
+    array[5, 5, 10] = 0  # dark, and no hole
+    spoiled = np.where(holes, np.uint16(0), array)
+    out = check_array(spoiled, row, "p.tif", 0.02)
+    assert out.dtype == np.uint16
+    np.testing.assert_array_equal(out[~holes], array[~holes])
+    rest = spoiled.reshape(100, 13)[~holes[..., 0].ravel()]
+    median = np.sort(rest, axis=0)[48:50].mean(0)
+    assert np.abs(out[1, 1] - median).max() < 1
+    np.testing.assert_array_equal(out[1, 1], out[2, 2])
+    assert check_array(spoiled, row, "p.tif") is spoiled  # 0: read as it is
+    with pytest.raises(
+        ValueError, match=r"2 % .* s2_l1c pixels .* nodata, .* allows 1"
+    ):
+        check_array(spoiled, row, "p.tif", 0.01)
+
+
+def test_nodata_beyond_the_valid_range_is_filled_before_values_are_checked():
+    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    array = np.full((10, 10, 1), 290, np.float32)
+    array[0, 0] = -9999
+    assert (check_array(array, row, "p.tif", 0.01) == 290).all()
+    array[0, 1] = 5
+    with pytest.raises(ValueError, match="outside 100 to 1000 K"):
+        check_array(array, row, "p.tif", 0.5)
+
+
+def test_a_whole_patch_is_passed_on_and_a_missing_one_refused():
+    array, _ = with_holes("s1_grd")
+    assert check_array(array, SENSORS["s1_grd"], "p.tif", 0.1) is array
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(np.full_like(array, np.nan), SENSORS["s1_grd"], "p.tif", 0.99)
+    array[..., 1] = np.nan  # one of its bands
+    with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):
+        check_array(array, SENSORS["s1_grd"], "p.tif", 0.99)

@@ -1,0 +1,96 @@
+"""Where tars' members lie, against Python's tarfile in the formats there are."""
+
+import gzip
+import io
+import os
+import tarfile
+
+import pytest
+
+from rsclip_jax.data.codecs.tars import walk_tar
+
+LONG = "folder/" * 20 + "s1.webp"
+NAMES = ["s0.webp", "s0.cls", "deep/" * 18 + "s1.cls", LONG, "größe.png", "s2.cls"]
+
+
+def write_tar(path, members, form=tarfile.PAX_FORMAT):
+    """members: {name: bytes}; with times as webdataset writes them, in fractions."""
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.5
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_members_lie_where_tarfile_finds_them(tmp_path, form):
+    data = {name: bytes([i]) * (300 * i) for i, name in enumerate(NAMES)}
+    path = write_tar(tmp_path / "0.tar", data, form)
+    with tarfile.open(path, "a", format=form) as tar:  # no files, so not told
+        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE):
+            info = tarfile.TarInfo("other")
+            info.type = kind
+            tar.addfile(info)
+    found = list(walk_tar(path))
+    assert [member.name for member in found] == NAMES
+    whole = path.read_bytes()
+    for name, offset, size in found:
+        assert whole[offset : offset + size] == data[name]
+
+
+def test_a_long_name_in_two_fields_of_the_header(tmp_path):
+    path = write_tar(tmp_path / "0.tar", {LONG: b"x"}, tarfile.USTAR_FORMAT)
+    assert [tuple(m) for m in walk_tar(path)] == [(LONG, 512, 1)]
+
+
+def test_sizes_that_octal_digits_do_not_hold(tmp_path):
+    """16 GiB of a sparse file: by GNU in base 256, by pax in a field of its own."""
+    size = 2**34
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        info = tarfile.TarInfo("big")
+        info.size = size
+        header = info.tobuf(form)
+        path = tmp_path / "0.tar"
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(len(header) + size + 1024)
+        assert [tuple(m) for m in walk_tar(path)] == [("big", len(header), size)]
+
+
+def test_a_cut_tar_says_where_and_gives_what_is_before(tmp_path):
+    members = {"a.cls": b"1", "a.webp": bytes(2000), "b.cls": b"2"}
+    path = write_tar(tmp_path / "0.tar", members, tarfile.USTAR_FORMAT)
+    whole = path.read_bytes()
+    # headers at 0, 1024 and 3584
+    for end, told, words in (
+        (2000, ["a.cls"], r"0\.tar: cut short: it ends at byte 2,000, but a member of"),
+        (3584, ["a.cls", "a.webp"], "a header is missing at byte 3,584"),
+        (3700, ["a.cls", "a.webp"], "a header is missing at byte 3,584"),
+        (4608, list(members), "a header is missing at byte 4,608"),
+        (0, [], "it ends at byte 0, but a header is missing at byte 0"),
+    ):
+        path.write_bytes(whole[:end])
+        found = []
+        with pytest.raises(ValueError, match=words + ".*; fetch it again"):
+            found += walk_tar(path)  # what came before the error is kept
+        assert [member.name for member in found] == told
+
+
+@pytest.mark.parametrize("place", [1024 + 5, 1024 + 130, 1024 + 150])
+def test_a_damaged_header_is_named(tmp_path, place):
+    path = write_tar(tmp_path / "0.tar", {"a": b"1", "b": b"2"}, tarfile.USTAR_FORMAT)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x55
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"0\.tar: .* at byte 1,024: damaged, or not"):
+        list(walk_tar(path))
+
+
+def test_one_in_gzip_under_the_name_of_a_tar_comes_with_its_way_out(tmp_path):
+    path = write_tar(tmp_path / "a 0.tar", {"s0.cls": b"7"})
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a 0\.tar: compressed by gzip") as error:
+        list(walk_tar(path))
+    os.system(str(error.value).rpartition("once: ")[2])
+    assert [m.name for m in walk_tar(path)] == ["s0.cls"]

@@ -1,0 +1,23 @@
+"""What is found beside the files of records; inspect's tests have whole sets."""
+
+from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.sources.files import FileSource
+from rsclip_jax.data.types import Entry
+
+ROW = DATASETS["eurosat_sar"]
+
+
+def test_a_folder_that_a_record_names_in_vain_is_no_error(tmp_path):
+    image, beside = tmp_path / "s1" / "a.tif", tmp_path / "s1" / "a.aux.xml"
+    image.parent.mkdir()
+    image.write_bytes(b"x")
+    beside.write_bytes(b"x")
+    gone = tmp_path / "lc" / "a.tif"
+    source = FileSource(ROW, "all", [Entry("a", "", {"s1": image}, label_file=gone)])
+    assert find_unread([source]) == ({}, [beside])
+
+
+def test_of_a_file_a_band_it_is_not_told(tmp_path):
+    entry = Entry("a", "", {"s1": (tmp_path / "VV.tif", tmp_path / "VH.tif")})
+    assert find_unread([FileSource(ROW, "all", [entry])]) is None

@@ -1,0 +1,68 @@
+"""What is said of a dataset's name that is none, and of a root that is none."""
+
+import pytest
+
+from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.specs import parse_spec
+
+
+def said_of(name, **options) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        open_source(name, **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["eurosat_rbg", "EUROSAT_RBG", "eurosat_rbg:val"])
+def test_three_names_and_a_command_for_the_others(name):
+    words = said_of(name)
+    assert "did you mean 'eurosat_rgb', 'eurosat_" in words
+    assert sum(f"'{row}'" in words for row in DATASETS) == 3
+    assert "README.md, section Datasets" in words
+    printed: list[str] = []
+    code = words.partition('python -c "')[2].rstrip('"')
+    exec(code, {"print": lambda *names: printed.extend(names)})
+    assert printed == list(DATASETS)
+
+
+def test_a_split_behind_the_name_is_told_from_it():
+    words = said_of("eurosat_rgb:val:64")
+    assert "a name alone is asked for here, 'eurosat_rgb', without 'val:64'" in words
+    assert "names no folder: wds:FOLDER would" in said_of("wds:")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "root"),
+    [
+        ("/data/EuroSAT_RGB", "eurosat_rgb", "/data"),
+        ("sets/UCMerced_LandUse/Images", "ucmerced", "sets"),
+        ("../NWPU-RESISC45/", "resisc45", ".."),
+    ],
+)
+def test_a_path_is_called_one_and_the_set_of_that_folder_named(path, name, root):
+    assert f"here {name!r} with root (config.data_root) = {root};" in said_of(path)
+
+
+def test_another_folder_is_described_by_a_file(tmp_path):
+    words = said_of(str(tmp_path))
+    assert "is a path: a set of the table goes by its name" in words
+    assert "described by a TOML file" in words
+    assert "did you mean" not in words
+    with pytest.raises(ValueError, match="a folder is no name, but a TOML file can"):
+        parse_spec(f"{tmp_path}:val")
+
+
+def test_the_argument_and_the_setting_are_both_named(tmp_path):
+    words = said_of("resisc45")
+    assert "set root (--config.data_root) to the folder that holds resisc45 or" in words
+    root = tmp_path / "none"
+    words = said_of("resisc45", root=root)
+    assert f"root (config.data_root) = {root} is not a folder" in words
+    words = said_of("resisc45", root=tmp_path)
+    assert (
+        f"root (config.data_root) = {tmp_path} holds none of resisc45, NWPU-RESISC45"
+        in words
+    )
+    words = said_of("resisc45", max_nodata=2)
+    assert "max_nodata (config.data.max_nodata) = 2 should be" in words
+    assert get_dataset("resisc45").name == "resisc45"

@@ -1,0 +1,127 @@
+"""A sensor of the user's own, from its TOML file."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.sensors import (
+    Sensor,
+    get_sensor,
+)
+from rsclip_jax.data.sensors.custom import load_sensor
+
+SWIR = """
+modality = "ir"
+bands = ["SWIR1", "SWIR2"]
+unit = "DN"
+dtype = "uint16"
+wavelengths = [1.61, 2.19]
+resolution = [20, 20.0]
+mean = [2000, 2000]
+std = [1500, 1500]
+"""
+
+
+def write_sensor(tmp_path, text):
+    path = tmp_path / "swir.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_file_is_a_sensor_whose_name_is_its_path(tmp_path):
+    extra = 'level = "L3"\nvalid = [0, 20000]\nnodata = 0\nclip_sigma = 3\n'
+    path = write_sensor(tmp_path, SWIR + extra)
+    row = load_sensor(path)
+    assert row == Sensor(
+        str(path),
+        "ir",
+        ("SWIR1", "SWIR2"),
+        "DN",
+        "uint16",
+        (1.61, 2.19),
+        (20.0, 20.0),
+        (2000.0, 2000.0),
+        (1500.0, 1500.0),
+        clip_sigma=3.0,
+        level="L3",
+        valid=(0.0, 20000.0),
+        nodata=0.0,
+    )
+    assert get_sensor(str(path)) == row
+    assert get_sensor(str(path)) is get_sensor(str(path))  # read once
+    array = np.full((2, 2, 2), 20001, np.uint16)
+    with pytest.raises(ValueError, match=r"a\.tif: 100 % of .*outside 0 to 20000"):
+        check_array(array, row, "a.tif")
+
+
+def test_what_may_be_left_out_has_the_defaults_of_a_row(tmp_path):
+    row = load_sensor(write_sensor(tmp_path, SWIR))
+    assert (row.clip_sigma, row.level, row.nodata) == (5.0, "", None)
+    assert row.valid == (-math.inf, math.inf)
+
+
+def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
+    text = SWIR.replace("[1.61, 2.19]", "[nan, nan]")
+    row = load_sensor(write_sensor(tmp_path, text))
+    assert all(math.isnan(um) for um in row.wavelengths)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            SWIR + "gain = 2\nname = 'x'",
+            r"unknown keys \['gain', 'name'\], missing keys",
+        ),
+        (
+            SWIR.replace("unit", "units"),
+            r"\['units'\], missing keys \['unit'\]; a sens",
+        ),
+        (
+            SWIR.replace('unit = "DN"', ""),
+            r"unknown keys \[\], missing keys \['unit'",
+        ),
+        (SWIR.replace("[1500, 1500]", "[1500]"), "1 values of std for 2 bands"),
+        (
+            SWIR.replace("[1500, 1500]", "1500"),
+            "std = 1500 should be a list of numbers",
+        ),
+        (SWIR.replace("[1500, 1500]", '["a", 1]'), "std = .* a list of numbers"),
+        (SWIR.replace("[1500, 1500]", "[true, 1]"), "std = .* a list of numbers"),
+        (SWIR.replace('["SWIR1", "SWIR2"]', '"SWIR1"'), "bands = .* a list of strings"),
+        (SWIR.replace('"DN"', "1"), "unit = 1 should be a string"),
+        (SWIR.replace('"DN"', '"dn"'), r'unit = "dn" is none of "DN" \(refl.*"K" \(te'),
+        (
+            SWIR.replace("1.61, 2.19", "1610, 2190"),
+            r"= \[1610\.0, 2190\.0\] .*micrometres.*: 1610 nanometres would be 1\.61$",
+        ),
+        (SWIR.replace("1.61", "-1"), "micrometres, above 0 and .* nan for radar$"),
+        (SWIR + "nodata = [0]", r"nodata = \[0\] should be a number"),
+        (SWIR + "valid = [0]", "lowest and a highest"),
+        (SWIR.replace("uint16", "uint12"), "dtype 'uint12'"),
+        (SWIR.replace("SWIR2", "SWIR1"), "should be distinct"),
+        ("bands = [", "not a TOML file: "),
+        (SWIR + SWIR, "not a TOML file: "),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
+    path = write_sensor(tmp_path, text)
+    with pytest.raises(ValueError, match=words) as error:
+        get_sensor(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_no_sensor(tmp_path):
+    path = tmp_path / "swir.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"swir\.toml: not a TOML file"):
+        load_sensor(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "none.toml"
+    with pytest.raises(FileNotFoundError, match="there is no such sensor file") as err:
+        get_sensor(str(path))
+    assert str(path) in str(err.value)

@@ -1,0 +1,56 @@
+"""Whole runs at toy size: the embedded miniature with few scenes and few steps."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import align_sar
+from rsclip_jax.data.miniature import scenes
+from rsclip_jax.data.sources import files as sources
+from rsclip_jax.main import run_stages
+from rsclip_jax.records.results import read_results
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train.sharding import make_mesh
+
+SIZES = {"train": 64, "val": 40, "test": 48}
+
+
+@contextlib.contextmanager
+def few_scenes() -> Iterator[None]:
+    """Splits of the miniature with SIZES scenes."""
+    sources._open_view.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for view in scenes.VIEWS:
+            patch.setitem(scenes.SIZES, view, SIZES)
+        yield
+    sources._open_view.cache_clear()
+
+
+def tiny_config(
+    stages=("pretrain", "patch", "align", "evaluate"), **settings
+) -> ConfigDict:
+    """configs/align_sar.py with six steps of sixteen examples a stage."""
+    config = align_sar.get_config()
+    config.update(stages=stages, **settings)
+    config.progress = False
+    config.eval_batch_size = 16
+    for stage in ("pretrain", "patch", "align"):
+        config[stage].update(batch_size=16, steps=6, warmup=2, log_every=1)
+    config.patch.alphas = (0.0, 0.5, 1.0)
+    config.evaluate.update(shots=(1, 2), shot_seeds=2)
+    return config.lock()
+
+
+def run_tiny(workdir: Path, config: ConfigDict) -> list[dict]:
+    """Runs the stages in workdir; its results."""
+    with few_scenes():
+        run_stages(config, workdir)
+    return read_results(workdir / "results.jsonl")
+
+
+def make_run(workdir: Path, config: ConfigDict) -> Run:
+    """What a stage gets from main."""
+    return Run(config, workdir, make_mesh())

@@ -1,0 +1,189 @@
+"""Draws are metrics of the rows drawn; intervals against all that could be drawn."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from rsclip_jax.metrics import (
+    calibration_error,
+    calibration_gaps,
+    in_top_k,
+    mean_ap,
+    mean_recall,
+)
+from rsclip_jax.stats.bootstrap import (
+    calibration_interval,
+    map_intervals,
+    mean_interval,
+    mean_recall_interval,
+    median_interval,
+    resample_map,
+    resample_mean,
+    rounded,
+    share_interval,
+)
+
+
+def test_a_resample_is_the_same_for_all_alphas():
+    scores = np.random.default_rng(0).integers(0, 2, 50)
+    draw = resample_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
+    for seed in range(5):
+        values = draw(np.random.default_rng(seed))
+        assert values[0.0] == values[1.0] == pytest.approx(1 - values[0.5])
+        picked = np.random.default_rng(seed).integers(50, size=50)
+        assert values[0.0] == pytest.approx(scores[picked].mean())
+
+
+def test_a_resampled_map_is_that_of_the_rows_drawn():
+    rng = np.random.default_rng(0)
+    scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
+    targets = rng.integers(0, 2, (40, 3))
+    targets[:, 2] = 0
+    targets[0, 2] = 1  # in many resamples no positive is left
+    draw = resample_map(scores, targets)
+    for seed in range(8):
+        rows = np.random.default_rng(seed).integers(40, size=40)
+        values = draw(np.random.default_rng(seed))
+        for alpha, s in scores.items():
+            want = mean_ap(s[rows], targets[rows], "macro")
+            assert values[alpha] == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("n", "share"), [(1000, 0.3), (60, 0.9), (7, 0.5)])
+def test_a_share_s_interval_is_the_binomial_one(n, share):
+    hits = np.arange(n) < round(share * n)
+    p = hits.mean()
+    chances = [math.comb(n, m) * p**m * (1 - p) ** (n - m) for m in range(n + 1)]
+    below = np.cumsum(chances)
+    for end, q in zip(share_interval(hits), (0.025, 0.975), strict=True):
+        # a draw's quantile is that of a chance within a percent of q
+        m = round(end * n)
+        assert below[m] >= q - 0.006
+        assert m == 0 or below[m - 1] <= q + 0.006
+
+
+def test_a_sure_thing_has_no_width_and_nothing_no_interval():
+    assert share_interval(np.ones(50, bool)) == (1.0, 1.0)
+    assert share_interval(np.zeros(50, bool)) == (0.0, 0.0)
+    assert rounded(share_interval(np.zeros(0, bool))) == [None, None]
+    assert rounded((0.12345678, 1.0)) == [0.123457, 1.0]
+
+
+def test_map_intervals_are_quantiles_over_every_resample_there_is():
+    scores = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
+    targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    found = map_intervals(scores, targets, resamples=4000)
+    for average in ("macro", "micro"):
+        all_ = [
+            mean_ap(scores[list(rows)], targets[list(rows)], average)
+            for rows in itertools.product(range(4), repeat=4)
+        ]
+        known = np.array([value for value in all_ if not math.isnan(value)])
+        for end, q in zip(found[average], (0.025, 0.975), strict=True):
+            assert np.mean(known < end - 1e-9) <= q + 0.01
+            assert np.mean(known <= end + 1e-9) >= q - 0.01
+
+
+def quantiles_over_every_resample(value, n):
+    """(2.5 %, 97.5 %) of value(rows) over all draws of n rows from n."""
+    all_ = [value(list(rows)) for rows in itertools.product(range(n), repeat=n)]
+    return np.array([v for v in all_ if not math.isnan(v)])
+
+
+def check_quantiles(interval, known):
+    for end, q in zip(interval, (0.025, 0.975), strict=True):
+        assert np.mean(known < end - 1e-9) <= q + 0.01
+        assert np.mean(known <= end + 1e-9) >= q - 0.01
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_mean_and_median_intervals_are_quantiles_over_every_resample(n):
+    values = np.array([3.0, 1.0, 7.0, 1.0, 20.0])[:n]
+    known = quantiles_over_every_resample(lambda rows: values[rows].mean(), n)
+    check_quantiles(mean_interval(values, resamples=6000), known)
+    known = quantiles_over_every_resample(lambda rows: np.median(values[rows]), n)
+    check_quantiles(median_interval(values), known)
+
+
+@pytest.mark.parametrize("n", [1, 2, 101, 102])
+def test_a_median_s_draws_are_medians_of_resamples(n):
+    values = np.random.default_rng(1).exponential(size=n)
+    rng = np.random.default_rng(2)
+    drawn = [np.median(values[rng.integers(n, size=n)]) for _ in range(4000)]
+    want = np.percentile(drawn, [2.5, 97.5])
+    spread = np.ptp(values)
+    np.testing.assert_allclose(median_interval(values), want, atol=0.03 * spread)
+
+
+def test_grouped_intervals_are_those_of_the_rows_of_the_groups_drawn():
+    rng = np.random.default_rng(4)
+    groups = rng.permutation(np.repeat(np.arange(12) * 3, rng.integers(1, 6, 12)))
+    values = rng.integers(1, 40, len(groups))
+    of_group = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    drawn, shares, medians = np.random.default_rng(0), [], []
+    for _ in range(2000):
+        picked = values[
+            np.concatenate([of_group[i] for i in drawn.integers(12, size=12)])
+        ]
+        shares.append(np.mean(picked <= 10))
+        medians.append(np.median(picked))
+    for found, draws in (
+        (share_interval(values <= 10, groups), shares),
+        (median_interval(values, groups), medians),
+    ):
+        assert found == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1e-12)
+
+
+def test_a_mean_recall_s_interval_is_quantiles_over_every_resample():
+    logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
+    labels = np.array([0, 1, 2, 1, 1])
+    known = quantiles_over_every_resample(
+        lambda rows: mean_recall(logits[rows], labels[rows]), 5
+    )
+    hits = in_top_k(logits, labels)
+    check_quantiles(mean_recall_interval(hits, labels, resamples=6000), known)
+
+
+def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
+    rng = np.random.default_rng(3)
+    logits, labels = 2 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+    gaps, value = calibration_gaps(logits, labels), calibration_error(logits, labels)
+    picked = (rng.integers(60, size=60) for _ in range(3000))
+    drawn = np.array([calibration_error(logits[rows], labels[rows]) for rows in picked])
+    want = np.percentile(drawn - (drawn.mean() - value), [2.5, 97.5])
+    got = calibration_interval(gaps, resamples=3000)
+    np.testing.assert_allclose(got, want, atol=0.01)
+    assert got[0] < value < got[1]
+    # what is right on average by chance alone has an end at 0, and none below
+    fair = np.log(np.tile([0.5, 0.25, 0.25], (400, 1)))
+    low, high = calibration_interval(calibration_gaps(fair, np.arange(400) % 4 // 2))
+    assert low == 0 < high < 0.06
+
+
+def test_map_intervals_hold_the_value_and_are_the_seed_s():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, (300, 6))
+    scores = targets + rng.normal(size=targets.shape)
+    found = map_intervals(scores, targets, resamples=200)
+    for average, (low, high) in found.items():
+        assert low < mean_ap(scores, targets, average) < high
+        assert 0.02 < high - low < 0.12
+    assert map_intervals(scores, targets, resamples=200) == found
+    assert map_intervals(scores, targets, resamples=200, seed=1) != found
+
+
+def test_no_examples_and_no_positive_have_no_interval():
+    nothing = np.zeros(0)
+    for ends in (
+        mean_interval(nothing),
+        median_interval(nothing),
+        mean_recall_interval(nothing.astype(bool), nothing.astype(int)),
+        calibration_interval(np.zeros((0, 15))),
+    ):
+        assert rounded(ends) == [None, None]
+    none = map_intervals(np.zeros((0, 3)), np.zeros((0, 3)))
+    unlabelled = map_intervals(np.ones((5, 3)), np.zeros((5, 3)), resamples=5)
+    for found in (none, unlabelled):
+        assert [rounded(ends) for ends in found.values()] == [[None, None]] * 2
