@@ -122,7 +122,7 @@ def patch(**values) -> ml_collections.ConfigDict:
         "max_supported_drop": 0.05,
         "min_supported_retained": 0.0,
         "alpha": config_dict.placeholder(float),  # this one, whatever the sweep says
-        "resamples": 1000,  # of the validation examples, for the choice's interval
+        "bootstraps": 1000,  # of the validation examples, for the choice's interval
         # what is trained: full (as `trainable` says) | last_blocks | norm | bias | lora
         # | lp_ft (first a linear head, then the tower through it)
         "recipe": "full",

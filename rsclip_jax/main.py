@@ -102,7 +102,7 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.io.files import write_json
     from rsclip_jax.records import results
     from rsclip_jax.stages.shared.run import Run
-    from rsclip_jax.stages.shared.training import say_changed
+    from rsclip_jax.stages.shared.training import log_changed
     from rsclip_jax.train.sharding import make_mesh
 
     stages = stage_functions(config.stages)
@@ -116,15 +116,15 @@ def run_stages(config, workdir: Path) -> None:
             empty(workdir)
         write_json(workdir / "config.json", as_json(config))
         (workdir / "error.txt").unlink(missing_ok=True)
-    run.say(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
+    run.log(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
     if cut := results.count_cut(run.results):
-        run.say(f"{run.results}: {cut} line(s) cut short, which are left out")
+        run.log(f"{run.results}: {cut} line(s) cut short, which are left out")
     for name, (_, run_stage) in stages.items():
         if is_done(run, name):
-            run.say(f"{name}: done before, skipped")
-            say_changed(run, name)
+            run.log(f"{name}: done before, skipped")
+            log_changed(run, name)
             continue
-        run.say(f"{name} ...")
+        run.log(f"{name} ...")
         started = time.perf_counter()
         if jax.process_index() == 0:
             # of an earlier time; a kill from here on leaves a stage that is not done
@@ -134,7 +134,7 @@ def run_stages(config, workdir: Path) -> None:
         text = f"{name}: done in {time.perf_counter() - started:.0f} s"
         if count := count_skipped(listed := run.skipped(name)):
             text += f"; {count} unreadable record(s) left out, listed in {listed}"
-        run.say(text)
+        run.log(text)
     close(run)
 
 
@@ -289,14 +289,14 @@ def close(run) -> None:
         return
     patched = run.workdir / "patch"
     meta = load_meta(patched) if has_product(patched) else {}
-    run.say("\n" + format_table(records, meta.get("alpha")))
+    run.log("\n" + format_table(records, meta.get("alpha")))
     if meta:
-        run.say(f"(patch: after = {describe_alpha(meta)})")
-    run.say("")
+        run.log(f"(patch: after = {describe_alpha(meta)})")
+    run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
-    run.say(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+    run.log(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
     if jax.process_index() == 0 and (path := try_report(run)):
-        run.say(f"report: {path}")
+        run.log(f"report: {path}")
 
 
 def try_report(run) -> Path | None:
@@ -304,9 +304,9 @@ def try_report(run) -> Path | None:
     from rsclip_jax.report.page import write_report
 
     try:
-        return write_report(run.workdir, run.say)
+        return write_report(run.workdir, run.log)
     except Exception as error:
-        run.say(f"report.html: not written: {type(error).__name__}: {error}")
+        run.log(f"report.html: not written: {type(error).__name__}: {error}")
         return None
 
 

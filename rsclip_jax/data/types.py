@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Own:
+class CustomDataset:
     """What only a set of the user's own has, from its TOML file (dataset_file.py).
 
     path: that file. place: the folder of its images. splits: train, val, test -> its
@@ -70,7 +70,7 @@ class Dataset:
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
-    own: Own | None = None
+    custom: CustomDataset | None = None
     split_lists: str = ""
     needs_lists: bool = False
     size: int = 0
@@ -89,19 +89,19 @@ class Dataset:
 
         Raises ValueError for a name of an unknown class, or two classes of one name.
         """
-        assert self.own is not None
-        given, known = self.own.classnames, dict.fromkeys(classes, "")
+        assert self.custom is not None
+        given, known = self.custom.classnames, dict.fromkeys(classes, "")
         for name in given:
             try:
                 look_up(known, name, "class")
             except ValueError as error:
-                raise ValueError(f"{self.own.path}: classnames: {error}") from None
+                raise ValueError(f"{self.custom.path}: classnames: {error}") from None
         spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
         names = {**spaced, **given}
         if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
             raise ValueError(
-                f"{self.own.path}: the classes {', '.join(twice)} would have one name"
-                " in prompts; a table [classnames] gives them others"
+                f"{self.custom.path}: the classes {', '.join(twice)} would have one"
+                " name in prompts; a table [classnames] gives them others"
             )
         return dataclasses.replace(
             self,

@@ -15,10 +15,10 @@ from threadpoolctl import ThreadpoolController
 
 from rsclip_jax import metrics
 from rsclip_jax.stats.bootstrap import (
+    bootstrap_map,
+    bootstrap_mean,
     interval_of,
     known,
-    resample_map,
-    resample_mean,
     rounded,
 )
 
@@ -236,11 +236,11 @@ def _score(scores: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:
     each = {float(i): one for i, one in enumerate(scores)}
     several, rng, times = labels.ndim == 2, np.random.default_rng(0), 1000
     if several:
-        draw = resample_map(each, labels)
+        draw = bootstrap_map(each, labels)
         times = min(times, max(100, int(2e8 // (labels.size * len(scores)))))
     else:
         hits = {i: metrics.in_top_k(one, labels) for i, one in each.items()}
-        draw = resample_mean(hits)
+        draw = bootstrap_mean(hits)
     means = np.array([np.mean([*draw(rng).values()]) for _ in range(times)])
     return {
         "metric": "mAP_macro" if several else "accuracy",

@@ -27,20 +27,20 @@ _SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
 )
 
 
-def write_report(workdir: Path | str, say: Callable[[str], None] = print) -> Path:
+def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Path:
     """Writes <workdir>/report.html; its path.
 
     A section is there where its data is. One that fails is left out, and said.
     """
     workdir = Path(workdir)
-    run = read_workdir(workdir, say)
+    run = read_workdir(workdir, log)
     made = []
     for make in _SECTIONS:
         try:
             section = make(run)
         except Exception as error:  # a picture is never worth a run
             name = make.__name__.replace("_", " ")
-            say(f"report.html: left out {name}: {type(error).__name__}: {error}")
+            log(f"report.html: left out {name}: {type(error).__name__}: {error}")
             continue
         if section is not None:
             made.append(section)

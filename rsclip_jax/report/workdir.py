@@ -58,10 +58,10 @@ class Workdir:
         return found
 
 
-def read_workdir(path: Path, say: Callable[[str], None]) -> Workdir:
+def read_workdir(path: Path, log: Callable[[str], None]) -> Workdir:
     """Reads all of it; what cannot be read is said and left out."""
     files = {stage: path / stage / "meta.json" for stage in STAGES}
-    metas = {stage: _read_json(file, say) for stage, file in files.items()}
+    metas = {stage: _read_json(file, log) for stage, file in files.items()}
     curves = {}
     for stage in STAGES:
         for file in sorted((path / stage).glob("**/metrics.jsonl")):
@@ -70,25 +70,25 @@ def read_workdir(path: Path, say: Callable[[str], None]) -> Workdir:
                 curves[name] = rows
     return Workdir(
         path,
-        _read_json(path / "config.json", say),
+        _read_json(path / "config.json", log),
         {stage: meta for stage, meta in metas.items() if meta},
         read_results(path / "results.jsonl"),
         curves,
-        _read_outcomes(path, say),
+        _read_outcomes(path, log),
     )
 
 
-def _read_json(path: Path, say: Callable[[str], None]) -> dict:
+def _read_json(path: Path, log: Callable[[str], None]) -> dict:
     if not path.exists():
         return {}
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        say(f"report.html: left out {path}: {error}")
+        log(f"report.html: left out {path}: {error}")
         return {}
 
 
-def _read_outcomes(path: Path, say: Callable[[str], None]) -> dict:
+def _read_outcomes(path: Path, log: Callable[[str], None]) -> dict:
     found: dict[tuple[str, str], list[Outcome]] = {}
     for stage in STAGES:
         for when in ("before", "after"):
@@ -96,5 +96,5 @@ def _read_outcomes(path: Path, say: Callable[[str], None]) -> dict:
                 try:
                     found.setdefault((stage, when), []).append(load_outcome(file))
                 except ValueError as error:
-                    say(f"report.html: left out {error}")
+                    log(f"report.html: left out {error}")
     return found

@@ -64,9 +64,9 @@ def run_ablate(run: Run) -> None:
         at = on_clip_of(run, with_values(run, setting))
         said = f"ablate: {i} of {len(settings)}, {setting.name}"
         if checkpoint.has_product(at.workdir / "align"):
-            run.say(f"{said}: done before, skipped")
+            run.log(f"{said}: done before, skipped")
             continue
-        run.say(said)
+        run.log(said)
         if jax.process_index() == 0:
             results.start_stage(at.results, "align")
         run_align(at)
@@ -92,7 +92,7 @@ def write_table(run: Run, settings: list[Setting]) -> None:
     text = format_markdown(rows)
     (folder / "table.md").write_text(text + "\n")
     (folder / "table.csv").write_text(format_csv(rows))
-    run.say(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
+    run.log(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
     write_json(folder / "meta.json", {"settings": digests(run, settings)})
 
 

@@ -65,7 +65,7 @@ def run_compare(run: Run) -> None:
     (folder / "table.md").write_text(format_markdown(records, said) + "\n")
     page = comparison_page(runs, records, said)
     (folder / "compare.html").write_text(page, encoding="utf-8")
-    run.say(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
+    run.log(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
 
 
 def _known(p_value: float | None) -> float:

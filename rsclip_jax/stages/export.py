@@ -58,7 +58,7 @@ def run_export(run: Run) -> None:
         records=results.read_results(Path(run.config.init) / "results.jsonl"),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    run.say(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
+    run.log(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
 
 
 def read_history(workdir: Path, *, aligned: bool) -> dict[str, dict]:

@@ -87,8 +87,8 @@ def run_inspect(run: Run) -> None:
             title += f" ({len(rows)} of {len(row.classes)} classes)"
         save_contact_sheet(sheet, rows, sensors, title)
     write_json(folder / "summary.json", summary)
-    run.say(f"\n{format_inspection(summary)}\n")
-    run.say(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
+    run.log(f"\n{format_inspection(summary)}\n")
+    run.log(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
 
 
 def open_splits(

@@ -101,10 +101,10 @@ def run_pack(run: Run) -> None:
             workers=c.workers,
             progress=run.config.progress,
         )
-        run.say(f"pack: {name}:{split} {summary(folder / split, packed)}")
+        run.log(f"pack: {name}:{split} {summary(folder / split, packed)}")
     if not write_all(archive(run, "all"), half_of(run, "all"), folder):
-        run.say(f"pack: {name}:all cannot be read: not all of its splits are packed")
-    run.say(f"pack: read it with --config.data_root={c.out}")
+        run.log(f"pack: {name}:all cannot be read: not all of its splits are packed")
+    run.log(f"pack: read it with --config.data_root={c.out}")
 
 
 def summary(folder: Path, packed: bool) -> str:

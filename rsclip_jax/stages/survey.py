@@ -55,14 +55,14 @@ def run_survey(run: Run) -> None:
         at = run_of(run, name, init)
         said = f"survey: {i} of {len(models)}, {name}"
         if not run.config.dry_run and is_evaluated(at):
-            run.say(f"{said}: done before, skipped")
+            run.log(f"{said}: done before, skipped")
             continue
-        run.say(said)
+        run.log(said)
         try:
             model = random_model(init) if run.config.dry_run else common.load_init(at)
         except (ValueError, OSError) as error:
             missing[name] = str(error)
-            run.say(f"survey: {name} is left out: {error}")
+            run.log(f"survey: {name} is left out: {error}")
             continue
         if jax.process_index() == 0:
             (at.folder("evaluate") / "meta.json").unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def run_survey(run: Run) -> None:
     if jax.process_index() == 0:
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
-        run.say(
+        run.log(
             f"left out, to be tried again by the same command: {', '.join(missing)}"
         )
 
@@ -90,13 +90,13 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
     text = format_survey(rows)
     (folder / "table.md").write_text(text + "\n")
     (folder / "table.csv").write_text(format_csv(rows))
-    run.say(f"\n{text}\n")
+    run.log(f"\n{text}\n")
     if run.config.dry_run:
-        run.say(
+        run.log(
             f"random weights, {run.config.dry_records} records of each set: it shows"
             " that all of it runs, and nothing else"
         )
-    run.say(f"{folder / 'table.md'}, {folder / 'table.csv'}")
+    run.log(f"{folder / 'table.md'}, {folder / 'table.csv'}")
     if set(models) == set(model_folders(run)):
         write_json(folder / "meta.json", _tabled(run))
 

@@ -29,13 +29,13 @@ def share_interval(
 
 
 def mean_interval(
-    values: np.ndarray, *, resamples: int = 1000, seed: int = 0
+    values: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
     """95 % interval of a mean over examples, values [n]."""
     if not len(values):
         return float("nan"), float("nan")
     n, rng = len(values), np.random.default_rng(seed)
-    count = _affordable(resamples, n)
+    count = _affordable(bootstraps, n)
     means = [values[rng.integers(n, size=n)].mean() for _ in range(count)]
     return interval_of(np.asarray(means))
 
@@ -44,7 +44,7 @@ def median_interval(
     values: np.ndarray,
     groups: np.ndarray | None = None,
     *,
-    resamples: int = 10_000,
+    bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Interval:
     """95 % interval of a median, values [n].
@@ -57,19 +57,19 @@ def median_interval(
     if not n:
         return float("nan"), float("nan")
     if groups is not None:
-        times = _affordable(min(resamples, 2000), n)
+        times = _affordable(min(bootstraps, 2000), n)
         return interval_of(_draw_group_medians(values, groups, times, rng))
     ranked, m = np.sort(values), (n + 1) // 2
-    low = rng.beta(m, n - m + 1, resamples)
+    low = rng.beta(m, n - m + 1, bootstraps)
     high = low
     if n % 2 == 0:  # the mean of two, the second the least of the n - m above
-        high = low + (1 - low) * (1 - rng.random(resamples) ** (1 / (n - m)))
+        high = low + (1 - low) * (1 - rng.random(bootstraps) ** (1 / (n - m)))
     places = [np.minimum((n * u).astype(int), n - 1) for u in (low, high)]
     return interval_of(ranked[places].mean(axis=0))
 
 
 def mean_recall_interval(
-    hits: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int = 0
+    hits: np.ndarray, labels: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
     """95 % interval of the mean over classes of the share of hits; hits, labels [n].
 
@@ -81,7 +81,7 @@ def mean_recall_interval(
     classes, places = np.unique(labels, return_inverse=True)
     cells = np.bincount(2 * places + hits, minlength=2 * len(classes))
     drawn = np.random.default_rng(seed).multinomial(
-        len(hits), cells / len(hits), resamples
+        len(hits), cells / len(hits), bootstraps
     )
     found, there = drawn[:, 1::2], drawn[:, ::2] + drawn[:, 1::2]
     recalls = found / np.maximum(there, 1)
@@ -89,7 +89,7 @@ def mean_recall_interval(
 
 
 def calibration_interval(
-    gaps: np.ndarray, *, resamples: int = 1000, seed: int = 0
+    gaps: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
     """95 % interval of the calibration error of metrics.calibration_gaps [n, bins].
 
@@ -99,7 +99,7 @@ def calibration_interval(
     if not len(gaps):
         return float("nan"), float("nan")
     n, rng = len(gaps), np.random.default_rng(seed)
-    drawn = np.empty(_affordable(resamples, n))
+    drawn = np.empty(_affordable(bootstraps, n))
     for i in range(len(drawn)):
         drawn[i] = np.abs(_draw_counts(rng, n).astype(float) @ gaps / n).sum()
     extra = drawn.mean() - np.abs(gaps.mean(axis=0)).sum()
@@ -108,7 +108,7 @@ def calibration_interval(
 
 
 def map_intervals(
-    scores: np.ndarray, targets: np.ndarray, *, resamples: int = 1000, seed: int = 0
+    scores: np.ndarray, targets: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
     """95 % intervals of the mAP "macro" and "micro" of [n, k]: rows are resampled.
 
@@ -122,40 +122,40 @@ def map_intervals(
     micro = _rank(scores.reshape(-1, 1), positive.reshape(-1, 1), k)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {"macro": [], "micro": []}
-    for _ in range(_affordable(resamples, n * k)):
+    for _ in range(_affordable(bootstraps, n * k)):
         counts = _draw_counts(rng, n)
         found["macro"].append(macro.mean_ap(counts))
         found["micro"].append(micro.mean_ap(counts))
     return {name: interval_of(np.asarray(values)) for name, values in found.items()}
 
 
-def _affordable(resamples: int, size: int) -> int:
+def _affordable(bootstraps: int, size: int) -> int:
     """So many of so many numbers each that it takes seconds; 100 at least."""
-    return min(resamples, max(100, int(5e8 // max(size, 1))))
+    return min(bootstraps, max(100, int(5e8 // max(size, 1))))
 
 
 def draw_group_means(
-    values: np.ndarray, groups: np.ndarray, resamples: int, rng: np.random.Generator
+    values: np.ndarray, groups: np.ndarray, bootstraps: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Means [resamples] of values [n] where whole groups are drawn, groups [n]."""
     _, places = np.unique(groups, return_inverse=True)
     sizes = np.bincount(places)
     sums = np.bincount(places, weights=values)
     draws = []
-    for _ in range(resamples):
+    for _ in range(bootstraps):
         counts = _draw_counts(rng, len(sizes))
         draws.append((counts @ sums) / (counts @ sizes))
     return np.array(draws)
 
 
 def _draw_group_medians(
-    values: np.ndarray, groups: np.ndarray, resamples: int, rng: np.random.Generator
+    values: np.ndarray, groups: np.ndarray, bootstraps: int, rng: np.random.Generator
 ) -> np.ndarray:
     order = np.argsort(values)
     ranked = values[order]
     names, places = np.unique(groups[order], return_inverse=True)
     draws = []
-    for _ in range(resamples):
+    for _ in range(bootstraps):
         ends = np.cumsum(_draw_counts(rng, len(names))[places])
         middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
         draws.append(ranked[np.searchsorted(ends, middle, side="right")].mean())
@@ -186,7 +186,7 @@ def known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:
+def bootstrap_mean(scores: Mapping[float, np.ndarray]) -> Draw:
     """A draw of a mean over examples: {alpha: its [n] scores}.
 
     All alphas see the same resample.
@@ -201,7 +201,7 @@ def resample_mean(scores: Mapping[float, np.ndarray]) -> Draw:
     return draw
 
 
-def resample_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
+def bootstrap_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
     """A draw of the macro mAP: {alpha: scores [n, k]}, targets.
 
     Equal to metrics.mean_ap of the resampled rows; each class is sorted once.
@@ -216,7 +216,7 @@ def resample_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Dra
     return draw
 
 
-def resample_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
+def bootstrap_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
     """A draw of the micro mAP, as resample_map's of the macro one."""
     positive = np.asarray(targets).astype(bool)
     n, k = positive.shape

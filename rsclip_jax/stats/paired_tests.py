@@ -16,10 +16,10 @@ import numpy as np
 from rsclip_jax import metrics
 from rsclip_jax.stats.bootstrap import (
     Interval,
+    bootstrap_map,
+    bootstrap_pooled,
     draw_group_means,
     interval_of,
-    resample_map,
-    resample_pooled,
 )
 
 NAN = float("nan")
@@ -49,7 +49,7 @@ def compare_shares(
     b: np.ndarray,
     groups: np.ndarray | None = None,
     *,
-    resamples: int = 10_000,
+    bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Paired:
     """Of a share of examples, as accuracy and recall@k are: hits [n] of each model.
@@ -64,14 +64,14 @@ def compare_shares(
         return NOTHING
     gains, rng = b.astype(int) - a, np.random.default_rng(seed)
     if groups is None:
-        draws = _draw_gains(gains, resamples, rng)
+        draws = _draw_gains(gains, bootstraps, rng)
     else:
-        draws = draw_group_means(gains, groups, resamples, rng)
+        draws = draw_group_means(gains, groups, bootstraps, rng)
     return _paired(a.mean(), b.mean(), draws, len(a))
 
 
 def compare_means(
-    a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+    a: np.ndarray, b: np.ndarray, *, bootstraps: int = 10_000, seed: int = 0
 ) -> Paired:
     """Of a mean over examples, as mAP@k is over queries: values [n] of each model.
 
@@ -81,14 +81,14 @@ def compare_means(
     _check_alike(a, b)
     if not len(a):
         return NOTHING
-    times = min(resamples, max(1000, int(1e8 // len(a))))
+    times = min(bootstraps, max(1000, int(1e8 // len(a))))
     rng = np.random.default_rng(seed)
     draws = draw_group_means(b - a, np.arange(len(a)), times, rng)
     return _paired(a.mean(), b.mean(), draws, len(a))
 
 
 def compare_medians(
-    a: np.ndarray, b: np.ndarray, *, resamples: int = 4000, seed: int = 0
+    a: np.ndarray, b: np.ndarray, *, bootstraps: int = 4000, seed: int = 0
 ) -> Paired:
     """Of a median over examples, as the median rank is: values [n] of each model.
 
@@ -98,7 +98,7 @@ def compare_medians(
     _check_alike(a, b)
     if not len(a):
         return NOTHING
-    times = min(resamples, max(1000, int(4e7 // len(a))))
+    times = min(bootstraps, max(1000, int(4e7 // len(a))))
     both, rng = np.stack([a, b]), np.random.default_rng(seed)
     rows = (rng.integers(len(a), size=len(a)) for _ in range(times))
     draws = np.array([np.subtract(*np.median(both[::-1, r], axis=1)) for r in rows])
@@ -110,7 +110,7 @@ def compare_recalls(
     b: np.ndarray,
     labels: np.ndarray,
     *,
-    resamples: int = 10_000,
+    bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Paired:
     """Of the mean over classes of the share of hits: hits [n] of each, labels [n].
@@ -126,7 +126,7 @@ def compare_recalls(
     # How often a class is drawn, and each model hits it, is multinomial.
     cells = np.bincount(4 * places + 2 * a + b, minlength=4 * k)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(a), cells / len(a), size=resamples)
+    drawn = rng.multinomial(len(a), cells / len(a), size=bootstraps)
     drawn = np.concatenate([cells[None], drawn]).reshape(-1, k, 4)
     there = drawn.sum(axis=2)
     share = 1 / np.maximum(there, 1)
@@ -148,10 +148,10 @@ def _check_alike(a: np.ndarray, b: np.ndarray) -> None:
         raise ValueError(f"values of the same examples: got {a.shape} and {b.shape}")
 
 
-def _draw_gains(gains: np.ndarray, resamples: int, rng) -> np.ndarray:
+def _draw_gains(gains: np.ndarray, bootstraps: int, rng) -> np.ndarray:
     """Mean gains of resamples: lost, kept and won are drawn as their numbers."""
     shares = np.bincount(gains + 1, minlength=3) / len(gains)
-    lost, _, won = rng.multinomial(len(gains), shares, size=resamples).T
+    lost, _, won = rng.multinomial(len(gains), shares, size=bootstraps).T
     return (won - lost) / len(gains)
 
 
@@ -160,7 +160,7 @@ def compare_maps(
     b: np.ndarray,
     targets: np.ndarray,
     *,
-    resamples: int = 4000,
+    bootstraps: int = 4000,
     seed: int = 0,
 ) -> dict[str, Paired]:
     """Of the mAP "macro" and "micro": scores [n, k] of each model, targets [n, k].
@@ -177,9 +177,9 @@ def compare_maps(
     if not len(a):
         return {"macro": NOTHING, "micro": NOTHING}
     scores = {0.0: a, 1.0: b}
-    times = min(resamples, max(1000, int(5e8 // max(a.size, 1))))
+    times = min(bootstraps, max(1000, int(5e8 // max(a.size, 1))))
     found = {}
-    for average, make_draw in (("macro", resample_map), ("micro", resample_pooled)):
+    for average, make_draw in (("macro", bootstrap_map), ("micro", bootstrap_pooled)):
         rng, draw = np.random.default_rng(seed), make_draw(scores, targets)
         values = np.array([[*draw(rng).values()] for _ in range(times)])
         draws = values[:, 1] - values[:, 0]

@@ -56,7 +56,7 @@ class Reading:
     threads: int = 2
     on_error: str = "raise"
     skipped: Path | None = None
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     progress: bool = False
 
     def views_of(
@@ -136,19 +136,19 @@ def open_taught(
     }
     meta = json.loads(json.dumps(meta))  # as the file gives it back
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, reading.say):
+    with _locked(folder, reading.log):
         if (folder / "meta.json").exists():
             meta = check_meta(folder, meta)
             shape = (len(source), len(meta["views"]), dim)
         else:
-            reading.say(f"{folder}: {describe(shape)} of the teacher's features")
+            reading.log(f"{folder}: {describe(shape)} of the teacher's features")
             begin(folder, shape, meta)
         features, marks = open_files(folder, shape)
         check_rows(folder, source, features, marks, reading)
         check_sample(folder, source, features, marks, encode, meta, reading)
         todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be mended by now
         if made := len(source) - len(todo):
-            reading.say(f"{folder}: features of {made:,} of {len(source):,} are there")
+            reading.log(f"{folder}: features of {made:,} of {len(source):,} are there")
         if len(todo):
             features, marks = open_files(folder, shape, "r+")
             make(source, todo, features, marks, encode, meta, reading)
@@ -173,7 +173,7 @@ def describe(shape: tuple[int, int, int]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     """The folder for one at a time; a process that is killed lets go of it."""
     with contextlib.ExitStack() as stack:
         # somebody else's folder may be there only to be read
@@ -182,7 +182,7 @@ def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"{folder}: waiting for another run that is at these features")
+                log(f"{folder}: waiting for another run that is at these features")
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -203,7 +203,7 @@ def test_a_report_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
     class Run:
         workdir = tmp_path
         said: list[str] = []  # noqa: RUF012
-        say = said.append
+        log = said.append
 
     def fail(*_):
         raise OSError("no space left")

@@ -14,13 +14,13 @@ from rsclip_jax.metrics import (
     mean_recall,
 )
 from rsclip_jax.stats.bootstrap import (
+    bootstrap_map,
+    bootstrap_mean,
     calibration_interval,
     map_intervals,
     mean_interval,
     mean_recall_interval,
     median_interval,
-    resample_map,
-    resample_mean,
     rounded,
     share_interval,
 )
@@ -28,7 +28,7 @@ from rsclip_jax.stats.bootstrap import (
 
 def test_a_resample_is_the_same_for_all_alphas():
     scores = np.random.default_rng(0).integers(0, 2, 50)
-    draw = resample_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
+    draw = bootstrap_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
     for seed in range(5):
         values = draw(np.random.default_rng(seed))
         assert values[0.0] == values[1.0] == pytest.approx(1 - values[0.5])
@@ -42,7 +42,7 @@ def test_a_resampled_map_is_that_of_the_rows_drawn():
     targets = rng.integers(0, 2, (40, 3))
     targets[:, 2] = 0
     targets[0, 2] = 1  # in many resamples no positive is left
-    draw = resample_map(scores, targets)
+    draw = bootstrap_map(scores, targets)
     for seed in range(8):
         rows = np.random.default_rng(seed).integers(40, size=40)
         values = draw(np.random.default_rng(seed))
@@ -74,7 +74,7 @@ def test_a_sure_thing_has_no_width_and_nothing_no_interval():
 def test_map_intervals_are_quantiles_over_every_resample_there_is():
     scores = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
-    found = map_intervals(scores, targets, resamples=4000)
+    found = map_intervals(scores, targets, bootstraps=4000)
     for average in ("macro", "micro"):
         all_ = [
             mean_ap(scores[list(rows)], targets[list(rows)], average)
@@ -102,7 +102,7 @@ def check_quantiles(interval, known):
 def test_mean_and_median_intervals_are_quantiles_over_every_resample(n):
     values = np.array([3.0, 1.0, 7.0, 1.0, 20.0])[:n]
     known = quantiles_over_every_resample(lambda rows: values[rows].mean(), n)
-    check_quantiles(mean_interval(values, resamples=6000), known)
+    check_quantiles(mean_interval(values, bootstraps=6000), known)
     known = quantiles_over_every_resample(lambda rows: np.median(values[rows]), n)
     check_quantiles(median_interval(values), known)
 
@@ -143,7 +143,7 @@ def test_a_mean_recall_s_interval_is_quantiles_over_every_resample():
         lambda rows: mean_recall(logits[rows], labels[rows]), 5
     )
     hits = in_top_k(logits, labels)
-    check_quantiles(mean_recall_interval(hits, labels, resamples=6000), known)
+    check_quantiles(mean_recall_interval(hits, labels, bootstraps=6000), known)
 
 
 def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
@@ -153,7 +153,7 @@ def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
     picked = (rng.integers(60, size=60) for _ in range(3000))
     drawn = np.array([calibration_error(logits[rows], labels[rows]) for rows in picked])
     want = np.percentile(drawn - (drawn.mean() - value), [2.5, 97.5])
-    got = calibration_interval(gaps, resamples=3000)
+    got = calibration_interval(gaps, bootstraps=3000)
     np.testing.assert_allclose(got, want, atol=0.01)
     assert got[0] < value < got[1]
     # what is right on average by chance alone has an end at 0, and none below
@@ -166,12 +166,12 @@ def test_map_intervals_hold_the_value_and_are_the_seed_s():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (300, 6))
     scores = targets + rng.normal(size=targets.shape)
-    found = map_intervals(scores, targets, resamples=200)
+    found = map_intervals(scores, targets, bootstraps=200)
     for average, (low, high) in found.items():
         assert low < mean_ap(scores, targets, average) < high
         assert 0.02 < high - low < 0.12
-    assert map_intervals(scores, targets, resamples=200) == found
-    assert map_intervals(scores, targets, resamples=200, seed=1) != found
+    assert map_intervals(scores, targets, bootstraps=200) == found
+    assert map_intervals(scores, targets, bootstraps=200, seed=1) != found
 
 
 def test_no_examples_and_no_positive_have_no_interval():
@@ -184,6 +184,6 @@ def test_no_examples_and_no_positive_have_no_interval():
     ):
         assert rounded(ends) == [None, None]
     none = map_intervals(np.zeros((0, 3)), np.zeros((0, 3)))
-    unlabelled = map_intervals(np.ones((5, 3)), np.zeros((5, 3)), resamples=5)
+    unlabelled = map_intervals(np.ones((5, 3)), np.zeros((5, 3)), bootstraps=5)
     for found in (none, unlabelled):
         assert [rounded(ends) for ends in found.values()] == [[None, None]] * 2

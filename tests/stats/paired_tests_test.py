@@ -61,7 +61,7 @@ def test_identical_models_differ_by_nothing():
     assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
     targets = np.random.default_rng(1).integers(0, 2, (50, 3))
     scores = np.random.default_rng(2).random((50, 3))
-    for same in compare_maps(scores, scores, targets, resamples=50).values():
+    for same in compare_maps(scores, scores, targets, bootstraps=50).values():
         assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
 
 
@@ -78,7 +78,7 @@ def test_a_clearly_better_model_is_as_sure_as_the_resamples_allow():
     targets = rng.integers(0, 2, (120, 4))
     noise = rng.normal(size=targets.shape)
     maps = compare_maps(
-        0.2 * targets + noise, 2 * targets + noise, targets, resamples=99
+        0.2 * targets + noise, 2 * targets + noise, targets, bootstraps=99
     )
     for found in maps.values():
         assert found.p_value == pytest.approx(2 / 100)
@@ -108,7 +108,7 @@ def test_p_holds_its_level_where_there_is_no_difference():
     rng, rejected = np.random.default_rng(0), 0
     for seed in range(400):
         a, b = rng.random((2, 150)) < 0.5
-        rejected += compare_shares(a, b, resamples=600, seed=seed).p_value < 0.05
+        rejected += compare_shares(a, b, bootstraps=600, seed=seed).p_value < 0.05
     assert 6 <= rejected <= 34  # 20 wanted; 99.9 % of binomials lie here
 
 
@@ -135,7 +135,7 @@ def test_maps_are_those_of_every_resample_there_is():
     a = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     b = np.array([[0.9, 0.1], [0.2, 0.9], [0.8, 0.8], [0.3, 0.3]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
-    found = compare_maps(a, b, targets, resamples=3000)
+    found = compare_maps(a, b, targets, bootstraps=3000)
     for average in ("macro", "micro"):
         values = []
         for drawn in itertools.product(range(4), repeat=4):
@@ -205,7 +205,7 @@ def test_the_seed_makes_the_draws():
     assert compare_shares(a, b, groups) == compare_shares(a, b, groups)
     targets = np.random.default_rng(1).integers(0, 2, (40, 2))
     scores = np.random.default_rng(2).random((2, 40, 2))
-    maps = [compare_maps(*scores, targets, resamples=40, seed=s) for s in (0, 0, 1)]
+    maps = [compare_maps(*scores, targets, bootstraps=40, seed=s) for s in (0, 0, 1)]
     assert maps[0] == maps[1] != maps[2]
 
 
@@ -217,7 +217,7 @@ def test_no_examples_have_no_difference_and_other_examples_are_refused():
     for one in compare_maps(nothing, nothing, nothing).values():
         assert math.isnan(one.p_value)
     unlabelled = np.zeros((5, 3))
-    for one in compare_maps(unlabelled, unlabelled, unlabelled, resamples=5).values():
+    for one in compare_maps(unlabelled, unlabelled, unlabelled, bootstraps=5).values():
         assert math.isnan(one.p_value)
         assert math.isnan(one.ci95[0])
     for compare in (compare_means, compare_medians):

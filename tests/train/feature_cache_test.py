@@ -90,7 +90,7 @@ def assert_right(found, source, views=range(8), places=None):
 @pytest.mark.parametrize("views", [range(8), (0,), (0, 4), (1, 6, 7)])
 def test_features_are_the_encoders_of_the_turned_pictures(tmp_path, views):
     source, encode, lines = Pictures(), Encoder(), []
-    found = taught(tmp_path, source, encode, views=views, say=lines.append)
+    found = taught(tmp_path, source, encode, views=views, log=lines.append)
     assert_right(found, source, views)
     assert encode.count == 20 * len(views)
     megabytes = 20 * len(views) * DIM * 4 / 1e6
@@ -249,7 +249,7 @@ def test_two_at_once_take_turns(tmp_path):
     encode, found, lines = Encoder(), [], []
 
     def run():
-        found.append(taught(tmp_path, encode=encode, say=lines.append))
+        found.append(taught(tmp_path, encode=encode, log=lines.append))
 
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:

@@ -11,7 +11,7 @@ from typing import Any
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES, fill_templates
 from rsclip_jax.data.sensors import COMPOSITES, get_sensor
-from rsclip_jax.data.types import SPLIT_NAMES, Dataset, Own
+from rsclip_jax.data.types import SPLIT_NAMES, CustomDataset, Dataset
 from rsclip_jax.io.lookup import look_up
 
 
@@ -97,15 +97,15 @@ def load_dataset(path: str | Path) -> Dataset:
         subfolders=values.get("subfolders", {}),
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
         composites=_read_composites(path, values),
-        own=_read_own(path, values, task),
+        custom=_read_own(path, values, task),
     )
     return row.with_classes(values["classes"]) if "classes" in values else row
 
 
-def _read_own(path: Path, values: Mapping[str, Any], task: str) -> Own:
+def _read_own(path: Path, values: Mapping[str, Any], task: str) -> CustomDataset:
     table = values.get("table")
     folder = values.get("folder", str(Path(table or "").parent))
-    return Own(
+    return CustomDataset(
         path,
         (path.parent / folder).absolute(),
         _digest(values),

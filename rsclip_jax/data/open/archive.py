@@ -50,7 +50,7 @@ def _open_class_folders(
     entries = class_folder_entries(
         folder, split, row.classes, key, names, all_there=strict
     )
-    if row.own:
+    if row.custom:
         _check_ids(entries)
     return FileSource(row, split, entries)
 
@@ -177,35 +177,35 @@ def _open_eurosat_s1_s2(
 
 
 def _splits_of(row: Dataset) -> Mapping[str, str]:
-    return row.own.splits if row.own else SPLIT_NAMES
+    return row.custom.splits if row.custom else SPLIT_NAMES
 
 
 def _open_table(row: Dataset, folder: Path, split: str, on_error: str) -> Source:
-    own = row.own
-    assert own is not None
-    assert own.table is not None
+    custom = row.custom
+    assert custom is not None
+    assert custom.table is not None
     rows = read_table(
-        own.table,
+        custom.table,
         row.kind,
         folder,
-        own.columns,
-        separator=own.separator,
-        splits=own.splits,
+        custom.columns,
+        separator=custom.separator,
+        splits=custom.splits,
     )
     if row.task != "none" and not row.classes:
         row = row.with_classes(sorted({x for r in rows for x in r.labels}))
     if row.task != "none":
-        check_labels(own.table, rows, row.classes)
-    entries, absent = table_entries(own.table, rows, split)
+        check_labels(custom.table, rows, row.classes)
+    entries, absent = table_entries(custom.table, rows, split)
     if absent:
         leave_out(
-            f"{own.table}: {len(absent)} file(s) of {split} are not there:"
+            f"{custom.table}: {len(absent)} file(s) of {split} are not there:"
             f" {first_of(absent)}",
             "add them; their paths are to be relative to the file's key folder, or"
             " without it to the table",
             on_error,
         )
-    left_out = [(str(path), f"not there, but in {own.table}") for path in absent]
+    left_out = [(str(path), f"not there, but in {custom.table}") for path in absent]
     return FileSource(row, split, entries, left_out=left_out)
 
 

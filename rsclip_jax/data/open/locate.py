@@ -23,12 +23,12 @@ _UNPACK = {
 
 def find_folder(row: Dataset, root: str | Path) -> Path:
     """Where the dataset lies; FileNotFoundError says where it was looked for."""
-    if row.own:
-        if not row.own.place.is_dir():
+    if row.custom:
+        if not row.custom.place.is_dir():
             raise FileNotFoundError(
-                f"{row.own.path}: its folder is not there: {row.own.place}"
+                f"{row.custom.path}: its folder is not there: {row.custom.place}"
             )
-        return row.own.place
+        return row.custom.place
     mark = MARKS.get(row.kind, "")
     looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     if not str(root):

@@ -88,9 +88,11 @@ class FileSource:
         for key in row.composites:
             if key in keys:
                 record[key] = self._composite(entry, record, key, found)
-        own = row.own
-        if own is None or own.same_place:
-            way = f", or same_place = false in {own.path} allows it" if own else ""
+        custom = row.custom
+        if custom is None or custom.same_place:
+            way = (
+                f", or same_place = false in {custom.path} allows it" if custom else ""
+            )
             check_one_place(found, row.max_shift, way)
         return record
 
@@ -257,7 +259,7 @@ def split_digest(source: Source) -> str:
     And of what a record is, where the user's own file says it.
     """
     row = source.dataset
-    name = f"{row.name} {row.own.digest}" if row.own else row.name
+    name = f"{row.name} {row.custom.digest}" if row.custom else row.name
     text = "\n".join([name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -268,7 +270,7 @@ def labels_digest(source: Source) -> str:
     "" of any other set: where a folder is the label, the ids tell.
     """
     row = source.dataset
-    if row.own is None or row.own.table is None or row.task == "none":
+    if row.custom is None or row.custom.table is None or row.task == "none":
         return ""
     labels = [read_record(source, i, ())["label"] for i in range(len(source))]
     found = hashlib.sha256("\n".join(row.classes).encode())

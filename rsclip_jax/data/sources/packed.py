@@ -103,11 +103,11 @@ def ids_digest(ids: list[str]) -> str:
 
 def describe_own(row: Any) -> dict[str, str] | None:
     """Digests of a user's TOML file and, where it is there, of its table."""
-    if row.own is None:
+    if row.custom is None:
         return None
-    found = {"file": row.own.digest}
-    if row.own.table and row.own.table.is_file():
-        found["table"] = hashlib.sha256(row.own.table.read_bytes()).hexdigest()
+    found = {"file": row.custom.digest}
+    if row.custom.table and row.custom.table.is_file():
+        found["table"] = hashlib.sha256(row.custom.table.read_bytes()).hexdigest()
     return found
 
 
@@ -132,7 +132,7 @@ def open_packed(row: Any, root: str | Path, split: str):
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None
-    if row.own and row.task != "none" and not row.classes:
+    if row.custom and row.task != "none" and not row.classes:
         manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
         row = row.with_classes(manifest["classes"])
     name, low, high = parse_split(split)
@@ -222,7 +222,7 @@ def _check_own(path: Path, row: Any, manifest: dict) -> None:
     packed, now = manifest.get("own") or {}, describe_own(row) or {}
     for key, digest in now.items():  # a pack is read without the table, too
         if packed.get(key) != digest:
-            name = row.own.path if key == "file" else row.own.table
+            name = row.custom.path if key == "file" else row.custom.table
             raise ValueError(
                 f"{path}: {name} has changed since it was packed; pack it again into"
                 " another folder, or give another root (config.data_root)"

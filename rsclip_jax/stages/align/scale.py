@@ -79,7 +79,7 @@ def scaled_sensor(run: Run, train: Source, key: str) -> tuple[Sensor, dict]:
         std=tuple(scale["std"]),
         clip_sigma=scale["clip_sigma"],
     )
-    run.say(describe_scale(sensor, scale))
+    run.log(describe_scale(sensor, scale))
     return sensor, {name: scale}
 
 

@@ -186,7 +186,7 @@ def make_student(
     if spec.out_dim == v.embed_dim:
         return spec, params
     if spec.out_dim:
-        run.say(f"align: the map of {student} to {spec.out_dim} channels begins anew")
+        run.log(f"align: the map of {student} to {spec.out_dim} channels begins anew")
     body = {name: x for name, x in params.items() if name != "proj"}
     return add_map(spec, body, v.embed_dim, rng)
 

@@ -137,7 +137,7 @@ def make_reading(run: Run, keys: Sequence[str]) -> Reading:
         threads=run.config.data.threads,
         on_error=run.config.data.on_error,
         skipped=run.skipped("align"),
-        say=lambda text: run.say(f"align: {text}"),
+        log=lambda text: run.log(f"align: {text}"),
         progress=run.config.progress and jax.process_index() == 0,
     )
 

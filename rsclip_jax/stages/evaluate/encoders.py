@@ -80,7 +80,7 @@ def feed_all(run: Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
                 encoder = common.feed(encoder, spec, row)
             except (ValueError, FileNotFoundError) as error:  # or a sensor's file
                 refused.append(str(error))
-                run.say(f"evaluate: {row.name} as {key} is left out: {error}")
+                run.log(f"evaluate: {row.name} as {key} is left out: {error}")
                 continue
             common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
         fed[key] = encoder, size

@@ -109,7 +109,7 @@ def _probe(run, sets, encoded, pin) -> None:
     classnames = test.seen.dataset.classnames
     counts = one_hot(train.labels, len(classnames)).sum(axis=0)
     if lost := [name for name, n in zip(classnames, counts, strict=True) if not n]:
-        run.say(f"evaluate: no record of {sets[0]} is of class(es) {', '.join(lost)}")
+        run.log(f"evaluate: no record of {sets[0]} is of class(es) {', '.join(lost)}")
     trained = {"train": reported(sets[0]), "train_digest": split_digest(train.seen)}
     chosen = {"val": reported(sets[1]), "val_digest": split_digest(val.seen)}
     for sensor in (s for s in test.z if s in train.z and s in val.z):
@@ -117,7 +117,7 @@ def _probe(run, sets, encoded, pin) -> None:
         for record in _records(run, parts, sensor, len(classnames)):
             about = trained if record["task"] == "knn" else {**trained, **chosen}
             if not record.get("converged", True):
-                run.say(
+                run.log(
                     f"evaluate: the probe of {sensor} on {sets[0]} (C = {record['C']})"
                     " stopped before it converged"
                 )

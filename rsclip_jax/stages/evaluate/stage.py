@@ -225,7 +225,7 @@ def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> En
         records = text_retrieval_records(z, ztxt, owners, mesh=run.mesh)
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
-        run.say(
+        run.log(
             f"evaluate: {row.name}:{source.split} gives no number: it has no labels,"
             " and retrieval needs two sensors that this model encodes, and two records:"
             f" here are {', '.join(z)} and {len(seen)}"

@@ -51,7 +51,7 @@ def choose_blocks(
     before = [value_before(s) for s in supported]
     mean, kept = _values(measured, len(sources[0]))
     if found != start and (mean < task[alpha] or not budget.allows(before, kept)):
-        sweep.run.say(
+        sweep.run.log(
             "patch: the alphas by block that were found on a part of the validation"
             " data do not hold on all of it, and the single one stays (all of it is"
             " searched on with config.patch.block_examples = 0)"

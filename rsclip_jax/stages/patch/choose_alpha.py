@@ -33,7 +33,7 @@ def bootstrap_alpha(
     draws: Sequence[Draw],
     budget: Budget,
     *,
-    resamples: int = 1000,
+    bootstraps: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
     """95 % interval of the choice over resamples of the validation examples.
@@ -43,7 +43,7 @@ def bootstrap_alpha(
     """
     rng = np.random.default_rng(seed)
     chosen = []
-    for _ in range(resamples):
+    for _ in range(bootstraps):
         task, *supported = (draw(rng) for draw in draws)
         chosen.append(choose_alpha(task, supported, budget))
     low, high = np.percentile(chosen, [2.5, 97.5], method="nearest")

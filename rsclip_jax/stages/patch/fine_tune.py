@@ -46,7 +46,7 @@ def fine_tune(run: Run, clip: api.Model, train: Sequence[Source]):
         head = frozen.pop("head")
         params, tower = {**params, "head": head}, {**theta_0, "head": head}
         loss_fn, rules = recipes.with_head(loss_fn), (("head", True), *rules)
-    run.say(
+    run.log(
         f"patch: recipe {c.recipe} trains {optim.count_trained(rules, params):,}"
         f" parameters, of a tower of {optim.count_trained(EVERYTHING, theta_0):,}"
     )

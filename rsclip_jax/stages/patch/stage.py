@@ -154,7 +154,7 @@ def patch_in_turn(run: Run, clip: api.Model, sets: Sets):
     choices, made = [], {}
     parts = task_runs(run, sets.train)
     for i, (part, source) in enumerate(zip(parts, sets.train, strict=True)):
-        run.say(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
+        run.log(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
         params = {**clip.params, "visual": theta}
         digests = {"clip": checkpoint.params_digest(params)}
         begun = dataclasses.replace(clip, params=params, digests=digests)
@@ -191,19 +191,19 @@ def choose(
     interval = bootstrap_alpha(
         [mean_draw(draws[:n]), *draws[n:]],
         budget,
-        resamples=c.resamples,
+        bootstraps=c.bootstraps,
         seed=run.config.seed,
     )
     alpha = given[0] if given else choose_alpha(curves[0], curves[1:], budget)
     choice = Choice(alpha, interval, budget, bool(given), found[:n], found[n:])
     names = [source.dataset.name for source in supported]
-    run.say(describe_choice(alpha, curves, budget, interval, names, chosen=not given))
+    run.log(describe_choice(alpha, curves, budget, interval, names, chosen=not given))
     if not c.per_block:
         return choice
     blocks, mean, kept = choose_blocks(
         sweep, alpha, (val, supported), (curves[0], curves[1:]), budget
     )
-    run.say(describe_blocks(blocks, alpha, curves, [mean, *kept], names))
+    run.log(describe_blocks(blocks, alpha, curves, [mean, *kept], names))
     return dataclasses.replace(choice, blocks=blocks, with_blocks=(mean, *kept))
 
 
@@ -256,7 +256,7 @@ def check_choice(c: ConfigDict) -> None:
         if c[name] is not None and not 0 <= c[name] <= 1:
             raise ValueError(f"config.patch.{name} = {c[name]} is not between 0 and 1")
     for name, least in (
-        ("resamples", 1),
+        ("bootstraps", 1),
         ("block_evaluations", 1),
         ("block_examples", 0),
         ("block_cache_gb", 0),

@@ -14,7 +14,7 @@ from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.stats.bootstrap import Draw, resample_map, resample_mean
+from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
 
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
@@ -45,8 +45,8 @@ class Measured:
             for alpha, z, head in zip(alphas, self.z, self.heads, strict=False)
         }
         if self.seen.dataset.task == "multi":
-            return resample_map(logits, self.labels)
-        return resample_mean(
+            return bootstrap_map(logits, self.labels)
+        return bootstrap_mean(
             {a: metrics.in_top_k(x, self.labels) for a, x in logits.items()}
         )
 

@@ -112,7 +112,7 @@ def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
         return jax.device_get(fine_tune(run, clip, train)), {}
     thetas = []
     for part, source in zip(task_runs(run, train), train, strict=True):
-        run.say(f"patch: fine-tuning on {source.dataset.name}, {part.part}")
+        run.log(f"patch: fine-tuning on {source.dataset.name}, {part.part}")
         thetas.append(jax.device_get(fine_tune(part, clip, [source])))
     theta_1 = jax.device_get(merge(run, clip, train, thetas))
     checkpoint.save_trained(run.workdir / "patch", theta_1)
@@ -149,7 +149,7 @@ def estimate_fisher(run: Run, clip: api.Model, source: Source, theta):
     Labels are drawn from the model's own distribution, by config.seed. Scaled to a mean
     of 1: a task counts by where its weights matter, not by how sure its model is.
     """
-    run.say(f"patch: Fisher information on {source.dataset.name} ...")
+    run.log(f"patch: Fisher information on {source.dataset.name} ...")
     count = min(run.config.patch.fisher_examples, len(source))
     places = np.linspace(0, len(source) - 1, count).round().astype(int)
     (batch,) = eval_batches(

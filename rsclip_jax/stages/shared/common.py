@@ -92,7 +92,7 @@ def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
     """
     row = source.dataset
     if row.task in LABELLED and not _is_told_apart(row):
-        run.say(
+        run.log(
             f"{stage}: {row.name}:{source.split} has one class, {row.classnames[0]!r}:"
             " every answer is right, and zero-shot is left out"
         )
@@ -119,7 +119,7 @@ def input_clip(
     path = Path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
-            run.say(f"{stage}: starts from what stage {name} of {path} made")
+            run.log(f"{stage}: starts from what stage {name} of {path} made")
             break
     return _with_source(load_init(run), path)
 
@@ -207,7 +207,7 @@ def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
 def say_moved(run: Run, stage: str, row: Dataset, held: str, wanted: str) -> None:
     """Says that an encoder sees another product than it was made for."""
     if held != wanted:
-        run.say(
+        run.log(
             f"{stage}: {row.name}'s {held} goes by the names of its bands into an"
             f" encoder of {wanted}"
         )
@@ -267,7 +267,7 @@ def encode_captions(
 def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
     """Says how many of the different captions of a source are too long for a tower."""
     if cut := int((count_tokens(texts) > length).sum()):
-        run.say(
+        run.log(
             f"{source.dataset.name}:{source.split}: {cut:,} of {len(texts):,} different"
             f" captions have more than {length} tokens and are cut there"
         )

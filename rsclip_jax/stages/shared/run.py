@@ -57,7 +57,7 @@ class Run:
             max_nodata=self.config.data.max_nodata,
         )
         if rule := getattr(source, "split_rule", ""):
-            self.say(f"{name}:{split}: {len(source):,} records, split by {rule}")
+            self.log(f"{name}:{split}: {len(source):,} records, split by {rule}")
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
@@ -127,9 +127,9 @@ class Run:
         try:
             save_thumbnails(path, outcome, source)
         except Exception as error:  # a picture is never worth a training
-            self.say(f"{stage}: no thumbnails of {outcome.name}: {error}")
+            self.log(f"{stage}: no thumbnails of {outcome.name}: {error}")
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line for the person who watches."""
         if jax.process_index() == 0:
             print(text, flush=True)

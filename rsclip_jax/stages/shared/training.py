@@ -221,7 +221,7 @@ def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) ->
     checkpoint.save_product(run.workdir / stage, params, {**meta, **made})
 
 
-def say_changed(run: Run, stage: str) -> None:
+def log_changed(run: Run, stage: str) -> None:
     """Says which of the user's own sets a finished stage was not made of as they are.
 
     What is not there, or cannot be read, has not changed.
@@ -237,7 +237,7 @@ def say_changed(run: Run, stage: str) -> None:
     except (ValueError, FileNotFoundError):
         return
     if changed := [name for name in now if made.get(name, "") not in ("", now[name])]:
-        run.say(
+        run.log(
             f"warning: {stage} was made of other data than now lies there:"
             f" {', '.join(changed)}; to train on that, remove {run.workdir / stage} or"
             " choose another --workdir"

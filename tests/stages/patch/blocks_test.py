@@ -162,7 +162,7 @@ def test_the_product_is_the_mixture_by_block(clip, tmp_path):
     config = tiny_config(stages=("patch",))
     with config.unlocked():
         config.init, config.variant = str(tmp_path / "clip"), ""
-        config.patch.update(steps=4, lr=2e-3, resamples=10, per_block=True)
+        config.patch.update(steps=4, lr=2e-3, bootstraps=10, per_block=True)
         config.patch.update(block_evaluations=8, supported_val=(), supported_test=())
     records = run_tiny(tmp_path / "run", config)
     product, meta = checkpoint.load_product(tmp_path / "run" / "patch")

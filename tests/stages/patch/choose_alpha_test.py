@@ -14,7 +14,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
     mean_draw,
     search_blocks,
 )
-from rsclip_jax.stats.bootstrap import resample_mean
+from rsclip_jax.stats.bootstrap import bootstrap_mean
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
 KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
@@ -85,19 +85,21 @@ def test_the_choice_equals_brute_force(task, supported, drop, retained):
 def test_a_clear_choice_has_a_narrow_interval_and_a_close_one_a_wide_one():
     rng = np.random.default_rng(0)
     clear = {a: rng.random(400) < 0.2 + 0.6 * (a == 0.5) for a in ALPHAS}
-    assert bootstrap_alpha([resample_mean(clear)], Budget()) == (0.5, 0.5)
+    assert bootstrap_alpha([bootstrap_mean(clear)], Budget()) == (0.5, 0.5)
     close = {a: rng.random(400) < 0.5 for a in ALPHAS}
-    low, high = bootstrap_alpha([resample_mean(close)], Budget(), resamples=300)
+    low, high = bootstrap_alpha([bootstrap_mean(close)], Budget(), bootstraps=300)
     assert high - low >= 0.5
     assert {low, high} <= set(ALPHAS)
 
 
 def test_the_interval_is_that_of_the_seed():
     rng = np.random.default_rng(0)
-    draws = [resample_mean({a: rng.random(60) < 0.5 for a in ALPHAS}) for _ in range(2)]
+    draws = [
+        bootstrap_mean({a: rng.random(60) < 0.5 for a in ALPHAS}) for _ in range(2)
+    ]
     budget = Budget(max_drop=0.05)
-    assert bootstrap_alpha(draws, budget, resamples=50, seed=3) == bootstrap_alpha(
-        draws, budget, resamples=50, seed=3
+    assert bootstrap_alpha(draws, budget, bootstraps=50, seed=3) == bootstrap_alpha(
+        draws, budget, bootstraps=50, seed=3
     )
 
 

@@ -30,7 +30,7 @@ def clip() -> api.Model:
 
 def head_config(**settings):
     config = tiny_config(stages=("patch",))
-    given = {"steps": 12, "lr": 3e-3, "batch_size": 32, "warmup": 0, "resamples": 5}
+    given = {"steps": 12, "lr": 3e-3, "batch_size": 32, "warmup": 0, "bootstraps": 5}
     with config.unlocked():
         config.patch.update_from_flattened_dict(
             {**given, "head": "trained", **settings}

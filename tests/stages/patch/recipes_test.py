@@ -280,7 +280,7 @@ def test_a_merged_model_is_loaded_at_any_alpha(tmp_path):
     config = recipe_config(**LORA)
     with config.unlocked():
         config.update(init=str(tmp_path / "clip"), variant="")
-        config.patch.update(supported_val=(), supported_test=(), resamples=5)
+        config.patch.update(supported_val=(), supported_test=(), bootstraps=5)
     records = run_tiny(tmp_path / "run", config)
     theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
     model = rsclip_jax.load(tmp_path / "run", alpha=1.0)

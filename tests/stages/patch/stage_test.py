@@ -37,7 +37,7 @@ def test_bad_alphas_are_refused_by_name(alphas):
         ("alpha", 1.2),
         ("max_supported_drop", -0.1),
         ("min_supported_retained", 1.5),
-        ("resamples", 0),
+        ("bootstraps", 0),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused_by_name(name, value):
@@ -162,7 +162,7 @@ def test_the_product_is_the_mixture_that_was_chosen_or_given(tmp_path, given):
     config = tiny_config(stages=("patch",))
     with config.unlocked():
         config.patch.update(
-            alphas=(0.0, 0.5, 1.0), alpha=given, resamples=20, supported_val=()
+            alphas=(0.0, 0.5, 1.0), alpha=given, bootstraps=20, supported_val=()
         )
         config.patch.supported_test = ()
     save_clip(tmp_path / "clip", tiny_clip().variant, tiny_clip().params)

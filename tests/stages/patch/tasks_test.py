@@ -40,7 +40,7 @@ def patch_config(clip, **settings):
     with config.unlocked():
         config.init, config.variant = clip.source["path"], ""
         config.patch.update(
-            steps=2, resamples=10, supported_val=("miniature_natural:val",)
+            steps=2, bootstraps=10, supported_val=("miniature_natural:val",)
         )
         config.patch.supported_test = ("miniature_natural:test",)
         config.patch.update(settings)
