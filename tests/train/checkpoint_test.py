@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax.io.files import write_json
 from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.train_step import make_state
 from tests.train.loop_test import make_batches
