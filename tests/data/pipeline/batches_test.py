@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from PIL import Image
 from rsclip_jax.data.bad_records import in_words
 from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.pipeline import batches as pipeline
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches, train_batches
 from rsclip_jax.data.pipeline.geometry import resize
@@ -183,6 +185,29 @@ def test_two_sources_of_one_run_are_shuffled_differently():
     second = [n - 100 for n in seen if n >= 100]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
+
+
+def orders(seed, count=3):
+    """The order in which each of several equal sources of a run is visited."""
+    sources = [Numbers(16, first=100 * i) for i in range(count)]
+    seen = numbers(take(4 * count, batches_of(*sources, seed=seed)))
+    return [[n % 100 for n in seen if n // 100 == i] for i in range(count)]
+
+
+def test_no_source_is_ordered_as_one_of_another_seed(monkeypatch):
+    found = [tuple(order) for seed in range(4) for order in orders(seed, count=2)]
+    assert len(set(found)) == len(found) == 8
+    # planted: seed + index makes the second source of a run the first of the next
+    monkeypatch.setattr(pipeline, "source_seed", lambda seed, index: seed + index)
+    assert orders(0, count=2)[1] == orders(1, count=2)[0]
+
+
+def test_a_run_s_only_source_has_the_order_of_the_run_s_own_seed():
+    for seed in (0, 1, 7):
+        plain = grain.MapDataset.range(16).seed(seed).shuffle().repeat()
+        want = [plain[i] for i in range(32)]
+        assert numbers(take(8, batches_of(Numbers(16), seed=seed))) == want
+        assert orders(seed, count=2)[0] == want[:16]
 
 
 def test_batches_have_their_keys_shapes_and_types():
