@@ -17,7 +17,7 @@ def share_interval(
     """95 % interval of a share of examples, such as accuracy or recall@k.
 
     Wilson's score interval (Wilson 1927), which keeps its coverage where the share is
-    near 0 or 1. Examples in groups are not independent, so whole groups are bootstrapped
+    near 0 or 1. Examples in groups are not independent: whole groups are bootstrapped
     instead.
 
     Args:
