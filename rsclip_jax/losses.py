@@ -22,8 +22,8 @@ Scalar = Float[jax.Array, ""]
 def normalize(x: Float[Array, "*b d"]) -> Float[jax.Array, "*b d"]:
     """Scales the last axis to unit length; a zero vector stays zero.
 
-    >>> print(normalize(jnp.array([3.0, 4.0])).round(4))
-    [0.6 0.8]
+    >>> [round(float(x), 4) for x in normalize(jnp.array([3.0, 4.0]))]
+    [0.6, 0.8]
     """
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
