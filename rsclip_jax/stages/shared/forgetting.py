@@ -8,6 +8,7 @@ import jax
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records import results
 from rsclip_jax.records.outcomes import Outcome
@@ -147,7 +148,7 @@ def outcomes_of(
 
 def _rgb_encoder(run: Run, model: api.Model):
     visual = sharding.put_params(model.params["visual"], run.mesh)
-    return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
+    return lambda b: inference.encode_rgb(visual, b["rgb"], variant=model.variant)
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
