@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import rsclip_jax
-from rsclip_jax.data import datasets, sensors
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data import datasets
+from rsclip_jax.data.sensors import get_sensor, table
 from rsclip_jax.data.sensors.custom import load_sensor
 from rsclip_jax.io.files import write_json
 from rsclip_jax.models import inference
@@ -244,7 +244,7 @@ def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
     want = model.encode([array], sensor="s1")
     for folder in (tmp_path, elsewhere):
         monkeypatch.chdir(folder)
-        sensors._load_once.cache_clear()
+        table._load_once.cache_clear()
         own = rsclip_jax.load(workdir)
         if not kept and folder == elsewhere:
             with pytest.raises(FileNotFoundError, match=r"radar\.toml: there is no"):
@@ -392,7 +392,7 @@ def test_class_names_that_make_no_classifier_are_refused(model, names, words):
 
 
 @pytest.mark.parametrize("templates", ["a photo", ["{c}", "a photo"], "", []])
-def test_templates_without_a_place_for_the_name_are_refused(model, templates):
+def test_templates_without_a_placeholder_are_refused(model, templates):
     with pytest.raises(ValueError, match=r"template"):
         model.zero_shot(["lake"], templates)
 
