@@ -56,7 +56,7 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """Query i is class i; its gain is 1 from rows that have the class: theirs [n, k]."""
+    """Query i is class i, with a gain of 1 from rows that have it: theirs [n, k]."""
 
     theirs: np.ndarray
 

@@ -182,7 +182,7 @@ class _Tiles:
         return cls(min(each, max(1, len(queries))), rows, mesh)
 
     def of_gallery(self, gallery) -> Iterator[tuple[int, jax.Array, jax.Array]]:
-        """(first row, rows on the mesh, which of them are not padding) of each block."""
+        """(first row, rows on the mesh, which of them are real) of each block."""
         rows = sharding.batch_sharding(self.mesh)
         for start in range(0, len(gallery), self.rows):
             block = np.asarray(gallery[start : start + self.rows], np.float32)
