@@ -65,7 +65,8 @@ class StageMeta(AlphaChoice):
             values["sources"] = self.sources
         if self.rounds is not None:
             values["rounds"] = [_given(one) for one in self.rounds]
-        return {**values, **values.pop("more", {})}
+        more = values.pop("more", {})
+        return {**values, **more}
 
 
 def _given(made: AlphaChoice) -> dict[str, Any]:

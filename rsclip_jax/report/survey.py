@@ -70,12 +70,11 @@ def format_survey(rows: Sequence[Row]) -> str:
 
 def _percents(record: Result) -> list[str]:
     """The value and its interval; "-" where a set has no example of any class."""
-    value, ci95 = record.value, record.ci95
+    value = record.value
+    ends = [100 * end for end in record.ci95 or () if end is not None]
     return [
         "-" if value is None else f"{100 * value:.1f}",
-        "-"
-        if ci95 is None or None in ci95
-        else "{:.1f} to {:.1f}".format(*(100 * x for x in ci95)),
+        "{:.1f} to {:.1f}".format(*ends) if len(ends) == 2 else "-",
     ]
 
 
@@ -88,7 +87,7 @@ def format_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         mine = [row.model, *(getattr(row.result, key) for key in keys)]
         ends = row.result.ci95 or (None, None)
-        for value, source in row.published or [(None, "")]:
-            other = "" if value is None else round(value / 100, 6)
-            writer.writerow([*mine, *ends, other, source])
+        others = [[round(value / 100, 6), source] for value, source in row.published]
+        for other in others or [["", ""]]:
+            writer.writerow([*mine, *ends, *other])
     return file.getvalue()

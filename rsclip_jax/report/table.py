@@ -91,7 +91,7 @@ def metric_of(record: Result | Comparison) -> str:
     return text + (f", {record.shots} a class" if record.shots else "")
 
 
-def metric_names(records: Sequence[Result] | Sequence[Comparison]) -> list[str]:
+def metric_names(records: Sequence[Result | Comparison]) -> list[str]:
     """metric_of each; with the sets that a probe was fitted on where others differ."""
     names = [metric_of(r) for r in records]
     keys = [
