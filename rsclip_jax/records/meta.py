@@ -1,12 +1,11 @@
 """<stage>/meta.json: what a finished stage says of its product."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ def _given(made: AlphaChoice) -> dict[str, Any]:
 
 def read_meta(stage_dir: Path) -> StageMeta:
     """Reads <stage>/meta.json."""
-    return StageMeta.from_json(json.loads((stage_dir / "meta.json").read_text()))
+    return StageMeta.from_json(read_json(stage_dir / "meta.json"))
 
 
 def write_meta(stage_dir: Path, meta: StageMeta) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rsclip_jax.io.files import write_text
+
 FIELDS = tuple(
     "stage dataset split sensor task metric value n step prompts checkpoint"
     " split_digest".split()
@@ -155,10 +157,7 @@ def start_stage(path: Path, stage: str) -> None:
 def keep_results(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Removes the lines that are not wanted; the others keep every byte."""
     kept = [line for line, values in _whole_lines(path) if wanted(values)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    temporary.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def append_results(path: Path, results: Iterable[Result]) -> None:

@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
@@ -91,8 +92,8 @@ def write_table(run: Run, settings: list[Setting]) -> None:
             dataclasses.replace(r, stage="ablate", setting=setting.name) for r in found
         )
     text = format_markdown(rows)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "table.csv").write_text(format_csv(rows))
+    write_text(folder / "table.md", text + "\n")
+    write_text(folder / "table.csv", format_csv(rows))
     run.log(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
     write_meta(folder, StageMeta(settings=digests(run, settings)))
 

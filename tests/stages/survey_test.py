@@ -18,6 +18,7 @@ from rsclip_jax.report.survey import survey_rows
 from rsclip_jax.stages import survey
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights.pretrained import PRETRAINED
+from tests.helpers.results import make_result
 from tests.helpers.runs import few_scenes, make_run
 
 TOY = dataclasses.replace(VARIANTS["mini"], vision_layers=1, text_layers=1)
@@ -153,8 +154,6 @@ def test_what_was_published_is_of_models_and_sets_that_there_are():
 
 
 def test_what_was_published_of_rgb_does_not_stand_beside_radar():
-    record = {"dataset": "d", "split": "test", "task": "zero_shot", "n": 9}
-    record |= {"metric": "accuracy", "value": 0.5, "ci95": [0.4, 0.6]}
-    found = {"m": [{**record, "sensor": sensor} for sensor in ("rgb", "s1")]}
+    found = {"m": [make_result(sensor=sensor) for sensor in ("rgb", "s1")]}
     rows = survey_rows(found, [("m", "d", "accuracy", 40.0, "paper")])
-    assert [row["published"] for row in rows] == [[(40.0, "paper")], []]
+    assert [row.published for row in rows] == [[(40.0, "paper")], []]

@@ -16,6 +16,7 @@ from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import read_results
@@ -106,7 +107,7 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
             )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.txt").write_text(format_table(lines) + "\n")
+        write_text(folder / "table.txt", format_table(lines) + "\n")
         meta = StageMeta(
             records=len(lines),
             model=model_digests(run.workdir, run.config.init),
