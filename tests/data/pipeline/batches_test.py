@@ -20,7 +20,7 @@ from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches, train_batch
 from rsclip_jax.data.pipeline.geometry import resize
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.packed import open_packed
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 from tests.conftest import REPO
 from tests.helpers.moved import write_sensor
 from tests.helpers.pack_sources import ROW as PACKED_ROW
@@ -43,7 +43,7 @@ SIZES = {"rgb": 6, "s1": 6}
 ROWS = {"rgb": "rgb", "s1": "s1_grd"}
 
 
-class Numbers:
+class Numbers(Source):
     """n records whose first pixel is their number; label: the number modulo classes."""
 
     split = "train"

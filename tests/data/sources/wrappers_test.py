@@ -7,11 +7,11 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import SharedLabels, TiledSource
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 from tests.helpers.runs import few_scenes
 
 
-class Scenes:
+class Scenes(Source):
     """Scenes of coordinates: the value of a pixel is its scene, row and column."""
 
     split = "all"
@@ -20,9 +20,6 @@ class Scenes:
     def __init__(self, n, height, width):
         self.n, self.shape, self.reads = n, (height, width), []
         self.ids = [f"scene{i}" for i in range(n)]
-
-    def __len__(self):
-        return self.n
 
     def __getitem__(self, index):
         self.reads.append(index)

@@ -12,6 +12,7 @@ from rsclip_jax.data.catalog.prompts import (
     prompts_digest,
 )
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
@@ -100,19 +101,13 @@ def test_prompt_sets_are_checked_before_the_start(tiny_run, tmp_path, prompts, w
     assert str(error.value).startswith("config.evaluate.prompts = ")
 
 
-class Changed:
+class Changed(Wrapper):
     """A source with some of its row's values, or its records, replaced."""
 
     def __init__(self, source, kept=None, **values):
-        self.source, self.split = source, source.split
+        super().__init__(source)
         self.dataset = dataclasses.replace(source.dataset, **values)
         self.ids = source.ids[:kept]
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
 
     def read(self, i, keys):
         return {**self.source[i], "label": self.source[i]["label"] * 0}
@@ -175,7 +170,7 @@ def test_a_head_of_one_class_is_not_trained_on(tmp_path):
         assert stage.common.open_as(run, "config.datasets", "x:val", any_task)
 
 
-class Captioned:
+class Captioned(Wrapper):
     """The miniature's scenes with one to three captions each, and no label.
 
     broken: a scene that cannot be read.
@@ -184,20 +179,15 @@ class Captioned:
     split = "val"
 
     def __init__(self, source, broken=()):
+        super().__init__(source)
         self.dataset = dataclasses.replace(
             source.dataset, task="captions", classes=(), classnames=(), templates=()
         )
-        self.ids, self.source, self.broken = source.ids, source, broken
+        self.broken = broken
 
     def texts(self, i):
         long = "and a road " * 30  # longer than the tower takes
         return (f"scene {i % 7}", f"number {i} {long}", f"the {i}.")[: 1 + i % 3]
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
 
     def read(self, i, keys):
         if keys and i in self.broken:
