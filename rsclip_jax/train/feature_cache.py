@@ -10,7 +10,6 @@ that its features are numbers of the record and the view. Random crops have no e
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import sys
@@ -29,6 +28,7 @@ from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import write_json
+from rsclip_jax.io.lock import locked
 
 # uint8 pictures [m, size, size, 3] -> features [m, d]
 EncodePictures = Callable[[np.ndarray], np.ndarray]
@@ -172,12 +172,9 @@ def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # somebody else's folder may be there only to be read
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(folder / "lock", "a", encoding="utf-8"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log(f"{folder}: waiting for another run that is at these features")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            text = f"{folder}: waiting for another run that is at these features"
+            held = locked(folder / "lock", on_wait=lambda: log(text))
+            stack.enter_context(held)
         yield
 
 

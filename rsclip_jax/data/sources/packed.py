@@ -40,6 +40,7 @@ from rsclip_jax.data.types import (
     Source,
     tail_of,
 )
+from rsclip_jax.io.files import read_json
 
 FORMAT = "rsclip_jax packed 1"
 HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
@@ -126,7 +127,7 @@ def pack_folder(root: str | Path, name: str) -> Path:
 def find_manifest(root: str | Path, name: str) -> dict | None:
     """The manifest of a packed split of the dataset; None without a pack."""
     found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
-    return json.loads(found[0].read_text()) if found else None
+    return read_json(found[0]) if found else None
 
 
 def open_packed(
@@ -145,7 +146,7 @@ def open_packed(
     if not str(root) or not packed:
         return None
     if row.custom and row.task != "none" and not row.classes:
-        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
+        manifest = read_json(folder / packed[0] / "manifest.json")
         row = with_classes(row, manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
@@ -217,7 +218,7 @@ def read_manifest(row: Dataset, folder: Path) -> dict:
     Raises ValueError with both sides otherwise.
     """
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     expected = {
         "format": FORMAT,
         "dataset": row.name,
