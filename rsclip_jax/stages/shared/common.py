@@ -161,8 +161,8 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
     """
     digests = {}
     for source in sources:
-        tile = getattr(source, "tile", None)
-        spec = f"{source.dataset.name}:{source.split}" + (f":{tile}" if tile else "")
+        tile = f":{source.tile}" if source.tile else ""
+        spec = f"{source.dataset.name}:{source.split}{tile}"
         digests[spec] = split_digest(source)
         if labels := labels_digest(source):
             digests[f"{spec} labels"] = labels
