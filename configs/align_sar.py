@@ -38,7 +38,6 @@ def miniature():
         warmup=30,
         augment={"flip_ud": True, "rotate": True},
     )
-    config.evaluate = common.evaluate()
     config.datasets = ("miniature:test", "miniature_multi:test")
     config.evaluate = common.evaluate(
         probes=(("miniature:train", "miniature:val", "miniature:test"),)
@@ -90,7 +89,6 @@ def small():
         warmup=50,
         augment={"crop_pixels": 64, "flip_ud": True, "rotate": True},
     )
-    config.evaluate = common.evaluate()
     config.datasets = ("eurosat_rgb:val", "cifar10:val", "sentinel_pairs:val:64")
     config.evaluate = common.evaluate(
         probes=(
@@ -133,7 +131,6 @@ def vit_b32():
         checkpoint_every=500,
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True},
     )
-    config.evaluate = common.evaluate()
     config.datasets = ("bigearthnet:test",)
     config.evaluate = common.evaluate(
         probes=(("bigearthnet:train", "bigearthnet:val", "bigearthnet:test"),)

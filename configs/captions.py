@@ -22,7 +22,6 @@ def get_config():
         b2=0.98,
         augment={"crop_scale": (0.5, 1.0), "flip_ud": True, "rotate": True},
     )
-    config.evaluate = common.evaluate()
     config.datasets = ("rsicd:test", "rsitmd:test")
     config.evaluate = common.evaluate()
     return config

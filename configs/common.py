@@ -1,4 +1,8 @@
-"""Settings that every config starts from."""
+"""The settings of every stage with their defaults: configs start from these.
+
+The comment above a setting says what it means, its unit and the values it takes;
+configs/README.md is generated from these comments.
+"""
 
 import ml_collections
 from ml_collections import config_dict
@@ -7,28 +11,37 @@ from ml_collections import config_dict
 def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     """The settings that all stages share."""
     config = ml_collections.ConfigDict()
+    # Stages to run, in order; a stage whose product is in the workdir is skipped.
     config.stages = stages
+    # Integer that seeds initial weights, the order of the data and augmentation.
     config.seed = 0
-    config.data_root = ""  # where real datasets lie in their public layouts
-    # a weight file, a folder that holds one, an earlier workdir, or the name of weights
+    # Folder that holds the real datasets in their public layouts, or packed.
+    config.data_root = ""
+    # CLIP to start from: weight file, its folder, earlier workdir, or name of weights.
     config.init = ""
-    config.variant = ""  # a row of models/variants.py; "" where config.init tells it
-    config.image_size = 0  # > 0: another than the weight file's
-    config.activation = ""  # quick_gelu | gelu, where neither of them does
-    config.mesh = (-1, 1)  # devices as (data, fsdp); -1 takes what is left
-    config.overwrite = False  # True empties a workdir made with another config
+    # Architecture, a name in models/variants.py; "": as config.init says.
+    config.variant = ""
+    # Side in pixels of the CLIP's input; 0: as the weight file says.
+    config.image_size = 0
+    # quick_gelu | gelu, for a weight file that does not say it; "": it does.
+    config.activation = ""
+    # Devices along the axes (data, fsdp); -1 takes all that are left.
+    config.mesh = (-1, 1)
+    # True: empty a workdir that was made with another config, and start again.
+    config.overwrite = False
+    # Show progress bars.
     config.progress = True
+    # Examples in a batch of evaluation; a multiple of the number of devices.
     config.eval_batch_size = 256
-    # what evaluations make of their sets, for the report and for comparisons: 4 bytes x
-    # records x sensors x the embedding's width
+    # Keep embeddings for the report: 4 bytes x records x sensors x embedding width.
     config.keep_embeddings = True
     config.data = ml_collections.ConfigDict(
         {
+            # Threads that read and decode images.
             "threads": 2,
-            # or skip: leave unreadable records out, listed in <stage>/skipped.txt
+            # Unreadable records: raise | skip (listed in <stage>/skipped.txt).
             "on_error": "raise",
-            # share of a patch's pixels that may be NaN or nodata, and are then filled
-            # with the band's median; 0: NaN is refused, and nodata read as it is
+            # Share of a patch that may be NaN or nodata, filled by the band's median.
             "max_nodata": 0.0,
         }
     )
@@ -38,35 +51,55 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
 def training(**values) -> ml_collections.ConfigDict:
     """The settings of one training stage; keywords replace the defaults."""
     settings = {
+        # Examples in a batch; a multiple of the number of devices.
         "batch_size": 128,
+        # Training steps.
         "steps": 100,
+        # Peak learning rate of AdamW.
         "lr": 1e-4,
+        # Steps of linear warm-up; cosine decay to 0 follows.
         "warmup": 20,
+        # AdamW's weight decay, on matrices only.
         "weight_decay": 0.01,
+        # Largest global norm of the gradient; larger gradients are scaled down to it.
         "clip_norm": 1.0,
+        # AdamW's second-moment decay, in [0, 1).
         "b2": 0.999,
+        # Steps between checkpoints.
         "checkpoint_every": 100,
+        # Steps between lines of metrics.jsonl.
         "log_every": 10,
-        # (regex on parameter names, trained or not, or what multiplies the rate), first
-        # full match wins. In stages patch and align names begin inside the encoder,
-        # "blocks_0/attn/..."; of several sensors with the sensor's,
-        # "s1/blocks_0/attn/...".
+        # (regex on a parameter's name, True | False | rate factor); first match wins.
         "trainable": ((".*", True),),
-        "layer_decay": 1.0,  # below 1: each block's rate is this times the next one's
-        "ema": 0.0,  # > 0, as 0.999: the weights' moving mean is the stage's result
+        # Each block's rate is this times the next block's, in (0, 1]; 1: all alike.
+        "layer_decay": 1.0,
+        # Decay of the weights' moving average, such as 0.999; 0: no average.
+        "ema": 0.0,
         "augment": {
-            "crop_scale": (1.0, 1.0),  # area range of a random resized crop
-            "crop_pixels": 0,  # > 0: cut this many pixels square instead
+            # (least, most) share of the area that a random resized crop keeps.
+            "crop_scale": (1.0, 1.0),
+            # Side in pixels of a random square crop that is not resized; 0: off.
+            "crop_pixels": 0,
+            # Flip left-right, at random.
             "flip_lr": True,
-            "flip_ud": False,  # for images without an up side
-            "rotate": False,  # quarter turns, likewise
-            "jitter": 0.0,  # brightness, contrast, saturation of RGB
+            # Flip up-down, at random: for images without an up side.
+            "flip_ud": False,
+            # Rotate by quarter turns, at random: for images without an up side.
+            "rotate": False,
+            # Largest change of RGB's brightness, contrast and saturation, in [0, 1].
+            "jitter": 0.0,
+            # Probability of the colour jitter, in [0, 1].
             "jitter_prob": 0.8,
+            # Probability that RGB becomes grey, in [0, 1].
             "grey_prob": 0.0,
+            # Probability that RGB is blurred, in [0, 1].
             "blur_prob": 0.0,
-            "speckle_looks": 0.0,  # > 0: speckle of that many looks, on SAR in dB
-            "sar_gain_db": 0.0,  # SAR in dB: one offset an image, at most this
-            "band_dropout": 0.0,  # of each band of a multispectral sensor, to its mean
+            # Looks of multiplicative speckle on SAR in dB, at least 1; 0: off.
+            "speckle_looks": 0.0,
+            # Largest offset in dB, one an image, added to SAR in dB; 0: off.
+            "sar_gain_db": 0.0,
+            # Probability that a multispectral band is set to its mean, in [0, 1).
+            "band_dropout": 0.0,
         },
     }
     augment = {**settings["augment"], **values.pop("augment", {})}
@@ -74,11 +107,14 @@ def training(**values) -> ml_collections.ConfigDict:
 
 
 def pretrain(**values) -> ml_collections.ConfigDict:
-    """Stage pretrain: datasets as "name:split"."""
+    """Stage pretrain: contrastive training of a CLIP from scratch."""
     settings = {
+        # Training datasets as "name:split", captioned or with one label an image.
         "train": (),
+        # Datasets as "name:split" that are measured before and after; () for none.
         "test": (),
-        "weights": (),  # of the train sets in the mixture; (): by size
+        # Share of each training dataset in a batch, above 0; (): by size.
+        "weights": (),
     }
     return training(**{**settings, **values})
 
@@ -99,53 +135,76 @@ def pretrain_miniature(**values) -> ml_collections.ConfigDict:
 
 
 def patch(**values) -> ml_collections.ConfigDict:
-    """Stage patch: the task, the supported sets, and the sweep over alpha.
-
-    Several tasks: train, val and test are tuples of one set each.
-    """
+    """Stage patch: fine-tune the visual tower, interpolate, choose alpha."""
     settings = {
+        # Dataset "name:split" to fine-tune on; a tuple of them for several tasks.
         "train": "",
+        # Dataset on which alpha is chosen; a tuple of one for each task.
         "val": "",
+        # Dataset on which the result is reported; a tuple of one for each task.
         "test": "",
-        # several tasks: joint (one training on all) | sequential (each from what the
-        # one before chose) | parallel (each alone from the original, then merged)
+        # Several tasks: joint (one training) | sequential | parallel (then merged).
         "tasks": "joint",
-        "weights": (),  # of the tasks in joint training; (): by size
-        # parallel: mean (alpha / n of each task vector) | sum (alpha of each) | fisher
+        # Share of each task in a batch of joint training, above 0; (): by size.
+        "weights": (),
+        # Merge of parallel tasks: mean (alpha / n each) | sum (alpha each) | fisher.
         "merge": "mean",
-        "fisher_examples": 256,  # of each task
+        # Examples of each task that merge "fisher" reads.
+        "fisher_examples": 256,
+        # Supported datasets as "name:split" that limit alpha by what they lose.
         "supported_val": (),
+        # Supported datasets as "name:split" on which the loss is reported.
         "supported_test": (),
+        # Alphas to try, in [0, 1]; 0 (original) and 1 (fine-tuned) among them.
         "alphas": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        # what each supported set may lose, in units of accuracy or mAP; and the least
-        # fraction that it must keep
+        # Most that a supported dataset may lose, in accuracy or mAP, in [0, 1].
         "max_supported_drop": 0.05,
+        # Least share of its value that a supported dataset must keep, in [0, 1].
         "min_supported_retained": 0.0,
-        "alpha": config_dict.placeholder(float),  # this one, whatever the sweep says
-        "bootstraps": 1000,  # of the validation examples, for the choice's interval
-        # what is trained: full (as `trainable` says) | last_blocks | norm | bias | lora
-        # | lp_ft (first a linear head, then the tower through it)
+        # Take this alpha, in [0, 1], whatever validation says; None: choose it.
+        "alpha": config_dict.placeholder(float),
+        # Bootstrap samples of the validation data, for the interval of the choice.
+        "bootstraps": 1000,
+        # What is trained: full | last_blocks | norm | bias | lora | lp_ft.
         "recipe": "full",
-        "last_blocks": 2,  # of recipe last_blocks, the projection with them
+        # Blocks that recipe last_blocks trains, the projection with them.
+        "last_blocks": 2,
         "lora": {
+            # Rank of the adapters.
             "rank": 8,
-            "alpha": 16.0,  # the product of the factors is scaled by alpha / rank
-            "targets": r"(blocks|layer\d)_\d+/.*kernel",  # regex on parameter names
+            # The adapters' product is scaled by alpha / rank.
+            "alpha": 16.0,
+            # Regex on the names of the kernels that get an adapter.
+            "targets": r"(blocks|layer\d)_\d+/.*kernel",
         },
-        # text: frozen | trained: with the tower, and mixed like it (WiSE-FT)
+        # Zero-shot head: text (frozen) | trained (with the tower, and interpolated).
         "head": "text",
-        "head_steps": 100,  # of recipe lp_ft, before `steps` of the tower
+        # Steps of the linear head that recipe lp_ft trains first.
+        "head_steps": 100,
+        # Peak learning rate of that head.
         "head_lr": 1e-3,
-        # labels (cross-entropy, or BCE of several labels) | asymmetric (several labels)
-        # | flyp (contrastive between images and class prompts)
+        # labels (cross-entropy, or BCE) | asymmetric (several labels) | flyp.
         "loss": "labels",
-        "asymmetric": {"gamma_positive": 0.0, "gamma_negative": 4.0, "margin": 0.05},
+        "asymmetric": {
+            # Exponent by which easy positives count less, at least 0.
+            "gamma_positive": 0.0,
+            # Exponent by which easy negatives count less, at least 0.
+            "gamma_negative": 4.0,
+            # Probability below which a negative does not count, in [0, 1).
+            "margin": 0.05,
+        },
+        # Share of a label's mass spread over all classes, in [0, 1).
         "label_smoothing": 0.0,
-        "class_balanced": 0.0,  # beta, as 0.999: rare classes count more
-        "per_block": False,  # then look for an alpha for each block
-        "block_evaluations": 100,  # models that this may try
-        "block_examples": 2000,  # of each validation set, evenly spread; 0: all
-        "block_cache_gb": 2.0,  # decoded images kept; what is more is decoded each time
+        # Beta of class-balanced weights, in [0, 1), such as 0.999; 0: all alike.
+        "class_balanced": 0.0,
+        # True: then search an alpha for each block, starting from the single one.
+        "per_block": False,
+        # Models that this search may evaluate.
+        "block_evaluations": 100,
+        # Examples of each validation dataset that it reads, evenly spread; 0: all.
+        "block_examples": 2000,
+        # Decoded images kept in memory, in GB; the rest is decoded each time.
+        "block_cache_gb": 2.0,
     }
     settings |= values
     for name in ("train", "val", "test"):  # one or several
@@ -154,48 +213,60 @@ def patch(**values) -> ml_collections.ConfigDict:
 
 
 def align(**values) -> ml_collections.ConfigDict:
-    """Stage align: pairs of RGB and a sensor, or several sensors: ("s1", "s2").
-
-    train is then a set or several, not all of which need hold all of them; student and
-    normalize are one for all, or pairs, (("s1", "vit"), ("s2", "clip")).
-    """
+    """Stage align: train sensor encoders onto the CLIP's features of paired RGB."""
     settings = {
+        # Dataset "name:split" of RGB paired with a sensor; a tuple for several.
         "train": "",
+        # Datasets as "name:split" that are measured before and after.
         "test": (),
-        "weights": (),  # of several train sets in the mixture; (): by size
+        # Share of each training dataset in a batch, above 0; (): by size.
+        "weights": (),
+        # Sensor to align, such as "s1"; a tuple for several, ("s1", "s2").
         "sensor": "s1",
-        # clip | vit | a pretrained sensor encoder: a file, or a name in ENCODERS
+        # clip | vit | weight file | name in ENCODERS; or ((sensor, student), ...).
         "student": "clip",
-        "pretrained": {  # how that file is read; 0 and "": as it says itself
-            "row": "",  # what it was trained on, a name of weights/encoders.py
-            "bands": (),  # or the names of its bands, in its order
-            "missing": "error",  # bands that only one side has: error | zero | spread
+        "pretrained": {
+            # What a student's weight file was trained on; "": as the file says.
+            "row": "",
+            # Or the names of the bands of that file, in its order; (): as it says.
+            "bands": (),
+            # Bands that only one side has: error | zero | spread.
+            "missing": "error",
+            # Side in pixels of its input; 0: as the file says.
             "image_size": 0,
+            # Its attention heads; 0: as the file says.
             "heads": 0,
+            # Its activation, quick_gelu | gelu; "": as the file says.
             "activation": "",
         },
         "vit": {
+            # Side in pixels of the input of student "vit".
             "image_size": 64,
+            # Side of a patch in pixels.
             "patch_size": 8,
+            # Channels of a token.
             "width": 128,
+            # Blocks.
             "layers": 4,
+            # Attention heads of a block.
             "heads": 4,
         },
-        # (term, weight): mse, cosine, smooth_l1, relational (similarity matrices),
-        # info_nce, sigmoid (SigLIP's), labels, soft_labels (the teacher's own zero-shot
-        # distribution: no label needed). A weight (first, last) moves over training.
+        # (term, weight or (first, last)): mse, cosine, ... see train/objectives.py.
         "losses": (("mse", 1.0), ("labels", 0.05)),
-        "temperature": 0.1,  # of info_nce and sigmoid
-        # The teacher's features made once, where augment only flips and turns: exact
-        # (the views that augment can draw) | d4 (all eight) | off.
+        # Temperature of the terms info_nce and sigmoid, above 0.
+        "temperature": 0.1,
+        # Teacher features made once: off | exact (views augment draws) | d4 (all 8).
         "cache": "off",
-        "cache_dir": "",  # where, for other runs too; "": in the workdir
-        "classes_of": "",  # soft_labels: "name:split" whose class names are used
-        # How a student without a scale of its own sees the sensor: sensor (as its row
-        # says) | zscore | percentile, by band, measured on align.train.
+        # Folder for these features, which other runs can share; "": in the workdir.
+        "cache_dir": "",
+        # Dataset "name:split" that gives soft_labels its class names; "": train's.
+        "classes_of": "",
+        # Scale of the input: sensor | zscore | percentile; or ((sensor, scale), ...).
         "normalize": "sensor",
-        "normalize_records": 500,  # that many records, evenly spread; 0: all
-        "normalize_percentiles": (2.0, 98.0),  # these become -1 and 1
+        # Training records from which a scale is measured, evenly spread; 0: all.
+        "normalize_records": 500,
+        # (low, high) percentiles that "percentile" maps to -1 and 1.
+        "normalize_percentiles": (2.0, 98.0),
     }
     settings |= values
     for name in ("train", "sensor", "student", "normalize"):  # one or several
@@ -204,24 +275,23 @@ def align(**values) -> ml_collections.ConfigDict:
 
 
 def evaluate(**values) -> ml_collections.ConfigDict:
-    """Stage evaluate: what is measured of config.datasets, and beside them."""
+    """Stage evaluate: what is measured on config.datasets, and beside them."""
     settings = {
-        # named prompt sets (data/prompts.py), each a zero-shot head of its own:
-        # dataset (the set's own) | single | satellite | openai80 | openai7 | ...
+        # Prompt sets, a zero-shot head each: dataset | single | satellite | openai80...
         "prompts": ("dataset",),
-        # probes: (train, val, test) each, such as (("eurosat_rgb:train", "...:val",
-        # "...:test"),), of the same classes and without a record in common. A linear
-        # probe is fitted on train, its C chosen on val, the number is test's; kNN
-        # likewise. Of every sensor that the model encodes.
+        # Probes, (train, val, test) of "name:split" each: linear, kNN and few-shot.
         "probes": (),
+        # Neighbours of the kNN probe.
         "knn_k": 20,
-        "shots": (1, 2, 4, 8, 16),  # training examples a class; (): no few-shot probes
-        "shot_seeds": 3,  # draws of them; the mean is reported
-        "gap": True,  # the gap between modalities on each of config.datasets
-        # what the model knew before: a weight file, a folder, a name of weights, or a
-        # workdir, which stands here for the CLIP that it patched
+        # Training examples a class of the few-shot probes; (): none.
+        "shots": (1, 2, 4, 8, 16),
+        # Draws of the few-shot examples; their mean is reported.
+        "shot_seeds": 3,
+        # Measure the gap between modalities on each dataset.
+        "gap": True,
+        # The model before training: weight file, folder, name, or patched workdir.
         "reference": "",
-        # sets on which the two are compared: ("cifar10:val", "rsicd:test")
+        # Datasets as "name:split" on which the model is compared with the reference.
         "forgetting": (),
     }
     return ml_collections.ConfigDict({**settings, **values})
@@ -229,8 +299,45 @@ def evaluate(**values) -> ml_collections.ConfigDict:
 
 def ablate(**values) -> ml_collections.ConfigDict:
     """Stage ablate: stage align at every combination of some of its settings."""
-    # (("align.losses", (..., ...)), ("align.student", ("clip", "vit"))); seed goes, too
+    # ((setting, (value, ...)), ...), of stage align ("align.losses") or "seed".
     settings = {"sweep": ()}
+    return ml_collections.ConfigDict({**settings, **values})
+
+
+def export(**values) -> ml_collections.ConfigDict:
+    """Stage export: write the model for other tools."""
+    settings = {
+        # Names of the parameters in the file: open_clip | openai | hf.
+        "layout": "open_clip",
+        # Type of the numbers in the file: float32 | float16 | bfloat16.
+        "dtype": "float32",
+        # Another alpha than the chosen one, in [0, 1]; sensor encoders are left out.
+        "alpha": config_dict.placeholder(float),
+    }
+    return ml_collections.ConfigDict({**settings, **values})
+
+
+def inspect(**values) -> ml_collections.ConfigDict:
+    """Stage inspect: count, measure and show what a dataset holds."""
+    # Records read from each split, evenly spread; 0: all.
+    settings = {"samples": 200}
+    return ml_collections.ConfigDict({**settings, **values})
+
+
+def pack(**values) -> ml_collections.ConfigDict:
+    """Stage pack: copy a dataset into a few large files."""
+    settings = {
+        # Folder in which <dataset>/<split>/ is made.
+        "out": "",
+        # Splits to pack.
+        "splits": ("train", "val", "test"),
+        # Processes that read and compress.
+        "workers": 2,
+        # Size of a file before compression, in million bytes.
+        "shard_mb": 256.0,
+        # none | zstd | auto (zstd where images are 8-bit).
+        "compression": "auto",
+    }
     return ml_collections.ConfigDict({**settings, **values})
 
 

@@ -12,5 +12,6 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("compare",))
-    config.runs = ()  # two workdirs or more, whose stages are done
+    # Two or more workdirs whose stages are done; the first is the baseline.
+    config.runs = ()
     return config

@@ -21,7 +21,7 @@ def get_config(size: str = "any"):
 
 def evaluate():
     config = common.base(stages=("evaluate",))
-    config.evaluate = common.evaluate()
+    # Datasets to measure, as "name:split" or "name:split:tile" (pixels).
     config.datasets = ("miniature:test",)
     config.evaluate = common.evaluate()
     return config
@@ -29,7 +29,8 @@ def evaluate():
 
 def rs_clips():
     config = common.base(stages=("survey",))
-    config.models = (  # as config.init: names of weights, files, folders, workdirs
+    # Models to compare, each as config.init: name of weights, file, folder, workdir.
+    config.models = (
         "OpenAI-ViT-B-32",
         "OpenAI-ViT-B-16",
         "OpenAI-ViT-L-14",
@@ -41,11 +42,14 @@ def rs_clips():
         "SkyCLIP-ViT-B-32",
         "SkyCLIP-ViT-L-14",
     )
-    # All of the sets without official splits. BigEarthNet's 19 classes, its RGB.
+    # Datasets to measure: all of those without official splits; BigEarthNet's RGB.
     config.datasets = ("eurosat_rgb:all", "resisc45:all", "aid:all", BIGEARTHNET)
     config.evaluate = common.evaluate(gap=False)
+    # Published values to show beside: (model, dataset, metric, percent, source).
     config.published = PUBLISHED
+    # True: random weights and a few records, to see that all of it runs.
     config.dry_run = False
+    # Records of each dataset in a dry run.
     config.dry_records = 64
     return config
 

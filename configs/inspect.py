@@ -5,15 +5,12 @@
     runs/inspect/inspect/eurosat_rgb/
 """
 
-import ml_collections
-
 from configs import common
 
 
 def get_config():
     config = common.base(stages=("inspect",))
-    config.dataset = "miniature"  # a name of the table in README.md, or a TOML file
-    config.inspect = ml_collections.ConfigDict(
-        {"samples": 200}  # records read of each split, evenly over it; 0 = all
-    )
+    # Dataset to inspect: a name in the table of datasets, or a TOML file.
+    config.dataset = "miniature"
+    config.inspect = common.inspect()
     return config

@@ -7,21 +7,12 @@ faster. Set config.dataset, config.data_root and config.pack.out.
     on --config.data_root=PACKED reads them. The same command goes on after a kill.
 """
 
-import ml_collections
-
 from configs import common
 
 
 def get_config():
     config = common.base(stages=("pack",))
-    config.dataset = ""  # a name of the table in README.md, or a TOML file
-    config.pack = ml_collections.ConfigDict(
-        {
-            "out": "",  # the folder that <dataset>/<split>/ is made in
-            "splits": ("train", "val", "test"),
-            "workers": 2,  # processes
-            "shard_mb": 256.0,  # million bytes in a file, before compression
-            "compression": "auto",  # none | zstd; auto: zstd where images are 8-bit
-        }
-    )
+    # Dataset to pack: a name in the table of datasets, or a TOML file.
+    config.dataset = ""
+    config.pack = common.pack()
     return config

@@ -1,6 +1,7 @@
 """Imports go down only, read from the source; each rule with a planted violation."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -55,14 +56,33 @@ NEVER = {
 OLD_NAMES = ("jax.experimental.pjit", "jax.experimental.shard_map")
 
 
-def read_package() -> dict[str, str]:
-    """{module name: its source}."""
+@functools.cache
+def read_files(folder: str) -> dict[str, str]:
+    """{module name: its source} of the repository's folder."""
     sources = {}
-    for path in sorted((REPO / PACKAGE).rglob("*.py")):
+    for path in sorted((REPO / folder).rglob("*.py")):
         parts = path.relative_to(REPO).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
         sources[name] = path.read_text()
     return sources
+
+
+def read_package() -> dict[str, str]:
+    """A copy of the package's sources, to plant violations in."""
+    return dict(read_files(PACKAGE))
+
+
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """The nodes that some rule reads; a source is parsed once for all tests."""
+    kinds = (ast.Import, ast.ImportFrom, ast.alias, ast.Name, ast.Attribute)
+    return tuple(n for n in ast.walk(ast.parse(source)) if isinstance(n, kinds))
+
+
+@functools.cache
+def statements(source: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    kinds = (ast.Import, ast.ImportFrom)
+    return tuple(n for n in nodes(source) if isinstance(n, kinds))
 
 
 def imported(module: str, sources: dict[str, str]) -> list[str]:
@@ -70,10 +90,10 @@ def imported(module: str, sources: dict[str, str]) -> list[str]:
     names = []
     is_package = any(m.startswith(module + ".") for m in sources)
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(sources[module])):
+    for node in statements(sources[module]):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             base = ".".join(filter(None, (base, node.module)))
             names += [f"{base}.{alias.name}" for alias in node.names]
@@ -180,20 +200,27 @@ def words(sources):
 
 
 def attributes(source: str) -> list[str]:
-    tree = ast.walk(ast.parse(source))
-    return [ast.unparse(node) for node in tree if isinstance(node, ast.Attribute)]
+    return [ast.unparse(n) for n in nodes(source) if isinstance(n, ast.Attribute)]
 
 
 def dynamic(sources):
     for module, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-                yield f"{module} has a star import of {node.module}"
-            named = getattr(node, "id", None) or getattr(node, "attr", None)
-            if isinstance(node, ast.alias):
-                named = node.name
-            if named in ("import_module", "__import__", "spec_from_file_location"):
-                yield f"{module} imports by string, with {named}"
+        yield from (f"{module} {what}" for what in dynamic_imports(source))
+
+
+@functools.cache
+def dynamic_imports(source: str) -> tuple[str, ...]:
+    """The star imports and imports by string of one module, in words."""
+    found = []
+    for node in nodes(source):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            found.append(f"has a star import of {node.module}")
+        named = getattr(node, "id", None) or getattr(node, "attr", None)
+        if isinstance(node, ast.alias):
+            named = node.name
+        if named in ("import_module", "__import__", "spec_from_file_location"):
+            found.append(f"imports by string, with {named}")
+    return tuple(found)
 
 
 def test_the_package_keeps_the_house_rules():
@@ -297,6 +324,21 @@ def test_what_is_allowed_passes(module, line):
     name = f"{PACKAGE}.{module}"
     sources[name] = f"{sources[name]}\n{line}\n"
     assert find_problems(sources) == []
+
+
+TESTED = re.compile(r"tests\.[\w.]*_test")
+
+
+def test_no_test_file_imports_from_a_test_file():
+    """What several tests share is in tests/helpers/."""
+    sources = read_files("tests")
+    assert sum(TESTED.fullmatch(module) is not None for module in sources) > 100
+    found = {m: [*filter(TESTED.match, imported(m, sources))] for m in sources}
+    # in the code that a test gives to a subprocess, too
+    text = re.compile(rf"(from|import) {TESTED.pattern}\b")
+    named = [module for module, source in sources.items() if text.search(source)]
+    assert {m: names for m, names in found.items() if names} == {}
+    assert named == []
 
 
 def test_importing_the_package_loads_nothing_heavy():

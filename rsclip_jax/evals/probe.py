@@ -15,11 +15,13 @@ from threadpoolctl import ThreadpoolController
 
 from rsclip_jax import metrics
 from rsclip_jax.stats.bootstrap import (
+    Interval,
     bootstrap_map,
     bootstrap_mean,
     interval_of,
     known,
     rounded,
+    share_interval,
 )
 
 # The search for C, in decades: every second one, then four times half that step to both
@@ -233,19 +235,27 @@ def _value(scores: np.ndarray, labels: np.ndarray) -> float:
 def _score(scores: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:
     """metric, value (the mean of several classifiers), ci95, n; per_seed of several."""
     values = [_value(one, labels) for one in scores]
-    each = {float(i): one for i, one in enumerate(scores)}
-    several, rng, times = labels.ndim == 2, np.random.default_rng(0), 1000
-    if several:
-        draw = bootstrap_map(each, labels)
-        times = min(times, max(100, int(2e8 // (labels.size * len(scores)))))
-    else:
-        hits = {i: metrics.in_top_k(one, labels) for i, one in each.items()}
-        draw = bootstrap_mean(hits)
-    means = np.array([np.mean([*draw(rng).values()]) for _ in range(times)])
     return {
-        "metric": "mAP_macro" if several else "accuracy",
+        "metric": "mAP_macro" if labels.ndim == 2 else "accuracy",
         "value": known(float(np.mean(values))),
-        "ci95": rounded(interval_of(means)),
+        "ci95": rounded(_interval(scores, labels)),
         "n": len(labels),
         **({"per_seed": [*map(known, values)]} if len(values) > 1 else {}),
     }
+
+
+def _interval(scores: Sequence[np.ndarray], labels: np.ndarray) -> Interval:
+    """95 % interval over the test examples of the classifiers' mean value."""
+    rng, bootstraps = np.random.default_rng(0), 1000
+    each = {float(i): one for i, one in enumerate(scores)}
+    if labels.ndim == 2:
+        draw = bootstrap_map(each, labels)
+        size = labels.size * len(scores)
+        bootstraps = min(bootstraps, max(100, int(2e8 // size)))
+    elif len(scores) == 1:
+        return share_interval(metrics.in_top_k(scores[0], labels))
+    else:
+        hits = {i: metrics.in_top_k(one, labels) for i, one in each.items()}
+        draw = bootstrap_mean(hits)
+    means = [np.mean([*draw(rng).values()]) for _ in range(bootstraps)]
+    return interval_of(np.array(means))

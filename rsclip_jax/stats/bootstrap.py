@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.stats import binomtest
 
 # a resample's values along alpha
 Draw = Callable[[np.random.Generator], dict[float, float]]
@@ -13,19 +14,29 @@ Interval = tuple[float, float]
 def share_interval(
     hits: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
 ) -> Interval:
-    """95 % interval of a share of examples, as accuracy and recall@k are.
+    """95 % interval of a share of examples, such as accuracy or recall@k.
 
-    hits [n] of bool. The number of hits in n draws with replacement is binomial, so it
-    is drawn at once. groups [n]: which are drawn together, such as the captions of one
-    image. (nan, nan) of no examples.
+    Wilson's score interval (Wilson 1927), which keeps its coverage where the share is
+    near 0 or 1. Examples in groups are not independent: whole groups are bootstrapped
+    instead.
+
+    Args:
+      hits: [n] of bool, one an example.
+      groups: [n], equal for examples that are drawn together, such as the captions of
+        one image; None where examples are independent.
+      seed: of the bootstrap over groups.
+
+    Returns:
+      (low, high), each between 0 and 1; (nan, nan) without examples.
     """
-    n, rng = len(hits), np.random.default_rng(seed)
+    n = len(hits)
     if not n:
         return float("nan"), float("nan")
     if groups is not None:
-        times = _affordable(2000, n)
+        times, rng = _affordable(2000, n), np.random.default_rng(seed)
         return interval_of(draw_group_means(hits, groups, times, rng))
-    return interval_of(rng.binomial(n, np.mean(hits), 10_000) / n)
+    found = binomtest(int(np.sum(hits)), n).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def mean_interval(

@@ -17,7 +17,7 @@ from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from tests.conftest import REPO
-from tests.data.sources.wrappers_test import Scenes
+from tests.helpers.coordinate_scenes import Scenes
 from tests.helpers.runs import SIZES, few_scenes
 
 REAL = {  # records, height and width

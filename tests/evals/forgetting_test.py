@@ -9,7 +9,7 @@ from rsclip_jax.evals import search
 from rsclip_jax.evals.forgetting import forgetting_records
 from rsclip_jax.metrics import average_precision, mean_ap, recall_at_k
 from rsclip_jax.train.sharding import make_mesh
-from tests.evals.compare_test import make_outcome, unit
+from tests.helpers.outcomes import make_outcome, unit
 
 
 def test_accuracy_by_hand():

@@ -6,7 +6,7 @@ import pytest
 from rsclip_jax import metrics
 from rsclip_jax.evals import gains, search
 from rsclip_jax.train.sharding import make_mesh
-from tests.evals.search_test import MEMORIES, unit
+from tests.helpers.search import MEMORIES, unit
 
 N, K = 300, 6
 

@@ -93,7 +93,7 @@ def test_a_probe_reports_what_it_scores_on_test():
     assert (record["sensor"], record["n"]) == ("s1", 90)
     low, high = record["ci95"]
     assert low < want < high
-    # a standard error of a share, to both sides
+    # 1.96 standard errors of a share, to both sides
     width = 2 * 1.96 * np.sqrt(want * (1 - want) / 90)
     assert high - low == pytest.approx(width, rel=0.15)
 
@@ -207,6 +207,7 @@ def test_equal_votes_are_wrong_and_too_many_neighbours_refused():
     twins = Examples(z, np.array([0, 1]))
     (record,) = probe.knn_records(twins, twins, sensor="rgb", classes=2, k=2)
     assert record["value"] == 0
+    assert record["ci95"] == [0.0, 0.65762]  # Wilson's: two misses leave room for doubt
     with pytest.raises(ValueError, match=r"3 nearest .* among 2 .*evaluate\.knn_k"):
         probe.knn_records(twins, twins, sensor="rgb", classes=2, k=3)
 

@@ -24,8 +24,9 @@ def test_both_ways_with_their_own_values():
     assert value["s1->rgb", "recall@2"] == 1.0
     assert {r["n"] for r in records} == {3}
     ends = {(r["sensor"], r["metric"]): r["ci95"] for r in records}
-    assert ends["rgb->s1", "recall@1"] == [1.0, 1.0]
-    assert ends["s1->rgb", "recall@1"] == [0.0, 1.0]  # of three queries
+    # Wilson's, of 3 and of 2 hits of three queries
+    assert ends["rgb->s1", "recall@1"] == [0.438503, 1.0]
+    assert ends["s1->rgb", "recall@1"] == [0.20766, 0.938508]
     assert value["rgb->s1", "median_rank"] == value["s1->rgb", "median_rank"] == 1
     assert ends["s1->rgb", "median_rank"] == [1.0, 2.0]
 

@@ -6,6 +6,7 @@ import pytest
 from rsclip_jax import metrics
 from rsclip_jax.evals import search
 from rsclip_jax.train.sharding import make_mesh
+from tests.helpers.search import MEMORIES, unit
 
 
 @pytest.fixture
@@ -14,19 +15,10 @@ def no_small(monkeypatch):
     monkeypatch.setattr(search, "_SMALL", 0)
 
 
-def unit(rng, n: int, d: int = 16) -> np.ndarray:
-    z = rng.normal(size=(n, d)).astype(np.float32)
-    return z / np.linalg.norm(z, axis=1, keepdims=True)
-
-
 def sorted_by_hand(queries, gallery, k):
     """Rows of the k nearest: higher scores first, of equal ones the earlier row."""
     scores = queries.astype(float) @ gallery.astype(float).T
     return [sorted(range(len(s)), key=lambda j, s=s: (-s[j], j))[:k] for s in scores]
-
-
-# a device's memory in bytes: one block, or many of queries and of gallery rows
-MEMORIES = (2**30, 2**14)
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

@@ -9,7 +9,7 @@ import pytest
 from rsclip_jax.report.comparison_figures import Row, curve_overlay, forest
 from rsclip_jax.report.comparison_page import comparison_page, differing, short_names
 from rsclip_jax.report.workdir import Workdir
-from tests.report.comparison_test import UNTESTED, record
+from tests.helpers.comparisons import UNTESTED, record
 
 
 def make_run(name, lr=0.1, shift=0.0) -> Workdir:

@@ -6,29 +6,7 @@ from rsclip_jax.report.comparison import (
     in_numbers,
     p_in_words,
 )
-
-
-def record(**values):
-    fields = {
-        "dataset": "d",
-        "split": "test",
-        "sensor": "s1",
-        "task": "zero_shot",
-        "metric": "accuracy",
-        "a": 0.5,
-        "b": 0.625,
-        "run_a": "runs/a",
-        "run_b": "runs/b",
-        "difference": 0.125,
-        "ci95": [0.05, 0.2],
-        "p_value": 0.002,
-        "p_holm": 0.004,
-        "n": 80,
-    }
-    return {**fields, **values}
-
-
-UNTESTED = {"ci95": None, "p_value": None, "p_holm": None}
+from tests.helpers.comparisons import UNTESTED, record
 
 
 def test_a_row_in_words():

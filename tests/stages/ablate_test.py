@@ -13,8 +13,8 @@ from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages import ablate
 from rsclip_jax.train import checkpoint
+from tests.helpers.align import SMALL, teacher
 from tests.helpers.runs import few_scenes, make_run
-from tests.stages.align.stage_test import SMALL, teacher
 
 MSE, BOTH = (("mse", 1.0),), (("mse", 1.0), ("cosine", 0.05))
 

@@ -17,7 +17,7 @@ from rsclip_jax.metrics import top_k_accuracy
 from rsclip_jax.records.outcomes import save_outcome
 from rsclip_jax.records.results import append_results, read_results
 from rsclip_jax.stats.paired_tests import compare_shares, holm
-from tests.evals.compare_test import make_outcome
+from tests.helpers.outcomes import make_outcome
 
 
 def record(value, stage="align", **values):

@@ -8,7 +8,7 @@ from configs import pack
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.main import run_stages
 from tests.helpers.caption_sets import listed, write_set
-from tests.stages.inspect_test import inspect_set, picture, save
+from tests.helpers.inspected import inspect_set, picture, save
 
 EUROSAT = DATASETS["eurosat_rgb"].classes
 

@@ -1,6 +1,5 @@
 """Stage inspect on folders written here, with planted faults, and on real samples."""
 
-import json
 import os
 import re
 
@@ -9,38 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import inspect
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources import packed
 from rsclip_jax.data.sources.packed import decode_record
-from rsclip_jax.main import run_stages
-from tests.data.pack.write_test import pack_archive
 from tests.helpers.caption_sets import listed, write_set
+from tests.helpers.inspected import inspect_set, picture, save
+from tests.helpers.packs import pack_archive
 from tests.helpers.runs import few_scenes
 
 CLASSES = DATASETS["stl10"].classes
-
-
-def inspect_set(workdir, dataset, root="", samples=0, **settings):
-    """summary.json of a run, with the set's folders under root."""
-    config = inspect.get_config()
-    config.update(dataset=dataset, data_root=str(root), progress=False)
-    config.inspect.samples = samples
-    config.data.update(**settings)
-    run_stages(config.lock(), workdir)
-    return json.loads((workdir / "inspect" / dataset / "summary.json").read_text())
-
-
-def picture(seed, side=24, bands=3):
-    rng = np.random.default_rng(seed)
-    shape = (side, side) if bands == 1 else (side, side, bands)
-    return rng.integers(0, 256, shape, dtype=np.uint8)
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from rsclip_jax.metrics import (
     calibration_error,
@@ -51,22 +52,57 @@ def test_a_resampled_map_is_that_of_the_rows_drawn():
             assert values[alpha] == pytest.approx(want)
 
 
-@pytest.mark.parametrize(("n", "share"), [(1000, 0.3), (60, 0.9), (7, 0.5)])
-def test_a_share_s_interval_is_the_binomial_one(n, share):
-    hits = np.arange(n) < round(share * n)
-    p = hits.mean()
-    chances = [math.comb(n, m) * p**m * (1 - p) ** (n - m) for m in range(n + 1)]
-    below = np.cumsum(chances)
-    for end, q in zip(share_interval(hits), (0.025, 0.975), strict=True):
-        # a draw's quantile is that of a chance within a percent of q
-        m = round(end * n)
-        assert below[m] >= q - 0.006
-        assert m == 0 or below[m - 1] <= q + 0.006
+def wilson_by_hand(hits, n):
+    """The shares p that a score test of hits of n does not reject at 5 %."""
+    z, mean = 1.959963984540054, hits / n
+    middle = mean + z**2 / (2 * n)
+    half = z * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
+    return [(middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
 
 
-def test_a_sure_thing_has_no_width_and_nothing_no_interval():
-    assert share_interval(np.ones(50, bool)) == (1.0, 1.0)
-    assert share_interval(np.zeros(50, bool)) == (0.0, 0.0)
+@pytest.mark.parametrize(("hits", "n"), [(300, 1000), (54, 60), (3, 7), (1, 1)])
+def test_a_share_interval_is_wilsons(hits, n):
+    found = share_interval(np.random.default_rng(0).permutation(n) < hits)
+    assert found == pytest.approx(wilson_by_hand(hits, n), abs=1e-12)
+    # an end is a share from which the hits lie exactly 1.96 standard errors away
+    for p in found:
+        assert p in (0, 1) or abs(hits / n - p) == pytest.approx(
+            1.959963984540054 * math.sqrt(p * (1 - p) / n)
+        )
+
+
+def bootstrapped(hits, n):
+    """The interval of the plain bootstrap: quantiles of the binomial at hits / n."""
+    return scipy.stats.binom.ppf([0.025, 0.975], n, hits / n) / n
+
+
+def coverage(intervals, p):
+    """The exact chance that the interval of k hits, k = 0 ... n, holds the share p."""
+    held = [low <= p <= high for low, high in intervals]
+    return scipy.stats.binom.pmf(np.flatnonzero(held), len(held) - 1, p).sum()
+
+
+@pytest.mark.parametrize("n", [10, 30, 100])
+def test_a_share_interval_covers_the_true_share_as_often_as_it_claims(n):
+    wilson = [share_interval(np.arange(n) < k) for k in range(n + 1)]
+    covered = [coverage(wilson, p) for p in np.arange(1, 100) / 100]
+    assert 0.945 < np.mean(covered) < 0.965
+    assert min(covered) > 0.88  # Wilson's dips at the ends, and nowhere below this
+    if n == 100:
+        plain = [bootstrapped(k, n) for k in range(n + 1)]
+        assert coverage(wilson, 0.99) > 0.92
+        assert coverage(plain, 0.99) < 0.66
+
+
+@pytest.mark.parametrize("n", [1, 10, 50])
+def test_all_or_none_of_the_examples_leave_room_for_doubt(n):
+    low, high = share_interval(np.ones(n, bool))
+    assert high == 1
+    assert low == pytest.approx(n / (n + 1.959963984540054**2))
+    assert share_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - low), abs=1e-12)
+
+
+def test_no_examples_have_no_share_interval():
     assert rounded(share_interval(np.zeros(0, bool))) == [None, None]
     assert rounded((0.12345678, 1.0)) == [0.123457, 1.0]
 

@@ -10,7 +10,7 @@ import pytest
 from rsclip_jax.io.files import write_json
 from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.train_step import make_state
-from tests.train.loop_test import make_batches
+from tests.helpers.batches import make_batches
 
 PARAMS = {"a": {"kernel": np.arange(8, dtype=np.float32).reshape(2, 4)}, "t": np.e}
 

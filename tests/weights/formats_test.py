@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -12,6 +11,7 @@ from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import load_clip
 from rsclip_jax.weights.load import resize_positions
 from tests.golden import FOLDER, toy_variant
+from tests.helpers.trees import same
 
 OPEN_CLIP_CONFIG = {
     "model_cfg": {
@@ -37,14 +37,6 @@ def open_clip_folder(folder, name="open_clip_model.safetensors", **changes):
     config = {**OPEN_CLIP_CONFIG, "model_cfg": model}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
-
-
-def same(found, want, half=False):
-    assert jax.tree.structure(found) == jax.tree.structure(want)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
-        assert a.dtype == np.float32
-        expected = b.astype(np.float16).astype(np.float32) if half else b
-        np.testing.assert_array_equal(a, expected)
 
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])

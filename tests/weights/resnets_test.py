@@ -20,7 +20,7 @@ from tests.golden import (
     random_params,
     toy_resnet,
 )
-from tests.weights.formats_test import same
+from tests.helpers.trees import same
 
 TOY = FOLDER / "clip_rn_toy.safetensors"
 COUNTER = "visual.layer2.1.bn3.num_batches_tracked"

@@ -11,7 +11,7 @@ from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
 from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.save import open_clip_config
 from tests.golden import FOLDER, OPENAI_HEADS, random_params, toy_variant
-from tests.weights.formats_test import same
+from tests.helpers.trees import same
 
 TOY = FOLDER / "clip_toy_quick_gelu.safetensors"
 

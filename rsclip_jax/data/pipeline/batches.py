@@ -147,7 +147,8 @@ def train_batches(
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
         # the size of all that a source gives, which costs as much as augmenting it.
-        part = grain.MapDataset.range(len(source)).seed(seed + i).shuffle().repeat()
+        order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
+        part = order.shuffle().repeat()
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         reader = Tolerant(source, on_error, held, skipped)
         texts = (tokens[i], groups[i]) if tokens else (None, None)
@@ -165,6 +166,18 @@ def train_batches(
     # Batching in the reader threads beats batching after them.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(mixed.to_iter_dataset(options))
+
+
+def source_seed(seed: int, index: int) -> int:
+    """The seed of a run's source at this index: the first source has the run's own.
+
+    The others have children of it (numpy's SeedSequence), so that no source is ordered
+    as one of a run with another seed, as it would be with seed + index.
+    """
+    if index == 0:
+        return seed
+    (child,) = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)
+    return int(child)
 
 
 def _check_enough(sources: Sequence[Source], batch_size: int) -> None:

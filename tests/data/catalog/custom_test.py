@@ -16,7 +16,7 @@ from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.sensors.custom import load_sensor
 from rsclip_jax.data.sources.files import split_digest
 from tests.conftest import REPO
-from tests.data.codecs.footprints_test import geo_tags
+from tests.helpers.geotiffs import geo_tags
 
 PHOTOS = """
 reader = "class_folders"

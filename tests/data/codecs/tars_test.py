@@ -1,26 +1,16 @@
 """Where tars' members lie, against Python's tarfile in the formats there are."""
 
 import gzip
-import io
 import os
 import tarfile
 
 import pytest
 
 from rsclip_jax.data.codecs.tars import walk_tar
+from tests.helpers.tars import write_tar
 
 LONG = "folder/" * 20 + "s1.webp"
 NAMES = ["s0.webp", "s0.cls", "deep/" * 18 + "s1.cls", LONG, "größe.png", "s2.cls"]
-
-
-def write_tar(path, members, form=tarfile.PAX_FORMAT):
-    """members: {name: bytes}; with times as webdataset writes them, in fractions."""
-    with tarfile.open(path, "w", format=form) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(data), 1.5
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

@@ -9,7 +9,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.wrappers import TiledSource
-from tests.data.pack.write_test import pack_archive
+from tests.helpers.packs import pack_archive
 
 WAY_ON = "; on_error='skip' (--config.data.on_error=skip) leaves such records out"
 

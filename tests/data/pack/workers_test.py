@@ -18,14 +18,14 @@ import pytest
 from rsclip_jax.data.pack.write import pack_source
 from rsclip_jax.data.sources import packed
 from tests.conftest import REPO
-from tests.data.pack.write_test import (
+from tests.helpers.pack_sources import Numbers, pack_numbers
+from tests.helpers.packs import (
     assert_same_record,
     assert_same_source,
     open_numbers,
     shards_of,
     shas,
 )
-from tests.helpers.pack_sources import Numbers, pack_numbers
 
 
 def start(folder, n, **options):

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,18 +16,26 @@ from PIL import Image
 from rsclip_jax.data.bad_records import in_words
 from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.pipeline import batches as pipeline
 from rsclip_jax.data.pipeline.augment import Augment
-from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches, train_batches
+from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches
 from rsclip_jax.data.pipeline.geometry import resize
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.packed import open_packed
 from rsclip_jax.data.types import Dataset
 from tests.conftest import REPO
 from tests.helpers.moved import write_sensor
+from tests.helpers.numbered import (
+    ROWS,
+    SIZES,
+    Deadly,
+    Numbers,
+    Pictures,
+    batches_of,
+)
 from tests.helpers.pack_sources import ROW as PACKED_ROW
 from tests.helpers.pack_sources import pack_numbers
 
-STILL = Augment(flip_lr=False)
 FULL = Augment(
     crop_scale=(0.3, 1.0),
     flip_ud=True,
@@ -39,58 +48,6 @@ FULL = Augment(
     band_dropout=0.2,
 )
 SYMMETRY = Augment(crop_scale=(0.3, 1.0), flip_ud=True, rotate=True)
-SIZES = {"rgb": 6, "s1": 6}
-ROWS = {"rgb": "rgb", "s1": "s1_grd"}
-
-
-class Numbers:
-    """n records whose first pixel is their number; label: the number modulo classes."""
-
-    split = "train"
-
-    def __init__(self, n, *, first=0, classes=3, broken=(), template="{c}"):
-        names = tuple(f"class {i}" for i in range(classes))
-        told = ("numbers", "folders", "single", ROWS, names, names, (template,))
-        self.dataset = Dataset(*told)
-        self.n, self.first, self.broken = n, first, broken
-        self.ids = [f"train/{i}" for i in range(n)]
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, index):
-        if index in self.broken:
-            raise ValueError(f"number {index} is broken")
-        number = self.first + index
-        return {
-            "id": self.ids[index],
-            "label": index % len(self.dataset.classes) if self.dataset.classes else -1,
-            "rgb": np.full((6, 6, 3), number, np.uint8),
-            "s1": np.full((6, 6, 2), -number / 7, np.float32),
-        }
-
-
-class Pictures(Numbers):
-    """The same with random pictures, on which every augmentation shows."""
-
-    def __getitem__(self, index):
-        rng = np.random.default_rng(index)
-        return {
-            **super().__getitem__(index),
-            "rgb": rng.integers(0, 256, (12, 12, 3), np.uint8),
-            "s1": rng.normal(-12, 5, (12, 12, 2)).astype(np.float32),
-        }
-
-
-def batches_of(*sources, batch_size=4, augment=STILL, seed=0, sizes=SIZES, **options):
-    return train_batches(
-        sources,
-        sizes=sizes,
-        batch_size=batch_size,
-        augment=augment,
-        seed=seed,
-        **options,
-    )
 
 
 def take(n, batches):
@@ -183,6 +140,29 @@ def test_two_sources_of_one_run_are_shuffled_differently():
     second = [n - 100 for n in seen if n >= 100]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
+
+
+def orders(seed, count=3):
+    """The order in which each of several equal sources of a run is visited."""
+    sources = [Numbers(16, first=100 * i) for i in range(count)]
+    seen = numbers(take(4 * count, batches_of(*sources, seed=seed)))
+    return [[n % 100 for n in seen if n // 100 == i] for i in range(count)]
+
+
+def test_no_source_is_ordered_as_one_of_another_seed(monkeypatch):
+    found = [tuple(order) for seed in range(4) for order in orders(seed, count=2)]
+    assert len(set(found)) == len(found) == 8
+    # planted: seed + index makes the second source of a run the first of the next
+    monkeypatch.setattr(pipeline, "source_seed", lambda seed, index: seed + index)
+    assert orders(0, count=2)[1] == orders(1, count=2)[0]
+
+
+def test_a_run_s_only_source_has_the_order_of_the_run_s_own_seed():
+    for seed in (0, 1, 7):
+        plain = grain.MapDataset.range(16).seed(seed).shuffle().repeat()
+        want = [plain[i] for i in range(32)]
+        assert numbers(take(8, batches_of(Numbers(16), seed=seed))) == want
+        assert orders(seed, count=2)[0] == want[:16]
 
 
 def test_batches_have_their_keys_shapes_and_types():
@@ -529,19 +509,6 @@ def test_other_errors_are_never_swallowed():
 # Threads that die.
 
 
-class Deadly(Numbers):
-    """One of its records raises what it is told to, whatever that is."""
-
-    def __init__(self, n, error, *, at=17):
-        super().__init__(n)
-        self.error, self.at = error, at
-
-    def __getitem__(self, index):
-        if index == self.at:
-            raise self.error
-        return super().__getitem__(index)
-
-
 def error_of(work, seconds=20):
     """What ends work, within some seconds: one that hangs fails, and hangs no test."""
     ends = []
@@ -589,7 +556,7 @@ def test_a_reader_that_runs_out_does_not_end_the_data_in_silence():
 def test_a_process_whose_reader_died_ends(tmp_path):
     """No thread of the pipeline keeps it alive, nor a training that waits for data."""
     code = """
-        from tests.data.pipeline.batches_test import Deadly, batches_of
+        from tests.helpers.numbered import Deadly, batches_of
         for batch in batches_of(Deadly(40, MemoryError("no memory")), threads=4):
             pass
     """

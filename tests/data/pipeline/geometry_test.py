@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.pipeline.geometry import fit, fit_record, resize
-from tests.data.pipeline.transforms_test import ground, noise
+from tests.helpers.augmented import ground, noise
 
 # Evaluation: CLIP's preprocessing.
 

@@ -9,7 +9,7 @@ import pytest
 from rsclip_jax.data.pipeline.augment import Augment, check_augment
 from rsclip_jax.data.pipeline.radiometry import photometric, vary_backscatter
 from rsclip_jax.data.sensors import SENSORS
-from tests.data.pipeline.transforms_test import STILL, SYMMETRY, ground, noise, run
+from tests.helpers.augmented import STILL, SYMMETRY, ground, noise, run
 
 # Colour.
 

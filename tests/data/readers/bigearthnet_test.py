@@ -15,8 +15,8 @@ from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.readers.bigearthnet import S1_BANDS, S2_BANDS
 from rsclip_jax.data.readers.folders import in_split
 from rsclip_jax.data.sensors import SENSORS
+from tests.helpers.bigearthnet import SIDES
 
-SIDES = {"B01": 20, "B09": 20, "B02": 120, "B03": 120, "B04": 120, "B08": 120}
 LABELS = {
     "S2A_MSIL2A_20170613T101031_0_0": ["Pastures", "Airports"],
     "S2A_MSIL2A_20170613T101031_0_1": ["Sea and ocean", "Estuaries"],

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
-from tests.data.pack.write_test import pack_archive
+from tests.helpers.packs import pack_archive
 
 CLASSES = DATASETS["fmow_rgb"].classes
 SEQUENCES = {"airport": (3, 1), "multi-unit_residential": (2,), "zoo": (1, 1)}

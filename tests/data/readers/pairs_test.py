@@ -9,7 +9,7 @@ import tifffile
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
-from tests.data.pack.write_test import pack_archive
+from tests.helpers.packs import pack_archive
 
 S2_FILES = [b.replace("B0", "B") for b in SENSORS["s2_l1c"].bands]
 

@@ -13,7 +13,7 @@ from rsclip_jax.data.inspect.scan import scan
 from rsclip_jax.data.pack.write import pack_source
 from rsclip_jax.data.readers.sen12ms import IGBP, read_largest, read_present
 from rsclip_jax.data.sensors import SENSORS
-from tests.data.pack.write_test import assert_same_source, pack_archive
+from tests.helpers.packs import assert_same_source, pack_archive
 
 BANDS = SENSORS["s2_l1c"].bands
 SPRING, OTHER = "ROIs1158_spring_s2_0_p30", "ROIs1158_spring_s2_0_p31"

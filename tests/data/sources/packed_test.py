@@ -9,7 +9,8 @@ import pytest
 
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sources.packed import encode_record, open_packed
-from tests.data.pack.write_test import (
+from tests.helpers.pack_sources import ROW, Numbers, pack_numbers
+from tests.helpers.packs import (
     assert_same_record,
     make_archive,
     open_numbers,
@@ -17,7 +18,6 @@ from tests.data.pack.write_test import (
     shards_of,
     shas,
 )
-from tests.helpers.pack_sources import ROW, Numbers, pack_numbers
 
 
 def test_a_flipped_byte_names_shard_and_record(tmp_path):

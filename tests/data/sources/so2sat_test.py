@@ -13,7 +13,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect.scan import scan
 from rsclip_jax.data.pack.write import pack_source
 from rsclip_jax.data.sensors import SENSORS
-from tests.data.pack.write_test import assert_same_source
+from tests.helpers.packs import assert_same_source
 
 FILES = {"train": "training", "val": "validation", "test": "testing"}
 SIZES = {"training": 40, "validation": 6, "testing": 5}

@@ -21,7 +21,7 @@ from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.main import run_stages
-from tests.data.readers.bigearthnet_test import SIDES
+from tests.helpers.bigearthnet import SIDES
 
 FILE_BANDS = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()
 CLASSES = DATASETS["eurosat_rgb"].classes

@@ -20,9 +20,9 @@ from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.main import run_stages
-from tests.data.codecs.tars_test import write_tar
 from tests.golden import FOLDER
 from tests.helpers.runs import make_run
+from tests.helpers.tars import write_tar
 
 NAMES = ("annual crop land", "forest", "river")
 TEMPLATES = ("a satellite photo of {c}.", "an image of the {c}.")

@@ -25,8 +25,8 @@ from rsclip_jax.train import checkpoint, loop
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
+from tests.helpers.align import SMALL, config_with, read_as, teacher
 from tests.helpers.runs import few_scenes, make_run
-from tests.stages.align.stage_test import SMALL, config_with, read_as, teacher
 
 
 def config(**settings):

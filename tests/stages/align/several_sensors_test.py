@@ -20,9 +20,9 @@ from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import load_encoder
+from tests.helpers.align import SMALL, config_with, losses_of, teacher
 from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, run_tiny
-from tests.stages.align.stage_test import SMALL, config_with, losses_of, teacher
 
 
 class Without:

@@ -1,8 +1,6 @@
 """Stage align: students, label losses, what it refuses."""
 
 import dataclasses
-import functools
-import json
 
 import jax
 import numpy as np
@@ -11,7 +9,7 @@ import safetensors.numpy
 
 from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.models.clip import image_features, init_clip
+from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.align import stage as align
@@ -20,29 +18,9 @@ from rsclip_jax.stages.shared import common, training
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
+from tests.helpers.align import SMALL, config_with, losses_of, read_as, teacher
 from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, tiny_config
-
-SMALL = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
-
-
-@functools.cache
-def teacher():
-    variant = get_variant("mini")
-    params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
-
-
-def config_with(**settings):
-    config = tiny_config()
-    with config.unlocked():
-        config.align.update(settings)
-    return config
-
-
-def losses_of(workdir):
-    lines = (workdir / "align" / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_a_student_from_the_teacher_sees_equal_bands_as_the_teacher_does(tmp_path):
@@ -81,10 +59,6 @@ def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
     assert found == spec
     for name in body:
         jax.tree.map(np.testing.assert_array_equal, loaded[name], body[name])
-
-
-def read_as(**told):
-    return {**tiny_config().align.pretrained.to_dict(), **told}
 
 
 def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):

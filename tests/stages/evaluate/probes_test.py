@@ -14,8 +14,7 @@ from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
-from rsclip_jax.stages.evaluate import probes
-from rsclip_jax.stages.evaluate import stage as stage
+from rsclip_jax.stages.evaluate import probes, stage
 from rsclip_jax.stages.shared.run import Run
 from tests.helpers.runs import few_scenes, make_run, run_tiny
 

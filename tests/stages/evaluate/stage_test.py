@@ -5,33 +5,22 @@ import hashlib
 import os
 import re
 
-import jax
 import numpy as np
 import pytest
 
-from configs import evaluate
 from rsclip_jax import api, metrics
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.models.clip import init_clip
-from rsclip_jax.models.sensor import init_sensor, vit_spec
-from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
-from rsclip_jax.stages.evaluate import stage as stage
+from rsclip_jax.stages.evaluate import stage
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.evaluate import config_of, evaluate_source, model_of, values_of
 from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 L2A = get_sensor("s2_l2a").bands
 S2_WITHOUT_B8A = tuple(b for b in get_sensor("s2_l1c").bands if b != "B8A")
-
-
-def config_of(init, *datasets, **more):
-    config = evaluate.get_config()
-    config.update(init=str(init), datasets=datasets, progress=False, **more)
-    config.eval_batch_size = 16
-    return config.lock()
 
 
 def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
@@ -104,31 +93,6 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
         "as s1 is left out: an encoder of s1_grd takes the bands ('VV', 'VH')" in said
     )
     assert "in dB, and s1_vh_8bit holds ('VH',) in 8-bit" in said
-
-
-def model_of(sensor):
-    """A random CLIP with a random encoder of a sensor."""
-    row, key = get_variant("mini"), sensor.modality
-    sizes = {"image_size": 32, "patch_size": 8, "width": 16, "layers": 1, "heads": 1}
-    spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
-    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
-    clip = jax.device_get(init_clip(row, jax.random.key(0)))
-    digests, steps = {"clip": "a", key: "b"}, {"clip": 0, key: 1}
-    return api.Model(row, clip, {key: (spec, params)}, digests, steps)
-
-
-def evaluate_source(run, model, source):
-    encoders = encoders_of.make_encoders(run, model)
-    fed = encoders_of.feed_all(run, model, encoders, source.dataset)
-    stage.evaluate_source(run, model, fed, source)
-
-
-def values_of(run, model, source):
-    """{(sensor, metric): value} of evaluating a source."""
-    before = len(read_results(run.results)) if run.results.exists() else 0
-    evaluate_source(run, model, source)
-    records = read_results(run.results)[before:]
-    return {(r["sensor"], r["metric"]): r["value"] for r in records}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What stage evaluate reads through texts: prompt sets, few classes, captions."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -15,15 +13,11 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
-from rsclip_jax.stages.evaluate import stage as stage
+from rsclip_jax.stages.evaluate import stage
 from tests.helpers.caption_sets import listed, write_set
+from tests.helpers.changed import ONE_CLASS, Captioned, Changed
+from tests.helpers.evaluate import config_of, evaluate_source, model_of, values_of
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
-from tests.stages.evaluate.stage_test import (
-    config_of,
-    evaluate_source,
-    model_of,
-    values_of,
-)
 
 
 def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
@@ -100,27 +94,6 @@ def test_prompt_sets_are_checked_before_the_start(tiny_run, tmp_path, prompts, w
     assert str(error.value).startswith("config.evaluate.prompts = ")
 
 
-class Changed:
-    """A source with some of its row's values, or its records, replaced."""
-
-    def __init__(self, source, kept=None, **values):
-        self.source, self.split = source, source.split
-        self.dataset = dataclasses.replace(source.dataset, **values)
-        self.ids = source.ids[:kept]
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
-
-    def read(self, i, keys):
-        return {**self.source[i], "label": self.source[i]["label"] * 0}
-
-
-ONE_CLASS = {"classes": ("River",), "classnames": ("river",)}
-
-
 def test_of_one_class_zero_shot_is_left_out_and_said(tmp_path, capsys):
     model = model_of(get_sensor("s1_grd"))
     with few_scenes():
@@ -173,37 +146,6 @@ def test_a_head_of_one_class_is_not_trained_on(tmp_path):
             )
         any_task = stage.common.ANY_TASK
         assert stage.common.open_as(run, "config.datasets", "x:val", any_task)
-
-
-class Captioned:
-    """The miniature's scenes with one to three captions each, and no label.
-
-    broken: a scene that cannot be read.
-    """
-
-    split = "val"
-
-    def __init__(self, source, broken=()):
-        self.dataset = dataclasses.replace(
-            source.dataset, task="captions", classes=(), classnames=(), templates=()
-        )
-        self.ids, self.source, self.broken = source.ids, source, broken
-
-    def texts(self, i):
-        long = "and a road " * 30  # longer than the tower takes
-        return (f"scene {i % 7}", f"number {i} {long}", f"the {i}.")[: 1 + i % 3]
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
-
-    def read(self, i, keys):
-        if keys and i in self.broken:
-            raise ValueError(f"scene {i} is broken")
-        record = {**self.source[i], "label": -1}
-        return {**record, "captions": self.texts(i)}
 
 
 def test_captions_are_searched_in_every_sensor_that_has_an_encoder(

@@ -20,9 +20,9 @@ from rsclip_jax.stages.shared.forgetting import (
 )
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
-from tests.evals.compare_test import make_outcome
+from tests.helpers.changed import ONE_CLASS, Captioned, Changed
+from tests.helpers.outcomes import make_outcome
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
-from tests.stages.evaluate.texts_test import ONE_CLASS, Captioned, Changed
 
 
 def config_of(init, reference, *sets, datasets=("miniature:test",), **more):

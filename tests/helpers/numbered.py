@@ -1,0 +1,74 @@
+"""Sources whose records hold their own number, and training batches of them."""
+
+import numpy as np
+
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
+from rsclip_jax.data.types import Dataset
+
+STILL = Augment(flip_lr=False)
+SIZES = {"rgb": 6, "s1": 6}
+ROWS = {"rgb": "rgb", "s1": "s1_grd"}
+
+
+class Numbers:
+    """n records whose first pixel is their number; label: the number modulo classes."""
+
+    split = "train"
+
+    def __init__(self, n, *, first=0, classes=3, broken=(), template="{c}"):
+        names = tuple(f"class {i}" for i in range(classes))
+        told = ("numbers", "folders", "single", ROWS, names, names, (template,))
+        self.dataset = Dataset(*told)
+        self.n, self.first, self.broken = n, first, broken
+        self.ids = [f"train/{i}" for i in range(n)]
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise ValueError(f"number {index} is broken")
+        number = self.first + index
+        return {
+            "id": self.ids[index],
+            "label": index % len(self.dataset.classes) if self.dataset.classes else -1,
+            "rgb": np.full((6, 6, 3), number, np.uint8),
+            "s1": np.full((6, 6, 2), -number / 7, np.float32),
+        }
+
+
+class Pictures(Numbers):
+    """The same with random pictures, on which every augmentation shows."""
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        return {
+            **super().__getitem__(index),
+            "rgb": rng.integers(0, 256, (12, 12, 3), np.uint8),
+            "s1": rng.normal(-12, 5, (12, 12, 2)).astype(np.float32),
+        }
+
+
+def batches_of(*sources, batch_size=4, augment=STILL, seed=0, sizes=SIZES, **options):
+    return train_batches(
+        sources,
+        sizes=sizes,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
+        **options,
+    )
+
+
+class Deadly(Numbers):
+    """One of its records raises what it is told to, whatever that is."""
+
+    def __init__(self, n, error, *, at=17):
+        super().__init__(n)
+        self.error, self.at = error, at
+
+    def __getitem__(self, index):
+        if index == self.at:
+            raise self.error
+        return super().__getitem__(index)
