@@ -55,9 +55,7 @@ def print_stage(stage: str, variant: Variant, batches: list[int]) -> None:
     )
 
 
-def step_memory(
-    stage: str, variant: Variant, batch: int
-) -> tuple[float, float, float]:
+def step_memory(stage: str, variant: Variant, batch: int) -> tuple[float, float, float]:
     """MiB of the state, of the frozen weights, and of the step's temporary memory."""
     visual = clip_shapes(variant)["visual"]
     size = variant.image_size
