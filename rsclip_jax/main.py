@@ -199,6 +199,8 @@ def is_done(run, stage: str) -> bool:
 
 def check_workdir(config, workdir: Path) -> bool:
     """Refuses a workdir of another config; with config.overwrite, True: empty it."""
+    from rsclip_jax.io.files import read_json
+
     stored = workdir / "config.json"
     if not stored.exists():
         if _others(workdir):
@@ -210,7 +212,7 @@ def check_workdir(config, workdir: Path) -> bool:
     made = [s for s in _STAGES if _is_begun(workdir, s)]
     if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
-    changed = differences(json.loads(stored.read_text()), as_json(config))
+    changed = differences(read_json(stored), as_json(config))
     used = {*made, *(_PART[s] for s in made if s in _PART)}
     idle = [s for s in _STAGES if s not in used]
     changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from rsclip_jax.io.files import write_text
+
 FIELDS = tuple(
     "stage dataset split sensor task metric value n step prompts checkpoint"
     " split_digest".split()
@@ -38,10 +40,7 @@ def _no_number(_: str) -> None:
 def start_stage(path: Path, stage: str) -> None:
     """Takes out what an unfinished run of this stage wrote: it will report again."""
     kept = [r for r in read_results(path) if r["stage"] != stage]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(_line(r) for r in kept))
-    temporary.replace(path)
+    write_text(path, "".join(_line(r) for r in kept))
 
 
 def append_results(path: Path, records: Iterable[dict]) -> None:

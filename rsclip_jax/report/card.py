@@ -140,7 +140,10 @@ def _sources(model: Model, history: Mapping[str, dict]) -> str:
     for name, digest in model.digests.items():
         lines.append(f"* exported {name}: digest {digest}")
     commits = {meta["git_commit"] for meta in history.values() if meta["git_commit"]}
-    lines += [f"* rsclip_jax at commit {commit}" for commit in sorted(commits)]
+    for commit in sorted(commits):
+        lines.append(
+            f"* rsclip_jax {'version' if '.' in commit else 'commit'} {commit}"
+        )
     return "\n".join(lines)
 
 

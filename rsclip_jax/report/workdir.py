@@ -1,12 +1,12 @@
 """What a finished run left in its workdir, read for its report."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.io.files import read_json
 from rsclip_jax.records.outcomes import Outcome, load_outcome
 from rsclip_jax.records.results import read_results
 
@@ -82,9 +82,9 @@ def _read_json(path: Path, log: Callable[[str], None]) -> dict:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except ValueError as error:
-        log(f"report.html: left out {path}: {error}")
+        log(f"report.html: left out {error}")
         return {}
 
 

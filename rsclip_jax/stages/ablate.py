@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import read_json, write_json, write_text
 from rsclip_jax.records import results
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
 from rsclip_jax.stages.align.stage import check_align, run_align
@@ -90,8 +90,8 @@ def write_table(run: Run, settings: list[Setting]) -> None:
         marked = [{**r, "stage": "ablate", "setting": setting.name} for r in found]
         results.append_results(run.results, marked)
     text = format_markdown(rows)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "table.csv").write_text(format_csv(rows))
+    write_text(folder / "table.md", text + "\n")
+    write_text(folder / "table.csv", format_csv(rows))
     run.log(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
     write_json(folder / "meta.json", {"settings": digests(run, settings)})
 
@@ -101,7 +101,7 @@ def is_ablated(run: Run) -> bool:
     stored = run.workdir / "ablate" / "meta.json"
     if not stored.exists():
         return False
-    meta = json.loads(stored.read_text())
+    meta = read_json(stored)
     return meta["settings"] == digests(run, settings_of(run.config))
 
 

@@ -16,6 +16,7 @@ from rsclip_jax.evals.compare import (
     is_compared,
     measured_sensors,
 )
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
 from rsclip_jax.report.changes import set_name
 from rsclip_jax.report.comparison import (
@@ -59,12 +60,12 @@ def run_compare(run: Run) -> None:
     folder = run.workdir / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "comparison.jsonl").write_text(lines)
+    write_text(folder / "comparison.jsonl", lines)
     text = format_comparison(records, said)
-    (folder / "table.txt").write_text(text + "\n")
-    (folder / "table.md").write_text(format_markdown(records, said) + "\n")
+    write_text(folder / "table.txt", text + "\n")
+    write_text(folder / "table.md", format_markdown(records, said) + "\n")
     page = comparison_page(runs, records, said)
-    (folder / "compare.html").write_text(page, encoding="utf-8")
+    write_text(folder / "compare.html", page)
     run.log(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
 
 

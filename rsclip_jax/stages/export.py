@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
 from rsclip_jax.report.card import make_card
 from rsclip_jax.stages.shared import common
@@ -57,7 +58,7 @@ def run_export(run: Run) -> None:
         alpha=c.alpha,
         records=results.read_results(Path(run.config.init) / "results.jsonl"),
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
     run.log(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
 
 

@@ -17,13 +17,13 @@ from rsclip_jax.data.inspect.statistics import (
     find_oddities,
     find_repeats,
     merge,
-    spread,
 )
 from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import write_json, write_text
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
@@ -59,7 +59,7 @@ def run_inspect(run: Run) -> None:
     scans = {
         split: scan(
             source,
-            spread(len(source), c.inspect.samples),
+            spread_indices(len(source), c.inspect.samples),
             threads=c.data.threads,
             progress=c.progress,
         )
@@ -216,7 +216,7 @@ def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     lines = [" ".join("\t".join(row).split("\n")) for row in rows]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     return str(path)
 
 

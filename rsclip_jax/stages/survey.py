@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import jax
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.inspect.statistics import spread
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import read_json, write_json, write_text
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records import results
@@ -88,8 +87,8 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
             results.append_results(run.results, marked)
     rows = survey_rows(found, run.config.published)
     text = format_survey(rows)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "table.csv").write_text(format_csv(rows))
+    write_text(folder / "table.md", text + "\n")
+    write_text(folder / "table.csv", format_csv(rows))
     run.log(f"\n{text}\n")
     if run.config.dry_run:
         run.log(
@@ -106,7 +105,7 @@ def is_surveyed(run: Run) -> bool:
     if run.config.dry_run:
         return False
     stored = survey_folder(run) / "meta.json"
-    if not stored.exists() or json.loads(stored.read_text()) != _tabled(run):
+    if not stored.exists() or read_json(stored) != _tabled(run):
         return False
     models = model_folders(run)
     return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())
@@ -173,7 +172,7 @@ def few_records(run: Run) -> dict[str, Source]:
     """{spec: config.dry_records of its records, evenly spread} of config.datasets."""
     sources = {spec: run.open(spec) for spec in run.config.datasets}
     few = run.config.dry_records
-    return {k: Subset(s, spread(len(s), few)) for k, s in sources.items()}
+    return {k: Subset(s, spread_indices(len(s), few)) for k, s in sources.items()}
 
 
 def random_model(name: str) -> api.Model:

@@ -9,7 +9,6 @@
 import contextlib
 import datetime
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from rsclip_jax.interpolate import interpolate
-from rsclip_jax.io.files import git_commit, write_json
+from rsclip_jax.io.commit import git_commit
+from rsclip_jax.io.files import read_json, write_json, write_npz
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -162,12 +162,13 @@ def save_head(
     classnames: Sequence[str],
 ) -> None:
     """Writes <stage>/head.npz: a head [d, k] mixed of its ends, the text's first."""
-    path = stage_dir / "head.npz"
-    temporary = path.with_name("head.npz.tmp")
-    with temporary.open("wb") as file:
-        names = np.array(classnames)
-        np.savez(file, head=head, head_0=ends[0], head_1=ends[1], classnames=names)
-    temporary.replace(path)
+    write_npz(
+        stage_dir / "head.npz",
+        head=head,
+        head_0=ends[0],
+        head_1=ends[1],
+        classnames=np.array(classnames),
+    )
 
 
 def load_head(
@@ -199,7 +200,7 @@ def begun_sources(stage_dir: Path) -> dict:
     folder = last_checkpoint(stage_dir)
     if folder is None:
         return {}
-    return json.loads((folder / "meta" / "metadata").read_text())["sources"]
+    return read_json(folder / "meta" / "metadata")["sources"]
 
 
 def _restore_numpy(folder: Path) -> PyTree:
@@ -217,7 +218,7 @@ def _restore_numpy(folder: Path) -> PyTree:
 
 def load_meta(stage_dir: Path) -> dict:
     """What a finished stage says of its product."""
-    return json.loads((stage_dir / "meta.json").read_text())
+    return read_json(stage_dir / "meta.json")
 
 
 def params_digest(params: PyTree) -> str:

@@ -10,7 +10,6 @@ that its features are numbers of the record and the view. Random crops have no e
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import sys
@@ -24,9 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import view_batches
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.types import Record, Source, read_record
 from rsclip_jax.io.files import write_json
+from rsclip_jax.io.lock import locked
 
 # uint8 pictures [m, size, size, 3] -> features [m, d]
 EncodePictures = Callable[[np.ndarray], np.ndarray]
@@ -178,12 +179,9 @@ def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # somebody else's folder may be there only to be read
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(folder / "lock", "a", encoding="utf-8"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log(f"{folder}: waiting for another run that is at these features")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            text = f"{folder}: waiting for another run that is at these features"
+            held = locked(folder / "lock", on_wait=lambda: log(text))
+            stack.enter_context(held)
         yield
 
 
@@ -293,7 +291,7 @@ def check_sample(
     made = np.flatnonzero(marks["state"] == _MADE)
     if not len(made):
         return
-    spread = np.linspace(0, len(made) - 1, min(_SAMPLE, len(made))).astype(int)
+    spread = spread_indices(len(made), _SAMPLE)
     pictures, kept = [], []
     places: list[int] = []
     for batch in reading.views_of(source, made[spread].tolist(), meta):

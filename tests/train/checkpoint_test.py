@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax.io.files import write_json
 from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.train_step import make_state
 from tests.helpers.batches import make_batches
@@ -139,11 +138,3 @@ def test_only_the_newest_saves_are_kept(tmp_path):
             later = state.replace(step=number)
             checkpoint.save_state(manager, later, make_batches(), {})
         assert sorted(manager.all_steps()) == [2, 3]
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deep" / "a.json"
-    write_json(path, {"b": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"b": object()})
-    assert json.loads(path.read_text()) == {"b": 1}

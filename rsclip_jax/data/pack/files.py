@@ -1,10 +1,9 @@
 """The files of a pack beside its shards: written so that a kill leaves none by half."""
 
-import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,7 @@ from rsclip_jax.data.sources.packed import (
     part_of,
 )
 from rsclip_jax.data.types import Dataset, Source, hash_keys
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never half."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """As write_text."""
-    temporary = path.with_name(path.name + ".tmp")
-    with naming(path):
-        temporary.write_bytes(data)
-        temporary.replace(path)
+from rsclip_jax.io.files import naming, write_bytes
 
 
 def append_line(path: Path, line: dict) -> None:
@@ -50,15 +37,6 @@ def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
 
 def as_text(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """An error of writing says which file it was."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def read_lines(path: Path) -> list[str]:

@@ -33,6 +33,7 @@ from rsclip_jax.data.readers.sen12ms import LIST_SPANS
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import tail_of
+from rsclip_jax.io.files import read_json
 
 FORMAT = "rsclip_jax packed 1"
 HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
@@ -119,7 +120,7 @@ def pack_folder(root: str | Path, name: str) -> Path:
 def find_manifest(root: str | Path, name: str) -> dict | None:
     """The manifest of a packed split of the dataset; None without a pack."""
     found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
-    return json.loads(found[0].read_text()) if found else None
+    return read_json(found[0]) if found else None
 
 
 def open_packed(row: Any, root: str | Path, split: str):
@@ -133,7 +134,7 @@ def open_packed(row: Any, root: str | Path, split: str):
     if not str(root) or not packed:
         return None
     if row.custom and row.task != "none" and not row.classes:
-        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
+        manifest = read_json(folder / packed[0] / "manifest.json")
         row = row.with_classes(manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
@@ -199,7 +200,7 @@ def read_manifest(row: Any, folder: Path) -> dict:
     Raises ValueError with both sides otherwise.
     """
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     expected = {
         "format": FORMAT,
         "dataset": row.name,

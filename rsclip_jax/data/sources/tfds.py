@@ -7,7 +7,6 @@ What they hold is told by their features: "image" (3 channels of 8 bits), "senti
 """
 
 import functools
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +26,7 @@ from rsclip_jax.data.readers.folders import (
 )
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.types import SPLITS, Dataset, Record
+from rsclip_jax.io.files import read_json
 
 _OURS = {"validation": "val"}  # splits by other names than ours
 _TELL = 1e9  # bytes of a split whose names take so long to read that it is said
@@ -133,7 +133,7 @@ def _version(name: str, folder: Path) -> Path:
                 f"{folder}: no version with a dataset_info.json in it; {again}"
             )
         (version,) = configs.values()
-    info = json.loads((version / "dataset_info.json").read_text())
+    info = read_json(version / "dataset_info.json")
     if (form := info.get("fileFormat", "tfrecord")) != "array_record":
         raise ValueError(
             f"{version}: prepared as {form}, which TensorFlow alone can read; move this"

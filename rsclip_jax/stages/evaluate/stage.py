@@ -16,7 +16,7 @@ from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import read_json, write_json, write_text
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
@@ -106,7 +106,7 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
             )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.txt").write_text(format_table(lines) + "\n")
+        write_text(folder / "table.txt", format_table(lines) + "\n")
         meta = {
             **checkpoint.made_now(),
             "records": len(lines),
@@ -126,7 +126,7 @@ def is_evaluated(run: Run) -> bool:
     stored = run.workdir / "evaluate" / "meta.json"
     if not stored.exists():
         return False
-    meta = json.loads(stored.read_text())
+    meta = read_json(stored)
     if meta["model"] != model_digests(run.workdir, run.config.init):
         return False
     if meta.get("reference", {}) != reference_now(run):

@@ -12,7 +12,7 @@ from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.types import Source
-from rsclip_jax.io.files import git_commit
+from rsclip_jax.io.commit import git_commit
 from rsclip_jax.stages.shared.common import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, loop, optim, sharding
