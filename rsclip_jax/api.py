@@ -25,6 +25,7 @@ from rsclip_jax.models.sensor import (
     spec_sensor,
 )
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
     file_digests,
@@ -235,7 +236,7 @@ def made_variant(workdir: Path) -> Variant | None:
     """The variant of what was made in a workdir; None where nothing is finished."""
     for stage in (*CLIP_STAGES, "align"):
         if checkpoint.has_product(workdir / stage):
-            return Variant.from_json(checkpoint.load_meta(workdir / stage)["variant"])
+            return Variant.from_json(checkpoint.load_meta(workdir / stage).variant)
     return None
 
 
@@ -243,11 +244,11 @@ def _load_workdir(workdir: Path) -> Model:
     if not checkpoint.has_product(workdir / "align"):
         return load_stage_clip(workdir, CLIP_STAGES)
     params, meta = checkpoint.load_product(workdir / "align")
-    teacher = meta["sources"]["teacher"]
+    teacher = meta.sources["teacher"]
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP that lies elsewhere
-        clip = _load_as(teacher["path"], Variant.from_json(meta["variant"]))
+        clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
     if clip.digests["clip"] != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
@@ -259,22 +260,22 @@ def _load_workdir(workdir: Path) -> Model:
         clip,
         sensors=sensors,
         digests={**clip.digests, **digests},
-        steps={**clip.steps, **dict.fromkeys(sensors, meta["steps"])},
+        steps={**clip.steps, **dict.fromkeys(sensors, meta.steps)},
     )
 
 
-def read_encoders(params: dict, meta: dict) -> tuple[dict, dict[str, str]]:
+def read_encoders(params: dict, meta: StageMeta) -> tuple[dict, dict[str, str]]:
     """({modality: (spec, params)}, {modality: digest}) of what stage align made.
 
-    One encoder's params lie there bare, with meta["spec"]; several by modality, with
-    meta["specs"] and meta["digests"].
+    One encoder's params lie there bare, with meta.spec; several by modality, with
+    meta.specs and meta.digests.
     """
-    if "specs" not in meta:
-        spec = SensorSpec.from_json(meta["spec"])
-        return {spec.modality: (spec, params)}, {spec.modality: meta["digest"]}
-    specs = [SensorSpec.from_json(values) for values in meta["specs"]]
+    if meta.specs is None:
+        spec = SensorSpec.from_json(meta.spec or {})
+        return {spec.modality: (spec, params)}, {spec.modality: meta.digest}
+    specs = [SensorSpec.from_json(values) for values in meta.specs]
     sensors = {spec.modality: (spec, params[spec.modality]) for spec in specs}
-    return sensors, meta["digests"]
+    return sensors, dict(meta.digests or {})
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
@@ -286,12 +287,12 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     """
     patched = load_stage_clip(workdir, ("patch",))
     meta = checkpoint.load_meta(workdir / "patch")
-    if "rounds" in meta:
+    if meta.rounds is not None:
         raise ValueError(
             f"alpha = {alpha}: {workdir}/patch was patched on one task after the other,"
             " each at its own alpha, and has no one alpha to change: leave it out"
         )
-    sources = meta["sources"]
+    sources = meta.sources
     path = sources["theta_0"]["path"]
     if checkpoint.has_product(workdir / "pretrain"):
         clip = load_stage_clip(workdir, ("pretrain",))
@@ -326,8 +327,8 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
-            row = Variant.from_json(meta["variant"])
-            digests, steps = {"clip": meta["digest"]}, {"clip": meta["steps"]}
+            row = Variant.from_json(meta.variant)
+            digests, steps = {"clip": meta.digest}, {"clip": meta.steps}
             head = checkpoint.load_head(workdir / stage)
             return Model(row, params, {}, digests, steps, task_head=head)
     raise FileNotFoundError(

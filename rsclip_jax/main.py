@@ -290,8 +290,8 @@ def close(run) -> None:
     if not records:  # an export measures nothing
         return
     patched = run.workdir / "patch"
-    meta = load_meta(patched) if has_product(patched) else {}
-    run.log("\n" + format_table(records, meta.get("alpha")))
+    meta = load_meta(patched) if has_product(patched) else None
+    run.log("\n" + format_table(records, meta.alpha if meta else None))
     if meta:
         run.log(f"(patch: after = {describe_alpha(meta)})")
     run.log("")

@@ -19,6 +19,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared import common, training
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
@@ -65,7 +66,7 @@ def run_pretrain(run: Run) -> None:
         tokens=caption_tokens(run, sources, variant),
     )
     report(run, variant, params, tests, step=c.steps)
-    meta = {"variant": dataclasses.asdict(variant), "steps": c.steps, "sources": {}}
+    meta = StageMeta(variant=dataclasses.asdict(variant), steps=c.steps, sources={})
     training.finish(run, "pretrain", params, sources, meta)
 
 

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
-from rsclip_jax.io.files import read_json, write_json, write_npz
+from rsclip_jax.io.files import read_json, write_npz
+from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -102,28 +104,29 @@ def has_product(stage_dir: Path) -> bool:
     return (stage_dir / "params").is_dir()
 
 
-def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
+def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
     """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
-    meta = {**meta, **made_now(), "digest": params_digest(params)}
+    meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
     if jax.process_index() == 0:
-        write_json(stage_dir / "meta.json", meta)
+        write_meta(stage_dir, meta)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((stage_dir / "params").resolve(), params)
 
 
-def made_now() -> dict[str, str]:
-    """What a stage's meta says of its making: "git_commit", "finished", "devices"."""
+def made_now(meta: StageMeta) -> StageMeta:
+    """The meta with when, where and by which commit the stage was finished."""
     now = datetime.datetime.now(datetime.UTC)
-    return {
-        "git_commit": git_commit(),
-        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    }
+    return dataclasses.replace(
+        meta,
+        git_commit=git_commit(),
+        finished=f"{now:%Y-%m-%d %H:%M} UTC",
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    )
 
 
-def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
+def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
     """(params as numpy arrays, meta) of a finished stage.
 
     Raises FileNotFoundError naming the folder and the stage that would make it.
@@ -216,9 +219,9 @@ def _restore_numpy(folder: Path) -> PyTree:
         return handler.restore(folder, args=restored)
 
 
-def load_meta(stage_dir: Path) -> dict:
+def load_meta(stage_dir: Path) -> StageMeta:
     """What a finished stage says of its product."""
-    return read_json(stage_dir / "meta.json")
+    return read_meta(stage_dir)
 
 
 def params_digest(params: PyTree) -> str:

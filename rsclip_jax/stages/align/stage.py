@@ -16,6 +16,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models.sensor import sensor_features
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.align.students import (
@@ -73,12 +74,12 @@ def run_align(run: Run) -> None:
     found = report(run, teacher, students, tests, step=c.steps)
     if jax.process_index() == 0:
         plot_retrieval(run, found)
-    meta = {
+    meta = StageMeta(
         **describe_students(students),
-        "variant": dataclasses.asdict(teacher.variant),
-        "steps": c.steps,
-        "sources": sources,
-    }
+        variant=dataclasses.asdict(teacher.variant),
+        steps=c.steps,
+        sources=sources,
+    )
     training.finish(run, "align", pack(students), train, meta)
 
 

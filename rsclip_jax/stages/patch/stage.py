@@ -15,6 +15,7 @@ from rsclip_jax import api
 from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.data.types import Source
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
+from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.report.plots import plot_alpha_curve
 from rsclip_jax.stages.patch.blocks import choose_blocks
 from rsclip_jax.stages.patch.choose_alpha import (
@@ -65,20 +66,23 @@ def run_patch(run: Run) -> None:
         sweep.report(tests, {0.0, choice.alpha, 1.0}, choice.product)
     report_lost(sweep, None if one_by_one else choice.product)
     theta_1 = {"digest": checkpoint.params_digest(sweep.theta_1)}
-    meta = {
-        "variant": dataclasses.asdict(clip.variant),
-        "steps": run.config.patch.steps * len(choices),
+    meta = StageMeta(
+        variant=dataclasses.asdict(clip.variant),
+        steps=run.config.patch.steps * len(choices),
         **choice.meta(),
-        "sources": {"theta_0": origin, "theta_1": theta_1, **made},
-    }
+        sources={"theta_0": origin, "theta_1": theta_1, **made},
+    )
     if one_by_one:  # a round's alpha is not one between the original and the product
-        meta |= {"alpha": None, "alpha_ci95": None, "alpha_blocks": None}
-        meta["rounds"] = [
-            {"train": f"{s.dataset.name}:{s.split}", **choice.meta()}
+        rounds = tuple(
+            AlphaChoice(train=f"{s.dataset.name}:{s.split}", **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
-        ]
+        )
+        meta = dataclasses.replace(
+            meta, rounds=rounds, alpha=None, alpha_ci95=None, alpha_blocks=None
+        )
     if sweep.heads is not None:
-        meta["head"] = save_head(run, sweep, choice.product)
+        head = save_head(run, sweep, choice.product)
+        meta = dataclasses.replace(meta, head=head)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
 

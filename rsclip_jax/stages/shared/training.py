@@ -1,5 +1,6 @@
 """Training as a config's stage says it: checks, batches, the loop, the product."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.commit import git_commit
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.common import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, loop, optim, sharding
@@ -211,14 +213,14 @@ def make_augment(
     return augment
 
 
-def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) -> None:
+def finish(
+    run: Run, stage: str, params, train: Sequence[Source], meta: StageMeta
+) -> None:
     """Writes the stage's product, which marks it done."""
-    made = {
-        "stage": stage,
-        "config": run.config.to_dict(),
-        "data": data_digests(train),
-    }
-    checkpoint.save_product(run.workdir / stage, params, {**meta, **made})
+    meta = dataclasses.replace(
+        meta, stage=stage, config=run.config.to_dict(), data=data_digests(train)
+    )
+    checkpoint.save_product(run.workdir / stage, params, meta)
 
 
 def log_changed(run: Run, stage: str) -> None:
@@ -231,7 +233,7 @@ def log_changed(run: Run, stage: str) -> None:
     own = [spec for spec in specs if ".toml:" in spec]
     if not own or not checkpoint.has_product(run.workdir / stage):
         return
-    made = checkpoint.load_meta(run.workdir / stage).get("data", {})
+    made = checkpoint.load_meta(run.workdir / stage).data
     try:
         now = data_digests(map(run.open, own))
     except (ValueError, FileNotFoundError):

@@ -17,6 +17,7 @@ from rsclip_jax.models.sensor import (
     normalize_sensor,
     vit_spec,
 )
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
@@ -122,7 +123,7 @@ def aligned(tmp_path_factory):
     """A workdir with a CLIP and a student of measured scale; its run and output."""
     workdir = tmp_path_factory.mktemp("scale") / "w"
     model = teacher()
-    meta = {"variant": dataclasses.asdict(model.variant), "steps": 0}
+    meta = StageMeta(variant=dataclasses.asdict(model.variant))
     checkpoint.save_product(workdir / "pretrain", model.params, meta)
     settings = config(normalize="percentile", normalize_records=9, checkpoint_every=1)
     with few_scenes():
@@ -133,7 +134,7 @@ def aligned(tmp_path_factory):
 def test_what_was_measured_is_kept_with_the_params(aligned, tmp_path):
     workdir, _ = aligned
     meta = checkpoint.load_meta(workdir / "align")
-    scale = meta["sources"]["scale"]
+    scale = meta.sources["scale"]
     assert scale == checkpoint.begun_sources(workdir / "align")["scale"]
     assert (scale["how"], scale["records"]) == ("percentile", 9)
     assert scale["percentiles"] == [2, 98]
@@ -182,7 +183,7 @@ class Repainted:
 def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     """Though the pixels are others by now: measured anew they would give another."""
     workdir, settings = aligned
-    kept = checkpoint.load_meta(workdir / "align")["sources"]["scale"]
+    kept = checkpoint.load_meta(workdir / "align").sources["scale"]
     begun = tmp_path / "begun"
     shutil.copytree(workdir, begun)
     shutil.rmtree(begun / "align" / "params")  # killed before it was done
@@ -195,8 +196,8 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
         align.run_align(run)
     assert anew["scale"]["mean"] != kept["mean"]
     meta = checkpoint.load_meta(begun / "align")
-    assert meta["sources"]["scale"] == kept
-    assert meta["spec"]["mean"] == kept["mean"]
+    assert meta.sources["scale"] == kept
+    assert meta.spec["mean"] == kept["mean"]
 
 
 @pytest.mark.parametrize(

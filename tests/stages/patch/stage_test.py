@@ -172,13 +172,13 @@ def test_the_product_is_the_mixture_that_was_chosen_or_given(tmp_path, given):
     meta = json.loads((tmp_path / "run/patch/meta.json").read_text())
     low, high = meta["alpha_ci95"]
     assert 0 <= low <= high <= 1
-    swept = {r["alpha"] for r in records if r["split"] == "val"}
+    swept = {r.alpha for r in records if r.split == "val"}
     assert swept == {0.0, 0.5, 1.0, *([given] if given else [])}
     if given:
         assert meta["alpha"] == given
         assert meta["alpha_chosen_by"] == "config.patch.alpha"
     else:
-        of_val = [r for r in records if r["split"] == "val"]
-        values = {r["alpha"]: r["value"] for r in of_val if r["metric"] == "accuracy"}
+        of_val = [r for r in records if r.split == "val"]
+        values = {r.alpha: r.value for r in of_val if r.metric == "accuracy"}
         assert values[meta["alpha"]] == max(values.values())
         assert meta["alpha_chosen_by"] == "validation"
