@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.records.outcomes import Outcome, save_outcome
 from rsclip_jax.records.results import Result
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
@@ -17,7 +17,7 @@ N, D = 30, 8
 
 
 @dataclasses.dataclass
-class Scenes:
+class Scenes(Source):
     """A source of N scenes whose pictures are noise."""
 
     dataset: Dataset

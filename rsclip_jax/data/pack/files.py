@@ -18,7 +18,7 @@ from rsclip_jax.data.sources.packed import (
     ids_digest,
     part_of,
 )
-from rsclip_jax.data.types import Dataset, Source, hash_keys
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.io.files import naming, write_bytes
 
 
@@ -74,7 +74,7 @@ def describe(
         "format": FORMAT,
         "dataset": row.name,
         "split": source.split,
-        "split_rule": getattr(source, "split_rule", ""),
+        "split_rule": source.split_rule,
         "task": row.task,
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
@@ -92,7 +92,7 @@ def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
     """The range of the hash by which parts of this split agree with the archive's."""
     whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")
-    keys = hash_keys(source)
+    keys = source.hash_keys
     for span in (whole, *fixed) if in_folders else (*fixed, whole):
         places = part_of(keys, span, 0, 50)
         agree = half is not None and [source.ids[i] for i in places] == list(half)

@@ -75,8 +75,9 @@ def make_plan(
     total = len(source) * len(encode_record(first))
     shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
     shards = min(shards, len(source))
-    max_nodata = source.dataset.max_nodata
-    return Plan(source_digest(source), len(source), shards, compression, max_nodata)
+    return Plan(
+        source_digest(source), len(source), shards, compression, source.max_nodata
+    )
 
 
 def source_digest(source: Source) -> str:

@@ -21,7 +21,7 @@ from rsclip_jax.data.pack.files import (
 from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
 from rsclip_jax.data.pack.workers import Job, run_workers
 from rsclip_jax.data.sources.packed import HASH_KEYS
-from rsclip_jax.data.types import SPLITS, Source, hash_keys, tail_of
+from rsclip_jax.data.types import SPLITS, Source, tail_of
 from rsclip_jax.io.files import read_json, write_json, write_text
 from rsclip_jax.io.lock import locked
 
@@ -112,7 +112,7 @@ def finish(
         lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
-    keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
+    keys = [key for i, key in enumerate(source.hash_keys) if i not in left_out]
     beside = labels_beside(source.dataset, notes)
     if keys != [tail_of(id_) for id_ in ids]:
         beside[HASH_KEYS] = as_text(keys).encode()

@@ -57,8 +57,9 @@ class Run:
             on_error=skip,
             max_nodata=self.config.data.max_nodata,
         )
-        if rule := getattr(source, "split_rule", ""):
-            self.log(f"{name}:{split}: {len(source):,} records, split by {rule}")
+        if source.split_rule:
+            found = f"{len(source):,} records, split by {source.split_rule}"
+            self.log(f"{name}:{split}: {found}")
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
@@ -159,13 +160,13 @@ def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.
 
 def _about(source: Source) -> dict[str, Any]:
     """What pins a number to the examples that it is of."""
-    about = {
+    about: dict[str, Any] = {
         "dataset": source.dataset.name,
         "split": source.split,
         "split_digest": split_digest(source),
     }
-    if tile := getattr(source, "tile", None):
-        about["tile"] = tile
-    if rule := getattr(source, "split_rule", ""):
-        about["split_rule"] = rule
+    if source.tile:
+        about["tile"] = source.tile
+    if source.split_rule:
+        about["split_rule"] = source.split_rule
     return about

@@ -372,7 +372,10 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS, 'classes = ["sea"]') + '[classnames]\nsee = "lake"',
             "classnames: unknown class 'see': did you mean 'sea'",
         ),
-        (with_top(PHOTOS, 'classes = ["a_b", "a-b"]'), "a_b, a-b would have one name"),
+        (
+            with_top(PHOTOS, 'classes = ["a_b", "a-b"]'),
+            "a_b, a-b would have",
+        ),
         (
             with_top(PHOTOS, 'templates = ["a {}"]'),
             r"templates: template 'a \{\}' has n",
@@ -456,12 +459,13 @@ def test_a_digest_pins_what_a_record_is_and_not_how_prompts_call_it(photos):
     assert split_digest(source) != digest
 
 
-# README.md
+# rsclip_jax/data/README.md
 
 
 def readme_block(name):
-    """The README's TOML that begins with this file's name."""
-    blocks = re.findall(r"```toml\n(.*?)```", (REPO / "README.md").read_text(), re.S)
+    """The TOML of the data's README that begins with this file's name."""
+    text = (REPO / "rsclip_jax/data/README.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.S)
     (block,) = (b for b in blocks if b.startswith(f"# {name}"))
     return block
 

@@ -10,6 +10,7 @@ import pytest
 
 import rsclip_jax
 from rsclip_jax.data.sensors import SENSORS, get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import (
     init_sensor,
@@ -165,17 +166,14 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
         )
 
 
-class Repainted:
+class Repainted(Wrapper):
     """The records of one source with the pixels of another."""
 
     def __init__(self, source, pixels):
-        self.source, self.pixels = source, pixels
-        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
+        super().__init__(source)
+        self.pixels = pixels
 
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
+    def read(self, i, keys):
         own = {key: self.source[i][key] for key in ("id", "label")}
         return {**self.pixels[i % len(self.pixels)], **own}
 

@@ -14,6 +14,7 @@ import rsclip_jax
 from configs import align_sar, evaluate, export
 from rsclip_jax import metrics
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import read_results
@@ -26,21 +27,18 @@ from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, run_tiny
 
 
-class Without:
+class Without(Wrapper):
     """A source that lacks a sensor."""
 
     def __init__(self, source, key):
-        self.source, self.key = source, key
+        super().__init__(source)
+        self.key = key
         sensors = {k: v for k, v in source.dataset.sensors.items() if k != key}
         self.dataset = dataclasses.replace(
             source.dataset, name=f"no_{key}", sensors=sensors
         )
-        self.split, self.ids = source.split, source.ids
 
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
+    def read(self, index, keys):
         record = self.source[index]
         return {key: x for key, x in record.items() if key != self.key}
 

@@ -10,6 +10,7 @@ import pytest
 
 from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.models.clip import image_features, init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.align import stage as align
@@ -35,18 +36,12 @@ def config_with(augment=None, **settings):
     return config
 
 
-class Torn:
+class Torn(Wrapper):
     """A source some of whose sensors cannot be read; counts what is read."""
 
     def __init__(self, source, torn):
-        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
-        self.source, self.torn, self.reads = source, torn, []
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, index):
-        return self.read(index, self.dataset.sensors)
+        super().__init__(source)
+        self.torn, self.reads = torn, []
 
     def read(self, index, keys):
         self.reads += keys

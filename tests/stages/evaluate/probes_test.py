@@ -10,6 +10,7 @@ import pytest
 from configs import evaluate
 from rsclip_jax import api
 from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.outcomes import load_outcomes
@@ -213,17 +214,10 @@ def test_an_empty_split_and_one_without_the_sensor_are_refused(tmp_path):
         probes.check_sensors(run, fed)
 
 
-class Sparse:
+class Sparse(Wrapper):
     """A split whose records are of the first two classes alone."""
 
-    def __init__(self, source):
-        self.source, self.dataset, self.split = source, source.dataset, source.split
-        self.ids = source.ids
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
+    def read(self, i, keys):
         return {**self.source[i], "label": i % 2}
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from configs import common
 from rsclip_jax import api
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.interpolate import block_names
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
@@ -84,7 +86,8 @@ def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):
         products = {name: sweep.mixture(alpha) for name, alpha in alphas.items()}
         for name, theta in {**products, "0": theta_0, "1": theta_1}.items():
             encoders[f"model {name}"] = functools.partial(
-                lambda p, b: api.encode_rgb(p, b["rgb"], variant=clip.variant), theta
+                lambda p, b: inference.encode_rgb(p, b["rgb"], variant=clip.variant),
+                theta,
             )
         z, _, _ = run.encode(
             "patch", source, encoders, {"rgb": clip.variant.image_size}
@@ -102,18 +105,13 @@ def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
         source = run.open("miniature:val")
         read = []
 
-        class Counting:
-            dataset, split, ids = source.dataset, source.split, source.ids
-
-            def __len__(self):
-                return len(source)
-
-            def __getitem__(self, index):
+        class Counting(Wrapper):
+            def read(self, index, keys):
                 read.append(index)
-                return source[index]
+                return super().read(index, keys)
 
         sweep = Sweep(run, clip, theta_0, theta_0)
-        curves, draws = sweep.report([Counting()], (0.0, 0.5, 1))
+        curves, draws = sweep.report([Counting(source)], (0.0, 0.5, 1))
     assert sorted(read) == list(range(len(source)))
     assert len(set(curves[0].values())) == 1  # one model, however it is mixed
     drawn = draws[0](np.random.default_rng(0))

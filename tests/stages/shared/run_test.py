@@ -9,6 +9,7 @@ from rsclip_jax import metrics
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset
 from rsclip_jax.data.sources.files import MiniatureSource
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.shared import training
@@ -133,14 +134,8 @@ def test_nothing_is_kept_where_it_is_not_wanted(tmp_path):
 
 
 def test_a_picture_that_cannot_be_made_stops_no_stage(tiny_run, tmp_path, capsys):
-    class Unreadable:
-        def __init__(self, source):
-            self.source = source
-
-        def __getattr__(self, name):
-            return getattr(self.source, name)
-
-        def __getitem__(self, index):
+    class Unreadable(Wrapper):
+        def read(self, index, keys):
             raise OSError("the disk is gone")
 
     (kept,) = load_outcomes(tiny_run / "align" / "outcomes" / "after")
