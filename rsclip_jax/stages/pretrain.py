@@ -16,6 +16,7 @@ from rsclip_jax.data.pipeline.batches import Tokens
 from rsclip_jax.data.sources.files import read_captions
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
@@ -79,7 +80,7 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
         z, labels, seen = run.encode(
             "pretrain",
             source,
-            {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
+            {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},
         )
         if source.dataset.task == "captions":

@@ -15,6 +15,7 @@ from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
+from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.plots import plot_retrieval_strip
@@ -237,7 +238,7 @@ def report(
 
     for source in tests:
         row = source.dataset
-        fed = {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)}
+        fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
         for key in (key for key in students if key in row.sensors):
             fed[key] = common.feed(encoders[key], students[key][0], row)
         held = {key: sizes[key] for key in fed}

@@ -6,6 +6,7 @@ from typing import Any
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import Result
@@ -143,7 +144,7 @@ def outcomes_of(
 
 def _rgb_encoder(run: Run, model: api.Model):
     visual = sharding.put_params(model.params["visual"], run.mesh)
-    return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
+    return lambda b: inference.encode_rgb(visual, b["rgb"], variant=model.variant)
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from rsclip_jax import api, metrics
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.models import inference
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
 from rsclip_jax.stages.evaluate import stage
@@ -187,7 +188,7 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     bands = get_sensor("s2_l1c").bands
     places = [bands.index(band) for band in spec.bands]
     x = np.stack([r["s2"][..., places] for r in records])
-    z = np.asarray(api.encode_sensor(params, x, spec=spec))
+    z = np.asarray(inference.encode_sensor(params, x, spec=spec))
     head = model.zero_shot(source.dataset.classnames, source.dataset.templates)
     labels = np.array([r["label"] for r in records])
     found = [

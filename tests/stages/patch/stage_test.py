@@ -11,6 +11,7 @@ from configs import common
 from rsclip_jax import api
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.interpolate import block_names
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
@@ -85,7 +86,8 @@ def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):
         products = {name: sweep.mixture(alpha) for name, alpha in alphas.items()}
         for name, theta in {**products, "0": theta_0, "1": theta_1}.items():
             encoders[f"model {name}"] = functools.partial(
-                lambda p, b: api.encode_rgb(p, b["rgb"], variant=clip.variant), theta
+                lambda p, b: inference.encode_rgb(p, b["rgb"], variant=clip.variant),
+                theta,
             )
         z, _, _ = run.encode(
             "patch", source, encoders, {"rgb": clip.variant.image_size}
