@@ -28,7 +28,7 @@ LAYERS = (
         "stages.compare",
     },
     {"stages.shared"},
-    {"stages", "report"},
+    {"stages", "stages.shipped_configs", "report"},
     {"api"},
     {"weights", "evals"},
     {"models"},
@@ -52,7 +52,7 @@ LAYERS = (
         "stats",
         "records",
     },
-    {"losses", "interpolate", "metrics", "train_step", "io", "version"},
+    {"losses", "interpolate", "metrics", "train_step", "io", "configs", "version"},
 )
 # unit: what it never imports, through other modules neither
 NEVER = {

@@ -166,6 +166,7 @@ def wheel(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_wheel_has_all_files_of_the_package_and_the_configs(wheel):
     with zipfile.ZipFile(wheel) as archive:
         files = {n for n in archive.namelist() if ".dist-info/" not in n}
@@ -178,6 +179,7 @@ def test_the_wheel_has_all_files_of_the_package_and_the_configs(wheel):
     assert wheel.name.startswith(f"rsclip_jax-{rsclip_jax.__version__}-")
 
 
+@pytest.mark.slow
 def test_the_installed_command_runs_a_shipped_config_anywhere(wheel, tmp_path):
     site = wheel.parent / "site"
     command = (sys.executable, site / "bin" / "rsclip-jax")
