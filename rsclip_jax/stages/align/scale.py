@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax.data.bad_records import in_words
@@ -85,7 +84,7 @@ def scaled_sensor(run: Run, train: Source, key: str) -> tuple[Sensor, dict]:
 
 def find_scale(run: Run, train: Source, key: str) -> dict:
     """What is measured on the training split, as JSON gives it back."""
-    c, data = run.config.align, run.config.data
+    c = run.config.align
     how = of_sensor(c, "normalize", key)
     try:
         scale = measure_scale(
@@ -94,9 +93,7 @@ def find_scale(run: Run, train: Source, key: str) -> dict:
             how,
             percentiles=c.normalize_percentiles,
             records=c.normalize_records,
-            threads=data.threads,
-            on_error=data.on_error,
-            progress=run.config.progress and jax.process_index() == 0,
+            options=run.read_options("align"),
         )
     except ValueError as error:
         raise ValueError(

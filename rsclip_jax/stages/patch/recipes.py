@@ -261,8 +261,7 @@ def label_options(run: Run, source: Source) -> dict[str, Any]:
     if c.loss == "asymmetric":
         options["asymmetric"] = c.asymmetric.to_dict()
     if c.class_balanced:
-        settings = {"threads": run.config.data.threads, "progress": run.config.progress}
-        labels = scan(source, (), **settings).all_labels
+        labels = scan(source, (), run.read_options("patch")).all_labels
         counts = count_labels(labels, len(source.dataset.classes))
         options["class_weights"] = losses.class_balanced_weights(
             counts, c.class_balanced

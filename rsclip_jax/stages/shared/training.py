@@ -159,16 +159,13 @@ def make_batches(
     return train_batches(
         train,
         sizes=sizes,
-        batch_size=c.batch_size,
+        options=run.read_options(stage, c.batch_size),
         augment=make_augment(run, stage, train, tuple(sizes)),
         seed=run.config.seed,
         sensors=sensors,
         optional=optional,
         tokens=tokens,
         weights=tuple(c.get("weights", ())) or None,
-        threads=run.config.data.threads,
-        on_error=run.config.data.on_error,
-        skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
 
