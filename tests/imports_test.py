@@ -16,6 +16,7 @@ PACKAGE = "rsclip_jax"
 # ways. "" is the package's own face.
 LAYERS = (
     {"", "main"},
+    {"stages.registry"},
     {"stages.ablate", "stages.survey"},
     {
         "stages.pretrain",
@@ -27,8 +28,8 @@ LAYERS = (
         "stages.pack",
         "stages.compare",
     },
-    {"stages.shared"},
-    {"stages", "stages.shipped_configs", "report"},
+    {"stages.shared", "stages.saved_config", "stages.shipped_configs"},
+    {"stages", "report"},
     {"api"},
     {"weights", "evals"},
     {"models"},
