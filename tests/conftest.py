@@ -84,6 +84,7 @@ class Account:
             told = {"cpu_seconds": cpu_seconds(), "slow": self.slow}
             self.config.workeroutput.update(told)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter):
         own = resource.getrusage(resource.RUSAGE_SELF)
         total = own.ru_utime + own.ru_stime + sum(self.workers)
