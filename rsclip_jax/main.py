@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
-    from rsclip_jax.data.bad_records import in_words
+    from rsclip_jax.data.bad_records import error_text
     from rsclip_jax.train.loop import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
-        text = f"error: {in_words(error)}\n{keep_traceback(workdir)}"
+        text = f"error: {error_text(error)}\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
 
@@ -278,14 +278,14 @@ def close(run) -> None:
     """The closing table and the report, and where everything lies."""
     import jax
 
-    from rsclip_jax.data.specs import as_specs, reported
+    from rsclip_jax.data.specs import short_specs
     from rsclip_jax.records.results import read_results
     from rsclip_jax.report.table import closing_records, describe_alpha, format_table
     from rsclip_jax.train.checkpoint import has_product, load_meta
 
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), patch.get("supported_test", ())]
-    shown = [reported(spec) for one in tests for spec in as_specs(one)]
+    shown = [spec for one in tests for spec in short_specs(one)]
     records = closing_records(read_results(run.results), shown)
     if not records:  # an export measures nothing
         return

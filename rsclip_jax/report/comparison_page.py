@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report import document
@@ -208,7 +208,7 @@ def alpha_curves(runs: Sequence[Workdir], names: Sequence[str]) -> Section | Non
     for run in runs:
         patch = _config(run).get("patch", {})
         for key in ("val", "supported_val"):
-            wanted |= dict.fromkeys(map(reported, as_specs(patch.get(key, ()))), key)
+            wanted |= dict.fromkeys(short_specs(patch.get(key, ())), key)
     pictures = []
     for name, key in wanted.items():
         curves = [curves.get(name, {}) for curves in swept]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.io.files import read_json
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, load_outcome
@@ -37,8 +37,7 @@ class Workdir:
     def specs(self, *keys: str) -> list[str]:
         """The sets of these settings of config.patch, as results spell them."""
         patch = self.config.get("patch", {})
-        each = [spec for key in keys for spec in as_specs(patch.get(key, ()))]
-        return list(map(reported, each))
+        return [spec for key in keys for spec in short_specs(patch.get(key, ()))]
 
     def final(self) -> dict[str, Outcome]:
         """{set: what the last stage that saw it made of it}."""

@@ -93,7 +93,7 @@ def _open_source(job: Job) -> Source:
         source = job.reopen()
     if source_digest(source) != job.plan.source:
         raise ValueError(
-            f"{source.dataset.name}:{source.split}: {len(source)} records now, and not"
+            f"{source.spec}: {len(source)} records now, and not"
             f" the {job.plan.records} of before: do not change an archive while it is"
             " packed"
         )

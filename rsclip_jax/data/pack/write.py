@@ -63,7 +63,7 @@ def pack_source(
         with tqdm(
             total=plan.records,
             initial=sum(len(plan.places(i)) for i in done),
-            desc=f"pack {source.dataset.name}:{source.split}",
+            desc=f"pack {source.spec}",
             unit="record",
             disable=not progress,
         ) as bar:
@@ -102,7 +102,7 @@ def finish(
     notes = [done[i] for i in range(plan.shards)]
     skipped = [(source.ids[place], why) for n in notes for place, why in n["skipped"]]
     if len(skipped) == plan.records:
-        name = f"{source.dataset.name}:{source.split}"
+        name = f"{source.spec}"
         raise ValueError(f"no record of {name} is readable")
     left_out = {place for n in notes for place, _ in n["skipped"]}
     ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]

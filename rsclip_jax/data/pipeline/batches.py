@@ -12,7 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from rsclip_jax.data.bad_records import note_skipped, suggest_skip
+from rsclip_jax.data.bad_records import SkippedList, suggest_skip
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.geometry import fit_record, make_views
 from rsclip_jax.data.pipeline.transforms import augment_record
@@ -31,7 +31,7 @@ class Tolerant:
     Each is counted, and not read again; of those with one error, such as the tiles of
     a file, the first is warned of. The stand-in's "mask" is False:
     evaluation leaves it out, training uses it as one more example. keys: the sensors to
-    read, by default all. listed: the file that they are noted in, see note_skipped.
+    read, by default all. listed: the file that they are noted in, see SkippedList.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Tolerant:
     ):
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
-        self.listed = listed
+        self.listed = SkippedList(listed) if listed else None
         self._bad: set[int] = set()
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -62,9 +62,7 @@ class Tolerant:
                 return {**self._read(place), "mask": place == index}
             except (ValueError, OSError) as error:
                 self._note(place, error)
-        raise ValueError(
-            f"no record of {self.source.dataset.name}:{self.source.split} is readable"
-        )
+        raise ValueError(f"no record of {self.source.spec} is readable")
 
     def _read(self, index: int) -> Record:
         try:
@@ -83,8 +81,7 @@ class Tolerant:
             count, said = len(self._bad), str(error) in self._said
             self._said.add(str(error))
         if self.listed:
-            where = f"{self.source.dataset.name}:{self.source.split}"
-            note_skipped(self.listed, where, record_id, str(error))
+            self.listed.add(str(self.source.spec), record_id, str(error))
         if not said:
             message = (
                 f"warning: skipped {record_id} ({count} of {len(self)} so far): {error}"
@@ -181,7 +178,7 @@ def source_seed(seed: int, index: int) -> int:
 def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
     total = sum(len(s) for s in sources)
     if total < batch_size:
-        names = ", ".join(f"{s.dataset.name}:{s.split}" for s in sources)
+        names = ", ".join(str(s.spec) for s in sources)
         raise ValueError(
             f"{names}: {total} examples are fewer than one batch of {batch_size};"
             " set a smaller batch_size"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.models import inference
@@ -34,7 +34,7 @@ def feed_each(run: Run, model: api.Model, specs: Iterable[str]) -> dict[str, dic
     rows = {spec: run.open(spec).dataset for spec in specs}
     of_set: dict[str, dict] = {}  # what is left out of a set is said once
     for spec, row in rows.items():
-        name = parse_spec(spec)[0]
+        name = DatasetSpec.parse(spec).name
         try:
             if name not in of_set:
                 of_set[name] = feed_all(run, model, encoders, row)

@@ -226,7 +226,7 @@ def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> En
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.log(
-            f"evaluate: {row.name}:{source.split} gives no number: it has no labels,"
+            f"evaluate: {source.spec} gives no number: it has no labels,"
             " and retrieval needs two sensors that this model encodes, and two records:"
             f" here are {', '.join(z)} and {len(seen)}"
         )

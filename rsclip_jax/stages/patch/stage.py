@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
@@ -74,7 +74,7 @@ def run_patch(run: Run) -> None:
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
         rounds = tuple(
-            AlphaChoice(train=f"{s.dataset.name}:{s.split}", **choice.meta())
+            AlphaChoice(train=str(s.spec), **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
         )
         meta = dataclasses.replace(
@@ -95,8 +95,8 @@ def report_lost(sweep: Sweep, product: Alpha | None) -> None:
     own: dict[str, Any] = {"alpha": product}
     if isinstance(product, Mapping):
         own = {"alpha": None, "alpha_blocks": dict(product)}
-    for spec in as_specs(sweep.run.config.patch.supported_test):
-        before, after = (sweep.kept[reported(spec), w] for w in ("before", "after"))
+    for spec in short_specs(sweep.run.config.patch.supported_test):
+        before, after = (sweep.kept[spec, w] for w in ("before", "after"))
         report_forgetting(sweep.run, before, after, **own)
 
 
@@ -232,7 +232,7 @@ def draw_curve(
     """patch/alpha_curve.png of a choice."""
     if jax.process_index() != 0:
         return
-    names = [f"{s.dataset.name}:{s.split}" for s in (*val, *supported)]
+    names = [str(s.spec) for s in (*val, *supported)]
     kinds = {PRIMARY[s.dataset.task] for s in val}
     plot_alpha_curve(
         run.workdir / "patch" / f"alpha_curve{suffix}.png",

@@ -4,7 +4,7 @@ import pytest
 
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 
 
 def said_of(name, **options) -> str:
@@ -48,8 +48,8 @@ def test_another_folder_is_described_by_a_file(tmp_path):
     assert "is a path: a set of the table goes by its name" in words
     assert "described by a TOML file" in words
     assert "did you mean" not in words
-    with pytest.raises(ValueError, match="a folder is no name, but a TOML file can"):
-        parse_spec(f"{tmp_path}:val")
+    with pytest.raises(ValueError, match="a TOML file describes a folder of your own"):
+        DatasetSpec.parse(f"{tmp_path}:val")
 
 
 def test_the_argument_and_the_setting_are_both_named(tmp_path):
