@@ -58,7 +58,7 @@ _NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
 def load_dataset(path: str | Path) -> Dataset:
     """A dataset of your own from a TOML file; its name is the file's stem.
 
-    folder and table are relative to the TOML file, whatever config.data_root is; paths
+    folder and table are relative to the TOML file, whatever the data root is; paths
     in a table to folder or, without it, to the table. Keys by reader:
 
         reader = "class_folders"  # <folder>/[<split>/]<class>/<image>
@@ -307,7 +307,7 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
 def _read_templates(path: Path, values: Mapping) -> tuple[str, ...]:
     templates = tuple(values.get("templates", SATELLITE_TEMPLATES))
     try:
-        fill_templates([], templates)
+        fill_templates(["any"], templates)
     except ValueError as error:
         raise ValueError(f"{path}: templates: {error}") from error
     return templates

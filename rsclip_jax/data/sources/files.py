@@ -284,8 +284,5 @@ def labels_digest(source: Source) -> str:
 def leave_out(text: str, way: str, on_error: str) -> None:
     """Records are left out with a warning, or it is an error with the way out."""
     if on_error != "skip":
-        raise ValueError(
-            f"{text}; {way}, or on_error='skip' (--config.data.on_error=skip) leaves"
-            " them out"
-        )
+        raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
     print(f"warning: {text}; left out", flush=True)
