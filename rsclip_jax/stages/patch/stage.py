@@ -16,7 +16,8 @@ from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
-from rsclip_jax.report.plots import plot_alpha_curve
+from rsclip_jax.records.metric_names import PRIMARY
+from rsclip_jax.report.figures import plot_alpha_curve
 from rsclip_jax.stages.patch.blocks import choose_blocks
 from rsclip_jax.stages.patch.choose_alpha import (
     bootstrap_alpha,
@@ -25,7 +26,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
 )
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.recipes import check_recipe, split_head
-from rsclip_jax.stages.patch.sweep import PRIMARY, Alpha, Sweep
+from rsclip_jax.stages.patch.sweep import Alpha, Sweep
 from rsclip_jax.stages.patch.tasks import (
     Sets,
     check_tasks,
@@ -71,6 +72,8 @@ def run_patch(run: Run) -> None:
         steps=run.config.patch.steps * len(choices),
         **choice.meta(),
         sources={"theta_0": origin, "theta_1": theta_1, **made},
+        sets={role: named(run.config.patch[role]) for role in ROLES},
+        budget=dataclasses.asdict(choice.budget),
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
         rounds = tuple(
@@ -85,6 +88,14 @@ def run_patch(run: Run) -> None:
         meta = dataclasses.replace(meta, head=head)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+
+
+ROLES = ("val", "test", "supported_val", "supported_test")
+
+
+def named(value: str | Sequence[str]) -> list[str]:
+    """A setting's datasets as results spell them."""
+    return list(short_specs(value))
 
 
 def report_lost(sweep: Sweep, product: Alpha | None) -> None:

@@ -12,13 +12,13 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.models import inference
 from rsclip_jax.records.budget import ORIGINAL
+from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
 
-PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 # One for the whole tower (ORIGINAL: the model before any patching), or one a block.
 Alpha = float | Mapping[str, float]
 
