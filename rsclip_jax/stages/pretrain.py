@@ -12,7 +12,7 @@ import numpy as np
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import fill_templates
-from rsclip_jax.data.pipeline.batches import Tokens
+from rsclip_jax.data.pipeline.texts import Tokens
 from rsclip_jax.data.sources.files import read_captions
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
