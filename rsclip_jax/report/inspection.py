@@ -102,7 +102,16 @@ def _findings(summary: dict) -> list[str]:
     for name, split in summary["splits"].items():
         if "missing" in split:
             lines.append(f"split {name} is not read: {split['missing']}")
-    lines += _missing_classes(summary)
+        if absent := split.get("classes_without_example"):
+            lines.append(
+                f"split {name} has no example of {len(absent)} of"
+                f" {len(summary['classes'])} classes ({_some(absent)}), so nothing is"
+                " learnt or measured of them there: make the split larger, or give the"
+                " dataset split lists that put some of each class into every split"
+            )
+    if summary["classes_without_example"]:
+        names = "; ".join(summary["classes_without_example"])
+        lines.append(f"classes without an example: {names}")
     for key, sensor in summary["sensors"].items():
         lines += [f"{key} ({sensor['sensor']}): {text}" for text in sensor["oddities"]]
     lines = (
@@ -113,21 +122,6 @@ def _findings(summary: dict) -> list[str]:
         + _repeats(summary)
     )
     return lines or ["nothing odd was found"]
-
-
-def _missing_classes(summary: dict) -> list[str]:
-    """The classes without an example, in any split or in one of several."""
-    nowhere = summary["classes_without_example"]
-    lines = [f"classes without an example: {'; '.join(nowhere)}"] if nowhere else []
-    for name, split in summary["splits"].items():
-        counts = zip(summary["classes"], split.get("classes", ()), strict=False)
-        gone = [one for one, n in counts if not n and one not in nowhere]
-        if gone and split.get("records"):
-            lines.append(
-                f"split {name} has no example of {_some(gone)}: what is measured on it"
-                " says nothing about them; use a larger split or other percentages"
-            )
-    return lines
 
 
 def _left_out(summary: dict) -> list[str]:
