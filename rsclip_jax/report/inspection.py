@@ -102,6 +102,13 @@ def _findings(summary: dict) -> list[str]:
     for name, split in summary["splits"].items():
         if "missing" in split:
             lines.append(f"split {name} is not read: {split['missing']}")
+        if absent := split.get("classes_without_example"):
+            lines.append(
+                f"split {name} has no example of {len(absent)} of"
+                f" {len(summary['classes'])} classes ({_some(absent)}), so nothing is"
+                " learnt or measured of them there: make the split larger, or give the"
+                " dataset split lists that put some of each class into every split"
+            )
     if summary["classes_without_example"]:
         names = "; ".join(summary["classes_without_example"])
         lines.append(f"classes without an example: {names}")

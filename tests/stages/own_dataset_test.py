@@ -15,10 +15,11 @@ from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import labels_digest, split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
-from rsclip_jax.main import close, run_stages
+from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.shared import training
+from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from tests.helpers.runs import make_run, run_tiny, tiny_config

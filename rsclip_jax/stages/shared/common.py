@@ -14,6 +14,7 @@ from rsclip_jax.data.catalog.prompts import (
     get_templates,
     prompts_digest,
 )
+from rsclip_jax.data.inspect.statistics import count_labels
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.files import labels_digest, read_captions, split_digest
 from rsclip_jax.data.tokenizer import count_tokens
@@ -83,6 +84,33 @@ def check_told_apart(setting: str, row: Dataset) -> None:
 def _is_told_apart(row: Dataset) -> bool:
     """Whether zero-shot can be wrong: several classes, or any of several labels."""
     return row.task == "multi" or (row.task == "single" and len(row.classes) > 1)
+
+
+def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None:
+    """Logs which classes none of a split's labels, [n] or [n, k], is of."""
+    row = source.dataset
+    if row.task not in LABELLED:
+        return
+    counts = count_labels(labels, len(row.classes))
+    absent = [name for name, n in zip(row.classnames, counts, strict=True) if not n]
+    if absent:
+        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
+        listed = ", ".join(absent[:20]) + more
+        run.log(
+            f"{stage}: warning: {row.name}:{source.split} has no example of"
+            f" {len(absent)} of {len(counts)} classes ({listed}), so nothing is"
+            " measured of them; use a larger split, such as {row.name}:all, or"
+            " split lists that give every split some of each class"
+        )
+
+
+def gives_numbers(run: Run, spec: str) -> bool:
+    """Whether any model has a number of a split, though it encode one sensor only."""
+    try:
+        row = run.open(spec).dataset
+    except FileNotFoundError:
+        return False
+    return row.task == "captions" or _is_told_apart(row)
 
 
 def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
