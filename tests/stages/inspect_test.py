@@ -306,12 +306,12 @@ def test_one_workdir_serves_one_set_after_the_other(tmp_path, photos):
     ("dataset", "root", "samples", "words"),
     [
         ("eurosat_rbg", "", 0, r"config\.dataset: unknown.*mean 'eurosat_rgb'"),
-        ("eurosat_rgb", "", 0, r"set root \(--config\.data_root\) to the folder that"),
+        ("eurosat_rgb", "", 0, r"set root to the folder that"),
         (
             "eurosat_rgb",
             "nowhere",
             0,
-            r"root \(config\.data_root\) = nowhere is not a folder",
+            r"root = nowhere is not a folder",
         ),
         ("miniature", "", -1, r"config\.inspect\.samples = -1 is below 0; 0 reads all"),
     ],
