@@ -6,7 +6,7 @@ and processors, so an example whose match and another are nearly equal may count
 
 import numpy as np
 
-# Largest error of an inner product of unit vectors that 32 rounding errors each reached.
+# Largest error of inner products of unit vectors with 32 rounding errors each.
 SLACK = 64 * float(np.finfo(np.float32).eps)
 
 
