@@ -47,12 +47,17 @@ def make_contrastive_loss(
 def make_patch_loss(encode: Encode, task: str, **options: Any):
     """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
 
-    options: label_loss's.
+    frozen["class_weights"] [k], where given, weighs the classes. options: those of
+    label_loss that are not arrays.
     """
 
     def loss_fn(params, frozen, batch):
         logits = normalize(encode(params, batch)) @ frozen["head"]
-        return label_loss(logits, batch["label"], task, **options), {}
+        weights = frozen.get("class_weights")
+        loss = label_loss(
+            logits, batch["label"], task, class_weights=weights, **options
+        )
+        return loss, {}
 
     return loss_fn
 

@@ -80,7 +80,7 @@ def _search(
     supported: Sequence[Source],
     budget: Budget,
 ) -> Blocks:
-    c = sweep.run.config.patch
+    c = sweep.settings
     left = int(c.block_cache_gb * 1e9)
     sets = []
     for source in (*tasks, *supported):

@@ -12,6 +12,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
@@ -74,6 +75,7 @@ class Sweep:
     def __init__(
         self,
         run: Run,
+        settings: PatchSettings,
         clip: api.Model,
         theta_0,
         theta_1,
@@ -83,11 +85,13 @@ class Sweep:
         heads: tuple[np.ndarray, np.ndarray] | None = None,
         head_of: Source | None = None,
     ):
+        self.settings = settings
         self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
         self.original, self.round = original, round_
         self.heads, self.head_of = heads, head_of
         # (set, "before" or "after") -> what was kept of it
         self.kept: dict[tuple[str, str], Outcome] = {}
+        self.labels: dict[str, np.ndarray] = {}  # "name:split" -> of what was measured
         # only the ends are held; a mixture lives as long as one batch
         put = partial(sharding.put_params, mesh=run.mesh)
         self._ends = put(theta_0), put(theta_1)
@@ -114,6 +118,7 @@ class Sweep:
         curves, draws = [], []
         for source in sources:
             measured = self.measure(source, wanted)
+            self.labels[f"{source.dataset.name}:{source.split}"] = measured.labels
             for place, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
                     self.write(measured, place, alpha)
@@ -207,7 +212,7 @@ class Sweep:
     def step(self, of: Alpha) -> int:
         """How long the model at this alpha was trained, all rounds together."""
         rounds = max(self.round, 1) - (of == 0)
-        return 0 if of == ORIGINAL else rounds * self.run.config.patch.steps
+        return 0 if of == ORIGINAL else rounds * self.settings.training.steps
 
     def is_mixed(self, source: Source) -> bool:
         """Whether a source is read through a head that was trained, and mixed."""

@@ -18,6 +18,7 @@ from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
+from rsclip_jax.stages.align.settings import settings_of
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import load_encoder
 from tests.helpers.align import SMALL, config_with, losses_of, teacher
@@ -187,9 +188,9 @@ def test_one_sensor_in_a_tuple_is_that_sensor(tmp_path):
         settings = config(normalize="sensor", steps=2, **one)
         with few_scenes():
             run = open_run(tmp_path / name, settings)
-            start = students.make_student(run, teacher(), get_sensor("s1_grd"))
+            start = students.make_student(run, settings_of(run), teacher(), get_sensor("s1_grd"))
             train = [run.open("miniature:train")]
-            trained = align.distil(run, teacher(), {"s1": start}, train, {})
+            trained = align.distil(run, settings_of(run), teacher(), {"s1": start}, train, {})
         assert "mse" in losses_of(tmp_path / name)[0]
         digest = checkpoint.params_digest(students.pack(trained))
         made.append((digest, students.describe_students(trained)))
@@ -270,7 +271,7 @@ def test_a_test_without_a_sensor_is_measured_on_the_others(tmp_path):
             key: get_sensor(name) for key, name in (("s1", "s1_grd"), ("s2", "s2_l1c"))
         }
         encoders = {
-            k: students.make_student(run, teacher(), s) for k, s in held.items()
+            k: students.make_student(run, settings_of(run), teacher(), s) for k, s in held.items()
         }
         tests = [run.open(f"{name}:test") for name in ("no_s1", "miniature")]
         found = align.report(run, teacher(), encoders, tests[:1], step=0)

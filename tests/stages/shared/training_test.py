@@ -7,6 +7,7 @@ import pytest
 
 from rsclip_jax.data.catalog import datasets as rows
 from rsclip_jax.stages import pretrain
+from rsclip_jax.stages.align import settings as align_settings
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.patch import stage as patch
 from rsclip_jax.stages.shared import training
@@ -79,9 +80,10 @@ def test_augmentation_of_the_sensor_is_taken(tmp_path):
         run = make_run(tmp_path, config)
         align.check_align(run)
         source = run.open("miniature:train")
-        sizes = {"rgb": 32, "s1": 32}
-        loud = next(training.make_batches(run, "align", [source], sizes))
-        run = make_run(tmp_path, tiny_config())
-        plain = next(training.make_batches(run, "align", [source], sizes))
+        data = training.TrainingData([source], {"rgb": 32, "s1": 32})
+        settings = align_settings.settings_of(run).training
+        loud = next(training.make_batches(run, "align", settings, data))
+        settings = align_settings.settings_of(make_run(tmp_path, tiny_config())).training
+        plain = next(training.make_batches(run, "align", settings, data))
     np.testing.assert_array_equal(loud["rgb"], plain["rgb"])
     assert 1.5 < (loud["s1"] - plain["s1"]).std() < 4  # 4 looks: 2.3 dB
