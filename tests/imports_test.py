@@ -43,7 +43,15 @@ LAYERS = (
     {"data.miniature"},  # the catalog names its classes
     {"data.types"},
     {"data.sensors"},
-    {"data", "data.bad_records", "data.specs", "data.tokenizer", "stats", "records"},
+    {
+        "data",
+        "data.bad_records",
+        "data.sampling",
+        "data.specs",
+        "data.tokenizer",
+        "stats",
+        "records",
+    },
     {"losses", "interpolate", "metrics", "train_step", "io", "version"},
 )
 # unit: what it never imports, through other modules neither

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.probe import Examples, fit_probe, one_thread
 from rsclip_jax.records.outcomes import Outcome
@@ -89,7 +90,7 @@ def pair_records(za: np.ndarray, zb: np.ndarray, sensor: str) -> list[dict]:
     means = place_means(za, zb)
     found = {name: _bootstrap(_mean_of(x), n) for name, x in means.items()}
     found["cosine_unpaired"] = _bootstrap(lambda c: unpaired_cosines(za, zb, c), n)
-    some = _spread(n, SEPARABILITY_PLACES)
+    some = spread_indices(n, SEPARABILITY_PLACES)
     hits, m = held_out_hits(za[some], zb[some]), len(some)
     found["separability"] = _bootstrap(_mean_of(hits), m)
     return [
@@ -156,7 +157,7 @@ def uniformity_record(z: np.ndarray, sensor: str) -> list[dict]:
     log of the mean of exp(-2 |x - y|^2) over all pairs of two records, of at most
     UNIFORMITY_RECORDS. None of fewer than two records.
     """
-    z = np.asarray(z, np.float64)[_spread(len(z), UNIFORMITY_RECORDS)]
+    z = np.asarray(z, np.float64)[spread_indices(len(z), UNIFORMITY_RECORDS)]
     n = len(z)
     if n < 2:
         return []
@@ -176,11 +177,6 @@ def uniformity_record(z: np.ndarray, sensor: str) -> list[dict]:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    """Places of at most `most` of n, evenly spread."""
-    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
 
 
 def _mean_of(x: np.ndarray) -> Bootstrap:

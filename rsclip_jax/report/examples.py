@@ -3,7 +3,7 @@
 import numpy as np
 
 from rsclip_jax.data.inspect.scan import Scan
-from rsclip_jax.data.inspect.statistics import spread
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.report.contact_sheet import Row
 
@@ -24,7 +24,7 @@ def example_rows(
     ]
     each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
     if not row.classes:
-        some = [read[i] for i in spread(len(read), 8 * each)] if read else []
+        some = [read[i] for i in spread_indices(len(read), 8 * each)] if read else []
         groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
     else:
         groups = by_class(row, read, each)
@@ -65,5 +65,7 @@ def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list
 
 def in_turn(pool: list[tuple], each: int, task: str) -> list[tuple]:
     """A class's examples: first `each`, evenly over the best, then all the others."""
-    best = spread(min(len(pool), 4 * each) if task == "multi" else len(pool), each)
+    best = spread_indices(
+        min(len(pool), 4 * each) if task == "multi" else len(pool), each
+    )
     return [pool[i] for i in dict.fromkeys([*best, *range(len(pool))])]

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report.contact_sheet import render, views_of
@@ -43,7 +44,7 @@ def choose_rows(outcome: Outcome) -> list[Row]:
     sensors = [key for key in outcome.z if key != "rgb" and "+" not in key]
     rows = []
     for sensor in sensors if "rgb" in outcome.z else ():
-        for query in _spread(len(outcome.ids)):
+        for query in spread_indices(len(outcome.ids), _QUERIES):
             scores = outcome.z["rgb"] @ outcome.z[sensor][query]
             order = np.argsort(-scores, kind="stable")
             rank = 1 + int(np.flatnonzero(order == query)[0])
@@ -53,15 +54,10 @@ def choose_rows(outcome: Outcome) -> list[Row]:
     if text is None:
         return rows
     for sensor in sensors or outcome.z:
-        for query in _spread(len(text)):
+        for query in spread_indices(len(text), _QUERIES):
             order = np.argsort(-(outcome.z[sensor] @ text[query]), kind="stable")
             rows.append(Row("text", query, sensor, tuple(order[:_NEAREST].tolist())))
     return rows
-
-
-def _spread(n: int) -> list[int]:
-    places = np.linspace(0, n - 1, min(_QUERIES, n)).round().astype(int)
-    return places.tolist()
 
 
 def save_thumbnails(path: Path, outcome: Outcome, source: Any) -> None:
@@ -101,7 +97,7 @@ def _captions(outcome: Outcome, source: Any) -> dict[int, str]:
     if outcome.head is not None or outcome.ztxt is None or outcome.owners is None:
         return {}
     words = {}
-    for query in _spread(len(outcome.ztxt)):
+    for query in spread_indices(len(outcome.ztxt), _QUERIES):
         owner = int(outcome.owners[query])
         nth = int((outcome.owners[:query] == owner).sum())
         words[query] = source[owner]["captions"][nth]

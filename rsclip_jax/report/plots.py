@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.records.budget import Budget, value_before
 from rsclip_jax.report.contact_sheet import render, views_of
@@ -123,7 +124,7 @@ def plot_retrieval_strip(
     zquery, zgallery [n, d] are the embeddings of source's records by sensor and by RGB.
     The place's rank among all n stands above it; classes where the set has single ones.
     """
-    rows = np.linspace(0, len(zquery) - 1, 6).astype(int)
+    rows = spread_indices(len(zquery), 6)
     nearest = min(5, len(zgallery))
     figure = Figure(
         figsize=(1.5 * (nearest + 2), 1.75 * len(rows)), dpi=110, layout="constrained"

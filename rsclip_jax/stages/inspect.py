@@ -17,9 +17,9 @@ from rsclip_jax.data.inspect.statistics import (
     find_oddities,
     find_repeats,
     merge,
-    spread,
 )
 from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
@@ -59,7 +59,7 @@ def run_inspect(run: Run) -> None:
     scans = {
         split: scan(
             source,
-            spread(len(source), c.inspect.samples),
+            spread_indices(len(source), c.inspect.samples),
             threads=c.data.threads,
             progress=c.progress,
         )

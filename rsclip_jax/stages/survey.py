@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.inspect.statistics import spread
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_json
@@ -173,7 +173,7 @@ def few_records(run: Run) -> dict[str, Source]:
     """{spec: config.dry_records of its records, evenly spread} of config.datasets."""
     sources = {spec: run.open(spec) for spec in run.config.datasets}
     few = run.config.dry_records
-    return {k: Subset(s, spread(len(s), few)) for k, s in sources.items()}
+    return {k: Subset(s, spread_indices(len(s), few)) for k, s in sources.items()}
 
 
 def random_model(name: str) -> api.Model:

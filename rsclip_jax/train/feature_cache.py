@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import view_batches
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.types import Record, Source, read_record
 from rsclip_jax.io.files import write_json
@@ -293,7 +294,7 @@ def check_sample(
     made = np.flatnonzero(marks["state"] == _MADE)
     if not len(made):
         return
-    spread = np.linspace(0, len(made) - 1, min(_SAMPLE, len(made))).astype(int)
+    spread = spread_indices(len(made), _SAMPLE)
     pictures, kept = [], []
     places: list[int] = []
     for batch in reading.views_of(source, made[spread].tolist(), meta):

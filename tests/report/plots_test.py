@@ -117,7 +117,7 @@ def test_a_query_is_drawn_as_the_contact_sheet_draws_it(
         source = datasets.open_source("miniature", split="val")
         z = np.eye(len(source), dtype=np.float32)
         plots.plot_retrieval_strip(tmp_path / "a.png", source, z, z, sensor=sensor)
-        places = np.linspace(0, len(source) - 1, 6).astype(int)
+        places = np.linspace(0, len(source) - 1, 6).round().astype(int)
         arrays = [source[i][sensor] for i in places]
     view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
     shown, _ = render(arrays, view)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsclip_jax.data.inspect.scan import look_at
-from rsclip_jax.data.inspect.statistics import measure, spread
+from rsclip_jax.data.inspect.statistics import measure
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.types import Source
 
@@ -48,7 +49,7 @@ def measure_scale(
     NaN and the sensor's nodata. Raises ValueError for a band of one value or none.
     """
     sensor = get_sensor(source.dataset.sensors[key])
-    places = spread(len(source), records)
+    places = spread_indices(len(source), records)
     share = max(_PIXELS // len(places), 1)
     looks = look_at(
         source,
@@ -76,7 +77,7 @@ def measure_scale(
 def _some_pixels(array: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the pixels of [h, w, c], evenly spread: [n, c]."""
     flat = array.reshape(-1, array.shape[-1])
-    return flat[spread(len(flat), count)]
+    return flat[spread_indices(len(flat), count)]
 
 
 def _scale_of(

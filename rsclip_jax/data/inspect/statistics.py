@@ -147,13 +147,6 @@ def _order_oddities(rows: Sequence[dict]) -> list[str]:
     ]
 
 
-def spread(count: int, samples: int) -> list[int]:
-    """Places of `samples` of `count` records, evenly from first to last; 0: all."""
-    if not samples or samples >= count:
-        return list(range(count))
-    return np.linspace(0, count - 1, samples).round().astype(int).tolist()
-
-
 def count_labels(labels: Iterable, classes: int) -> np.ndarray:
     """int64 [classes]: examples (labels are ints; -1 counts nowhere) or positives."""
     counts = np.zeros(classes, np.int64)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report import document
 from rsclip_jax.report.chart import legend
@@ -45,8 +46,8 @@ def _shown_pairs(run: Workdir) -> list[tuple[str, tuple[Outcome, Outcome]]]:
 def map_points(outcome: Outcome) -> dict[str, np.ndarray]:
     """{sensor or "text": unit-norm embeddings}, thinned; the same places of each."""
     n = len(outcome.ids)
-    places = np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(int)
-    points = {key: z[places] for key, z in outcome.z.items() if "+" not in key}
+    indices = spread_indices(n, _MOST_POINTS)
+    points = {key: z[indices] for key, z in outcome.z.items() if "+" not in key}
     if outcome.head is not None:  # which has the logits' scale in it
         points["text"] = outcome.head.T / np.linalg.norm(outcome.head, axis=0)[:, None]
     elif outcome.ztxt is not None:

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
@@ -121,8 +121,7 @@ class _Decoded:
     def __init__(self, sweep: Sweep, source: Source, examples: int, room: int):
         self.sweep, self.source = sweep, source
         if 0 < examples < len(source):
-            places = np.linspace(0, len(source) - 1, examples).round().astype(int)
-            self.source = Subset(source, places.tolist())
+            self.source = Subset(source, spread_indices(len(source), examples))
         self.text, _ = common.zero_shot_head(sweep.clip, source)
         side = sweep.clip.variant.image_size
         self.size = len(self.source) * side * side * 3

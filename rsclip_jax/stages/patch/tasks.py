@@ -12,6 +12,7 @@ import numpy as np
 
 from rsclip_jax import api
 from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Source
@@ -154,9 +155,8 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
     """
     run.log(f"patch: Fisher information on {source.dataset.name} ...")
     count = min(c.fisher_examples, len(source))
-    places = np.linspace(0, len(source) - 1, count).round().astype(int)
     (batch,) = eval_batches(
-        Subset(source, places.tolist()),
+        Subset(source, spread_indices(len(source), count)),
         sizes={"rgb": clip.variant.image_size},
         batch_size=count,
         threads=run.config.data.threads,

@@ -14,7 +14,6 @@ from rsclip_jax.data.inspect.statistics import (
     find_repeats,
     measure,
     merge,
-    spread,
 )
 from rsclip_jax.data.sensors import SENSORS
 
@@ -152,14 +151,6 @@ def test_a_planted_oddity_is_put_in_words(sensor, change, words):
     found = oddities(change(usual(sensor)), sensor)
     assert len(found) == 1
     assert words in found[0]
-
-
-def test_samples_are_even_and_hold_both_ends():
-    assert spread(7, 0) == spread(7, 9) == list(range(7))
-    assert spread(1001, 5) == [0, 250, 500, 750, 1000]
-    places = spread(6000, 200)
-    assert len(set(places)) == 200
-    assert set(np.diff(places)) <= {30, 31}
 
 
 def test_labels_are_counted_by_example_and_by_positive():

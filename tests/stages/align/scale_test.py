@@ -18,15 +18,23 @@ from rsclip_jax.models.sensor import (
     vit_spec,
 )
 from rsclip_jax.stages.align import stage as align
-from rsclip_jax.stages.align import students
+from rsclip_jax.stages.align.scale import check_scale
 from rsclip_jax.stages.align.settings import settings_of
-from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.shared import training
 from rsclip_jax.train import checkpoint, loop
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
-from tests.helpers.align import SMALL, config_with, read_as, teacher
+from tests.helpers.align import (
+    SMALL,
+    batches_of,
+    config_with,
+    distil,
+    make_student,
+    read_as,
+    scaled_sensor,
+    teacher,
+)
 from tests.helpers.runs import few_scenes, make_run
 
 
@@ -55,14 +63,16 @@ def test_the_step_takes_raw_values_and_normalises_them(
     """The stage's own loss, jitted as the loop does it, on the batches it is given."""
     run = make_run(tmp_path, config(sensor=key, normalize=how, batch_size=16))
     seen = {}
-    monkeypatch.setattr(training, "fit", lambda *_, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(
+        training, "fit", lambda *x, **more: seen.update(more, data=x[3])
+    )
     with few_scenes():
         train = run.open("miniature:train")
-        sensor, scale = scaled_sensor(run, settings_of(run), train, key)
-        spec, student = students.make_student(run, settings_of(run), teacher(), sensor)
+        sensor, scale = scaled_sensor(run, train, key)
+        spec, student = make_student(run, sensor)
         student = jax.device_get(student)  # the step donates its state
-        align.distil(run, settings_of(run), teacher(), {key: (spec, student)}, [train], scale)
-        batch = next(make_batches(run, [train], seen["sizes"]))
+        distil(run, {key: (spec, student)}, [train], scale)
+        batch = next(batches_of(run, [train], seen["data"].sizes))
         raw = pixels(train, key)
     assert batch[key].dtype == dtype
     assert raw.min() <= batch[key].min()  # in the files' units: as read, but resized
@@ -108,9 +118,9 @@ def test_a_dropped_band_is_zero_at_the_scale_that_the_student_sees(
     )
     with few_scenes():
         train = run.open("miniature:train")
-        sensor, scale = scaled_sensor(run, settings_of(run), train, "s2")
-        spec, student = students.make_student(run, settings_of(run), teacher(), sensor)
-        align.distil(run, settings_of(run), teacher(), {"s2": (spec, student)}, [train], scale)
+        sensor, scale = scaled_sensor(run, train, "s2")
+        spec, student = make_student(run, sensor)
+        distil(run, {"s2": (spec, student)}, [train], scale)
     x = np.asarray(normalize_sensor(given[0]["s2"], spec))
     flat = np.ptp(x, axis=(1, 2)) == 0
     assert 0.3 < flat.mean() < 0.7
@@ -152,7 +162,9 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
     _, settings = aligned
     with few_scenes():
         run = make_run(tmp_path, settings)
-        sensor, made = scaled_sensor(run, settings_of(run), run.open("miniature:train"), "s1")
+        sensor, made = scaled_sensor(
+            run, settings_of(run), run.open("miniature:train"), "s1"
+        )
     first, *lines = capsys.readouterr().out.splitlines()
     assert "s1_grd as percentile of 9 records" in first
     for band, mean, std, line in zip(
@@ -190,7 +202,7 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     with few_scenes():
         other = make_run(tmp_path / "new", settings)
         train = Repainted(other.open("miniature:train"), other.open("miniature:val"))
-        _, anew = scaled_sensor(other, settings_of(other), train, "s1")
+        _, anew = scaled_sensor(other, train, "s1")
         run = make_run(begun, settings)
         run.opened["miniature:train"] = train
         align.run_align(run)
@@ -234,8 +246,10 @@ def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
     run = make_run(tmp_path, config(normalize="zscore", **settings))
     check_scale(settings_of(run))
     with few_scenes():
-        sensor, made = scaled_sensor(run, settings_of(run), run.open("miniature:train"), "s1")
-    spec, _ = students.make_student(run, settings_of(run), teacher(), sensor)
+        sensor, made = scaled_sensor(
+            run, settings_of(run), run.open("miniature:train"), "s1"
+        )
+    spec, _ = make_student(run, sensor)
     assert list(spec.mean) == made["scale"]["mean"]
 
 
@@ -253,4 +267,4 @@ def test_a_constant_band_names_itself_and_the_way_out(tmp_path, monkeypatch):
 
         monkeypatch.setattr(type(train), "__getitem__", without_cirrus)
         with pytest.raises(ValueError, match=r"B10 .*12 DN.*normalize=sensor"):
-            scaled_sensor(run, settings_of(run), train, "s2")
+            scaled_sensor(run, train, "s2")

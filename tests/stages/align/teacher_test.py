@@ -8,24 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.models.clip import image_features, init_clip
-from rsclip_jax.models.variants import get_variant
+from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align.settings import settings_of
 from rsclip_jax.stages.align.teacher import check_cache, make_teaching
+from tests.helpers.align import distil, make_student, teacher
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
 VIT = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
 TURNS = {"flip_ud": True, "rotate": True, "speckle_looks": 4.0}
-
-
-@functools.cache
-def teacher():
-    variant = get_variant("mini")
-    params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
 
 
 def config_with(augment=None, **settings):
@@ -70,8 +62,8 @@ def train(folder, torn=TORN, **settings):
         source = Torn(run.open("miniature:train"), torn)
         run.opened["miniature:train"] = source
         check_cache(run, settings_of(run), [source])
-        begun = {"s1": align.make_student(run, settings_of(run), teacher(), get_sensor("s1_grd"))}
-        student = align.distil(run, settings_of(run), teacher(), begun, [source], {})
+        begun = {"s1": make_student(run, get_sensor("s1_grd"))}
+        student = distil(run, begun, [source], {})
     lines = (folder / "align" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines], student, source
 

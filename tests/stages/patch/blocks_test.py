@@ -1,5 +1,6 @@
 """An alpha for each block: never worse than the single one, never over the budget."""
 
+import dataclasses
 import json
 
 import jax
@@ -13,8 +14,9 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.patch import blocks
+from rsclip_jax.stages.patch.choice import describe_blocks
 from rsclip_jax.stages.patch.choose_alpha import choose_alpha
-from rsclip_jax.stages.patch.stage import describe_blocks
+from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
@@ -37,7 +39,9 @@ def sweep(clip, tmp_path):
     other = init_clip(clip.variant, jax.random.key(4))["visual"]
     run = make_run(tmp_path, config)
     with few_scenes():
-        yield Sweep(run, clip, clip.params["visual"], jax.device_get(other))
+        yield Sweep(
+            run, settings_of(run), clip, clip.params["visual"], jax.device_get(other)
+        )
 
 
 def sources_of(run):
@@ -78,13 +82,11 @@ def test_it_is_never_worse_nor_over_the_budget_and_is_reported(sweep, drop):
 
 
 def test_images_decoded_each_time_or_kept_give_the_same(sweep):
-    c = sweep.run.config.patch
     tasks, supported = sources_of(sweep.run)
     start = dict.fromkeys(block_names(sweep.theta_0), 0.5)
     found = []
     for room in (2.0, 0.0):
-        with sweep.run.config.unlocked():
-            c.block_cache_gb = room
+        sweep.settings = dataclasses.replace(sweep.settings, block_cache_gb=room)
         values = sweep.run.workdir / "patch" / "block_values.jsonl"
         values.unlink(missing_ok=True)
         found.append(blocks._search(sweep, start, tasks, supported, Budget()))
@@ -154,7 +156,7 @@ def test_what_it_gained_is_told_and_also_that_it_gained_nothing():
     told = describe_blocks(
         dict.fromkeys(each, 0.5), 0.5, curves, [0.6, 0.46], ["cifar10"]
     )
-    assert "gained nothing over 0.5 for all" in told
+    assert "gained nothing over the single alpha 0.5" in told
 
 
 def test_the_product_is_the_mixture_by_block(clip, tmp_path):

@@ -7,10 +7,9 @@ import pytest
 
 from rsclip_jax.data.catalog import datasets as rows
 from rsclip_jax.stages import pretrain
-from rsclip_jax.stages.align import settings as align_settings
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.patch import stage as patch
-from rsclip_jax.stages.shared import training
+from tests.helpers.align import batches_of
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
 
@@ -80,10 +79,8 @@ def test_augmentation_of_the_sensor_is_taken(tmp_path):
         run = make_run(tmp_path, config)
         align.check_align(run)
         source = run.open("miniature:train")
-        data = training.TrainingData([source], {"rgb": 32, "s1": 32})
-        settings = align_settings.settings_of(run).training
-        loud = next(training.make_batches(run, "align", settings, data))
-        settings = align_settings.settings_of(make_run(tmp_path, tiny_config())).training
-        plain = next(training.make_batches(run, "align", settings, data))
+        sizes = {"rgb": 32, "s1": 32}
+        loud = next(batches_of(run, [source], sizes))
+        plain = next(batches_of(make_run(tmp_path, tiny_config()), [source], sizes))
     np.testing.assert_array_equal(loud["rgb"], plain["rgb"])
     assert 1.5 < (loud["s1"] - plain["s1"]).std() < 4  # 4 looks: 2.3 dB
