@@ -167,14 +167,14 @@ plt.show()
 found = [
     r
     for r in read_results(workdir / "results.jsonl")
-    if r["stage"] == "align" and r["metric"] in ("accuracy", "recall@10", "recall@50")
+    if r.stage == "align" and r.metric in ("accuracy", "recall@10", "recall@50")
 ]
-rows = list(dict.fromkeys((r["sensor"], r["metric"]) for r in found))
+rows = list(dict.fromkeys((r.sensor, r.metric) for r in found))
 figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 for shift, when in ((-0.2, "before"), (0.2, "after")):
-    here = [r for r in found if (r["step"] == 0) == (when == "before")]
-    values = [100 * r["value"] for r in here]
-    ends = 100 * np.array([r["ci95"] for r in here]).T
+    here = [r for r in found if (r.step == 0) == (when == "before")]
+    values = [100 * r.value for r in here]
+    ends = 100 * np.array([r.ci95 for r in here]).T
     spread = np.abs(ends - values)
     bars = ax.barh(np.arange(len(rows)) + shift, values, 0.38, xerr=spread, label=when)
     ax.bar_label(bars, fmt="%.1f", padding=4, fontsize=8)

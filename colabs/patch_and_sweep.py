@@ -241,8 +241,8 @@ plt.show()
 
 # %%
 meta = load_meta(workdir / "patch")
-low, high = meta["alpha_ci95"]
-print(f"by hand {chosen:g}; stage patch {meta['alpha']:g} ({low:g} to {high:g})")
+low, high = meta.alpha_ci95
+print(f"by hand {chosen:g}; stage patch {meta.alpha:g} ({low:g} to {high:g})")
 
 # %% [markdown]
 # ## On the test scenes

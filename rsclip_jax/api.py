@@ -6,25 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from PIL import Image
 
-from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.images import read_image
-from rsclip_jax.data.pipeline.geometry import fit
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
-from rsclip_jax.losses import normalize
-from rsclip_jax.models.clip import image_features
-from rsclip_jax.models.inference import encode_texts, make_head
-from rsclip_jax.models.sensor import (
-    SensorSpec,
-    input_places,
-    sensor_features,
-    spec_sensor,
-)
+from rsclip_jax.models import inference
+from rsclip_jax.models.inference import OnDevice
+from rsclip_jax.models.inputs import MAX_SHRINK, Image
+from rsclip_jax.models.sensor import SensorSpec, spec_sensor
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
     file_digests,
@@ -36,10 +27,9 @@ from rsclip_jax.weights import (
 )
 
 CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
-OneImage = np.ndarray | Image.Image | str | Path
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A CLIP, and the sensor encoders that were aligned to it.
 
@@ -65,93 +55,108 @@ class Model:
         digests = ", ".join(f"{k} {v}" for k, v in self.digests.items())
         return f"Model({self.variant.name}, sensors {{{sensors}}}, digests {digests})"
 
+    @functools.cached_property
+    def _clip(self) -> OnDevice:
+        return OnDevice(self.params)
+
+    @functools.cached_property
+    def _encoders(self) -> OnDevice:
+        return OnDevice({key: params for key, (_, params) in self.sensors.items()})
+
     def encode_image(
-        self, images: OneImage | Sequence[OneImage], *, block: int = 64
+        self,
+        images: Image | Sequence[Image],
+        *,
+        block: int = 64,
+        max_shrink: float | None = MAX_SHRINK,
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
 
-        Works on `block` images at a time, the last block padded: one compiled program
-        for any number of images. A smaller block is quicker for a single image.
+        Args:
+            block: images that are encoded at a time. The last block is padded, so any
+                number of images is one compiled program; a smaller block is quicker for
+                a single image.
+            max_shrink: images whose short side is more than this many times the
+                encoder's input are refused, since resizing loses what is in them; None
+                allows any.
         """
-        arrays = [fit(_to_rgb(x), self.variant.image_size) for x in _as_list(images)]
-        visual = jax.device_put(self.params["visual"])  # once, not for every block
-        return _in_blocks(
-            lambda x: encode_rgb(visual, x, variant=self.variant),
-            arrays,
-            block,
-            self.variant.embed_dim,
+        return inference.encode_images(
+            self._clip, self.variant, images, block=block, max_shrink=max_shrink
         )
 
     def encode_text(
         self, texts: str | Sequence[str], *, truncate: bool = False
     ) -> np.ndarray:
-        """Unit-norm float32 [n, d] of one text or several."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        return encode_texts(self.params, self.variant, texts, truncate=truncate)
+        """Unit-norm float32 [n, d] of one text or several.
+
+        truncate: cut texts that are too long, instead of raising ValueError.
+        """
+        return inference.encode_texts(
+            self._clip, self.variant, texts, truncate=truncate
+        )
 
     def encode(
-        self, array: Sequence[np.ndarray], sensor: str = "s1", *, block: int = 64
+        self,
+        array: np.ndarray | Sequence[np.ndarray],
+        sensor: str = "s1",
+        *,
+        block: int = 64,
+        max_shrink: float | None = MAX_SHRINK,
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of [n, h, w, bands], or one, in the sensor's units.
 
-        sensor: a key of self.sensors, for arrays of the sensor that its encoder is of,
-        or what other arrays are of: a row of SENSORS or a .toml, whose bands are moved
-        to the encoder's by name. Raises ValueError for a sensor that this model has no
-        encoder of, bands or a unit that are not the encoder's, a wrong dtype or NaN.
+        Args:
+            sensor: a key of self.sensors, for arrays of the sensor that the encoder was
+                trained on; or the name in SENSORS, or the .toml, of the arrays' sensor,
+                whose bands are moved to the encoder's by name; or "rgb".
+            block, max_shrink: as in encode_image.
+
+        Raises ValueError for a sensor without an encoder here, other bands or another
+        unit than the encoder's, a wrong dtype, NaN, or an array that is too large.
         """
         if sensor == "rgb":
-            return self.encode_image(array, block=block)
-        spec, params, held = self._find_encoder(sensor)
-        places = list(input_places(spec, held))
-        arrays = [
-            fit(
-                check_array(np.asarray(x), held, f"array {i}")[..., places],
-                spec.image_size,
-            )
-            for i, x in enumerate(_as_list(array))
-        ]
-        params = jax.device_put(params)
-        return _in_blocks(
-            lambda x: encode_sensor(params, x, spec=spec), arrays, block, spec.out_dim
+            return self.encode_image(array, block=block, max_shrink=max_shrink)
+        modality, held = self._find_encoder(sensor)
+        return inference.encode_arrays(
+            self._encoders[modality],
+            self.sensors[modality][0],
+            array,
+            held,
+            block=block,
+            max_shrink=max_shrink,
         )
 
-    def _find_encoder(self, sensor: str) -> tuple[SensorSpec, dict, Sensor]:
-        """(spec, params, the sensor of the arrays that are to be encoded)."""
+    def _find_encoder(self, sensor: str) -> tuple[str, Sensor]:
+        """(key of self.sensors, the sensor of the arrays that are to be encoded)."""
         if sensor in self.sensors:
-            spec, params = self.sensors[sensor]
-            return spec, params, spec_sensor(spec)
-        known = sensor in SENSORS or sensor.endswith(".toml")
+            return sensor, spec_sensor(self.sensors[sensor][0])
+        known = sensor in SENSORS or str(sensor).endswith(".toml")
         held = get_sensor(sensor) if known else None
         if held is None or held.modality not in self.sensors:
             raise ValueError(
                 f"this model has no encoder for sensor {sensor!r}; it has"
                 f" {', '.join(['rgb', *self.sensors])}"
             )
-        return *self.sensors[held.modality], held
+        return held.modality, held
 
     def zero_shot(
         self,
         classnames: Sequence[str],
         templates: str | Sequence[str] = "a satellite photo of {c}.",
     ) -> np.ndarray:
-        """The classifier [d, k] of these names: embeddings @ it are logits.
+        """The classifier [d, k] of class names: embeddings @ it are logits.
 
-        Embeddings of any sensor. templates have {c} where the name goes; of several,
-        the mean embedding is taken.
+        It takes embeddings of any sensor.
+
+        Args:
+            classnames: k different names.
+            templates: one or several, each with {c} for the name; the mean of a name's
+                embeddings is taken.
+
+        Raises ValueError for no names or templates, one string of names, names that
+        appear twice, and a template without {c}.
         """
-        return make_head(self.params, self.variant, classnames, templates)
-
-
-@functools.partial(jax.jit, static_argnames="variant")
-def encode_rgb(visual_params: dict, rgb: jax.Array, *, variant: Variant) -> jax.Array:
-    """zimg [b, d] of uint8 RGB [b, h, w, 3] of the variant's size."""
-    return normalize(image_features(visual_params, rgb, variant))
-
-
-@functools.partial(jax.jit, static_argnames="spec")
-def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
-    """z [b, d] of raw sensor values [b, h, w, c] of the spec's size."""
-    return normalize(sensor_features(params, x, spec))
+        return inference.make_head(self._clip, self.variant, classnames, templates)
 
 
 def load(
@@ -235,7 +240,7 @@ def made_variant(workdir: Path) -> Variant | None:
     """The variant of what was made in a workdir; None where nothing is finished."""
     for stage in (*CLIP_STAGES, "align"):
         if checkpoint.has_product(workdir / stage):
-            return Variant.from_json(checkpoint.load_meta(workdir / stage)["variant"])
+            return Variant.from_json(checkpoint.load_meta(workdir / stage).variant)
     return None
 
 
@@ -243,11 +248,11 @@ def _load_workdir(workdir: Path) -> Model:
     if not checkpoint.has_product(workdir / "align"):
         return load_stage_clip(workdir, CLIP_STAGES)
     params, meta = checkpoint.load_product(workdir / "align")
-    teacher = meta["sources"]["teacher"]
+    teacher = meta.sources["teacher"]
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP that lies elsewhere
-        clip = _load_as(teacher["path"], Variant.from_json(meta["variant"]))
+        clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
     if clip.digests["clip"] != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
@@ -259,22 +264,22 @@ def _load_workdir(workdir: Path) -> Model:
         clip,
         sensors=sensors,
         digests={**clip.digests, **digests},
-        steps={**clip.steps, **dict.fromkeys(sensors, meta["steps"])},
+        steps={**clip.steps, **dict.fromkeys(sensors, meta.steps)},
     )
 
 
-def read_encoders(params: dict, meta: dict) -> tuple[dict, dict[str, str]]:
+def read_encoders(params: dict, meta: StageMeta) -> tuple[dict, dict[str, str]]:
     """({modality: (spec, params)}, {modality: digest}) of what stage align made.
 
-    One encoder's params lie there bare, with meta["spec"]; several by modality, with
-    meta["specs"] and meta["digests"].
+    One encoder's params lie there bare, with meta.spec; several by modality, with
+    meta.specs and meta.digests.
     """
-    if "specs" not in meta:
-        spec = SensorSpec.from_json(meta["spec"])
-        return {spec.modality: (spec, params)}, {spec.modality: meta["digest"]}
-    specs = [SensorSpec.from_json(values) for values in meta["specs"]]
+    if meta.specs is None:
+        spec = SensorSpec.from_json(meta.spec or {})
+        return {spec.modality: (spec, params)}, {spec.modality: meta.digest}
+    specs = [SensorSpec.from_json(values) for values in meta.specs]
     sensors = {spec.modality: (spec, params[spec.modality]) for spec in specs}
-    return sensors, meta["digests"]
+    return sensors, dict(meta.digests or {})
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
@@ -286,12 +291,12 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     """
     patched = load_stage_clip(workdir, ("patch",))
     meta = checkpoint.load_meta(workdir / "patch")
-    if "rounds" in meta:
+    if meta.rounds is not None:
         raise ValueError(
             f"alpha = {alpha}: {workdir}/patch was patched on one task after the other,"
             " each at its own alpha, and has no one alpha to change: leave it out"
         )
-    sources = meta["sources"]
+    sources = meta.sources
     path = sources["theta_0"]["path"]
     if checkpoint.has_product(workdir / "pretrain"):
         clip = load_stage_clip(workdir, ("pretrain",))
@@ -326,44 +331,11 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
-            row = Variant.from_json(meta["variant"])
-            digests, steps = {"clip": meta["digest"]}, {"clip": meta["steps"]}
+            row = Variant.from_json(meta.variant)
+            digests, steps = {"clip": meta.digest}, {"clip": meta.steps}
             head = checkpoint.load_head(workdir / stage)
             return Model(row, params, {}, digests, steps, task_head=head)
     raise FileNotFoundError(
         f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
         " workdir of a run?"
     )
-
-
-def _as_list(images) -> Sequence[OneImage]:
-    one = isinstance(images, np.ndarray) and images.ndim == 3
-    if one or isinstance(images, str | Path | Image.Image):
-        return [images]
-    return images
-
-
-def _to_rgb(image: OneImage) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"an image is an array, a PIL image or a path, not {type(image).__name__}"
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            f"an image array must be uint8 [h, w, 3], got {image.dtype} {image.shape}"
-        )
-    return image
-
-
-def _in_blocks(encode, arrays: list[np.ndarray], block: int, dim: int) -> np.ndarray:
-    """One compiled shape for any number of inputs: the last block is padded."""
-    out = []
-    for i in range(0, len(arrays), block):
-        part = arrays[i : i + block]
-        padded = part + [np.zeros_like(part[0])] * (block - len(part))
-        out.append(np.asarray(encode(np.stack(padded)))[: len(part)])
-    return np.concatenate(out) if out else np.zeros((0, dim), np.float32)

@@ -1,4 +1,8 @@
-"""Pure losses, a scalar mean over the batch."""
+"""Pure losses: each returns a scalar, the mean over the batch.
+
+Every loss takes a mask [b] of bool, True for examples that count. The mean is over
+those, and 0 where there are none. No gradient flows into a teacher's argument.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,28 +15,35 @@ from jaxtyping import Bool, Float, Int
 if TYPE_CHECKING:
     Array = jax.Array
 else:
-    Array = jax.Array | np.ndarray  # numpy arrays are welcome, and become jax's
+    Array = jax.Array | np.ndarray  # numpy arrays are accepted, and become jax's
 Scalar = Float[jax.Array, ""]
 
 
 def normalize(x: Float[Array, "*b d"]) -> Float[jax.Array, "*b d"]:
-    """Scales the last axis to unit length; a zero vector stays zero."""
+    """Scales the last axis to unit length; a zero vector stays zero.
+
+    >>> [round(float(x), 4) for x in normalize(jnp.array([3.0, 4.0]))]
+    [0.6, 0.8]
+    """
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
-# Which examples count: a loss with a mask is that of the examples where it is True, and
-# 0 where there are none.
+# True for the examples that count.
 Mask = Bool[Array, "b"] | None
 
 
 def masked_mean(values: Array, mask: Array | None) -> jax.Array:
-    """Mean of values [b] or [b, d] over the rows that count."""
+    """Mean of values [b, ...] over the examples that count, 0 where there are none.
+
+    >>> float(masked_mean(jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False])))
+    2.0
+    """
     if mask is None:
         return jnp.mean(values)
-    rows = jnp.expand_dims(mask, tuple(range(1, values.ndim)))
+    counted = jnp.expand_dims(mask, tuple(range(1, values.ndim)))
     count = jnp.sum(mask) * (values.size // len(values))
-    return jnp.sum(jnp.where(rows, values, 0.0)) / jnp.maximum(count, 1)
+    return jnp.sum(jnp.where(counted, values, 0.0)) / jnp.maximum(count, 1)
 
 
 def clip_loss(
@@ -44,10 +55,21 @@ def clip_loss(
 ) -> Scalar:
     """Symmetric contrastive loss over a batch of pairs (Radford et al. 2021).
 
-    zimg, ztxt have unit norm, t = exp(logit_scale). Pairs of equal `groups` (the same
-    caption, say) are each other's positives and share the target, as in UniCL (Yang et
-    al. 2022); without groups each pair is its own. Pairs that the mask leaves out are
-    no queries and no negatives.
+    Args:
+      zimg: image embeddings of unit norm; zimg[i] and ztxt[i] are a pair.
+      ztxt: text (or another sensor's) embeddings of unit norm.
+      t: exp(logit_scale), which multiplies the cosines.
+      groups: pairs of an equal number, such as those of the same caption, are each
+        other's positives and share the target, as in UniCL (Yang et al. 2022); without
+        groups, each pair's only positive is itself.
+      mask: pairs where it is False are neither queries nor negatives.
+
+    Returns:
+      The mean of both directions' cross-entropies, each averaged over the pairs.
+
+    >>> z = jnp.eye(2)
+    >>> round(float(clip_loss(z, z, t=np.log(3.0))), 4)  # each finds its pair at 3/4
+    0.2877
     """
     logits = t * zimg @ ztxt.T
     same = _same_group(groups, groups, len(zimg))
@@ -65,10 +87,26 @@ def sharded_clip_loss(
     *,
     axis_name: str | tuple[str, ...],
 ) -> Scalar:
-    """clip_loss from inside shard_map: each device holds m rows of the global batch.
+    """clip_loss inside shard_map, where each device holds m pairs of the global batch.
 
-    Every device compares its rows with the gathered other side, so the logits in its
-    memory are [m, b], not [b, b].
+    Each device compares its pairs with the gathered other side, so its memory holds
+    logits [m, b] and not [b, b].
+
+    Args:
+      zimg: the device's part of clip_loss's; likewise ztxt, groups and mask.
+      t: as for clip_loss.
+      axis_name: the mesh axes that the batch is split over.
+
+    Returns:
+      clip_loss of the global batch, equal on all devices.
+
+    >>> import functools
+    >>> from jax.sharding import Mesh, PartitionSpec as P
+    >>> loss = functools.partial(sharded_clip_loss, t=np.log(3.0), axis_name="data")
+    >>> mesh = Mesh(jax.devices()[:2], ("data",))
+    >>> sharded = jax.shard_map(loss, mesh=mesh, in_specs=P("data"), out_specs=P())
+    >>> round(float(jax.jit(sharded)(jnp.eye(2), jnp.eye(2))), 4)
+    0.2877
     """
 
     def gather(x):
@@ -100,9 +138,9 @@ def _same_group(rows, columns, m: int) -> jax.Array:
 
 
 def _soft_xent(logits: jax.Array, weights: jax.Array, counted=None) -> jax.Array:
-    """Cross-entropy [m] against normalised weights [m, b], of the columns counted."""
+    """Cross-entropy [m] against normalised weights [m, b], over the counted columns."""
     if counted is not None:
-        # -inf would make nan of it where nothing is left
+        # -inf would give nan where no column counts
         logits = jnp.where(counted[None, :], logits, -1e30)
         weights = jnp.where(counted[None, :], weights, 0.0)
     targets = weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1)
@@ -112,14 +150,22 @@ def _soft_xent(logits: jax.Array, weights: jax.Array, counted=None) -> jax.Array
 def mse_alignment(
     fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], mask: Mask = None
 ) -> Scalar:
-    """Mean squared error over all elements of un-normalised features."""
+    """Mean squared error over all elements of features before normalisation.
+
+    >>> float(mse_alignment(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0]])))
+    2.0
+    """
     return masked_mean((fstudent - jax.lax.stop_gradient(fteacher)) ** 2, mask)
 
 
 def cosine_alignment(
     fstudent: Float[Array, "b d"], fteacher: Float[Array, "b d"], mask: Mask = None
 ) -> Scalar:
-    """Mean of 1 - cosine similarity."""
+    """Mean of 1 - cosine similarity, which is blind to the features' lengths.
+
+    >>> float(cosine_alignment(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0]])))
+    1.0
+    """
     zteacher = normalize(jax.lax.stop_gradient(fteacher))
     return masked_mean(1 - jnp.sum(normalize(fstudent) * zteacher, axis=-1), mask)
 
@@ -130,7 +176,15 @@ def smooth_l1_alignment(
     mask: Mask = None,
     beta: float = 1.0,
 ) -> Scalar:
-    """Mean over all elements: squared / (2 beta) below beta, linear above (Huber)."""
+    """Smooth L1 (Huber 1964): quadratic for differences below beta, linear above.
+
+    An element's loss is diff^2 / (2 beta) or |diff| - beta / 2; the mean is over all
+    elements.
+
+    >>> student, teacher = jnp.array([[0.5, 3.0]]), jnp.zeros((1, 2))
+    >>> float(smooth_l1_alignment(student, teacher))  # (0.125 + 2.5) / 2
+    1.3125
+    """
     apart = jnp.abs(fstudent - jax.lax.stop_gradient(fteacher))
     huber = jnp.where(apart < beta, apart**2 / (2 * beta), apart - beta / 2)
     return masked_mean(huber, mask)
@@ -141,8 +195,13 @@ def relational_alignment(
 ) -> Scalar:
     """Mean squared error between the batches' cosine-similarity matrices [b, b].
 
-    What is like what, and not where it lies: widths may differ (similarity-preserving
-    distillation, Tung & Mori 2019, with unit-norm rows).
+    It compares which examples resemble each other and not where their features lie, so
+    the widths d and e may differ (similarity-preserving distillation, Tung & Mori 2019,
+    with features of unit norm).
+
+    >>> relations = relational_alignment(jnp.eye(2), jnp.ones((2, 3)))
+    >>> round(float(relations), 4)  # cosines 0 and 1, in two of four pairs
+    0.5
     """
     zstudent = normalize(fstudent)
     zteacher = normalize(jax.lax.stop_gradient(fteacher))
@@ -160,9 +219,21 @@ def sigmoid_contrastive(
     bias: Float[Array, ""] | float = -10.0,
     mask: Mask = None,
 ) -> Scalar:
-    """SigLIP's loss: each of the b * b pairs on its own, summed, over b.
+    """SigLIP's sigmoid loss over all b * b image-text pairs (Zhai et al. 2023).
 
-    A pair is right where its rows are the same (Zhai et al. 2023).
+    Args:
+      zimg: image embeddings of unit norm; only zimg[i] and ztxt[i] are a pair.
+      ztxt: text embeddings of unit norm.
+      t: exp(logit_scale), which multiplies the cosines.
+      bias: added to every logit; below zero since most pairs are none.
+      mask: examples where it is False are in no pair.
+
+    Returns:
+      The sum of the b * b binary cross-entropies over b.
+
+    >>> z = jnp.eye(2)  # of four pairs two have logit 2, two -2: both right
+    >>> round(float(sigmoid_contrastive(z, z, t=4.0, bias=-2.0)), 4)
+    0.2539
     """
     logits = t * zimg @ ztxt.T + bias
     sign = 2 * jnp.eye(len(zimg)) - 1
@@ -178,7 +249,12 @@ def softmax_kl(
     teacher_logits: Float[Array, "b k"],
     mask: Mask = None,
 ) -> Scalar:
-    """KL(teacher || student) between distributions over classes; 0 where they agree."""
+    """KL(teacher || student) between softmax distributions over k classes.
+
+    >>> teacher, student = jnp.array([[0.0, jnp.log(3.0)]]), jnp.zeros((1, 2))
+    >>> round(float(softmax_kl(student, teacher)), 4)  # log 2 - entropy of (1/4, 3/4)
+    0.1308
+    """
     target = jax.nn.log_softmax(jax.lax.stop_gradient(teacher_logits), axis=-1)
     logp = jax.nn.log_softmax(logits, axis=-1)
     return masked_mean(jnp.sum(jnp.exp(target) * (target - logp), axis=-1), mask)
@@ -189,7 +265,14 @@ def sigmoid_kl(
     teacher_logits: Float[Array, "b k"],
     mask: Mask = None,
 ) -> Scalar:
-    """KL between a Bernoulli distribution a class, mean over examples and classes."""
+    """KL(teacher || student) between one Bernoulli distribution per class.
+
+    The mean is over examples and classes.
+
+    >>> teacher, student = jnp.array([[jnp.log(3.0)]]), jnp.zeros((1, 1))
+    >>> round(float(sigmoid_kl(student, teacher)), 4)  # log 2 - entropy of (1/4, 3/4)
+    0.1308
+    """
     teacher = jax.lax.stop_gradient(teacher_logits)
     prob = jax.nn.sigmoid(teacher)
     present = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(logits)
@@ -207,23 +290,39 @@ def asymmetric_bce(
     gamma_negative: float = 4.0,
     margin: float = 0.05,
 ) -> Scalar:
-    """Sigmoid BCE whose easy examples count less, negatives more so than positives.
+    """Sigmoid BCE that counts easy negatives less (ASL, Ridnik et al. 2021).
 
-    Ridnik et al. 2021 (ASL): probabilities below `margin` are no negatives at all.
-    gammas and margin 0 give sigmoid_bce. weights: of the classes.
+    Args:
+      logits: one for each class.
+      targets: 1 where the class is present, 0 where it is not, or probabilities.
+      mask: examples where it is False do not count.
+      weights: one for each class, by which its loss is multiplied.
+      gamma_positive: how strongly confident positives are discounted; 0 is not.
+      gamma_negative: the same for negatives.
+      margin: negatives with a probability below it have no loss.
+
+    Returns:
+      The mean over examples and classes; sigmoid_bce where gammas and margin are 0.
+
+    >>> easy, hard = jnp.array([[-4.0]]), jnp.array([[4.0]])
+    >>> absent = jnp.zeros((1, 1), jnp.int32)
+    >>> float(asymmetric_bce(easy, absent))  # its probability 0.018 is below the margin
+    0.0
+    >>> round(float(asymmetric_bce(hard, absent)), 2)  # -0.932^4 log(1 - 0.932)
+    2.03
     """
     y = targets.astype(logits.dtype)
     prob = jax.nn.sigmoid(logits)
     shifted = jnp.maximum(prob - margin, 0.0)
-    # 1 - shifted is no less than a margin; without one it can be too small for a log
+    # with a margin, 1 - shifted is at least that; without, it can underflow in a log
     absent = jnp.log1p(-shifted) if margin else -jax.nn.softplus(logits)
     positive = y * _power(1 - prob, gamma_positive) * jax.nn.log_sigmoid(logits)
     negative = (1 - y) * _power(shifted, gamma_negative) * absent
-    return -masked_mean((positive + negative) * _row(weights), mask)
+    return -masked_mean((positive + negative) * _per_class(weights), mask)
 
 
 def _power(x: jax.Array, gamma: float) -> jax.Array | float:
-    return x**gamma if gamma else 1.0  # whose gradient at 0 would be nan
+    return x**gamma if gamma else 1.0  # the gradient of x**0 at x = 0 is nan
 
 
 def sigmoid_bce(
@@ -232,17 +331,25 @@ def sigmoid_bce(
     mask: Mask = None,
     weights: Float[Array, "k"] | None = None,
 ) -> Scalar:
-    """Binary cross-entropy with logits, mean over examples and classes.
+    """Binary cross-entropy with logits, the mean over examples and classes.
 
-    weights: of the classes.
+    Args:
+      logits: one for each class.
+      targets: 1 where the class is present, 0 where it is not, or probabilities.
+      mask: examples where it is False do not count.
+      weights: one for each class, by which its loss is multiplied.
+
+    >>> logits, targets = jnp.array([[0.0, jnp.log(3.0)]]), jnp.array([[1, 0]])
+    >>> round(float(sigmoid_bce(logits, targets)), 4)  # (log 2 + log 4) / 2
+    1.0397
     """
     targets = targets.astype(logits.dtype)
     # -y log s - (1 - y) log(1 - s)
     each = jax.nn.softplus(logits) - targets * logits
-    return masked_mean(each * _row(weights), mask)
+    return masked_mean(each * _per_class(weights), mask)
 
 
-def _row(weights: Array | None) -> Array | float:
+def _per_class(weights: Array | None) -> Array | float:
     return 1.0 if weights is None else weights[None]
 
 
@@ -252,9 +359,18 @@ def softmax_xent(
     mask: Mask = None,
     weights: Float[Array, "b"] | None = None,
 ) -> Scalar:
-    """Cross-entropy against class ids [b] or a distribution [b, k] (a teacher's).
+    """Cross-entropy of a softmax, the mean over examples.
 
-    weights: of the examples, whose sum is not divided by.
+    Args:
+      logits: one for each class.
+      labels: class ids [b], or distributions over classes [b, k], such as a teacher's.
+      mask: examples where it is False do not count.
+      weights: one for each example, by which its loss is multiplied; the mean still
+        divides by the number of examples.
+
+    >>> logits = jnp.array([[0.0, jnp.log(3.0)]])
+    >>> round(float(softmax_xent(logits, jnp.array([1]))), 4)  # -log(3/4)
+    0.2877
     """
     logp = jax.nn.log_softmax(logits, axis=-1)
     if labels.ndim == 1:
@@ -267,10 +383,18 @@ def softmax_xent(
 def class_balanced_weights(
     counts: Int[np.ndarray, "k"], beta: float
 ) -> Float[np.ndarray, "k"]:
-    """A weight (1 - beta) / (1 - beta^n) a class of n examples; their mean is 1.
+    """Class weights by the effective number of examples (Cui et al. 2019).
 
-    Cui et al. 2019: beta 0 weighs all alike, beta near 1 by 1 / n. A class without
-    examples has 1 and does not count in the mean.
+    Args:
+      counts: the number n of examples of each class.
+      beta: 0 weighs all classes alike; near 1 weighs them by 1 / n.
+
+    Returns:
+      (1 - beta) / (1 - beta^n) for each class, scaled to a mean of 1. A class without
+      examples has weight 1 and does not count in that mean.
+
+    >>> print(class_balanced_weights(np.array([1, 3, 0]), beta=0.999).round(2))
+    [1.5 0.5 1. ]
     """
     held = counts > 0
     each = (1 - beta) / (1 - beta ** np.maximum(counts, 1))
@@ -278,11 +402,20 @@ def class_balanced_weights(
 
 
 def smooth_labels(labels: Array, classes: int, smoothing: float, task: str) -> Array:
-    """Targets [b, k] with that share of an example's (or a yes and no's) mass evened.
+    """Label smoothing (Szegedy et al. 2016).
 
-    Of task "single" ids [b] become 1 - smoothing + smoothing / k and smoothing / k
-    (Szegedy et al. 2016); of "multi" each class is a choice of two: 1 - smoothing / 2
-    and smoothing / 2.
+    Args:
+      labels: class ids [b] for task "single", multi-hot [b, k] for "multi".
+      classes: k.
+      smoothing: the share of each target that is spread evenly, 0 to 1.
+      task: "single" spreads it over the k classes; "multi" over a class's presence and
+        absence, so that targets become 1 - smoothing / 2 and smoothing / 2.
+
+    Returns:
+      Targets [b, k].
+
+    >>> print(smooth_labels(jnp.array([1]), 2, smoothing=0.25, task="single"))
+    [[0.125 0.875]]
     """
     if task == "multi":
         return labels * (1 - smoothing) + smoothing / 2
@@ -295,18 +428,30 @@ def joint_loss(
     owner: Int[Array, "k"],
     task: str,
 ) -> Scalar:
-    """label_loss of each example over the classes of its own task, mean over the batch.
+    """label_loss over several datasets, each example against its own dataset's classes.
 
-    Of task "single" labels are places among all k, and the classes of the same owner
-    count; of "multi" they are [b, k], those of others -1.
+    Args:
+      logits: over the k classes of all datasets.
+      labels: for task "single" indices among all k; for "multi" [b, k] of 0 and 1, and
+        -1 for classes of other datasets.
+      owner: the dataset's index of each class.
+      task: "single" or "multi".
+
+    Returns:
+      The mean over the batch.
+
+    >>> owner, labels = jnp.array([0, 0, 1, 1, 1]), jnp.array([0, 4])
+    >>> loss = joint_loss(jnp.zeros((2, 5)), labels, owner, "single")
+    >>> round(float(loss), 4)  # chance among two and among three: (log 2 + log 3) / 2
+    0.8959
     """
     if task == "single":
-        own = owner[labels][:, None] == owner[None]
-        return softmax_xent(jnp.where(own, logits, -jnp.inf), labels)
-    own = labels >= 0
+        same = owner[labels][:, None] == owner[None]
+        return softmax_xent(jnp.where(same, logits, -jnp.inf), labels)
+    same = labels >= 0
     each = jax.nn.softplus(logits) - labels * logits
-    sums = jnp.sum(jnp.where(own, each, 0.0), axis=-1)
-    return jnp.mean(sums / jnp.sum(own, axis=-1))
+    sums = jnp.sum(jnp.where(same, each, 0.0), axis=-1)
+    return jnp.mean(sums / jnp.sum(same, axis=-1))
 
 
 def label_loss(
@@ -321,13 +466,32 @@ def label_loss(
 ) -> Array:
     """Softmax cross-entropy for task "single", sigmoid BCE for task "multi".
 
-    smoothing: see smooth_labels. class_weights [k]: of task "single" an example has
-    that of its class. asymmetric: in place of BCE asymmetric_bce, with these options.
+    Args:
+      logits: [b, k].
+      labels: class ids [b] for task "single", multi-hot [b, k] for "multi".
+      task: "single" (one label per image) or "multi" (any number).
+      mask: examples where it is False do not count.
+      smoothing: as in smooth_labels.
+      class_weights: [k]; with task "single" an example has the weight of its class.
+      asymmetric: options of asymmetric_bce, which then replaces BCE.
+
+    Returns:
+      The mean over the batch.
+
+    Raises:
+      ValueError: for another task, and for asymmetric with task "single".
+
+    >>> loss = label_loss(jnp.zeros((1, 4)), jnp.array([2]), "single")
+    >>> round(float(loss), 4)  # log 4
+    1.3863
     """
     if task not in ("single", "multi"):
-        raise ValueError(f"task {task!r} has no labels; 'single' or 'multi' has")
+        raise ValueError(f"task is {task!r}; only 'single' and 'multi' have labels")
     if asymmetric is not None and task == "single":
-        raise ValueError("an asymmetric loss needs several labels an image")
+        raise ValueError(
+            f"asymmetric = {dict(asymmetric)} needs several labels per image (task"
+            " 'multi'), got task 'single': leave it out"
+        )
     targets = labels
     if smoothing:
         targets = smooth_labels(labels, logits.shape[-1], smoothing, task)

@@ -101,11 +101,13 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.data.bad_records import count_skipped
     from rsclip_jax.io.files import write_json
     from rsclip_jax.records import results
+    from rsclip_jax.stages.shared.own_data import fill_in
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.training import log_changed
     from rsclip_jax.train.sharding import make_mesh
 
     stages = stage_functions(config.stages)
+    config, filled = fill_in(config)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
     anew = check_workdir(config, workdir)
     for name, (check, _) in stages.items():
@@ -117,6 +119,8 @@ def run_stages(config, workdir: Path) -> None:
         write_json(workdir / "config.json", as_json(config))
         (workdir / "error.txt").unlink(missing_ok=True)
     run.log(f"{workdir}: {', '.join(stages)} on {jax.device_count()} device(s)")
+    for line in filled:
+        run.log(line)
     if cut := results.count_cut(run.results):
         run.log(f"{run.results}: {cut} line(s) cut short, which are left out")
     for name, (_, run_stage) in stages.items():
@@ -199,6 +203,8 @@ def is_done(run, stage: str) -> bool:
 
 def check_workdir(config, workdir: Path) -> bool:
     """Refuses a workdir of another config; with config.overwrite, True: empty it."""
+    from rsclip_jax.io.files import read_json
+
     stored = workdir / "config.json"
     if not stored.exists():
         if _others(workdir):
@@ -210,7 +216,7 @@ def check_workdir(config, workdir: Path) -> bool:
     made = [s for s in _STAGES if _is_begun(workdir, s)]
     if set(made) <= {"inspect", "compare"}:  # one look does not bind the next
         return False
-    changed = differences(json.loads(stored.read_text()), as_json(config))
+    changed = differences(read_json(stored), as_json(config))
     used = {*made, *(_PART[s] for s in made if s in _PART)}
     idle = [s for s in _STAGES if s not in used]
     changed = [x for x in changed if not x.startswith(sum(map(_of, idle), ()))]
@@ -265,6 +271,8 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
         a, b = old.get(key), new.get(key)
         if name in _FREE or a == b:
             continue
+        if key not in old and not b:  # a newer setting, which is off
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{name}.")
         else:
@@ -288,10 +296,12 @@ def close(run) -> None:
     if not records:  # an export measures nothing
         return
     patched = run.workdir / "patch"
-    meta = load_meta(patched) if has_product(patched) else {}
-    run.log("\n" + format_table(records, meta.get("alpha")))
+    meta = load_meta(patched) if has_product(patched) else None
+    run.log("\n" + format_table(records, meta.alpha if meta else None))
     if meta:
         run.log(f"(patch: after = {describe_alpha(meta)})")
+        if meta.alpha_note:
+            run.log(f"warning: {meta.alpha_note}")
     run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.log(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
@@ -320,6 +330,8 @@ def default_workdir() -> str:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parsing, the config loaded; a mistake is one line on stderr and exit 2."""
+    # in place, since ml_collections reads sys.argv, which this is
+    argv[:] = [re.sub(r"^(--?config\.data)(?==|$)", r"\1.dataset", x) for x in argv]
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:

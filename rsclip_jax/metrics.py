@@ -1,4 +1,4 @@
-"""Metrics on arrays; numpy, exact, float64 where it is summed."""
+"""Metrics on arrays: numpy, exact, summed in float64."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,18 +6,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 
-# A matrix product rounds equal columns unequally: what is this close, to vectors of
-# length 1, is a tie.
+# A matrix product may round equal columns differently: scores of unit-norm vectors that
+# are this close count as a tie.
 TIE = 1e-12
 
 
 def top_k_accuracy(
     logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"], k: int = 1
 ) -> float:
-    """Share of rows whose label is among the k highest logits.
+    """Share of examples whose label is among the k highest logits.
 
-    A tie counts against, and so does nan: a constant classifier scores 0 for k below
-    the class count.
+    Ties and nan count as misses: a constant classifier scores 0 for k below the number
+    of classes.
     """
     return float(np.mean(in_top_k(logits, labels, k)))
 
@@ -25,7 +25,7 @@ def top_k_accuracy(
 def in_top_k(
     logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"], k: int = 1
 ) -> Bool[ndarray, "b"]:
-    """Of each row whether its label is among the k highest logits; a tie is not."""
+    """Whether each example's label is among the k highest logits; a tie is a miss."""
     logits, labels = np.asarray(logits), np.asarray(labels)
     own = logits[np.arange(len(labels)), labels]
     rank = (~(logits < own[:, None])).sum(axis=1)  # 1 = alone at the top
@@ -35,17 +35,17 @@ def in_top_k(
 def per_class_accuracy(
     logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]
 ) -> Float[ndarray, "k"]:
-    """Top-1 recall of every class; nan for a class without examples."""
+    """Top-1 accuracy of each class's examples; nan for a class without examples."""
     logits, labels = np.asarray(logits), np.asarray(labels)
     out = np.full(logits.shape[1], np.nan)
     for c in np.unique(labels):
-        rows = labels == c
-        out[c] = top_k_accuracy(logits[rows], labels[rows], 1)
+        of_class = labels == c
+        out[c] = top_k_accuracy(logits[of_class], labels[of_class], 1)
     return out
 
 
 def mean_recall(logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]) -> float:
-    """Mean of the classes' top-1 recalls, those without examples left out."""
+    """Mean of per_class_accuracy over the classes that have examples."""
     recalls = per_class_accuracy(logits, labels)
     known = recalls[~np.isnan(recalls)]
     return float(known.mean()) if len(known) else float("nan")
@@ -54,7 +54,7 @@ def mean_recall(logits: Float[ndarray, "b k"], labels: Int[ndarray, "b"]) -> flo
 def calibration_error(
     logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
 ) -> float:
-    """Expected calibration error of logits: what calibration_gaps sums up to."""
+    """Expected calibration error (Guo et al. 2017): see calibration_gaps."""
     gaps = calibration_gaps(logits, labels, bins)
     return float(np.abs(gaps.mean(axis=0)).sum()) if len(gaps) else float("nan")
 
@@ -62,32 +62,37 @@ def calibration_error(
 def calibration_gaps(
     logits: Float[ndarray, "b k"], labels: Shaped[ndarray, "..."], bins: int = 15
 ) -> Float[ndarray, "b bins"]:
-    """Each example's share in the gap between confidence and truth of every bin.
+    """Each example's contribution to every bin's gap between accuracy and confidence.
 
-    The sum over bins of the absolute mean over examples is the expected calibration
-    error with bins of equal width, an upper end belonging to its bin (Guo et al. 2017).
-    labels [b]: the confidence is the highest softmax probability, and right is what
-    top_k_accuracy counts. labels [b, k] of 0 and 1: every class of every example is one
-    prediction, by its sigmoid probability that the class is there; all are pooled. nan
-    is sure of the wrong.
+    The expected calibration error is the sum over bins of the absolute mean over
+    examples; bins have equal width and include their upper end (Guo et al. 2017).
+
+    Args:
+      logits: scores of each class.
+      labels: class ids [b]: the confidence is the highest softmax probability, and a
+        prediction is right where in_top_k says so. Or multi-hot [b, k]: each class of
+        each example is one prediction, with the sigmoid probability that the class is
+        present, and all are pooled. nan logits count as confident and wrong.
+      bins: their number.
     """
     logits, labels = np.asarray(logits, float), np.asarray(labels)
     if labels.ndim == 1:
         right = in_top_k(logits, labels)[:, None].astype(float)
-        sure = _softmax_peak(logits)[:, None]
+        confidence = _softmax_peak(logits)[:, None]
     else:
-        right, sure = (labels > 0).astype(float), 0.5 * (1 + np.tanh(logits / 2))
-    sure = np.where(np.isnan(sure), 1 - right, sure)
-    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure, side="left")
-    n, k = sure.shape
-    flat = (places + bins * np.arange(n)[:, None]).ravel()
-    gaps = np.bincount(flat, ((right - sure) / k).ravel(), minlength=n * bins)
+        right, confidence = (labels > 0).astype(float), 0.5 * (1 + np.tanh(logits / 2))
+    confidence = np.where(np.isnan(confidence), 1 - right, confidence)
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    bin_indices = np.searchsorted(edges, confidence, side="left")
+    n, k = confidence.shape
+    flat = (bin_indices + bins * np.arange(n)[:, None]).ravel()
+    gaps = np.bincount(flat, ((right - confidence) / k).ravel(), minlength=n * bins)
     return gaps.reshape(n, bins).astype(float)
 
 
 def _softmax_peak(logits: ndarray) -> ndarray:
-    """The highest softmax probability of each row; nan where one of its logits is."""
-    with np.errstate(invalid="ignore"):  # of infinite logits, which have none
+    """Each example's highest softmax probability; nan where one of its logits is."""
+    with np.errstate(invalid="ignore"):  # infinite logits have no softmax
         rest = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     return 1 / rest
 
@@ -95,10 +100,10 @@ def _softmax_peak(logits: ndarray) -> ndarray:
 def average_precision(
     scores: Float[ndarray, "b k"], targets: Shaped[ndarray, "b k"]
 ) -> Float[ndarray, "k"]:
-    """Average precision of every class; nan where it has no positive.
+    """Average precision of each class; nan for a class without a positive.
 
-    The step-wise sum over thresholds, equal scores being one threshold (scikit-learn's
-    definition); nan ranks last.
+    The step-wise sum over thresholds, where equal scores are one threshold
+    (scikit-learn's definition). nan ranks last.
     """
     scores = np.asarray(scores)
     scores = np.where(np.isnan(scores), -np.inf, scores)
@@ -113,7 +118,7 @@ def _one_ap(scores: ndarray, positive: ndarray) -> float:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    last = np.append(ranked[1:] != ranked[:-1], True)  # the last of each run of ties
+    last = np.append(ranked[1:] != ranked[:-1], True)  # the end of each run of ties
     hits = np.cumsum(positive[order])[last]
     precision = hits / (np.flatnonzero(last) + 1)
     recall = hits / positive.sum()
@@ -123,7 +128,10 @@ def _one_ap(scores: ndarray, positive: ndarray) -> float:
 def mean_ap(
     scores: Float[ndarray, "b k"], targets: Shaped[ndarray, "b k"], average: str
 ) -> float:
-    """mAP "macro" (mean over classes that have a positive) or "micro" (all pooled)."""
+    """mAP: "macro" is the mean over classes that have a positive, "micro" pools all.
+
+    Raises ValueError for another average.
+    """
     if average == "macro":
         per_class = average_precision(scores, targets)
         known = per_class[~np.isnan(per_class)]
@@ -131,7 +139,7 @@ def mean_ap(
     if average == "micro":
         flat = np.asarray(scores).reshape(-1, 1), np.asarray(targets).reshape(-1, 1)
         return float(average_precision(*flat)[0])
-    raise ValueError(f"average {average!r} is not known; use 'macro' or 'micro'")
+    raise ValueError(f"average is {average!r}; use 'macro' or 'micro'")
 
 
 def recall_at_k(
@@ -139,8 +147,7 @@ def recall_at_k(
 ) -> float:
     """Share of queries whose match is among the k nearest of the gallery.
 
-    Query i's match is gallery i; ties count against. Blocks of queries bound the
-    memory.
+    Query i's match is gallery i; nearness is the inner product, and a tie is a miss.
     """
     return float(np.mean(match_ranks(queries, gallery) <= k))
 
@@ -151,11 +158,21 @@ def match_ranks(
     owners: tuple[Int[ndarray, "m"], Int[ndarray, "n"]] | None = None,
     block: int = 1024,
 ) -> Int[ndarray, "m"]:
-    """Rank (1 = best) of each query's best match by inner product; ties rank last.
+    """Rank (1 = best) of each query's best match by inner product.
 
-    owners: whose each query and each gallery entry is; equal ones match, and are no
-    rivals of each other. Without, query i's one match is gallery i. nan ranks last.
-    Raises ValueError for a query without a match.
+    Args:
+      queries: embeddings of unit norm.
+      gallery: embeddings of unit norm.
+      owners: an owner's number for each query and each gallery entry. Entries with the
+        query's owner match it, and do not rank against each other. None: query i's
+        only match is gallery i.
+      block: queries at a time, which bounds the memory.
+
+    Returns:
+      Ranks; a match ranks behind all entries of an equal score, and nan last.
+
+    Raises:
+      ValueError: for a query without a match.
     """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     mine, theirs = check_owners(queries, gallery, owners)
@@ -174,7 +191,7 @@ def check_owners(
     gallery: Shaped[ndarray, "n d"],
     owners: tuple[Int[ndarray, "m"], Int[ndarray, "n"]] | None,
 ) -> tuple[Int[ndarray, "m"], Int[ndarray, "n"]]:
-    """Owners as of match_ranks: each its own where there are none.
+    """match_ranks's owners, checked; without owners, each entry is its own.
 
     Raises ValueError for a query without a match.
     """
@@ -185,7 +202,10 @@ def check_owners(
         )
     mine, theirs = owners or (np.arange(len(queries)), np.arange(len(gallery)))
     if lost := np.setdiff1d(mine, theirs).tolist():
-        raise ValueError(f"no gallery entry is of owner(s) {lost[:5]}, but queries are")
+        raise ValueError(
+            f"queries of owner(s) {lost[:5]} have no match in the gallery: leave those"
+            " queries out"
+        )
     return mine, theirs
 
 
@@ -207,14 +227,16 @@ def _block_ranks(
 def label_overlap(
     mine: Shaped[ndarray, "m ..."], theirs: Shaped[ndarray, "n ..."]
 ) -> Float[ndarray, "m n"]:
-    """How alike labels are, 0 to 1: equal or not [m], [n]; Jaccard of [m, k], [n, k].
+    """Similarity of labels, 0 to 1.
 
-    Of several labels each: those that both have as a share of those that either has.
+    For class ids [m] and [n]: 1 where they are equal, else 0. For multi-hot labels
+    [m, k] and [n, k]: the Jaccard index, the labels that both have over those that
+    either has.
     """
     if mine.ndim == 1:
         return (mine[:, None] == theirs).astype(float)
     a, b = (mine > 0).astype(np.float32), (theirs > 0).astype(np.float32)
-    both = a @ b.T  # whole numbers: exact
+    both = a @ b.T  # sums of whole numbers are exact
     either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
     return both.astype(float) / np.maximum(either, 1)
 
@@ -226,14 +248,22 @@ def ranked_gains(
     k: int,
     block: int = 1024,
 ) -> tuple[Float[ndarray, "m k"], Bool[ndarray, "m"]]:
-    """(gains of each query's k nearest, best first; whether the gallery has any).
+    """Gains of each query's k nearest gallery entries by inner product, best first.
 
-    gain(rows): [rows, n] in [0, 1] of the queries in that slice. By inner product; of
-    equal scores the lower gain ranks first, and nan is last. k is at most n.
+    Args:
+      queries: embeddings.
+      gallery: embeddings.
+      gain: slice of queries -> their gains [., n] from each gallery entry, 0 to 1.
+      k: at most n.
+      block: queries at a time, which bounds the memory.
+
+    Returns:
+      (gains, whether the gallery has any gain for the query). Of equal scores the lower
+      gain ranks first; nan ranks last.
     """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     block = max(1, min(block, 2**22 // max(1, len(gallery))))  # 32 MiB of scores
-    # a row of nan is no longest one: it would be every other's length as well
+    # a nan entry must not become the longest: it would make every bound nan
     longest = np.nan_to_num(np.linalg.norm(gallery, axis=1)).max(initial=0.0)
     lengths = np.asarray(np.linalg.norm(queries, axis=1) * longest)
     parts = [
@@ -260,12 +290,12 @@ def rank_gains(
 ) -> tuple[Float[ndarray, "m k"], Float[ndarray, "m k"]]:
     """(gains, keys) of the k highest scores, best first, as ranked_gains orders them.
 
-    lengths: what no score of a query is above. A key is the score as a share of that,
-    less the little that lets the lower gain of equal scores be first.
+    lengths: an upper bound of each query's scores. A key is the score as a share of it,
+    minus a little that ranks the lower gain first among equal scores.
     """
     lengths = np.maximum(lengths, 1e-300)[:, None]
-    # Equal columns are rounded unequally, as for ranks. What is this close is a tie,
-    # and this is enough to part gains that differ by 1 / 43**2, BigEarthNet's finest.
+    # Equal columns may be rounded differently, as for ranks: scores this close are a
+    # tie. It still separates gains that differ by 1 / 43**2, BigEarthNet's finest.
     keys = scores / lengths - 1e-10 * gains
     keys = np.where(np.isnan(keys), -2 - gains, keys)
     nearest = np.argpartition(-keys, k - 1, axis=1)[:, :k]
@@ -278,9 +308,9 @@ def rank_gains(
 def average_precision_at(gains: Float[ndarray, "m k"]) -> Float[ndarray, "m"]:
     """Each query's average precision at k, from the gains of its k nearest in order.
 
-    The mean, over those of the k that gain anything, of the mean gain down to there; 0
-    where none does. Of gains of 0 and 1 this is the average precision as retrieval has
-    it; else the weighted one (Zhao et al., CVPR 2015).
+    The mean gain from rank 1 down to each rank that has a gain, averaged over those
+    ranks; 0 where none has one. For gains of 0 and 1 this is retrieval's usual average
+    precision, otherwise the weighted one (Zhao et al., CVPR 2015).
     """
     means = np.cumsum(gains, axis=1) / np.arange(1, gains.shape[1] + 1)
     relevant = gains > 0

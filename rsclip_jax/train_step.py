@@ -16,7 +16,7 @@ LossFn = Callable[[PyTree, PyTree, Batch], tuple[jax.Array, Metrics]]
 
 @flax.struct.dataclass
 class TrainState:
-    """What a step changes; frozen weights are not in it and are never saved with it."""
+    """What a step changes. Frozen weights are not in it and never saved with it."""
 
     step: jax.Array
     params: PyTree
@@ -24,7 +24,12 @@ class TrainState:
 
 
 def make_state(params: PyTree, tx: optax.GradientTransformation) -> TrainState:
-    """Step 0 of these params."""
+    """The state at step 0 of these params.
+
+    >>> state = make_state({"w": jnp.ones(2)}, optax.sgd(0.1))
+    >>> int(state.step)
+    0
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params)
     )
@@ -38,11 +43,31 @@ def train_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step; metrics: loss, grad_norm, loss_fn's own.
+    """One gradient step. Jit it with loss_fn and tx bound.
 
-    The batch that loss_fn sees also holds "step", the number of steps before this one.
-    grad_norm is over all params, before clipping, those included that tx leaves as
-    they are.
+    Args:
+      state: the params and optimizer state before the step.
+      frozen: weights that loss_fn needs and that are not trained.
+      batch: {key: array [b, ...]}; loss_fn also finds "step" in it, the number of steps
+        before this one.
+      loss_fn: (params, frozen, batch) -> (loss, metrics), the loss a scalar.
+      tx: the optimizer.
+
+    Returns:
+      (state after the step, metrics): loss_fn's own metrics, "loss", and "grad_norm",
+      the gradient's norm before clipping over all params, also those that tx keeps
+      constant.
+
+    >>> def loss_fn(params, frozen, batch):
+    ...     return jnp.mean((params["w"] * batch["x"] - frozen["y"]) ** 2), {}
+    >>> tx = optax.sgd(0.5)
+    >>> state, frozen = make_state({"w": jnp.array(3.0)}, tx), {"y": jnp.array([1.0])}
+    >>> batch = {"x": jnp.array([1.0])}
+    >>> state, metrics = train_step(state, frozen, batch, loss_fn=loss_fn, tx=tx)
+    >>> float(metrics["loss"]), float(metrics["grad_norm"])
+    (4.0, 4.0)
+    >>> float(state.params["w"]), int(state.step)  # 3 - 0.5 * 4
+    (1.0, 1)
     """
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     batch = {**batch, "step": state.step}

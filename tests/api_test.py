@@ -12,15 +12,14 @@ import pytest
 from PIL import Image
 
 import rsclip_jax
-from rsclip_jax import api
-from rsclip_jax.data import datasets, sensors
-from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data import datasets
+from rsclip_jax.data.sensors import get_sensor, table
 from rsclip_jax.data.sensors.custom import load_sensor
 from rsclip_jax.io.files import write_json
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
 from rsclip_jax.models.sensor import init_sensor, input_fields, vit_spec
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from rsclip_jax.weights.load import resize_positions
 from tests.golden import FOLDER
@@ -126,10 +125,10 @@ def test_zero_shot_is_the_mean_of_the_templates(model, records):
 def test_any_number_of_images_is_one_compiled_program(model, records):
     rgb = [r["rgb"] for r in records]
     model.encode_image(rgb[:1], block=3)
-    before = api.encode_rgb._cache_size()
+    before = inference.encode_rgb._cache_size()
     for n in (1, 2, 3, 4, 5):
         assert len(model.encode_image(rgb[:n], block=3)) == n
-    assert api.encode_rgb._cache_size() == before
+    assert inference.encode_rgb._cache_size() == before
 
 
 def test_another_image_size_resizes_the_positions(tmp_path):
@@ -233,7 +232,7 @@ def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
     monkeypatch.chdir(tmp_path)
     path = Path("radar.toml")
     write_sensor(path, get_sensor("s1_grd"), valid=(-90, math.inf), nodata=-99)
-    meta = checkpoint.load_meta(workdir / "align")
+    meta = json.loads((workdir / "align" / "meta.json").read_text())
     meta["spec"] |= input_fields(load_sensor(path))
     if not kept:
         for name in ("unit", "dtype", "valid", "nodata", "level"):
@@ -244,7 +243,7 @@ def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
     want = model.encode([array], sensor="s1")
     for folder in (tmp_path, elsewhere):
         monkeypatch.chdir(folder)
-        sensors._load_once.cache_clear()
+        table._load_once.cache_clear()
         own = rsclip_jax.load(workdir)
         if not kept and folder == elsewhere:
             with pytest.raises(FileNotFoundError, match=r"radar\.toml: there is no"):
@@ -367,3 +366,53 @@ def test_a_model_is_told_in_a_line(tiny_run):
     told = repr(rsclip_jax.load(tiny_run))
     assert told.startswith("Model(mini, sensors {s1: s1_grd}, digests clip ")
     assert len(told) < 200
+
+
+def test_models_are_compared_by_identity(model, tiny_run):
+    assert model == model
+    assert model != rsclip_jax.load(tiny_run)
+    assert len({model, model}) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("lake", r"class names 'lake': give a list of names"),
+        ([], r"class names \[\]: give a list of names"),
+        ((), r"class names \(\)"),
+        (["lake", "lake"], r"appear twice: \['lake'\]"),
+        (["lake", ""], "have no name"),
+        (["lake", 3], r"must be strings, and these are not: \[3\]"),
+    ],
+)
+def test_class_names_that_make_no_classifier_are_refused(model, names, words):
+    with pytest.raises(ValueError, match=words):
+        model.zero_shot(names)
+
+
+@pytest.mark.parametrize("templates", ["a photo", ["{c}", "a photo"], "", []])
+def test_templates_without_a_placeholder_are_refused(model, templates):
+    with pytest.raises(ValueError, match=r"template"):
+        model.zero_shot(["lake"], templates)
+
+
+def test_a_whole_scene_is_not_one_embedding(model):
+    side = 8 * model.variant.image_size + 1
+    rgb = np.zeros((side, side, 3), np.uint8)
+    s1 = np.full((side, side, 2), -9, np.float32)
+    for encode in (
+        lambda **told: model.encode_image(rgb, **told),
+        lambda **told: model.encode(rgb, sensor="rgb", **told),
+        lambda **told: model.encode(s1, sensor="s1", **told),
+    ):
+        with pytest.raises(ValueError, match=r"Encode tiles .*'name:split:tile'"):
+            encode()
+        assert_unit(encode(max_shrink=None), 1)
+
+
+def test_one_text_is_one_embedding(model):
+    z = model.encode_text("lake")
+    assert_unit(z, 1)
+    np.testing.assert_array_equal(z, model.encode_text(["lake"]))
+    with pytest.raises(TypeError, match=r"texts\[1\] is int, not str"):
+        model.encode_text(["lake", 3])

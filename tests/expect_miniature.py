@@ -14,12 +14,14 @@ from rsclip_jax.train.checkpoint import load_meta
 def main(workdir: Path) -> int:
     """Prints each expectation with what was found; the number of those that failed."""
     results = read_results(workdir / "results.jsonl")
-    alpha = load_meta(workdir / "patch")["alpha"]
+    alpha = load_meta(workdir / "patch").alpha
 
     def value(**match):
-        found = [r for r in results if all(r.get(k) == v for k, v in match.items())]
+        found = [
+            r for r in results if all(getattr(r, k) == v for k, v in match.items())
+        ]
         assert found, match
-        return found[-1]["value"]
+        return found[-1].value
 
     task = {"stage": "patch", "dataset": "miniature", "split": "test"}
     task |= {"task": "zero_shot", "metric": "accuracy"}
@@ -30,7 +32,7 @@ def main(workdir: Path) -> int:
     place = {"stage": "align", "sensor": "rgb->s1", "metric": "recall@50"}
     gap = {"stage": "align", "sensor": "rgb->s1", "metric": "centroid_distance"}
     probe = {"stage": "evaluate", "sensor": "s1", "metric": "accuracy"}
-    last = max(r["step"] for r in results if r["stage"] == "align")
+    last = max(r.step for r in results if r.stage == "align")
     expectations = [
         ("RGB zero-shot before patching is poor", before, 0.1, 0.6),
         ("fine-tuned RGB is good", tuned, 0.8, 1),

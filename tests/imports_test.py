@@ -41,8 +41,8 @@ LAYERS = (
     {"data.codecs"},
     {"data.catalog"},
     {"data.miniature"},  # the catalog names its classes
-    {"data.types"},
     {"data.sensors"},
+    {"data.types"},
     {
         "data",
         "data.bad_records",
@@ -296,6 +296,7 @@ PLANTED = [
     ("data.loose", "x = 1", "rsclip_jax.data.loose has no layer"),
     ("data.catalog.prompts", "from ..readers import folders", "lies above it"),
     ("data.types", "from rsclip_jax.data.sources import files", "lies above it"),
+    ("data.types", "from rsclip_jax.data.sensors import get_sensor", "lies above it"),
 ]
 
 

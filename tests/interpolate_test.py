@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, strategies
 
+from rsclip_jax import interpolate as interpolation
 from rsclip_jax.interpolate import (
     add_tasks,
     analogy,
@@ -22,6 +23,7 @@ from rsclip_jax.interpolate import (
 )
 from rsclip_jax.weights import load_clip, save_clip
 from tests.golden import FOLDER, toy_variant
+from tests.helpers.doc_examples import run_examples
 
 
 def same_bits(a, b):
@@ -204,7 +206,7 @@ def test_each_block_has_its_own_alpha(how):
 
 
 def test_alphas_that_miss_a_block_are_refused():
-    with pytest.raises(ValueError, match=r"alphas of \['blocks_0', 'stem'\], but the"):
+    with pytest.raises(ValueError, match=r"alphas has .*\['blocks_0', 'stem'\]; the"):
         block_prefix(tower(0), {"stem": 0.0, "blocks_0": 1.0})
 
 
@@ -402,3 +404,7 @@ def test_over_the_models_own_labels_the_fisher_is_the_curvature():
     np.testing.assert_allclose(
         found["w"], np.full((1, 2), p * (1 - p) * x**2), rtol=1e-3
     )
+
+
+def test_every_public_function_has_an_example_that_runs():
+    assert run_examples(interpolation) >= 11

@@ -17,7 +17,7 @@ from tests.helpers.runs import few_scenes, run_tiny, tiny_config
 
 
 def of(results, **match):
-    return [r for r in results if all(r.get(k) == v for k, v in match.items())]
+    return [r for r in results if all(getattr(r, k) == v for k, v in match.items())]
 
 
 @pytest.fixture(scope="module")
@@ -29,83 +29,79 @@ def test_every_line_keeps_the_contract(results):
     tasks = {"zero_shot", "retrieval", "linear_probe", "knn", "modality_gap"}
     tasks.add("forgetting")
     for r in results:
-        assert all(field in r for field in FIELDS)
-        least = -1 if r["task"] == "forgetting" else 0
+        assert all(field in r.to_json() for field in FIELDS)
+        least = -1 if r.task == "forgetting" else 0
         low, high = {
-            "median_rank": (1, r["n"]),
+            "median_rank": (1, r.n),
             "centroid_distance": (0, 2),
             "alignment": (0, 4),
             "uniformity": (-8, 0),
             "cosine_paired": (-1, 1),
             "cosine_unpaired": (-1, 1),
-        }.get(r["metric"], (least, 1))
-        assert low <= r["value"] <= high
-        assert r["n"] > 0
-        asked = "text" in r["sensor"].split("->")
-        with_text = asked or r["task"] in ("zero_shot", "forgetting")
-        assert (r["prompts"] is not None) == with_text
-    assert {r["task"] for r in results} == tasks
-    assert {r["stage"] for r in results} == {"pretrain", "patch", "align", "evaluate"}
+        }.get(r.metric, (least, 1))
+        assert low <= r.value <= high
+        assert r.n > 0
+        asked = "text" in r.sensor.split("->")
+        with_text = asked or r.task in ("zero_shot", "forgetting")
+        assert (r.prompts is not None) == with_text
+    assert {r.task for r in results} == tasks
+    assert {r.stage for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
 def test_each_trained_stage_tells_before_and_after(results):
     for stage in ("pretrain", "align"):
-        assert {r["step"] for r in of(results, stage=stage)} == {0, 6}
+        assert {r.step for r in of(results, stage=stage)} == {0, 6}
     for r in of(results, stage="patch"):
-        assert r["step"] == (0 if r["alpha"] == 0 else 6)
+        assert r.step == (0 if r.alpha == 0 else 6)
 
 
 def test_the_sweep_covers_task_and_supported_sets(results):
     for name in ("miniature", "miniature_natural"):
         key = {"stage": "patch", "dataset": name, "metric": "accuracy"}
         swept = of(results, **key, split="val")
-        assert [r["alpha"] for r in swept] == [0.0, 0.5, 1.0]
+        assert [r.alpha for r in swept] == [0.0, 0.5, 1.0]
         tested = of(results, **key, split="test", task="zero_shot")
-        assert {0.0, 1.0} <= {r["alpha"] for r in tested}
+        assert {0.0, 1.0} <= {r.alpha for r in tested}
 
 
 def test_what_the_patch_forgot_is_the_difference_of_what_it_reported(results):
     (lost,) = of(results, stage="patch", task="forgetting")
-    alpha = lost["alpha"]
-    assert (lost["dataset"], lost["split"]) == ("miniature_natural", "test")
+    alpha = lost.alpha
+    assert (lost.dataset, lost.split) == ("miniature_natural", "test")
     key = {"stage": "patch", "dataset": "miniature_natural", "split": "test"}
     key |= {"task": "zero_shot", "metric": "accuracy"}
     (before,) = of(results, alpha=0.0, **key)
     (after,) = of(results, alpha=alpha, **key)
-    assert lost["value"] == pytest.approx(after["value"] - before["value"])
-    assert lost["before"] == before["value"]
-    assert lost["checkpoint"] == after["checkpoint"]
-    assert lost["reference"] == before["checkpoint"]
-    for name, change in lost["per_class"].items():
-        ends = (r["per_class"][name] for r in (after, before))
+    assert lost.value == pytest.approx(after.value - before.value)
+    assert lost.before == before.value
+    assert lost.checkpoint == after.checkpoint
+    assert lost.reference == before.checkpoint
+    for name, change in lost.per_class.items():
+        ends = (r.per_class[name] for r in (after, before))
         assert change == pytest.approx(np.subtract(*ends), abs=2e-6)
 
 
 def test_alpha_0_is_the_pretrained_clip_number_for_number(results):
     before = of(results, stage="pretrain", dataset="miniature", step=6)
     at_0 = of(results, stage="patch", dataset="miniature", split="test", alpha=0.0)
-    assert before[0]["value"] == at_0[0]["value"]
-    assert before[0]["checkpoint"] == at_0[0]["checkpoint"]
-    assert before[0]["split_digest"] == at_0[0]["split_digest"]
+    assert before[0].value == at_0[0].value
+    assert before[0].checkpoint == at_0[0].checkpoint
+    assert before[0].split_digest == at_0[0].split_digest
 
 
 def test_retrieval_goes_both_ways_and_zero_shot_comes_from_the_sensor(results):
     for step in (0, 6):
         aligned = of(results, stage="align", step=step)
-        found = {r["sensor"] for r in aligned if r["task"] != "modality_gap"}
+        found = {r.sensor for r in aligned if r.task != "modality_gap"}
         assert found == {"s1", "rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
-        asked = {r["sensor"] for r in aligned if r["prompts"]}
+        asked = {r.sensor for r in aligned if r.prompts}
         assert asked >= {"s1", "text->rgb", "text->s1"}
 
 
 def test_the_gap_is_told_before_and_after_and_again(results):
     """By patch on every test set, by align and evaluate on theirs."""
     gap = of(results, task="modality_gap", metric="centroid_distance")
-    patch = {
-        (r["dataset"], r["split"], r["sensor"], r["step"])
-        for r in gap
-        if r["stage"] == "patch"
-    }
+    patch = {(r.dataset, r.split, r.sensor, r.step) for r in gap if r.stage == "patch"}
     assert patch == {
         (name, "test", "rgb->text", step)
         for name in ("miniature", "miniature_natural")
@@ -114,16 +110,16 @@ def test_the_gap_is_told_before_and_after_and_again(results):
     for step in (0, 6):
         aligned = of(gap, stage="align", step=step)
         pairs = ["rgb->s1", "rgb->text", "s1->text"]
-        assert [r["sensor"] for r in aligned] == pairs
+        assert [r.sensor for r in aligned] == pairs
     for r in aligned:
-        (again,) = of(gap, stage="evaluate", dataset="miniature", sensor=r["sensor"])
+        (again,) = of(gap, stage="evaluate", dataset="miniature", sensor=r.sensor)
         for key in ("value", "ci95", "n", "prompts", "checkpoint"):
-            assert again[key] == r[key]
+            assert getattr(again, key) == getattr(r, key)
 
 
 def test_evaluate_covers_both_label_kinds_and_both_encoders(results):
     found = {
-        (r["dataset"], r["sensor"], r["metric"])
+        (r.dataset, r.sensor, r.metric)
         for r in of(results, stage="evaluate", task="zero_shot")
     }
     assert found == {
@@ -149,7 +145,7 @@ def test_evaluate_repeats_what_align_reported(results):
         key = {"dataset": "miniature", "sensor": sensor, "metric": metric, "task": task}
         (aligned,) = of(results, stage="align", step=6, **key)
         (again,) = of(results, stage="evaluate", **key)
-        assert aligned["value"] == again["value"]
+        assert aligned.value == again.value
 
 
 def test_the_patched_clip_is_the_mixture_and_its_text_tower_the_old_one(tiny_run):
@@ -157,10 +153,10 @@ def test_the_patched_clip_is_the_mixture_and_its_text_tower_the_old_one(tiny_run
     after, meta = checkpoint.load_product(tiny_run / "patch")
     tuned = last_params(tiny_run / "patch")
     jax.tree.map(np.testing.assert_array_equal, before["text"], after["text"])
-    want = interpolate(before["visual"], tuned, meta["alpha"])
+    want = interpolate(before["visual"], tuned, meta.alpha)
     jax.tree.map(np.testing.assert_array_equal, want, after["visual"])
-    assert meta["sources"]["theta_0"]["digest"] == checkpoint.params_digest(before)
-    assert meta["sources"]["theta_1"]["digest"] == checkpoint.params_digest(tuned)
+    assert meta.sources["theta_0"]["digest"] == checkpoint.params_digest(before)
+    assert meta.sources["theta_1"]["digest"] == checkpoint.params_digest(tuned)
 
 
 def last_params(stage_dir):
@@ -189,9 +185,9 @@ def test_a_run_ends_with_its_report(tiny_run):
     for title in ("Choice of alpha", "Confusion", "Retrieval", "Modality gap"):
         assert f"<h2>{title}</h2>" in text
     assert text.count('<img src="data:image/png;base64,') > 30
-    meta = json.loads((tiny_run / "patch" / "meta.json").read_text())
-    assert meta["finished"] in text
-    assert meta["devices"] == "8 x cpu"
+    meta = checkpoint.load_meta(tiny_run / "patch")
+    assert meta.finished in text
+    assert meta.devices == "8 x cpu"
 
 
 def test_checkpoints_hold_no_frozen_weights(tiny_run):
@@ -243,9 +239,9 @@ def test_another_process_goes_on_where_a_stage_was_done(tiny_run, tmp_path):
     with config.unlocked():
         config.init = str(tiny_run)
     results = run_tiny(tmp_path / "align", config)
-    teacher = json.loads((tiny_run / "patch" / "meta.json").read_text())["digest"]
-    meta = json.loads((tmp_path / "align" / "align" / "meta.json").read_text())
-    assert meta["sources"]["teacher"] == {"path": str(tiny_run), "digest": teacher}
+    teacher = checkpoint.load_meta(tiny_run / "patch").digest
+    meta = checkpoint.load_meta(tmp_path / "align" / "align")
+    assert meta.sources["teacher"] == {"path": str(tiny_run), "digest": teacher}
     first = read_results(tiny_run / "results.jsonl")
     assert of(results, stage="align") == of(first, stage="align")
     model = rsclip_jax.load(tmp_path / "align")
@@ -265,7 +261,7 @@ def test_a_named_clip_is_kept_with_its_files_and_found_again(
         config.init = "hf:me/mini/mini.safetensors"
     run_tiny(tmp_path / "run", config)
     meta = checkpoint.load_meta(tmp_path / "run" / "align")
-    assert meta["sources"]["teacher"] == {
+    assert meta.sources["teacher"] == {
         "name": "hf:me/mini/mini.safetensors",
         "path": str(file),
         "files": {"mini.safetensors": hashlib.sha256(file.read_bytes()).hexdigest()},
@@ -279,11 +275,11 @@ def test_a_named_clip_is_kept_with_its_files_and_found_again(
 def test_evaluate_finds_the_numbers_of_training_again_bit_for_bit(results):
     def what(r):
         keys = ("dataset", "split", "sensor", "task", "metric", "prompts", "checkpoint")
-        return tuple(r[key] for key in (*keys, "split_digest"))
+        return tuple(getattr(r, key) for key in (*keys, "split_digest"))
 
-    again = {what(r): r for r in results if r["stage"] == "evaluate"}
-    found = [r for r in results if r["stage"] != "evaluate" and what(r) in again]
-    assert {"patch", "align"} <= {r["stage"] for r in found}
+    again = {what(r): r for r in results if r.stage == "evaluate"}
+    found = [r for r in results if r.stage != "evaluate" and what(r) in again]
+    assert {"patch", "align"} <= {r.stage for r in found}
     for r in found:
-        assert r["value"] == again[what(r)]["value"]
-        assert r["ci95"] == again[what(r)]["ci95"]
+        assert r.value == again[what(r)].value
+        assert r.ci95 == again[what(r)].ci95

@@ -38,9 +38,9 @@ def workdir(real_data, tmp_path_factory):
 
 def test_every_real_set_was_read_and_reported(workdir):
     found = {
-        (r["stage"], r["dataset"], r["task"], r["sensor"])
+        (r.stage, r.dataset, r.task, r.sensor)
         for r in read_results(workdir / "results.jsonl")
-        if r["task"] != "modality_gap"
+        if r.task != "modality_gap"
     }
     assert found == {
         ("pretrain", "imagenette", "zero_shot", "rgb"),
@@ -63,16 +63,13 @@ def test_a_few_steps_already_learn(workdir):
     """Chance is 10 %: a broken label order, head or pairing would stay there."""
     results = read_results(workdir / "results.jsonl")
     task = {
-        r["alpha"]: r["value"]
+        r.alpha: r.value
         for r in results
-        if (r["stage"], r["dataset"], r["metric"])
-        == ("patch", "eurosat_rgb", "accuracy")
+        if (r.stage, r.dataset, r.metric) == ("patch", "eurosat_rgb", "accuracy")
     }
     assert task[1.0] > max(task[0.0], 0.1) + 0.1
     probes = {
-        r.get("shots", r["task"]): r["value"]
-        for r in results
-        if r["task"] in ("knn", "linear_probe")
+        r.shots or r.task: r.value for r in results if r.task in ("knn", "linear_probe")
     }
     assert probes["linear_probe"] > probes[16] > probes[1] > 0.1
     assert probes["knn"] > 0.3

@@ -10,9 +10,11 @@ import optax
 import pytest
 
 from rsclip_jax import losses
+from rsclip_jax import train_step as stepping
 from rsclip_jax.train import loop, objectives, sharding
 from rsclip_jax.train.optim import make_optimizer, make_schedule
 from rsclip_jax.train_step import make_state, train_step
+from tests.helpers.doc_examples import run_examples
 
 MESHES = [(8, 1), (4, 2)]
 
@@ -281,3 +283,7 @@ def test_closed_over_weights_would_be_constants(mesh):
 
     lowered, _ = lower(mesh, loss_fn)
     assert len(constants(lowered)) == 2  # the teacher's and the head's
+
+
+def test_every_public_function_has_an_example_that_runs():
+    assert run_examples(stepping) == 2

@@ -1,6 +1,5 @@
 """open_source: any dataset as a sequence of records, by its name."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.files import MiniatureSource
 from rsclip_jax.data.sources.packed import find_manifest, open_packed
-from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.data.types import Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 
 # Sets that are no row of the table: "kind:path" -> the row, told by the files.
@@ -102,38 +101,40 @@ def open_source(
     *,
     on_error: str = "raise",
     max_nodata: float = 0.0,
-    packed: bool = True,
     partial: bool = False,
+    packed: bool = True,
 ) -> Source:
-    """A dataset's split as a random-access sequence of records.
+    """Opens a dataset's split as a random-access sequence of records.
 
-    A record is {"id", "label", "rgb" | "s1" | ...: [h, w, c]} in the file's units,
-    bands in SENSORS order; label is an int, multi-hot uint8, or -1 in a set without
-    labels; a captioned set's records have "captions", a tuple of texts. name: of the
-    table, or the path of a TOML file, which says where its set lies. root is the
-    data_root: the set lies at root/<name>/ or by its public folder name. split: train,
-    val, test, all, or a part such as "train[:90%]" (by hash of the id); the row's
-    official lists make it where they lie, else the archive's folders, else a hash.
-    on_error: "skip" leaves out pairs without a partner, images without caption (or
-    captions without image) and images that a list names and that are absent, counted,
-    instead of raising. max_nodata: the share of a patch's pixels that may be missing,
-    and are then filled (see fill_missing); 0 refuses NaN and leaves nodata as it is.
-    Where the set lies packed in root/<name>/<split>/ (configs/pack.py), it is read from
-    there as it was packed, unless packed is False. partial: a class may have no folder.
+    A record is {"id", "label", "rgb" | "s1" | ...: [h, w, c]} in the file's units, with
+    bands in SENSORS order. label is an int, multi-hot uint8, or -1 without labels;
+    records of a captioned dataset have "captions", a tuple of texts.
+
+    A pack in root/<name>/<split>/ (written by configs/pack.py) is read instead of the
+    archive.
+
+    Args:
+        name: a name of the catalog, or the path of a custom dataset's TOML file, which
+            names its folder.
+        root: the data root; the dataset is at root/<name>/ or in a public folder name.
+        split: train, val, test or all; or a part such as "train[:90%]", chosen by the
+            hash of the id. The dataset's official lists define the splits where they
+            exist, else the archive's folders, else a hash.
+        on_error, max_nodata, partial: see OpenOptions.
+        packed: whether a pack may be read.
+
+    Raises:
+        ValueError: for an unknown name or option, or an archive that is faulty.
+        FileNotFoundError: for a dataset or split that does not exist.
     """
-    if not 0 <= max_nodata < 1:
-        raise ValueError(
-            f"max_nodata (config.data.max_nodata) = {max_nodata} should be 0 or more,"
-            " below 1"
-        )
-    row = get_dataset(name, root, packed=packed)
-    row = dataclasses.replace(row, max_nodata=max_nodata, partial=partial)
-    if packed and (source := open_packed(row, root, split)):
+    options = OpenOptions(on_error, max_nodata, partial)
+    dataset = get_dataset(name, root, packed=packed)
+    if packed and (source := open_packed(dataset, root, split, options)):
         return source
-    if row.kind == "miniature":
-        return MiniatureSource(row, split)
-    source = OPENERS[row.kind](row, find_folder(row, root), split, on_error)
-    if not len(source):
-        folder = find_folder(row, root)
+    if dataset.kind == "miniature":
+        return MiniatureSource(dataset, split, options)
+    folder = find_folder(dataset, root)
+    opened = OPENERS[dataset.kind](dataset, folder, split, options)
+    if not len(opened):
         raise FileNotFoundError(f"{folder}: no images in split {split!r} of {name}")
-    return source
+    return opened

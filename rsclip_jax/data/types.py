@@ -1,32 +1,40 @@
-"""What the rooms of data/ pass on: records, datasets, sources."""
+"""Types that the rooms of data/ share: records, datasets, sources, options, listings.
+
+This module is at the bottom of data/ and imports nothing of the package.
+"""
 
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
+Record = dict[str, Any]  # {"id", "label", record key of each sensor: array, ...}
+# (file or name in the archive, the reason why no record is made of it)
+LeftOut = tuple[str, str]
 
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor
-from rsclip_jax.data.sensors.bands import make_composite
-from rsclip_jax.io.lookup import look_up
-
-Record = dict[str, Any]
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
 
 
 @dataclasses.dataclass(frozen=True)
 class CustomDataset:
-    """What only a set of the user's own has, from its TOML file (dataset_file.py).
+    """Settings of a custom dataset, read from its TOML file (catalog/custom.py).
 
-    path: that file. place: the folder of its images. splits: train, val, test -> its
-    folder, or the table's word. columns and separator: as of read_table. digest: of all
-    keys that say what a record holds. same_place: whether the files of a record must be
-    of one place by their GeoTIFF tags.
+    Attributes:
+        path: the TOML file.
+        folder: the folder of the images.
+        digest: digest of all keys that determine the content of a record.
+        splits: train, val, test -> folder name, or the table's name of the split.
+        classnames: class -> its name in prompts.
+        table: the csv or parquet file, if there is one.
+        columns, separator: see readers.tables.read_table.
+        same_place: whether the files of a record must have the same ground location
+            according to their GeoTIFF tags.
     """
 
     path: Path
-    place: Path
+    folder: Path
     digest: str
     splits: dict[str, str]
     classnames: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -38,28 +46,36 @@ class CustomDataset:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One row: what a dataset's files hold and how its classes are called.
+    """A dataset of the catalog: what its files hold and how its classes are named.
 
-    folders: where it may lie under data_root, by its public names; "" is data_root
-    itself. sensors: record key -> row of SENSORS. task: "single" (label is an int),
-    "multi" (multi-hot), "none" or "captions" (records have "captions", a tuple of
-    texts). classes: folder (or class) names in label order.
-
-    file_bands: the bands of a file, where they lie in another order than the sensor's.
-    composites: keys made of another's bands: "rgb" -> ("s2", row of COMPOSITES).
-    label_map: label as the files spell it -> class, or "" for none. own: of a set of
-    the user's own, whose classes are found when it is opened, unless its file has them.
-    split_lists: name of the official lists, such as "eurosat-{split}.txt", which rule
-    where they lie; needs_lists: without them there is no such set.
-
-    size: side in pixels of every image at its finest band; 0: they differ. max_shift:
-    how many pixels the files of one record may lie apart by their GeoTIFF tags.
-    max_nodata: no row's but a run's, see check_array; partial: no row's but an
-    inspection's, class folders may be missing.
+    Attributes:
+        kind: the archive's layout, a key of OPENERS; or "miniature".
+        task: "single" (a label is an int), "multi" (multi-hot), "none", or "captions"
+            (records have "captions", a tuple of texts).
+        sensors: record key -> name of the sensor.
+        classes: class (or class folder) names in label order.
+        classnames: the names of the classes in prompts, in the same order.
+        templates: prompt templates with {c} for the class name.
+        folders: folders under data_root where the dataset may be, by its public names;
+            "" is data_root itself.
+        subfolders: record key -> folder of that sensor.
+        file_bands: record key -> order of the bands in the files, where it differs from
+            the sensor's.
+        composites: record key -> (record key, name in COMPOSITES) of the bands that it
+            is made of, such as "rgb" -> ("s2", "s2_l1c_rgb").
+        label_map: label as written in the files -> class, or "" to ignore it.
+        custom: settings of a custom dataset. Its classes are found when it is opened,
+            unless its TOML file lists them.
+        split_lists: file name of the official split lists, such as
+            "eurosat-{split}.txt"; where the lists exist they define the splits.
+        needs_lists: whether the dataset cannot be opened without its lists.
+        size: side in pixels of every image at its finest band; 0 if sizes differ.
+        max_shift: how many pixels the files of one record may be apart according to
+            their GeoTIFF tags.
     """
 
     name: str
-    kind: str  # a name in OPENERS, or miniature
+    kind: str
     task: str
     sensors: dict[str, str]
     classes: tuple[str, ...] = ()
@@ -75,88 +91,113 @@ class Dataset:
     needs_lists: bool = False
     size: int = 0
     max_shift: float = math.inf
+
+
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error = {on_error!r} is not known; use 'raise' or 'skip'")
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenOptions:
+    """How a run opens a dataset.
+
+    Attributes:
+        on_error: "raise", or "skip" to leave out incomplete examples (a pair without a
+            partner, an image without a caption, a listed image that is absent) with a
+            warning.
+        max_nodata: the share of a patch's pixels that may be missing and are then
+            filled (codecs.checks.fill_missing). 0 raises an error for NaN and keeps
+            nodata values.
+        partial: whether class folders may be missing.
+
+    Raises ValueError for an unknown on_error, or a max_nodata outside [0, 1).
+    """
+
+    on_error: str = "raise"
     max_nodata: float = 0.0
     partial: bool = False
 
-    def composite(self, key: str, array: np.ndarray) -> np.ndarray:
-        """The picture `key` of composites, uint8 [..., 3], of its source's array."""
-        source, name = self.composites[key]
-        bands = get_sensor(self.sensors[source]).bands
-        return make_composite(array, bands, COMPOSITES[name])
-
-    def with_classes(self, classes: Sequence[str]) -> "Dataset":
-        """The row of a set of the user's own with its classes and their names.
-
-        Raises ValueError for a name of an unknown class, or two classes of one name.
-        """
-        assert self.custom is not None
-        given, known = self.custom.classnames, dict.fromkeys(classes, "")
-        for name in given:
-            try:
-                look_up(known, name, "class")
-            except ValueError as error:
-                raise ValueError(f"{self.custom.path}: classnames: {error}") from None
-        spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
-        names = {**spaced, **given}
-        if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+    def __post_init__(self) -> None:
+        _check_on_error(self.on_error)
+        if not 0 <= self.max_nodata < 1:
             raise ValueError(
-                f"{self.custom.path}: the classes {', '.join(twice)} would have one"
-                " name in prompts; a table [classnames] gives them others"
+                f"max_nodata = {self.max_nodata} should be 0 or more, and below 1"
             )
-        return dataclasses.replace(
-            self,
-            classes=tuple(classes),
-            classnames=tuple(names.values()),
-            label_map={c: c for c in classes},
-        )
 
 
-class Source(Protocol):
-    """A random-access sequence of records that knows its dataset, split and ids.
+DEFAULTS = OpenOptions()
 
-    One whose split is by the archive's lists names them in `split_rule`, a text; and
-    so does one whose hash parts neighbours.
-    One whose records are costly may also have read(index, keys): see read_record.
-    One that takes parts by hash of something else than the ids' tails has hash_keys.
-    One opened with on_error "skip" has in `left_out` what it does without.
+
+class Source:
+    """A random-access sequence of records.
+
+    A subclass sets dataset, split and ids, and implements __getitem__, or read where
+    sensors can be read separately: each is by default written in terms of the other.
+
+    Attributes:
+        ids: the ids of the records, in order.
+        split_rule: how the split was made, where the archive's lists or a hash that
+            separates neighbours made it; "" otherwise.
+        left_out: what on_error "skip" left out.
+        max_nodata: see OpenOptions.
+        tile: side of a tile in pixels, where the records are tiles; 0 otherwise.
+        is_packed: whether the records are read from a pack.
     """
 
     dataset: Dataset
     split: str
-    ids: list[str]  # of the records, in order
+    ids: list[str]
+    split_rule: str = ""
+    left_out: Sequence[LeftOut] = ()
+    max_nodata: float = 0.0
+    tile: int = 0
+    is_packed: bool = False
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Record: ...
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__getitem__ is Source.__getitem__ and cls.read is Source.read:
+            raise TypeError(f"{cls.__name__} implements neither __getitem__ nor read")
 
+    def __len__(self) -> int:
+        return len(self.ids)
 
-def hash_keys(source: Source) -> list[str]:
-    """What parts of the source, such as "train[:90%]", go by: a key a record."""
-    return getattr(source, "hash_keys", None) or [tail_of(i) for i in source.ids]
+    def __getitem__(self, index: int) -> Record:
+        return self.read(index, self.dataset.sensors)
 
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        """Returns a record with at least the sensors `keys`; others may be absent."""
+        return self[index]
 
-def read_record(source: Source, index: int, keys: Collection[str]) -> Record:
-    """A record with at least these of its sensors; the others need not be read."""
-    read = getattr(source, "read", None)
-    return read(index, keys) if read else source[index]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in label order."""
+        return self.dataset.classes
 
+    @property
+    def hash_keys(self) -> list[str]:
+        """For each record the key whose hash decides parts such as "train[:90%]"."""
+        return [tail_of(id_) for id_ in self.ids]
 
-LeftOut = tuple[str, str]  # (what the archive has or names, why no record is of it)
-
-
-SPLITS = ("train", "val", "test")
-
-
-SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
+    @property
+    def label_length(self) -> int:
+        """The length of a multi-hot label; 0 for single labels, or none."""
+        return len(self.classes) if self.dataset.task == "multi" else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One example: its id, its label, and where each sensor's image lies.
+    """One example of an archive: its id, its label and its files.
 
-    files: a path, or one for each band. label: its class folder; of several, labels, or
-    the file that label names are read from when they are asked for. captions: what is
-    said of it. box_file: says which part of the image is the example (fMoW). hash_key:
-    what a part such as "[:90%]" goes by, where it is not tail_of(id).
+    Attributes:
+        label: the class; "" where it is not known.
+        files: record key -> image file, or one file for each band.
+        labels: the classes of a multi-label example.
+        label_file: the file from which the labels are read on access.
+        captions: texts that describe the image.
+        box_file: the file that says which part of the image is the example (fMoW).
+        hash_key: the key whose hash decides parts such as "[:90%]", where it is not
+            tail_of(id).
     """
 
     id: str
@@ -169,9 +210,28 @@ class Entry:
     hash_key: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The result of a reader: the examples of a split, and what is wrong with others.
+
+    Attributes:
+        stray: files or folders without a partner.
+        absent: list or table -> the names in it whose files do not exist.
+        rule: see Source.split_rule.
+        faults: file or folder -> its other faults, in words.
+    """
+
+    entries: Sequence[Entry] = ()
+    stray: Sequence[Path] = ()
+    absent: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
+    rule: str = ""
+    faults: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+
 def tail_of(id_: str) -> str:
-    """What is hashed of an id, unless its source says otherwise (hash_keys): all but
-    the split folder's name.
+    """Returns the id without the name of a split folder at its beginning.
+
+    Its hash decides parts such as "train[:90%]", unless Source.hash_keys differs.
     """
     top, _, rest = id_.partition("/")
     return rest if top in SPLITS else id_

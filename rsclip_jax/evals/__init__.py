@@ -1,1 +1,1 @@
-"""Evaluations: a dataset in, records out."""
+"""Evaluations: embeddings and labels in, records of results out."""

@@ -1,4 +1,4 @@
-"""Two models' outcomes of one split: the difference of each metric they share."""
+"""Two models' outcomes of one split, compared: the difference of each shared metric."""
 
 import itertools
 
@@ -24,7 +24,7 @@ ZERO_SHOT = ("accuracy", "accuracy@5", "mean_recall", "mAP_macro", "mAP_micro")
 
 
 def measured_sensors(outcome: Outcome) -> list[str]:
-    """What an outcome gives numbers of, as results spell it: "rgb", "rgb->s1"."""
+    """The sensors that an outcome has results for, as these spell them: "rgb->s1"."""
     found = list(outcome.z) if outcome.head is not None else []
     if outcome.labels is None:
         found = []
@@ -42,18 +42,18 @@ def has_text(sensor: str) -> bool:
 
 
 def is_compared(sensor: str, task: str, metric: str) -> bool:
-    """Whether compare_outcomes has a metric; others of results have no paired test."""
+    """Whether compare_outcomes has the metric; other results have no paired test."""
     if task != "retrieval":
         return task == "zero_shot" and metric in ZERO_SHOT
     if metric in {f"recall@{k}" for k in KS}:
         return True
-    # Of captions, which are drawn by image, and of class prompts, which are few: no.
+    # not from text: captions are drawn by image, and class prompts are few
     by_query = {"median_rank", *(f"mAP@{k}" for k in LABEL_KS)}
     return metric in by_query and not sensor.startswith("text->")
 
 
 def are_same(a: Outcome, b: Outcome, sensor: str) -> bool:
-    """Whether both have the same embeddings and texts of a sensor: there is no test."""
+    """Whether both have equal embeddings and texts of a sensor, and need no test."""
     keys = [key for key in sensor.split("->") if key != "text"]
     pairs: list[tuple] = [(a.z[key], b.z[key]) for key in keys]
     if "->" not in sensor:
@@ -71,11 +71,17 @@ def compare_outcomes(
     *,
     mesh: Mesh | None = None,
 ) -> list[dict]:
-    """Records of every metric of a sensor: values a and b, difference = b - a.
+    """Records of each metric of a sensor: values a and b, difference = b - a.
 
-    With its paired interval ci95, p_value and n. sensor: one of measured_sensors of
-    both, which are of the same examples (outcomes.find_mismatch). mesh: the devices
-    that search, where there is much to search.
+    Args:
+      a: one model's outcome.
+      b: the other's, on the same examples (outcomes.find_mismatch).
+      sensor: one of both outcomes' measured_sensors.
+      ks: of recall@k.
+      mesh: the devices that search large galleries; None searches in numpy.
+
+    Returns:
+      A dict for each metric with a, b, difference, its paired ci95, p_value and n.
     """
     if "->" in sensor:
         return _compare_recalls(a, b, sensor, ks, mesh)
@@ -104,7 +110,7 @@ def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks, mesh) -> list[dict
     query, gallery = sensor.split("->")
     of_a, of_b = (_ranks(outcome, query, gallery, mesh) for outcome in (a, b))
     n = len(_embeddings(a, gallery)[0])
-    # the captions of one image stand or fall together
+    # captions of one image are not independent: they are drawn together
     groups = a.owners if query == "text" else None
     found = {
         f"recall@{k}": compare_shares(of_a <= k, of_b <= k, groups) for k in ks if k < n
@@ -120,7 +126,7 @@ def _compare_recalls(a: Outcome, b: Outcome, sensor: str, ks, mesh) -> list[dict
 def _compare_by_label(
     a: Outcome, b: Outcome, query: str, gallery: str, mesh: Mesh | None
 ) -> dict[str, Paired]:
-    """mAP@k where what has the query's label is to be found."""
+    """mAP@k of retrieval by label."""
     labels = a.labels
     assert labels is not None
     ks = [k for k in LABEL_KS if k < len(labels)]
@@ -146,7 +152,7 @@ def _ranks(outcome: Outcome, query: str, gallery: str, mesh: Mesh | None) -> np.
 
 
 def _embeddings(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings, which image each is of) of a sensor, or of the captions."""
+    """(embeddings, each one's image) of a sensor, or of the captions."""
     if key != "text":
         return outcome.z[key], np.arange(len(outcome.z[key]))
     assert outcome.ztxt is not None
@@ -155,7 +161,7 @@ def _embeddings(outcome: Outcome, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_fields(paired: Paired) -> dict:
-    """As a record has it: JSON has no nan."""
+    """The comparison as a record's fields; None stands for nan, which JSON lacks."""
     values = {"a": paired.a, "b": paired.b, "difference": paired.difference}
     found = {key: known(x) for key, x in values.items()}
     p = None if np.isnan(paired.p_value) else round(paired.p_value, 6)

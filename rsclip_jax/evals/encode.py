@@ -30,11 +30,22 @@ def encode_source(
     skipped: Path | None = None,
     progress: bool = False,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
-    """({encoder: embeddings [n, d]}, labels [n] or [n, k], what was read of a source).
+    """Encodes every record of a source.
 
-    sizes: the record keys to load, with the side that they are fitted to. Records that
-    could not be read (on_error "skip") are left out of all three, and listed in the
-    file skipped.
+    Args:
+      source: the records.
+      encoders: name -> function of a batch on the mesh, giving embeddings [b, d].
+      sizes: record key -> the side in pixels that its images are fitted to.
+      batch_size: records at a time.
+      mesh: the devices.
+      threads: that read records.
+      on_error: "raise", or "skip" for leaving unreadable records out.
+      skipped: the file that lists records left out.
+      progress: whether a terminal shows a progress bar.
+
+    Returns:
+      ({encoder: embeddings [n, d]}, labels [n] or [n, k], the source of the n records
+      that were read).
     """
     batches = eval_batches(
         source,
@@ -61,9 +72,9 @@ def encode_source(
 def encode_batches(
     batches: Iterable[dict[str, np.ndarray]], encoders: dict[str, Encoder], mesh: Mesh
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """({encoder: embeddings [n, d]}, labels of these n, mask of all rows).
+    """({encoder: embeddings [n, d]}, labels of these n, mask of all records).
 
-    batches are eval_batches's; what their mask rules out is left out.
+    batches: as eval_batches makes them; records whose mask is False are left out.
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
@@ -71,7 +82,7 @@ def encode_batches(
         labels.append(batch["label"])
         masks.append(batch["mask"])
         images = {k: v for k, v in batch.items() if k not in ("label", "mask")}
-        on_mesh = sharding.put_batch(_own_rows(images), mesh)
+        on_mesh = sharding.put_batch(_process_part(images), mesh)
         for name, encoder in encoders.items():
             parts[name].append(np.asarray(encoder(on_mesh), np.float32))
     mask = np.concatenate(masks)
@@ -79,8 +90,8 @@ def encode_batches(
     return embeddings, np.concatenate(labels)[mask], mask
 
 
-def _own_rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every process reads the whole batch and hands its devices their part of it."""
+def _process_part(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """This process's part of a batch that every process has read whole."""
     count, index = jax.process_count(), jax.process_index()
     if count == 1:
         return batch

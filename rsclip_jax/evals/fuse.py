@@ -1,4 +1,4 @@
-"""One embedding of several sensors of a place."""
+"""One embedding of several sensors of a location."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def fuse(embeddings: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of unit-norm embeddings [n, d] of the same places, of unit norm again.
+    """The mean of sensors' unit-norm embeddings [n, d], scaled to unit norm again.
 
-    Where they cancel out there is no direction, and it stays zero.
+    Embeddings that cancel out have no direction: their mean stays zero.
     """
     mean = np.mean(np.stack([np.asarray(z, np.float64) for z in embeddings]), axis=0)
     length = np.linalg.norm(mean, axis=-1, keepdims=True)
@@ -17,9 +17,9 @@ def fuse(embeddings: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def add_fused(embeddings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The embeddings, and "s1+s2": all sensors but RGB fused, where there are several.
+    """The embeddings and, with several sensors beside RGB, their fusion: "s1+s2".
 
-    RGB is left out: it is what the others are compared with.
+    RGB is left out since the others are compared with it.
     """
     sensors = [key for key in embeddings if key != "rgb"]
     out = dict(embeddings)
@@ -29,5 +29,5 @@ def add_fused(embeddings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def parts_of(sensor: str) -> list[str]:
-    """The encoders behind a record's sensor: "rgb->s1+s2" is of rgb, s1 and s2."""
+    """The encoders that a record's sensor needs: rgb, s1 and s2 for "rgb->s1+s2"."""
     return re.split(r"->|\+", sensor)

@@ -1,4 +1,4 @@
-"""What queries gain by label from what lies nearest them, over the mesh and exact."""
+"""Gains by label of each query's nearest gallery entries: exact, and over the mesh."""
 
 import dataclasses
 from typing import Protocol
@@ -9,28 +9,28 @@ from jax.sharding import Mesh
 from rsclip_jax import metrics
 from rsclip_jax.evals import search
 
-_SPARE = 32  # candidates beyond the k, that near ones may belong to the first k
-_BLOCK = 2**21  # numbers of the candidates' embeddings at a time: 16 MiB
+_SPARE = 32  # candidates beyond k: rounding may have ranked a true one behind them
+_BLOCK = 2**21  # numbers of the candidates' embeddings at a time, 16 MiB
 
 
 class Gains(Protocol):
-    """What m queries gain from each of n rows of a gallery, 0 to 1, by their labels."""
+    """The gains, 0 to 1, of m queries from each of a gallery's n rows, by label."""
 
     def of_rows(self, query: slice | np.ndarray) -> np.ndarray:
-        """Of some queries and all rows, [p, n]."""
+        """Gains [p, n] of p queries from all rows."""
 
     def of_pairs(self, query: slice | np.ndarray, row: np.ndarray) -> np.ndarray:
-        """Of p queries and c rows for each of them, row [p, c], [p, c]."""
+        """Gains [p, c] of p queries, each from its own c rows: row [p, c]."""
 
     def known(self) -> np.ndarray:
-        """Whether the gallery has anything for each query, [m]."""
+        """Whether any row has a gain for each query, [m]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """metrics.label_overlap: mine [m] and theirs [n], or several each, [m, k], [n, k].
+    """Gains are metrics.label_overlap of the queries' and the gallery's labels.
 
-    The classes arange(k) as mine are those that have one prompt each.
+    mine [m] and theirs [n], or multi-hot [m, k] and [n, k].
     """
 
     mine: np.ndarray
@@ -56,7 +56,7 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """Query i is class i of several that each row may have: theirs [n, k]."""
+    """Query i is class i, with a gain of 1 from rows that have it: theirs [n, k]."""
 
     theirs: np.ndarray
 
@@ -80,11 +80,11 @@ def nearest_gains(
     mesh: Mesh | None,
     memory: int = search.MEMORY,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same (gains [m, k], known [m]) as metrics.ranked_gains, for many rows.
+    """metrics.ranked_gains's (gains [m, k], known [m]), also for large galleries.
 
     The devices find somewhat more than k candidates in float32, which numpy ranks in
-    float64. A query of which another row may be among the first k is left to metrics.
-    ranked_gains, and so is all that search.is_for_devices leaves to numpy.
+    float64. Where float32 cannot exclude another row from a query's first k, and where
+    search.is_for_devices is false, metrics.ranked_gains computes the gains.
     """
     if not search.is_for_devices(queries, gallery, mesh):
         return metrics.ranked_gains(queries, gallery, gains.of_rows, k)
@@ -101,12 +101,12 @@ def nearest_gains(
 def _rank_candidates(
     queries: np.ndarray, gallery: np.ndarray, gains: Gains, k: int, mesh, memory: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(gains [m, k] of the best candidates, whether no other row can be one of them)"""
+    """(gains [m, k] of the best candidates, whether all other rows are excluded)."""
     count = min(k + _SPARE, len(gallery))
     scores, rows = search.nearest(queries, gallery, count, mesh=mesh, memory=memory)
     lengths = search.score_lengths(queries, gallery)
     worst = scores[:, -1].astype(float)
-    # no other row's key is above: its gain only takes from it
+    # an upper bound of all other rows' keys: a gain only lowers a key
     bound = (worst + search.score_slack(queries, lengths)) / np.maximum(lengths, 1e-300)
     if count == len(gallery):
         bound[:] = -np.inf

@@ -1,7 +1,7 @@
 """How far the modalities of one embedding space lie apart, and how each is spread.
 
-Liang et al. 2022, Mind the Gap (the distance of the centroids); Wang and Isola 2020
-(alignment with alpha = 2, uniformity with t = 2).
+Liang et al. 2022, Mind the Gap (distance of the centroids); Wang and Isola 2020
+(alignment with their alpha = 2, uniformity with their t = 2).
 """
 
 import itertools
@@ -15,21 +15,21 @@ from rsclip_jax.evals.probe import Examples, fit_probe, one_thread
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stats.bootstrap import interval_of, known, rounded
 
-# Evenly spread over the records where there are more.
-UNIFORMITY_RECORDS = 1024  # all pairs of them
-SEPARABILITY_PLACES = 4096
+# As many records are used, evenly spread, where there are more.
+UNIFORMITY_RECORDS = 1024  # in all pairs
+SEPARABILITY_RECORDS = 4096
 
 Bootstrap = Callable[[np.ndarray], np.ndarray]  # counts [r, n] -> values [r, ...]
 
 
 @one_thread
 def gap_records(outcome: Outcome) -> list[dict]:
-    """pair_records of every two modalities of a set, uniformity_record of each.
+    """pair_records of every two modalities of an outcome, uniformity_record of each.
 
-    "rgb->s1": RGB stands first, then the other sensors as the outcome has them, last
-    the text (text_side). What is fused of a sensor is no pair of it. Uniformity is also
-    given for captions, but not for the few texts of classes. None of fewer than two
-    records.
+    Pairs are named "rgb->s1": RGB is first, then the other sensors in the outcome's
+    order, last the text (text_side). A sensor is not paired with a fusion of itself.
+    Uniformity covers captions but not class texts, which are few. Empty for fewer than
+    two records.
     """
     sensors = sorted(outcome.z, key=lambda sensor: sensor != "rgb")
     records = []
@@ -37,9 +37,9 @@ def gap_records(outcome: Outcome) -> list[dict]:
         if set(parts_of(a)).isdisjoint(parts_of(b)):
             records += pair_records(outcome.z[a], outcome.z[b], f"{a}->{b}")
     if (side := text_side(outcome)) is not None:
-        places, ztxt = side
+        indices, ztxt = side
         for sensor in sensors:
-            z = outcome.z[sensor][places]
+            z = outcome.z[sensor][indices]
             records += pair_records(z, ztxt, f"{sensor}->text")
     spread = {sensor: outcome.z[sensor] for sensor in sensors}
     if outcome.ztxt is not None:
@@ -50,10 +50,10 @@ def gap_records(outcome: Outcome) -> list[dict]:
 
 
 def text_side(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
-    """(places of a set's records, the unit-norm text of each [n, d]); None without.
+    """(indices of records with a text, the unit-norm text of each [n, d]).
 
-    A record's text is the head's column of its class; of several classes, or several
-    captions, their mean, normalised again. Records without any are left out.
+    A record's text is its class's column of the head; for several classes or captions
+    it is their mean, normalised again. None where the outcome has no text.
     """
     n, labels = len(outcome.ids), outcome.labels
     if outcome.ztxt is not None and outcome.owners is not None:
@@ -72,25 +72,25 @@ def text_side(outcome: Outcome) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def pair_records(za: np.ndarray, zb: np.ndarray, sensor: str) -> list[dict]:
-    """The gap between two modalities, row i of each [n, d] being of the same place.
+    """The gap between two modalities [n, d] whose rows i show the same location.
 
-    centroid_distance: of the mean embeddings. cosine_paired, cosine_unpaired: mean
-    cosine of a place's two embeddings, and of those of any two places, each in one
-    modality. separability: see held_out_hits; 0.5 is no gap. alignment: mean squared
-    distance of a place's two.
+    centroid_distance: distance of the mean embeddings. cosine_paired: mean cosine of a
+    location's two embeddings; cosine_unpaired: of embeddings of different locations,
+    one in each modality. separability: see held_out_hits; 0.5 is no gap. alignment:
+    mean squared distance of a location's two embeddings.
 
-    ci95 is by bootstrap over places; the classifiers of separability are given, and of
-    the distance between centroids, which chance can but lengthen, the part along the
-    one found is resampled.
+    ci95 is by bootstrap over locations. The classifiers of separability are not fitted
+    anew; for the centroids, whose distance chance only lengthens, the component along
+    the measured gap is bootstrapped.
     """
     n = len(za)
     if n < 2:
         return []
     za, zb = np.asarray(za, np.float64), np.asarray(zb, np.float64)
-    means = place_means(za, zb)
+    means = location_means(za, zb)
     found = {name: _bootstrap(_mean_of(x), n) for name, x in means.items()}
     found["cosine_unpaired"] = _bootstrap(lambda c: unpaired_cosines(za, zb, c), n)
-    some = spread_indices(n, SEPARABILITY_PLACES)
+    some = spread_indices(n, SEPARABILITY_RECORDS)
     hits, m = held_out_hits(za[some], zb[some]), len(some)
     found["separability"] = _bootstrap(_mean_of(hits), m)
     return [
@@ -105,11 +105,10 @@ def pair_records(za: np.ndarray, zb: np.ndarray, sensor: str) -> list[dict]:
     ]
 
 
-def place_means(za: np.ndarray, zb: np.ndarray) -> dict[str, np.ndarray]:
-    """{metric: [n]} of those that are a mean over places.
+def location_means(za: np.ndarray, zb: np.ndarray) -> dict[str, np.ndarray]:
+    """{metric: [n]} for the metrics that are means over locations.
 
-    The distance of the centroids is the mean of what each place's two embeddings lie
-    apart in that direction.
+    The centroids' distance is the mean of each location's difference along the gap.
     """
     apart = za - zb
     gap = apart.mean(axis=0)
@@ -122,9 +121,10 @@ def place_means(za: np.ndarray, zb: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def unpaired_cosines(za: np.ndarray, zb: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean cosine [r] over all pairs of different places, exact, without the pairs.
+    """Mean cosine [r] over all pairs of different locations, exact, in O(n d).
 
-    counts [r, n]: how often a place stands in each resample; nan for one of one place.
+    counts [r, n]: how often each bootstrap sample holds a location; nan for a sample
+    that holds a single location.
     """
     same = counts**2 @ (za * zb).sum(axis=1)
     pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
@@ -133,10 +133,10 @@ def unpaired_cosines(za: np.ndarray, zb: np.ndarray, counts: np.ndarray) -> np.n
 
 
 def held_out_hits(za: np.ndarray, zb: np.ndarray) -> np.ndarray:
-    """Of each place the share of its two embeddings whose modality is told, [n].
+    """The share of each location's two embeddings whose modality is recognised, [n].
 
-    By logistic regression (C = 1) on the other half of the places, which are halved at
-    random: both embeddings of a place are on one side. A tie is taken for a.
+    By logistic regression (C = 1) fitted on the other half of the locations, halved at
+    random, so that both embeddings of a location are in one half. A tie counts as a.
     """
     n = len(za)
     half = np.random.default_rng(0).permutation(n) % 2 == 0
@@ -152,10 +152,10 @@ def held_out_hits(za: np.ndarray, zb: np.ndarray) -> np.ndarray:
 
 
 def uniformity_record(z: np.ndarray, sensor: str) -> list[dict]:
-    """How evenly a modality [n, d] covers the sphere: the lower, the more evenly.
+    """How evenly a modality [n, d] covers the sphere; lower is more even.
 
-    log of the mean of exp(-2 |x - y|^2) over all pairs of two records, of at most
-    UNIFORMITY_RECORDS. None of fewer than two records.
+    log of the mean of exp(-2 |x - y|^2) over all pairs of different records, at most
+    UNIFORMITY_RECORDS of them. Empty for fewer than two records.
     """
     z = np.asarray(z, np.float64)[spread_indices(len(z), UNIFORMITY_RECORDS)]
     n = len(z)
@@ -184,14 +184,14 @@ def _mean_of(x: np.ndarray) -> Bootstrap:
 
 
 def _bootstrap(measure: Bootstrap, n: int) -> tuple[float, list[float | None]]:
-    """(the value of n places that each stand once, its 95 % interval)."""
-    draws = [measure(counts) for counts in _resamples(n)]
+    """(the value with each of n records counted once, its 95 % interval)."""
+    draws = [measure(counts) for counts in _draw_counts(n)]
     value = float(measure(np.ones((1, n)))[0])
     return value, rounded(interval_of(np.concatenate(draws)))
 
 
-def _resamples(n: int, times: int = 1000, block: int = 50) -> Iterator[np.ndarray]:
-    """How often each of n places stands in a resample, [block, n] at a time."""
+def _draw_counts(n: int, times: int = 1000, block: int = 50) -> Iterator[np.ndarray]:
+    """How often bootstrap samples hold each of n records, [block, n] at a time."""
     rng = np.random.default_rng(0)
     times = min(times, max(100, int(4e6 // n)))
     for _ in range(times // block):

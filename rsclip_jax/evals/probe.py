@@ -1,6 +1,6 @@
-"""Probes: what a small classifier finds in embeddings that stay as they are.
+"""Probes: small classifiers on frozen embeddings.
 
-A linear probe as in CLIP's paper (Radford et al. 2021, A.3), also of few examples a
+A linear probe as in CLIP's paper (Radford et al. 2021, A.3), also with few examples per
 class, and nearest neighbours weighted by similarity (Wu et al. 2018).
 """
 
@@ -24,12 +24,12 @@ from rsclip_jax.stats.bootstrap import (
     share_interval,
 )
 
-# The search for C, in decades: every second one, then four times half that step to both
-# sides of the best.
+# The search for C, in decades: every second one, then around the best with a step that
+# is halved four times.
 DECADES, STEP, HALVINGS = (-6.0, 6.0), 2.0, 4
 MAX_ITER = 1000
-# Fits and resamples are of small products: threads that wait for each other, and for
-# other work on the same cores, take up to a hundred times as long.
+# Fits and bootstrap samples multiply small matrices, where threads that wait for each
+# other and for other work on the same cores take up to a hundred times as long.
 one_thread = ThreadpoolController().wrap(limits=1)
 
 
@@ -49,7 +49,7 @@ class Probe(NamedTuple):
     converged: bool
 
     def scores(self, z: np.ndarray) -> np.ndarray:
-        """[n, k]; -inf for a class that the training examples do not tell."""
+        """[n, k]; -inf for a class that could not be fitted."""
         return z @ self.weights + self.bias
 
 
@@ -57,10 +57,10 @@ class Probe(NamedTuple):
 def linear_probe_records(
     train: Examples, val: Examples, test: Examples, *, sensor: str, classes: int
 ) -> list[dict]:
-    """accuracy, or mAP_macro of several labels, of logistic regression by L-BFGS.
+    """Logistic regression by L-BFGS: accuracy, or mAP_macro for multi-hot labels.
 
-    Fitted on train alone, with the C that is best on val (choose_probe). CLIP's authors
-    fit once more on both, which would leave the number without one training set.
+    It is fitted on train alone, with the C that is best on val (choose_probe). CLIP's
+    authors fit once more on both; here the training set of a number stays one dataset.
     """
     probe = choose_probe(train, val, classes)
     found = _score([probe.scores(test.z)], test.labels)
@@ -79,11 +79,11 @@ def few_shot_records(
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     seeds: int = 3,
 ) -> list[dict]:
-    """The linear probe's metric with `shots` training examples a class.
+    """The linear probe's metric with `shots` training examples per class.
 
-    value is the mean over seeds, whose values are `per_seed`; ci95 is over the test
-    examples, the seeds' probes being given. C is the best on all of val of every second
-    decade, for each seed.
+    A record's value is the mean over seeds, whose values are per_seed; ci95 is over the
+    test examples, with the seeds' probes fixed. For each seed C is the best of every
+    second decade on the whole of val.
     """
     records = []
     for count in shots:
@@ -101,9 +101,9 @@ def few_shot_records(
 
 
 def shot_subset(labels: np.ndarray, shots: int, seed: int, classes: int) -> np.ndarray:
-    """Places of `shots` examples of each class, or of all where it has fewer.
+    """Indices of `shots` examples of each class, or of all where it has fewer.
 
-    Those of more shots hold those of fewer with the same seed. An example of several
+    With the same seed, more shots include those of fewer. An example with several
     labels counts for each of them.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -121,11 +121,11 @@ def knn_records(
     k: int = 20,
     temperature: float = 0.07,
 ) -> list[dict]:
-    """accuracy, or mAP_macro of several labels, of the k nearest training examples.
+    """Votes of the k nearest training examples: accuracy, or mAP_macro for multi-hot.
 
-    Each votes with exp(cosine / temperature) for its labels (Wu et al. 2018; DINO's k
-    and temperature, Caron et al. 2021). Two classes of equal votes are both wrong;
-    where several are the k-th nearest, which of them vote is not said. Raises
+    Each votes for its labels with exp(cosine / temperature) (Wu et al. 2018); k and
+    temperature default to DINO's (Caron et al. 2021). Classes with equal votes count as
+    wrong. Where several examples tie for the k-th nearest, any of them may vote. Raises
     ValueError for fewer than k training examples.
     """
     scores = knn_scores(train, test.z, classes, k, temperature)
@@ -139,30 +139,30 @@ def knn_scores(
     """Share of the votes for each class [n, classes]; blocks bound the memory."""
     if not 1 <= k <= len(train.z):
         raise ValueError(
-            f"{k} nearest neighbours cannot be found among {len(train.z)} training"
-            " examples: set config.evaluate.knn_k to as many or fewer"
+            f"k = {k} nearest neighbours cannot be found among {len(train.z)} training"
+            f" examples: choose a k between 1 and {len(train.z)}"
         )
     hot = one_hot(train.labels, classes).astype(np.float64)
     block = max(1, 2**24 // len(train.z))
     parts = []
     for i in range(0, len(z), block):
         near = z[i : i + block] @ train.z.T
-        places = np.argpartition(near, -k, axis=1)[:, -k:]
-        near = np.take_along_axis(near, places, axis=1).astype(np.float64)
+        indices = np.argpartition(near, -k, axis=1)[:, -k:]
+        near = np.take_along_axis(near, indices, axis=1).astype(np.float64)
         votes = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
         votes /= votes.sum(axis=1, keepdims=True)
-        parts.append(np.einsum("bk,bkc->bc", votes, hot[places]))
-    # What is this close is equal but for rounding, such as two votes of all.
+        parts.append(np.einsum("bk,bkc->bc", votes, hot[indices]))
+    # Shares that are equal but for rounding, such as those of two equal votes, tie.
     return np.concatenate(parts).round(9) if parts else np.zeros((0, classes))
 
 
 def choose_probe(
     train: Examples, val: Examples, classes: int, halvings: int = HALVINGS
 ) -> Probe:
-    """The probe with the C that is best on val, of equally good ones the smallest.
+    """The probe with the C that is best on val; the smallest where several are.
 
-    C is searched as in CLIP's paper: every second decade from 1e-6 to 1e6, then the
-    step is halved around the best, to eight values a decade.
+    C is searched as in CLIP's paper: every second decade from 1e-6 to 1e6, then with
+    halved steps around the best, down to an eighth of a decade.
     """
     (low, high), step = DECADES, STEP
     probes: dict[float, Probe] = {}
@@ -180,10 +180,10 @@ def choose_probe(
 
 @one_thread
 def fit_probe(train: Examples, c: float, classes: int) -> Probe:
-    """LogisticRegression(C=c) as a Probe: of several labels, one a class.
+    """Fits LogisticRegression(C=c); for multi-hot labels one classifier per class.
 
-    A class without examples, or of several labels one that all examples have, gets no
-    scores but -inf.
+    A class without examples has scores of -inf; so has a multi-hot class that every
+    example has.
     """
     z, labels = np.asarray(train.z, np.float64), train.labels
     weights, bias = np.zeros((z.shape[1], classes)), np.full(classes, -np.inf)
@@ -194,7 +194,7 @@ def fit_probe(train: Examples, c: float, classes: int) -> Probe:
             return Probe(weights, bias, c, True)
         model, converged = _fit(z, labels, c)
         coef, intercept = model.coef_, model.intercept_
-        if len(present) == 2:  # one score, which says the second class
+        if len(present) == 2:  # scikit-learn gives one score, the second class's
             coef, intercept = _two_sided(coef), _two_sided(intercept)
         weights[:, present], bias[present] = coef.T, intercept
         return Probe(weights, bias, c, converged)
@@ -208,7 +208,7 @@ def fit_probe(train: Examples, c: float, classes: int) -> Probe:
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels [n], or multi-hot ones, as bool [n, classes]."""
+    """Class ids [n] or multi-hot labels [n, classes] as bool [n, classes]."""
     if labels.ndim == 2:
         return labels.astype(bool)
     return labels[:, None] == np.arange(classes)
@@ -217,7 +217,7 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 def _fit(z: np.ndarray, labels: np.ndarray, c: float) -> tuple[Any, bool]:
     model = LogisticRegression(C=c, max_iter=MAX_ITER)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the record says it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # recorded
         model.fit(z, labels)
     return model, bool(model.n_iter_.max() < MAX_ITER)
 
@@ -233,7 +233,7 @@ def _value(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _score(scores: Sequence[np.ndarray], labels: np.ndarray) -> dict[str, Any]:
-    """metric, value (the mean of several classifiers), ci95, n; per_seed of several."""
+    """metric, value (the classifiers' mean), ci95, n; with several also per_seed."""
     values = [_value(one, labels) for one in scores]
     return {
         "metric": "mAP_macro" if labels.ndim == 2 else "accuracy",

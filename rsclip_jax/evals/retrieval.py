@@ -1,4 +1,4 @@
-"""Cross-modal retrieval both ways: of the same place or label, of captioned images."""
+"""Cross-modal retrieval both ways: by location, by label, and by caption."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -27,13 +27,19 @@ def retrieval_records(
     labels: np.ndarray | None = None,
     head: np.ndarray | None = None,
 ) -> list[dict]:
-    """recall@k, median_rank for all ordered pairs of modalities: {"rgb": [n, d], ...}.
+    """recall@k and median_rank for all ordered pairs of modalities.
 
-    Row i of each is the same place; a k that is not below n says nothing and is left
-    out, as is the search for a sensor in what is fused of it ("s1+s2"). The median rank
-    (1 = best) is left out of one place alone. Of labelled places
-    label_retrieval_records' mAP@k, too. mesh: the devices that search, where there is
-    much to search.
+    Args:
+      embeddings: {"rgb": [n, d], ...}; row i of each shows the same location.
+      ks: of recall@k; those not below n are left out, where recall is 1 by definition.
+      mesh: the devices that search large galleries; None searches in numpy.
+      labels: class ids [n] or multi-hot [n, k]; with labels, label_retrieval_records'
+        mAP@k is included.
+      head: [d, k], see label_retrieval_records.
+
+    Returns:
+      Records. A sensor is not searched in a fusion of itself ("s1+s2"). median_rank
+      (1 = best) needs two locations.
     """
     records = []
     for query, gallery in _pairs(embeddings):
@@ -54,13 +60,22 @@ def label_retrieval_records(
 ) -> list[dict]:
     """mAP@k for all ordered pairs of modalities, and from class prompts to each.
 
-    What has the query's label (labels [n]) gains 1; of several each (labels [n, k]) the
-    gain is the Jaccard index of the two sets of labels, by which Imbriaco et al. (TGRS
-    2021) judge BigEarthNet's, averaged as in Zhao et al. (CVPR 2015; see metrics.
-    average_precision_at). The query's own place is in the gallery, as what a search
-    should find. head [d, k]: "text->rgb" has a prompt of each class for a query, and
-    what has the class gains 1. A query of which the gallery has nothing is left out,
-    and n are the others. mesh as of retrieval_records.
+    A result's gain is 1 where it has the query's class. For multi-hot labels it is the
+    Jaccard index of the two sets of labels, as Imbriaco et al. (TGRS 2021) judge
+    BigEarthNet; gains are averaged as in Zhao et al. (CVPR 2015; see
+    metrics.average_precision_at). The query's own location is in the gallery, and a
+    search should find it.
+
+    Args:
+      embeddings: {"rgb": [n, d], ...}; row i of each shows the same location.
+      labels: class ids [n] or multi-hot [n, k].
+      head: [d, k], class texts; with it each class is a query of "text->rgb", where
+        results with the class have a gain of 1.
+      ks: of mAP@k; those not below n are left out.
+      mesh: as for retrieval_records.
+
+    Returns:
+      Records. Queries without any gain in the gallery are left out; n counts the rest.
     """
     records = []
     alike = Overlap(labels, labels)
@@ -120,12 +135,20 @@ def text_retrieval_records(
     *,
     mesh: Mesh | None = None,
 ) -> list[dict]:
-    """recall@k and median_rank from captions to images and back: {"rgb": [n, d]}.
+    """recall@k and median_rank from captions to images and back.
 
-    ztxt [m, d] with owners [m]: which image each caption is of. A caption finds its own
-    image; an image any of its captions. n is the number of queries; a k that is not
-    below the gallery's size is left out. Captions of one image stand or fall together:
-    the intervals are over images both ways. mesh as of retrieval_records.
+    A caption should find its image, an image any of its captions. Captions of one image
+    are not independent, so intervals are over images both ways.
+
+    Args:
+      embeddings: {"rgb": [n, d], ...} of images.
+      ztxt: [m, d] of captions.
+      owners: [m], the index of each caption's image.
+      ks: of recall@k; those not below the gallery's size are left out.
+      mesh: as for retrieval_records.
+
+    Returns:
+      Records; n is the number of queries.
     """
     owners = np.asarray(owners)
     records = []

@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec as P
 from rsclip_jax import metrics
 from rsclip_jax.train import sharding
 
-MEMORY = 2**30  # bytes that a search may take of each device
-_SMALL = 2**26  # scores; as many are made by numpy before a program is compiled
-_WORD = 64  # rows of the gallery whose answers come back as bits of one number
+MEMORY = 2**30  # bytes of each device that a search may use
+_SMALL = 2**26  # scores that numpy computes in less time than a compilation takes
+_WORD = 64  # gallery rows whose results are the bits of one number
 _Owners = tuple[np.ndarray, np.ndarray]
 
 
@@ -27,22 +27,34 @@ def nearest(
     mesh: Mesh,
     memory: int = MEMORY,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores, rows of the gallery) [m, k] of each query's k nearest, best first.
+    """Finds each query's k nearest rows of a gallery by inner product, exactly.
 
-    queries [m, d], gallery [n, d]: nearness is the inner product, of float32; of equal
-    scores the earlier row comes first. Every row is looked at. Both may be memory-
-    mapped files: of the gallery a block at a time is on the devices. Raises ValueError
-    for a k that is not in 1..n, and for nan and infinite values.
+    Args:
+      queries: [m, d]; gallery: [n, d]. Both may be memory-mapped files; the devices
+        hold one block of the gallery at a time.
+      k: 1 to n.
+      mesh: the devices that search.
+      memory: bytes of each device that the search may use.
+
+    Returns:
+      (scores, gallery rows), both [m, k], best first, in float32; among equal scores
+      the earlier row is first.
+
+    Raises:
+      ValueError: for another k, and for nan or infinite values.
     """
     if not 0 < k <= len(gallery):
-        raise ValueError(f"k = {k}: the gallery has {len(gallery)} rows")
+        raise ValueError(
+            f"k = {k}: the gallery has {len(gallery)} rows; choose a k between 1 and"
+            " that"
+        )
     for name, z in (("queries", queries), ("gallery", gallery)):
         if not _is_finite(z):
             raise ValueError(
-                f"{name}: some values are no finite numbers, and no row is nearest to"
-                " or among them: leave those rows out"
+                f"{name}: some values are nan or infinite and cannot be ranked; leave"
+                " those rows out"
             )
-    mesh = _own(mesh)
+    mesh = _searching_mesh(mesh)
     tiles = _Tiles.of(queries, gallery, mesh, memory)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
@@ -58,13 +70,13 @@ def nearest(
     return scores, rows
 
 
-def _own(mesh: Mesh) -> Mesh:
-    """The mesh; of several processes, each of which has all rows, its own devices."""
+def _searching_mesh(mesh: Mesh) -> Mesh:
+    """The mesh; with several processes, which all hold all rows, this one's devices."""
     return mesh if jax.process_count() == 1 else sharding.make_local_mesh()
 
 
 def is_for_devices(queries: np.ndarray, gallery: np.ndarray, mesh: Mesh | None) -> bool:
-    """Whether there are devices, enough to search for them, and only finite values."""
+    """Whether the mesh should search: the search is large and all values finite."""
     if mesh is None or len(queries) * len(gallery) <= _SMALL:
         return False
     return _is_finite(queries) and _is_finite(gallery)
@@ -78,16 +90,16 @@ def match_ranks(
     mesh: Mesh | None,
     memory: int = MEMORY,
 ) -> np.ndarray:
-    """The same ranks [m] as metrics.match_ranks gives, for any number of rows.
+    """metrics.match_ranks's ranks [m], also for large galleries.
 
-    The devices compare in float32; what is too near to the match for that is compared
-    again in float64, pair by pair. What is_for_devices leaves to numpy, metrics.
-    match_ranks does.
+    The devices compare in float32; rows whose scores are too close to the match's are
+    compared again in float64, pair by pair. Where is_for_devices is false,
+    metrics.match_ranks computes the ranks. owners: as for metrics.match_ranks.
     """
     if not is_for_devices(queries, gallery, mesh):
         return metrics.match_ranks(queries, gallery, owners)
     assert mesh is not None
-    mesh = _own(mesh)
+    mesh = _searching_mesh(mesh)
     mine, theirs = metrics.check_owners(queries, gallery, owners)
     best = best_matches(queries, gallery, mine, theirs)
     lengths = score_lengths(queries, gallery)
@@ -107,7 +119,7 @@ def match_ranks(
         beaten = _pair_scores(queries, gallery, query, row) >= least[query]
         np.add.at(ranks, query[beaten], 1)
 
-    waiting = None  # the devices count one block while numpy settles the one before
+    waiting = None  # the devices count one block while numpy settles the previous one
     for start, block, held in tiles.of_gallery(gallery):
         for part, zquery in tiles.of_queries(queries):
             ends = tiles.padded(low[part]), tiles.padded(high[part])
@@ -121,19 +133,19 @@ def match_ranks(
 
 
 def score_lengths(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """What no score of a query is above, [m]: its length by the gallery's longest."""
+    """An upper bound [m] of each query's scores: its length times the longest row's."""
     return _lengths(queries) * _lengths(gallery).max()
 
 
 def score_slack(queries: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """What float32 can make of a sum of d products, in any order, and its summands."""
+    """The error bound [m] of scores summed in float32 from d products, in any order."""
     return (queries.shape[1] + 8) * 2.0**-24 * lengths
 
 
 def best_matches(
     queries: np.ndarray, gallery: np.ndarray, mine: np.ndarray, theirs: np.ndarray
 ) -> np.ndarray:
-    """Each query's highest inner product [m] with what has its owner, in float64."""
+    """Each query's highest inner product [m] with rows of its owner, in float64."""
     order = np.argsort(theirs, kind="stable")
     first = np.searchsorted(theirs[order], mine, "left")
     last = np.searchsorted(theirs[order], mine, "right")
@@ -152,9 +164,9 @@ def best_matches(
 
 @dataclasses.dataclass(frozen=True)
 class _Tiles:
-    """How a search is cut: so many queries at a time by so many rows of the gallery.
+    """How a search is tiled: the numbers of queries and of gallery rows at a time.
 
-    A quarter of the memory is the gallery's, half the scores' and what is made of them.
+    A quarter of the memory holds gallery rows, half holds scores and their results.
     """
 
     queries: int
@@ -170,7 +182,7 @@ class _Tiles:
         return cls(min(each, max(1, len(queries))), rows, mesh)
 
     def of_gallery(self, gallery) -> Iterator[tuple[int, jax.Array, jax.Array]]:
-        """(first row, rows on the mesh, which of them are some) for each block."""
+        """(first row, rows on the mesh, which of them are real) of each block."""
         rows = sharding.batch_sharding(self.mesh)
         for start in range(0, len(gallery), self.rows):
             block = np.asarray(gallery[start : start + self.rows], np.float32)
@@ -180,20 +192,20 @@ class _Tiles:
             yield start, jax.device_put(block, rows), jax.device_put(held, rows)
 
     def of_queries(self, queries) -> Iterator[tuple[slice, np.ndarray]]:
-        """(where they lie, so many queries with zeros behind them) for each part."""
+        """(their slice, the queries padded with zeros) of each part."""
         for i in range(0, len(queries), self.queries):
             part = slice(i, min(i + self.queries, len(queries)))
             yield part, self.padded(np.asarray(queries[part], np.float32))
 
     def padded(self, values: np.ndarray) -> np.ndarray:
-        """Zeros behind the values of the last queries."""
+        """The values of a part, padded with zeros to a whole tile."""
         missing = self.queries - len(values)
         return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
 
 
 @functools.lru_cache
 def _make_count(mesh: Mesh) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(how many rows surely score above, the undecided as bits [m, rows / 8])."""
+    """Makes (number of rows that surely score above, undecided rows as bits)."""
 
     def count(queries, gallery, held, low, high):
         scores = _scores(queries, gallery)
@@ -213,21 +225,21 @@ def _make_count(mesh: Mesh) -> Callable[..., tuple[jax.Array, jax.Array]]:
 
 @functools.lru_cache
 def _make_nearest(mesh: Mesh, each: int, k: int):
-    """Of the k best known and the rows of a block, each device's `each` best, the k.
+    """Makes the k best of those known and each device's `each` best rows of a block.
 
-    What was known comes first, and then the devices in the order of their rows: of
-    equal scores top_k takes the first.
+    Known rows come first, then the devices in the order of their rows: among equal
+    scores top_k takes the first.
     """
 
     def find(queries, gallery, held, scores, rows):
         new = jnp.where(held[None], _scores(queries, gallery), -jnp.inf)
-        best, places = jax.lax.top_k(new, each)
-        places += jax.lax.axis_index(sharding.AXES) * gallery.shape[0]
+        best, indices = jax.lax.top_k(new, each)
+        indices += jax.lax.axis_index(sharding.AXES) * gallery.shape[0]
         gather = functools.partial(
             jax.lax.all_gather, axis_name=sharding.AXES, axis=1, tiled=True
         )
         scores = jnp.concatenate([scores, gather(best)], axis=1)
-        rows = jnp.concatenate([rows, gather(places)], axis=1)
+        rows = jnp.concatenate([rows, gather(indices)], axis=1)
         scores, order = jax.lax.top_k(scores, k)
         return scores, jnp.take_along_axis(rows, order, axis=1)
 
@@ -237,27 +249,27 @@ def _make_nearest(mesh: Mesh, each: int, k: int):
         mesh=mesh,
         in_specs=(P(), rows, rows, P(), P()),
         out_specs=(P(), P()),
-        check_vma=False,  # it cannot tell that all devices choose the same
+        check_vma=False,  # it cannot infer that all devices choose the same
     )
     return jax.jit(sharded)
 
 
 def _scores(queries: jax.Array, gallery: jax.Array) -> jax.Array:
-    # accelerators would round to fewer bits
+    # by default accelerators multiply with fewer bits
     return jnp.matmul(queries, gallery.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _set_bits(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the ones in what packbits made [m, n / 8] of [m, n]."""
-    words = np.ascontiguousarray(bits).view(np.uint64)  # most are zero: 64 at a look
+    """Rows and columns of the ones among [m, n] packed bits [m, n / 8]."""
+    words = np.ascontiguousarray(bits).view(np.uint64)  # 64 at a time: most are zero
     row, word = np.nonzero(words != 0)
     ones = np.unpackbits(words[row, word].view(np.uint8).reshape(-1, 8), axis=1)
-    which, place = np.nonzero(ones)
-    return row[which], word[which] * _WORD + place
+    which, bit = np.nonzero(ones)
+    return row[which], word[which] * _WORD + bit
 
 
 def _pair_scores(queries, gallery, query: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Inner products in float64 of queries[query] and gallery[row], pair by pair."""
+    """Inner products in float64 of queries[query] with gallery[row], pair by pair."""
     scores = np.empty(len(query))
     for i in range(0, len(query), 2**14):
         pair = np.asarray(queries[query[i : i + 2**14]], np.float64)

@@ -1,4 +1,4 @@
-"""Zero-shot classification through text: the head, and its scores as records."""
+"""Zero-shot classification: logits of a text head, scored as records."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,20 @@ def zero_shot_records(
     sensor: str,
     classnames: Sequence[str],
 ) -> list[dict]:
-    """accuracy and mean_recall (task "single") or mAP_macro and mAP_micro ("multi").
+    """Scores logits against labels.
 
-    Of one label also accuracy@5, where there are more than five classes; of both ece,
-    the calibration error (metrics.calibration_gaps). accuracy and mAP_macro have their
-    per_class, all a bootstrap interval "ci95". A value is None where no class
-    of several labels has an example.
+    Args:
+      logits: [n, k].
+      labels: class ids [n] for task "single", multi-hot [n, k] for "multi".
+      task: "single" or "multi".
+      sensor: the records' sensor.
+      classnames: k names, the keys of per_class.
+
+    Returns:
+      A record for each metric: accuracy, accuracy@5 (with more than five classes) and
+      mean_recall for task "single", mAP_macro and mAP_micro for "multi"; for both ece,
+      the calibration error (metrics.calibration_gaps). All have a "ci95"; accuracy and
+      mAP_macro have per_class. A value is None where no class has an example.
     """
     scored = _score_single if task == "single" else _score_multi
     base = {"sensor": sensor, "task": "zero_shot", "n": len(labels)}
@@ -38,7 +46,7 @@ def zero_shot_records(
 def _score_single(logits, labels, classnames) -> dict[str, dict]:
     hits = metrics.in_top_k(logits, labels)
     per_class = metrics.per_class_accuracy(logits, labels)
-    found = {"accuracy": {**_share(hits), "per_class": _named(classnames, per_class)}}
+    found = {"accuracy": {**_share(hits), "per_class": by_class(classnames, per_class)}}
     if logits.shape[1] > 5:
         found["accuracy@5"] = _share(metrics.in_top_k(logits, labels, 5))
     found["mean_recall"] = {
@@ -58,7 +66,7 @@ def _score_multi(logits, labels, classnames) -> dict[str, dict]:
         }
         for average in ("macro", "micro")
     }
-    found["mAP_macro"]["per_class"] = _named(classnames, per_class)
+    found["mAP_macro"]["per_class"] = by_class(classnames, per_class)
     return found
 
 
@@ -67,9 +75,9 @@ def _share(hits: np.ndarray) -> dict:
     return {"value": float(np.mean(hits)), "ci95": ci95}
 
 
-def _named(classnames: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
-    # JSON has no nan; a class without examples has no value
+def by_class(classnames: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    """{class name: value}; None stands for nan, the value without examples."""
     return {
-        name: None if np.isnan(v) else round(float(v), 6)
-        for name, v in zip(classnames, values, strict=True)
+        name: None if np.isnan(value) else round(float(value), 6)
+        for name, value in zip(classnames, values, strict=True)
     }

@@ -1,1 +1,1 @@
-"""Files: atomic writing, torch archives, look-up by name."""
+"""Atomic writing, locks, torch archives, look-up by name."""

@@ -1,24 +1,63 @@
-"""Files that a kill never leaves half written, and the commit of the package."""
+"""Files that a kill never leaves half written, and JSON whose errors name the file."""
 
+import contextlib
 import json
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
-def git_commit() -> str:
-    """The commit of the package's checkout, or "" where it is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields the path of a temporary file that replaces `path` when the block ends.
 
-
-def write_json(path: Path, value: dict) -> None:
-    """Writes JSON so that a kill leaves the old file or the new one, never half."""
+    A kill leaves the old file or the new one, never half; a block that raises leaves
+    the old one. The temporary file lies beside `path` and is named after it, with
+    ".tmp" at the end. Makes the folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Adds the path to an OSError of writing, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with naming(path), replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """In UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    text = json.dumps(value, indent=1, sort_keys=sort_keys) + "\n"
+    write_text(path, text)
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    with naming(path), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError naming a file that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of decoding, too
+        raise ValueError(f"{path} is not valid JSON: {error}") from error

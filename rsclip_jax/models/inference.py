@@ -1,21 +1,109 @@
-"""Texts through a CLIP: embeddings and the zero-shot head."""
+"""Embeddings of images, of sensor arrays and of texts, and the zero-shot head.
+
+The functions that take params move them to the device once a call, which costs nothing
+for params that are there already: OnDevice keeps them there between calls.
+"""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.data.catalog.prompts import fill_templates
+from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
-from rsclip_jax.models.clip import text_features
+from rsclip_jax.models.clip import image_features, text_features
+from rsclip_jax.models.inputs import MAX_SHRINK, Image, fit_arrays, fit_images
+from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
 
 
-def make_head(
+class OnDevice(Mapping):
+    """Parameter trees by name, each moved to the device at its first use."""
+
+    def __init__(self, trees: Mapping[str, dict]):
+        self._trees = dict(trees)
+        self._moved: dict[str, dict] = {}
+
+    def __getitem__(self, name: str) -> dict:
+        if name not in self._moved:
+            self._moved[name] = jax.device_put(self._trees[name])
+        return self._moved[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trees)
+
+    def __len__(self) -> int:
+        return len(self._trees)
+
+
+# Images
+
+
+@functools.partial(jax.jit, static_argnames="variant")
+def encode_rgb(visual_params: dict, rgb: jax.Array, *, variant: Variant) -> jax.Array:
+    """zimg [b, d] of uint8 RGB [b, h, w, 3] of the variant's size."""
+    return normalize(image_features(visual_params, rgb, variant))
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
+    """z [b, d] of raw sensor values [b, h, w, c] of the spec's size."""
+    return normalize(sensor_features(params, x, spec))
+
+
+def encode_images(
+    params: Mapping,
+    variant: Variant,
+    images: Image | Sequence[Image],
+    *,
+    block: int = 64,
+    max_shrink: float | None = MAX_SHRINK,
+) -> np.ndarray:
+    """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
+    fitted = fit_images(images, variant.image_size, max_shrink)
+    visual = jax.device_put(params["visual"])
+    encode = functools.partial(encode_rgb, visual, variant=variant)
+    return _in_blocks(encode, fitted, block, variant.embed_dim)
+
+
+def encode_arrays(
     params: dict,
+    spec: SensorSpec,
+    arrays: np.ndarray | Sequence[np.ndarray],
+    held: Sensor,
+    *,
+    block: int = 64,
+    max_shrink: float | None = MAX_SHRINK,
+) -> np.ndarray:
+    """Unit-norm embeddings [n, d] of a sensor's arrays; see inputs.fit_arrays."""
+    fitted = fit_arrays(arrays, spec, held, max_shrink)
+    encode = functools.partial(encode_sensor, jax.device_put(params), spec=spec)
+    return _in_blocks(encode, fitted, block, spec.out_dim)
+
+
+def _in_blocks(
+    encode: Callable, arrays: Sequence[np.ndarray], block: int, dim: int
+) -> np.ndarray:
+    """One compiled shape for any number of inputs: the last block is padded."""
+    if block < 1:
+        raise ValueError(f"block = {block}: at least one image is encoded at a time")
+    out = []
+    for i in range(0, len(arrays), block):
+        part = list(arrays[i : i + block])
+        padded = part + [np.zeros_like(part[0])] * (block - len(part))
+        out.append(np.asarray(encode(np.stack(padded)))[: len(part)])
+    return np.concatenate(out) if out else np.zeros((0, dim), np.float32)
+
+
+# Texts
+
+
+def make_head(
+    params: Mapping,
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
@@ -31,19 +119,19 @@ def make_head(
 
 
 def encode_prompts(
-    params: dict,
+    params: Mapping,
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
 ) -> np.ndarray:
     """Unit-norm embeddings [k, templates, d] of class names in templates."""
     prompts = fill_templates(classnames, templates)
-    ztxt = encode_texts(params, variant, [p for row in prompts for p in row])
+    ztxt = encode_texts(params, variant, [p for of_class in prompts for p in of_class])
     return ztxt.reshape(len(prompts), len(prompts[0]), -1)
 
 
 def encode_texts(
-    params: dict,
+    params: Mapping,
     variant: Variant,
     texts: Sequence[str],
     *,
@@ -52,25 +140,26 @@ def encode_texts(
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
     tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
+    if not len(tokens):
+        return np.zeros((0, variant.embed_dim), np.float32)
     # The tower is causal: what follows every text's end token can be cut off.
     used = last_token(tokens) + 1
     tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
-    block = min(block, -(-max(len(tokens), 1) // 16) * 16)
+    block = min(block, -(-len(tokens) // 16) * 16)
+    text_params = jax.device_put(params["text"])
     out = []
     for i in range(0, len(tokens), block):
         part = tokens[i : i + block]
         padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
-        z = _encode_tokens(params["text"], padded, variant=variant)
+        z = _encode_tokens(text_params, padded, variant=variant)
         out.append(np.asarray(z)[: len(part)])
-    if not out:
-        return np.zeros((0, variant.embed_dim), np.float32)
     return np.concatenate(out)
 
 
 def last_token(tokens: np.ndarray) -> int:
-    """Where the longest of the texts [..., n] has its end token, the largest id.
+    """The index of the end token, the largest id, in the longest of texts [..., n].
 
-    Not where the zeros begin: 0 is padding and also the token of "!".
+    Not the index before the zeros: 0 is padding and also the token of "!".
     """
     return int(tokens.argmax(axis=-1).max(initial=0))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -74,7 +74,7 @@ class SensorSpec:
         return "conv1" if self.is_resnet else "patch_embed"
 
     @classmethod
-    def from_json(cls, values: dict) -> "SensorSpec":
+    def from_json(cls, values: Mapping) -> "SensorSpec":
         """The spec of a stored dict."""
         return cls(**with_tuples(values))
 

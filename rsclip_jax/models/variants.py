@@ -1,7 +1,7 @@
 """The table of CLIP architectures: a row holds all that a weight file does not say."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.io.lookup import look_up
@@ -15,7 +15,7 @@ def attention_width(width: int, layers: int | Sequence[int]) -> int:
     return width if isinstance(layers, int) else 32 * width
 
 
-def with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """A stored dict's values as they were: JSON turns tuples into lists."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
@@ -74,7 +74,7 @@ class Variant:
         return width // self.vision_heads
 
     @classmethod
-    def from_json(cls, values: dict) -> "Variant":
+    def from_json(cls, values: Mapping) -> "Variant":
         """The row of a stored dict."""
         return cls(**with_tuples(values))
 

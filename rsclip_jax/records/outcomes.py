@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rsclip_jax.io.files import write_npz
+
 ARRAYS = ("labels", "head", "ztxt", "owners")
 
 
@@ -64,11 +66,7 @@ def save_outcome(folder: Path, outcome: Outcome) -> Path:
     arrays |= {f"z/{sensor}": z for sensor, z in outcome.z.items()}
     arrays["ids"] = np.array(outcome.ids, dtype=str)
     arrays["text"] = np.array(json.dumps(text))
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    write_npz(path, **arrays)
     return path
 
 

@@ -1,8 +1,12 @@
 """results.jsonl: every reported number of every stage, one JSON object a line."""
 
+import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from rsclip_jax.io.files import write_text
 
 FIELDS = tuple(
     "stage dataset split sensor task metric value n step prompts checkpoint"
@@ -10,17 +14,109 @@ FIELDS = tuple(
 )
 
 
-def read_results(path: Path) -> list[dict]:
-    """All whole lines; one cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line, parse_constant=_no_number))
-        except json.JSONDecodeError:
-            continue
-    return records
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One reported number, and what it was measured with.
+
+    The first twelve fields are in every line. The others are None where they do not
+    apply, and absent from the line.
+    """
+
+    stage: str
+    dataset: str
+    split: str
+    sensor: str  # "rgb", "s1", fused "s1+s2"; of retrieval "rgb->s1", "text->s1"
+    task: str
+    metric: str
+    value: float | None  # None where no example decides it
+    n: int  # examples, or queries
+    step: int  # 0: before the stage trained
+    prompts: str | None  # digest of the texts
+    checkpoint: str  # digest of the weights, joined by "+" where several took part
+    split_digest: str
+    tile: int | None = None  # side of the tiles that the records were cut into
+    split_rule: str | None = None
+    ci95: Sequence[float | None] | None = None
+    per_class: Mapping[str, float | None] | None = None
+    prompt_set: str | None = None
+    alpha: float | None = None
+    alpha_blocks: Mapping[str, float] | None = None
+    round: int | None = None  # of sequential patching, from 1
+    head: str | None = None  # digest of a trained head
+    reference: str | None = None  # digest of the weights that forgetting counts from
+    p_value: float | None = None
+    before: float | None = None  # the reference's value
+    k: int | None = None  # nearest neighbours
+    shots: int | None = None  # training examples of each class
+    per_seed: Sequence[float | None] | None = None
+    C: float | Sequence[float] | None = None  # scikit-learn's inverse regularisation
+    converged: bool | None = None
+    train: str | None = None  # what a probe was fitted on
+    train_digest: str | None = None
+    val: str | None = None  # what its C was chosen on
+    val_digest: str | None = None
+    seconds: float | None = None
+    setting: str | None = None  # of an ablation
+    model: str | None = None  # of a survey
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unknown keys
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Result":
+        """Reads a line; unknown keys go to `more`. Raises ValueError for a lack."""
+        if missing := [name for name in FIELDS if name not in values]:
+            raise ValueError(f"a result lacks {missing}: {dict(values)}")
+        known = {name: values[name] for name in _NAMES if name in values}
+        more = {key: value for key, value in values.items() if key not in _NAMES}
+        return cls(**known, more=more)
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's keys and values, in the order that lines have always had."""
+        kept = {*FIELDS, *_NULLABLE.get(self.stage, ()), *_NULLABLE.get(self.task, ())}
+        values = {name: getattr(self, name) for name in _order(self)}
+        values = {k: v for k, v in values.items() if v is not None or k in kept}
+        return {**values, **self.more}
+
+
+_NAMES = tuple(f.name for f in dataclasses.fields(Result) if f.name != "more")
+# Optional keys that a line of this stage or task has even where they are null.
+_NULLABLE = {"patch": ("alpha",), "forgetting": ("p_value", "before")}
+_PINS = "stage prompts dataset split split_digest tile split_rule".split()
+_ORDERS = {
+    "default": [*_PINS, *"sensor task metric value ci95 n".split()],
+    "shares": [*_PINS, *"sensor task n metric value ci95".split()],
+    "median_rank": [*_PINS, *"sensor task n value metric ci95".split()],
+    "forgetting": (
+        "stage dataset split split_digest tile split_rule prompts step checkpoint"
+        " reference task sensor metric ci95 p_value n value before per_class"
+    ).split(),
+}
+_LAST = (
+    "per_class per_seed k shots C converged train train_digest val val_digest"
+    " prompt_set alpha alpha_blocks round step checkpoint head reference p_value before"
+    " seconds setting model"
+).split()
+
+
+def _order(result: Result) -> Iterable[str]:
+    """All names. The order depends on the task, so that files of two versions differ
+    in no byte where their numbers are the same."""
+    kind = "default"
+    if result.task == "forgetting" or result.metric == "median_rank":
+        kind = "forgetting" if result.task == "forgetting" else "median_rank"
+    elif result.task == "zero_shot" or result.metric.startswith("recall@"):
+        kind = "shares"
+    return dict.fromkeys([*_ORDERS[kind], *_LAST])
+
+
+def read_results(path: Path) -> list[Result]:
+    """All whole lines; one that a kill cut short is skipped.
+
+    Raises ValueError naming the file for a line that lacks a field.
+    """
+    try:
+        return [Result.from_json(values) for _, values in _whole_lines(path)]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; remove that line") from error
 
 
 def count_cut(path: Path) -> int:
@@ -28,7 +124,25 @@ def count_cut(path: Path) -> int:
     if not path.exists():
         return 0
     lines = [line for line in path.read_text().splitlines() if line]
-    return len(lines) - len(read_results(path))
+    return len(lines) - len(list(_whole_lines(path)))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of any .jsonl file; lines that a kill cut short are skipped."""
+    return [values for _, values in _whole_lines(path)]
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(the line, its object) of each whole line."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            values = json.loads(line, parse_constant=_no_number)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(values, dict):
+            yield line, values
 
 
 def _no_number(_: str) -> None:
@@ -36,30 +150,27 @@ def _no_number(_: str) -> None:
 
 
 def start_stage(path: Path, stage: str) -> None:
-    """Takes out what an unfinished run of this stage wrote: it will report again."""
-    kept = [r for r in read_results(path) if r["stage"] != stage]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(_line(r) for r in kept))
-    temporary.replace(path)
+    """Removes what an unfinished run of this stage wrote: it will report again."""
+    keep_results(path, lambda values: values["stage"] != stage)
 
 
-def append_results(path: Path, records: Iterable[dict]) -> None:
-    """Adds records. Raises ValueError for one that lacks a field, or has NaN."""
-    lines = []
-    for record in records:
-        missing = [field for field in FIELDS if field not in record]
-        if missing:
-            raise ValueError(f"a result lacks {missing}: {record}")
-        lines.append(_line(record))
+def keep_results(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Removes the lines that are not wanted; the others keep every byte."""
+    kept = [line for line, values in _whole_lines(path) if wanted(values)]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def append_results(path: Path, results: Iterable[Result]) -> None:
+    """Adds results, all or none. Raises ValueError for a value that is NaN."""
+    lines = [_line(result) for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write("".join(lines))
 
 
-def _line(record: dict) -> str:
-    # In ASCII: no character is cut in two by a kill, or taken for a line break.
+def _line(result: Result) -> str:
+    # ASCII, so that no character is cut in two by a kill or taken for a line break.
     try:
-        return json.dumps(record, allow_nan=False) + "\n"
+        return json.dumps(result.to_json(), allow_nan=False) + "\n"
     except ValueError as error:
-        raise ValueError(f"a result has a value that JSON has not: {record}") from error
+        raise ValueError(f"a result has a value that JSON lacks: {result}") from error

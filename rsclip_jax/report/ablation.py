@@ -5,6 +5,7 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 
+from rsclip_jax.records.results import Result
 from rsclip_jax.report.table import align_markdown, is_closing, split_of
 
 
@@ -13,7 +14,7 @@ class Row:
     """One setting: swept key -> its value in words; what was measured with it."""
 
     labels: Mapping[str, str]
-    records: Sequence[dict]
+    records: Sequence[Result]
 
 
 def format_markdown(rows: Sequence[Row]) -> str:
@@ -50,24 +51,24 @@ def format_csv(rows: Sequence[Row]) -> str:
 
 def _columns(rows: Sequence[Row]) -> list[str]:
     """All columns, zero-shot before retrieval, in the order in which they come."""
-    found = {c: r["task"] for row in rows for c, r in _named(rows, row).items()}
+    found = {c: r.task for row in rows for c, r in _named(rows, row).items()}
     return sorted(found, key=lambda column: found[column] != "zero_shot")
 
 
 def _values(rows: Sequence[Row], row: Row) -> dict[str, float]:
     named = _named(rows, row)
-    return {c: r["value"] for c, r in named.items() if r["value"] is not None}
+    return {c: r.value for c, r in named.items() if r.value is not None}
 
 
-def _named(rows: Sequence[Row], row: Row) -> dict[str, dict]:
+def _named(rows: Sequence[Row], row: Row) -> dict[str, Result]:
     """{column: record} of a row; with the test set's name where rows have several."""
     sets = {_set_of(r) for one in rows for r in one.records}
     named = {}
     for r in filter(is_closing, row.records):
-        name = f"{r['sensor']} {r['metric'].replace('recall@', 'R@')}"
+        name = f"{r.sensor} {r.metric.replace('recall@', 'R@')}"
         named[f"{_set_of(r)} {name}" if len(sets) > 1 else name] = r
     return named
 
 
-def _set_of(record: dict) -> str:
-    return f"{record['dataset']}:{split_of(record)}"
+def _set_of(record: Result) -> str:
+    return f"{record.dataset}:{split_of(record)}"

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
-from rsclip_jax.report.table import describe_alpha, metric_names
+from rsclip_jax.records.meta import StageMeta
+from rsclip_jax.records.results import Result
+from rsclip_jax.report.table import describe_alpha, metric_names, split_of
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -35,8 +37,8 @@ def make_card(
     layout: str,
     dtype: str,
     files: Mapping[str, Mapping[str, str]],
-    history: Mapping[str, dict],
-    records: Sequence[dict],
+    history: Mapping[str, StageMeta],
+    records: Sequence[Result],
     alpha: float | None = None,
 ) -> str:
     """The card's text, Markdown with the header that the Hugging Face hub reads.
@@ -70,7 +72,7 @@ tags: [clip, remote-sensing]
 ---"""
 
 
-def _chose(history: Mapping[str, dict], alpha: float | None) -> bool:
+def _chose(history: Mapping[str, StageMeta], alpha: float | None) -> bool:
     return "patch" in history and alpha is None
 
 
@@ -92,7 +94,7 @@ def _describe(model: Model, dtype: str) -> str:
 
 
 def _method(
-    model: Model, history: Mapping[str, dict], alpha: float | None
+    model: Model, history: Mapping[str, StageMeta], alpha: float | None
 ) -> list[str]:
     out = []
     if "pretrain" in history:
@@ -104,15 +106,15 @@ def _method(
     return out or ["Converted, not trained further."]
 
 
-def _mixture(meta: Mapping, asked: float | None) -> str:
+def _mixture(meta: StageMeta, asked: float | None) -> str:
     if asked is not None:
         return f"at **alpha = {asked:g}**"
-    if "rounds" in meta:
+    if meta.rounds is not None:
         return f"on one task after the other: {describe_alpha(meta)}"
-    if meta.get("alpha_blocks"):
+    if meta.alpha_blocks:
         return f"with {describe_alpha(meta)}"
     return describe_alpha(meta).replace(
-        f"alpha {meta['alpha']:g}", f"at **alpha = {meta['alpha']:g}**"
+        f"alpha {meta.alpha:g}", f"at **alpha = {meta.alpha:g}**"
     )
 
 
@@ -128,19 +130,21 @@ def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> s
     return f"```python\n{text}\n```"
 
 
-def _sources(model: Model, history: Mapping[str, dict]) -> str:
+def _sources(model: Model, history: Mapping[str, StageMeta]) -> str:
     lines = []
     if model.source:
         lines.append(_source("this CLIP", model.source))
     for stage, meta in history.items():
         lines += [
-            _source(f"{stage}: {name}", source)
-            for name, source in meta.get("sources", {}).items()
+            _source(f"{stage}: {name}", source) for name, source in meta.sources.items()
         ]
     for name, digest in model.digests.items():
         lines.append(f"* exported {name}: digest {digest}")
-    commits = {meta["git_commit"] for meta in history.values() if meta["git_commit"]}
-    lines += [f"* rsclip_jax at commit {commit}" for commit in sorted(commits)]
+    commits = {meta.git_commit for meta in history.values() if meta.git_commit}
+    for commit in sorted(commits):
+        lines.append(
+            f"* rsclip_jax {'version' if '.' in commit else 'commit'} {commit}"
+        )
     return "\n".join(lines)
 
 
@@ -154,7 +158,7 @@ def _source(name: str, source: Mapping) -> str:
     return f"* {name}: {', '.join(told)}"
 
 
-def _results(model: Model, records: Sequence[dict]) -> str:
+def _results(model: Model, records: Sequence[Result]) -> str:
     """The numbers whose digests are those of the exported weights."""
     ours = set(model.digests.values())
     lines = [
@@ -162,11 +166,10 @@ def _results(model: Model, records: Sequence[dict]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for r, name in zip(records, metric_names(records), strict=True):
-        if set(str(r["checkpoint"]).split("+")) <= ours:
-            tile = f":{r['tile']}" if r.get("tile") else ""
-            cells = (r["dataset"], f"{r['split']}{tile}", r["task"], r["sensor"])
-            line = f"| {' | '.join(cells)} | {name} | {_digits(r['value'])} |"
-            lines.append(f"{line} {r['n']} |")
+        if set(r.checkpoint.split("+")) <= ours:
+            cells = (r.dataset, split_of(r), r.task, r.sensor)
+            line = f"| {' | '.join(cells)} | {name} | {_digits(r.value)} |"
+            lines.append(f"{line} {r.n} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
     return "\n".join(dict.fromkeys(lines))

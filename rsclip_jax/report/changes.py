@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from rsclip_jax.records.comparison import Comparison
+from rsclip_jax.records.results import Result
 from rsclip_jax.report.table import metric_of, split_of
 
 PRIMARY = ("accuracy", "mAP_macro")  # of zero-shot records
@@ -23,9 +25,9 @@ class Change:
     sensor: str
     task: str
     metric: str
-    before: Mapping[str, Any] | None = None
-    after: Mapping[str, Any] | None = None
-    full: Mapping[str, Any] | None = None
+    before: Result | None = None
+    after: Result | None = None
+    full: Result | None = None
 
     @property
     def is_headline(self) -> bool:
@@ -33,7 +35,7 @@ class Change:
         return self.task == "zero_shot" and self.metric in PRIMARY
 
 
-def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change]:
+def find_changes(records: Sequence[Result], alpha: float | None) -> list[Change]:
     """A Change for each metric, in the order of the records.
 
     alpha: what stage patch chose; a product of an alpha a block is "after" too, and
@@ -41,47 +43,47 @@ def find_changes(records: Sequence[Mapping], alpha: float | None) -> list[Change
     """
     found: dict[tuple, dict[str, Any]] = {}
     for r in records:
-        key = (r["stage"], set_name(r), r["sensor"], r["task"], metric_of(r))
+        key = (r.stage, set_name(r), r.sensor, r.task, metric_of(r))
         places = found.setdefault(key, {})
         for place in _places(r, alpha):
-            if place != "after" or not places.get("after", {}).get("alpha_blocks"):
+            made = places.get("after")
+            if place != "after" or made is None or not made.alpha_blocks:
                 places[place] = r
     return [Change(*key, **places) for key, places in found.items()]
 
 
-def set_name(record: Mapping) -> str:
+def set_name(record: Result | Comparison) -> str:
     """A record's set as settings spell it."""
-    return f"{record['dataset']}:{split_of(record)}"
+    return f"{record.dataset}:{split_of(record)}"
 
 
-def _places(record: Mapping, chosen: float | None) -> list[str]:
-    alpha = record.get("alpha")
-    if record["stage"] == "evaluate":
+def _places(record: Result, chosen: float | None) -> list[str]:
+    if record.stage == "evaluate":
         return ["after"]
-    if alpha is None:
-        return ["before" if record["step"] == 0 else "after"]
+    if record.alpha is None:
+        return ["before" if record.step == 0 else "after"]
     places = {"before": 0.0, "after": chosen, "full": 1.0}
-    return [name for name, place in places.items() if alpha == place]
+    return [name for name, place in places.items() if record.alpha == place]
 
 
-def value_in_words(record: Mapping) -> str:
+def value_in_words(record: Result) -> str:
     """A record's value: a share in percent, of forgetting a change in points."""
-    return _in_words(record["value"], record)
+    return _in_words(record.value, record)
 
 
-def interval_in_words(record: Mapping) -> str:
+def interval_in_words(record: Result) -> str:
     """ "62.9 to 68.7 %", or "" where there is none."""
-    ci95 = record.get("ci95")
+    ci95 = record.ci95
     if not ci95 or None in ci95:
         return ""
     low, high = (_in_words(v, record) for v in ci95)
     return f"{low.removesuffix(' %')} to {high}"
 
 
-def _in_words(value: Any, record: Mapping) -> str:
-    if record["task"] == "forgetting" and isinstance(value, int | float):
+def _in_words(value: Any, record: Result) -> str:
+    if record.task == "forgetting" and isinstance(value, int | float):
         return f"{100 * value:+.1f}".replace("-", "−")
-    return in_words(value, record["metric"])
+    return in_words(value, record.metric)
 
 
 def in_words(value: Any, metric: str) -> str:

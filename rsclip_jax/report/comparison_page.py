@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.records.comparison import Comparison
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report import document
 from rsclip_jax.report.changes import set_name
 from rsclip_jax.report.chart import legend
@@ -36,7 +38,7 @@ _IDLE = ("overwrite", "progress", "stages", "data.threads")
 
 
 def comparison_page(
-    runs: Sequence[Workdir], records: Sequence[dict], left_out: Sequence[str] = ()
+    runs: Sequence[Workdir], records: Sequence[Comparison], left_out: Sequence[str] = ()
 ) -> str:
     """The page. runs: the baseline first; records, left_out: as of stage compare."""
     names = short_names([str(run.path) for run in runs])
@@ -77,14 +79,13 @@ def what_is_compared(runs: Sequence[Workdir], names: Sequence[str]) -> Section:
     rows = []
     for i, (run, name) in enumerate(zip(runs, names, strict=True)):
         for stage, meta in run.metas.items():
-            digest = meta.get("digest", "")
             rows.append(
                 [
                     name + (" (the baseline)" if i == 0 else ""),
                     stage,
-                    str(meta.get("steps", "")),
-                    Cell(digest[:8], title=digest),
-                    Cell(meta.get("git_commit", "")[:8]),
+                    str(meta.steps or ""),
+                    Cell(meta.digest[:8], title=meta.digest),
+                    Cell((meta.git_commit or "")[:8]),
                     str(run.path.resolve()),
                 ]
             )
@@ -104,7 +105,8 @@ def settings(runs: Sequence[Workdir], names: Sequence[str]) -> Section | None:
 
 
 def _config(run: Workdir) -> dict:
-    return run.config or next(iter(run.metas.values()), {}).get("config", {})
+    made = next(iter(run.metas.values()), StageMeta())
+    return run.config or dict(made.config or {})
 
 
 def differing(configs: Sequence[Mapping]) -> list[tuple[str, list[Any]]]:
@@ -131,12 +133,14 @@ def _as_text(value: Any) -> str:
     return "–" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def differences(records: Sequence[dict], names: Mapping[str, str]) -> Section | None:
+def differences(
+    records: Sequence[Comparison], names: Mapping[str, str]
+) -> Section | None:
     """A forest of differences with their intervals, a picture a set and a run."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str], list[Comparison]] = {}
     for r in records:
-        if r["p_value"] is not None and in_points(r):
-            groups.setdefault((r["run_b"], set_name(r)), []).append(r)
+        if r.p_value is not None and in_points(r):
+            groups.setdefault((r.run_b, set_name(r)), []).append(r)
     if not groups:
         return None
     rows = {key: [_row(r) for r in found] for key, found in groups.items()}
@@ -146,7 +150,7 @@ def differences(records: Sequence[dict], names: Mapping[str, str]) -> Section | 
         title = f"{name}: {names[run]}" if several(records) else name
         parts.append(document.heading(title) + forest(of_one, span))
     lead = (
-        f"In points, above zero where {names[records[0]['run_a']]} is the worse one;"
+        f"In points, above zero where {names[records[0].run_a]} is the worse one;"
         " the lines are 95 % intervals of the paired bootstrap over examples. They are"
         " of these two models: another seed of either may be further away."
     )
@@ -159,33 +163,34 @@ def differences(records: Sequence[dict], names: Mapping[str, str]) -> Section | 
     return Section("Differences", key + "".join(parts), lead)
 
 
-def _row(record: dict) -> Row:
-    low, high = record["ci95"]
+def _row(record: Comparison) -> Row:
+    low, high = (100 * end for end in record.ci95 or () if end is not None)
+    assert record.difference is not None
     return Row(
-        f"{record['sensor']}, {record['metric']}",
-        100 * record["difference"],
-        (100 * low, 100 * high),
+        f"{record.sensor}, {record.metric}",
+        100 * record.difference,
+        (low, high),
         is_sure(record),
-        change_in_words(record, record["difference"]),
+        change_in_words(record, record.difference),
     )
 
 
-def every_difference(records: Sequence[dict], left_out: Sequence[str] = ()) -> Section:
+def every_difference(
+    records: Sequence[Comparison], left_out: Sequence[str] = ()
+) -> Section:
     """The whole table."""
     header = ["set", "sensor", "metric", "a", "b", "b - a", "95 %", "p", "p (Holm)"]
     rows = []
     for r, name in zip(records, metric_names(records), strict=True):
         a, b, change, *rest = in_numbers(r)
         cells = [
-            Cell(a, key=r["a"]),
-            Cell(b, key=r["b"]),
-            Cell(change.strip(), key=r["difference"]),
+            Cell(a, key=r.a),
+            Cell(b, key=r.b),
+            Cell(change.strip(), key=r.difference),
         ]
-        task = r["task"].replace("_", "-")
-        about = [set_name(r), r["sensor"], f"{task} {name}"]
-        rows.append(
-            [*([r["run_b"]] if several(records) else []), *about, *cells, *rest]
-        )
+        task = r.task.replace("_", "-")
+        about = [set_name(r), r.sensor, f"{task} {name}"]
+        rows.append([*([r.run_b] if several(records) else []), *about, *cells, *rest])
     if several(records):
         header.insert(0, "b is")
     numbers = range(len(header) - 6, len(header))
@@ -198,7 +203,7 @@ def every_difference(records: Sequence[dict], left_out: Sequence[str] = ()) -> S
 def alpha_curves(runs: Sequence[Workdir], names: Sequence[str]) -> Section | None:
     """Each validation set of stage patch along alpha, all runs in one picture."""
     swept = [sweep(run.records) for run in runs]
-    chosen = [run.metas.get("patch", {}).get("alpha") for run in runs]
+    chosen = [run.alpha for run in runs]
     wanted: dict[str, str] = {}
     for run in runs:
         patch = _config(run).get("patch", {})

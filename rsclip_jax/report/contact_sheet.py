@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.io.files import naming, replacing
 
 _TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
 _GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
@@ -173,8 +174,8 @@ def draw_contact_sheet(
 def save_contact_sheet(path: Path, rows, sensors, title: str) -> None:
     """Writes draw_contact_sheet's picture as a PNG."""
     sheet = draw_contact_sheet(rows, sensors, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    with naming(path), replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="png")
 
 
 class _Sheet:

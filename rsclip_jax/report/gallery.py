@@ -12,6 +12,7 @@ import numpy as np
 
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.io.files import write_npz
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report.contact_sheet import render, views_of
 from rsclip_jax.report.document import Section, escape, figure, heading
@@ -85,11 +86,7 @@ def save_thumbnails(path: Path, outcome: Outcome, source: Any) -> None:
             arrays[f"{sensor}/{place}"] = _encode(picture)
     text = {"views": views, "captions": _captions(outcome, source)}
     arrays["text"] = np.array(json.dumps(text))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    write_npz(path, **arrays)
 
 
 def _captions(outcome: Outcome, source: Any) -> dict[int, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from rsclip_jax.io.files import write_text
 from rsclip_jax.report.document import Section, document
 from rsclip_jax.report.gallery import galleries
 from rsclip_jax.report.sections.about import finished, headlines, overview
@@ -46,10 +47,7 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
             made.append(section)
     title, about = title_of(run)
     path = workdir / "report.html"
-    temporary = path.with_name(path.name + ".tmp")
-    text = document(title, made, subtitle=about)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, document(title, made, subtitle=about))
     return path
 
 

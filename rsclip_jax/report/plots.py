@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.io.files import naming, replacing
 from rsclip_jax.records.budget import Budget, value_before
 from rsclip_jax.report.contact_sheet import render, views_of
 
@@ -167,5 +168,5 @@ def _show(ax: Axes, picture: np.ndarray, colour: str, title: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with naming(path), replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,8 +1,11 @@
 """The closing table: what a person reads when a run ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rsclip_jax.interpolate import sort_blocks
+from rsclip_jax.records.comparison import Comparison
+from rsclip_jax.records.meta import AlphaChoice, StageMeta
+from rsclip_jax.records.results import Result
 
 _HEADER = ("stage", "dataset", "split", "task", "sensor", "metric")
 # What the closing table has of these tasks, and of others all; results.jsonl has more.
@@ -18,7 +21,7 @@ FITTED = ("train", "val")
 _ROW = ("run_b", "stage", "dataset", "task", "sensor")
 
 
-def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
+def format_table(records: Sequence[Result], alpha: float | None = None) -> str:
     """Aligned columns; step-0 values stand as "before" beside the trained ones.
 
     Of a sweep over alpha the chosen one stands under "after", with alpha 1 in a column
@@ -26,8 +29,8 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     """
     rows: dict[tuple, dict[str, str]] = {}
     for r, name in zip(records, metric_names(records), strict=True):
-        what = (r["task"], r["sensor"], name)
-        key = (r["stage"], r["dataset"], split_of(r), *what)
+        what = (r.task, r.sensor, name)
+        key = (r.stage, r.dataset, split_of(r), *what)
         row = rows.setdefault(key, {})
         for column in _columns(r, alpha):
             row[column] = format_value(r)
@@ -37,7 +40,7 @@ def format_table(records: Sequence[dict], alpha: float | None = None) -> str:
     return align_rows([[*_HEADER, *columns], *lines], left=len(_HEADER))
 
 
-def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]:
+def closing_records(records: Sequence[Result], tests: Sequence[str]) -> list[Result]:
     """Those for the closing table: of stage patch the test sets ("name:split") only.
 
     Its validation sets were swept to choose alpha. Stages ablate and survey have
@@ -47,112 +50,109 @@ def closing_records(records: Sequence[dict], tests: Sequence[str]) -> list[dict]
     shown = [
         r
         for r in records
-        if r["stage"] not in ("ablate", "survey")
+        if r.stage not in ("ablate", "survey")
         and is_closing(r)
-        and (r["stage"] != "patch" or f"{r['dataset']}:{split_of(r)}" in tests)
+        and (r.stage != "patch" or f"{r.dataset}:{split_of(r)}" in tests)
     ]
     return _without_repeated(shown)
 
 
-def _without_repeated(records: Sequence[dict]) -> list[dict]:
+def _without_repeated(records: Sequence[Result]) -> list[Result]:
     """Without a stage's rows of which all values stand in earlier stages' rows."""
-    stages = list(dict.fromkeys(r["stage"] for r in records))
+    stages = list(dict.fromkeys(r.stage for r in records))
     found: dict[tuple, dict[str, set[str]]] = {}  # what -> stage -> values
     for r in records:
         of_what = found.setdefault(_what(r), {})
-        of_what.setdefault(r["stage"], set()).add(format_value(r))
+        of_what.setdefault(r.stage, set()).add(format_value(r))
 
-    def is_new(r: dict) -> bool:
-        before = stages[: stages.index(r["stage"])]
+    def is_new(r: Result) -> bool:
+        before = stages[: stages.index(r.stage)]
         earlier = [found[_what(r)].get(stage, set()) for stage in before]
-        return not found[_what(r)][r["stage"]] <= set().union(*earlier)
+        return not found[_what(r)][r.stage] <= set().union(*earlier)
 
     return [r for r in records if is_new(r)]
 
 
-def _what(record: Mapping) -> tuple:
-    keys = ("dataset", "task", "sensor")
-    fitted = (record.get(k) for k in FITTED)
-    return (*(record[k] for k in keys), split_of(record), metric_of(record), *fitted)
+def _what(r: Result) -> tuple:
+    about = (r.dataset, r.task, r.sensor, split_of(r), metric_of(r))
+    return (*about, r.train, r.val)
 
 
-def is_closing(record: Mapping) -> bool:
+def is_closing(record: Result) -> bool:
     """Whether a record's metric is among those that one reads first."""
-    first = _CLOSING.get(record["task"], (record["metric"],))
-    return record["metric"] in first and "shots" not in record
+    first = _CLOSING.get(record.task, (record.metric,))
+    return record.metric in first and record.shots is None
 
 
-def metric_of(record: Mapping) -> str:
+def metric_of(record: Result | Comparison) -> str:
     """The metric, with what else it is of: prompts not the set's own, few examples."""
-    name = record.get("prompt_set") or "dataset"
-    text = record["metric"] + ("" if name == "dataset" else f" ({name})")
-    return text + (f", {record['shots']} a class" if record.get("shots") else "")
+    name = record.prompt_set or "dataset"
+    text = record.metric + ("" if name == "dataset" else f" ({name})")
+    return text + (f", {record.shots} a class" if record.shots else "")
 
 
-def metric_names(records: Sequence[Mapping]) -> list[str]:
+def metric_names(records: Sequence[Result | Comparison]) -> list[str]:
     """metric_of each; with the sets that a probe was fitted on where others differ."""
     names = [metric_of(r) for r in records]
     keys = [
-        (*(r.get(k) for k in _ROW), split_of(r), name)
+        (*(getattr(r, k, None) for k in _ROW), split_of(r), name)
         for r, name in zip(records, names, strict=True)
     ]
     for part in FITTED:
         found: dict[tuple, set] = {}
         for key, r in zip(keys, records, strict=True):
-            if part in r:  # nearest neighbours have no val
-                found.setdefault(key, set()).add(r[part])
+            if fitted := getattr(r, part):  # nearest neighbours have no val
+                found.setdefault(key, set()).add(fitted)
         for i, (key, r) in enumerate(zip(keys, records, strict=True)):
-            if part in r and len(found[key]) > 1:
-                names[i] += f", {part} {r[part]}"
+            if (fitted := getattr(r, part)) and len(found[key]) > 1:
+                names[i] += f", {part} {fitted}"
     return names
 
 
-def format_value(record: Mapping) -> str:
+def format_value(record: Result) -> str:
     """A share in percent, a change of one in points; a rank or a distance as a number.
 
     "-" where it has none.
     """
-    value = record["value"]
+    value = record.value
     if value is None:
         return "-"
-    if record["metric"] == "median_rank" or record["task"] == "modality_gap":
+    if record.metric == "median_rank" or record.task == "modality_gap":
         return f"{value:.4g}"
-    if record["task"] == "forgetting":
+    if record.task == "forgetting":
         return f"{100 * value:+.1f} points"
     return f"{100 * value:.1f} %"
 
 
-def describe_alpha(meta: Mapping) -> str:
+def describe_alpha(meta: StageMeta) -> str:
     """Which mixture stage patch made, in words, by its meta."""
-    if "rounds" in meta:
-        each = [f"{r['train']} at {_describe_one(r)}" for r in meta["rounds"]]
+    if meta.rounds is not None:
+        each = [f"{one.train} at {_describe_one(one)}" for one in meta.rounds]
         return ", then ".join(each)
     return _describe_one(meta)
 
 
-def _describe_one(meta: Mapping) -> str:
-    if blocks := meta.get("alpha_blocks"):
+def _describe_one(made: AlphaChoice) -> str:
+    if blocks := made.alpha_blocks:
         each = ", ".join(f"{name} {blocks[name]:g}" for name in sort_blocks(blocks))
         return f"an alpha for each block, chosen on validation data ({each})"
-    by = meta["alpha_chosen_by"]
+    by = made.alpha_chosen_by
     how = "chosen on validation data" if by == "validation" else f"given as {by}"
-    return f"alpha {meta['alpha']:g}, {how}"
+    return f"alpha {made.alpha:g}, {how}"
 
 
-def split_of(record: Mapping) -> str:
+def split_of(record: Result | Comparison) -> str:
     """The split, with the side of its tiles where it was cut into tiles."""
-    tile = record.get("tile")
-    return f"{record['split']}:{tile}" if tile else record["split"]
+    return f"{record.split}:{record.tile}" if record.tile else record.split
 
 
-def _columns(record: dict, chosen: float | None) -> list[str]:
-    alpha = record.get("alpha")
-    if record["stage"] == "evaluate" or record["task"] == "forgetting":
+def _columns(record: Result, chosen: float | None) -> list[str]:
+    if record.stage == "evaluate" or record.task == "forgetting":
         return ["after"]  # a weight file's step is 0, and nothing came before it
-    if alpha is None:
-        return ["before" if record["step"] == 0 else "after"]
+    if record.alpha is None:
+        return ["before" if record.step == 0 else "after"]
     places = {"before": 0.0, "after": chosen, "alpha 1": 1.0}
-    return [column for column, place in places.items() if alpha == place]
+    return [column for column, place in places.items() if record.alpha == place]
 
 
 def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:

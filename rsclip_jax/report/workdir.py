@@ -1,14 +1,15 @@
 """What a finished run left in its workdir, read for its report."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.io.files import read_json
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, load_outcome
-from rsclip_jax.records.results import read_results
+from rsclip_jax.records.results import Result, read_json_lines, read_results
 
 STAGES = ("pretrain", "patch", "align", "evaluate")  # in the order in which they run
 
@@ -23,15 +24,15 @@ class Workdir:
 
     path: Path
     config: dict[str, Any]
-    metas: dict[str, dict]
-    records: list[dict]
+    metas: dict[str, StageMeta]
+    records: list[Result]
     curves: dict[str, list[dict]]
     outcomes: dict[tuple[str, str], list[Outcome]]
 
     @property
     def alpha(self) -> float | None:
         """What stage patch chose for the whole tower, where it did."""
-        return self.metas.get("patch", {}).get("alpha")
+        return self.metas.get("patch", StageMeta()).alpha
 
     def specs(self, *keys: str) -> list[str]:
         """The sets of these settings of config.patch, as results spell them."""
@@ -66,12 +67,12 @@ def read_workdir(path: Path, log: Callable[[str], None]) -> Workdir:
     for stage in STAGES:
         for file in sorted((path / stage).glob("**/metrics.jsonl")):
             name = str(file.parent.relative_to(path))
-            if rows := [r for r in read_results(file) if isinstance(r, dict)]:
+            if rows := read_json_lines(file):
                 curves[name] = rows
     return Workdir(
         path,
         _read_json(path / "config.json", log),
-        {stage: meta for stage, meta in metas.items() if meta},
+        {s: StageMeta.from_json(meta) for s, meta in metas.items() if meta},
         read_results(path / "results.jsonl"),
         curves,
         _read_outcomes(path, log),
@@ -82,9 +83,9 @@ def _read_json(path: Path, log: Callable[[str], None]) -> dict:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except ValueError as error:
-        log(f"report.html: left out {path}: {error}")
+        log(f"report.html: left out {error}")
         return {}
 
 

@@ -15,8 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
+from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
 from rsclip_jax.stages.align.stage import check_align, run_align
 from rsclip_jax.stages.shared.run import Run
@@ -82,27 +83,27 @@ def write_table(run: Run, settings: list[Setting]) -> None:
         found = [
             r
             for r in results.read_results(at.results)
-            if r["stage"] == "align" and r["step"] == at.config.align.steps
+            if r.stage == "align" and r.step == at.config.align.steps
         ]
         # the table's best is the highest, which of a gap's numbers says nothing
-        shown = [r for r in found if r["task"] != "modality_gap"]
+        shown = [r for r in found if r.task != "modality_gap"]
         rows.append(Row(setting.labels, shown))
-        marked = [{**r, "stage": "ablate", "setting": setting.name} for r in found]
-        results.append_results(run.results, marked)
+        run.write(
+            dataclasses.replace(r, stage="ablate", setting=setting.name) for r in found
+        )
     text = format_markdown(rows)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "table.csv").write_text(format_csv(rows))
+    write_text(folder / "table.md", text + "\n")
+    write_text(folder / "table.csv", format_csv(rows))
     run.log(f"\n{text}\n\n{folder / 'table.md'}, {folder / 'table.csv'}")
-    write_json(folder / "meta.json", {"settings": digests(run, settings)})
+    write_meta(folder, StageMeta(settings=digests(run, settings)))
 
 
 def is_ablated(run: Run) -> bool:
     """Whether the table is of this sweep, and of what lies there now."""
-    stored = run.workdir / "ablate" / "meta.json"
-    if not stored.exists():
+    folder = run.workdir / "ablate"
+    if not (folder / "meta.json").exists():
         return False
-    meta = json.loads(stored.read_text())
-    return meta["settings"] == digests(run, settings_of(run.config))
+    return read_meta(folder).settings == digests(run, settings_of(run.config))
 
 
 def digests(run: Run, settings: list[Setting]) -> dict[str, str]:
@@ -111,7 +112,7 @@ def digests(run: Run, settings: list[Setting]) -> dict[str, str]:
     for setting in settings:
         folder = run.workdir / "ablate" / setting.name / "align"
         done = checkpoint.has_product(folder)
-        found[setting.name] = checkpoint.load_meta(folder)["digest"] if done else ""
+        found[setting.name] = checkpoint.load_meta(folder).digest if done else ""
     return found
 
 
@@ -232,7 +233,7 @@ def check_begun(at: Run) -> None:
     folder = at.workdir / "align"
     if not checkpoint.has_product(folder):
         return
-    then = checkpoint.load_meta(folder)["config"]
+    then = checkpoint.load_meta(folder).config or {}
     now = json.loads(json.dumps(at.config.to_dict()))
     if [then["align"], then["seed"]] != [now["align"], now["seed"]]:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Stage compare: the results of finished runs side by side, differences tested."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,11 @@ from rsclip_jax.evals.compare import (
     is_compared,
     measured_sensors,
 )
+from rsclip_jax.io.files import write_text
+from rsclip_jax.records.comparison import Comparison
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
+from rsclip_jax.records.results import Result
 from rsclip_jax.report.changes import set_name
 from rsclip_jax.report.comparison import (
     VARIANTS,
@@ -32,6 +37,7 @@ from rsclip_jax.train import checkpoint
 _TRAINED = ("pretrain", "patch", "align")
 # what two records must have alike beside their examples; where not, they are left out
 _ASKED = ("prompts", "train_digest", "val_digest", "k", "reference")
+_SAME = ("sensor", "task", "metric", "n")  # of what a number is
 
 
 def check_compare(run: Run) -> None:
@@ -53,18 +59,20 @@ def run_compare(run: Run) -> None:
     mesh = run.mesh if jax.process_count() == 1 else None
     records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
     said = [text for other in runs[1:] for text in left_out(runs[0], other)]
-    adjusted = holm([_known(r["p_value"]) for r in records])
-    for record, p in zip(records, adjusted, strict=True):
-        record["p_holm"] = None if record["p_value"] is None else round(p, 6)
+    adjusted = holm([_known(r.p_value) for r in records])
+    records = [
+        dataclasses.replace(r, p_holm=None if r.p_value is None else round(p, 6))
+        for r, p in zip(records, adjusted, strict=True)
+    ]
     folder = run.workdir / "compare"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "comparison.jsonl").write_text(lines)
+    lines = "".join(json.dumps(r.to_json()) + "\n" for r in records)
+    write_text(folder / "comparison.jsonl", lines)
     text = format_comparison(records, said)
-    (folder / "table.txt").write_text(text + "\n")
-    (folder / "table.md").write_text(format_markdown(records, said) + "\n")
+    write_text(folder / "table.txt", text + "\n")
+    write_text(folder / "table.md", format_markdown(records, said) + "\n")
     page = comparison_page(runs, records, said)
-    (folder / "compare.html").write_text(page, encoding="utf-8")
+    write_text(folder / "compare.html", page)
     run.log(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
 
 
@@ -116,9 +124,9 @@ def _refuse(text: str) -> None:
     raise ValueError(text.removeprefix("report.html: left out "))
 
 
-def settings_of(run: Workdir) -> dict:
+def settings_of(run: Workdir) -> Mapping:
     """Its config; of one combination of an ablation, what its stage was given."""
-    return run.config or next(iter(run.metas.values())).get("config", {})
+    return run.config or next(iter(run.metas.values())).config or {}
 
 
 # What two of them share
@@ -181,6 +189,10 @@ def _unlike(one: Mapping, other: Mapping, pins: Sequence[str] = _ASKED) -> tuple
     return next((found for found in values if found[1] != found[2]), ())
 
 
+def _unlike_results(one: Result, other: Result, pins: Sequence[str] = _ASKED) -> tuple:
+    return _unlike(vars(one), vars(other), pins)
+
+
 def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
     """{(set, sensor): what the last stage that has it made of it}."""
     found = {}
@@ -191,7 +203,7 @@ def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
     return found
 
 
-def finals(run: Workdir) -> dict[tuple, dict]:
+def finals(run: Workdir) -> dict[tuple, Result]:
     """{(set, sensor, task, metric, what else tells records apart): the last stage's}.
 
     Of stage patch those of its product on the test sets, of others those after it.
@@ -199,37 +211,37 @@ def finals(run: Workdir) -> dict[tuple, dict]:
     patch = settings_of(run).get("patch", {})
     named = (patch.get("test", ""), patch.get("supported_test", ()))
     tests = [reported(spec) for one in named for spec in as_specs(one)]
-    product = run.metas.get("patch", {}).get("digest")
+    product = run.metas.get("patch", StageMeta()).digest
     found = {}
     for stage in STAGES:
-        for r in (r for r in run.records if r["stage"] == stage):
-            final = r["step"] != 0 or stage == "evaluate"
+        for r in (r for r in run.records if r.stage == stage):
+            final = r.step != 0 or stage == "evaluate"
             if stage == "patch":
-                final = r["checkpoint"] == product and set_name(r) in tests
+                final = r.checkpoint == product and set_name(r) in tests
             if final:
                 # stages but evaluate have the set's own prompts alone, and do not say
-                of = (r.get(key) for key in VARIANTS if key != "prompt_set")
-                asked = r.get("prompt_set") or "dataset"
-                key = (set_name(r), r["sensor"], r["task"], r["metric"], asked, *of)
+                of = (getattr(r, key) for key in VARIANTS if key != "prompt_set")
+                asked = r.prompt_set or "dataset"
+                key = (set_name(r), r.sensor, r.task, r.metric, asked, *of)
                 found[key] = r
     return found
 
 
-def untested(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
+def untested(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
     """Records that both have, of what their outcomes have no test for."""
-    return [two for two in _beside(a, b) if not _unlike(*two)]
+    return [two for two in _beside(a, b) if not _unlike_results(*two)]
 
 
-def _beside(a: Workdir, b: Workdir) -> list[tuple[dict, dict]]:
+def _beside(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
     """untested's, and those of other prompts, probes or references."""
     of_a, of_b = finals(a), finals(b)
     tested = {(one.name, sensor): one for one, _, sensor in pairs(a, b)}
 
-    def has_test(r: dict) -> bool:
-        outcome = tested.get((set_name(r), r["sensor"]))
-        if outcome is None or not is_compared(r["sensor"], r["task"], r["metric"]):
+    def has_test(r: Result) -> bool:
+        outcome = tested.get((set_name(r), r.sensor))
+        if outcome is None or not is_compared(r.sensor, r.task, r.metric):
             return False
-        return not has_text(r["sensor"]) or outcome.pins["prompts"] == r["prompts"]
+        return not has_text(r.sensor) or outcome.pins["prompts"] == r.prompts
 
     return [(r, of_b[k]) for k, r in of_a.items() if k in of_b and not has_test(r)]
 
@@ -244,9 +256,9 @@ def left_out(a: Workdir, b: Workdir) -> list[str]:
         if unlike := _unlike_pair((one, other, sensor)):
             found.setdefault((one.name, "tests", *unlike), {})[sensor] = None
     for left, right in _beside(a, b):
-        if unlike := _unlike(left, right):
-            key = (set_name(left), left["task"], *unlike)
-            found.setdefault(key, {})[left["sensor"]] = None
+        if unlike := _unlike_results(left, right):
+            key = (set_name(left), left.task, *unlike)
+            found.setdefault(key, {})[left.sensor] = None
     return [
         f"{name}: {task} of {', '.join(sensors)}: {_differ(a, b, *unlike)}"
         for (name, task, *unlike), sensors in found.items()
@@ -268,11 +280,11 @@ def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
 def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
     """As wrong_outcomes, of numbers without an outcome."""
     for one, other in _beside(a, b):
-        if unlike := _unlike(one, other, ("split_digest",)):
+        if unlike := _unlike_results(one, other, ("split_digest",)):
             yield f"{set_name(one)}: {_differ(a, b, *unlike)}"
 
 
-def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]:
+def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[Comparison]:
     """Records of every number that both runs have; without an outcome untested.
 
     mesh as of compare_outcomes. Raises ValueError where there is none.
@@ -287,11 +299,11 @@ def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]
         if are_same(one, other, sensor):  # a test of nothing, that others would pay for
             test = {"same": True, "ci95": None, "p_value": None}
         for r in compare_outcomes(one, other, sensor, mesh=mesh):
-            found.append({**about, **r, **test})
+            found.append(Comparison(**{**about, **r, **test}))
     for left, right in untested(a, b):
-        keys = ("sensor", "task", "metric", "n", *VARIANTS)
-        kept = {key: left[key] for key in keys if key in left}
-        found.append({**_about(left, right), **names, **kept, **_change(left, right)})
+        about = {**_about(vars(left), vars(right)), **names}
+        about |= {key: getattr(left, key) for key in (*_SAME, *VARIANTS)}
+        found.append(Comparison(**about, **_change(left, right)))
     if not found:  # such as of one record, which has no retrieval
         raise ValueError(f"{a.path} and {b.path} have no number in common")
     order = {
@@ -300,11 +312,10 @@ def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[dict]
     return sorted(found, key=lambda r: order[set_name(r)])
 
 
-def _change(one: dict, other: dict) -> dict:
+def _change(one: Result, other: Result) -> dict:
     """The values of two records and their difference, without a test."""
-    a, b = one["value"], other["value"]
-    change = None if None in (a, b) else b - a
-    return {"a": a, "b": b, "difference": change, "ci95": None, "p_value": None}
+    a, b = one.value, other.value
+    return {"a": a, "b": b, "difference": None if a is None or b is None else b - a}
 
 
 def _about(one: Mapping, other: Mapping) -> dict:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import jax
 
+from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.card import make_card
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
@@ -57,11 +59,11 @@ def run_export(run: Run) -> None:
         alpha=c.alpha,
         records=results.read_results(Path(run.config.init) / "results.jsonl"),
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
     run.log(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
 
 
-def read_history(workdir: Path, *, aligned: bool) -> dict[str, dict]:
+def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
     """{stage: its meta} of the stages that made a workdir's model; {} of a file.
 
     Where the CLIP was made in another workdir, that one's stages go before.
@@ -72,7 +74,7 @@ def read_history(workdir: Path, *, aligned: bool) -> dict[str, dict]:
         if checkpoint.has_product(workdir / stage)
     }
     if list(found) == ["align"]:
-        teacher = Path(found["align"]["sources"]["teacher"]["path"])
+        teacher = Path(found["align"].sources["teacher"]["path"])
         found = read_history(teacher, aligned=False) | found
     return found
 

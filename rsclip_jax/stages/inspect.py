@@ -23,7 +23,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import write_json, write_text
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
@@ -141,7 +141,7 @@ def summarise(
             "records": len(source),
             "read": len(scans[split].places),
             "unreadable": len(scans[split].unreadable),
-            "split_rule": getattr(source, "split_rule", ""),
+            "split_rule": source.split_rule,
             "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
         }
         for split, source in sources.items()
@@ -216,7 +216,7 @@ def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     lines = [" ".join("\t".join(row).split("\n")) for row in rows]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     return str(path)
 
 
@@ -236,9 +236,9 @@ def describe_filled(
 
     {} at config.data.max_nodata 0; None of a pack, which was filled when it was made.
     """
-    if not row.max_nodata:
+    if not any(source.max_nodata for source in sources.values()):
         return {}
-    if any(hasattr(source, "manifest") for source in sources.values()):
+    if any(source.is_packed for source in sources.values()):
         return None
     return {
         key: {
@@ -259,7 +259,7 @@ def left_out_lines(
     """(split or "-", what, why no record is of it), each of them once."""
     lines: dict[tuple[str, str], str] = {}
     for split, source in sources.items():
-        for found in getattr(source, "left_out", ()):
+        for found in source.left_out:
             lines.setdefault(found, split)
     for path, count in strange.items():
         lines[str(path), f"no class of {row.name}, {count} file(s) in it"] = "-"

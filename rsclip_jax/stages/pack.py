@@ -12,7 +12,7 @@ from rsclip_jax.data.pack.write import pack_source, write_all
 from rsclip_jax.data.sources.packed import pack_folder
 from rsclip_jax.data.specs import short_name
 from rsclip_jax.data.types import SPLITS, Source
-from rsclip_jax.io.files import git_commit
+from rsclip_jax.io.commit import git_commit
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.version import __version__
 

@@ -19,9 +19,11 @@ from rsclip_jax.data.sources.files import read_captions
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared import common, training
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
@@ -113,7 +115,7 @@ def run_pretrain(run: Run) -> None:
         origins={},
     )
     report(run, variant, params, tests, step=steps)
-    meta = {"variant": dataclasses.asdict(variant), "steps": steps, "sources": {}}
+    meta = StageMeta(variant=dataclasses.asdict(variant), steps=steps, sources={})
     training.finish(run, "pretrain", params, sources, meta)
 
 
@@ -126,7 +128,7 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
         z, labels, seen = run.encode(
             "pretrain",
             source,
-            {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)},
+            {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)},
             {"rgb": variant.image_size},
         )
         if source.dataset.task == "captions":

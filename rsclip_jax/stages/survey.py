@@ -2,9 +2,7 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,10 +11,11 @@ from rsclip_jax import api
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import write_text
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records import results
+from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages.evaluate.stage import check_evaluate, is_evaluated, run_evaluate
 from rsclip_jax.stages.shared import common
@@ -83,13 +82,14 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
     folder, found = survey_folder(run), {}
     for name, init in models.items():
         found[name] = results.read_results(run_of(run, name, init).results)
-        marked = [{**r, "stage": "survey", "model": name} for r in found[name]]
         if not run.config.dry_run:
-            results.append_results(run.results, marked)
+            run.write(
+                dataclasses.replace(r, stage="survey", model=name) for r in found[name]
+            )
     rows = survey_rows(found, run.config.published)
     text = format_survey(rows)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "table.csv").write_text(format_csv(rows))
+    write_text(folder / "table.md", text + "\n")
+    write_text(folder / "table.csv", format_csv(rows))
     run.log(f"\n{text}\n")
     if run.config.dry_run:
         run.log(
@@ -98,24 +98,24 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
         )
     run.log(f"{folder / 'table.md'}, {folder / 'table.csv'}")
     if set(models) == set(model_folders(run)):
-        write_json(folder / "meta.json", _tabled(run))
+        write_meta(folder, _tabled(run))
 
 
 def is_surveyed(run: Run) -> bool:
     """Whether all models are done on what lies there now, and the table is theirs."""
     if run.config.dry_run:
         return False
-    stored = survey_folder(run) / "meta.json"
-    if not stored.exists() or json.loads(stored.read_text()) != _tabled(run):
+    folder = survey_folder(run)
+    if not (folder / "meta.json").exists() or read_meta(folder) != _tabled(run):
         return False
     models = model_folders(run)
     return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())
 
 
-def _tabled(run: Run) -> dict[str, Any]:
+def _tabled(run: Run) -> StageMeta:
     """What the table is of, as JSON gives it back."""
     published = [list(row) for row in run.config.published]
-    return {"models": list(model_folders(run)), "published": published}
+    return StageMeta(models=list(model_folders(run)), published=published)
 
 
 def check_published(run: Run) -> None:

@@ -1,4 +1,8 @@
-"""Bootstrap over a set's examples: draws of metrics, and their 95 % intervals. Pure."""
+"""95 % intervals of metrics over a dataset's examples, most by bootstrap. Pure.
+
+A bootstrap sample draws as many examples as there are, with replacement. Where a
+metric's values over many samples would take minutes, fewer samples are drawn.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -6,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.stats import binomtest
 
-# a resample's values along alpha
+# generator -> a metric's value on one bootstrap sample, for each alpha
 Draw = Callable[[np.random.Generator], dict[float, float]]
 Interval = tuple[float, float]
 
@@ -42,7 +46,7 @@ def share_interval(
 def mean_interval(
     values: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
-    """95 % interval of a mean over examples, values [n]."""
+    """95 % bootstrap interval of the mean of values [n]."""
     if not len(values):
         return float("nan"), float("nan")
     n, rng = len(values), np.random.default_rng(seed)
@@ -58,11 +62,12 @@ def median_interval(
     bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """95 % interval of a median, values [n].
+    """95 % bootstrap interval of the median of values [n].
 
-    The m-th smallest of n uniform draws has a beta distribution, and is the place of a
-    resample's m-th smallest value: so the medians are drawn at once. groups as of
-    share_interval; of these there are 2000 resamples at most.
+    A bootstrap sample's m-th smallest value is the original value at a rank that is
+    n times the m-th smallest of n uniform draws, which has a beta distribution: so the
+    medians are drawn directly. groups: as for share_interval; with groups at most 2000
+    samples are drawn.
     """
     n, rng = len(values), np.random.default_rng(seed)
     if not n:
@@ -73,24 +78,25 @@ def median_interval(
     ranked, m = np.sort(values), (n + 1) // 2
     low = rng.beta(m, n - m + 1, bootstraps)
     high = low
-    if n % 2 == 0:  # the mean of two, the second the least of the n - m above
+    if n % 2 == 0:  # the mean of two: the second is the smallest of the n - m above
         high = low + (1 - low) * (1 - rng.random(bootstraps) ** (1 / (n - m)))
-    places = [np.minimum((n * u).astype(int), n - 1) for u in (low, high)]
-    return interval_of(ranked[places].mean(axis=0))
+    indices = [np.minimum((n * u).astype(int), n - 1) for u in (low, high)]
+    return interval_of(ranked[indices].mean(axis=0))
 
 
 def mean_recall_interval(
     hits: np.ndarray, labels: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
-    """95 % interval of the mean over classes of the share of hits; hits, labels [n].
+    """95 % bootstrap interval of the mean of the classes' recalls.
 
-    How often a class is drawn, and hit, is multinomial, so it is drawn at once. A class
-    that a resample lacks is left out of its mean.
+    hits [n]: whether each example's label was found; labels [n]. The counts of a
+    class's hits and misses in a bootstrap sample are multinomial, so they are drawn
+    directly. Classes that a sample lacks are left out of its mean.
     """
     if not len(hits):
         return float("nan"), float("nan")
-    classes, places = np.unique(labels, return_inverse=True)
-    cells = np.bincount(2 * places + hits, minlength=2 * len(classes))
+    classes, indices = np.unique(labels, return_inverse=True)
+    cells = np.bincount(2 * indices + hits, minlength=2 * len(classes))
     drawn = np.random.default_rng(seed).multinomial(
         len(hits), cells / len(hits), bootstraps
     )
@@ -102,10 +108,10 @@ def mean_recall_interval(
 def calibration_interval(
     gaps: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> Interval:
-    """95 % interval of the calibration error of metrics.calibration_gaps [n, bins].
+    """95 % bootstrap interval of the calibration error.
 
-    A resample's error is on average above the examples' own, as chance opens gaps: that
-    much is taken off both ends.
+    gaps [n, bins]: metrics.calibration_gaps. Chance widens gaps, so the samples' errors
+    are on average above the examples' own; that excess is subtracted from both ends.
     """
     if not len(gaps):
         return float("nan"), float("nan")
@@ -113,17 +119,17 @@ def calibration_interval(
     drawn = np.empty(_affordable(bootstraps, n))
     for i in range(len(drawn)):
         drawn[i] = np.abs(_draw_counts(rng, n).astype(float) @ gaps / n).sum()
-    extra = drawn.mean() - np.abs(gaps.mean(axis=0)).sum()
-    low, high = interval_of(drawn - extra)
+    excess = drawn.mean() - np.abs(gaps.mean(axis=0)).sum()
+    low, high = interval_of(drawn - excess)
     return max(low, 0.0), min(high, 1.0)
 
 
 def map_intervals(
     scores: np.ndarray, targets: np.ndarray, *, bootstraps: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """95 % intervals of the mAP "macro" and "micro" of [n, k]: rows are resampled.
+    """95 % bootstrap intervals of the mAP, {"macro": ..., "micro": ...}.
 
-    Of more than 500,000 scores there are fewer resamples.
+    scores, targets [n, k]. Above 500,000 scores fewer samples are drawn.
     """
     scores, positive = np.asarray(scores), np.asarray(targets).astype(bool)
     n, k = scores.shape
@@ -141,17 +147,20 @@ def map_intervals(
 
 
 def _affordable(bootstraps: int, size: int) -> int:
-    """So many of so many numbers each that it takes seconds; 100 at least."""
+    """At most `bootstraps` samples of `size` numbers, so that they take seconds.
+
+    100 at least.
+    """
     return min(bootstraps, max(100, int(5e8 // max(size, 1))))
 
 
 def draw_group_means(
     values: np.ndarray, groups: np.ndarray, bootstraps: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means [resamples] of values [n] where whole groups are drawn, groups [n]."""
-    _, places = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(places)
-    sums = np.bincount(places, weights=values)
+    """Means [bootstraps] of values [n], where each sample draws whole groups [n]."""
+    _, indices = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(indices)
+    sums = np.bincount(indices, weights=values)
     draws = []
     for _ in range(bootstraps):
         counts = _draw_counts(rng, len(sizes))
@@ -164,23 +173,23 @@ def _draw_group_medians(
 ) -> np.ndarray:
     order = np.argsort(values)
     ranked = values[order]
-    names, places = np.unique(groups[order], return_inverse=True)
+    names, indices = np.unique(groups[order], return_inverse=True)
     draws = []
     for _ in range(bootstraps):
-        ends = np.cumsum(_draw_counts(rng, len(names))[places])
+        ends = np.cumsum(_draw_counts(rng, len(names))[indices])
         middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
         draws.append(ranked[np.searchsorted(ends, middle, side="right")].mean())
     return np.array(draws)
 
 
 def _draw_counts(rng: np.random.Generator, n: int) -> np.ndarray:
-    """How often each of n examples stands in a resample of them."""
+    """How often a bootstrap sample of n examples holds each of them."""
     return np.bincount(rng.integers(n, size=n), minlength=n)
 
 
 def interval_of(values: np.ndarray) -> Interval:
-    """The middle 95 % of resamples' values, nan left out; (nan, nan) of none."""
-    found = values[~np.isnan(values)]  # a resample may have no positive
+    """The middle 95 % of values, nan left out; (nan, nan) where no value is left."""
+    found = values[~np.isnan(values)]  # a sample without a positive has no mAP
     if not len(found):
         return float("nan"), float("nan")
     low, high = np.percentile(found, [2.5, 97.5])
@@ -188,19 +197,19 @@ def interval_of(values: np.ndarray) -> Interval:
 
 
 def rounded(interval: Interval) -> list[float | None]:
-    """As results.jsonl has it: JSON has no nan."""
+    """An interval for results.jsonl; None stands for nan, which JSON lacks."""
     return [None if np.isnan(end) else round(end, 6) for end in interval]
 
 
 def known(value: float) -> float | None:
-    """As results.jsonl has it: JSON has no nan."""
+    """A value for results.jsonl; None stands for nan, which JSON lacks."""
     return None if np.isnan(value) else float(value)
 
 
 def bootstrap_mean(scores: Mapping[float, np.ndarray]) -> Draw:
-    """A draw of a mean over examples: {alpha: its [n] scores}.
+    """A Draw of the mean over examples: scores {alpha: [n]}.
 
-    All alphas see the same resample.
+    All alphas see the same bootstrap sample.
     """
     table = np.stack([np.asarray(s, float) for s in scores.values()], axis=1)
     n = len(table)
@@ -213,9 +222,9 @@ def bootstrap_mean(scores: Mapping[float, np.ndarray]) -> Draw:
 
 
 def bootstrap_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
-    """A draw of the macro mAP: {alpha: scores [n, k]}, targets.
+    """A Draw of the macro mAP: scores {alpha: [n, k]}, targets [n, k].
 
-    Equal to metrics.mean_ap of the resampled rows; each class is sorted once.
+    Equal to metrics.mean_ap of the examples drawn; each class is sorted only once.
     """
     positive = np.asarray(targets).astype(bool)
     ranked = {alpha: _rank(np.asarray(s), positive) for alpha, s in scores.items()}
@@ -228,7 +237,7 @@ def bootstrap_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Dr
 
 
 def bootstrap_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
-    """A draw of the micro mAP, as resample_map's of the macro one."""
+    """A Draw of the micro mAP; as bootstrap_map."""
     positive = np.asarray(targets).astype(bool)
     n, k = positive.shape
     flat = positive.reshape(-1, 1)
@@ -245,46 +254,45 @@ def bootstrap_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) ->
 class _Ranked:
     """k classes, each with its m scores sorted, for their mean average precision.
 
-    rows [k, m]: of which example each score is, best first. Of the p positives, class
-    after class: where they stand (places in rows, flat; of equal scores the last),
-    whose they are, and which is the last positive of an equal score.
+    The p positives of all classes follow each other, class by class.
     """
 
-    rows: np.ndarray
-    places: np.ndarray
-    owners: np.ndarray
-    last: np.ndarray
-    classes: np.ndarray
+    examples: np.ndarray  # [k, m]: the example of each score, best score first
+    ends: np.ndarray  # [p]: its flat index in examples; of equal scores the last's
+    owners: np.ndarray  # [p]: its example
+    last: np.ndarray  # [p]: the last positive of an equal score
+    classes: np.ndarray  # [p]
 
     def mean_ap(self, counts: np.ndarray) -> float:
-        """Where example i stands counts[i] times; nan: no class has a positive."""
+        """The mAP where example i is drawn counts[i] times; nan without a positive."""
         counts = counts.astype(np.int32)
-        seen = np.cumsum(counts[self.rows], axis=1, dtype=np.int32).ravel()[self.places]
+        drawn = np.cumsum(counts[self.examples], axis=1, dtype=np.int32)
+        seen = drawn.ravel()[self.ends]
         times = counts[self.owners]
-        total = np.bincount(self.classes, times, minlength=len(self.rows))
-        before = np.cumsum(total) - total  # the positives of the classes before
+        total = np.bincount(self.classes, times, minlength=len(self.examples))
+        before = np.cumsum(total) - total  # positives of earlier classes
         hits = np.cumsum(times)[self.last] - before[self.classes]
         known = total > 0
         precision = times * hits / np.maximum(seen, 1)
-        sums = np.bincount(self.classes, precision, minlength=len(self.rows))
+        sums = np.bincount(self.classes, precision, minlength=len(self.examples))
         return float(np.mean(sums[known] / total[known])) if known.any() else np.nan
 
 
 def _rank(scores: np.ndarray, positive: np.ndarray, each: int = 1) -> _Ranked:
-    """Of scores [m, k], where row i is of the example i // each; nan ranks last."""
+    """Ranks scores [m, k], where score i belongs to example i // each; nan is last."""
     scores = np.where(np.isnan(scores), -np.inf, scores).T
     order = np.argsort(-scores, axis=1, kind="stable")
     ranked = np.take_along_axis(scores, order, axis=1)
     hot = np.take_along_axis(positive.T, order, axis=1)
     ends = np.ones_like(hot)
     ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
-    # The runs of equal scores, numbered through all classes; no run is of two classes.
+    # Runs of equal scores, numbered through all classes; no run spans two classes.
     runs = np.cumsum(ends.ravel()) - ends.ravel()
     classes, _ = np.nonzero(hot)
     of_positives = runs[hot.ravel()]
     return _Ranked(
-        rows=(order // each).astype(np.int32),
-        places=np.flatnonzero(ends)[of_positives],
+        examples=(order // each).astype(np.int32),
+        ends=np.flatnonzero(ends)[of_positives],
         owners=(order // each)[hot],
         last=np.searchsorted(of_positives, of_positives, side="right") - 1,
         classes=classes,

@@ -1,15 +1,15 @@
 """Two models on the same examples: differences of metrics, intervals, p-values. Pure.
 
-The paired bootstrap (Efron and Tibshirani 1993; Koehn 2004): each resample of the
-examples is scored for both models. Of its differences the middle 95 % are the interval,
-and the p-value is that interval turned round: twice the share of them on the rarer side
-of zero, those at zero counted on both. So p is below 0.05 where the interval leaves out
-zero. The difference as it was found counts as one resample more, on that side: p is
-never 0, but 2 / (resamples + 1) at least.
+The paired bootstrap (Efron and Tibshirani 1993; Koehn 2004) scores both models on each
+bootstrap sample. The interval is the middle 95 % of the samples' differences. The
+p-value inverts it: twice the share of differences on the rarer side of zero, those at
+zero counting for both sides, so that p is below 0.05 where the interval excludes zero.
+The difference as measured counts as one more sample on that side, so p is never 0 but
+at least 2 / (samples + 1).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ NAN = float("nan")
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """A metric of models a and b on n examples; difference = b - a."""
+    """A metric of models a and b on the same n examples; difference = b - a."""
 
     a: float
     b: float
@@ -37,11 +37,11 @@ class Paired:
 
     @property
     def difference(self) -> float:
-        """Above zero where b is the better one."""
+        """Above zero where b's value is higher."""
         return self.b - self.a
 
 
-NOTHING = Paired(NAN, NAN, (NAN, NAN), NAN, 0)  # of no example
+NOTHING = Paired(NAN, NAN, (NAN, NAN), NAN, 0)  # without examples
 
 
 def compare_shares(
@@ -52,11 +52,11 @@ def compare_shares(
     bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Paired:
-    """Of a share of examples, as accuracy and recall@k are: hits [n] of each model.
+    """Compares a share of examples, such as accuracy or recall@k.
 
-    groups [n]: which are drawn together, such as the captions of one image. Of recall
-    the queries are drawn, and the gallery stays whole. Raises ValueError for hits of
-    other lengths.
+    a, b: each model's hits [n]. groups [n]: equal for examples that are drawn together,
+    such as the captions of one image. For recall the queries are drawn and the gallery
+    stays whole. Raises ValueError where a and b have different lengths.
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _check_alike(a, b)
@@ -73,36 +73,49 @@ def compare_shares(
 def compare_means(
     a: np.ndarray, b: np.ndarray, *, bootstraps: int = 10_000, seed: int = 0
 ) -> Paired:
-    """Of a mean over examples, as mAP@k is over queries: values [n] of each model.
+    """Compares a mean over examples, such as mAP@k over queries.
 
-    Of many examples there are fewer resamples; 1000 at least.
+    a, b: each model's values [n]. Many examples get fewer samples, 1000 at least.
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    _check_alike(a, b)
-    if not len(a):
-        return NOTHING
-    times = min(bootstraps, max(1000, int(1e8 // len(a))))
-    rng = np.random.default_rng(seed)
-    draws = draw_group_means(b - a, np.arange(len(a)), times, rng)
-    return _paired(a.mean(), b.mean(), draws, len(a))
+
+    def draw(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        times = min(bootstraps, max(1000, int(1e8 // len(a))))
+        return draw_group_means(b - a, np.arange(len(a)), times, rng)
+
+    return _compare_values(a, b, np.mean, draw, seed)
 
 
 def compare_medians(
     a: np.ndarray, b: np.ndarray, *, bootstraps: int = 4000, seed: int = 0
 ) -> Paired:
-    """Of a median over examples, as the median rank is: values [n] of each model.
+    """Compares a median over examples, such as the median rank.
 
-    Of many examples there are fewer resamples; 1000 at least.
+    a, b: each model's values [n]. Many examples get fewer samples, 1000 at least.
     """
+
+    def draw(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        both, n = np.stack([b, a]), len(a)
+        times = min(bootstraps, max(1000, int(4e7 // n)))
+        samples = (rng.integers(n, size=n) for _ in range(times))
+        medians = [np.median(both[:, sample], axis=1) for sample in samples]
+        return np.array([np.subtract(*pair) for pair in medians])
+
+    return _compare_values(a, b, np.median, draw, seed)
+
+
+def _compare_values(
+    a: np.ndarray,
+    b: np.ndarray,
+    measure: Callable[[np.ndarray], float],
+    draw: Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray],
+    seed: int,
+) -> Paired:
     a, b = np.asarray(a, float), np.asarray(b, float)
     _check_alike(a, b)
     if not len(a):
         return NOTHING
-    times = min(bootstraps, max(1000, int(4e7 // len(a))))
-    both, rng = np.stack([a, b]), np.random.default_rng(seed)
-    rows = (rng.integers(len(a), size=len(a)) for _ in range(times))
-    draws = np.array([np.subtract(*np.median(both[::-1, r], axis=1)) for r in rows])
-    return _paired(np.median(a), np.median(b), draws, len(a))
+    draws = draw(a, b, np.random.default_rng(seed))
+    return _paired(measure(a), measure(b), draws, len(a))
 
 
 def compare_recalls(
@@ -113,18 +126,19 @@ def compare_recalls(
     bootstraps: int = 10_000,
     seed: int = 0,
 ) -> Paired:
-    """Of the mean over classes of the share of hits: hits [n] of each, labels [n].
+    """Compares the mean of the classes' recalls.
 
-    A class that a resample lacks is left out of its mean.
+    a, b: each model's hits [n]; labels [n]. Classes that a sample lacks are left out of
+    its mean.
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _check_alike(a, b)
     if not len(a):
         return NOTHING
-    classes, places = np.unique(labels, return_inverse=True)
+    classes, indices = np.unique(labels, return_inverse=True)
     k = len(classes)
-    # How often a class is drawn, and each model hits it, is multinomial.
-    cells = np.bincount(4 * places + 2 * a + b, minlength=4 * k)
+    # The counts of a class's examples by which models hit them are multinomial.
+    cells = np.bincount(4 * indices + 2 * a + b, minlength=4 * k)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(a), cells / len(a), size=bootstraps)
     drawn = np.concatenate([cells[None], drawn]).reshape(-1, k, 4)
@@ -143,13 +157,16 @@ def _paired(a: float, b: float, draws: np.ndarray, n: int) -> Paired:
 
 
 def _check_alike(a: np.ndarray, b: np.ndarray) -> None:
-    """Raises ValueError for values that cannot be of the same examples."""
+    """Raises ValueError where a and b cannot have the same examples."""
     if a.shape != b.shape:
-        raise ValueError(f"values of the same examples: got {a.shape} and {b.shape}")
+        raise ValueError(
+            "both models need values of the same examples: got shapes"
+            f" {a.shape} and {b.shape}"
+        )
 
 
 def _draw_gains(gains: np.ndarray, bootstraps: int, rng) -> np.ndarray:
-    """Mean gains of resamples: lost, kept and won are drawn as their numbers."""
+    """The samples' mean gains, from multinomial counts of lost, kept and won."""
     shares = np.bincount(gains + 1, minlength=3) / len(gains)
     lost, _, won = rng.multinomial(len(gains), shares, size=bootstraps).T
     return (won - lost) / len(gains)
@@ -163,16 +180,17 @@ def compare_maps(
     bootstraps: int = 4000,
     seed: int = 0,
 ) -> dict[str, Paired]:
-    """Of the mAP "macro" and "micro": scores [n, k] of each model, targets [n, k].
+    """Compares the mAP, {"macro": ..., "micro": ...}.
 
-    Of many numbers n * k there are fewer resamples, so that it takes about a minute;
-    1000 at least. Raises ValueError for scores of other shapes.
+    a, b: each model's scores [n, k]; targets [n, k]. Many scores n * k get fewer
+    samples, 1000 at least, so that they take about a minute. Raises ValueError where
+    shapes differ.
     """
     a, b, targets = np.asarray(a), np.asarray(b), np.asarray(targets)
     if not a.shape == b.shape == targets.shape:
         raise ValueError(
-            f"scores of the same examples and classes: got {a.shape} and {b.shape} for"
-            f" targets {targets.shape}"
+            "both models need scores of the same examples and classes: got shapes"
+            f" {a.shape} and {b.shape} for targets {targets.shape}"
         )
     if not len(a):
         return {"macro": NOTHING, "micro": NOTHING}
@@ -189,20 +207,20 @@ def compare_maps(
 
 
 def p_value(draws: np.ndarray) -> float:
-    """Two-sided, of the differences of resamples; nan where none has a value."""
+    """The two-sided p-value of samples' differences; nan where all are nan."""
     known = draws[~np.isnan(draws)]
     if not len(known):
         return NAN
-    # equal scores summed in another order differ by rounding
+    # sums of equal scores in another order differ by rounding
     sides = np.sum(known <= 1e-12), np.sum(known >= -1e-12)
     return min(1.0, 2 * (1 + float(min(sides))) / (1 + len(known)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979); nan stays, and does not count.
+    """p-values adjusted for multiple tests (Holm 1979).
 
-    Those below 0.05 hold together: the chance that one of them is false is 5 %, however
-    they depend on each other.
+    With those below 0.05 taken as significant, the chance of any false one is at most
+    5 %, however the tests depend on each other. nan stays and is not counted.
     """
     values = np.asarray(p_values, float)
     out = np.full(len(values), NAN)

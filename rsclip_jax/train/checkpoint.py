@@ -7,9 +7,9 @@
 """
 
 import contextlib
+import dataclasses
 import datetime
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from rsclip_jax.interpolate import interpolate
-from rsclip_jax.io.files import git_commit, write_json
+from rsclip_jax.io.commit import git_commit
+from rsclip_jax.io.files import read_json, write_npz
+from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -102,28 +104,29 @@ def has_product(stage_dir: Path) -> bool:
     return (stage_dir / "params").is_dir()
 
 
-def save_product(stage_dir: Path, params: PyTree, meta: dict) -> None:
+def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
     """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
-    meta = {**meta, **made_now(), "digest": params_digest(params)}
+    meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
     if jax.process_index() == 0:
-        write_json(stage_dir / "meta.json", meta)
+        write_meta(stage_dir, meta)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((stage_dir / "params").resolve(), params)
 
 
-def made_now() -> dict[str, str]:
-    """What a stage's meta says of its making: "git_commit", "finished", "devices"."""
+def made_now(meta: StageMeta) -> StageMeta:
+    """The meta with when, where and by which commit the stage was finished."""
     now = datetime.datetime.now(datetime.UTC)
-    return {
-        "git_commit": git_commit(),
-        "finished": f"{now:%Y-%m-%d %H:%M} UTC",
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    }
+    return dataclasses.replace(
+        meta,
+        git_commit=git_commit(),
+        finished=f"{now:%Y-%m-%d %H:%M} UTC",
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    )
 
 
-def load_product(stage_dir: Path) -> tuple[PyTree, dict]:
+def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
     """(params as numpy arrays, meta) of a finished stage.
 
     Raises FileNotFoundError naming the folder and the stage that would make it.
@@ -162,12 +165,13 @@ def save_head(
     classnames: Sequence[str],
 ) -> None:
     """Writes <stage>/head.npz: a head [d, k] mixed of its ends, the text's first."""
-    path = stage_dir / "head.npz"
-    temporary = path.with_name("head.npz.tmp")
-    with temporary.open("wb") as file:
-        names = np.array(classnames)
-        np.savez(file, head=head, head_0=ends[0], head_1=ends[1], classnames=names)
-    temporary.replace(path)
+    write_npz(
+        stage_dir / "head.npz",
+        head=head,
+        head_0=ends[0],
+        head_1=ends[1],
+        classnames=np.array(classnames),
+    )
 
 
 def load_head(
@@ -199,7 +203,7 @@ def begun_sources(stage_dir: Path) -> dict:
     folder = last_checkpoint(stage_dir)
     if folder is None:
         return {}
-    return json.loads((folder / "meta" / "metadata").read_text())["sources"]
+    return read_json(folder / "meta" / "metadata")["sources"]
 
 
 def _restore_numpy(folder: Path) -> PyTree:
@@ -215,9 +219,9 @@ def _restore_numpy(folder: Path) -> PyTree:
         return handler.restore(folder, args=restored)
 
 
-def load_meta(stage_dir: Path) -> dict:
+def load_meta(stage_dir: Path) -> StageMeta:
     """What a finished stage says of its product."""
-    return json.loads((stage_dir / "meta.json").read_text())
+    return read_meta(stage_dir)
 
 
 def params_digest(params: PyTree) -> str:

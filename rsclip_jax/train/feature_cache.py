@@ -10,7 +10,6 @@ that its features are numbers of the record and the view. Random crops have no e
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import sys
@@ -26,8 +25,10 @@ from tqdm import tqdm
 from rsclip_jax.data.pipeline.batches import view_batches
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
-from rsclip_jax.data.types import Record, Source, read_record
+from rsclip_jax.data.sources.wrappers import Wrapper
+from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import write_json
+from rsclip_jax.io.lock import locked
 
 # uint8 pictures [m, size, size, 3] -> features [m, d]
 EncodePictures = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +78,7 @@ class Reading:
         )
 
 
-class Taught:
+class Taught(Wrapper):
     """A source whose records have "teacher": the features of their picture, by view.
 
     A record without features raises a ValueError when it is read, as it did when they
@@ -85,17 +86,9 @@ class Taught:
     """
 
     def __init__(self, source: Source, features: np.ndarray, made, views: Sequence):
-        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
-        self.tile = getattr(source, "tile", None)
-        self.split_rule = getattr(source, "split_rule", "")
-        self._source, self._views = source, tuple(views)
+        super().__init__(source)
+        self._views = tuple(views)
         self._features, self._made = np.asarray(features), made
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         if not self._made[index]:
@@ -103,7 +96,7 @@ class Taught:
                 f"{self.ids[index]}: could not be read when the teacher's features"
                 " were made"
             )
-        record = read_record(self._source, index, keys)
+        record = self.source.read(index, keys)
         of_view = dict(zip(self._views, self._features[index], strict=True))
         return {**record, "teacher": of_view}
 
@@ -161,7 +154,7 @@ def describe_source(source: Source) -> dict[str, Any]:
     return {
         "name": f"{source.dataset.name}:{source.split}",
         "split_digest": split_digest(source),
-        "max_nodata": source.dataset.max_nodata,
+        "max_nodata": source.max_nodata,
     }
 
 
@@ -179,12 +172,9 @@ def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # somebody else's folder may be there only to be read
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(folder / "lock", "a", encoding="utf-8"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log(f"{folder}: waiting for another run that is at these features")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            text = f"{folder}: waiting for another run that is at these features"
+            held = locked(folder / "lock", on_wait=lambda: log(text))
+            stack.enter_context(held)
         yield
 
 

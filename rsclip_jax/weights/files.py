@@ -6,7 +6,6 @@ wrapping of training scripts; what the names mean is layouts.py's.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from rsclip_jax.io.files import read_json
 from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -116,18 +116,11 @@ def _read_config(folder: Path) -> dict:
     for name in _MODEL_CONFIGS:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
-            config = {"kind": kind, **_read_json(folder / name)}
+            config = {"kind": kind, **read_json(folder / name)}
             if kind == "hf" and (folder / _PREPROCESSOR).is_file():
-                config["preprocessor"] = _read_json(folder / _PREPROCESSOR)
+                config["preprocessor"] = read_json(folder / _PREPROCESSOR)
             return config
     return {}
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
 
 
 def _open_file(path: Path) -> WeightFile:
@@ -165,7 +158,7 @@ def _is_index(path: Path) -> bool:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    where = _read_json(index).get("weight_map")
+    where = read_json(index).get("weight_map")
     if not isinstance(where, dict):
         raise ValueError(f"{index}: no 'weight_map' in this index of shards")
     return where

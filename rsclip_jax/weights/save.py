@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
+from rsclip_jax.io.files import naming, replacing, write_json, write_text
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import layouts, rules
@@ -72,7 +73,7 @@ def save_encoder(
     if path.suffix != ".safetensors":
         config = timm_config(spec)
         path.mkdir(parents=True, exist_ok=True)
-        _write_json(path / "config.json", config)
+        write_json(path / "config.json", config, sort_keys=False)
         path = path / "model.safetensors"
     _write(path, tensors, {"spec": json.dumps(dataclasses.asdict(spec))})
 
@@ -86,7 +87,7 @@ def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
     tensors = _open_clip_tensors(v, params, dtype)
     if path.suffix != ".safetensors":
         path.mkdir(parents=True, exist_ok=True)
-        _write_json(path / "open_clip_config.json", open_clip_config(v))
+        write_json(path / "open_clip_config.json", open_clip_config(v), sort_keys=False)
         path = path / "open_clip_model.safetensors"
     _write(path, tensors, _variant_header(v))
 
@@ -136,8 +137,8 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     tensors = _cast(rules.export_names(params, layouts.HF_CLIP), dtype)
     _write(path / "model.safetensors", tensors, _variant_header(v))
-    _write_json(path / "config.json", hf_config(v, dtype))
-    _write_json(path / "preprocessor_config.json", hf_preprocessor(v))
+    write_json(path / "config.json", hf_config(v, dtype), sort_keys=False)
+    write_json(path / "preprocessor_config.json", hf_preprocessor(v), sort_keys=False)
     if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is no subset of CLIP's
         _save_hf_tokenizer(path, v)
 
@@ -309,21 +310,18 @@ def _save_hf_tokenizer(path: Path, v: Variant) -> None:
     names, merges = vocabulary_names()
     start, end = "<|startoftext|>", "<|endoftext|>"
     vocabulary = {**names, start: START, end: END}
-    text = json.dumps(vocabulary, ensure_ascii=False)
-    (path / "vocab.json").write_text(text, encoding="utf-8")
+    write_text(path / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
     lines = "\n".join(["#version: 0.2", *merges])
-    (path / "merges.txt").write_text(lines + "\n", encoding="utf-8")
+    write_text(path / "merges.txt", lines + "\n")
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
-    _write_json(
-        path / "tokenizer_config.json",
-        {
-            "tokenizer_class": "CLIPTokenizer",
-            "model_max_length": v.context_length,
-            "do_lower_case": True,
-            **special,
-        },
-    )
-    _write_json(path / "special_tokens_map.json", special)
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": v.context_length,
+        "do_lower_case": True,
+        **special,
+    }
+    write_json(path / "tokenizer_config.json", config, sort_keys=False)
+    write_json(path / "special_tokens_map.json", special, sort_keys=False)
 
 
 def _cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
@@ -346,14 +344,8 @@ def _variant_header(v: Variant) -> dict[str, str]:
 def _write(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
     # "pt" is what transformers, open_clip and timm want the header to say
     metadata = {"format": "pt", **header}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
-    mask = os.umask(0)  # only setting it tells it
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)  # safetensors makes it its owner's alone
-    temporary.replace(path)
-
-
-def _write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    with naming(path), replacing(path) as temporary:
+        safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+        mask = os.umask(0)  # only setting it tells it
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # safetensors makes it its owner's alone

@@ -32,7 +32,7 @@ FIRST, BATCHES = 8, 48  # a batch is 48 MB, and memory is slow when first touche
 ROW = Dataset("s2_patches", "", "single", {"s2": "s2_l1c"}, ("a", "b"), ("a", "b"))
 
 
-class Made:
+class Made(Source):
     """n patches, cut from one noise at places of their own."""
 
     dataset, split = ROW, "train"
@@ -41,9 +41,6 @@ class Made:
         self.ids = [f"patch_{i:06d}" for i in range(n)]
         rng = np.random.default_rng(0)
         self._noise = rng.integers(0, 10000, (220, 220, 13), np.uint16)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> dict:
         y, x = divmod(index % 10000, 100)

@@ -104,7 +104,7 @@ def random_params(shapes):
     )
 
 
-class Patches:
+class Patches(Source):
     """Records of EuroSAT's shape, in memory; a picture is decoded when it is wanted."""
 
     split = "train"
@@ -117,12 +117,6 @@ class Patches:
         self.bands = rng.integers(1, 9000, (64, 64, 13), np.uint16)
         small = rng.integers(0, 256, (16, 16, 3), np.uint8)
         self.jpeg = cv2.imencode(".jpg", cv2.resize(small, (64, 64)))[1]
-
-    def __len__(self):
-        return RECORDS
-
-    def __getitem__(self, index):
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index, keys):
         out = {"id": self.ids[index], "label": -1, SENSOR.modality: self.bands}

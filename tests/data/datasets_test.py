@@ -512,7 +512,7 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_a_share_of_missing_pixels_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=r"config\.data\.max_nodata\) = .* below 1"):
+    with pytest.raises(ValueError, match=r"max_nodata = .* below 1"):
         open_source("miniature", split="val", max_nodata=share)
 
 

@@ -115,5 +115,5 @@ def test_of_one_class_nothing_can_be_told():
     one = make_outcome(
         labels=np.zeros(60, int), head=make_outcome().head[:, :1], classnames=("a",)
     )
-    with pytest.raises(ValueError, match="d:test has one class, of which every answer"):
+    with pytest.raises(ValueError, match="d:test has one class, so every answer"):
         forgetting_records(one, one)

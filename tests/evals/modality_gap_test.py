@@ -50,8 +50,8 @@ def test_every_number_by_brute_force():
     assert record["value"] == pytest.approx(np.log(np.mean(each)), abs=1e-6)
 
 
-def test_intervals_are_of_resampled_places():
-    """Of resamples drawn here, one embedding pair at a time."""
+def test_intervals_are_of_bootstrapped_locations():
+    """Of bootstrap samples drawn here, one embedding pair at a time."""
     a, b = clouds(n=12, shift=1.0)
     rng = np.random.default_rng(5)
     paired, unpaired, even = [], [], []
@@ -182,7 +182,7 @@ def test_one_record_has_no_gap_to_speak_of():
 def test_more_records_than_are_measured_are_evenly_spread(monkeypatch):
     a, b = clouds(n=101, shift=2.0)
     monkeypatch.setattr(gap, "UNIFORMITY_RECORDS", 11)
-    monkeypatch.setattr(gap, "SEPARABILITY_PLACES", 21)
+    monkeypatch.setattr(gap, "SEPARABILITY_RECORDS", 21)
     (record,) = gap.uniformity_record(a, "rgb")
     n = {r["metric"]: r["n"] for r in gap.pair_records(a, b, "x")}
     assert (n["separability"], n["alignment"]) == (21, 101)

@@ -208,7 +208,7 @@ def test_equal_votes_are_wrong_and_too_many_neighbours_refused():
     (record,) = probe.knn_records(twins, twins, sensor="rgb", classes=2, k=2)
     assert record["value"] == 0
     assert record["ci95"] == [0.0, 0.65762]  # Wilson's: two misses leave room for doubt
-    with pytest.raises(ValueError, match=r"3 nearest .* among 2 .*evaluate\.knn_k"):
+    with pytest.raises(ValueError, match=r"k = 3 .* among 2 .* between 1 and 2"):
         probe.knn_records(twins, twins, sensor="rgb", classes=2, k=3)
 
 

@@ -2,20 +2,16 @@
 
 import dataclasses
 
+from rsclip_jax.data.sources.wrappers import Wrapper
 
-class Changed:
+
+class Changed(Wrapper):
     """A source with some of its row's values, or its records, replaced."""
 
     def __init__(self, source, kept=None, **values):
-        self.source, self.split = source, source.split
+        super().__init__(source)
         self.dataset = dataclasses.replace(source.dataset, **values)
         self.ids = source.ids[:kept]
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
 
     def read(self, i, keys):
         return {**self.source[i], "label": self.source[i]["label"] * 0}
@@ -24,7 +20,7 @@ class Changed:
 ONE_CLASS = {"classes": ("River",), "classnames": ("river",)}
 
 
-class Captioned:
+class Captioned(Wrapper):
     """The miniature's scenes with one to three captions each, and no label.
 
     broken: a scene that cannot be read.
@@ -33,20 +29,15 @@ class Captioned:
     split = "val"
 
     def __init__(self, source, broken=()):
+        super().__init__(source)
         self.dataset = dataclasses.replace(
             source.dataset, task="captions", classes=(), classnames=(), templates=()
         )
-        self.ids, self.source, self.broken = source.ids, source, broken
+        self.broken = broken
 
     def texts(self, i):
         long = "and a road " * 30  # longer than the tower takes
         return (f"scene {i % 7}", f"number {i} {long}", f"the {i}.")[: 1 + i % 3]
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
-        return self.read(i, self.dataset.sensors)
 
     def read(self, i, keys):
         if keys and i in self.broken:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 
 
-class Scenes:
+class Scenes(Source):
     """Scenes of coordinates: the value of a pixel is its scene, row and column."""
 
     split = "all"
@@ -14,9 +14,6 @@ class Scenes:
     def __init__(self, n, height, width):
         self.n, self.shape, self.reads = n, (height, width), []
         self.ids = [f"scene{i}" for i in range(n)]
-
-    def __len__(self):
-        return self.n
 
     def __getitem__(self, index):
         self.reads.append(index)

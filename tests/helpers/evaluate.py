@@ -41,4 +41,4 @@ def values_of(run, model, source):
     before = len(read_results(run.results)) if run.results.exists() else 0
     evaluate_source(run, model, source)
     records = read_results(run.results)[before:]
-    return {(r["sensor"], r["metric"]): r["value"] for r in records}
+    return {(r.sensor, r.metric): r.value for r in records}

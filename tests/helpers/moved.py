@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from rsclip_jax.data.sensors import Sensor, get_sensor, select_bands
+from rsclip_jax.data.sources.wrappers import Wrapper
 
 
 def write_sensor(path: Path, sensor: Sensor, **changes) -> str:
@@ -25,21 +26,18 @@ def write_sensor(path: Path, sensor: Sensor, **changes) -> str:
     return str(path)
 
 
-class Moved:
+class Moved(Wrapper):
     """A source whose arrays of one key are of another sensor, found by band names."""
 
     def __init__(self, source, key: str, sensor: str):
-        self.source, self.key = source, key
+        super().__init__(source)
+        self.key = key
         self.held = source.dataset.sensors[key]
         self.dataset = dataclasses.replace(
             source.dataset, sensors={**source.dataset.sensors, key: sensor}
         )
-        self.split, self.ids = source.split, source.ids
 
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
+    def read(self, index, keys):
         record, sensor = self.source[index], get_sensor(self.dataset.sensors[self.key])
         array = select_bands(
             record[self.key], get_sensor(self.held).bands, sensor.bands, fill="mean"

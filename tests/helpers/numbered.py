@@ -4,14 +4,14 @@ import numpy as np
 
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 
 STILL = Augment(flip_lr=False)
 SIZES = {"rgb": 6, "s1": 6}
 ROWS = {"rgb": "rgb", "s1": "s1_grd"}
 
 
-class Numbers:
+class Numbers(Source):
     """n records whose first pixel is their number; label: the number modulo classes."""
 
     split = "train"
@@ -22,9 +22,6 @@ class Numbers:
         self.dataset = Dataset(*told)
         self.n, self.first, self.broken = n, first, broken
         self.ids = [f"train/{i}" for i in range(n)]
-
-    def __len__(self):
-        return self.n
 
     def __getitem__(self, index):
         if index in self.broken:

@@ -1,6 +1,5 @@
 """Sources for the tests of packing, where its worker processes can import them."""
 
-import dataclasses
 import functools
 import json
 import multiprocessing
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.pack.write import pack_source
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 
 ROW = Dataset(
     "numbers",
@@ -26,7 +25,7 @@ ROW = Dataset(
 )
 
 
-class Numbers:
+class Numbers(Source):
     """n records of three sensors, each drawn from its number; slow and broken at will.
 
     broken: places that cannot be read. deadly: a place whose reading kills the worker.
@@ -36,12 +35,9 @@ class Numbers:
     split = "train"
 
     def __init__(self, n, *, side=6, broken=(), deadly=-1, delay=0.0, max_nodata=0.0):
-        self.dataset = dataclasses.replace(ROW, max_nodata=max_nodata)
+        self.dataset, self.max_nodata = ROW, max_nodata
         self.ids = [f"scene/{i}" for i in range(n)]
         self.side, self.broken, self.deadly, self.delay = side, broken, deadly, delay
-
-    def __len__(self):
-        return len(self.ids)
 
     def __getitem__(self, index):
         if index in self.broken:

@@ -31,7 +31,7 @@ def assert_same_source(found, want):
     assert found.ids == want.ids
     assert len(found) == len(want) == len(want.ids)
     assert split_digest(found) == split_digest(want)
-    assert getattr(found, "split_rule", "") == getattr(want, "split_rule", "")
+    assert found.split_rule == want.split_rule
     for i in range(len(want)):
         assert_same_record(found[i], want[i])
 

@@ -11,7 +11,7 @@ from configs import align_sar
 from rsclip_jax.data.miniature import scenes
 from rsclip_jax.data.sources import files as sources
 from rsclip_jax.main import run_stages
-from rsclip_jax.records.results import read_results
+from rsclip_jax.records.results import Result, read_results
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train.sharding import make_mesh
 
@@ -44,7 +44,7 @@ def tiny_config(
     return config.lock()
 
 
-def run_tiny(workdir: Path, config: ConfigDict) -> list[dict]:
+def run_tiny(workdir: Path, config: ConfigDict) -> list[Result]:
     """Runs the stages in workdir; its results."""
     with few_scenes():
         run_stages(config, workdir)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.train.feature_cache import Reading, open_taught
 
 SIZE, DIM = 12, 5
@@ -10,7 +10,7 @@ WEIGHTS = np.random.default_rng(0).normal(size=(SIZE * SIZE * 3, DIM))
 TEACHER = {"digest": "1a", "activation": "gelu", "image_mean": (0.1, 0.2, 0.3)}
 
 
-class Pictures:
+class Pictures(Source):
     """n random pictures, and radar of the same place; some cannot be read."""
 
     split = "train"
@@ -20,12 +20,6 @@ class Pictures:
         self.dataset = Dataset(name, "folders", "none", rows)
         self.ids = [f"train/{i}" for i in range(n)]
         self.broken, self.seed, self.read_keys = set(broken), seed, []
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, index):
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index, keys):
         self.read_keys.append(tuple(keys))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.records.outcomes import Outcome, save_outcome
+from rsclip_jax.records.results import Result
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
 
 HOSTILE = "<script>\"x\"</script> & 'y'"
@@ -16,7 +17,7 @@ N, D = 30, 8
 
 
 @dataclasses.dataclass
-class Scenes:
+class Scenes(Source):
     """A source of N scenes whose pictures are noise."""
 
     dataset: Dataset
@@ -59,7 +60,9 @@ def make_source(outcome: Outcome) -> Scenes:
     return Scenes(row, list(outcome.ids))
 
 
-def make_record(stage: str, dataset: str, value: float, step: int, **more) -> dict:
+def make_record(
+    stage: str, dataset: str, value: float | None, step: int, **more
+) -> Result:
     record = {
         "stage": stage,
         "dataset": dataset,
@@ -68,18 +71,19 @@ def make_record(stage: str, dataset: str, value: float, step: int, **more) -> di
         "task": "zero_shot",
         "metric": "accuracy",
         "value": value,
-        "ci95": [value - 0.03, value + 0.02],
         "n": 1000 + step,
         "step": step,
         "prompts": "0123456789abcdef",
         "checkpoint": f"{stage}{step}".ljust(16, "f"),
         "split_digest": "fedcba9876543210",
     }
-    classes = {name: value + 0.01 * i for i, name in enumerate(CLASSES)}
-    return {**record, "per_class": classes, **more}
+    if value is not None:
+        record["ci95"] = [value - 0.03, value + 0.02]
+        record["per_class"] = {c: value + 0.01 * i for i, c in enumerate(CLASSES)}
+    return Result(**{**record, **more})
 
 
-def make_records() -> list[dict]:
+def make_records() -> list[Result]:
     """Of patch a sweep over validation and test sets, of align a sensor, and so on."""
     records = []
     for split in ("val", "test"):
@@ -91,8 +95,8 @@ def make_records() -> list[dict]:
     for step, value in ((0, 0.1), (7, 0.6)):
         records.append(make_record("align", "scenes", value, step, sensor="s1"))
         more = {"sensor": "rgb->s1", "task": "retrieval", "metric": "recall@10"}
-        record = make_record("align", "scenes", value / 2, step, **more)
-        records.append({k: v for k, v in record.items() if k != "per_class"})
+        more["per_class"] = None
+        records.append(make_record("align", "scenes", value / 2, step, **more))
     rank = {"task": "retrieval", "metric": "median_rank", "ci95": None}
     return [*records, make_record("evaluate", "scenes", 12.5, 7, **rank)]
 
@@ -126,7 +130,7 @@ PATCH = {
 def make_workdir(workdir: Path) -> Path:
     """Writes it all."""
     put(workdir / "config.json", json.dumps(CONFIG))
-    put(workdir / "results.jsonl", lines(make_records()))
+    put(workdir / "results.jsonl", lines([r.to_json() for r in make_records()]))
     put(workdir / "patch/meta.json", json.dumps(PATCH))
     put(workdir / "align/meta.json", json.dumps({"digest": "cd" * 8, "steps": 7}))
     curve = [{"step": i, "loss": 2 / i, "grad_norm": 1.0, "lr": 0.1} for i in (1, 2, 3)]

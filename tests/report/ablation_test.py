@@ -1,15 +1,18 @@
 """The table of an ablation, cell by cell."""
 
 import csv
+import dataclasses
 import io
 
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
+from tests.helpers.results import make_result
 
 
 def record(sensor, metric, value, dataset="a"):
     task = "retrieval" if "@" in metric else "zero_shot"
-    where = {"dataset": dataset, "split": "test", "sensor": sensor, "task": task}
-    return {**where, "metric": metric, "value": value}
+    return make_result(
+        dataset=dataset, sensor=sensor, task=task, metric=metric, value=value
+    )
 
 
 def row(losses, *records):
@@ -47,7 +50,7 @@ def test_rows_are_settings_and_the_best_of_a_column_is_bold():
 
 
 def test_several_sets_stand_in_the_columns():
-    tiled = {**record("s1", "accuracy", 0.5, "b"), "tile": 64}
+    tiled = dataclasses.replace(record("s1", "accuracy", 0.5, "b"), tile=64)
     text = format_markdown([Row({"seed": "0"}, [*ROWS[0].records, tiled])])
     head = cells(text.splitlines()[0])
     assert head[1:] == [

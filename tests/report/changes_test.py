@@ -13,7 +13,7 @@ from tests.helpers.workdirs import make_record, make_records
 
 def values(change):
     ends = change.before, change.after, change.full
-    return [end and end["value"] for end in ends]
+    return [end and end.value for end in ends]
 
 
 def test_of_a_sweep_the_chosen_alpha_is_after():
@@ -85,5 +85,5 @@ def test_an_interval_has_its_unit_once():
 
 
 def test_what_has_no_value_has_no_interval():
-    record = {**make_record("a", "b", 0.5, 0), "value": None, "ci95": [None, None]}
+    record = make_record("a", "b", None, 0, ci95=[None, None])
     assert (value_in_words(record), interval_in_words(record)) == ("–", "")

@@ -6,26 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.comparison_figures import Row, curve_overlay, forest
 from rsclip_jax.report.comparison_page import comparison_page, differing, short_names
 from rsclip_jax.report.workdir import Workdir
 from tests.helpers.comparisons import UNTESTED, record
+from tests.helpers.results import make_result
 
 
 def make_run(name, lr=0.1, shift=0.0) -> Workdir:
     patch = {"lr": lr, "val": "d:val", "supported_val": ["n:val"]}
     swept = [
-        {
-            "stage": "patch",
-            "dataset": dataset,
-            "split": "val",
-            "sensor": "rgb",
-            "task": "zero_shot",
-            "metric": "accuracy",
-            "alpha": alpha,
-            "value": 0.4 + sign * 0.3 * alpha + shift,
-            "step": 5,
-        }
+        make_result(
+            dataset=dataset,
+            split="val",
+            alpha=alpha,
+            value=0.4 + sign * 0.3 * alpha + shift,
+        )
         for dataset, sign in (("d", 1), ("n", -1))
         for alpha in (0.0, 0.5, 1.0)
     ]
@@ -34,7 +31,7 @@ def make_run(name, lr=0.1, shift=0.0) -> Workdir:
     return Workdir(
         Path("runs") / name,
         {"seed": 0, "progress": name == "a", "patch": patch},
-        {"patch": {"alpha": 0.5, "digest": "0123456789abcdef", "steps": 5}},
+        {"patch": StageMeta(alpha=0.5, digest="0123456789abcdef", steps=5)},
         swept,
         {"patch": curve},
         {},

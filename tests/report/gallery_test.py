@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.types import Source
 from rsclip_jax.report.contact_sheet import render, views_of
 from rsclip_jax.report.gallery import Row, choose_rows, judge, save_thumbnails
 from tests.helpers.workdirs import N, make_outcome, make_source
@@ -97,7 +98,7 @@ def test_thumbnails_are_the_shown_records_pixel_for_pixel(outcome, tmp_path):
 
 
 def test_large_pictures_are_shrunk(outcome, tmp_path):
-    class Large:
+    class Large(Source):
         dataset = make_source(outcome).dataset
 
         def __getitem__(self, index):

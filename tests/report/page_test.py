@@ -186,7 +186,7 @@ def test_the_table_has_every_value_of_the_results(whole):
     assert len(rows) == len(records)
     for row, record in zip(rows, records, strict=True):
         shown = dict(zip(keys, (cell["data-key"] for cell in row), strict=True))
-        for key, value in record.items():
+        for key, value in record.to_json().items():
             if key == "per_class":
                 assert key not in shown
                 continue

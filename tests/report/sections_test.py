@@ -147,13 +147,13 @@ def test_of_very_many_classes_the_ends_are_shown(tmp_path):
 
 def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
     folder, none = make_workdir(tmp_path), {"value": None, "ci95": [None, None]}
-    of_photos = [r["dataset"] == "photos" for r in make_records()]
     rows = [
-        {**r, **none} if bare else r
-        for r, bare in zip(make_records(), of_photos, strict=True)
+        dataclasses.replace(r, **none) if r.dataset == "photos" else r
+        for r in make_records()
     ]
-    rows.append({**rows[of_photos.index(True)], "task": "forgetting"})
-    put(folder / "results.jsonl", lines(rows))
+    photos = next(r for r in rows if r.dataset == "photos")
+    rows.append(dataclasses.replace(photos, task="forgetting"))
+    put(folder / "results.jsonl", lines([r.to_json() for r in rows]))
     run = read_workdir(folder, print)
     assert sweep(run.records).keys() == {"scenes:val", "scenes:test"}
     row = r'<td>photos:test</td><td>accuracy</td>(<td class="number">–</td>){3}'

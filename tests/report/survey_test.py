@@ -1,11 +1,11 @@
 """The table of a survey."""
 
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
+from tests.helpers.results import make_result
 
 
 def test_what_has_no_value_is_a_dash_and_empty_for_a_spreadsheet():
-    record = {"task": "zero_shot", "metric": "mAP_macro", "sensor": "rgb", "n": 7}
-    record |= {"dataset": "d", "split": "test", "value": None, "ci95": [None, None]}
+    record = make_result(metric="mAP_macro", n=7, value=None, ci95=[None, None])
     (row,) = survey_rows({"m": [record]}, [])
     cells = format_survey([row]).splitlines()[-1].split("|")
     assert [cell.strip() for cell in cells[5:8]] == ["7", "-", "-"]

@@ -2,15 +2,24 @@
 
 import pytest
 
-from rsclip_jax.report.table import (
-    align_markdown,
-    closing_records,
-    describe_alpha,
-    format_table,
-)
+from rsclip_jax.records.meta import AlphaChoice, StageMeta
+from rsclip_jax.report import table
+from rsclip_jax.report.table import align_markdown, describe_alpha
+from tests.helpers.results import make_results
 
 BASE = {"stage": "patch", "dataset": "d", "split": "test", "task": "zero_shot"}
 BASE |= {"sensor": "rgb", "metric": "accuracy"}
+
+
+def format_table(records, alpha=None):
+    return table.format_table(make_results(*records), alpha)
+
+
+def closing_records(records, tests):
+    """Those of the records that the closing table shows."""
+    made = make_results(*records)
+    shown = table.closing_records(made, tests)
+    return [fields for fields, r in zip(records, made, strict=True) if r in shown]
 
 
 def cells(text):
@@ -119,15 +128,19 @@ def test_tiles_are_told_apart_and_an_evaluation_has_no_before():
 
 
 def test_which_mixture_it_is_is_told_in_words():
-    one = {"alpha": 0.4, "alpha_chosen_by": "validation", "alpha_blocks": None}
-    assert describe_alpha(one) == "alpha 0.4, chosen on validation data"
-    given = {"alpha": 0.4, "alpha_chosen_by": "config.patch.alpha"}
+    one = {"alpha": 0.4, "alpha_chosen_by": "validation"}
+    assert describe_alpha(StageMeta(**one)) == "alpha 0.4, chosen on validation data"
+    given = StageMeta(alpha=0.4, alpha_chosen_by="config.patch.alpha")
     assert describe_alpha(given) == "alpha 0.4, given as config.patch.alpha"
-    blocks = {**one, "alpha_blocks": {"blocks_10": 0.9, "blocks_2": 0.5, "stem": 0.1}}
+    alphas = {"blocks_10": 0.9, "blocks_2": 0.5, "stem": 0.1}
+    blocks = StageMeta(**one, alpha_blocks=alphas)
     assert "an alpha for each block" in describe_alpha(blocks)
     assert "(stem 0.1, blocks_2 0.5, blocks_10 0.9)" in describe_alpha(blocks)
-    rounds = [{"train": "a:train", **one}, {"train": "b:train", **one, "alpha": 0.7}]
-    told = describe_alpha({"alpha": None, "rounds": rounds})
+    rounds = [
+        AlphaChoice(train="a:train", **one),
+        AlphaChoice(train="b:train", **{**one, "alpha": 0.7}),
+    ]
+    told = describe_alpha(StageMeta(rounds=rounds))
     assert told == (
         "a:train at alpha 0.4, chosen on validation data, then b:train at alpha 0.7,"
         " chosen on validation data"

@@ -10,6 +10,7 @@ import pytest
 import rsclip_jax
 from configs import ablate as configs_ablate
 from rsclip_jax.main import run_stages
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages import ablate
 from rsclip_jax.train import checkpoint
@@ -29,7 +30,7 @@ def config(*sweep, **settings):
 
 
 def with_clip(workdir):
-    meta = {"variant": dataclasses.asdict(teacher().variant), "steps": 0}
+    meta = StageMeta(variant=dataclasses.asdict(teacher().variant))
     checkpoint.save_product(workdir / "pretrain", teacher().params, meta)
     (workdir / "config.json").write_text(json.dumps(config().to_dict()))
     return workdir
@@ -60,10 +61,8 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
     with (workdir / "ablate" / "table.csv").open() as file:
         exact = list(csv.DictReader(file))
     folders = [f"losses={row['losses']}" for row in rows]
-    kept = [
-        r for r in read_results(workdir / "results.jsonl") if r["stage"] == "ablate"
-    ]
-    assert list(dict.fromkeys(r["setting"] for r in kept)) == folders
+    kept = [r for r in read_results(workdir / "results.jsonl") if r.stage == "ablate"]
+    assert list(dict.fromkeys(r.setting for r in kept)) == folders
     for column, metric, sensor in (
         ("s1 accuracy", "accuracy", "s1"),
         ("rgb->s1 R@10", "recall@10", "rgb->s1"),
@@ -73,9 +72,9 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
         for row, line, folder in zip(rows, exact, folders, strict=True):
             own = read_results(workdir / "ablate" / folder / "results.jsonl")
             (value,) = (
-                r["value"]
+                r.value
                 for r in own
-                if (r["sensor"], r["metric"], r["step"]) == (sensor, metric, 2)
+                if (r.sensor, r.metric, r.step) == (sensor, metric, 2)
             )
             values.append(value)
             assert float(line[column]) == value

@@ -18,24 +18,12 @@ from rsclip_jax.records.outcomes import save_outcome
 from rsclip_jax.records.results import append_results, read_results
 from rsclip_jax.stats.paired_tests import compare_shares, holm
 from tests.helpers.outcomes import make_outcome
+from tests.helpers.results import make_result
 
 
-def record(value, stage="align", **values):
-    fields = {
-        "stage": stage,
-        "dataset": "d",
-        "split": "test",
-        "split_digest": "1",
-        "prompts": "p",
-        "sensor": "s1",
-        "task": "zero_shot",
-        "metric": "accuracy",
-        "value": value,
-        "n": 60,
-        "step": 5,
-        "checkpoint": "c",
-    }
-    return {**fields, **values}
+def record(value, stage="align", **fields):
+    base = {"sensor": "s1", "n": 60, "step": 5}
+    return make_result(**{**base, **fields}, value=value, stage=stage)
 
 
 def write_run(folder: Path, outcomes=(), results=(), stages=("align",), **config):
@@ -362,9 +350,9 @@ def test_a_whole_run_is_no_other_than_its_copy(tiny_run, tmp_path):
     assert {r["same"] for r in records if r["metric"] == "accuracy@5"} == {True}
     named = ("dataset", "sensor", "task", "metric", "shots")
     values = {
-        tuple(r.get(key) for key in named): r["value"]
+        tuple(getattr(r, key) for key in named): r.value
         for r in read_results(tiny_run / "results.jsonl")
-        if r["stage"] in ("evaluate", "align")
+        if r.stage in ("evaluate", "align")
     }
     keys = [tuple(r.get(key) for key in named) for r in records]
     assert len(keys) == len(set(keys))

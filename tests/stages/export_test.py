@@ -63,29 +63,27 @@ def test_a_clip_of_another_workdir_keeps_its_history(tiny_run, tmp_path):
     folder = run_export(tmp_path / "w", other)
     card = (folder / "README.md").read_text()
     assert "chosen on validation data" in card
-    assert (
-        checkpoint.load_meta(tiny_run / "patch")["sources"]["theta_1"]["digest"] in card
-    )
+    assert checkpoint.load_meta(tiny_run / "patch").sources["theta_1"]["digest"] in card
 
 
 def test_the_card_says_method_alpha_sources_and_results(tiny_run, tmp_path):
     folder = run_export(tmp_path / "w", tiny_run)
     card = (folder / "README.md").read_text()
     meta = checkpoint.load_meta(tiny_run / "patch")
-    assert f"**alpha = {meta['alpha']:g}**, chosen on validation data" in card
-    for source in meta["sources"].values():
+    assert f"**alpha = {meta.alpha:g}**, chosen on validation data" in card
+    for source in meta.sources.values():
         assert source["digest"] in card
-    assert meta["digest"] in card
+    assert meta.digest in card
     assert "VV, VH" in card
     assert str(tiny_run) not in card  # it is read on other machines
-    ours = {meta["digest"], checkpoint.load_meta(tiny_run / "align")["digest"]}
+    ours = {meta.digest, checkpoint.load_meta(tiny_run / "align").digest}
     records = results.read_results(tiny_run / "results.jsonl")
-    exact = [r for r in records if set(r["checkpoint"].split("+")) <= ours]
+    exact = [r for r in records if set(r.checkpoint.split("+")) <= ours]
     assert exact
     assert len(exact) < len(records)
     for r in exact:
-        shots = f", {r['shots']} a class" if "shots" in r else ""
-        assert f"| {r['metric']}{shots} | {r['value']:.4f} | {r['n']} |" in card
+        shots = f", {r.shots} a class" if r.shots is not None else ""
+        assert f"| {r.metric}{shots} | {r.value:.4f} | {r.n} |" in card
 
 
 def test_the_card_s_commands_run(tiny_run, tmp_path, monkeypatch):
@@ -115,7 +113,7 @@ def test_another_alpha_mixes_the_run_s_own_ends(tiny_run, tmp_path, alpha):
 
 
 def test_the_chosen_alpha_is_the_product_bit_for_bit(tiny_run):
-    alpha = checkpoint.load_meta(tiny_run / "patch")["alpha"]
+    alpha = checkpoint.load_meta(tiny_run / "patch").alpha
     mixed, made = rsclip_jax.load(tiny_run, alpha=alpha), rsclip_jax.load(tiny_run)
     assert mixed.digests["clip"] == made.digests["clip"]
     assert mixed.sensors == {}

@@ -18,7 +18,6 @@ from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.main import close, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.records import results
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from tests.helpers.align import batches_of
@@ -145,15 +144,15 @@ def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):
     config.datasets = (f"{name}:test[:100%]:16",)
     config.eval_batch_size = 16
     results = run_tiny(tmp_path / "w", config.lock())
-    (record,) = (r for r in results if r["metric"] == "accuracy")
+    (record,) = (r for r in results if r.metric == "accuracy")
     model = api.load(tmp_path / "clip.safetensors")
     source = TiledSource(open_source(name, "", "test"), 16)
     z = model.encode_image([source[i]["rgb"] for i in range(len(source))])
     head = model.zero_shot(["dry land", "sea"], SATELLITE_TEMPLATES)
     labels = np.array([source[i]["label"] for i in range(len(source))])
-    assert record["value"] == metrics.top_k_accuracy(z @ head, labels, 1)
-    assert (record["dataset"], record["split"]) == ("my_set", "test[:100%]")
-    assert record["split_digest"] == split_digest(source)
+    assert record.value == metrics.top_k_accuracy(z @ head, labels, 1)
+    assert (record.dataset, record.split) == ("my_set", "test[:100%]")
+    assert record.split_digest == split_digest(source)
 
 
 SWAPPED = 'classes = ["sea", "dry_land"]\n' + SET
@@ -175,7 +174,7 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
     source = open_source(str(copied / "my_set.toml"), "", "train")
     digests = {"my_set:train": split_digest(source)}
     digests["my_set:train labels"] = labels_digest(source)
-    assert checkpoint.load_meta(stage)["data"] == digests
+    assert checkpoint.load_meta(stage).data == digests
     assert checkpoint.begun_sources(stage) == {"data": digests}
     shutil.rmtree(stage / "params")  # as if it was killed before it was done
     (copied / "my_set.toml").write_text(SWAPPED)
@@ -249,7 +248,7 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
             table.read_text().replace("3.png,3.tif,sea", "3.png,3.tif,bog")
         )
     second = run_tiny(workdir, config)
-    same = second[0]["split_digest"] == first[0]["split_digest"]
+    same = second[0].split_digest == first[0].split_digest
     assert same == (change == "labels")
     assert "done before" not in capsys.readouterr().out
     toml.unlink()  # what is gone has not changed
@@ -288,12 +287,8 @@ def test_the_closing_table_has_its_test_sets_alone(own, tmp_path, capsys):
     with config.unlocked():
         config.patch.update(test=f"{own}/my_set.toml:test:16", supported_test=())
     run = make_run(tmp_path, config)
-    keys = ("sensor", "task", "metric", "step", "n", "prompts", "checkpoint")
-    record = {**dict.fromkeys(keys, "x"), "split_digest": "x", "value": 0.5, "alpha": 0}
-    record |= {"stage": "patch", "dataset": "my_set", "tile": 16}
-    results.append_results(
-        run.results, [{**record, "split": s} for s in ("val", "test")]
-    )
+    made = {"dataset": "my_set", "tile": 16, "alpha": 0}
+    run.write(make_result(**made, split=split) for split in ("val", "test"))
     close(run)
     lines = [line for line in capsys.readouterr().out.split("\n") if "my_set" in line]
     assert len(lines) == 1

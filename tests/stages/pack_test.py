@@ -16,7 +16,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources import packed
 from rsclip_jax.data.sources.files import read_captions, split_digest
 from rsclip_jax.data.sources.packed import PackedSource, Selection
-from rsclip_jax.io.files import git_commit
+from rsclip_jax.io.commit import git_commit
 from rsclip_jax.main import run_stages
 from tests.conftest import REPO
 from tests.helpers.caption_sets import listed, write_set

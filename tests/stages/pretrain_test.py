@@ -129,21 +129,21 @@ def test_a_captioned_set_is_learned_and_searched_both_ways(tmp_path):
         config.datasets = ("rsicd:val",)
         config.evaluate.update(probes=(), gap=False)
     results = run_tiny(tmp_path / "w", config)
-    found = {(r["stage"], r["step"], r["sensor"], r["metric"]): r for r in results}
+    found = {(r.stage, r.step, r.sensor, r.metric): r for r in results}
     chance, n = {"text->rgb": 5 / 16, "rgb->text": 10 / 32}, {}
     for way in chance:
-        before = found["pretrain", 0, way, "recall@5"]["value"]
-        after = found["pretrain", 40, way, "recall@5"]["value"]
+        before = found["pretrain", 0, way, "recall@5"].value
+        after = found["pretrain", 40, way, "recall@5"].value
         assert before < 2.2 * chance[way]
         assert after > 0.85
-        n[way] = found["evaluate", 40, way, "recall@5"]["n"]
-        assert found["evaluate", 40, way, "recall@5"]["value"] == after
+        n[way] = found["evaluate", 40, way, "recall@5"].n
+        assert found["evaluate", 40, way, "recall@5"].value == after
     assert n == {"text->rgb": 32, "rgb->text": 16}
-    assert {r["task"] for r in results} == {"retrieval"}
-    assert {r["prompts"] for r in results} == {captions_digest(texts)}
+    assert {r.task for r in results} == {"retrieval"}
+    assert {r.prompts for r in results} == {captions_digest(texts)}
     # one CLIP has made both sides
-    digests = {r["checkpoint"] for r in results if r["step"] == 40}
-    assert digests == {load_meta(tmp_path / "w" / "pretrain")["digest"]}
+    digests = {r.checkpoint for r in results if r.step == 40}
+    assert digests == {load_meta(tmp_path / "w" / "pretrain").digest}
 
 
 def test_a_little_training_beats_chance_and_reports_it(tmp_path):
@@ -161,11 +161,11 @@ def test_a_little_training_beats_chance_and_reports_it(tmp_path):
     with few_scenes():
         run_pretrain(run)
     lines = [json.loads(x) for x in run.results.read_text().splitlines()]
-    lines = [r for r in lines if r["metric"] == "accuracy"]
-    before, after = (r["value"] for r in lines)
+    lines = [r for r in lines if r.metric == "accuracy"]
+    before, after = (r.value for r in lines)
     assert before <= 0.25
     assert after >= 0.5
-    assert [r["step"] for r in lines] == [0, 60]
+    assert [r.step for r in lines] == [0, 60]
     assert lines[0]["prompts"] == lines[1]["prompts"]
     assert lines[0]["checkpoint"] != lines[1]["checkpoint"]
 

@@ -12,11 +12,13 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import VARIANTS
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.survey import survey_rows
 from rsclip_jax.stages import survey
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights.pretrained import PRETRAINED
+from tests.helpers.results import make_result
 from tests.helpers.runs import few_scenes, make_run
 
 TOY = dataclasses.replace(VARIANTS["mini"], vision_layers=1, text_layers=1)
@@ -31,7 +33,7 @@ def config(*models, **settings):
 
 def save_clip(workdir, seed):
     params = jax.tree.map(np.asarray, init_clip(TOY, jax.random.key(seed)))
-    meta = {"variant": dataclasses.asdict(TOY), "steps": 0}
+    meta = StageMeta(variant=dataclasses.asdict(TOY))
     checkpoint.save_product(workdir / "pretrain", params, meta)
     return workdir
 
@@ -71,14 +73,14 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     assert [row["model"] for row in rows] == ["one", "two"]
     assert [row["published"] for row in rows] == ["", "12.5 (paper A), 40 (paper B)"]
     records = read_results(workdir / "results.jsonl")
-    assert {r["stage"] for r in records} == {"survey"}
+    assert {r.stage for r in records} == {"survey"}
     for row in rows:
         own = read_results(workdir / "survey" / row["model"] / "results.jsonl")
-        (r,) = [r for r in own if r["metric"] == "accuracy" and r["sensor"] == "rgb"]
-        assert row["measured"] == f"{100 * r['value']:.1f}"
+        (r,) = [r for r in own if r.metric == "accuracy" and r.sensor == "rgb"]
+        assert row["measured"] == f"{100 * r.value:.1f}"
         assert row["n"] == "48"
-        mine = [x for x in records if x["model"] == row["model"]]
-        assert [x["value"] for x in mine] == [x["value"] for x in own]
+        mine = [x for x in records if x.model == row["model"]]
+        assert [x.value for x in mine] == [x.value for x in own]
     assert rows[0]["measured"] != rows[1]["measured"] or one != two
     with (workdir / "survey" / "table.csv").open() as file:
         found = list(csv.DictReader(file))
@@ -106,7 +108,7 @@ def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
     assert found["n"] == "20"
     assert "33.3" not in found["published"]  # of other sets
     records = read_results(tmp_path / "w" / "results.jsonl")
-    assert {r["model"] for r in records} == {"clip"}
+    assert {r.model for r in records} == {"clip"}
 
 
 @pytest.mark.parametrize(
@@ -152,8 +154,6 @@ def test_what_was_published_is_of_models_and_sets_that_there_are():
 
 
 def test_what_was_published_of_rgb_does_not_stand_beside_radar():
-    record = {"dataset": "d", "split": "test", "task": "zero_shot", "n": 9}
-    record |= {"metric": "accuracy", "value": 0.5, "ci95": [0.4, 0.6]}
-    found = {"m": [{**record, "sensor": sensor} for sensor in ("rgb", "s1")]}
+    found = {"m": [make_result(sensor=sensor) for sensor in ("rgb", "s1")]}
     rows = survey_rows(found, [("m", "d", "accuracy", 40.0, "paper")])
-    assert [row["published"] for row in rows] == [[(40.0, "paper")], []]
+    assert [row.published for row in rows] == [[(40.0, "paper")], []]

@@ -1,4 +1,4 @@
-"""Draws are metrics of the rows drawn; intervals against all that could be drawn."""
+"""Draws are metrics of the examples drawn; intervals against all possible draws."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ from rsclip_jax.stats.bootstrap import (
 )
 
 
-def test_a_resample_is_the_same_for_all_alphas():
+def test_a_bootstrap_sample_is_the_same_for_all_alphas():
     scores = np.random.default_rng(0).integers(0, 2, 50)
     draw = bootstrap_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
     for seed in range(5):
@@ -37,12 +37,12 @@ def test_a_resample_is_the_same_for_all_alphas():
         assert values[0.0] == pytest.approx(scores[picked].mean())
 
 
-def test_a_resampled_map_is_that_of_the_rows_drawn():
+def test_a_bootstrapped_map_is_that_of_the_rows_drawn():
     rng = np.random.default_rng(0)
     scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
     targets = rng.integers(0, 2, (40, 3))
     targets[:, 2] = 0
-    targets[0, 2] = 1  # in many resamples no positive is left
+    targets[0, 2] = 1  # in many bootstrap samples no positive is left
     draw = bootstrap_map(scores, targets)
     for seed in range(8):
         rows = np.random.default_rng(seed).integers(40, size=40)
@@ -107,7 +107,7 @@ def test_no_examples_have_no_share_interval():
     assert rounded((0.12345678, 1.0)) == [0.123457, 1.0]
 
 
-def test_map_intervals_are_quantiles_over_every_resample_there_is():
+def test_map_intervals_are_quantiles_over_every_sample_there_is():
     scores = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     found = map_intervals(scores, targets, bootstraps=4000)
@@ -122,8 +122,8 @@ def test_map_intervals_are_quantiles_over_every_resample_there_is():
             assert np.mean(known <= end + 1e-9) >= q - 0.01
 
 
-def quantiles_over_every_resample(value, n):
-    """(2.5 %, 97.5 %) of value(rows) over all draws of n rows from n."""
+def quantiles_over_every_sample(value, n):
+    """(2.5 %, 97.5 %) of value(rows) over all draws of n indices from n."""
     all_ = [value(list(rows)) for rows in itertools.product(range(n), repeat=n)]
     return np.array([v for v in all_ if not math.isnan(v)])
 
@@ -135,16 +135,16 @@ def check_quantiles(interval, known):
 
 
 @pytest.mark.parametrize("n", [4, 5])
-def test_mean_and_median_intervals_are_quantiles_over_every_resample(n):
+def test_mean_and_median_intervals_are_quantiles_over_every_sample(n):
     values = np.array([3.0, 1.0, 7.0, 1.0, 20.0])[:n]
-    known = quantiles_over_every_resample(lambda rows: values[rows].mean(), n)
+    known = quantiles_over_every_sample(lambda rows: values[rows].mean(), n)
     check_quantiles(mean_interval(values, bootstraps=6000), known)
-    known = quantiles_over_every_resample(lambda rows: np.median(values[rows]), n)
+    known = quantiles_over_every_sample(lambda rows: np.median(values[rows]), n)
     check_quantiles(median_interval(values), known)
 
 
 @pytest.mark.parametrize("n", [1, 2, 101, 102])
-def test_a_median_s_draws_are_medians_of_resamples(n):
+def test_a_median_s_draws_are_medians_of_bootstrap_samples(n):
     values = np.random.default_rng(1).exponential(size=n)
     rng = np.random.default_rng(2)
     drawn = [np.median(values[rng.integers(n, size=n)]) for _ in range(4000)]
@@ -172,10 +172,10 @@ def test_grouped_intervals_are_those_of_the_rows_of_the_groups_drawn():
         assert found == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1e-12)
 
 
-def test_a_mean_recall_s_interval_is_quantiles_over_every_resample():
+def test_a_mean_recall_s_interval_is_quantiles_over_every_sample():
     logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
     labels = np.array([0, 1, 2, 1, 1])
-    known = quantiles_over_every_resample(
+    known = quantiles_over_every_sample(
         lambda rows: mean_recall(logits[rows], labels[rows]), 5
     )
     hits = in_top_k(logits, labels)

@@ -1,4 +1,4 @@
-"""The paired bootstrap against every resample there is, and against known cases."""
+"""The paired bootstrap against every possible sample, and against known cases."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ def rare_side(values: np.ndarray, chances: np.ndarray | None = None) -> float:
 
 
 def all_gains(gains: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean gains, their chances) of all resamples, by the numbers of +1 and -1."""
+    """(mean gains, their chances) of all samples, by the numbers of +1 and -1."""
     n, share = len(gains), {g: gains.count(g) / len(gains) for g in (-1, 0, 1)}
     values, chances = [], []
     for lost, won in itertools.product(range(n + 1), repeat=2):
@@ -41,7 +41,7 @@ def all_gains(gains: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("lost", "kept", "won"), [(3, 20, 9), (0, 5, 6), (7, 3, 6)])
-def test_shares_are_those_of_every_resample_there_is(lost, kept, won):
+def test_shares_are_those_of_every_sample_there_is(lost, kept, won):
     gains = [-1] * lost + [0] * kept + [1] * won
     a = np.array([(g < 1 and i % 3 > 0) or g < 0 for i, g in enumerate(gains)])
     b = np.where(np.array(gains) == 0, a, np.array(gains) > 0)
@@ -65,7 +65,7 @@ def test_identical_models_differ_by_nothing():
         assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
 
 
-def test_a_clearly_better_model_is_as_sure_as_the_resamples_allow():
+def test_a_clearly_better_model_is_as_sure_as_the_samples_allow():
     a = np.random.default_rng(0).random(400) < 0.4
     b = a | (np.random.default_rng(1).random(400) < 0.5)
     better = compare_shares(a, b)
@@ -131,7 +131,7 @@ def test_groups_are_drawn_whole():
     assert alone.p_value == pytest.approx(compare_shares(a, b).p_value, abs=0.02)
 
 
-def test_maps_are_those_of_every_resample_there_is():
+def test_maps_are_those_of_every_sample_there_is():
     a = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     b = np.array([[0.9, 0.1], [0.2, 0.9], [0.8, 0.8], [0.3, 0.3]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
@@ -157,7 +157,7 @@ def all_rows(n):
 
 
 def is_that_of_all(found, values, slack=0.012):
-    """Whether interval and p-value are those of every resample's difference."""
+    """Whether interval and p-value are those of every bootstrap sample's difference."""
     known = np.array([value for value in values if not math.isnan(value)])
     assert found.p_value == pytest.approx(rare_side(known), abs=2 * slack)
     for end, q in zip(found.ci95, (0.025, 0.975), strict=True):
@@ -165,14 +165,14 @@ def is_that_of_all(found, values, slack=0.012):
         assert np.mean(known <= end + 1e-9) >= q - slack
 
 
-def test_means_are_those_of_every_resample_there_is():
+def test_means_are_those_of_every_sample_there_is():
     a, b = np.array([0.1, 0.5, 0.2, 0.9, 0.3]), np.array([0.3, 0.6, 0.1, 0.9, 0.9])
     found = compare_means(a, b)
     assert (found.a, found.b) == pytest.approx((0.4, 0.56))
     is_that_of_all(found, [b[r].mean() - a[r].mean() for r in all_rows(5)])
 
 
-def test_medians_are_those_of_every_resample_there_is():
+def test_medians_are_those_of_every_sample_there_is():
     a, b = np.array([1, 7, 3, 20, 5]), np.array([2, 4, 1, 30, 5])
     found = compare_medians(a, b)
     assert (found.a, found.b, found.difference) == (5, 4, -1)
@@ -181,7 +181,7 @@ def test_medians_are_those_of_every_resample_there_is():
     )
 
 
-def test_mean_recalls_are_those_of_every_resample_there_is():
+def test_mean_recalls_are_those_of_every_sample_there_is():
     labels = np.array([3, 3, 3, 8, 8])
     a, b = np.array([1, 0, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1], bool)
 
@@ -225,7 +225,9 @@ def test_no_examples_have_no_difference_and_other_examples_are_refused():
         assert compare(np.ones(4), np.ones(4)).p_value == 1.0
     empty = np.zeros(0, bool)
     assert math.isnan(compare_recalls(empty, empty, np.zeros(0, int)).a)
-    with pytest.raises(ValueError, match=r"same examples: got \(3,\) and \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"same examples: got shapes \(3,\) and \(4,\)"
+    ):
         compare_shares(np.ones(3, bool), np.ones(4, bool))
     with pytest.raises(ValueError, match=r"\(3, 2\) and \(4, 2\)"):
         compare_maps(np.ones((3, 2)), np.ones((4, 2)), np.ones((3, 2)))

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from rsclip_jax.io.files import write_json
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.train_step import make_state
 from tests.helpers.batches import make_batches
@@ -21,28 +21,28 @@ def params():
 
 def test_a_product_comes_back_bit_for_bit_with_its_meta(tmp_path):
     assert not checkpoint.has_product(tmp_path / "patch")
-    checkpoint.save_product(tmp_path / "patch", params(), {"alpha": 0.4})
+    checkpoint.save_product(tmp_path / "patch", params(), StageMeta(alpha=0.4))
     assert checkpoint.has_product(tmp_path / "patch")
     found, meta = checkpoint.load_product(tmp_path / "patch")
     jax.tree.map(np.testing.assert_array_equal, found, params())
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found))
-    assert meta["alpha"] == 0.4
-    assert meta["digest"] == checkpoint.params_digest(found)
+    assert meta.alpha == 0.4
+    assert meta.digest == checkpoint.params_digest(found)
 
 
 def test_a_product_sharded_over_devices_is_whole_on_disk(tmp_path):
     mesh = sharding.make_mesh((2, 4))
     placed = sharding.put_params(params(), mesh)
-    checkpoint.save_product(tmp_path / "s", placed, {})
+    checkpoint.save_product(tmp_path / "s", placed, StageMeta())
     found, meta = checkpoint.load_product(tmp_path / "s")
     jax.tree.map(np.testing.assert_array_equal, found, params())
-    assert meta["digest"] == checkpoint.params_digest(params())
+    assert meta.digest == checkpoint.params_digest(params())
 
 
 def test_a_product_is_never_written_over(tmp_path):
-    checkpoint.save_product(tmp_path / "s", params(), {})
+    checkpoint.save_product(tmp_path / "s", params(), StageMeta())
     with pytest.raises(FileExistsError, match="stays as it is"):
-        checkpoint.save_product(tmp_path / "s", {"a": np.zeros(2)}, {})
+        checkpoint.save_product(tmp_path / "s", {"a": np.zeros(2)}, StageMeta())
     jax.tree.map(
         np.testing.assert_array_equal,
         checkpoint.load_product(tmp_path / "s")[0],
@@ -139,11 +139,3 @@ def test_only_the_newest_saves_are_kept(tmp_path):
             later = state.replace(step=number)
             checkpoint.save_state(manager, later, make_batches(), {})
         assert sorted(manager.all_steps()) == [2, 3]
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deep" / "a.json"
-    write_json(path, {"b": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"b": object()})
-    assert json.loads(path.read_text()) == {"b": 1}

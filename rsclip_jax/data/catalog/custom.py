@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,34 @@ def load_dataset(path: str | Path) -> Dataset:
         composites=_read_composites(path, values),
         custom=_read_own(path, values, task),
     )
-    return row.with_classes(values["classes"]) if "classes" in values else row
+    return with_classes(row, values["classes"]) if "classes" in values else row
+
+
+def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """Returns a custom dataset with its classes, their names and its label map.
+
+    Raises ValueError for a name of an unknown class, or for two classes of one name.
+    """
+    assert dataset.custom is not None
+    given, known = dataset.custom.classnames, dict.fromkeys(classes, "")
+    for name in given:
+        try:
+            look_up(known, name, "class")
+        except ValueError as error:
+            raise ValueError(f"{dataset.custom.path}: classnames: {error}") from None
+    spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
+    names = {**spaced, **given}
+    if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+        raise ValueError(
+            f"{dataset.custom.path}: the classes {', '.join(twice)} would have the same"
+            " name in prompts; give them other names in a table [classnames]"
+        )
+    return dataclasses.replace(
+        dataset,
+        classes=tuple(classes),
+        classnames=tuple(names.values()),
+        label_map={c: c for c in classes},
+    )
 
 
 def _read_own(path: Path, values: Mapping[str, Any], task: str) -> CustomDataset:

@@ -152,9 +152,16 @@ def fill_templates(
 ) -> list[list[str]]:
     """One list of prompts a class, in order.
 
-    Raises ValueError for no templates or one without {c}, and for class names that are
-    empty or twice there.
+    Raises ValueError for no templates or one without {c}, for no class names, one
+    string instead of several, and class names that are empty or appear twice.
     """
+    if isinstance(classnames, str) or not len(classnames):
+        raise ValueError(
+            f"class names {classnames!r}: give a list of names, such as ['lake',"
+            " 'forest']"
+        )
+    if other := [name for name in classnames if not isinstance(name, str)]:
+        raise ValueError(f"class names must be strings, and these are not: {other}")
     templates = [templates] if isinstance(templates, str) else templates
     if not templates:
         raise ValueError("no prompt templates: give at least one, such as 'a {c}.'")

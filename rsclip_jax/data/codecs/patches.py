@@ -3,7 +3,9 @@
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array, fill_missing
-from rsclip_jax.data.sensors import Sensor, select_bands
+from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
+from rsclip_jax.data.sensors.bands import make_composite
+from rsclip_jax.data.types import Dataset
 
 # torch.int16 and float32 are what uint16 DN were made before torch had uint16; TFDS has
 # them as float32. 8 bits or a half hold no DN.
@@ -32,6 +34,13 @@ def as_sensor(
     if sensor.unit == "DN" and array.dtype != np.dtype(sensor.dtype):
         array = _whole_dn(array, sensor, where)
     return check_array(array, sensor, where)
+
+
+def make_picture(dataset: Dataset, key: str, array: np.ndarray) -> np.ndarray:
+    """Returns the composite `key`, uint8 [..., 3], of its sensor's array."""
+    source, name = dataset.composites[key]
+    bands = get_sensor(dataset.sensors[source]).bands
+    return make_composite(array, bands, COMPOSITES[name])
 
 
 def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:

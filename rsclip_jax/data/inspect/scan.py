@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rsclip_jax.data.bad_records import suggest_skip
 from rsclip_jax.data.codecs.checks import noting_filled
 from rsclip_jax.data.inspect.statistics import Moments, array_digest, measure, merge
-from rsclip_jax.data.types import Source, read_record
+from rsclip_jax.data.types import Source
 
 
 @dataclasses.dataclass
@@ -115,7 +115,7 @@ class _Reader:
     def __call__(self, index: int) -> dict:
         try:
             with noting_filled() as noted:
-                record = read_record(self.source, self.places[index], self.keys)
+                record = self.source.read(self.places[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
         keys = {key: self.look(record[key]) for key in self.keys}

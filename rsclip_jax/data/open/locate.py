@@ -24,11 +24,11 @@ _UNPACK = {
 def find_folder(row: Dataset, root: str | Path) -> Path:
     """Where the dataset lies; FileNotFoundError says where it was looked for."""
     if row.custom:
-        if not row.custom.place.is_dir():
+        if not row.custom.folder.is_dir():
             raise FileNotFoundError(
-                f"{row.custom.path}: its folder is not there: {row.custom.place}"
+                f"{row.custom.path}: its folder is not there: {row.custom.folder}"
             )
-        return row.custom.place
+        return row.custom.folder
     mark = MARKS.get(row.kind, "")
     looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     if not str(root):

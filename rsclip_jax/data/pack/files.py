@@ -1,10 +1,9 @@
 """The files of a pack beside its shards: written so that a kill leaves none by half."""
 
-import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,8 @@ from rsclip_jax.data.sources.packed import (
     ids_digest,
     part_of,
 )
-from rsclip_jax.data.types import Dataset, Source, hash_keys
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never half."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """As write_text."""
-    temporary = path.with_name(path.name + ".tmp")
-    with naming(path):
-        temporary.write_bytes(data)
-        temporary.replace(path)
+from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.io.files import naming, write_bytes
 
 
 def append_line(path: Path, line: dict) -> None:
@@ -50,15 +37,6 @@ def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
 
 def as_text(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """An error of writing says which file it was."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -96,7 +74,7 @@ def describe(
         "format": FORMAT,
         "dataset": row.name,
         "split": source.split,
-        "split_rule": getattr(source, "split_rule", ""),
+        "split_rule": source.split_rule,
         "task": row.task,
         "sensors": describe_sensors(row.sensors),
         "classes": list(row.classes),
@@ -114,7 +92,7 @@ def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
     """The range of the hash by which parts of this split agree with the archive's."""
     whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")
-    keys = hash_keys(source)
+    keys = source.hash_keys
     for span in (whole, *fixed) if in_folders else (*fixed, whole):
         places = part_of(keys, span, 0, 50)
         agree = half is not None and [source.ids[i] for i in places] == list(half)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from rsclip_jax.data.pack.files import write_text
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.packed import (
     check_shard,
@@ -21,6 +20,7 @@ from rsclip_jax.data.sources.packed import (
     ids_digest,
 )
 from rsclip_jax.data.types import Source
+from rsclip_jax.io.files import write_text
 
 COMPRESSIONS = ("auto", "none", "zstd")
 # What a difference in a plan comes from, in words.
@@ -75,8 +75,9 @@ def make_plan(
     total = len(source) * len(encode_record(first))
     shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
     shards = min(shards, len(source))
-    max_nodata = source.dataset.max_nodata
-    return Plan(source_digest(source), len(source), shards, compression, max_nodata)
+    return Plan(
+        source_digest(source), len(source), shards, compression, source.max_nodata
+    )
 
 
 def source_digest(source: Source) -> str:

@@ -25,6 +25,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.packed import encode_record
 from rsclip_jax.data.types import Record, Source
+from rsclip_jax.io.files import replacing
 
 # Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster
 # than a JPEG is decoded. 13 bands of uint16 it takes to 0.76, and then reads a quarter
@@ -115,10 +116,9 @@ def write_shard(shard: int) -> dict:
     if "source" not in _worker:  # here, where an error reaches the parent
         _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
-    temporary = path.with_name(path.name + ".tmp")
-    said = _write_records(job, shard, temporary)
-    note = _note(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        said = _write_records(job, shard, temporary)
+        note = _note(temporary)
     return {"file": path.name, "records": len(said["labels"]), **note, **said}
 
 

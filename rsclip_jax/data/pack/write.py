@@ -4,8 +4,6 @@ The format is readers/packed.py's.
 """
 
 import contextlib
-import fcntl
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +17,13 @@ from rsclip_jax.data.pack.files import (
     labels_beside,
     read_lines,
     write_beside,
-    write_text,
 )
 from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
 from rsclip_jax.data.pack.workers import Job, run_workers
 from rsclip_jax.data.sources.packed import HASH_KEYS
-from rsclip_jax.data.types import SPLITS, Source, hash_keys, tail_of
+from rsclip_jax.data.types import SPLITS, Source, tail_of
+from rsclip_jax.io.files import read_json, write_json, write_text
+from rsclip_jax.io.lock import locked
 
 
 def pack_source(
@@ -81,10 +80,10 @@ def pack_source(
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Two runs in one folder would write each other's files; a kill frees the lock."""
-    with open(folder / ".lock", "w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(folder / ".lock", wait=False))
+        except BlockingIOError as error:
             raise ValueError(
                 f"{folder}: another process packs into it; wait for it to end"
             ) from error
@@ -113,7 +112,7 @@ def finish(
         lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
-    keys = [key for i, key in enumerate(hash_keys(source)) if i not in left_out]
+    keys = [key for i, key in enumerate(source.hash_keys) if i not in left_out]
     beside = labels_beside(source.dataset, notes)
     if keys != [tail_of(id_) for id_ in ids]:
         beside[HASH_KEYS] = as_text(keys).encode()
@@ -125,7 +124,7 @@ def finish(
         "files": write_beside(folder, beside),
         "shards": [{key: note[key] for key in files} for note in notes],
     }
-    write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_json(folder / "manifest.json", manifest, sort_keys=False)
 
 
 def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
@@ -142,13 +141,11 @@ def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
     ids = [id_ for id_ in source.ids if id_ in held]
     if any(id_ not in held and id_ not in left_out for id_ in source.ids):
         return False
-    provenance = json.loads((folder / splits[0] / "manifest.json").read_text())
+    provenance = read_json(folder / splits[0] / "manifest.json")
     manifest = {
         **describe(source, ids, find_span(source, half), provenance["provenance"]),
         "splits": splits,
     }
-    (folder / "all").mkdir(exist_ok=True)
     write_text(folder / "all" / "ids.txt", as_text(ids))
-    text = json.dumps(manifest, indent=1) + "\n"
-    write_text(folder / "all" / "manifest.json", text)
+    write_json(folder / "all" / "manifest.json", manifest, sort_keys=False)
     return True

@@ -18,7 +18,7 @@ from rsclip_jax.data.pipeline.geometry import fit_record, make_views
 from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_places
-from rsclip_jax.data.types import Record, Source, read_record
+from rsclip_jax.data.types import Record, Source
 
 # Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
 # one: caption -> ids [n].
@@ -73,7 +73,7 @@ class Tolerant:
 
     def _read(self, index: int) -> Record:
         try:
-            return read_record(self.source, index, self.keys)
+            return self.source.read(index, self.keys)
         except StopIteration as error:
             # grain takes it for the end of the data, and would stop there in silence
             record_id = self.source.ids[index]
@@ -142,7 +142,7 @@ def train_batches(
     """
     _check_enough(sources, batch_size)
     groups = number_groups(sources, tokens) if tokens else []
-    lengths = {_label_length(source) for source in sources}
+    lengths = {source.label_length for source in sources}
     parts = []
     for i, source in enumerate(sources):
         # Indices go through grain and records only where they end up: grain measures
@@ -188,12 +188,6 @@ def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
             f"{names}: {total} examples are fewer than one batch of {batch_size};"
             " set a smaller batch_size"
         )
-
-
-def _label_length(source: Source) -> int:
-    """Of its multi-hot labels; 0 for a single one, or none."""
-    own = len(source.dataset.classes) if source.dataset.task == "multi" else 0
-    return getattr(source, "label_length", own)
 
 
 def number_groups(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.readers.split_lists import check_disjoint
-from rsclip_jax.data.types import SPLITS, Entry
+from rsclip_jax.data.types import SPLITS, Entry, Listing
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
@@ -30,15 +30,13 @@ _HASHED = "the hash of the patch's name, which puts neighbours into several spli
 _OURS_V2 = {"train": "train", "validation": "val", "test": "test"}
 
 
-def v1_entries(
-    folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path], dict[Path, list[str]], str]:
-    """(entries, patches without a partner, absent ones by csv, what made the split).
+def v1_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
+    """Lists a split of version 1; patches without a partner are stray.
 
-    Of version 1. keys: "s2" and "s1", or "s2" alone. Labels are read later. Without csv
-    files a hash of the patch's name makes the splits, and so parts neighbours. Raises
-    FileNotFoundError for a folder, or a csv beside others, that is not there,
-    ValueError for a patch twice in a csv, or in two.
+    keys: "s2" and "s1", or "s2" alone. Labels are read later. Without csv files a hash
+    of the patch's name makes the splits, and so separates neighbours. Raises
+    FileNotFoundError for a missing folder, or a missing csv where others exist;
+    ValueError for a patch that is listed twice.
     """
     name, _, _ = parse_split(split)
     with_s1 = "s1" in keys
@@ -61,16 +59,14 @@ def v1_entries(
         label = folder / S2_V1 / s2 / f"{s2}_labels_metadata.json"
         entries.append(Entry(s2, "", files, label_file=label))
     rule = ", ".join(path.name for path in sheets.values()) or _HASHED
-    return entries, stray, absent, rule
+    return Listing(entries, stray, absent, rule)
 
 
-def v2_entries(
-    folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], dict[Path, list[str]]]:
-    """(entries, {TABLE_V2: the patches that it has and that are absent}) of version 2.
+def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
+    """Lists a split of version 2 by its table; patches that do not exist are absent.
 
-    The table has patch_id, labels, split and s1_name. Raises FileNotFoundError without
-    it or a sensor's folder, ValueError for one without a column.
+    The table has patch_id, labels, split and s1_name. Raises FileNotFoundError for a
+    missing table or sensor folder, ValueError for a missing column.
     """
     name, _, _ = parse_split(split)
     wanted = in_split(split, made=True)
@@ -95,7 +91,8 @@ def v2_entries(
             s1 = pairs[s2]
             files["s1"] = _bands(scenes[s1] / s1, S1_BANDS)
         entries.append(Entry(s2, "", files, labels=tuple(row["labels"])))
-    return entries, {path: list(lost.values())} if lost else {}
+    absent = {path: list(lost.values())} if lost else {}
+    return Listing(entries, absent=absent, rule=TABLE_V2)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

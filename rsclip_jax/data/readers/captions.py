@@ -12,7 +12,7 @@ from typing import Any
 
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import hash_percent, in_split, parse_split
-from rsclip_jax.data.types import SPLITS, Entry
+from rsclip_jax.data.types import SPLITS, Entry, Listing
 
 # Dataset -> where its JSON may lie, and its images: the archive's own names first.
 FILES = {
@@ -27,16 +27,13 @@ FILES = {
 VAL_PERCENT = 20  # of train, where the JSON has no val
 
 
-def caption_entries(
-    folder: Path, name: str, split: str
-) -> tuple[list[Entry], list[str]]:
-    """(entries in the file's order, what is wrong with the others) of a split.
+def caption_entries(folder: Path, name: str, split: str) -> Listing:
+    """Lists a split in the file's order.
 
-    Captions are all of the file's, stripped. Where no image is of val, a fifth of train
-    is, by hash of "val/<stem>", and is left out of train. Wrong are an image that is
-    not there, is listed before or has no caption, which is left out; and an empty
-    sentence, which alone is. Raises ValueError for a file that is not as described
-    above.
+    Captions are the file's sentences, stripped. If the file has no val split, a fifth
+    of train becomes val, by the hash of "val/<stem>". An image that does not exist, is
+    listed twice or has no caption is a fault and left out; an empty sentence is a fault
+    and only the sentence is left out. Raises ValueError for a file of another form.
     """
     files, folders = FILES[name]
     path, images = _first_of(folder, files), _Images(_first_of(folder, folders))
@@ -63,7 +60,7 @@ def caption_entries(
             if len(captions) < len(image["sentences"]):
                 faults.append(f"{image['filename']} has an empty sentence")
             entries.append(Entry(stem, "", {"rgb": file}, captions=captions))
-    return entries, faults
+    return Listing(entries, faults={folder: faults} if faults else {})
 
 
 def _split_of(image: dict[str, Any], stem: str, made: bool) -> str:

@@ -21,20 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
-from rsclip_jax.data.types import SPLITS, Entry
+from rsclip_jax.data.types import SPLITS, Entry, Listing
 
 _COLUMNS = ("category", "location_id", "image_id")
 # A box narrower than this share of the image gets this much of its width around it.
 _CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2), (np.inf, 0.15))
 
 
-def fmow_entries(
-    folder: Path, split: str, classes: tuple[str, ...]
-) -> tuple[list[Entry], dict[Path, list[str]], str]:
-    """(entries, {csv: the images that it names and that are absent}, the csvs' names).
+def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
+    """Lists a split; images that a csv names and that do not exist are absent.
 
-    A part such as "train[:90%]" goes by the place's hash: the images of one place are
-    never in two parts.
+    A part such as "train[:90%]" is chosen by the hash of the location, so the images of
+    one location are never in two parts.
     """
     name, _, _ = parse_split(split)
     sheets = _find_csvs(folder)
@@ -58,7 +56,8 @@ def fmow_entries(
             below = _class_folders(folder / one, classes)
             paths = [p for base in below for p in sorted(base.rglob("*_rgb.jpg"))]
         entries += [_entry(p, folder) for p in paths if in_part(_place(p, folder))]
-    return entries, absent, ", ".join(sheets[s].name for s in wanted if sheets)
+    rule = ", ".join(sheets[s].name for s in wanted if sheets)
+    return Listing(entries, absent=absent, rule=rule)
 
 
 def _entry(path: Path, folder: Path) -> Entry:

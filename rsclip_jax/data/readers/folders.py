@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.codecs.images import SUFFIXES
-from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, tail_of
+from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
 
 # Without split folders a file's place is its hash: these percent ranges are the splits.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
@@ -87,8 +87,8 @@ def class_folder_entries(
     names: Mapping[str, str] = SPLIT_NAMES,
     *,
     all_there: bool = True,
-) -> list[Entry]:
-    """Entries of <folder>/[<split>/]<class>/<image>, sorted, all in class order.
+) -> Listing:
+    """Lists <folder>/[<split>/]<class>/<image>, sorted, all in class order.
 
     names: split -> its folder. all_there: a class without a folder is an error.
     Raises FileNotFoundError naming the class folders that are missing (all of them), or
@@ -103,7 +103,7 @@ def class_folder_entries(
             if low <= hash_percent(hashed) < high:
                 example = "/".join([*tops, hashed])
                 entries.append(Entry(example, name, {key: path}, hash_key=hashed))
-    return entries
+    return Listing(entries)
 
 
 def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path]]:
@@ -121,10 +121,11 @@ def paired_folder_entries(
     classes: tuple[str, ...] = (),
     *,
     all_there: bool = True,
-) -> tuple[list[Entry], list[Path]]:
-    """Entries of <folder>/[<split>/]<sensor folder>/[<class>/]<same name in each>.
-    Returns (entries, stray): stray lists the files whose partner is missing. The rest
-    is as for class_folder_entries; without classes they are unlabelled.
+) -> Listing:
+    """Lists <folder>/[<split>/]<sensor folder>/[<class>/]<same name in each>.
+
+    The arguments are those of class_folder_entries; without classes the examples are
+    unlabelled. Files whose partner is missing are stray.
     """
     entries: list[Entry] = []
     stray: list[Path] = []
@@ -146,10 +147,10 @@ def paired_folder_entries(
                     paths = {k: stems[stem] for k, stems in files.items()}
                     id_ = "/".join([*tops, key])
                     entries.append(Entry(id_, label, paths, hash_key=key))
-    return entries, stray
+    return Listing(entries, stray)
 
 
-def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
+def plain_folder_entries(folder: Path, split: str, key: str) -> Listing:
     """Entries of every image under a folder at any depth, unlabelled, by their paths.
 
     The splits are by hash of the path under the folder, which is the id.
@@ -159,7 +160,7 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> list[Entry]:
     files = (p for p in found if not p.name.startswith("."))
     paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
     kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
-    return [Entry(id_, "", {key: paths[id_]}) for id_ in kept]
+    return Listing([Entry(id_, "", {key: paths[id_]}) for id_ in kept])
 
 
 def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:

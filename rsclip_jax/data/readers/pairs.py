@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rsclip_jax.data.readers.folders import in_split
-from rsclip_jax.data.types import Entry
+from rsclip_jax.data.types import Entry, Listing
 
 
 def ssl4eo_entries(
     folder: Path, split: str, bands: Mapping[str, tuple[str, ...]]
-) -> tuple[list[Entry], list[Path]]:
-    """(entries, places without a partner); bands: "s1", "s2c" ... -> file names.
+) -> Listing:
+    """Lists pairs of scenes; locations without a partner are stray.
+
+    bands: "s1", "s2c" ... -> file names.
 
     The n-th scene of a place by date, which its name holds, is paired with the other's
     n-th: a season has one of each. All scenes of a place are in one split.
@@ -42,11 +44,11 @@ def ssl4eo_entries(
                 for key, path in zip(bands, paths, strict=True)
             }
             entries.append(Entry(f"{place}/{n}", "", files, hash_key=place))
-    return entries, stray
+    return Listing(entries, stray)
 
 
-def sen1floods_entries(folder: Path, split: str) -> tuple[list[Entry], list[Path]]:
-    """(entries, chips without a partner) of the hand-labelled chips' images."""
+def sen1floods_entries(folder: Path, split: str) -> Listing:
+    """Lists the hand-labelled chips' images; those without a partner are stray."""
     wanted = in_split(split)
     found = {}
     for key in ("s1", "s2"):
@@ -59,7 +61,7 @@ def sen1floods_entries(folder: Path, split: str) -> tuple[list[Entry], list[Path
         Entry(chip, "", {key: found[key][chip] for key in found})
         for chip in filter(wanted, common)
     ]
-    return entries, stray
+    return Listing(entries, stray)
 
 
 def _date(scene: Path) -> str:

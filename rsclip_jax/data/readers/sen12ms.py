@@ -18,7 +18,7 @@ import numpy as np
 
 from rsclip_jax.data.codecs.geotiff import read_tif
 from rsclip_jax.data.readers.folders import in_split, parse_split
-from rsclip_jax.data.types import Entry
+from rsclip_jax.data.types import Entry, Listing
 
 # Season, scene and patch. Its Sentinel-1 image holds NaN; the authors left it out of
 # their lists, and no list need be there.
@@ -44,14 +44,12 @@ LIST_SPANS = {"train": (0, 90), "val": (90, 100)}  # of the training list, in pe
 _LINE = re.compile(r"(ROIs\d+_[a-z]+)_(?:s1|s2|lc)_(\d+)_(p\d+)(?:\.tif)?")
 
 
-def patch_entries(
-    folder: Path, split: str, keys: Iterable[str]
-) -> tuple[list[Entry], list[Path], dict[Path, list[str]], str]:
-    """(entries by name, files without a partner, absent ones by list, the lists).
+def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
+    """Lists a split, sorted by name; files without a partner are stray.
 
-    keys: "s2" and "s1". Labels are read later, from lc. Raises FileNotFoundError for a
-    list beside the other that is not there, ValueError for a line twice, in both lists,
-    or of another kind.
+    keys: "s2" and "s1". Labels are read later, from lc. Raises FileNotFoundError where
+    only one of the two lists exists, ValueError for a line that is repeated, is in both
+    lists, or is no patch's file name.
     """
     keys = tuple(keys)
     there = {key: _listed(folder, key) for key in (*keys, "lc")}
@@ -75,7 +73,7 @@ def patch_entries(
             lc, id_ = _file(folder, "lc", patch), _name("s2", patch)
             entries.append(Entry(id_, "", files, label_file=lc, hash_key=place))
     rule = ", ".join(path.name for path in lists)
-    return sorted(entries, key=lambda entry: entry.id), stray, absent, rule
+    return Listing(sorted(entries, key=lambda entry: entry.id), stray, absent, rule)
 
 
 def read_largest(path: Path) -> tuple[str, ...]:

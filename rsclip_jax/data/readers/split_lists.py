@@ -6,13 +6,14 @@ Neumann et al. (arXiv 1911.06721) as torchgeo reads them (eurosat-train.txt), an
 Food-101's meta/train.txt.
 """
 
+import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import first_of, in_split, no_split, parse_split
-from rsclip_jax.data.types import SPLITS, Entry
+from rsclip_jax.data.types import SPLITS, Listing
 
 
 def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
@@ -27,28 +28,23 @@ def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
     return {}
 
 
-def listed_entries(
-    entries: Sequence[Entry],
-    lists: Mapping[str, Path],
-    split: str,
-    stray: Iterable[Path] = (),
-) -> tuple[list[Entry], dict[Path, list[str]]]:
-    """Those of a set's entries, "<class>/<stem>", that the split's list names.
+def listed_entries(listing: Listing, lists: Mapping[str, Path], split: str) -> Listing:
+    """Keeps the entries of a listing, "<class>/<stem>", that the split's list names.
 
-    "all" is all lists together: an image that none names is of no split. stray: images
-    of no entry, as a partner is missing. Returns (entries, absent): absent has the
-    names, by list, whose image is not there.
+    "all" is the union of the lists: an image in none of them belongs to no split. Names
+    whose image does not exist are absent; a stray image exists.
     """
     name, _, _ = parse_split(split)
     wanted = list(lists) if name == "all" else [name]
     if wanted[0] not in lists:
         raise no_split(next(iter(lists.values())), name, list(lists))
-    known = {entry.id for entry in entries}
-    known |= {f"{path.parent.name}/{path.stem}" for path in stray}
+    known = {entry.id for entry in listing.entries}
+    known |= {f"{path.parent.name}/{path.stem}" for path in listing.stray}
     named, absent = read_lists(lists, known)
     keys, in_part = set().union(*(named[s] for s in wanted)), in_split(split, made=True)
-    kept = [entry for entry in entries if entry.id in keys and in_part(entry.id)]
-    return kept, {lists[s]: absent[s] for s in wanted if absent[s]}
+    kept = [e for e in listing.entries if e.id in keys and in_part(e.id)]
+    missing = {lists[s]: absent[s] for s in wanted if absent[s]}
+    return dataclasses.replace(listing, entries=kept, absent=missing)
 
 
 def read_lists(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
-from rsclip_jax.data.types import Entry, tail_of
+from rsclip_jax.data.types import Entry, Listing, tail_of
 from rsclip_jax.io.lookup import look_up
 
 
@@ -62,13 +62,11 @@ def read_table(
     return rows
 
 
-def table_entries(
-    path: Path, rows: Sequence[Row], split: str
-) -> tuple[list[Entry], list[Path]]:
-    """(entries of a split in the table's order, files of them that are not there).
+def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
+    """Lists a split in the table's order; files that do not exist are absent.
 
-    Without a column of splits a hash of the id makes them. Raises FileNotFoundError
-    with the splits that there are, for one that has no row.
+    Without a column of splits a hash of the id makes them. Raises FileNotFoundError for
+    a split without a row, naming the splits that the table has.
     """
     name, _, _ = parse_split(split)
     given = bool(rows[0].split)
@@ -95,7 +93,7 @@ def table_entries(
         )
         for row in kept
     ]
-    return entries, sorted(map(Path, absent))
+    return Listing(entries, absent={path: sorted(absent)} if absent else {})
 
 
 def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from rsclip_jax.data.codecs.footprints import Footprint, check_one_place
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_tif
 from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.miniature import scenes
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.arrays import Arrays
@@ -27,34 +28,36 @@ from rsclip_jax.data.sensors import (
 )
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
+    DEFAULTS,
     Dataset,
     Entry,
     LeftOut,
+    OpenOptions,
     Record,
     Source,
-    read_record,
     tail_of,
 )
 
 
-class FileSource:
-    """Records read from image files when they are asked for.
+class FileSource(Source):
+    """Reads records from image files on access.
 
-    read_labels: the names of labels in an entry's label_file. split_rule, left_out: as
-    of Source.
+    read_labels: reads the labels from an entry's label_file. split_rule, left_out: see
+    Source.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         split: str,
-        entries: list[Entry],
+        entries: Sequence[Entry],
+        options: OpenOptions = DEFAULTS,
         read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
         split_rule: str = "",
         left_out: Sequence[LeftOut] = (),
     ):
         self.dataset, self.split, self.split_rule = dataset, split, split_rule
-        self.left_out = list(left_out)
+        self.left_out, self.max_nodata = list(left_out), options.max_nodata
         self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
@@ -68,12 +71,6 @@ class FileSource:
     def entries(self) -> Sequence[Entry]:
         """What each record is read from."""
         return self._entries
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, row = self._entries[index], self.dataset
@@ -105,7 +102,7 @@ class FileSource:
             files,
             sensor,
             row.file_bands.get(key, ()),
-            max_nodata=row.max_nodata,
+            max_nodata=self.max_nodata,
             footprints=found,
         )
         if entry.box_file is not None:
@@ -129,11 +126,11 @@ class FileSource:
         row = self.dataset
         source, name = row.composites[key]
         if source in record:
-            return row.composite(key, record[source])
+            return make_picture(row, key, record[source])
         made, files = COMPOSITES[name], entry.files[source]
         sensor = get_sensor(row.sensors[source])
         # Of a file a band, three of them do; but all tell which pixels are missing.
-        if isinstance(files, tuple) and not row.max_nodata:
+        if isinstance(files, tuple) and not self.max_nodata:
             places = [sensor.bands.index(band) for band in made.bands]
             sensor = sensor_part(sensor, places)
             some = {source: tuple(files[i] for i in places)}
@@ -195,32 +192,34 @@ def read_sensor(
     return check_array(array, sensor, where, max_nodata)
 
 
-class ArraySource:
-    """Records whose pixels an archive holds in one array, in memory or in its file."""
+class ArraySource(Source):
+    """Records whose pixels are in one array, in memory or memory-mapped."""
 
-    def __init__(self, dataset: Dataset, split: str, arrays: Arrays):
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        arrays: Arrays,
+        options: OpenOptions = DEFAULTS,
+    ):
         self.dataset, self.split, self.ids = dataset, split, arrays.ids
+        self.max_nodata = options.max_nodata
         self._labels = [dataset.classes.index(label) for label in arrays.labels]
         self._images = arrays.images
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> Record:
         pixels = np.ascontiguousarray(self._images[index])
         return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
 
 
-class MiniatureSource:
-    """A view of the embedded world, which needs no files."""
+class MiniatureSource(Source):
+    """A view of the embedded miniature world, which needs no files."""
 
-    def __init__(self, dataset: Dataset, split: str):
+    def __init__(self, dataset: Dataset, split: str, options: OpenOptions = DEFAULTS):
         self.dataset, self.split = dataset, split
+        self.max_nodata = options.max_nodata
         self._records = _open_view(dataset.name, split)
         self.ids = list(self._records.ids)
-
-    def __len__(self) -> int:
-        return len(self._records)
 
     def __getitem__(self, index: int) -> Record:
         return self._records[index]
@@ -249,7 +248,7 @@ def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ..
     for i in range(len(source)):
         skip = on_error == "skip"
         with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
-            captions.append(read_record(source, i, ())["captions"])
+            captions.append(source.read(i, ())["captions"])
     return captions
 
 
@@ -272,7 +271,7 @@ def labels_digest(source: Source) -> str:
     row = source.dataset
     if row.custom is None or row.custom.table is None or row.task == "none":
         return ""
-    labels = [read_record(source, i, ())["label"] for i in range(len(source))]
+    labels = [source.read(i, ())["label"] for i in range(len(source))]
     found = hashlib.sha256("\n".join(row.classes).encode())
     found.update(np.asarray(labels, "<i8").tobytes())
     return found.hexdigest()[:16]

@@ -9,21 +9,28 @@ import csv
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import in_split, parse_split
+from rsclip_jax.data.types import DEFAULTS, Dataset, OpenOptions, Record, Source
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 SOLUTION = "LOC_val_solution.csv"
 
 
-class TarImages:
+class TarImages(Source):
     """A split's images, read from their tars at any place and by any thread."""
 
-    def __init__(self, dataset: Any, folder: Path, split: str):
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        split: str,
+        options: OpenOptions = DEFAULTS,
+    ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
+        self.max_nodata = options.max_nodata
         self._places: list[tuple[Path, Member]] = []
         self._labels: list[int] = []
         name, _, _ = parse_split(split)
@@ -44,14 +51,8 @@ class TarImages:
                         self._places.append((folder / TARS[part], member))
                         self._labels.append(label)
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.read(index, self.dataset.sensors)
-
-    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
-        record = {"id": self.ids[index], "label": self._labels[index]}
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        record: Record = {"id": self.ids[index], "label": self._labels[index]}
         if "rgb" in keys:
             path, member = self._places[index]
             with path.open("rb", buffering=0) as file:

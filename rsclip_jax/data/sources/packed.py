@@ -21,18 +21,26 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from rsclip_jax.data.catalog.custom import with_classes
 from rsclip_jax.data.readers.folders import HASH_SPLITS, hash_percent, parse_split
 from rsclip_jax.data.readers.sen12ms import LIST_SPANS
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
-from rsclip_jax.data.types import tail_of
+from rsclip_jax.data.types import (
+    DEFAULTS,
+    Dataset,
+    OpenOptions,
+    Record,
+    Source,
+    tail_of,
+)
+from rsclip_jax.io.files import read_json
 
 FORMAT = "rsclip_jax packed 1"
 HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
@@ -42,7 +50,7 @@ _READING = "readahead_buffer_size:0,max_parallelism:0"
 _OPEN_SHARDS = 256  # of which each is an open file
 
 
-def encode_record(record: dict[str, Any]) -> bytes:
+def encode_record(record: Record) -> bytes:
     """A record {key: array, number, text or tuple of texts} as bytes."""
     arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
     little = {
@@ -63,11 +71,11 @@ def encode_record(record: dict[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def decode_record(data: bytes) -> dict[str, Any]:
+def decode_record(data: bytes) -> Record:
     """The record of those bytes; its arrays are views of them, not to be written."""
     start = 4 + int.from_bytes(data[:4], "little")
     header = json.loads(data[4:start])
@@ -101,7 +109,7 @@ def ids_digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def describe_own(row: Any) -> dict[str, str] | None:
+def describe_own(row: Dataset) -> dict[str, str] | None:
     """Digests of a user's TOML file and, where it is there, of its table."""
     if row.custom is None:
         return None
@@ -119,10 +127,15 @@ def pack_folder(root: str | Path, name: str) -> Path:
 def find_manifest(root: str | Path, name: str) -> dict | None:
     """The manifest of a packed split of the dataset; None without a pack."""
     found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
-    return json.loads(found[0].read_text()) if found else None
+    return read_json(found[0]) if found else None
 
 
-def open_packed(row: Any, root: str | Path, split: str):
+def open_packed(
+    row: Dataset,
+    root: str | Path,
+    split: str,
+    options: OpenOptions = DEFAULTS,
+) -> "PackedSource | Selection | None":
     """The packed split of a dataset (its row) under a data root; None without a pack.
 
     FileNotFoundError lists the packed splits where another one is asked for;
@@ -133,8 +146,8 @@ def open_packed(row: Any, root: str | Path, split: str):
     if not str(root) or not packed:
         return None
     if row.custom and row.task != "none" and not row.classes:
-        manifest = json.loads((folder / packed[0] / "manifest.json").read_text())
-        row = row.with_classes(manifest["classes"])
+        manifest = read_json(folder / packed[0] / "manifest.json")
+        row = with_classes(row, manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
         raise FileNotFoundError(
@@ -142,14 +155,18 @@ def open_packed(row: Any, root: str | Path, split: str):
             " Pack it with configs/pack.py, or give the archive's own folder as root"
             " (config.data_root)"
         )
-    whole = _open_all(row, folder) if name == "all" else PackedSource(row, folder, name)
+    whole = (
+        _open_all(row, folder, options)
+        if name == "all"
+        else PackedSource(row, folder, name, options)
+    )
     return whole if (low, high) == (0, 100) else _part(whole, split, low, high)
 
 
-def _open_all(row: Any, folder: Path):
+def _open_all(row: Dataset, folder: Path, options: OpenOptions) -> "Selection":
     """All the splits' records in the archive's order."""
     manifest = read_manifest(row, folder / "all")
-    sources = [PackedSource(row, folder, s) for s in manifest["splits"]]
+    sources = [PackedSource(row, folder, s, options) for s in manifest["splits"]]
     places = {id_: (s, i) for s in sources for i, id_ in enumerate(s.ids)}
     ids = read_ids(folder / "all", manifest)
     if lost := [id_ for id_ in ids if id_ not in places]:
@@ -160,7 +177,9 @@ def _open_all(row: Any, folder: Path):
     return Selection(row, "all", manifest, [places[id_] for id_ in ids])
 
 
-def _part(whole: Any, split: str, low: float, high: float):
+def _part(
+    whole: "PackedSource | Selection", split: str, low: float, high: float
+) -> "Selection":
     """train[:90%] of a packed train: the records that the archive gives for it."""
     if whole.manifest["parts"] is None:
         raise ValueError(
@@ -193,13 +212,13 @@ def hash_spans(split: str) -> list[list[float]]:
     return [[float(x) for x in span] for span in fixed]
 
 
-def read_manifest(row: Any, folder: Path) -> dict:
+def read_manifest(row: Dataset, folder: Path) -> dict:
     """The split's manifest, if it is of this format and agrees with the dataset's row.
 
     Raises ValueError with both sides otherwise.
     """
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path)
     expected = {
         "format": FORMAT,
         "dataset": row.name,
@@ -217,8 +236,10 @@ def read_manifest(row: Any, folder: Path) -> dict:
     return manifest
 
 
-def _check_own(path: Path, row: Any, manifest: dict) -> None:
+def _check_own(path: Path, row: Dataset, manifest: dict) -> None:
     """Raises ValueError where the user's files say something else than when packed."""
+    if row.custom is None:
+        return
     packed, now = manifest.get("own") or {}, describe_own(row) or {}
     for key, digest in now.items():  # a pack is read without the table, too
         if packed.get(key) != digest:
@@ -229,12 +250,12 @@ def _check_own(path: Path, row: Any, manifest: dict) -> None:
             )
 
 
-def check_nodata(path: Path, row: Any, manifest: dict) -> None:
+def check_nodata(path: Path, row: Dataset, manifest: dict, max_nodata: float) -> None:
     """Raises ValueError where the pack's missing pixels are not treated as the run's.
 
     Integers of a sensor without nodata have none, so that both are the same.
     """
-    packed, now = manifest.get("max_nodata", 0.0), row.max_nodata
+    packed, now = manifest.get("max_nodata", 0.0), max_nodata
     sensors = [get_sensor(name) for name in row.sensors.values()]
     if packed != now and any(
         s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
@@ -276,14 +297,25 @@ def read_ids(folder: Path, manifest: dict) -> list[str]:
     return ids
 
 
-class PackedSource:
+class PackedSource(Source):
     """Records read from a packed split, in any order and from any number of threads."""
 
-    def __init__(self, dataset: Any, folder: Path, split: str):
+    is_packed = True
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        split: str,
+        options: OpenOptions = DEFAULTS,
+    ):
         self.dataset, self.split = dataset, split
+        self.max_nodata = options.max_nodata
         self._folder = folder / split
         self.manifest = read_manifest(dataset, self._folder)
-        check_nodata(self._folder / "manifest.json", dataset, self.manifest)
+        check_nodata(
+            self._folder / "manifest.json", dataset, self.manifest, self.max_nodata
+        )
         self.split_rule = self.manifest.get("split_rule", "")
         self.ids = read_ids(self._folder, self.manifest)
         self._shards = self.manifest["shards"]
@@ -302,10 +334,7 @@ class PackedSource:
             return [key.rpartition("/")[0] for key in keys]
         return keys
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Record:
         index = range(len(self))[index]
         shard = int(np.searchsorted(self._ends, index, side="right"))
         place = index - int(self._ends[shard]) + self._shards[shard]["records"]
@@ -318,7 +347,7 @@ class PackedSource:
                 " remove this file and run configs/pack.py again, which makes it anew"
             ) from error
 
-    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+    def read(self, index: int, keys: Collection[str]) -> Record:
         """The record; without keys, id, label and captions are read from beside it."""
         if keys or self._labels is None:
             return self[index]
@@ -363,25 +392,28 @@ def check_shard(folder: Path, shard: dict) -> None:
         )
 
 
-class Selection:
-    """Some records of packed splits, in an order of their own."""
+class Selection(Source):
+    """Some records of packed splits, in a given order."""
 
-    def __init__(self, dataset: Any, split: str, manifest: dict, places: list):
+    is_packed = True
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        manifest: dict,
+        places: Sequence[tuple[Source, int]],
+    ):
         self.dataset, self.split, self.manifest = dataset, split, manifest
         self.split_rule = manifest.get("split_rule", "")
+        self.max_nodata = places[0][0].max_nodata if places else 0.0
         self.ids = [source.ids[i] for source, i in places]
         self._places = places
 
-    @property
+    @functools.cached_property
     def hash_keys(self) -> list[str]:
         return [source.hash_keys[i] for source, i in self._places]
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.read(index, self.dataset.sensors)
-
-    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+    def read(self, index: int, keys: Collection[str]) -> Record:
         source, i = self._places[index]
         return source.read(i, keys)

@@ -10,20 +10,24 @@ import os
 import shlex
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.types import SPLITS
+from rsclip_jax.data.types import DEFAULTS, SPLITS, Dataset, OpenOptions, Record, Source
+
+if TYPE_CHECKING:
+    import h5py
 
 FILES = {"train": "training.h5", "val": "validation.h5", "test": "testing.h5"}
 _FIELDS = {"s1": "sen1", "s2": "sen2"}  # record key -> dataset in the file
 
 
-class So2SatSource:
+class So2SatSource(Source):
     """Records read from a split's file, in any order and from any number of threads.
 
     The files hold float64; records are float32, in the same units. Each process opens
@@ -31,8 +35,15 @@ class So2SatSource:
     without the split's file, ValueError naming one that is cut or of another kind.
     """
 
-    def __init__(self, dataset: Any, folder: Path, split: str):
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        split: str,
+        options: OpenOptions = DEFAULTS,
+    ):
         self.dataset, self.split = dataset, split
+        self.max_nodata = options.max_nodata
         wanted = in_split(split, made=True)
         self.ids: list[str] = []
         self._places: list[tuple[Path, int]] = []
@@ -41,34 +52,28 @@ class So2SatSource:
                 if wanted(f"{place:06d}"):
                     self.ids.append(f"{name}/{place:06d}")
                     self._places.append((path, place))
-        self._open_files: dict[tuple[int, Path], Any] = {}
+        self._open_files: dict[tuple[int, Path], h5py.File] = {}
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.read(index, self.dataset.sensors)
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open_files": {}}
 
-    def read(self, index: int, keys: Collection[str]) -> dict[str, Any]:
+    def read(self, index: int, keys: Collection[str]) -> Record:
         """The record with its label and these of its sensors alone."""
         row = self.dataset
         made = [key for key in row.composites if key in keys]
         from_file = {*keys, *(row.composites[key][0] for key in made)}
-        record: dict[str, Any] = {"id": self.ids[index], "label": self._label(index)}
+        record: Record = {"id": self.ids[index], "label": self._label(index)}
         arrays = {key: self._array(index, key) for key in _FIELDS if key in from_file}
         record |= {key: array for key, array in arrays.items() if key in keys}
         for key in made:
-            record[key] = row.composite(key, arrays[row.composites[key][0]])
+            record[key] = make_picture(row, key, arrays[row.composites[key][0]])
         return record
 
     def _array(self, index: int, key: str) -> np.ndarray:
         array = self._take(index, _FIELDS[key]).astype(np.float32)
         where = f"{self._where(index)}, {_FIELDS[key]}"
         row = self.dataset
-        return check_array(array, get_sensor(row.sensors[key]), where, row.max_nodata)
+        return check_array(array, get_sensor(row.sensors[key]), where, self.max_nodata)
 
     def _label(self, index: int) -> int:
         hot = self._take(index, "label")
@@ -116,7 +121,7 @@ def _files(folder: Path, split: str) -> dict[str, Path]:
     return {name: there[name]}
 
 
-def _count(path: Path, row: Any) -> int:
+def _count(path: Path, row: Dataset) -> int:
     """The records in a file; ValueError with both sides if it holds something else."""
     last = {"label": len(row.classes)}
     last |= {_FIELDS[key]: len(get_sensor(row.sensors[key]).bands) for key in _FIELDS}
@@ -143,7 +148,7 @@ def _count(path: Path, row: Any) -> int:
     return shapes["label"][0]
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> "h5py.File":
     import h5py  # slow to import, and needed here alone
 
     return h5py.File(path, "r")

@@ -7,7 +7,6 @@ What they hold is told by their features: "image" (3 channels of 8 bits), "senti
 """
 
 import functools
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +17,7 @@ from rsclip_jax.data.catalog import corine, prompts
 from rsclip_jax.data.catalog.datasets import DATASETS, EUROSAT_MS_BANDS
 from rsclip_jax.data.codecs.geotiff import stack_bands
 from rsclip_jax.data.codecs.images import decode_image
-from rsclip_jax.data.codecs.patches import as_sensor
+from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     first_of,
@@ -26,7 +25,8 @@ from rsclip_jax.data.readers.folders import (
     parse_split,
 )
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
-from rsclip_jax.data.types import SPLITS, Dataset, Record
+from rsclip_jax.data.types import SPLITS, Dataset, OpenOptions, Record, Source
+from rsclip_jax.io.files import read_json
 
 _OURS = {"validation": "val"}  # splits by other names than ours
 _TELL = 1e9  # bytes of a split whose names take so long to read that it is said
@@ -133,7 +133,7 @@ def _version(name: str, folder: Path) -> Path:
                 f"{folder}: no version with a dataset_info.json in it; {again}"
             )
         (version,) = configs.values()
-    info = json.loads((version / "dataset_info.json").read_text())
+    info = read_json(version / "dataset_info.json")
     if (form := info.get("fileFormat", "tfrecord")) != "array_record":
         raise ValueError(
             f"{version}: prepared as {form}, which TensorFlow alone can read; move this"
@@ -152,7 +152,9 @@ def _newest(folder: Path) -> Path | None:
 # Opening and reading
 
 
-def open_tfds(row: Dataset, folder: Path, split: str, on_error: str) -> "TfdsSource":
+def open_tfds(
+    row: Dataset, folder: Path, split: str, options: OpenOptions
+) -> "TfdsSource":
     """A split of a prepared set; where it has but one, a hash of the ids makes three.
 
     An id is "<class>/<file name>" (of several labels, the file name), as class folders
@@ -168,7 +170,7 @@ def open_tfds(row: Dataset, folder: Path, split: str, on_error: str) -> "TfdsSou
             if low <= hash_percent(name) < high:
                 found.append((theirs, i))
                 ids.append(top + name)
-    return TfdsSource(row, split, version, ids, found)
+    return TfdsSource(row, split, version, ids, found, options)
 
 
 def _builder(version: Path) -> Any:
@@ -247,7 +249,7 @@ def _record(records: Any, place: int, version: Path) -> dict[str, Any]:
         ) from error
 
 
-class TfdsSource:
+class TfdsSource(Source):
     """A split's records, read from array_record files in any order, by any thread."""
 
     def __init__(
@@ -257,7 +259,9 @@ class TfdsSource:
         version: Path,
         ids: list[str],
         places: list[tuple[str, int]],
+        options: OpenOptions,
     ):
+        self.max_nodata = options.max_nodata
         self.dataset, self.split, self.ids = dataset, split, ids
         self._version, self._places = version, places
         self._records = {s: _records(version, s) for s in {s for s, _ in places}}
@@ -267,12 +271,6 @@ class TfdsSource:
             multi = dataset.task == "multi"
             label = features["labels"].feature if multi else features["label"]
             self._names = label.names
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         """The record with at least these of its sensors."""
@@ -286,9 +284,9 @@ class TfdsSource:
             record["rgb"] = decode_image(found["image"], where)
         if "s2" in keys or made:
             sensor, bands = get_sensor(row.sensors["s2"]), row.file_bands.get("s2", ())
-            s2 = as_sensor(_s2(found, sensor), sensor, bands, where, row.max_nodata)
+            s2 = as_sensor(_s2(found, sensor), sensor, bands, where, self.max_nodata)
             for key in made:
-                record[key] = row.composite(key, s2)
+                record[key] = make_picture(row, key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record

@@ -21,12 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.images import decode_image
-from rsclip_jax.data.codecs.patches import as_sensor
+from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import first_of, hash_percent, split_folders
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.files import leave_out
-from rsclip_jax.data.types import SPLIT_NAMES, Dataset, LeftOut, Record
+from rsclip_jax.data.types import (
+    SPLIT_NAMES,
+    Dataset,
+    LeftOut,
+    OpenOptions,
+    Record,
+    Source,
+)
 from rsclip_jax.io.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -239,7 +246,7 @@ def _tensor(data: bytes, where: str) -> np.ndarray:
 
 
 def open_webdataset(
-    row: Dataset, folder: Path, split: str, on_error: str
+    row: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> "WebDataset":
     """The split's samples, found by a walk over the headers of its tars.
 
@@ -247,7 +254,7 @@ def open_webdataset(
     number of samples that is not nsamples.txt's; on_error "skip" reads what is whole.
     """
     wanted = _wanted(row, folder)
-    source = WebDataset(row, split, tuple(wanted))
+    source = WebDataset(row, split, tuple(wanted), options)
     for base, low, high, tops in split_folders(folder, split, SPLIT_NAMES):
         faults: list[str] = []
         count = 0
@@ -264,7 +271,7 @@ def open_webdataset(
             faults.append(f"{told} says {said} samples, but its tars hold {count}")
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
-            leave_out(text, "correct the tars", on_error)
+            leave_out(text, "correct the tars", options.on_error)
             source.left_out += [(str(base), fault) for fault in faults]
     return source
 
@@ -301,11 +308,18 @@ def _index(
         faults.append(str(error))
 
 
-class WebDataset:
+class WebDataset(Source):
     """A split's samples, read from their tars at any place and by any thread."""
 
-    def __init__(self, dataset: Dataset, split: str, columns: tuple[str, ...]):
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        columns: tuple[str, ...],
+        options: OpenOptions,
+    ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
+        self.max_nodata = options.max_nodata
         self.shards: list[Path] = []
         self.left_out: list[LeftOut] = []
         self._columns = columns
@@ -317,12 +331,6 @@ class WebDataset:
         """One more sample, of the last of the shards."""
         self.ids.append(id_)
         self._table.extend([len(self.shards) - 1, *spans])
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         """The record with at least these of its sensors."""
@@ -356,9 +364,9 @@ class WebDataset:
             patch = _tensor(held["s2"], where)
             bands = row.file_bands.get("s2", ())
             moved = np.moveaxis(patch, 0, -1) if patch.ndim == 3 else patch
-            s2 = as_sensor(moved, sensor, bands, where, row.max_nodata)
+            s2 = as_sensor(moved, sensor, bands, where, self.max_nodata)
             for key in (k for k in row.composites if k in keys):
-                record[key] = row.composite(key, s2)
+                record[key] = make_picture(row, key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record

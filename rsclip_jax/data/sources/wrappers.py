@@ -1,4 +1,4 @@
-"""Views of a source: some of its records, its images cut into tiles, other labels."""
+"""Wrappers of a source: a subset of its records, tiles of its images, other labels."""
 
 import functools
 from collections.abc import Callable, Collection, Sequence
@@ -8,52 +8,52 @@ import numpy as np
 from rsclip_jax.data.codecs.checks import check_nodata
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.files import first_record
-from rsclip_jax.data.types import Record, Source, read_record
+from rsclip_jax.data.types import Record, Source
 
 
-class Subset:
-    """The records of a source at some places, in their order."""
+class Wrapper(Source):
+    """A source with the records of another one; subclasses change some of it."""
 
-    def __init__(self, source: Source, places: Sequence[int]):
-        self.dataset, self.split = source.dataset, source.split
-        self.tile = getattr(source, "tile", None)
-        self.split_rule = getattr(source, "split_rule", "")
-        self.ids = [source.ids[i] for i in places]
-        self._source, self._places = source, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
+    def __init__(self, source: Source):
+        self.source = source
+        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
+        self.split_rule, self.left_out = source.split_rule, source.left_out
+        self.max_nodata, self.tile = source.max_nodata, source.tile
+        self.is_packed = source.is_packed
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        return read_record(self._source, self._places[index], keys)
+        return self.source.read(index, keys)
+
+    @property
+    def label_length(self) -> int:
+        return self.source.label_length
 
 
-class SharedLabels:
-    """A source whose k classes are those from place `first` on among `total`.
+class Subset(Wrapper):
+    """The records of a source at the given indices, in their order."""
 
-    Of task "single" labels are moved by first; of "multi" they are [total], -1 at the
-    classes of others, of which they say nothing.
+    def __init__(self, source: Source, indices: Sequence[int]):
+        super().__init__(source)
+        self.ids = [source.ids[i] for i in indices]
+        self._indices = indices
+
+    def read(self, index: int, keys: Collection[str]) -> Record:
+        return self.source.read(self._indices[index], keys)
+
+
+class SharedLabels(Wrapper):
+    """A source whose k classes are classes first, ..., first + k - 1 of `total`.
+
+    Labels of task "single" are shifted by `first`. Labels of task "multi" become
+    [total], with -1 (unknown) at the other sources' classes.
     """
 
     def __init__(self, source: Source, first: int, total: int):
-        self.dataset, self.split = source.dataset, source.split
-        self.tile = getattr(source, "tile", None)
-        self.split_rule = getattr(source, "split_rule", "")
-        self.ids = source.ids
-        self.label_length = total if self.dataset.task == "multi" else 0
-        self._source, self._first, self._total = source, first, total
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
+        super().__init__(source)
+        self._first, self._total = first, total
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        record = read_record(self._source, index, keys)
+        record = self.source.read(index, keys)
         label = record["label"]
         if self.dataset.task == "single":
             return {**record, "label": self._first + label}
@@ -61,55 +61,51 @@ class SharedLabels:
         shared[self._first : self._first + len(label)] = label
         return {**record, "label": shared}
 
+    @property
+    def label_length(self) -> int:
+        return self._total if self.dataset.task == "multi" else 0
 
-class TiledSource:
+
+class TiledSource(Wrapper):
     """Every record of a source cut into a grid of size x size tiles, row by row.
 
-    All records must have the size of the first; on_error "skip": of the first readable.
-    A tile of nothing but nodata is a ValueError. A record that could not be read is not
-    read again: each of its tiles raises the same error.
+    All records must have the size of the first one; with on_error "skip", of the first
+    one that can be read. A tile that is all nodata raises ValueError. A record that
+    could not be read is not read again: each of its tiles raises the same error.
     """
 
     def __init__(self, source: Source, size: int, *, on_error: str = "raise"):
-        self.dataset, self.split, self.tile = source.dataset, source.split, size
+        super().__init__(source)
+        self.tile = size
         if self.dataset.task == "captions":
             raise ValueError(
-                f"dataset {self.dataset.name}: captions are of whole images; leave the"
-                f" tile size {size} out"
+                f"dataset {self.dataset.name}: captions describe whole images; leave"
+                f" out the tile size {size}"
             )
-        self.split_rule = getattr(source, "split_rule", "")
         first = first_record(source, on_error)
-        arrays = [first[k] for k in self.dataset.sensors]
-        height, width = arrays[0].shape[:2]
+        height, width = first[next(iter(self.dataset.sensors))].shape[:2]
         if height < size or width < size:
             raise ValueError(
                 f"dataset {self.dataset.name}: images of {height}x{width} hold no"
                 f" {size}x{size} tile; set a smaller tile"
             )
         grid = [(y, x) for y in range(height // size) for x in range(width // size)]
-        self._places = [(i, y, x) for i in range(len(source)) for y, x in grid]
-        self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._places]
-        self._size, self._shape = size, (height, width)
-        self._source = source
-        # Neighbouring tiles come from one file, and readers run in a few threads.
+        self._tiles = [(i, y, x) for i in range(len(source)) for y, x in grid]
+        self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._tiles]
+        self._shape = height, width
+        # Neighbouring tiles come from one file, and several threads read.
         self._read: Callable[[int, tuple[str, ...]], Record] = functools.lru_cache(
             maxsize=16
         )(self._read_scene)
         self._failed: dict[tuple[int, tuple[str, ...]], Exception] = {}
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Record:
-        return self.read(index, self.dataset.sensors)
-
     def read(self, index: int, keys: Collection[str]) -> Record:
-        i, y, x = self._places[index]
+        i, y, x = self._tiles[index]
         wanted = i, tuple(keys)
         if failed := self._failed.get(wanted):
             raise failed.with_traceback(None)
         try:
-            record, s = self._read(*wanted), self._size
+            record, s = self._read(*wanted), self.tile
         except (ValueError, OSError) as error:
             self._failed[wanted] = error
             raise
@@ -123,8 +119,8 @@ class TiledSource:
         return out
 
     def _read_scene(self, index: int, keys: tuple[str, ...]) -> Record:
-        """A record of the size that the tiles are cut from."""
-        record = read_record(self._source, index, keys)
+        """Returns a record, checked to have the size that the tiles are cut from."""
+        record = self.source.read(index, keys)
         for key in (k for k in self.dataset.sensors if k in record):
             if record[key].shape[:2] != self._shape:
                 found = "x".join(map(str, record[key].shape[:2]))

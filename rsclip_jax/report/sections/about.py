@@ -4,6 +4,8 @@ import datetime
 import json
 from collections.abc import Mapping
 
+from rsclip_jax.records.meta import StageMeta
+from rsclip_jax.records.results import Result
 from rsclip_jax.report import changes, document
 from rsclip_jax.report.changes import Change, interval_in_words, value_in_words
 from rsclip_jax.report.chart import legend
@@ -17,9 +19,8 @@ def overview(run: Workdir) -> Section:
     """What ran, on what, and the whole config."""
     rows = []
     for stage, meta in run.metas.items():
-        row = [stage, finished(run, stage), meta.get("devices", "")]
-        row += [str(meta.get("steps", "")), shorten(meta.get("digest", ""))]
-        rows.append([*row, shorten(meta.get("git_commit", ""))])
+        row = [stage, finished(run, stage), meta.devices or "", str(meta.steps or "")]
+        rows.append([*row, shorten(meta.digest), shorten(meta.git_commit or "")])
     header = ("stage", "finished", "devices", "steps", "weights", "commit")
     body = document.table(header, rows, label="The stages of this run", numbers=(3,))
     if "patch" in run.metas:
@@ -37,21 +38,21 @@ def overview(run: Workdir) -> Section:
 
 def finished(run: Workdir, stage: str) -> str:
     """When a stage wrote its product: by its meta.json, or when that was written."""
-    if when := run.metas[stage].get("finished"):
+    if when := run.metas[stage].finished:
         return when
     written = (run.path / stage / "meta.json").stat().st_mtime
     moment = datetime.datetime.fromtimestamp(written, datetime.UTC)
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _sources(metas: Mapping[str, dict]) -> list[list]:
+def _sources(metas: Mapping[str, StageMeta]) -> list[list]:
     rows = []
     for stage, meta in metas.items():
-        for name, source in meta.get("sources", {}).items():
+        for name, source in meta.sources.items():
             if isinstance(source, dict):
                 about = source.get("path") or source.get("name") or ""
                 rows.append([stage, name, about, shorten(source.get("digest", ""))])
-        for name, digest in (meta.get("data") or {}).items():
+        for name, digest in meta.data.items():
             rows.append([stage, "data", name, shorten(digest)])
     return rows
 
@@ -91,9 +92,9 @@ def _card(run: Workdir, change: Change) -> str:
     there = [("before", change.before), ("after", change.after)]
     values = {role: record for role, record in there if record is not None}
     rows = [
-        (role, 100 * r["value"], _interval(r))
+        (role, 100 * r.value, _interval(r))
         for role, r in values.items()
-        if r["value"] is not None
+        if r.value is not None
     ]
     words = [value_in_words(r) for r in values.values()]
     within = [text for r in values.values() if (text := interval_in_words(r))]
@@ -111,10 +112,10 @@ def _card(run: Workdir, change: Change) -> str:
     return document.figure(f'<div class="card">{html}</div>')
 
 
-def _interval(record: Mapping) -> list[float] | None:
+def _interval(record: Result) -> list[float] | None:
     """In percent; None where it has none."""
-    ci95 = record.get("ci95")
-    return [100 * v for v in ci95] if ci95 and None not in ci95 else None
+    ends = [100 * end for end in record.ci95 or () if end is not None]
+    return ends if len(ends) == 2 else None
 
 
 def _arrow(words: list[str]) -> str:

@@ -1,12 +1,14 @@
 """The choice of alpha: the mixtures of the original and the fine-tuned model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsclip_jax.interpolate import sort_blocks
 from rsclip_jax.records.budget import Budget
+from rsclip_jax.records.meta import AlphaChoice, StageMeta
+from rsclip_jax.records.results import Result
 from rsclip_jax.report import document
 from rsclip_jax.report.changes import PRIMARY, set_name
 from rsclip_jax.report.chart import legend
@@ -22,12 +24,12 @@ Intervals = dict[str, dict[float, Sequence[float]]]
 
 def alpha_curves(run: Workdir) -> Section | None:
     """Task and supported sets along alpha on validation data, the choice marked."""
-    meta = run.metas.get("patch", {})
-    choices: Sequence[Mapping] = meta.get("rounds") or [meta]
+    meta = run.metas.get("patch", StageMeta())
+    choices: Sequence[AlphaChoice] = meta.rounds or [meta]
     parts: list[str] = []
     original: dict[str, float] = {}
     for i, choice in enumerate(choices):
-        round_ = i + 1 if "rounds" in meta else None
+        round_ = i + 1 if meta.rounds else None
         swept = sweep(run.records, round_)
         tasks, supported = (
             {name: swept[name] for name in run.specs(key) if name in swept}
@@ -38,8 +40,8 @@ def alpha_curves(run: Workdir) -> Section | None:
         original = original or {name: c[0.0] for name, c in supported.items()}
         budget = _budget(run).share((i + 1) / len(choices))
         least = {n: 100 * budget.least(original[n] / 100) for n in supported}
-        if "rounds" in meta:
-            parts.append(document.heading(f"Round {i + 1}: {choice.get('train', '')}"))
+        if meta.rounds:
+            parts.append(document.heading(f"Round {i + 1}: {choice.train or ''}"))
         whiskers = _intervals(run.records, round_)
         parts.append(_round(tasks, supported, least, choice, whiskers))
     lead = (
@@ -56,32 +58,32 @@ def _budget(run: Workdir) -> Budget:
     return Budget(drop, patch.get("min_supported_retained", 0.0))
 
 
-def sweep(records: Iterable[Mapping], round_: int | None = None) -> Curves:
+def sweep(records: Iterable[Result], round_: int | None = None) -> Curves:
     """What stage patch measured along alpha, by the primary metric of each set."""
     found: Curves = {}
     for r in _swept(records, round_):
-        if r["value"] is not None:
-            found.setdefault(set_name(r), {})[r["alpha"]] = 100 * r["value"]
+        if r.value is not None and r.alpha is not None:
+            found.setdefault(set_name(r), {})[r.alpha] = 100 * r.value
     return found
 
 
-def _intervals(records: Iterable[Mapping], round_: int | None) -> Intervals:
+def _intervals(records: Iterable[Result], round_: int | None) -> Intervals:
     """The same of the 95 % intervals, where there are."""
     found: Intervals = {}
     for r in _swept(records, round_):
-        if (ci95 := r.get("ci95")) and None not in ci95:
-            ends = tuple(100 * end for end in ci95)
-            found.setdefault(set_name(r), {})[r["alpha"]] = ends
+        ends = [100 * end for end in r.ci95 or () if end is not None]
+        if len(ends) == 2 and r.alpha is not None:
+            found.setdefault(set_name(r), {})[r.alpha] = ends
     return found
 
 
-def _swept(records: Iterable[Mapping], round_: int | None) -> list[Mapping]:
+def _swept(records: Iterable[Result], round_: int | None) -> list[Result]:
     return [
         r
         for r in records
-        if (r["stage"], r["task"], r.get("round")) == ("patch", "zero_shot", round_)
-        and r.get("alpha") is not None
-        and r["metric"] in PRIMARY
+        if (r.stage, r.task, r.round) == ("patch", "zero_shot", round_)
+        and r.alpha is not None
+        and r.metric in PRIMARY
     ]
 
 
@@ -89,10 +91,10 @@ def _round(
     tasks: Curves,
     supported: Curves,
     least: dict[str, float],
-    choice: Mapping,
+    choice: AlphaChoice,
     whiskers: Intervals,
 ) -> str:
-    chosen, interval = choice.get("alpha"), choice.get("alpha_ci95")
+    chosen, interval = choice.alpha, choice.alpha_ci95
     curves = {**tasks, **supported}
     ends: dict[str, Any] = {"chosen": chosen, "least": least}
     along = alpha_figure(
@@ -109,7 +111,7 @@ def _round(
         trade = trade_figure((name, mean), supported, **ends)
         pictures.append(document.figure(trade, "What the task's gain costs"))
     html = _key(tasks, supported, chosen, interval) + document.tiles(pictures)
-    if blocks := choice.get("alpha_blocks"):
+    if blocks := choice.alpha_blocks:
         rows = [
             (f"{name}: {blocks[name]:g}", None, 100 * blocks[name])
             for name in sort_blocks(blocks)

@@ -43,7 +43,8 @@ def _shown_bars(rows: list[tuple[str, float, float]]) -> str:
 def class_rows(change: Change) -> list[tuple[str, float, float]]:
     """(class, its value before, after) in percent, sorted by the gain."""
     before, after = (
-        (record or {}).get("per_class", {}) for record in (change.before, change.after)
+        (record.per_class or {}) if record else {}
+        for record in (change.before, change.after)
     )
     rows = [
         (name, _percent(before[name]), _percent(after[name]))

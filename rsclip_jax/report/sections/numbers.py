@@ -1,9 +1,10 @@
 """Forgetting, training curves and the table of every result."""
 
-from collections.abc import Mapping
+import dataclasses
 
 import numpy as np
 
+from rsclip_jax.records.results import Result
 from rsclip_jax.report import changes, document
 from rsclip_jax.report.changes import (
     interval_in_words,
@@ -38,7 +39,7 @@ _APART = ("per_class", "alpha_blocks")  # shown in sections of their own
 def forgetting(run: Workdir) -> Section | None:
     """What the supported sets lost, and the other results of the task "forgetting"."""
     tests = run.specs("supported_test")
-    told = [r for r in run.records if r["task"] == "forgetting"]
+    told = [r for r in run.records if r.task == "forgetting"]
     lost = [
         change
         for change in changes.find_changes(run.records, run.alpha)
@@ -59,32 +60,34 @@ def forgetting(run: Workdir) -> Section | None:
     return Section("Forgetting", html, lead) if html else None
 
 
-def _told_of(change: changes.Change, told: list[dict]) -> dict | None:
+def _told_of(change: changes.Change, told: list[Result]) -> Result | None:
     """The record of forgetting that is about a change."""
     about = (change.stage, change.name, change.sensor, change.metric)
     for r in told:
-        if (r["stage"], set_name(r), r["sensor"], metric_of(r)) == about:
+        if (r.stage, set_name(r), r.sensor, metric_of(r)) == about:
             return r
     return None
 
 
-def _lost_row(change: changes.Change, told: Mapping | None) -> list[str]:
-    before, after = change.before or {}, change.after or {}
-    a, b = before["value"], after["value"]
-    points = None if None in (a, b) else b - a
-    lost = {**after, "task": "forgetting", "value": points}
-    told = told or {**lost, "ci95": None}
+def _lost_row(change: changes.Change, told: Result | None) -> list[str]:
+    before, after = change.before, change.after
+    assert before is not None
+    assert after is not None
+    a, b = before.value, after.value
+    points = None if a is None or b is None else b - a
+    lost = dataclasses.replace(after, task="forgetting", value=points, ci95=None)
+    told = told or lost
     words = [value_in_words(before), value_in_words(after)]
     return [change.name, change.metric, *words, *_points_row(told)]
 
 
-def _told_row(record: Mapping) -> list[str]:
-    about = [record["stage"], set_name(record), record["sensor"], metric_of(record)]
+def _told_row(record: Result) -> list[str]:
+    about = [record.stage, set_name(record), record.sensor, metric_of(record)]
     return [*about, *_points_row(record)]
 
 
-def _points_row(record: Mapping) -> list[str]:
-    p = record.get("p_value")
+def _points_row(record: Result) -> list[str]:
+    p = record.p_value
     words = "" if p is None else f"{p:.2g}"
     return [value_in_words(record), interval_in_words(record), words]
 
@@ -113,7 +116,8 @@ def results_table(run: Workdir) -> Section | None:
     """All of results.jsonl."""
     if not run.records:
         return None
-    used = {key for r in run.records for key in r if r[key] is not None}
+    lines = [r.to_json() for r in run.records]
+    used = {key for line in lines for key, x in line.items() if x is not None}
     more = sorted(used - {*_COLUMNS, *_DIGESTS, *_APART})
     columns = [key for key in (*_COLUMNS, *more, *_DIGESTS) if key in used]
     header = ["95 %" if key == "ci95" else key.replace("_", " ") for key in columns]
@@ -131,9 +135,9 @@ def results_table(run: Workdir) -> Section | None:
     return Section("All results", body, lead)
 
 
-def result_cell(record: Mapping, key: str) -> Cell:
+def result_cell(record: Result, key: str) -> Cell:
     """One field of a record as the table has it; it sorts by the field's own value."""
-    value = record.get(key)
+    value = getattr(record, key, record.more.get(key))
     if value is None:
         return Cell("–" if key == "value" else "", key="")
     if key == "value":

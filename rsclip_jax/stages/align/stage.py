@@ -14,7 +14,9 @@ from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
+from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import sensor_features
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.plots import plot_retrieval_strip
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.align.settings import AlignSettings, settings_of
@@ -78,12 +80,12 @@ def run_align(run: Run) -> None:
     found = report(run, teacher, students, tests, step=c.training.steps)
     if jax.process_index() == 0:
         plot_retrieval(run, c, found)
-    meta = {
+    meta = StageMeta(
         **describe_students(students),
-        "variant": dataclasses.asdict(teacher.variant),
-        "steps": c.training.steps,
-        "sources": sources,
-    }
+        variant=dataclasses.asdict(teacher.variant),
+        steps=c.training.steps,
+        sources=sources,
+    )
     training.finish(run, "align", pack(students), train, meta)
 
 
@@ -235,7 +237,7 @@ def report(
 
     for source in tests:
         row = source.dataset
-        fed = {"rgb": lambda b: api.encode_rgb(visual, b["rgb"], variant=variant)}
+        fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
         for key in (key for key in students if key in row.sensors):
             fed[key] = common.feed(encoders[key], students[key][0], row)
         held = {key: sizes[key] for key in fed}

@@ -9,6 +9,7 @@ from rsclip_jax import api
 from rsclip_jax.data.specs import parse_spec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
+from rsclip_jax.models import inference
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import sharding
@@ -56,7 +57,7 @@ def make_encoders(run: Run, model: api.Model) -> dict:
     variant = model.variant
     encoders = {
         "rgb": (
-            lambda b: api.encode_rgb(visual, b["rgb"], variant=variant),
+            lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant),
             variant.image_size,
         )
     }

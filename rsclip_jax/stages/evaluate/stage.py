@@ -16,7 +16,8 @@ from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import write_text
+from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
@@ -98,7 +99,7 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     if before:
         evaluate_forgetting(run, before, model)
     if jax.process_index() == 0:
-        lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
+        lines = [r for r in read_results(run.results) if r.stage == "evaluate"]
         if not lines:
             raise ValueError(
                 f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
@@ -106,16 +107,15 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
             )
         folder = run.workdir / "evaluate"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.txt").write_text(format_table(lines) + "\n")
-        meta = {
-            **checkpoint.made_now(),
-            "records": len(lines),
-            "model": model_digests(run.workdir, run.config.init),
-            "reference": reference_now(run),
-            "data": data_now(run),
-            "sources": {"clip": {**model.source, "digest": model.digests["clip"]}},
-        }
-        write_json(folder / "meta.json", meta)
+        write_text(folder / "table.txt", format_table(lines) + "\n")
+        meta = StageMeta(
+            records=len(lines),
+            model=model_digests(run.workdir, run.config.init),
+            reference=reference_now(run),
+            data=data_now(run),
+            sources={"clip": {**model.source, "digest": model.digests["clip"]}},
+        )
+        write_meta(folder, checkpoint.made_now(meta))
 
 
 def is_evaluated(run: Run) -> bool:
@@ -123,19 +123,19 @@ def is_evaluated(run: Run) -> bool:
 
     Data that is no longer there has not changed.
     """
-    stored = run.workdir / "evaluate" / "meta.json"
-    if not stored.exists():
+    folder = run.workdir / "evaluate"
+    if not (folder / "meta.json").exists():
         return False
-    meta = json.loads(stored.read_text())
-    if meta["model"] != model_digests(run.workdir, run.config.init):
+    meta = read_meta(folder)
+    if meta.model != model_digests(run.workdir, run.config.init):
         return False
-    if meta.get("reference", {}) != reference_now(run):
+    if (meta.reference or {}) != reference_now(run):
         return False
-    lines = [r for r in read_results(run.results) if r["stage"] == "evaluate"]
-    if meta.get("records") != len(lines):  # one was lost
+    lines = [r for r in read_results(run.results) if r.stage == "evaluate"]
+    if meta.records != len(lines):  # one was lost
         return False
     try:
-        return meta.get("data") == data_now(run)
+        return meta.data == data_now(run)
     except FileNotFoundError:
         return True
 
@@ -180,7 +180,7 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
 def products(workdir: Path) -> dict[str, str]:
     """{stage: digest of its product} of the stages that are done."""
     return {
-        stage: checkpoint.load_meta(workdir / stage)["digest"]
+        stage: checkpoint.load_meta(workdir / stage).digest
         for stage in (*api.CLIP_STAGES, "align")
         if checkpoint.has_product(workdir / stage)
     }

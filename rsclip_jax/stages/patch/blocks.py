@@ -15,7 +15,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.evals.encode import encode_batches
 from rsclip_jax.interpolate import block_names
 from rsclip_jax.records.budget import ORIGINAL, Budget, Curve, value_before
-from rsclip_jax.records.results import read_results
+from rsclip_jax.records.results import read_json_lines
 from rsclip_jax.stages.patch.choose_alpha import search_blocks
 from rsclip_jax.stages.patch.sweep import (
     Alpha,
@@ -132,7 +132,8 @@ class _Decoded:
         heads = () if sweep.heads is None else (sweep.heads,)
         ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
-        self._known = {_key(r): as_number(r["value"]) for r in read_results(self._file)}
+        lines = read_json_lines(self._file)
+        self._known = {_key(r): as_number(r["value"]) for r in lines}
 
     def value(self, alpha: Alpha) -> float:
         """The primary metric at this alpha."""

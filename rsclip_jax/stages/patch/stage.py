@@ -13,6 +13,7 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.specs import reported
+from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.stages.patch.choice import check_choice, choose, draw_curve
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.recipes import check_recipe, split_head
@@ -83,22 +84,29 @@ def run_patch(run: Run) -> None:
         sweep.report(tests, {0.0, choice.alpha, 1.0}, choice.product)
     report_lost(sweep, None if one_by_one else choice.product)
     theta_1 = {"digest": checkpoint.params_digest(sweep.theta_1)}
-    meta = {
-        "variant": dataclasses.asdict(clip.variant),
-        "steps": c.training.steps * len(choices),
+    meta = StageMeta(
+        variant=dataclasses.asdict(clip.variant),
+        steps=c.training.steps * len(choices),
         **choice.meta(),
-        "sources": {"theta_0": origin, "theta_1": theta_1, **made},
-    }
+        sources={"theta_0": origin, "theta_1": theta_1, **made},
+    )
     if one_by_one:  # a round's alpha is not one between the original and the product
-        meta |= {"alpha": None, "alpha_ci95": None, "alpha_blocks": None}
-        notes = [choice.note for choice in choices]
-        meta["alpha_note"] = notes[-1] if all(notes) else ""
-        meta["rounds"] = [
-            {"train": f"{s.dataset.name}:{s.split}", **choice.meta()}
+        rounds = tuple(
+            AlphaChoice(train=f"{s.dataset.name}:{s.split}", **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
-        ]
+        )
+        unpatched = all(choice.note for choice in choices)
+        meta = dataclasses.replace(
+            meta,
+            rounds=rounds,
+            alpha=None,
+            alpha_ci95=None,
+            alpha_blocks=None,
+            alpha_note=choice.note if unpatched else "",
+        )
     if sweep.heads is not None:
-        meta["head"] = save_head(run, sweep, choice.product)
+        head = save_head(run, sweep, choice.product)
+        meta = dataclasses.replace(meta, head=head)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
 

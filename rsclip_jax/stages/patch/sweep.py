@@ -10,6 +10,7 @@ import numpy as np
 from rsclip_jax import api, metrics
 from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
+from rsclip_jax.models import inference
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stages.patch.settings import PatchSettings
@@ -235,7 +236,7 @@ class Sweep:
 
         def encode(batch):
             visual = self._original if alpha == ORIGINAL else _mix(*self._ends, alpha)
-            return api.encode_rgb(visual, batch["rgb"], variant=self.clip.variant)
+            return inference.encode_rgb(visual, batch["rgb"], variant=self.clip.variant)
 
         return encode
 

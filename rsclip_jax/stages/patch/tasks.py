@@ -22,6 +22,7 @@ from rsclip_jax.interpolate import (
     fisher_merge,
     soup,
 )
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import PatchSettings
@@ -168,7 +169,7 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
     task, variant = source.dataset.task, clip.variant
     z = np.concatenate(
         [
-            np.asarray(api.encode_rgb(theta, part, variant=variant))
+            np.asarray(inference.encode_rgb(theta, part, variant=variant))
             for part in np.array_split(rgb, max(1, len(rgb) // 64))
         ]
     )

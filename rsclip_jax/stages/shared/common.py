@@ -23,7 +23,7 @@ from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
-from rsclip_jax.models.inference import encode_texts, make_head
+from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import SensorSpec, input_places
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records import outcomes
@@ -161,8 +161,8 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
     """
     digests = {}
     for source in sources:
-        tile = getattr(source, "tile", None)
-        spec = f"{source.dataset.name}:{source.split}" + (f":{tile}" if tile else "")
+        tile = f":{source.tile}" if source.tile else ""
+        spec = f"{source.dataset.name}:{source.split}{tile}"
         digests[spec] = split_digest(source)
         if labels := labels_digest(source):
             digests[f"{spec} labels"] = labels
@@ -176,7 +176,7 @@ def zero_shot_head(clip: api.Model, source: Source, prompt_set: str = DATASET):
     """
     row = source.dataset
     templates = get_templates(prompt_set, row.templates)
-    head = make_head(clip.params, clip.variant, row.classnames, templates)
+    head = clip.zero_shot(row.classnames, templates)
     return head, prompts_digest(row.classnames, templates)
 
 
@@ -189,7 +189,7 @@ def classes_of(source: Source) -> tuple:
 def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
     """Encoder of a batch for one sensor."""
     placed = sharding.put_params(params, run.mesh)
-    return lambda b: api.encode_sensor(placed, b[spec.modality], spec=spec)
+    return lambda b: inference.encode_sensor(placed, b[spec.modality], spec=spec)
 
 
 def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
@@ -258,7 +258,7 @@ def encode_captions(
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
     say_cut(run, source, each, clip.variant.context_length)
-    zeach = encode_texts(clip.params, clip.variant, each, truncate=True)
+    zeach = clip.encode_text(each, truncate=True)
     places = {text: i for i, text in enumerate(each)}
     owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
     return zeach[[places[text] for text in texts]], owners, captions_digest(captions)

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.records import results
 from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.records.results import Result
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run, make_outcome
 from rsclip_jax.train import checkpoint, sharding
@@ -25,9 +24,7 @@ def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) ->
     about["checkpoint"] = after.pins["checkpoint"]["rgb"]
     about["reference"] = before.pins["checkpoint"]["rgb"]
     found = forgetting_records(before, after, mesh=run.mesh)
-    records = [{**about, **r, **pins} for r in found]
-    if jax.process_index() == 0:
-        results.append_results(run.results, records)
+    run.write(Result(**{**about, **r, **pins}) for r in found)
 
 
 # Stage evaluate
@@ -147,7 +144,7 @@ def outcomes_of(
 
 def _rgb_encoder(run: Run, model: api.Model):
     visual = sharding.put_params(model.params["visual"], run.mesh)
-    return lambda b: api.encode_rgb(visual, b["rgb"], variant=model.variant)
+    return lambda b: inference.encode_rgb(visual, b["rgb"], variant=model.variant)
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A run: a config, its workdir and its mesh, as every stage gets them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import parse_spec, short_name
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.encode import encode_source
-from rsclip_jax.records import outcomes, results
+from rsclip_jax.records import outcomes
+from rsclip_jax.records.results import Result, append_results
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
 from rsclip_jax.train import sharding
 
@@ -56,8 +57,9 @@ class Run:
             on_error=skip,
             max_nodata=self.config.data.max_nodata,
         )
-        if rule := getattr(source, "split_rule", ""):
-            self.log(f"{name}:{split}: {len(source):,} records, split by {rule}")
+        if source.split_rule:
+            found = f"{len(source):,} records, split by {source.split_rule}"
+            self.log(f"{name}:{split}: {found}")
         if tile:
             return TiledSource(source, tile, on_error=skip)
         return source
@@ -94,16 +96,20 @@ class Run:
 
     def report(
         self, stage: str, source: Source, records: Sequence[dict], **pins: Any
-    ) -> list[dict]:
-        """Writes an evaluation's records with what pins them; returns them whole.
+    ) -> list[Result]:
+        """Writes an evaluation's records with what pins them; returns the results.
 
         pins: step, checkpoint, prompts (or None), and alpha where there is one.
         """
         base = {"stage": stage, "prompts": None, **_about(source)}
-        whole = [{**base, **record, **pins} for record in records]
-        if jax.process_index() == 0:
-            results.append_results(self.results, whole)
+        whole = [Result(**{**base, **record, **pins}) for record in records]
+        self.write(whole)
         return whole
+
+    def write(self, whole: Iterable[Result]) -> None:
+        """Adds results to the workdir's; one process does."""
+        if jax.process_index() == 0:
+            append_results(self.results, whole)
 
     def keep(
         self, stage: str, when: str, source: Source, z: dict, **found: Any
@@ -154,13 +160,13 @@ def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.
 
 def _about(source: Source) -> dict[str, Any]:
     """What pins a number to the examples that it is of."""
-    about = {
+    about: dict[str, Any] = {
         "dataset": source.dataset.name,
         "split": source.split,
         "split_digest": split_digest(source),
     }
-    if tile := getattr(source, "tile", None):
-        about["tile"] = tile
-    if rule := getattr(source, "split_rule", ""):
-        about["split_rule"] = rule
+    if source.tile:
+        about["tile"] = source.tile
+    if source.split_rule:
+        about["split_rule"] = source.split_rule
     return about

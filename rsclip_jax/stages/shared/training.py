@@ -14,7 +14,8 @@ from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.types import Source
-from rsclip_jax.io.files import git_commit
+from rsclip_jax.io.commit import git_commit
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.common import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, loop, sharding
@@ -193,14 +194,14 @@ def make_batches(
     )
 
 
-def finish(run: Run, stage: str, params, train: Sequence[Source], meta: dict) -> None:
+def finish(
+    run: Run, stage: str, params, train: Sequence[Source], meta: StageMeta
+) -> None:
     """Writes the stage's product, which marks it done."""
-    made = {
-        "stage": stage,
-        "config": run.config.to_dict(),
-        "data": data_digests(train),
-    }
-    checkpoint.save_product(run.workdir / stage, params, {**meta, **made})
+    meta = dataclasses.replace(
+        meta, stage=stage, config=run.config.to_dict(), data=data_digests(train)
+    )
+    checkpoint.save_product(run.workdir / stage, params, meta)
 
 
 def log_changed(run: Run, stage: str) -> None:
@@ -212,7 +213,7 @@ def log_changed(run: Run, stage: str) -> None:
     custom = [spec for spec in specs if ".toml:" in spec]
     if not custom or not checkpoint.has_product(run.workdir / stage):
         return
-    made = checkpoint.load_meta(run.workdir / stage).get("data", {})
+    made = checkpoint.load_meta(run.workdir / stage).data
     try:
         now = data_digests(map(run.open, custom))
     except (ValueError, FileNotFoundError):

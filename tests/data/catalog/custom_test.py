@@ -372,7 +372,10 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS, 'classes = ["sea"]') + '[classnames]\nsee = "lake"',
             "classnames: unknown class 'see': did you mean 'sea'",
         ),
-        (with_top(PHOTOS, 'classes = ["a_b", "a-b"]'), "a_b, a-b would have one name"),
+        (
+            with_top(PHOTOS, 'classes = ["a_b", "a-b"]'),
+            "a_b, a-b would have",
+        ),
         (
             with_top(PHOTOS, 'templates = ["a {}"]'),
             r"templates: template 'a \{\}' has n",

@@ -7,19 +7,16 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect import scale
 from rsclip_jax.data.inspect.scale import measure_scale
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, Source
 
 
-class Arrays:
+class Arrays(Source):
     """A source of arrays in memory, unread until asked for; None is unreadable."""
 
     def __init__(self, sensor, arrays):
         self.dataset = Dataset("arrays", "", "none", {"x": sensor})
         self.split, self.arrays, self.seen = "train", arrays, []
         self.ids = [str(i) for i in range(len(arrays))]
-
-    def __len__(self):
-        return len(self.arrays)
 
     def __getitem__(self, index):
         self.seen.append(index)

@@ -8,19 +8,12 @@ import pytest
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect.scan import scan
-from rsclip_jax.data.sources.wrappers import Subset
+from rsclip_jax.data.sources.wrappers import Subset, Wrapper
 from tests.helpers.runs import few_scenes
 
 
-class Planted:
+class Planted(Wrapper):
     """A NaN patch at 3, 5 and 6 cannot be read, nor can the label of 30."""
-
-    def __init__(self, source):
-        self.dataset, self.split = source.dataset, source.split
-        self.ids, self.source = source.ids, source
-
-    def __len__(self):
-        return len(self.source)
 
     def read(self, index, keys):
         if index == 30:

@@ -64,5 +64,5 @@ def test_the_argument_and_the_setting_are_both_named(tmp_path):
         in words
     )
     words = said_of("resisc45", max_nodata=2)
-    assert "max_nodata (config.data.max_nodata) = 2 should be" in words
+    assert "max_nodata = 2 should be" in words
     assert get_dataset("resisc45").name == "resisc45"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import read_captions
-from rsclip_jax.data.sources.wrappers import TiledSource
+from rsclip_jax.data.sources.wrappers import TiledSource, Wrapper
 from tests.helpers.caption_sets import LAYOUTS, listed, write_set
 
 SPLITS = ("train", "val", "test")
@@ -215,24 +215,18 @@ def test_a_split_without_images_is_named(tmp_path):
 def test_a_caption_is_not_one_of_a_tile(tmp_path):
     write_set(tmp_path, "rsicd", six(".jpg"))
     with pytest.raises(
-        ValueError, match="captions are of whole images; leave the tile"
+        ValueError, match="captions describe whole images; leave out the tile"
     ):
         TiledSource(open_source("rsicd", tmp_path), 4)
 
 
-class Damaged:
+class Damaged(Wrapper):
     """A source whose first record cannot be read, whatever is asked of it."""
 
-    def __init__(self, source):
-        self.source = source
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
+    def read(self, index, keys):
         if index == 0:
             raise ValueError("shard 0: record 0 is damaged")
-        return self.source[index]
+        return super().read(index, keys)
 
 
 def test_captions_of_what_cannot_be_read_are_left_out_when_asked(tmp_path):

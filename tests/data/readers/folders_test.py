@@ -26,7 +26,7 @@ def touch(*paths):
 
 
 def ids(folder, split="all", classes=CLASSES):
-    return [e.id for e in class_folder_entries(folder, split, classes)]
+    return [e.id for e in class_folder_entries(folder, split, classes).entries]
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_entries_are_in_class_order_then_by_name(tmp_path):
     touch(
         *(tmp_path / c / n for c in CLASSES for n in ("b_10.jpg", "a.png", "b_9.tif"))
     )
-    entries = class_folder_entries(tmp_path, "all", ("river", "forest", "lake"))
+    entries = class_folder_entries(tmp_path, "all", ("river", "forest", "lake")).entries
     assert [e.id for e in entries] == [
         f"{c}/{n}" for c in ("river", "forest", "lake") for n in ("a", "b_10", "b_9")
     ]
@@ -239,7 +239,8 @@ SENSORS = {"rgb": "s2_rgb", "s1": "s1_vh"}
 def test_pairs_are_joined_by_name_whatever_their_suffix(tmp_path):
     touch(*(tmp_path / "s2_rgb" / f"{i}.jpg" for i in (2, 1, 3)))
     touch(*(tmp_path / "s1_vh" / f"{i}.png" for i in (3, 2, 1)))
-    entries, stray = paired_folder_entries(tmp_path, "all", SENSORS)
+    listing = paired_folder_entries(tmp_path, "all", SENSORS)
+    entries, stray = listing.entries, listing.stray
     assert stray == []
     assert [e.id for e in entries] == ["1", "2", "3"]
     assert entries[1].files == {
@@ -252,7 +253,8 @@ def test_pairs_are_joined_by_name_whatever_their_suffix(tmp_path):
 def test_files_without_a_partner_are_strays_on_either_side(tmp_path):
     touch(*(tmp_path / "s2_rgb" / f"{i}.png" for i in "abc"))
     touch(*(tmp_path / "s1_vh" / f"{i}.png" for i in "bcd"))
-    entries, stray = paired_folder_entries(tmp_path, "all", SENSORS)
+    listing = paired_folder_entries(tmp_path, "all", SENSORS)
+    entries, stray = listing.entries, listing.stray
     assert [e.id for e in entries] == ["b", "c"]
     assert stray == [tmp_path / "s2_rgb" / "a.png", tmp_path / "s1_vh" / "d.png"]
 
@@ -263,14 +265,14 @@ def test_pairs_share_out_by_hash_and_by_split_folder(tmp_path):
         touch(*(flat / sub / f"{i}.png" for i in range(100)))
         touch(*(divided / "train" / sub / f"{i}.png" for i in range(9)))
         touch(*(divided / "val" / sub / f"{i}.png" for i in range(4)))
-    parts = [paired_folder_entries(flat, s, SENSORS)[0] for s in HASH_SPLITS]
+    parts = [paired_folder_entries(flat, s, SENSORS).entries for s in HASH_SPLITS]
     assert sorted(int(e.id) for part in parts for e in part) == list(range(100))
     for part, (low, high) in zip(parts, HASH_SPLITS.values(), strict=True):
         assert part
         assert all(low <= hash_percent(e.id) < high for e in part)
-    entries, _ = paired_folder_entries(divided, "val", SENSORS)
+    entries = paired_folder_entries(divided, "val", SENSORS).entries
     assert [e.id for e in entries] == [f"val/{i}" for i in range(4)]
-    assert len(paired_folder_entries(divided, "all", SENSORS)[0]) == 13
+    assert len(paired_folder_entries(divided, "all", SENSORS).entries) == 13
 
 
 def test_a_missing_sensor_folder_is_named(tmp_path):
@@ -294,7 +296,7 @@ def test_real_resisc45_shares_out_by_hash(real_data):
 
 def test_real_cifar10_has_split_folders_of_equal_classes(real_data):
     folder = real_data / "cifar10"
-    entries = class_folder_entries(folder, "val", CIFAR10_CLASSES)
+    entries = class_folder_entries(folder, "val", CIFAR10_CLASSES).entries
     counts = {c: sum(e.label == c for e in entries) for c in CIFAR10_CLASSES}
     assert set(counts.values()) == {100}
     with pytest.raises(FileNotFoundError, match="no split 'test'; it has train, val"):
@@ -304,6 +306,7 @@ def test_real_cifar10_has_split_folders_of_equal_classes(real_data):
 def test_real_pairs_are_complete(real_data):
     folder = real_data / "sentinel_pairs"
     for split, n in (("train", 160), ("val", 40), ("all", 200)):
-        entries, stray = paired_folder_entries(folder, split, SENSORS)
+        listing = paired_folder_entries(folder, split, SENSORS)
+        entries, stray = listing.entries, listing.stray
         assert (len(entries), stray) == (n, [])
         assert all(e.files["rgb"].name == e.files["s1"].name for e in entries)

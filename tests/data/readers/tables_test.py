@@ -250,14 +250,14 @@ def test_ids_that_stand_twice_are_counted_and_the_first_named(images):
 def test_absent_files_are_counted_and_the_first_named(images, capsys):
     rows = [f"gone/{i:02}.png,sea" for i in range(30)]
     path = write(images, "\n".join(["path,class", "a.png,ice", *rows]))
-    words = r"t\.csv: 30 file\(s\) of all are not there: .*/00\.png, .*04\.png, \.\.\.;"
+    words = r"t\.csv: 30 of its images are absent: .*/00\.png, .*04\.png, \.\.\.;"
     with pytest.raises(ValueError, match=words) as error:
         open_source(path)
     assert "05.png" not in str(error.value)
     assert "--config.data.on_error=skip" in str(error.value)
     source = open_source(path, on_error="skip")
     assert held(source) == [("a.png", 0, 0)]
-    assert "30 file(s) of all are not there" in capsys.readouterr().out
+    assert "30 of its images are absent" in capsys.readouterr().out
 
 
 def test_every_sensors_file_is_looked_for(images):
@@ -268,9 +268,7 @@ def test_every_sensors_file_is_looked_for(images):
         '[columns]\nrgb = "optical"\ns1 = "radar"\n'
     )
     (images / "t.csv").write_text("optical,radar\na.png,r.png\nb.png,no.png\n")
-    with pytest.raises(
-        ValueError, match=r"1 file\(s\) of all are not there: .*no\.png;"
-    ):
+    with pytest.raises(ValueError, match=r"1 of its images are absent: .*no\.png;"):
         open_source(str(path))
     source = open_source(str(path), on_error="skip")
     assert source.ids == ["a.png"]  # the column that is named first

@@ -1,6 +1,5 @@
 """Reading packs: damage, and packs that are not what the reader expects."""
 
-import dataclasses
 import functools
 import json
 import random
@@ -9,6 +8,7 @@ import pytest
 
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sources.packed import encode_record, open_packed
+from rsclip_jax.data.types import OpenOptions
 from tests.helpers.pack_sources import ROW, Numbers, pack_numbers
 from tests.helpers.packs import (
     assert_same_record,
@@ -97,12 +97,11 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
 @pytest.mark.parametrize(("packed", "now"), [(0.0, 0.2), (0.2, 0.0), (0.1, 0.2)])
 def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
     pack_numbers(tmp_path, 10, max_nodata=packed)
-    row = dataclasses.replace(ROW, max_nodata=now)
     words = rf"max_nodata {packed:g}, .*\) is {now:g}; set it to {packed:g}, or"
     with pytest.raises(ValueError, match=words):
-        open_packed(row, tmp_path, "train")
-    row = dataclasses.replace(ROW, max_nodata=packed)
-    assert len(open_packed(row, tmp_path, "train")) == 10
+        open_packed(ROW, tmp_path, "train", OpenOptions(max_nodata=now))
+    options = OpenOptions(max_nodata=packed)
+    assert len(open_packed(ROW, tmp_path, "train", options)) == 10
 
 
 def test_max_nodata_is_nothing_to_8_bit_images(tmp_path):

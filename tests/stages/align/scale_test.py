@@ -10,6 +10,7 @@ import pytest
 
 import rsclip_jax
 from rsclip_jax.data.sensors import SENSORS, get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import (
     init_sensor,
@@ -17,6 +18,7 @@ from rsclip_jax.models.sensor import (
     normalize_sensor,
     vit_spec,
 )
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align.scale import check_scale
 from rsclip_jax.stages.align.settings import settings_of
@@ -133,7 +135,7 @@ def aligned(tmp_path_factory):
     """A workdir with a CLIP and a student of measured scale; its run and output."""
     workdir = tmp_path_factory.mktemp("scale") / "w"
     model = teacher()
-    meta = {"variant": dataclasses.asdict(model.variant), "steps": 0}
+    meta = StageMeta(variant=dataclasses.asdict(model.variant))
     checkpoint.save_product(workdir / "pretrain", model.params, meta)
     settings = config(normalize="percentile", normalize_records=9, checkpoint_every=1)
     with few_scenes():
@@ -144,7 +146,7 @@ def aligned(tmp_path_factory):
 def test_what_was_measured_is_kept_with_the_params(aligned, tmp_path):
     workdir, _ = aligned
     meta = checkpoint.load_meta(workdir / "align")
-    scale = meta["sources"]["scale"]
+    scale = meta.sources["scale"]
     assert scale == checkpoint.begun_sources(workdir / "align")["scale"]
     assert (scale["how"], scale["records"]) == ("percentile", 9)
     assert scale["percentiles"] == [2, 98]
@@ -177,17 +179,14 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
         )
 
 
-class Repainted:
+class Repainted(Wrapper):
     """The records of one source with the pixels of another."""
 
     def __init__(self, source, pixels):
-        self.source, self.pixels = source, pixels
-        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
+        super().__init__(source)
+        self.pixels = pixels
 
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
+    def read(self, i, keys):
         own = {key: self.source[i][key] for key in ("id", "label")}
         return {**self.pixels[i % len(self.pixels)], **own}
 
@@ -195,7 +194,7 @@ class Repainted:
 def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     """Though the pixels are others by now: measured anew they would give another."""
     workdir, settings = aligned
-    kept = checkpoint.load_meta(workdir / "align")["sources"]["scale"]
+    kept = checkpoint.load_meta(workdir / "align").sources["scale"]
     begun = tmp_path / "begun"
     shutil.copytree(workdir, begun)
     shutil.rmtree(begun / "align" / "params")  # killed before it was done
@@ -208,8 +207,8 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
         align.run_align(run)
     assert anew["scale"]["mean"] != kept["mean"]
     meta = checkpoint.load_meta(begun / "align")
-    assert meta["sources"]["scale"] == kept
-    assert meta["spec"]["mean"] == kept["mean"]
+    assert meta.sources["scale"] == kept
+    assert meta.spec["mean"] == kept["mean"]
 
 
 @pytest.mark.parametrize(

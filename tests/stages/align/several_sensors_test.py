@@ -14,7 +14,9 @@ import rsclip_jax
 from configs import align_sar, evaluate, export
 from rsclip_jax import metrics
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.main import run_stages
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
@@ -26,21 +28,18 @@ from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, run_tiny
 
 
-class Without:
+class Without(Wrapper):
     """A source that lacks a sensor."""
 
     def __init__(self, source, key):
-        self.source, self.key = source, key
+        super().__init__(source)
+        self.key = key
         sensors = {k: v for k, v in source.dataset.sensors.items() if k != key}
         self.dataset = dataclasses.replace(
             source.dataset, name=f"no_{key}", sensors=sensors
         )
-        self.split, self.ids = source.split, source.ids
 
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
+    def read(self, index, keys):
         record = self.source[index]
         return {key: x for key, x in record.items() if key != self.key}
 
@@ -61,7 +60,7 @@ def config(**settings):
 def open_run(workdir, settings):
     """A run on the miniature, on the miniature without S1, and a CLIP beside it."""
     if not checkpoint.has_product(workdir / "pretrain"):
-        meta = {"variant": dataclasses.asdict(teacher().variant), "steps": 0}
+        meta = StageMeta(variant=dataclasses.asdict(teacher().variant))
         checkpoint.save_product(workdir / "pretrain", teacher().params, meta)
     run = make_run(workdir, settings)
     for split in ("train", "test"):
@@ -103,9 +102,9 @@ def test_what_was_made_loads_as_an_encoder_a_sensor(aligned):
         jax.tree.map(np.testing.assert_array_equal, params, stored[key])
         assert model.digests[key] == checkpoint.params_digest(params)
         assert model.steps[key] == 3
-    scale = meta["sources"]["scale_s1"]
+    scale = meta.sources["scale_s1"]
     assert list(model.sensors["s1"][0].mean) == scale["mean"]
-    assert "scale_s2" not in meta["sources"]
+    assert "scale_s2" not in meta.sources
     assert model.sensors["s1"][0].width == SMALL["width"]
     assert model.sensors["s2"][0].width == teacher().variant.vision_width
     assert sorted(p.name for p in (aligned / "align").glob("*.png")) == [
@@ -134,20 +133,20 @@ def test_the_numbers_are_numpys_also_of_the_fused(aligned, tmp_path):
     z["s1+s2"] = unit(z["s1"].astype(float) + z["s2"])
     head = model.zero_shot(source.dataset.classnames, source.dataset.templates)
     labels = [r["label"] for r in records]
-    after = [r for r in read_results(aligned / "results.jsonl") if r["step"] == 3]
+    after = [r for r in read_results(aligned / "results.jsonl") if r.step == 3]
     for found in (after, again):
-        value = {(r["sensor"], r["metric"]): r for r in found}
+        value = {(r.sensor, r.metric): r for r in found}
         for key in ("s1", "s2", "s1+s2"):
             want = np.mean((z[key] @ head).argmax(axis=1) == labels)
-            assert value[key, "accuracy"]["value"] == pytest.approx(want, abs=0.021)
+            assert value[key, "accuracy"].value == pytest.approx(want, abs=0.021)
         for a, b in (("rgb", "s1+s2"), ("s1+s2", "rgb"), ("s1", "s2"), ("rgb", "s2")):
             want = metrics.recall_at_k(z[a], z[b], 10)
-            got = value[f"{a}->{b}", "recall@10"]["value"]
+            got = value[f"{a}->{b}", "recall@10"].value
             assert got == pytest.approx(want, abs=0.021)  # one of 48 by rounding
         assert ("s1", "s1+s2") not in value
         digests = model.digests["s1"], model.digests["s2"]
-        assert value["s1+s2", "accuracy"]["checkpoint"] == "+".join(digests)
-        pair = value["rgb->s1+s2", "recall@1"]["checkpoint"]
+        assert value["s1+s2", "accuracy"].checkpoint == "+".join(digests)
+        pair = value["rgb->s1+s2", "recall@1"].checkpoint
         assert pair == "+".join((model.digests["clip"], *digests))
 
 
@@ -158,8 +157,8 @@ def test_it_goes_on_from_its_checkpoint(aligned, tmp_path):
     with few_scenes():
         align.run_align(open_run(begun, config()))
     was, now = (checkpoint.load_meta(w / "align") for w in (aligned, begun))
-    assert was["digests"] == now["digests"]
-    assert was["sources"]["scale_s1"] == now["sources"]["scale_s1"]
+    assert was.digests == now.digests
+    assert was.sources["scale_s1"] == now.sources["scale_s1"]
 
 
 def test_an_export_holds_each_encoder(aligned, tmp_path):
@@ -291,7 +290,7 @@ def test_a_test_without_a_sensor_is_measured_on_the_others(tmp_path):
         }
     assert first == {"s1": tests[1], "s2": tests[0]}  # of which the pictures are
     found = read_results(run.results)
-    gap = {r["sensor"] for r in found if r["task"] == "modality_gap"}
+    gap = {r.sensor for r in found if r.task == "modality_gap"}
     assert gap == {"rgb->s2", "rgb->text", "s2->text", "rgb", "s2"}
-    other = {r["sensor"] for r in found if r["task"] != "modality_gap"}
+    other = {r.sensor for r in found if r.task != "modality_gap"}
     assert other == {"s2", "rgb->s2", "s2->rgb", "text->rgb", "text->s2"}

@@ -12,6 +12,7 @@ from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
 from rsclip_jax.stages.align.settings import settings_of
@@ -236,7 +237,7 @@ def test_a_student_of_a_resnet_is_refused_before_anything_starts(
             config.init = "RemoteCLIP-RN50" if told == "name" else str(file)
     if told == "workdir":
         config.init = str(tmp_path / "earlier")
-        meta = {"variant": dataclasses.asdict(resnet), "steps": 0}
+        meta = StageMeta(variant=dataclasses.asdict(resnet))
         checkpoint.save_product(tmp_path / "earlier" / "patch", {"a": np.ones(1)}, meta)
     if told == "name":
         found = pretrained.Found(file, None, {})
@@ -249,7 +250,7 @@ def test_a_student_of_a_resnet_is_refused_before_anything_starts(
 
 
 def test_what_lies_in_the_workdir_is_not_the_teacher_when_it_is_thrown_away(tmp_path):
-    meta = {"variant": dataclasses.asdict(get_variant("RN50")), "steps": 0}
+    meta = StageMeta(variant=dataclasses.asdict(get_variant("RN50")))
     checkpoint.save_product(tmp_path / "patch", {"a": np.ones(1)}, meta)
     config = config_with(train="miniature:train")
     with config.unlocked():

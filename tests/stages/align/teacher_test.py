@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align.settings import settings_of
@@ -28,18 +29,12 @@ def config_with(augment=None, **settings):
     return config
 
 
-class Torn:
+class Torn(Wrapper):
     """A source some of whose sensors cannot be read; counts what is read."""
 
     def __init__(self, source, torn):
-        self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
-        self.source, self.torn, self.reads = source, torn, []
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, index):
-        return self.read(index, self.dataset.sensors)
+        super().__init__(source)
+        self.torn, self.reads = torn, []
 
     def read(self, index, keys):
         self.reads += keys

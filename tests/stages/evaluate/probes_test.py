@@ -10,6 +10,7 @@ import pytest
 from configs import evaluate
 from rsclip_jax import api
 from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.outcomes import load_outcomes
@@ -41,8 +42,8 @@ def probed(tiny_run, tmp_path_factory):
 def test_every_sensor_is_probed_with_what_pins_it(probed, tiny_run):
     model = api.load(tiny_run)
     results = read_results(probed / "results.jsonl")
-    found = [r for r in results if r["task"] in ("knn", "linear_probe")]
-    each = [(r["sensor"], r["task"], r.get("shots")) for r in found]
+    found = [r for r in results if r.task in ("knn", "linear_probe")]
+    each = [(r.sensor, r.task, r.shots) for r in found]
     assert each == [
         (sensor, task, shots)
         for sensor in ("rgb", "s1")
@@ -57,14 +58,14 @@ def test_every_sensor_is_probed_with_what_pins_it(probed, tiny_run):
         run = make_run(probed, config_of(tiny_run))
         digests = [split_digest(run.open(spec)) for spec in SETS]
     for r in found:
-        assert (r["dataset"], r["split"], r["n"]) == ("miniature", "test", 48)
-        assert (r["train"], r["train_digest"]) == (SETS[0], digests[0])
-        assert r["split_digest"] == digests[2]
-        if r["task"] == "linear_probe":
-            assert (r["val"], r["val_digest"]) == (SETS[1], digests[1])
-        key = "clip" if r["sensor"] == "rgb" else r["sensor"]
-        assert r["checkpoint"] == model.digests[key]
-        assert r["prompts"] is None
+        assert (r.dataset, r.split, r.n) == ("miniature", "test", 48)
+        assert (r.train, r.train_digest) == (SETS[0], digests[0])
+        assert r.split_digest == digests[2]
+        if r.task == "linear_probe":
+            assert (r.val, r.val_digest) == (SETS[1], digests[1])
+        key = "clip" if r.sensor == "rgb" else r.sensor
+        assert r.checkpoint == model.digests[key]
+        assert r.prompts is None
 
 
 def test_the_numbers_are_those_of_the_public_functions(probed, tiny_run):
@@ -85,7 +86,7 @@ def test_the_numbers_are_those_of_the_public_functions(probed, tiny_run):
         found = [
             r
             for r in results
-            if (r["sensor"], r["task"]) == ("s1", want["task"]) and "shots" not in r
+            if (r.sensor, r.task) == ("s1", want["task"]) and r.shots is None
         ]
         # batches of another size round embeddings otherwise: one example of 48
         assert found[0]["value"] == pytest.approx(want["value"], abs=0.021)
@@ -96,11 +97,11 @@ def test_the_table_tells_all_examples_from_few(probed):
     table = (probed / "evaluate" / "table.txt").read_text().splitlines()
     for sensor in ("rgb", "s1"):
         key = (sensor, "linear_probe")
-        found = [r for r in results if (r["sensor"], r["task"]) == key]
+        found = [r for r in results if (r.sensor, r.task) == key]
         lines = [x for x in table if f"linear_probe  {sensor} " in x]
         for r, line in zip(found, lines, strict=True):
-            assert line.endswith(f"{100 * r['value']:.1f} %")
-            assert (f", {r.get('shots')} a class" in line) == ("shots" in r)
+            assert line.endswith(f"{100 * r.value:.1f} %")
+            assert (f", {r.shots} a class" in line) == (r.shots is not None)
 
 
 def test_a_split_is_encoded_once_and_datasets_are_kept(probed, tiny_run, monkeypatch):
@@ -152,12 +153,12 @@ def test_a_probe_that_fails_leaves_what_was_reported_and_the_workdir_free(
     config = config_of(tiny_run, datasets=("miniature:test",))
     with pytest.raises(ValueError, match=r"config\.evaluate\.probes: .*: singular"):
         run_tiny(tmp_path, config)
-    tasks = [r["task"] for r in read_results(tmp_path / "results.jsonl")]
+    tasks = [r.task for r in read_results(tmp_path / "results.jsonl")]
     assert {"zero_shot", "retrieval", "modality_gap", "knn"} <= set(tasks)
     monkeypatch.undo()
     # other settings are no other run: this one did not end
     results = run_tiny(tmp_path, config_of(tiny_run, shots=(), gap=False))
-    assert {r["task"] for r in results} == {"knn", "linear_probe"}
+    assert {r.task for r in results} == {"knn", "linear_probe"}
 
 
 @pytest.mark.parametrize(
@@ -213,17 +214,10 @@ def test_an_empty_split_and_one_without_the_sensor_are_refused(tmp_path):
         probes.check_sensors(run, fed)
 
 
-class Sparse:
+class Sparse(Wrapper):
     """A split whose records are of the first two classes alone."""
 
-    def __init__(self, source):
-        self.source, self.dataset, self.split = source, source.dataset, source.split
-        self.ids = source.ids
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, i):
+    def read(self, i, keys):
         return {**self.source[i], "label": i % 2}
 
 
@@ -242,8 +236,8 @@ def test_a_class_that_training_lacks_is_named(tiny_run, tmp_path, capsys):
 def test_several_labels_are_probed_by_average_precision(tiny_run, tmp_path):
     sets = tuple(f"miniature_multi:{split}" for split in ("train", "val", "test"))
     results = run_tiny(tmp_path, config_of(tiny_run, probes=(sets,), shots=(1,)))
-    assert {r["metric"] for r in results} == {"mAP_macro"}
-    assert all(0 < r["value"] < 1 and r["ci95"][0] < r["ci95"][1] for r in results)
+    assert {r.metric for r in results} == {"mAP_macro"}
+    assert all(0 < r.value < 1 and r.ci95[0] < r.ci95[1] for r in results)
     assert len(results) == 6
 
 

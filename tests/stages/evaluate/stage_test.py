@@ -10,6 +10,7 @@ import pytest
 
 from rsclip_jax import api, metrics
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.models import inference
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
 from rsclip_jax.stages.evaluate import stage
@@ -30,13 +31,13 @@ def test_a_weight_file_scores_as_its_workdir_does(tiny_run, tmp_path):
     sets = ("miniature:test", "miniature_natural:test")
     from_file = run_tiny(tmp_path / "file", config_of(path, *sets))
     from_workdir = run_tiny(tmp_path / "workdir", config_of(tiny_run, *sets))
-    rgb = [r for r in from_workdir if r["sensor"] in ("rgb", "rgb->text", "text->rgb")]
-    assert [(r["value"], r["checkpoint"]) for r in from_file] == [
-        (r["value"], r["checkpoint"]) for r in rgb
+    rgb = [r for r in from_workdir if r.sensor in ("rgb", "rgb->text", "text->rgb")]
+    assert [(r.value, r.checkpoint) for r in from_file] == [
+        (r.value, r.checkpoint) for r in rgb
     ]
-    found = {r["sensor"] for r in from_workdir if r["task"] != "modality_gap"}
+    found = {r.sensor for r in from_workdir if r.task != "modality_gap"}
     assert found == {"rgb", "s1", "rgb->s1", "s1->rgb", "text->rgb", "text->s1"}
-    kept = checkpoint.load_meta(tmp_path / "file" / "evaluate")["sources"]["clip"]
+    kept = checkpoint.load_meta(tmp_path / "file" / "evaluate").sources["clip"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert kept == {
         "path": str(path),
@@ -57,13 +58,13 @@ def test_the_numbers_are_those_of_the_public_functions(tiny_run, tmp_path):
     labels = np.stack([r["label"] for r in records])
     row = source.dataset
     head = model.zero_shot(row.classnames, row.templates)
-    value = {(r["sensor"], r["metric"]): r["value"] for r in results}
+    value = {(r.sensor, r.metric): r.value for r in results}
     for sensor, z in (("rgb", zrgb), ("s1", zsar)):
         for average in ("macro", "micro"):
             want = metrics.mean_ap(z @ head, labels, average)
             assert value[sensor, f"mAP_{average}"] == pytest.approx(want, abs=1e-4)
     assert value["s1->rgb", "recall@5"] == metrics.recall_at_k(zsar, zrgb, 5)
-    per_class = next(r for r in results if r["metric"] == "mAP_macro")["per_class"]
+    per_class = next(r for r in results if r.metric == "mAP_macro").per_class
     assert list(per_class) == list(row.classnames)
 
 
@@ -187,13 +188,13 @@ def test_bands_go_to_an_encoder_by_name(tmp_path, capsys):
     bands = get_sensor("s2_l1c").bands
     places = [bands.index(band) for band in spec.bands]
     x = np.stack([r["s2"][..., places] for r in records])
-    z = np.asarray(api.encode_sensor(params, x, spec=spec))
+    z = np.asarray(inference.encode_sensor(params, x, spec=spec))
     head = model.zero_shot(source.dataset.classnames, source.dataset.templates)
     labels = np.array([r["label"] for r in records])
     found = [
-        r["value"]
+        r.value
         for r in read_results(run.results)
-        if r["sensor"] == "s2" and r["metric"] == "accuracy"
+        if r.sensor == "s2" and r.metric == "accuracy"
     ]
     assert found == [pytest.approx(metrics.top_k_accuracy(z @ head, labels, 1))]
 

@@ -42,21 +42,21 @@ def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
     z, row = model.encode_image([r["rgb"] for r in records]), source.dataset
     labels = np.array([r["label"] for r in records])
     found = {
-        r["prompt_set"]: r
-        for r in results
-        if (r["sensor"], r["metric"]) == ("rgb", "accuracy")
+        r.prompt_set: r for r in results if (r.sensor, r.metric) == ("rgb", "accuracy")
     }
     assert list(found) == ["single", "dataset", "openai7"]
     for name, record in found.items():
         templates = get_templates(name, row.templates)
         head = model.zero_shot(row.classnames, templates)
         want = metrics.top_k_accuracy(z @ head, labels)
-        assert record["value"] == pytest.approx(want, abs=0.026)
-        assert record["prompts"] == prompts_digest(row.classnames, templates)
+        assert record.value == pytest.approx(want, abs=0.026)
+        assert record.prompts == prompts_digest(row.classnames, templates)
     # classes are searched with the set's own; places need no prompts
-    asked = {r.get("prompt_set") for r in results if r["sensor"] == "text->s1"}
+    asked = {r.prompt_set for r in results if r.sensor == "text->s1"}
     assert asked == {"dataset"}
-    assert not [r for r in results if r["sensor"] == "rgb->s1" and "prompt_set" in r]
+    assert not [
+        r for r in results if r.sensor == "rgb->s1" and r.prompt_set is not None
+    ]
     (outcome,) = load_outcomes(tmp_path / "w/evaluate/outcomes/after")
     assert outcome.pins["prompt_set"] == "dataset"
     assert outcome.pins["prompts"] == found["dataset"]["prompts"]
@@ -69,8 +69,8 @@ def test_the_gap_to_text_says_of_which_prompts_it_is(tiny_run, tmp_path):
     with config.unlocked():
         config.evaluate.prompts = ("openai7", "single")
     results = run_tiny(tmp_path / "w", config)
-    gap = [r for r in results if r["task"] == "modality_gap"]
-    asked = {r["sensor"]: r.get("prompt_set") for r in gap if "->" in r["sensor"]}
+    gap = [r for r in results if r.task == "modality_gap"]
+    asked = {r.sensor: r.prompt_set for r in gap if "->" in r.sensor}
     assert asked == {"rgb->s1": None, "rgb->text": "openai7", "s1->text": "openai7"}
     table = (tmp_path / "w/evaluate/table.txt").read_text()
     assert "centroid_distance (openai7)" in table
@@ -164,10 +164,10 @@ def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
     captions = [r["captions"] for r in records]
     owners = np.array([i for i, texts in enumerate(captions) for _ in texts])
     ztxt = model.encode_text([t for texts in captions for t in texts], truncate=True)
-    value = {(r["sensor"], r["metric"]): r for r in results}
-    gap = [r for r in results if r["task"] == "modality_gap"]
-    results = [r for r in results if r["task"] != "modality_gap"]
-    assert {r["sensor"] for r in gap if r["prompts"]} == {
+    value = {(r.sensor, r.metric): r for r in results}
+    gap = [r for r in results if r.task == "modality_gap"]
+    results = [r for r in results if r.task != "modality_gap"]
+    assert {r.sensor for r in gap if r.prompts} == {
         "rgb->text",
         "s1->text",
         "text",
@@ -183,21 +183,21 @@ def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
         best = np.where(hits, scores, -np.inf).max(1)
         ahead = ((scores >= best[:, None] - 1e-9) & ~hits).sum(1)
         back = value[f"{sensor}->text", "recall@10"]
-        assert back["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        assert back.value == pytest.approx(np.mean(ahead < 10), abs=0.026)
         own = scores[owners, np.arange(len(owners))]
         ahead = (scores >= own - 1e-9).sum(0) - 1
         there = value[f"text->{sensor}", "recall@10"]
-        assert there["value"] == pytest.approx(np.mean(ahead < 10), abs=0.026)
-        assert (back["n"], there["n"]) == (39, len(owners))
-        pinned = {r["prompts"] for r in (back, there)}
+        assert there.value == pytest.approx(np.mean(ahead < 10), abs=0.026)
+        assert (back.n, there.n) == (39, len(owners))
+        pinned = {r.prompts for r in (back, there)}
         assert pinned == {captions_digest(captions)}
     clip, s1 = model.digests["clip"], model.digests["s1"]
-    assert value["text->rgb", "recall@1"]["checkpoint"] == clip
-    assert value["text->s1", "recall@1"]["checkpoint"] == f"{clip}+{s1}"
-    assert value["s1->text", "recall@1"]["checkpoint"] == f"{s1}+{clip}"
-    assert value["text->s1", "recall@1"]["step"] == model.steps["s1"]
-    assert value["rgb->s1", "recall@1"]["prompts"] is None
-    assert {r["task"] for r in results} == {"retrieval"}
+    assert value["text->rgb", "recall@1"].checkpoint == clip
+    assert value["text->s1", "recall@1"].checkpoint == f"{clip}+{s1}"
+    assert value["s1->text", "recall@1"].checkpoint == f"{s1}+{clip}"
+    assert value["text->s1", "recall@1"].step == model.steps["s1"]
+    assert value["rgb->s1", "recall@1"].prompts is None
+    assert {r.task for r in results} == {"retrieval"}
     said = capsys.readouterr().out
     assert "different captions have more than 24 tokens and are cut there" in said
 
@@ -210,9 +210,7 @@ def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):
     config = config_of(tiny_run, "ucm_captions:test", data_root=str(tmp_path))
     results = run_tiny(tmp_path / "w", config)
     found = {
-        (r["sensor"], r["metric"], r["n"], r["dataset"])
-        for r in results
-        if r["task"] == "retrieval"
+        (r.sensor, r.metric, r.n, r.dataset) for r in results if r.task == "retrieval"
     }
     assert found == {
         (way, metric, 6, "ucm_captions")

@@ -59,7 +59,7 @@ def choose(sweep, budget):
 
 def reported(sweep):
     lines = sweep.run.results.read_text().splitlines()
-    return [r for r in map(json.loads, lines) if "alpha_blocks" in r]
+    return [r for r in map(json.loads, lines) if r.alpha_blocks is not None]
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1])
@@ -70,15 +70,15 @@ def test_it_is_never_worse_nor_over_the_budget_and_is_reported(sweep, drop):
     assert budget.allows([kept[0.0]], values)
     assert set(found) == set(block_names(sweep.theta_0))
     records = reported(sweep)
-    measured = [r["value"] for r in records if r["metric"] == "accuracy"]
+    measured = [r.value for r in records if r.metric == "accuracy"]
     assert measured == [mean, *values]
     prefix = block_prefix(sweep.theta_0, found)
     visual = interpolate(sweep.theta_0, sweep.theta_1, prefix)
     digest = checkpoint.params_digest({**sweep.clip.params, "visual": visual})
     for r in records:
-        assert r["alpha"] is None
-        assert r["alpha_blocks"] == found
-        assert r["checkpoint"] == digest
+        assert r.alpha is None
+        assert r.alpha_blocks == found
+        assert r.checkpoint == digest
 
 
 def test_images_decoded_each_time_or_kept_give_the_same(sweep):
@@ -133,7 +133,7 @@ def test_what_holds_on_a_part_only_is_dropped(sweep, monkeypatch, capsys):
     assert found == dict.fromkeys(names, 0.0)
     assert "the single one stays" in capsys.readouterr().out
     digest = sweep.digest(0.0)
-    assert {r["checkpoint"] for r in reported(sweep)} == {digest}
+    assert {r.checkpoint for r in reported(sweep)} == {digest}
 
 
 def test_a_part_of_a_set_is_spread_over_it(sweep):
@@ -176,9 +176,9 @@ def test_the_product_is_the_mixture_by_block(clip, tmp_path):
         product["visual"],
         interpolate(theta_0, theta_1, prefix),
     )
-    of_product = [r for r in records if r["checkpoint"] == meta["digest"]]
-    assert {r["split"] for r in of_product if r["alpha"] is None} == {"val", "test"}
-    swept = {r["alpha"] for r in records if r["split"] == "val"}
+    of_product = [r for r in records if r.checkpoint == meta["digest"]]
+    assert {r.split for r in of_product if r.alpha is None} == {"val", "test"}
+    swept = {r.alpha for r in records if r.split == "val"}
     assert swept == {0.0, 0.5, 1.0, None}  # the whole curve is there
     single = api.load(tmp_path / "run", alpha=meta["alpha"]).digests["clip"]
-    assert single in {r["checkpoint"] for r in records if r["alpha"] == meta["alpha"]}
+    assert single in {r.checkpoint for r in records if r.alpha == meta["alpha"]}

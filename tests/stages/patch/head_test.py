@@ -102,21 +102,21 @@ def test_the_task_is_read_through_the_mixture_and_others_through_the_text(clip, 
         (record,) = (
             r
             for r in results
-            if (r["dataset"], r["split"], r["metric"], r["alpha"])
+            if (r.dataset, r.split, r.metric, r.alpha)
             == ("miniature", "test", "accuracy", alpha)
         )
-        assert record["value"] == pytest.approx(own)
-        assert record["head"] == checkpoint.params_digest(head)
-    others = [r for r in results if r["dataset"] == "miniature_natural"]
+        assert record.value == pytest.approx(own)
+        assert record.head == checkpoint.params_digest(head)
+    others = [r for r in results if r.dataset == "miniature_natural"]
     assert others
-    assert not [r for r in others if "head" in r]
+    assert not [r for r in others if r.head is not None]
 
 
 def test_the_gap_is_to_text_and_not_to_a_trained_head(made):
     _, results = made
-    gap = [r for r in results if r["task"] == "modality_gap"]
-    assert {(r["dataset"], r["split"]) for r in gap} == {("miniature_natural", "test")}
-    assert {r["alpha"] for r in gap} == {0.0, 0.5}
+    gap = [r for r in results if r.task == "modality_gap"]
+    assert {(r.dataset, r.split) for r in gap} == {("miniature_natural", "test")}
+    assert {r.alpha for r in gap} == {0.0, 0.5}
 
 
 def test_the_product_has_the_mixed_head_also_at_another_alpha(clip, made):
@@ -128,7 +128,7 @@ def test_the_product_has_the_mixed_head_also_at_another_alpha(clip, made):
     assert tuple(model.task_head) == kept.classnames
     meta = checkpoint.load_meta(workdir / "patch")
     digest = checkpoint.params_digest(kept.head)
-    assert meta["head"] == {"dataset": "miniature", "digest": digest}
+    assert meta.head == {"dataset": "miniature", "digest": digest}
     ends = {a: rsclip_jax.load(workdir, alpha=a).task_head for a in (0.0, 1.0)}
     np.testing.assert_array_equal(np.stack([*ends[1.0].values()], 1), head_1)
     with few_scenes():
@@ -143,7 +143,7 @@ def test_an_alpha_a_block_mixes_the_head_with_the_projection(clip, tmp_path):
         config.update(init=str(tmp_path / "clip"), variant="")
     run_tiny(tmp_path / "run", config)
     meta = checkpoint.load_meta(tmp_path / "run" / "patch")
-    own = rsclip_jax.load(tmp_path / "run", alpha=meta["alpha_blocks"]["projection"])
+    own = rsclip_jax.load(tmp_path / "run", alpha=meta.alpha_blocks["projection"])
     head = rsclip_jax.load(tmp_path / "run").task_head
     jax.tree.map(np.testing.assert_array_equal, head, own.task_head)
 

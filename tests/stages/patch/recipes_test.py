@@ -289,5 +289,5 @@ def test_a_merged_model_is_loaded_at_any_alpha(tmp_path):
     theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
     model = rsclip_jax.load(tmp_path / "run", alpha=1.0)
     jax.tree.map(np.testing.assert_array_equal, model.params["visual"], theta_1)
-    measured = {r["checkpoint"] for r in records if r["alpha"] == 1.0}
+    measured = {r.checkpoint for r in records if r.alpha == 1.0}
     assert measured == {model.digests["clip"]}

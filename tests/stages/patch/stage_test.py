@@ -9,7 +9,9 @@ import pytest
 
 from configs import common
 from rsclip_jax import api
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.interpolate import block_names
+from rsclip_jax.models import inference
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
@@ -85,7 +87,8 @@ def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):
         products = {name: sweep.mixture(alpha) for name, alpha in alphas.items()}
         for name, theta in {**products, "0": theta_0, "1": theta_1}.items():
             encoders[f"model {name}"] = functools.partial(
-                lambda p, b: api.encode_rgb(p, b["rgb"], variant=clip.variant), theta
+                lambda p, b: inference.encode_rgb(p, b["rgb"], variant=clip.variant),
+                theta,
             )
         z, _, _ = run.encode(
             "patch", source, encoders, {"rgb": clip.variant.image_size}
@@ -103,18 +106,13 @@ def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
         source = run.open("miniature:val")
         read = []
 
-        class Counting:
-            dataset, split, ids = source.dataset, source.split, source.ids
-
-            def __len__(self):
-                return len(source)
-
-            def __getitem__(self, index):
+        class Counting(Wrapper):
+            def read(self, index, keys):
                 read.append(index)
-                return source[index]
+                return super().read(index, keys)
 
         sweep = Sweep(run, settings_of(run), clip, theta_0, theta_0)
-        curves, draws = sweep.report([Counting()], (0.0, 0.5, 1))
+        curves, draws = sweep.report([Counting(source)], (0.0, 0.5, 1))
     assert sorted(read) == list(range(len(source)))
     assert len(set(curves[0].values())) == 1  # one model, however it is mixed
     drawn = draws[0](np.random.default_rng(0))
@@ -173,13 +171,13 @@ def test_the_product_is_the_mixture_that_was_chosen_or_given(tmp_path, given):
     meta = json.loads((tmp_path / "run/patch/meta.json").read_text())
     low, high = meta["alpha_ci95"]
     assert 0 <= low <= high <= 1
-    swept = {r["alpha"] for r in records if r["split"] == "val"}
+    swept = {r.alpha for r in records if r.split == "val"}
     assert swept == {0.0, 0.5, 1.0, *([given] if given else [])}
     if given:
         assert meta["alpha"] == given
         assert meta["alpha_chosen_by"] == "config.patch.alpha"
     else:
-        of_val = [r for r in records if r["split"] == "val"]
-        values = {r["alpha"]: r["value"] for r in of_val if r["metric"] == "accuracy"}
+        of_val = [r for r in records if r.split == "val"]
+        values = {r.alpha: r.value for r in of_val if r.metric == "accuracy"}
         assert values[meta["alpha"]] == max(values.values())
         assert meta["alpha_chosen_by"] == "validation"

@@ -54,11 +54,11 @@ def load_meta(workdir):
 
 def by_alpha(records, dataset, **wanted):
     return {
-        r["alpha"]: r["value"]
+        r.alpha: r.value
         for r in records
-        if r["dataset"] == dataset
-        and all(r.get(k) == v for k, v in wanted.items())
-        and r["metric"] in ("accuracy", "mAP_macro")
+        if r.dataset == dataset
+        and all(getattr(r, k) == v for k, v in wanted.items())
+        and r.metric in ("accuracy", "mAP_macro")
     }
 
 
@@ -124,7 +124,7 @@ TWO_NAMES = ("miniature", "miniature_aerial")
 
 def test_the_ends_of_a_parallel_sweep_are_bit_equal(clip, parallel):
     workdir, _, records = parallel
-    digests = {r["alpha"]: r["checkpoint"] for r in records}
+    digests = {r.alpha: r.checkpoint for r in records}
     assert digests[0.0] == clip.digests["clip"]
     theta_1 = checkpoint.load_trained(workdir / "patch")
     whole = {**clip.params, "visual": theta_1}
@@ -210,7 +210,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
         assert begun == checkpoint.params_digest(params)
         theta_1 = checkpoint.load_trained(folder)
         blocks = block_prefix(theta, one["alpha_blocks"])
-        of_round = [r for r in records if r.get("round") == i + 1]
+        of_round = [r for r in records if r.round == i + 1]
         theta = interpolate(theta, theta_1, blocks)
         # on validation data: within the budget of the original, no worse than one alpha
         single = [by_alpha(of_round, n, split="val") for n in TWO_NAMES[: i + 1]]
@@ -225,12 +225,12 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
         )
     product, _ = checkpoint.load_product(tmp_path / "run" / "patch")
     assert_same(product["visual"], theta, rtol=0)
-    tests = [r for r in records if r["split"] == "test"]
-    assert {(r["step"], r["checkpoint"]) for r in tests} == {
+    tests = [r for r in records if r.split == "test"]
+    assert {(r.step, r.checkpoint) for r in tests} == {
         (0, clip.digests["clip"]),
         (8, meta["digest"]),
     }
-    assert not any(r["alpha"] for r in tests)
+    assert not any(r.alpha for r in tests)
     with pytest.raises(ValueError, match="one task after the other"):
         api.load(tmp_path / "run", alpha=0.5)
     assert len(list((tmp_path / "run" / "patch").glob("alpha_curve_*.png"))) == 2

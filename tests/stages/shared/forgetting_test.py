@@ -35,9 +35,7 @@ def config_of(init, reference, *sets, datasets=("miniature:test",), **more):
 
 def forgotten(results):
     return {
-        (r["dataset"], r["sensor"], r["metric"]): r
-        for r in results
-        if r["task"] == "forgetting"
+        (r.dataset, r.sensor, r.metric): r for r in results if r.task == "forgetting"
     }
 
 
@@ -51,8 +49,8 @@ def test_a_patched_workdir_is_compared_with_what_it_patched(tiny_run, tmp_path):
     again = found["miniature_natural", "rgb", "accuracy"]
     for key in ("value", "before", "ci95", "p_value", "n", "per_class", "checkpoint"):
         assert again[key] == patched[key]
-    clip = checkpoint.load_meta(tiny_run / "pretrain")["digest"]
-    assert again["reference"] == clip
+    clip = checkpoint.load_meta(tiny_run / "pretrain").digest
+    assert again.reference == clip
     run = make_run(tmp_path / "w", config)
     with few_scenes():
         assert is_evaluated(run)
@@ -79,9 +77,9 @@ def test_captions_are_forgotten_through_each_model_s_own_text(tiny_run, tmp_path
         ranks = match_ranks(ztxt, z, (owners, np.arange(len(z))))
         shares.append(np.mean(ranks <= 10))
     lost = found["miniature", "text->rgb", "recall@10"]
-    assert lost["value"] == pytest.approx(shares[1] - shares[0], abs=0.026)
-    assert lost["prompts"] == captions_digest([r["captions"] for r in records])
-    assert lost["n"] == len(owners)
+    assert lost.value == pytest.approx(shares[1] - shares[0], abs=0.026)
+    assert lost.prompts == captions_digest([r["captions"] for r in records])
+    assert lost.n == len(owners)
 
 
 def test_the_search_is_over_the_run_s_devices(tmp_path, monkeypatch):
@@ -102,8 +100,8 @@ def test_a_weight_file_is_a_reference(tiny_run, tmp_path):
     save_clip(file, model.variant, model.params)
     config = config_of(tiny_run, file, "miniature:test")
     (found,) = forgotten(run_tiny(tmp_path / "w", config)).values()
-    assert (found["value"], found["p_value"]) == (0.0, 1.0)
-    assert found["reference"] == found["checkpoint"] == model.digests["clip"]
+    assert (found.value, found.p_value) == (0.0, 1.0)
+    assert found.reference == found.checkpoint == model.digests["clip"]
 
 
 @pytest.mark.parametrize(

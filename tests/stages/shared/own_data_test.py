@@ -72,15 +72,15 @@ def test_patching_needs_the_dataset_and_a_clip(own, clip, tmp_path, capsys):
     shown = capsys.readouterr().out
     for split in ("train", "val", "test"):
         assert f"config.patch.{split} = '{own}:{split}' (from {own})" in shown
-    found = {(r["dataset"], r["split"]) for r in records}
+    found = {(r.dataset, r.split) for r in records}
     assert {("mine", "val"), ("mine", "test"), ("miniature_natural", "val")} <= found
     # a random CLIP only guesses on the supported dataset, which cannot limit alpha
     assert "no better than guessing" in shown
     assert "no supported dataset limits alpha" in shown
     values = {
-        r["alpha"]: r["value"]
+        r.alpha: r.value
         for r in records
-        if (r["dataset"], r["split"], r["metric"]) == ("mine", "val", "accuracy")
+        if (r.dataset, r.split, r.metric) == ("mine", "val", "accuracy")
     }
     best = max(values.values())
     alpha = load_meta(tmp_path / "w" / "patch").alpha
@@ -92,7 +92,7 @@ def test_patching_needs_the_dataset_and_a_clip(own, clip, tmp_path, capsys):
 def test_aligning_needs_the_dataset_and_a_clip(own, clip, tmp_path):
     config = small(align.get_config(), "align", own, clip)
     records = run_tiny(tmp_path / "w", config)
-    tasks = {(r["task"], r["sensor"]) for r in records}
+    tasks = {(r.task, r.sensor) for r in records}
     assert {("zero_shot", "s1"), ("retrieval", "s1->rgb")} <= tasks
     model = rsclip_jax.load(tmp_path / "w")
     z = model.encode(np.full((2, 32, 32, 2), -12, np.float32), sensor="s1")

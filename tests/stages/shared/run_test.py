@@ -9,6 +9,7 @@ from rsclip_jax import metrics
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset
 from rsclip_jax.data.sources.files import MiniatureSource
+from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from tests.helpers.align import batches_of
@@ -38,9 +39,9 @@ def test_results_say_which_lists_made_the_split(tmp_path, capsys):
         assert (line in said) == listed
         assert len(source) == 10 if listed else len(source) > 20
     hashed, listed = read_results(tmp_path / "results.jsonl")
-    assert "split_rule" not in hashed
-    assert listed["split_rule"] == "eurosat-*.txt"
-    assert hashed["split_digest"] != listed["split_digest"]
+    assert hashed.split_rule is None
+    assert listed.split_rule == "eurosat-*.txt"
+    assert hashed.split_digest != listed.split_digest
 
 
 class Spoiled(MiniatureSource):
@@ -98,7 +99,7 @@ def test_an_evaluation_lists_what_it_left_out_and_says_how_many(
     assert lines_of(stale, ids[3], ids[5], split="test")
     said = capsys.readouterr().out
     assert f"2 unreadable record(s) left out, listed in {stale}" in said
-    assert {r["n"] for r in records if r["task"] == "zero_shot"} == {len(ids) - 2}
+    assert {r.n for r in records if r.task == "zero_shot"} == {len(ids) - 2}
 
 
 @pytest.mark.parametrize("stage", ["patch", "align"])
@@ -113,14 +114,14 @@ def test_what_a_stage_keeps_gives_what_it_reported(tiny_run, stage):
                 (record,) = (
                     r
                     for r in results
-                    if (r["stage"], r["sensor"], r["task"], r["metric"])
+                    if (r.stage, r.sensor, r.task, r.metric)
                     == (stage, sensor, "zero_shot", "accuracy")
-                    and r["split_digest"] == outcome.pins["split_digest"]
-                    and r["checkpoint"] == outcome.pins["checkpoint"][sensor]
+                    and r.split_digest == outcome.pins["split_digest"]
+                    and r.checkpoint == outcome.pins["checkpoint"][sensor]
                 )
-                assert metrics.top_k_accuracy(logits, outcome.labels) == record["value"]
-                assert record["prompts"] == outcome.pins["prompts"]
-                assert record["step"] == outcome.pins["step"]
+                assert metrics.top_k_accuracy(logits, outcome.labels) == record.value
+                assert record.prompts == outcome.pins["prompts"]
+                assert record.step == outcome.pins["step"]
         assert len({tuple(o.ids) for o in kept}) == len(kept)
 
 
@@ -133,14 +134,8 @@ def test_nothing_is_kept_where_it_is_not_wanted(tmp_path):
 
 
 def test_a_picture_that_cannot_be_made_stops_no_stage(tiny_run, tmp_path, capsys):
-    class Unreadable:
-        def __init__(self, source):
-            self.source = source
-
-        def __getattr__(self, name):
-            return getattr(self.source, name)
-
-        def __getitem__(self, index):
+    class Unreadable(Wrapper):
+        def read(self, index, keys):
             raise OSError("the disk is gone")
 
     (kept,) = load_outcomes(tiny_run / "align" / "outcomes" / "after")

@@ -1,0 +1,111 @@
+"""Images and sensor arrays of any size, fitted to what an encoder takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.pipeline.geometry import fit
+from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.models.sensor import SensorSpec, input_places
+
+Image = np.ndarray | PIL.Image.Image | str | Path
+# An object of this many pixels becomes one pixel: what lies in a whole scene is gone.
+MAX_SHRINK = 8.0
+
+
+def fit_images(
+    images: Image | Sequence[Image], size: int, max_shrink: float | None = MAX_SHRINK
+) -> list[np.ndarray]:
+    """uint8 [size, size, 3] of uint8 [h, w, 3] arrays, PIL images or paths, or of one.
+
+    The short side is resized, the centre cut, as CLIP's preprocessing does.
+
+    Args:
+        max_shrink: the largest ratio of an image's short side to `size`; None for any.
+
+    Raises ValueError, TypeError or FileNotFoundError naming the image that is none, or
+    is larger.
+    """
+    fitted = []
+    for index, image in enumerate(_as_list(images)):
+        where = str(image) if isinstance(image, str | Path) else f"image {index}"
+        array = _to_rgb(image, where)
+        _check_size(array, size, max_shrink, where)
+        fitted.append(fit(array, size))
+    return fitted
+
+
+def fit_arrays(
+    arrays: np.ndarray | Sequence[np.ndarray],
+    spec: SensorSpec,
+    held: Sensor,
+    max_shrink: float | None = MAX_SHRINK,
+) -> list[np.ndarray]:
+    """[size, size, bands] of the encoder, of arrays [h, w, c] of sensor `held`.
+
+    Bands are moved to the encoder's by name. max_shrink: as in fit_images. Raises
+    ValueError naming the array that is not of the sensor, or is larger.
+    """
+    indices = list(input_places(spec, held))
+    fitted = []
+    for index, array in enumerate(_as_list(arrays)):
+        where = f"array {index}"
+        checked = check_array(np.asarray(array), held, where)
+        _check_size(checked, spec.image_size, max_shrink, where)
+        fitted.append(fit(checked[..., indices], spec.image_size))
+    return fitted
+
+
+def _as_list(images) -> Sequence[Image]:
+    one = isinstance(images, np.ndarray) and images.ndim == 3
+    if one or isinstance(images, str | Path | PIL.Image.Image):
+        return [images]
+    return images
+
+
+def _check_size(
+    array: np.ndarray, size: int, max_shrink: float | None, where: str
+) -> None:
+    h, w = array.shape[:2]
+    if max_shrink is not None and min(h, w) > max_shrink * size:
+        raise ValueError(
+            f"{where}: {h} x {w} pixels, and the encoder takes {size} x {size}: one"
+            f" resized embedding would lose what is smaller than {min(h, w) // size}"
+            " pixels. Encode tiles (slices of the array; of a dataset, open"
+            f" 'name:split:tile'), or allow it: max_shrink=None (now {max_shrink:g})"
+        )
+
+
+def _to_rgb(image: Image, where: str) -> np.ndarray:
+    if isinstance(image, str | Path):
+        return _read(Path(image))
+    if isinstance(image, PIL.Image.Image):
+        return np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"{where}: an image is an array, a PIL image or a path, not"
+            f" {type(image).__name__}"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"{where}: an image array must be uint8 [h, w, 3], got {image.dtype}"
+            f" {image.shape}"
+        )
+    return image
+
+
+def _read(path: Path) -> np.ndarray:
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, not an image: give the paths of its images, such as"
+            f" sorted(pathlib.Path({str(path)!r}).glob('*.png'))"
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: there is no such image file (looked for in {Path.cwd()})"
+        )
+    return read_image(path)

@@ -1,0 +1,91 @@
+"""<stage>/meta.json: what a finished stage says of its product."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax.io.files import read_json, write_json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlphaChoice:
+    """Which mixture stage patch made, or one of its rounds."""
+
+    alpha: float | None = None
+    alpha_ci95: Sequence[float] | None = None
+    alpha_chosen_by: str | None = None  # "validation", or the setting that gave it
+    alpha_blocks: Mapping[str, float] | None = None
+    alpha_note: str = ""  # why alpha 0 was chosen, and what to do
+    train: str | None = None  # a round's dataset, "name:split"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageMeta(AlphaChoice):
+    """What meta.json says. A field that does not apply to the stage has its default,
+    and is absent from the file; keys of other versions are kept in `more`.
+    """
+
+    stage: str | None = None
+    config: Mapping[str, Any] | None = None
+    git_commit: str | None = None
+    finished: str | None = None
+    devices: str | None = None
+    digest: str = ""  # of the product's params
+    steps: int = 0
+    variant: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)  # split digests
+    # {"theta_0", "teacher", ...: where the weights come from, with their digest}
+    sources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rounds: Sequence[AlphaChoice] | None = None  # of sequential patching
+    head: Mapping[str, Any] | None = None  # that patch trained
+    spec: Mapping[str, Any] | None = None  # of the one sensor encoder
+    specs: Sequence[Mapping[str, Any]] | None = None  # of several
+    digests: Mapping[str, str] | None = None  # of several, by modality
+    records: int | None = None  # results of an evaluation
+    model: Mapping[str, str] | None = None  # the weights that it is of
+    reference: Mapping[str, str] | None = None
+    settings: Mapping[str, str] | None = None  # an ablation's products
+    models: Sequence[str] | None = None  # of a survey
+    published: Sequence[Sequence] | None = None
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "StageMeta":
+        names = {field.name for field in dataclasses.fields(cls)} - {"more"}
+        known = {key: value for key, value in values.items() if key in names}
+        if known.get("rounds") is not None:
+            known["rounds"] = tuple(AlphaChoice(**one) for one in known["rounds"])
+        more = {key: value for key, value in values.items() if key not in names}
+        return cls(**known, more=more)
+
+    def to_json(self) -> dict[str, Any]:
+        values = _given(self)
+        if self.stage:  # a product names its sources even where it has none
+            values["sources"] = self.sources
+        if self.rounds is not None:
+            values["rounds"] = [_given(one) for one in self.rounds]
+        more = values.pop("more", {})
+        return {**values, **more}
+
+
+def _given(made: AlphaChoice) -> dict[str, Any]:
+    """Fields that differ from their defaults; a choice of alpha has all of its own."""
+    kept = ("alpha", "alpha_ci95", "alpha_blocks") if made.alpha_chosen_by else ()
+    default = type(made)()
+    return {
+        field.name: getattr(made, field.name)
+        for field in dataclasses.fields(made)
+        if field.name in kept
+        or getattr(made, field.name) != getattr(default, field.name)
+    }
+
+
+def read_meta(stage_dir: Path) -> StageMeta:
+    """Reads <stage>/meta.json."""
+    return StageMeta.from_json(read_json(stage_dir / "meta.json"))
+
+
+def write_meta(stage_dir: Path, meta: StageMeta) -> None:
+    """Writes <stage>/meta.json, whole or not at all."""
+    write_json(stage_dir / "meta.json", meta.to_json())
