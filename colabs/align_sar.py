@@ -129,7 +129,7 @@ plt.show()
 # others.
 #
 # For a CLIP and pairs of your own: `config.init`, `config.data_root` and
-# `config.align.train` (README.md).
+# `config.align.train` (rsclip_jax/data/README.md).
 
 # %%
 config = align_sar.get_config()

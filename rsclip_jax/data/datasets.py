@@ -52,7 +52,7 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
 
 
 _ALL_NAMES = (
-    "README.md, section Datasets, has them, or"
+    "rsclip_jax/data/README.md has them, or"
     ' python -c "from rsclip_jax.data.catalog.datasets import DATASETS;'
     ' print(*DATASETS)"'
 )
@@ -77,8 +77,8 @@ def _check_name(name: str) -> None:
                     near = f"here {row.name!r} with root (config.data_root) = {root}"
         raise ValueError(
             f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
-            " a folder of your own is described by a TOML file (README.md, section A"
-            " dataset of your own)"
+            " a folder of your own is described by a TOML file"
+            " (rsclip_jax/data/README.md, section A dataset of your own)"
         )
 
 

@@ -553,8 +553,8 @@ def test_the_readme_names_the_splits_of_the_public_downloads(
             place = tmp_path / folder / split / label
             place.mkdir(parents=True)
             Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(place / "0.png")
-    readme = (REPO / "README.md").read_text()
-    command = readme.partition("the\nsame run on these")[2].split("```")[1]
+    readme = (REPO / "configs/README.md").read_text()
+    command = readme.partition("The same run on these")[2].split("```")[1]
     named = set(re.findall(rf"{name}:(\w+)", command))
     assert named == {has[1]}
     for split in ("train", *named):

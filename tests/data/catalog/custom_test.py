@@ -459,12 +459,13 @@ def test_a_digest_pins_what_a_record_is_and_not_how_prompts_call_it(photos):
     assert split_digest(source) != digest
 
 
-# README.md
+# rsclip_jax/data/README.md
 
 
 def readme_block(name):
-    """The README's TOML that begins with this file's name."""
-    blocks = re.findall(r"```toml\n(.*?)```", (REPO / "README.md").read_text(), re.S)
+    """The TOML of the data's README that begins with this file's name."""
+    text = (REPO / "rsclip_jax/data/README.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.S)
     (block,) = (b for b in blocks if b.startswith(f"# {name}"))
     return block
 

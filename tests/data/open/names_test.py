@@ -18,7 +18,7 @@ def test_three_names_and_a_command_for_the_others(name):
     words = said_of(name)
     assert "did you mean 'eurosat_rgb', 'eurosat_" in words
     assert sum(f"'{row}'" in words for row in DATASETS) == 3
-    assert "README.md, section Datasets" in words
+    assert "rsclip_jax/data/README.md" in words
     printed: list[str] = []
     code = words.partition('python -c "')[2].rstrip('"')
     exec(code, {"print": lambda *names: printed.extend(names)})
