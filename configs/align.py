@@ -19,8 +19,6 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("align",))
-    # Your dataset, a TOML file or a name; --config.data=mine.toml sets it.
-    config.data.dataset = ""
     config.align = common.align(
         sensor="",  # as the dataset says
         losses=(),  # as the dataset says: mse, and labels where it has some

@@ -37,6 +37,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.keep_embeddings = True
     config.data = ml_collections.ConfigDict(
         {
+            # Your dataset, TOML file or name, in configs/patch.py and configs/align.py.
+            "dataset": "",
             # Threads that read and decode images.
             "threads": 2,
             # Unreadable records: raise | skip (listed in <stage>/skipped.txt).

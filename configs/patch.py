@@ -26,8 +26,6 @@ from configs import common
 
 def get_config():
     config = common.base(stages=("patch",))
-    # Your dataset, a TOML file or a name; --config.data=mine.toml sets it.
-    config.data.dataset = ""
     config.patch = common.patch(
         supported_val=("miniature_natural:val",),
         supported_test=("miniature_natural:test",),

@@ -8,6 +8,7 @@ import pytest
 from rsclip_jax.data.catalog.prompts import captions_digest
 from rsclip_jax.data.tokenizer import END, tokenize
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.pretrain import caption_tokens, check_pretrain, run_pretrain
 from rsclip_jax.train.checkpoint import load_meta
 from tests.helpers.caption_sets import listed, write_set
@@ -160,14 +161,13 @@ def test_a_little_training_beats_chance_and_reports_it(tmp_path):
     run = make_run(tmp_path, config)
     with few_scenes():
         run_pretrain(run)
-    lines = [json.loads(x) for x in run.results.read_text().splitlines()]
-    lines = [r for r in lines if r.metric == "accuracy"]
+    lines = [r for r in read_results(run.results) if r.metric == "accuracy"]
     before, after = (r.value for r in lines)
     assert before <= 0.25
     assert after >= 0.5
     assert [r.step for r in lines] == [0, 60]
-    assert lines[0]["prompts"] == lines[1]["prompts"]
-    assert lines[0]["checkpoint"] != lines[1]["checkpoint"]
+    assert lines[0].prompts == lines[1].prompts
+    assert lines[0].checkpoint != lines[1].checkpoint
 
 
 def test_the_same_seed_gives_the_same_clip(tmp_path):

@@ -31,10 +31,11 @@ def test_the_optimizer_trains_what_the_rules_say_at_the_schedules_rate():
     rules = (("a", 0.5), (".*", False))
     settings = TrainSettings(8, 10, 0.1, warmup=1, trainable=rules)
     tx = make_tx(settings, PARAMS)
-    updates, state = tx.update(jax.tree.map(np.ones_like, PARAMS), tx.init(PARAMS))
+    grads, state = jax.tree.map(np.ones_like, PARAMS), tx.init(PARAMS)
+    updates, state = tx.update(grads, state, PARAMS)
     np.testing.assert_array_equal(updates["b"], 0)
     np.testing.assert_array_equal(updates["a"], 0)  # warm-up begins at 0
-    updates, _ = tx.update(jax.tree.map(np.ones_like, PARAMS), state)
+    updates, _ = tx.update(grads, state, PARAMS)
     # Adam's step is its rate times the gradient's sign
     rate = 0.5 * float(settings.schedule(1))
     np.testing.assert_allclose(updates["a"], -rate, rtol=1e-4)

@@ -307,7 +307,7 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
 def _read_templates(path: Path, values: Mapping) -> tuple[str, ...]:
     templates = tuple(values.get("templates", SATELLITE_TEMPLATES))
     try:
-        fill_templates([], templates)
+        fill_templates(["any"], templates)
     except ValueError as error:
         raise ValueError(f"{path}: templates: {error}") from error
     return templates

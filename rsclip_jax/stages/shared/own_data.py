@@ -22,9 +22,8 @@ _FILLED = {
 def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
     """(the config with its empty settings filled, a line for each that was).
 
-    The config itself is not changed; one without config.data.dataset comes back as it
-    is. Raises ValueError if the setting is empty, or the dataset does not hold what a
-    stage needs.
+    The config itself is not changed; one without empty settings comes back as it is.
+    Raises ValueError if no dataset is named, or if it does not hold what a stage needs.
     """
     empty = [
         (stage, key)
@@ -32,9 +31,14 @@ def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
         for key in keys
         if stage in config and not config[stage][key]
     ]
-    if "dataset" not in config.data or not empty:
+    name = config.data.get("dataset", "")
+    if not empty:
+        if name and f"{name}:" not in repr(config.to_dict()):
+            raise ValueError(
+                f"config.data = {name} has no effect: this config names its datasets"
+                " itself; use configs/patch.py or configs/align.py"
+            )
         return config, []
-    name = config.data.dataset
     if not name:
         raise ValueError(
             "config.data names no dataset: set --config.data to the TOML file of your"

@@ -128,6 +128,16 @@ def test_settings_that_are_given_stay(own):
 def test_other_configs_are_left_alone():
     config = align_sar.get_config()
     assert fill_in(config) == (config, [])
+    config.data.dataset = "eurosat_rgb"
+    with pytest.raises(ValueError, match=r"config\.data = eurosat_rgb has no effect"):
+        fill_in(config)
+
+
+def test_a_filled_config_may_be_run_again(own):
+    config = patch.get_config()
+    config.data.dataset = str(own)
+    filled, _ = fill_in(config)
+    assert fill_in(filled) == (filled, [])
 
 
 def test_a_config_without_its_dataset_asks_for_it():
