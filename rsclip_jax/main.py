@@ -103,12 +103,14 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.records import results
     from rsclip_jax.stages.shared.own_data import fill_in
     from rsclip_jax.stages.shared.run import Run
-    from rsclip_jax.stages.shared.training import log_changed
+    from rsclip_jax.stages.shared.training import log_changed, named
     from rsclip_jax.train.sharding import make_mesh
 
     stages = stage_functions(config.stages)
     config, filled = fill_in(config)
-    run = Run(config, workdir, make_mesh(tuple(config.mesh)))
+    with named("config."):
+        mesh = make_mesh(tuple(config.mesh))
+    run = Run(config, workdir, mesh)
     anew = check_workdir(config, workdir)
     for name, (check, _) in stages.items():
         if anew or not is_done(run, name):
@@ -330,8 +332,7 @@ def default_workdir() -> str:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parsing, the config loaded; a mistake is one line on stderr and exit 2."""
-    # in place, since ml_collections reads sys.argv, which this is
-    argv[:] = [re.sub(r"^(--?config\.data)(?==|$)", r"\1.dataset", x) for x in argv]
+    argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
@@ -340,6 +341,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, LookupError, AttributeError, OSError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
     sys.exit(2)
+
+
+def name_dataset(argv: list[str]) -> list[str]:
+    """The arguments with --config.data=mine.toml spelled as --config.data.dataset."""
+    return [re.sub(r"^(--?config\.data)(?==|$)", r"\1.dataset", arg) for arg in argv]
 
 
 def explain(text: str, argv: list[str]) -> str:

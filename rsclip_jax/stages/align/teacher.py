@@ -21,6 +21,7 @@ from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.stages.shared.training import named
 from rsclip_jax.train import objectives, sharding
 from rsclip_jax.train.feature_cache import (
     EncodePictures,
@@ -68,7 +69,9 @@ def check_cache(run: Run, c: AlignSettings, train: Sequence[Source]) -> None:
     views, thrown_away = list(cached_views(c)), run.config.overwrite
     for source, folder in cache_folders(run, c, train):
         if (folder / "meta.json").exists() and (c.cache_dir or not thrown_away):
-            check_meta(folder, {"dataset": describe_source(source), "views": views})
+            wanted = {"dataset": describe_source(source), "views": views}
+            with named(f"config.align.cache = {c.cache!r}: "):
+                check_meta(folder, wanted)
 
 
 def cache_folders(

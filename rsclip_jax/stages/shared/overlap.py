@@ -31,10 +31,10 @@ def check_apart(run: Run, stage: str, *roles: Specs) -> None:
             shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
             raise ValueError(
                 f"config.{stage}.{name} = {a!r} and config.{stage}.{other_name} ="
-                f" {b!r} share {len(ids)} of {len(run.open(b))} records ({shown}), so"
-                " a value on the second says nothing about new images: name other"
-                " splits, or parts such as 'train[:90%]' and 'train[90%:]';"
-                f" --config.{stage}.allow_shared=True runs it all the same"
+                f" {b!r} share {len(ids)} records ({shown}), so a value on the second"
+                " says nothing about new images: name other splits, or parts such as"
+                f" 'train[:90%]' and 'train[90%:]'; --config.{stage}.allow_shared=True"
+                " runs it all the same"
             )
 
 

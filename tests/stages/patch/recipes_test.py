@@ -120,9 +120,12 @@ FREEZE = (("blocks_.*", True), (".*", False))
             {"recipe": "lora", "lora.targets": "attn/.*"},
             r"lora\.targets = 'attn/\.\*' matches none of the kernels blocks_0/attn",
         ),
-        ({"recipe": "lora", "lora.targets": "("}, r"lora\.targets: '\(' is no regular"),
+        (
+            {"recipe": "lora", "lora.targets": "("},
+            r"lora\.targets: '\(' is not a regular",
+        ),
         ({"recipe": "lora", "lora.alpha": 0.0}, r"lora\.alpha = 0\.0 is not above 0"),
-        ({"trainable": (("(", True),)}, r"trainable: '\(' is no regular expression"),
+        ({"trainable": (("(", True),)}, r"trainable: '\(' is not a regular expression"),
         (
             {"recipe": "lora", "lora.rank": 1000},
             r"lora\.rank = 1000 is not between 1 and \d+, the rank of blocks_0",

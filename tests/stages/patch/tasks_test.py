@@ -283,7 +283,7 @@ MIXED = {"train": ("miniature:train", "miniature_multi:train")}
         ({**TWO, "merge": "sum"}, r"patch\.merge = 'sum'.*'parallel', not 'joint'"),
         ({**TWO, "val": TWO["val"][0]}, r"names 2 task\(s\) and config\.patch\.val 1"),
         ({**TWO, "test": ()}, r"config\.patch\.test is empty"),
-        ({**TWO, "train": TWO["train"][:1] * 2}, "names a set twice"),
+        ({**TWO, "train": TWO["train"][:1] * 2}, "names a dataset twice"),
         ({**TWO, **MIXED}, r"'joint' trains with one loss.*miniature_multi: multi"),
         ({**TWO, "weights": (1.0,)}, r"config\.patch\.weights = \(1\.0,\) has 1"),
         ({**TWO, "tasks": "parallel", "weights": (1.0, 2.0)}, r"patch\.weights = \(1"),

@@ -29,8 +29,8 @@ def check(tmp_path, stage, **settings):
         ),
         (
             "patch",
-            {"val": "miniature:train[:50%]"},
-            r"config\.patch\.val = 'miniature:train\[:50%\]' share \d+ of \d+ records",
+            {"val": "miniature:train:16"},  # of tiles the images that they are cut from
+            r"config\.patch\.val = 'miniature:train:16' share 64 records",
         ),
         ("patch", {"test": "miniature:train"}, r"config\.patch\.test"),
         (
@@ -46,13 +46,13 @@ def check(tmp_path, stage, **settings):
         (
             "patch",
             {"supported_test": ("miniature:train:16",)},
-            r"config\.patch\.supported_test = 'miniature:train:16' share 64 of",
+            r"config\.patch\.supported_test = 'miniature:train:16' share 64 records",
         ),
         ("align", {"test": ("miniature:test", "miniature:train")}, r"align\.test"),
         (
             "pretrain",
             {"test": ("miniature_natural:train",)},
-            r"config\.pretrain\.test = 'miniature_natural:train' share 64 of 64",
+            r"config\.pretrain\.test = 'miniature_natural:train' share 64 records",
         ),
     ],
 )
@@ -73,8 +73,8 @@ def test_datasets_that_share_records_are_refused_with_some_ids(
 
 
 def test_splits_that_are_apart_and_two_of_one_role_pass(tmp_path):
-    parts = {"train": "miniature:train[:50%]", "val": "miniature:train[50%:]"}
-    check(tmp_path, "patch", **parts)
+    for stage in CHECKS:
+        check(tmp_path, stage)
     # both limit alpha or are reported: neither tells of the other
     both = ("miniature_natural:val",) * 2
     check(tmp_path, "patch", supported_val=both)
