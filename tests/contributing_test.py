@@ -13,11 +13,8 @@ from tests.conftest import REPO
 
 # what uses all that was added, in the copy
 USE = """
-import json
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -68,8 +65,12 @@ def apply(root: Path, head: str, file: str, code: str) -> None:
     if head == f"at the end of {file}":
         path.write_text(text + code, "utf-8")
         return
-    name = head.removeprefix(f"in {file}, first in ")
     lines = text.splitlines(keepends=True)
+    if head == f"in {file}, among the imports":
+        first = next(i for i, x in enumerate(lines) if x.startswith("from rsclip_jax"))
+        path.write_text("".join([*lines[:first], code, *lines[first:]]), "utf-8")
+        return
+    name = head.removeprefix(f"in {file}, first in ")
     opens = [
         i
         for i, line in enumerate(lines)

@@ -16,9 +16,9 @@ from rsclip_jax.data.catalog.custom import load_dataset
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset
 from rsclip_jax.data.sensors.custom import load_sensor
+from rsclip_jax.main import name_dataset
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.pretrained import PRETRAINED
-from rsclip_jax.main import name_dataset
 from tests import settings_page
 from tests.conftest import REPO
 from tests.helpers.runs import few_scenes

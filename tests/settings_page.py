@@ -112,14 +112,16 @@ def find_settings(
         if isinstance(target, ast.Name) and target.id == "settings":
             if isinstance(value, ast.Dict):
                 yield from find_keys(value, "", comments, text)
-        elif (
-            isinstance(target, ast.Attribute) and ast.unparse(target.value) == "config"
-        ):
+        elif (full := ast.unparse(target)).startswith("config."):
+            name = full.removeprefix("config.")
             if isinstance(inner, ast.Dict):
-                yield from find_keys(inner, f"{target.attr}.", comments, text)
+                yield from find_keys(inner, f"{name}.", comments, text)
             elif not (is_call and "common." in ast.unparse(value.func)):
-                words = comment_above(node.lineno, comments)
-                yield target.attr, default_of(value, text), words
+                yield (
+                    name,
+                    default_of(value, text),
+                    comment_above(node.lineno, comments),
+                )
 
 
 def find_keys(

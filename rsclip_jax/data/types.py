@@ -126,7 +126,32 @@ class OpenOptions:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How batches of records are read.
+
+    Attributes:
+        batch_size: records at a time, over all processes.
+        threads: threads that read.
+        on_error: "raise", or "skip" to leave out records that cannot be read.
+        skipped: the file that lists the records left out.
+        progress: whether a terminal shows a progress bar.
+
+    Raises ValueError for an unknown on_error.
+    """
+
+    batch_size: int = 256
+    threads: int = 2
+    on_error: str = "raise"
+    skipped: Path | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        _check_on_error(self.on_error)
+
+
 DEFAULTS = OpenOptions()
+READING = ReadOptions()
 
 
 class Source:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +10,7 @@ from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.wrappers import Subset
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import READING, ReadOptions, Source
 from rsclip_jax.train import sharding
 
 # batch on the mesh -> unit-norm embeddings [b, d]
@@ -23,12 +22,8 @@ def encode_source(
     encoders: dict[str, Encoder],
     *,
     sizes: dict[str, int],
-    batch_size: int,
     mesh: Mesh,
-    threads: int = 2,
-    on_error: str = "raise",
-    skipped: Path | None = None,
-    progress: bool = False,
+    options: ReadOptions = READING,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
     """Encodes every record of a source.
 
@@ -36,32 +31,21 @@ def encode_source(
       source: the records.
       encoders: name -> function of a batch on the mesh, giving embeddings [b, d].
       sizes: record key -> the side in pixels that its images are fitted to.
-      batch_size: records at a time.
       mesh: the devices.
-      threads: that read records.
-      on_error: "raise", or "skip" for leaving unreadable records out.
-      skipped: the file that lists records left out.
-      progress: whether a terminal shows a progress bar.
+      options: how records are read.
 
     Returns:
       ({encoder: embeddings [n, d]}, labels [n] or [n, k], the source of the n records
       that were read).
     """
-    batches = eval_batches(
-        source,
-        sizes=sizes,
-        batch_size=batch_size,
-        threads=threads,
-        on_error=on_error,
-        skipped=skipped,
-    )
+    batches = eval_batches(source, sizes=sizes, options=options)
     bar = tqdm(
         batches,
-        total=-(-len(source) // batch_size),
+        total=-(-len(source) // options.batch_size),
         desc=f"encode {source.dataset.name}:{source.split}",
         unit="batch",
         leave=False,
-        disable=not (progress and sys.stderr.isatty()),
+        disable=not (options.progress and sys.stderr.isatty()),
     )
     embeddings, labels, mask = encode_batches(bar, encoders, mesh)
     read = np.flatnonzero(mask).tolist()

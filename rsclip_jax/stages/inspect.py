@@ -60,8 +60,7 @@ def run_inspect(run: Run) -> None:
         split: scan(
             source,
             spread_indices(len(source), c.inspect.samples),
-            threads=c.data.threads,
-            progress=c.progress,
+            run.read_options("inspect"),
         )
         for split, source in sources.items()
     }

@@ -26,7 +26,7 @@ from rsclip_jax.data.pipeline.batches import view_batches
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
-from rsclip_jax.data.types import Record, Source
+from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 from rsclip_jax.io.files import write_json
 from rsclip_jax.io.lock import locked
 
@@ -54,27 +54,22 @@ class Reading:
     """
 
     keys: Collection[str] = ("rgb",)
-    batch_size: int = 256
-    threads: int = 2
-    on_error: str = "raise"
-    skipped: Path | None = None
+    options: ReadOptions = READING
     log: Callable[[str], None] = print
-    progress: bool = False
 
     def views_of(
         self, source: Source, places: Sequence[int], meta: dict
     ) -> Iterator[dict]:
         """view_batches of these records in the views of a cache."""
+        records = max(1, self.options.batch_size // len(meta["views"]))
+        options = dataclasses.replace(self.options, batch_size=records)
         return view_batches(
             source,
             places,
             size=meta["pictures"]["size"],
             views=meta["views"],
-            batch_size=max(1, self.batch_size // len(meta["views"])),
             keys=self.keys,
-            threads=self.threads,
-            on_error=self.on_error,
-            skipped=self.skipped,
+            options=options,
         )
 
 
@@ -260,7 +255,7 @@ def open_files(
 def check_rows(folder: Path, source: Source, features, marks, reading: Reading) -> None:
     """Raises ValueError for features that differ from those that were written."""
     made = np.flatnonzero(marks["state"] == _MADE)
-    quiet = not (reading.progress and sys.stderr.isatty())
+    quiet = not (reading.options.progress and sys.stderr.isatty())
     bar = tqdm(made, "check of features", unit="record", leave=False, disable=quiet)
     crc = np.asarray(marks["crc"])
     for place in bar:
@@ -334,7 +329,7 @@ def make(
         total=len(todo),
         desc="teacher features",
         unit="record",
-        disable=not reading.progress,
+        disable=not reading.options.progress,
         mininterval=0.5 if sys.stderr.isatty() else 10,
     )
     try:

@@ -26,7 +26,7 @@ from rsclip_jax.data.pack.write import pack_source
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
 from rsclip_jax.data.readers.bigearthnet import S2_BANDS, S2_V1
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import ReadOptions, Source
 from tests.bench.pipeline import make_photos
 from tests.bench.timing import (
     Clock,
@@ -134,10 +134,9 @@ def starter(sizes: dict, batch: int, threads: int, augment: Augment) -> Start:
     return lambda source: train_batches(
         [source],
         sizes=sizes,
-        batch_size=batch,
         augment=augment,
         seed=0,
-        threads=threads,
+        options=ReadOptions(batch, threads),
     )
 
 

@@ -26,7 +26,7 @@ from rsclip_jax.data.pipeline.batches import eval_batches, train_batches
 from rsclip_jax.data.pipeline.geometry import fit_record
 from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import ReadOptions, Source
 from tests.bench.timing import Clock, in_turn, machine, print_table, timed
 
 PER_CLASS, BATCHES, ROUNDS, PARTS = 700, 24, 5, 256
@@ -84,15 +84,14 @@ def pipelines(source: Source, batch: int, threads: int) -> dict[str, Clock]:
         return train_batches(
             [source],
             sizes={"rgb": size},
-            batch_size=batch,
             augment=augment,
             seed=0,
-            threads=threads,
+            options=ReadOptions(batch, threads),
         )
 
     def evaluate(size: int) -> Iterator:
         return eval_batches(
-            source, sizes={"rgb": size}, batch_size=batch, threads=threads
+            source, sizes={"rgb": size}, options=ReadOptions(batch, threads)
         )
 
     clocks: dict[str, Clock] = {

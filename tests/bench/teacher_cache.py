@@ -24,7 +24,7 @@ import optax
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.data.types import Dataset, ReadOptions, Source
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import Variant, get_variant
@@ -135,9 +135,9 @@ def start_batches(variant: Variant, keys: tuple[str, ...], batch: int) -> Iterat
     return train_batches(
         [Patches() if "rgb" in keys else taught(variant)],
         sizes=dict.fromkeys(keys, variant.image_size),
-        batch_size=batch,
         augment=AUGMENT,
         seed=0,
+        options=ReadOptions(batch),
     )
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from rsclip_jax.data import datasets
 from rsclip_jax.data.catalog import datasets as rows
 from rsclip_jax.data.sources import files as sources
+from rsclip_jax.data.types import ReadOptions
 from rsclip_jax.evals.encode import encode_source
 from tests.helpers.runs import few_scenes
 
@@ -19,7 +20,11 @@ def test_embeddings_keep_the_sources_order_over_a_padded_last_batch(mesh):
     with few_scenes():
         source = datasets.open_source("miniature", split="val")
         z, labels, seen = encode_source(
-            source, {"m": mean_colour}, sizes={"rgb": 32}, batch_size=16, mesh=mesh
+            source,
+            {"m": mean_colour},
+            sizes={"rgb": 32},
+            mesh=mesh,
+            options=ReadOptions(16),
         )
         want = np.stack([source[i]["rgb"].mean(axis=(0, 1)) for i in range(40)])
         expected = [source[i]["label"] for i in range(40)]
@@ -36,11 +41,11 @@ def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
     bad = tmp_path / "eurosat_rgb" / "val" / "Forest" / "Forest_1.png"
     bad.write_bytes(bad.read_bytes()[:40])
     source = datasets.open_source("eurosat_rgb", tmp_path, "val")
-    kwargs = {"sizes": {"rgb": 8}, "batch_size": 8, "mesh": mesh}
+    kwargs = {"sizes": {"rgb": 8}, "mesh": mesh}
     with pytest.raises(ValueError, match=r"Forest_1\.png"):
-        encode_source(source, {"m": mean_colour}, **kwargs)
+        encode_source(source, {"m": mean_colour}, options=ReadOptions(8), **kwargs)
     z, labels, seen = encode_source(
-        source, {"m": mean_colour}, on_error="skip", **kwargs
+        source, {"m": mean_colour}, options=ReadOptions(8, on_error="skip"), **kwargs
     )
     kept = [0, 2, 3, 4, 5, 6, 7, 8, 9]  # all but Forest, the second class
     np.testing.assert_array_equal(labels, kept)

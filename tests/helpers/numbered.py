@@ -4,7 +4,7 @@ import numpy as np
 
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
-from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.data.types import Dataset, ReadOptions, Source
 
 STILL = Augment(flip_lr=False)
 SIZES = {"rgb": 6, "s1": 6}
@@ -47,11 +47,19 @@ class Pictures(Numbers):
         }
 
 
-def batches_of(*sources, batch_size=4, augment=STILL, seed=0, sizes=SIZES, **options):
+def split_options(batch_size=4, **options):
+    """(ReadOptions, the other options) of keyword options."""
+    names = ("threads", "on_error", "skipped")
+    told = {name: options.pop(name) for name in names if name in options}
+    return ReadOptions(batch_size, **told), options
+
+
+def batches_of(*sources, augment=STILL, seed=0, sizes=SIZES, **options):
+    reading, options = split_options(**options)
     return train_batches(
         sources,
         sizes=sizes,
-        batch_size=batch_size,
+        options=reading,
         augment=augment,
         seed=seed,
         **options,

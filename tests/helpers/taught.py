@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.data.types import Dataset, ReadOptions, Source
 from rsclip_jax.train.feature_cache import Reading, open_taught
 
 SIZE, DIM = 12, 5
@@ -45,12 +45,13 @@ class Encoder:
 
 def taught(folder, source=None, encode=None, **changes):
     """open_taught of Pictures() in all views, but for the changes."""
-    reading = {k: changes.pop(k) for k in ("on_error", "log") if k in changes}
+    reading = {k: changes.pop(k) for k in ("log",) if k in changes}
+    options = ReadOptions(24, on_error=changes.pop("on_error", "raise"))
     told = {"teacher": TEACHER, "size": SIZE, "dim": DIM, "views": range(8)}
     return open_taught(
         folder,
         source or Pictures(),
         encode or Encoder(),
         **{**told, **changes},
-        reading=Reading(batch_size=24, keys=("rgb", "s1"), **reading),
+        reading=Reading(("rgb", "s1"), options, **reading),
     )

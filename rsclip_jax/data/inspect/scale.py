@@ -9,7 +9,7 @@ from rsclip_jax.data.inspect.scan import look_at
 from rsclip_jax.data.inspect.statistics import measure
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import READING, ReadOptions, Source
 
 HOW = ("zscore", "percentile")
 _PIXELS = 2**20  # of all records together, so that memory stays flat
@@ -36,9 +36,7 @@ def measure_scale(
     *,
     percentiles: Sequence[float] = (2.0, 98.0),
     records: int = 500,
-    threads: int = 2,
-    on_error: str = "raise",
-    progress: bool = False,
+    options: ReadOptions = READING,
 ) -> Scale:
     """The scale of one sensor key of a source; the same for the same records.
 
@@ -56,9 +54,7 @@ def measure_scale(
         places,
         key,
         lambda array: _some_pixels(array, share),
-        threads=threads,
-        on_error=on_error,
-        progress=progress,
+        options=options,
     )
     parts = list(looks)
     where = f"{len(parts)} of {len(places)} records of {source.dataset.name}"

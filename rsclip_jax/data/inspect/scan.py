@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rsclip_jax.data.bad_records import suggest_skip
 from rsclip_jax.data.codecs.checks import noting_filled
 from rsclip_jax.data.inspect.statistics import Moments, array_digest, measure, merge
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import READING, ReadOptions, Source
 
 
 @dataclasses.dataclass
@@ -35,9 +35,7 @@ class Scan:
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # with why
 
 
-def scan(
-    source: Source, places: Sequence[int], *, threads: int = 2, progress: bool = False
-) -> Scan:
+def scan(source: Source, places: Sequence[int], options: ReadOptions = READING) -> Scan:
     """Reads the records at these places once, and labels and captions of all records.
 
     A record that raises ValueError or OSError is unreadable and no error here.
@@ -45,14 +43,14 @@ def scan(
     found = Scan()
     if source.dataset.task != "none":
         reader = _Reader(source, range(len(source)), (), _look)
-        for place, look in enumerate(_each(reader, "labels of", threads, progress)):
+        for place, look in enumerate(_each(reader, "labels of", options)):
             if isinstance(look["label"], Exception):
                 found.unreadable[place] = str(look["label"])
             else:
                 found.all_labels.append(look["label"])
                 found.captions.append(look["captions"])
     reader = _Reader(source, places, source.dataset.sensors, _look)
-    looks = _each(reader, "read", threads, progress)
+    looks = _each(reader, "read", options)
     for place, look in zip(places, looks, strict=True):
         if isinstance(look["label"], Exception):
             found.unreadable[place] = str(look["label"])
@@ -67,33 +65,32 @@ def look_at(
     key: str,
     look: Callable[[np.ndarray], Any],
     *,
-    threads: int = 2,
-    on_error: str = "raise",
-    progress: bool = False,
+    options: ReadOptions = READING,
 ) -> Iterator[Any]:
     """look(array) of one sensor of the records at these places, in their order.
 
     A record that cannot be read raises its error; on_error "skip" leaves it out.
     """
     reader = _Reader(source, places, (key,), look)
-    for found in _each(reader, "read", threads, progress):
+    for found in _each(reader, "read", options):
         if not isinstance(found["label"], Exception):
             yield found["keys"][key]
-        elif on_error != "skip":
+        elif options.on_error != "skip":
             with suggest_skip():
                 raise found["label"]
 
 
-def _each(reader: "_Reader", what: str, threads: int, progress: bool) -> Iterable:
+def _each(reader: "_Reader", what: str, options: ReadOptions) -> Iterable:
     count, source = len(reader.places), reader.source
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
+    threads = options.threads
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
     return tqdm(
-        grain.MapDataset.range(count).map(reader).to_iter_dataset(options),
+        grain.MapDataset.range(count).map(reader).to_iter_dataset(reading),
         total=count,
         desc=f"{what} {source.dataset.name}:{source.split}",
         unit="record",
         leave=False,
-        disable=not (progress and sys.stderr.isatty()),
+        disable=not (options.progress and sys.stderr.isatty()),
     )
 
 

@@ -1,1 +1,1 @@
-"""An archive written once as sharded ArrayRecord."""
+"""Packing: an archive rewritten once as ArrayRecord shards."""

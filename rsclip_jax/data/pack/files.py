@@ -1,4 +1,4 @@
-"""The files of a pack beside its shards: written so that a kill leaves none by half."""
+"""A pack's files beside its shards: labels, captions and the manifest."""
 
 import hashlib
 import io
@@ -23,13 +23,13 @@ from rsclip_jax.io.files import naming, write_bytes
 
 
 def append_line(path: Path, line: dict) -> None:
-    """One more line of JSON; a kill leaves it whole, cut or absent."""
+    """Appends a line of JSON; a kill leaves it whole, cut or absent."""
     with naming(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def write_beside(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
-    """Writes the files; {name: SHA-256}, as read_beside wants it."""
+    """Writes files {name: bytes}; returns {name: SHA-256}, as read_beside needs it."""
     for name, data in files.items():
         write_bytes(folder / name, data)
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -45,13 +45,13 @@ def read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
-    """labels.npy and captions.jsonl, by what the shards' notes say of their records."""
-    if not all("labels" in note for note in notes):  # shards of an older version
+def labels_beside(dataset: Dataset, notes: list[dict]) -> dict[str, bytes]:
+    """labels.npy and captions.jsonl, made from the shards' notes."""
+    if not all("labels" in note for note in notes):  # written by an older version
         return {}
     labels = [label for note in notes for label in note["labels"]]
-    if row.task == "multi":
-        array = np.zeros((len(labels), len(row.classes)), np.uint8)
+    if dataset.task == "multi":
+        array = np.zeros((len(labels), len(dataset.classes)), np.uint8)
         for hot, some in zip(array, labels, strict=True):
             hot[some] = 1
     else:
@@ -59,7 +59,7 @@ def labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
     file = io.BytesIO()
     np.save(file, array)
     found = {LABELS: file.getvalue()}
-    if row.task == "captions":
+    if dataset.task == "captions":
         lines = [json.dumps(texts) for note in notes for texts in note["captions"]]
         found[CAPTIONS] = as_text(lines).encode()
     return found
@@ -68,34 +68,37 @@ def labels_beside(row: Dataset, notes: list[dict]) -> dict[str, bytes]:
 def describe(
     source: Source, ids: list[str], span: list[float] | None, provenance: dict
 ) -> dict:
-    """What a manifest says of a dataset's split, without its files."""
-    row = source.dataset
+    """A manifest's description of a dataset's split, without its files."""
+    dataset = source.dataset
     return {
         "format": FORMAT,
-        "dataset": row.name,
+        "dataset": dataset.name,
         "split": source.split,
         "split_rule": source.split_rule,
-        "task": row.task,
-        "sensors": describe_sensors(row.sensors),
-        "classes": list(row.classes),
-        "classnames": list(row.classnames),
-        "own": describe_own(row),
-        "templates": list(row.templates),
+        "task": dataset.task,
+        "sensors": describe_sensors(dataset.sensors),
+        "classes": list(dataset.classes),
+        "classnames": list(dataset.classnames),
+        "own": describe_own(dataset),
+        "templates": list(dataset.templates),
         "records": len(ids),
         "ids_sha256": ids_digest(ids),
-        "parts": span,  # percent range of the ids' hash that this split is
+        "parts": span,  # the split's range of the ids' hash, in percent
         "provenance": provenance,
     }
 
 
 def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
-    """The range of the hash by which parts of this split agree with the archive's."""
+    """The split's range of the hash for which its parts are those of the archive.
+
+    half: the ids of the archive's "[:50%]". None where no range gives them.
+    """
     whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")
     keys = source.hash_keys
     for span in (whole, *fixed) if in_folders else (*fixed, whole):
-        places = part_of(keys, span, 0, 50)
-        agree = half is not None and [source.ids[i] for i in places] == list(half)
+        indices = part_of(keys, span, 0, 50)
+        agree = half is not None and [source.ids[i] for i in indices] == list(half)
         if agree and len(part_of(keys, span, 0, 100)) == len(keys):
             return span
     return None

@@ -1,8 +1,8 @@
-"""The plan of a pack: what each shard holds, and which of them are whole already.
+"""The plan of a pack: what each shard holds, and which shards are finished.
 
-Which shard a record goes to follows from its place in the source alone, a shard gets
-its name when it is whole, and progress.jsonl then notes its size and checksum: so a run
-that was killed goes on with the next shard.
+A record's shard follows from its index in the source alone. A finished shard gets its
+final name, and progress.jsonl its size and checksum, so a run that was killed continues
+with the next shard.
 """
 
 import dataclasses
@@ -23,38 +23,42 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
 
 COMPRESSIONS = ("auto", "none", "zstd")
-# What a difference in a plan comes from, in words.
+# The cause of a difference in a plan's field.
 _PLANNED_BY = {
     "source": "the archive (its records, or the files that describe them)",
     "records": "the archive (its records, or the files that describe them)",
-    "shards": "--config.pack.shard_mb or the size of the archive's first record",
-    "compression": "--config.pack.compression",
-    "max_nodata": "--config.data.max_nodata",
+    "shards": "shard_mb, or the size of the archive's first record",
+    "compression": "compression",
+    "max_nodata": "max_nodata",
 }
-# Of a small set too, so that all workers have something to do and a kill costs little.
-_SHARDS = 8
+# At least as many shards, so that all workers have work and a kill costs little.
+_LEAST_SHARDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a split's shards hold. Same plan, same shards: so a run can be continued.
+    """What a split's shards hold; equal plans make equal shards.
 
-    source: its source_digest, of records packed or not. records: of the source.
-    shards: their number, the records being dealt out evenly in order.
+    Attributes:
+      source: the source_digest, over all records whether packed or not.
+      records: their number in the source; shards take them in order, evenly many each.
+      shards: their number.
+      compression: "none" or "zstd".
+      max_nodata: the source's, see fill_missing.
     """
 
     source: str
     records: int
     shards: int
-    compression: str  # none | zstd
-    max_nodata: float  # as the source was read with; see fill_missing
+    compression: str
+    max_nodata: float
 
     def file(self, shard: int) -> str:
         """The shard's file name."""
         return f"part-{shard:05d}-of-{self.shards:05d}.array_record"
 
-    def places(self, shard: int) -> range:
-        """The shard's records, by their place in the source."""
+    def indices(self, shard: int) -> range:
+        """The indices of the shard's records in the source."""
         n, k = self.records, self.shards
         return range(n * shard // k, n * (shard + 1) // k)
 
@@ -62,10 +66,10 @@ class Plan:
 def make_plan(
     source: Source, *, shard_mb: float, compression: str, on_error: str
 ) -> Plan:
-    """Shards of about shard_mb million bytes, by the size of the first record.
+    """Plans shards of about shard_mb megabytes, from the size of the first record.
 
-    compression "auto": zstd where all arrays are 8-bit. Raises ValueError where no
-    record can be read, or two have one id.
+    compression "auto" is zstd where all arrays are 8-bit, otherwise none. Raises
+    ValueError where no record can be read or two records have the same id.
     """
     _check_ids(source)
     first = first_record(source, on_error)
@@ -73,7 +77,9 @@ def make_plan(
     if compression == "auto":
         compression = "zstd" if all(a.dtype.itemsize == 1 for a in arrays) else "none"
     total = len(source) * len(encode_record(first))
-    shards = max(1, round(total / (1e6 * shard_mb)), min(_SHARDS, len(source) // 64))
+    shards = max(
+        1, round(total / (1e6 * shard_mb)), min(_LEAST_SHARDS, len(source) // 64)
+    )
     shards = min(shards, len(source))
     return Plan(
         source_digest(source), len(source), shards, compression, source.max_nodata
@@ -81,26 +87,26 @@ def make_plan(
 
 
 def source_digest(source: Source) -> str:
-    """Digest of all ids and, of a set of the user's own, of the files that say them."""
+    """Digest of all ids and, for a custom dataset, of the files that define them."""
     own = describe_own(source.dataset)
     return ids_digest([*source.ids, *([json.dumps(own)] if own else [])])
 
 
 def _check_ids(source: Source) -> None:
-    """Raises ValueError for what ids.txt cannot hold: an id twice, or a line break."""
+    """Raises ValueError for repeated ids, and for those that break a line."""
     seen: set[str] = set()
     for id_ in source.ids:
         if id_ in seen or "\n" in id_:
-            fault = "is there twice" if id_ in seen else "has a line break"
+            fault = "occurs twice" if id_ in seen else "has a line break"
             raise ValueError(
                 f"{source.dataset.name}:{source.split}: the id {id_!r} {fault}; rename"
-                " or remove its file, so that every record has an id of its own"
+                " or remove its file, so that all ids differ"
             )
         seen.add(id_)
 
 
 def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
-    """{shard: its note} of the shards that lie there whole.
+    """{shard: its note} of the finished shards in a folder.
 
     Raises ValueError where the folder was begun with another plan.
     """
@@ -110,13 +116,13 @@ def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
         return {}
     now = dataclasses.asdict(plan)
     if changed := [key for key in now if lines[0].get(key) != now[key]]:
-        said = ", ".join(
+        differences = ", ".join(
             f"{key} {lines[0].get(key)}, now {now[key]}" for key in changed
         )
-        of = dict.fromkeys(_PLANNED_BY[key] for key in changed)
+        causes = dict.fromkeys(_PLANNED_BY[key] for key in changed)
         raise ValueError(
-            f"{folder} was begun with {said}: changed is {' and '.join(of)}; change it"
-            " back, choose another --config.pack.out, or remove this folder to pack"
+            f"{folder} was begun with {differences}: {' and '.join(causes)} changed;"
+            " undo the change, pack into another folder, or remove this folder to pack"
             " anew"
         )
     notes = {line.pop("shard"): line for line in lines[1:]}
@@ -127,7 +133,7 @@ def _json_lines(path: Path) -> Iterator[dict]:
     for line in path.read_text().split("\n"):
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:  # cut by a kill, or the empty end
+        except json.JSONDecodeError:  # cut by a kill, or the end of the file
             return
 
 
@@ -141,7 +147,7 @@ def _is_whole(folder: Path, note: dict) -> bool:
 
 
 def write_progress(folder: Path, plan: Plan, done: dict[int, dict]) -> None:
-    """progress.jsonl: a line for the plan, one for each whole shard."""
+    """Writes progress.jsonl: a line for the plan, one for each finished shard."""
     lines = [dataclasses.asdict(plan), *({"shard": i, **n} for i, n in done.items())]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_text(folder / "progress.jsonl", text)

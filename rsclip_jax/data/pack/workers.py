@@ -1,4 +1,4 @@
-"""The processes that pack: each reads records and writes whole shards."""
+"""Worker processes of a pack: each reads records and writes whole shards."""
 
 import contextlib
 import dataclasses
@@ -27,15 +27,15 @@ from rsclip_jax.data.sources.packed import encode_record
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import replacing
 
-# Zstandard at level 1 takes 8-bit images to 0.68 of their size and reads them faster
-# than a JPEG is decoded. 13 bands of uint16 it takes to 0.76, and then reads a quarter
-# as many a second: disk is cheaper. Higher levels gain 0.04 at a third of the speed.
+# Zstandard at level 1 compresses 8-bit images to 0.68 of their size, and reads faster
+# than JPEG. 13 bands of uint16 compress to 0.76 but then read at a quarter of
+# the speed: disk is cheaper. Higher levels gain 0.04 at a third of the speed.
 _WRITING = {"none": "group_size:1,uncompressed", "zstd": "group_size:1,zstd:1"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a worker is told once."""
+    """The task of a worker, sent to it once."""
 
     reopen: Callable[[], Source]
     folder: Path
@@ -46,9 +46,12 @@ class Job:
 def run_workers(
     job: Job, todo: list[int], workers: int, bar: tqdm
 ) -> Iterator[tuple[int, dict]]:
-    """(shard, note) as each gets whole; on an error the other workers stop, too."""
+    """Yields (shard, note) as each is finished; an error stops all workers.
+
+    Raises ValueError where a worker died.
+    """
     seen = 0
-    context = multiprocessing.get_context("spawn")  # fork does not go with threads
+    context = multiprocessing.get_context("spawn")  # fork does not work with threads
     count, stop = context.Value("q", 0), context.Value("b", 0)
     pool = ProcessPoolExecutor(
         min(workers, max(1, len(todo))),
@@ -69,7 +72,7 @@ def run_workers(
     except BrokenProcessPool as error:
         raise ValueError(
             f"{job.folder}: a packing process died (killed, or out of memory); the same"
-            " command goes on from the whole shards; --config.pack.workers=1 needs less"
+            " command continues from the finished shards, and workers = 1 needs less"
             " memory"
         ) from error
     finally:
@@ -79,29 +82,32 @@ def run_workers(
             path.unlink()
 
 
-_worker: dict[str, Any] = {}  # of this process: its job, its open source
+_worker: dict[str, Any] = {}  # this process's job and its open source
 
 
 def _start_worker(job: Job, count: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _worker.update(job=job, count=count, stop=stop)
 
 
 def _open_source(job: Job) -> Source:
-    with contextlib.redirect_stdout(None):  # the parent has said it
+    with contextlib.redirect_stdout(None):  # the parent has printed it
         source = job.reopen()
     if source_digest(source) != job.plan.source:
         raise ValueError(
-            f"{source.dataset.name}:{source.split}: {len(source)} records now, and not"
-            f" the {job.plan.records} of before: do not change an archive while it is"
-            " packed"
+            f"{source.dataset.name}:{source.split}: {len(source)} records now,"
+            f" {job.plan.records} when packing began: do not change an archive while"
+            " it is packed"
         )
     return source
 
 
 def _die_with_parent() -> None:
-    """A killed run's worker would wait for ever, or write beside the next run."""
+    """Ends this worker with its parent.
+
+    It would otherwise wait forever, or write into the folder of the next run.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
@@ -109,40 +115,42 @@ def _die_with_parent() -> None:
 
 
 def write_shard(shard: int) -> dict:
-    """Writes one shard; its note: file, records, bytes, sha256, skipped places, labels
-    (of several, the places of the ones) and captions.
+    """Writes one shard and returns its note.
+
+    The note has file, records, bytes, sha256, skipped ((index, reason) of each), labels
+    (for multi-hot ones the indices of the ones) and, for captioned datasets, captions.
     """
     job: Job = _worker["job"]
     if "source" not in _worker:  # here, where an error reaches the parent
         _worker["source"] = _open_source(job)
     path = job.folder / job.plan.file(shard)
     with replacing(path) as temporary:
-        said = _write_records(job, shard, temporary)
-        note = _note(temporary)
-    return {"file": path.name, "records": len(said["labels"]), **note, **said}
+        written = _write_records(job, shard, temporary)
+        size = _describe_file(temporary)
+    return {"file": path.name, "records": len(written["labels"]), **size, **written}
 
 
 def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
-    """Writes the shard's readable records; their labels, the others' places and why."""
+    """Writes the shard's readable records; returns skipped, labels and captions."""
     source, count = _worker["source"], _worker["count"]
-    said: dict[str, list] = {"skipped": [], "labels": []}
+    written: dict[str, list] = {"skipped": [], "labels": []}
     if source.dataset.task == "captions":
-        said["captions"] = []
+        written["captions"] = []
     with _naming_full_disk(job, path):
         writer = ArrayRecordWriter(str(path), _WRITING[job.plan.compression])
     try:
-        for place in job.plan.places(shard):
+        for index in job.plan.indices(shard):
             if _worker["stop"].value:
                 raise InterruptedError("packing was stopped")
-            record = _read(source, place, job.on_error)
+            record = _read(source, index, job.on_error)
             if isinstance(record, str):
-                said["skipped"].append((place, record))
+                written["skipped"].append((index, record))
             else:
                 with _naming_full_disk(job, path):
                     writer.write(encode_record(record))
-                said["labels"].append(_plain_label(record["label"]))
-                if "captions" in said:
-                    said["captions"].append(record["captions"])
+                written["labels"].append(_plain_label(record["label"]))
+                if "captions" in written:
+                    written["captions"].append(record["captions"])
             with count.get_lock():
                 count.value += 1
     except BaseException:
@@ -151,20 +159,20 @@ def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
         raise
     with _naming_full_disk(job, path):
         writer.close()
-    return said
+    return written
 
 
 def _plain_label(label: Any) -> int | list[int]:
-    many = isinstance(label, np.ndarray)
-    return np.flatnonzero(label).tolist() if many else int(label)
+    multi_hot = isinstance(label, np.ndarray)
+    return np.flatnonzero(label).tolist() if multi_hot else int(label)
 
 
-def _read(source: Source, place: int, on_error: str) -> Record | str:
-    """The record; with on_error "skip", why there is none."""
+def _read(source: Source, index: int, on_error: str) -> Record | str:
+    """The record, or with on_error "skip" the reason why it cannot be read."""
     try:
-        record = source[place]
+        record = source[index]
         for key, sensor in source.dataset.sensors.items():
-            # Checked now, so that reading the pack need not.
+            # checked here, so that reading the pack needs no check
             check_array(record[key], get_sensor(sensor), f"{record['id']} ({key})")
     except (ValueError, OSError) as error:
         if on_error != "skip":
@@ -174,7 +182,7 @@ def _read(source: Source, place: int, on_error: str) -> Record | str:
     return record
 
 
-def _note(path: Path) -> dict:
+def _describe_file(path: Path) -> dict:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -183,9 +191,10 @@ def _note(path: Path) -> dict:
 
 @contextlib.contextmanager
 def _naming_full_disk(job: Job, path: Path) -> Iterator[None]:
-    """ArrayRecord says RuntimeError where the disk is full, or anything else is wrong.
+    """Turns ArrayRecord's RuntimeError into an OSError with the space that is needed.
 
-    It writes in the background, so the error can come some records later.
+    ArrayRecord raises it for a full disk and any other fault. It writes in the
+    background, so the error may come some records later.
     """
     try:
         yield
@@ -197,6 +206,6 @@ def _naming_full_disk(job: Job, path: Path) -> Iterator[None]:
         raise OSError(
             f"{path} could not be written ({error}): this split needs up to"
             f" {need:.3g} GB in all, and {free:.3g} GB are free there; make room, or"
-            " choose another config.pack.out (the same command goes on from the whole"
+            " pack into another folder (the same command continues from the finished"
             " shards)"
         ) from error

@@ -1,6 +1,6 @@
-"""Packing: a source's records into ArrayRecord shards, by several processes.
+"""Packing a source's records into ArrayRecord shards, with several processes.
 
-The format is readers/packed.py's.
+sources/packed.py has the format.
 """
 
 import contextlib
@@ -39,17 +39,31 @@ def pack_source(
     workers: int = 2,
     progress: bool = False,
 ) -> bool:
-    """Packs a split into folder; False if that was done before.
+    """Packs a split into a folder, continuing where a killed run stopped.
 
-    reopen: gives the same source in another process, so it must pickle. half: the ids
-    that the archive gives for "[:50%]" of the split, None where it takes no parts.
-    provenance: put into the manifest as it is. Goes on where a killed run stopped.
-    Raises ValueError where the folder holds another source's shards, another process
-    packs there, or a worker died; OSError where a shard cannot be written.
+    Args:
+      source: the split.
+      reopen: opens the same source in another process, so it must pickle.
+      folder: the pack's folder; made.
+      half: the ids of the archive's "[:50%]" of the split; None where it has no parts.
+      provenance: copied into the manifest.
+      shard_mb: the approximate size of a shard in megabytes.
+      compression: "none", "zstd" or "auto", see make_plan.
+      on_error: "raise", or "skip" for leaving unreadable records out.
+      workers: the number of processes.
+      progress: whether to show a progress bar.
+
+    Returns:
+      Whether anything was packed; False for a finished pack.
+
+    Raises:
+      ValueError: where the folder holds shards of another plan, another process packs
+        into it, or a worker died.
+      OSError: where a shard cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        for path in folder.glob("*.tmp"):  # what a killed run left
+        for path in folder.glob("*.tmp"):  # left by a killed run
             path.unlink()
         plan = make_plan(
             source, shard_mb=shard_mb, compression=compression, on_error=on_error
@@ -62,7 +76,7 @@ def pack_source(
         write_progress(folder, plan, done)
         with tqdm(
             total=plan.records,
-            initial=sum(len(plan.places(i)) for i in done),
+            initial=sum(len(plan.indices(i)) for i in done),
             desc=f"pack {source.dataset.name}:{source.split}",
             unit="record",
             disable=not progress,
@@ -79,7 +93,7 @@ def pack_source(
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would write each other's files; a kill frees the lock."""
+    """Keeps other runs out of the folder; a kill releases the lock."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / ".lock", wait=False))
@@ -98,18 +112,18 @@ def finish(
     half: Sequence[str] | None,
     provenance: dict,
 ) -> None:
-    """Writes ids.txt and what lies beside it; last the manifest: now it is a pack."""
+    """Writes the files beside the shards; the manifest last, which makes it a pack."""
     notes = [done[i] for i in range(plan.shards)]
-    skipped = [(source.ids[place], why) for n in notes for place, why in n["skipped"]]
+    skipped = [(source.ids[i], reason) for n in notes for i, reason in n["skipped"]]
     if len(skipped) == plan.records:
         name = f"{source.dataset.name}:{source.split}"
         raise ValueError(f"no record of {name} is readable")
-    left_out = {place for n in notes for place, _ in n["skipped"]}
+    left_out = {i for n in notes for i, _ in n["skipped"]}
     ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]
     write_text(folder / "ids.txt", as_text(ids))
     (folder / "skipped.txt").unlink(missing_ok=True)
     if skipped:
-        lines = [f"{id_}\t{' '.join(why.split())}\n" for id_, why in skipped]
+        lines = [f"{id_}\t{' '.join(reason.split())}\n" for id_, reason in skipped]
         write_text(folder / "skipped.txt", "".join(lines))
     files = ("file", "records", "bytes", "sha256")
     keys = [key for i, key in enumerate(source.hash_keys) if i not in left_out]
@@ -128,10 +142,10 @@ def finish(
 
 
 def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
-    """<folder>/all: the archive's order of the packed splits' records.
+    """Writes <folder>/all: the packed splits' records in the order of the archive.
 
-    False, and nothing written, where the archive's "all" has records that the packed
-    splits neither hold nor left out.
+    Returns False, and writes nothing, where the archive's "all" has records that the
+    packed splits neither hold nor left out.
     """
     splits = [s for s in SPLITS if (folder / s / "manifest.json").exists()]
     packed = {s: read_lines(folder / s / "ids.txt") for s in splits}

@@ -18,7 +18,7 @@ from rsclip_jax.data.pipeline.geometry import fit_record, make_views
 from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_places
-from rsclip_jax.data.types import Record, Source
+from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 
 # Of a labelled source: ids [k, templates, n] of its classes' captions; of a captioned
 # one: caption -> ids [n].
@@ -41,11 +41,6 @@ class Tolerant:
         keys: Collection[str] = (),
         listed: Path | None = None,
     ):
-        if on_error not in ("raise", "skip"):
-            raise ValueError(
-                f"config.data.on_error = {on_error!r} is not known; use 'raise' or"
-                " 'skip'"
-            )
         self.source, self.skip = source, on_error == "skip"
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
         self.listed = listed
@@ -113,16 +108,13 @@ def train_batches(
     sources: Sequence[Source],
     *,
     sizes: dict[str, int],
-    batch_size: int,
     augment: Augment,
     seed: int,
+    options: ReadOptions = READING,
     sensors: Mapping[str, Sensor] | None = None,
     optional: Collection[str] = (),
     tokens: Sequence[Tokens] | None = None,
     weights: Sequence[float] | None = None,
-    threads: int = 2,
-    on_error: str = "raise",
-    skipped: Path | None = None,
     process: tuple[int, int] = (0, 1),
 ) -> Any:
     """An endless grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}.
@@ -140,7 +132,7 @@ def train_batches(
     what cannot be read and lists it in the file skipped. Raises ValueError for an empty
     or too small source.
     """
-    _check_enough(sources, batch_size)
+    _check_enough(sources, options.batch_size)
     groups = number_groups(sources, tokens) if tokens else []
     lengths = {source.label_length for source in sources}
     parts = []
@@ -150,7 +142,7 @@ def train_batches(
         order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
         part = order.shuffle().repeat()
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
-        reader = Tolerant(source, on_error, held, skipped)
+        reader = Tolerant(source, options.on_error, held, options.skipped)
         texts = (tokens[i], groups[i]) if tokens else (None, None)
         transform = _TrainTransform(
             reader, sizes, augment, sensors or {}, optional, len(lengths) == 1, *texts
@@ -162,10 +154,16 @@ def train_batches(
     index, count = process
     if count > 1:
         mixed = mixed[index::count]
-    mixed = mixed.batch(batch_size // count, drop_remainder=True, batch_fn=_fill)
+    size = options.batch_size // count
     # Batching in the reader threads beats batching after them.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return iter(mixed.to_iter_dataset(options))
+    mixed = mixed.batch(size, drop_remainder=True, batch_fn=_fill)
+    return iter(mixed.to_iter_dataset(_threads(options)))
+
+
+def _threads(options: ReadOptions) -> grain.ReadOptions:
+    return grain.ReadOptions(
+        num_threads=options.threads, prefetch_buffer_size=2 * options.threads
+    )
 
 
 def source_seed(seed: int, index: int) -> int:
@@ -299,13 +297,7 @@ class _TrainTransform:
 
 
 def eval_batches(
-    source: Source,
-    *,
-    sizes: dict[str, int],
-    batch_size: int,
-    threads: int = 2,
-    on_error: str = "raise",
-    skipped: Path | None = None,
+    source: Source, *, sizes: dict[str, int], options: ReadOptions = READING
 ) -> Iterator[dict]:
     """Every record once, in order, with "label" and "mask"; the last batch is padded.
 
@@ -313,7 +305,7 @@ def eval_batches(
     in the file skipped.
     """
 
-    reader = Tolerant(source, on_error, sizes, skipped)
+    reader = Tolerant(source, options.on_error, sizes, options.skipped)
 
     def prepare(index: int, _: Mapping) -> dict:  # fit's arrays are its own
         record = reader[index]
@@ -325,10 +317,9 @@ def eval_batches(
     dataset = grain.MapDataset.range(len(source)).map(
         lambda index: functools.partial(prepare, index)
     )
-    dataset = dataset.batch(batch_size, drop_remainder=False, batch_fn=_fill)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    for batch in dataset.to_iter_dataset(options):
-        yield {k: _pad(v, batch_size) for k, v in batch.items()}
+    dataset = dataset.batch(options.batch_size, drop_remainder=False, batch_fn=_fill)
+    for batch in dataset.to_iter_dataset(_threads(options)):
+        yield {k: _pad(v, options.batch_size) for k, v in batch.items()}
 
 
 def view_batches(
@@ -337,18 +328,15 @@ def view_batches(
     *,
     size: int,
     views: Sequence[int],
-    batch_size: int,
     keys: Collection[str] = ("rgb",),
-    threads: int = 2,
-    on_error: str = "raise",
-    skipped: Path | None = None,
+    options: ReadOptions = READING,
 ) -> Iterator[dict]:
     """{"rgb": [b, v, size, size, 3], "place": [b], "mask": [b]} of records at places.
 
     views: as make_views has them. keys: the sensors that must be readable, "rgb" among
     them. mask is False for a record that is not, whose images are another's.
     """
-    reader = Tolerant(source, on_error, keys, skipped)
+    reader = Tolerant(source, options.on_error, keys, options.skipped)
 
     def prepare(place: int, _: Mapping) -> dict:
         record = reader[place]
@@ -361,9 +349,8 @@ def view_batches(
     dataset = grain.MapDataset.range(len(places)).map(
         lambda i: functools.partial(prepare, int(places[i]))
     )
-    dataset = dataset.batch(batch_size, drop_remainder=False, batch_fn=_fill)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return iter(dataset.to_iter_dataset(options))
+    dataset = dataset.batch(options.batch_size, drop_remainder=False, batch_fn=_fill)
+    return iter(dataset.to_iter_dataset(_threads(options)))
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 
-import jax
-
 from rsclip_jax.data.bad_records import in_words
 from rsclip_jax.data.inspect.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
@@ -81,7 +79,7 @@ def scaled_sensor(
 
 def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
     """The scale measured on a training source, as JSON reads it back."""
-    data, how = run.config.data, c.scales[key]
+    how = c.scales[key]
     try:
         scale = measure_scale(
             train,
@@ -89,9 +87,7 @@ def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
             how,
             percentiles=c.normalize_percentiles,
             records=c.normalize_records,
-            threads=data.threads,
-            on_error=data.on_error,
-            progress=run.config.progress and jax.process_index() == 0,
+            options=run.read_options("align"),
         )
     except ValueError as error:
         raise ValueError(

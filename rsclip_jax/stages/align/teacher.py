@@ -139,12 +139,8 @@ def make_reading(run: Run, keys: Sequence[str]) -> Reading:
     """How the pictures are read, and what is logged, by the run's settings."""
     return Reading(
         keys=keys,
-        batch_size=run.config.eval_batch_size,
-        threads=run.config.data.threads,
-        on_error=run.config.data.on_error,
-        skipped=run.skipped("align"),
+        options=run.read_options("align"),
         log=lambda text: run.log(f"align: {text}"),
-        progress=run.config.progress and jax.process_index() == 0,
     )
 
 

@@ -163,10 +163,7 @@ class _Decoded:
         return eval_batches(
             self.source,
             sizes={"rgb": self.sweep.clip.variant.image_size},
-            batch_size=run.config.eval_batch_size,
-            threads=run.config.data.threads,
-            on_error=run.config.data.on_error,
-            skipped=run.skipped("patch"),
+            options=run.read_options("patch"),
         )
 
 

@@ -256,7 +256,6 @@ def label_options(c: PatchSettings) -> dict[str, Any]:
 
 def balance_classes(run: Run, c: PatchSettings, source: Source) -> np.ndarray:
     """The weight [k] of each class, from how many records of the source have it."""
-    settings = {"threads": run.config.data.threads, "progress": run.config.progress}
-    labels = scan(source, (), **settings).all_labels
+    labels = scan(source, (), run.read_options("patch")).all_labels
     counts = count_labels(labels, len(source.dataset.classes))
     return losses.class_balanced_weights(counts, c.class_balanced)

@@ -159,10 +159,7 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
     (batch,) = eval_batches(
         Subset(source, spread_indices(len(source), count)),
         sizes={"rgb": clip.variant.image_size},
-        batch_size=count,
-        threads=run.config.data.threads,
-        on_error=run.config.data.on_error,
-        skipped=run.skipped("patch"),
+        options=run.read_options("patch", count),
     )
     rgb = batch["rgb"][batch["mask"]]
     head, _ = common.zero_shot_head(clip, source)

@@ -13,7 +13,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import parse_spec, short_name
-from rsclip_jax.data.types import Source
+from rsclip_jax.data.types import ReadOptions, Source
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.records import outcomes
 from rsclip_jax.records.results import Result, append_results
@@ -78,6 +78,17 @@ class Run:
         """The stage's list of what could not be read; see data/skipped.py."""
         return self.workdir / stage / "skipped.txt"
 
+    def read_options(self, stage: str, batch_size: int = 0) -> ReadOptions:
+        """How a stage reads records; batch_size: by default config.eval_batch_size."""
+        c = self.config
+        return ReadOptions(
+            batch_size or c.eval_batch_size,
+            c.data.threads,
+            c.data.on_error,
+            self.skipped(stage),
+            c.progress and jax.process_index() == 0,
+        )
+
     def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
         """encode_source with this run's mesh, batch and data settings."""
         batch_size = self.config.eval_batch_size
@@ -86,12 +97,8 @@ class Run:
             source,
             encoders,
             sizes=sizes,
-            batch_size=batch_size,
             mesh=self.mesh,
-            threads=self.config.data.threads,
-            on_error=self.config.data.on_error,
-            skipped=self.skipped(stage),
-            progress=self.config.progress,
+            options=self.read_options(stage),
         )
 
     def report(

@@ -180,16 +180,13 @@ def make_batches(
     return train_batches(
         data.sources,
         sizes=data.sizes,
-        batch_size=settings.batch_size,
+        options=run.read_options(stage, settings.batch_size),
         augment=settings.augment,
         seed=run.config.seed,
         sensors=data.sensors,
         optional=data.optional,
         tokens=data.tokens,
         weights=data.weights or None,
-        threads=run.config.data.threads,
-        on_error=run.config.data.on_error,
-        skipped=run.skipped(stage),
         process=(jax.process_index(), jax.process_count()),
     )
 

@@ -7,7 +7,9 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect import scale
 from rsclip_jax.data.inspect.scale import measure_scale
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.data.types import Dataset, ReadOptions, Source
+
+SKIP = ReadOptions(on_error="skip")
 
 
 class Arrays(Source):
@@ -98,7 +100,9 @@ def test_a_sample_is_even_the_same_again_and_no_more_is_read(monkeypatch):
     found = measure_scale(source, "x", "percentile", records=8)
     assert sorted(source.seen) == np.linspace(0, 39, 8).round().astype(int).tolist()
     assert (found.records, found.pixels) == (8, 8 * 150)
-    assert found == measure_scale(source, "x", "percentile", records=8, threads=1)
+    assert found == measure_scale(
+        source, "x", "percentile", records=8, options=ReadOptions(threads=1)
+    )
     # a sample's percentiles stand near those of all: ranks within two in a hundred
     x = all_pixels([arrays[i] for i in source.seen[:8]])
     low, high = np.subtract(found.mean, found.std), np.add(found.mean, found.std)
@@ -111,10 +115,10 @@ def test_an_unreadable_record_raises_or_is_left_out():
     broken = [*arrays[:3], None, *arrays[3:]]
     with pytest.raises(ValueError, match="record 3 is unreadable"):
         measure_scale(Arrays("s1_grd", broken), "x", "zscore")
-    found = measure_scale(Arrays("s1_grd", broken), "x", "zscore", on_error="skip")
+    found = measure_scale(Arrays("s1_grd", broken), "x", "zscore", options=SKIP)
     assert found == measure_scale(Arrays("s1_grd", arrays), "x", "zscore")
     with pytest.raises(ValueError, match=r"0 of 2 records .* nothing to measure"):
-        measure_scale(Arrays("s1_grd", [None] * 2), "x", "zscore", on_error="skip")
+        measure_scale(Arrays("s1_grd", [None] * 2), "x", "zscore", options=SKIP)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_percentiles_that_fall_together_are_named():
 def test_real_files_are_measured_as_numpy_does(real_data, name, key):
     source = open_source(name, real_data, on_error="skip")
     row = SENSORS[source.dataset.sensors[key]]
-    found = measure_scale(source, key, "zscore", records=0, on_error="skip")
+    found = measure_scale(source, key, "zscore", records=0, options=SKIP)
     records = []
     for i in range(len(source)):
         try:

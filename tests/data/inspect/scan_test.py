@@ -9,6 +9,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect.scan import scan
 from rsclip_jax.data.sources.wrappers import Subset, Wrapper
+from rsclip_jax.data.types import ReadOptions
 from tests.helpers.runs import few_scenes
 
 
@@ -64,7 +65,7 @@ def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
 
 
 def test_threads_change_nothing(planted):
-    one, three = (scan(planted, range(40), threads=n) for n in (1, 3))
+    one, three = (scan(planted, range(40), ReadOptions(threads=n)) for n in (1, 3))
     assert sorted(one.unreadable) == [5, 6, 30]
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(three, field.name)

@@ -65,7 +65,7 @@ def test_where_skipping_helps_it_is_said_once(scenes, tmp_path):
     sizes = {"rgb": 16, "s1": 16}
 
     def evaluate():
-        list(eval_batches(tiles, sizes=sizes, batch_size=4))
+        list(eval_batches(tiles, sizes=sizes))
 
     for _ in range(2):  # the tile's error is raised again
         with pytest.raises(ValueError, match="cut image") as error:

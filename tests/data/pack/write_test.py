@@ -15,6 +15,7 @@ from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
 from rsclip_jax.data.sources.packed import decode_record, encode_record
 from rsclip_jax.data.sources.wrappers import TiledSource
+from rsclip_jax.data.types import ReadOptions
 from tests.helpers.pack_sources import Numbers, pack_numbers
 from tests.helpers.packs import (
     assert_same_record,
@@ -146,10 +147,9 @@ def test_batches_are_the_archive_s_to_the_bit(tmp_path, threads):
         stream = train_batches(
             [source],
             sizes={"rgb": 8, "s2": 12, "s1": 6},
-            batch_size=16,
             augment=augment,
             seed=5,
-            threads=threads,
+            options=ReadOptions(16, threads),
         )
         return list(itertools.islice(stream, 6))
 

@@ -32,6 +32,7 @@ from tests.helpers.numbered import (
     Numbers,
     Pictures,
     batches_of,
+    split_options,
 )
 from tests.helpers.pack_sources import ROW as PACKED_ROW
 from tests.helpers.pack_sources import pack_numbers
@@ -369,8 +370,9 @@ def test_an_unknown_on_error_lists_the_choices(start):
 # Evaluation.
 
 
-def evaluate(source, batch_size=4, sizes=SIZES, **options):
-    return eval_batches(source, sizes=sizes, batch_size=batch_size, **options)
+def evaluate(source, sizes=SIZES, **options):
+    reading, _ = split_options(**options)
+    return eval_batches(source, sizes=sizes, options=reading)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -15,6 +15,7 @@ from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.readers.bigearthnet import S1_BANDS, S2_BANDS
 from rsclip_jax.data.readers.folders import in_split
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.types import ReadOptions
 from tests.helpers.bigearthnet import SIDES
 
 LABELS = {
@@ -79,7 +80,7 @@ def test_only_what_is_asked_for_is_read(v1):
     record = source.read(0, ("rgb",))
     np.testing.assert_array_equal(record["rgb"], whole)
     assert set(record) == {"id", "label", "rgb"}
-    batch = next(eval_batches(source, sizes={"rgb": 120}, batch_size=1))
+    batch = next(eval_batches(source, sizes={"rgb": 120}, options=ReadOptions(1)))
     np.testing.assert_array_equal(batch["rgb"][0], whole)
     with pytest.raises(FileNotFoundError, match="is missing"):
         source[0]

@@ -7,7 +7,7 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import SharedLabels, TiledSource
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.types import Dataset, ReadOptions
 from tests.helpers.coordinate_scenes import Scenes
 from tests.helpers.runs import few_scenes
 
@@ -109,8 +109,8 @@ def test_skipped_tiles_are_listed_each(tmp_path):
     tiles = TiledSource(scenes, 4, on_error="skip")
     scenes.reads.clear()
     sizes, listed = {"s1": 4, "s2": 4}, tmp_path / "skipped.txt"
-    options = {"batch_size": 12, "on_error": "skip", "skipped": listed}
-    (batch,) = eval_batches(tiles, sizes=sizes, **options)
+    options = ReadOptions(12, on_error="skip", skipped=listed)
+    (batch,) = eval_batches(tiles, sizes=sizes, options=options)
     assert np.flatnonzero(~batch["mask"]).tolist() == [4, 5, 6, 7, 8]
     assert scenes.reads.count(1) <= 2  # in as many threads
     lines = [line.split("\t") for line in listed.read_text().splitlines()]

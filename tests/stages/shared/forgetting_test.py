@@ -48,7 +48,7 @@ def test_a_patched_workdir_is_compared_with_what_it_patched(tiny_run, tmp_path):
     (patched,) = forgotten(first).values()
     again = found["miniature_natural", "rgb", "accuracy"]
     for key in ("value", "before", "ci95", "p_value", "n", "per_class", "checkpoint"):
-        assert again[key] == patched[key]
+        assert getattr(again, key) == getattr(patched, key)
     clip = checkpoint.load_meta(tiny_run / "pretrain").digest
     assert again.reference == clip
     run = make_run(tmp_path / "w", config)
