@@ -359,7 +359,7 @@ def test_the_front_page_is_short_and_begins_with_the_two_commands():
         (
             "CSV recipe",
             f"{DATA_PAGE}#a-csv-table-from-start-to-finish",
-            "--config.patch.train",
+            "--config=configs/patch.py",
         ),
         ("recall@10", "rsclip_jax/evals/README.md#metrics", "**recall@10** is"),
         (

@@ -98,7 +98,7 @@ def test_other_pictures_under_the_same_ids_are_noticed(tmp_path, changed):
             other = Pictures(seed=1) if index in changed else super()
             return other.read(index, keys)
 
-    with pytest.raises(ValueError, match=r"encoded again .* files have changed"):
+    with pytest.raises(ValueError, match=r"encoded again.* files have changed"):
         taught(tmp_path, Changed())
 
 

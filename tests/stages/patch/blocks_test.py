@@ -1,7 +1,6 @@
 """An alpha for each block: never worse than the single one, never over the budget."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from rsclip_jax.interpolate import block_names, block_prefix, interpolate
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
-from rsclip_jax.records.results import read_results
+from rsclip_jax.records.results import read_json_lines, read_results
 from rsclip_jax.stages.patch import blocks
 from rsclip_jax.stages.patch.choice import describe_blocks
 from rsclip_jax.stages.patch.choose_alpha import choose_alpha
@@ -58,8 +57,8 @@ def choose(sweep, budget):
 
 
 def reported(sweep):
-    lines = sweep.run.results.read_text().splitlines()
-    return [r for r in map(json.loads, lines) if r.alpha_blocks is not None]
+    found = read_results(sweep.run.results)
+    return [r for r in found if r.alpha_blocks is not None]
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1])
@@ -109,7 +108,7 @@ def test_an_interrupted_search_goes_on_where_it_was(sweep, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         blocks._search(*search)
     values = sweep.run.workdir / "patch" / "block_values.jsonl"
-    assert len(read_results(values)) == 10
+    assert len(read_json_lines(values)) == 10
     values.write_text(values.read_text()[:-9])  # the last one cut short
     left[0] = 1000
     found = blocks._search(*search)
@@ -170,15 +169,15 @@ def test_the_product_is_the_mixture_by_block(clip, tmp_path):
     product, meta = checkpoint.load_product(tmp_path / "run" / "patch")
     theta_0 = api.load(tmp_path / "clip").params["visual"]
     theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
-    prefix = block_prefix(theta_0, meta["alpha_blocks"])
+    prefix = block_prefix(theta_0, meta.alpha_blocks)
     jax.tree.map(
         np.testing.assert_array_equal,
         product["visual"],
         interpolate(theta_0, theta_1, prefix),
     )
-    of_product = [r for r in records if r.checkpoint == meta["digest"]]
+    of_product = [r for r in records if r.checkpoint == meta.digest]
     assert {r.split for r in of_product if r.alpha is None} == {"val", "test"}
     swept = {r.alpha for r in records if r.split == "val"}
     assert swept == {0.0, 0.5, 1.0, None}  # the whole curve is there
-    single = api.load(tmp_path / "run", alpha=meta["alpha"]).digests["clip"]
-    assert single in {r.checkpoint for r in records if r.alpha == meta["alpha"]}
+    single = api.load(tmp_path / "run", alpha=meta.alpha).digests["clip"]
+    assert single in {r.checkpoint for r in records if r.alpha == meta.alpha}
