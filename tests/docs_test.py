@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -329,6 +330,25 @@ def test_the_table_of_datasets_has_all_of_them():
     first = {code for cell, _ in cells for code in re.findall(r"`([a-z]\w+)`", cell)}
     for name in first:
         assert get_dataset(name).sensors
+
+
+# what runs the checks elsewhere
+
+
+def test_the_workflow_runs_what_contributing_asks():
+    workflow = yaml.safe_load(read(".github/workflows/ci.yml"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+
+
+def test_the_hooks_are_those_of_ci_run():
+    (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    entries = [
+        hook["entry"].replace(" --force-exclude", "") for hook in repository["hooks"]
+    ]
+    assert entries == ["ruff check", "ruff format", "mypy"]
+    for entry in entries:
+        assert f".venv-ci/bin/{entry}" in read(".ci/run")
 
 
 # the front page

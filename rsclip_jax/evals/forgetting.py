@@ -6,11 +6,10 @@ from jax.sharding import Mesh
 from rsclip_jax import metrics
 from rsclip_jax.evals.compare import compare_outcomes
 from rsclip_jax.evals.zero_shot import by_class
+from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
 
 KS = (1, 5, 10)
-# the metric of a dataset with classes
-MAIN_METRIC = {"single": "accuracy", "multi": "mAP_macro"}
 
 
 def forgetting_records(
@@ -43,7 +42,7 @@ def forgetting_records(
             for r in compare_outcomes(before, after, sensor, KS, mesh=mesh)
         ]
         return [_as_change(r) for r in found if r["metric"].startswith("recall@")]
-    if task not in MAIN_METRIC:
+    if task not in PRIMARY:
         raise ValueError(
             f"{after.name} has neither classes nor captions, so forgetting cannot be"
             " measured on it"
@@ -54,7 +53,7 @@ def forgetting_records(
             " forgetting needs at least two classes"
         )
     found = compare_outcomes(before, after, "rgb")
-    (main,) = (r for r in found if r["metric"] == MAIN_METRIC[task])
+    (main,) = (r for r in found if r["metric"] == PRIMARY[task])
     changes = _per_class(after) - _per_class(before)
     return [{**_as_change(main), "per_class": by_class(after.classnames, changes)}]
 

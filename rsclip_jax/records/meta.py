@@ -38,6 +38,9 @@ class StageMeta(AlphaChoice):
     # {"theta_0", "teacher", ...: where the weights come from, with their digest}
     sources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rounds: Sequence[AlphaChoice] | None = None  # of sequential patching
+    # of patch: {"val", "test", "supported_val", "supported_test": names of datasets}
+    sets: Mapping[str, Sequence[str]] | None = None
+    budget: Mapping[str, float] | None = None  # of patch: the fields of Budget
     head: Mapping[str, Any] | None = None  # that patch trained
     spec: Mapping[str, Any] | None = None  # of the one sensor encoder
     specs: Sequence[Mapping[str, Any]] | None = None  # of several

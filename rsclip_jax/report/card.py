@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from rsclip_jax.api import Model
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import Result
-from rsclip_jax.report.table import describe_alpha, metric_names, split_of
+from rsclip_jax.report.names import metric_names, split_of
+from rsclip_jax.report.numbers import value_text
+from rsclip_jax.report.table import describe_alpha
 
 # How each layout's own tool reads what lies beside the card.
 _USE = {
@@ -142,9 +144,8 @@ def _sources(model: Model, history: Mapping[str, StageMeta]) -> str:
         lines.append(f"* exported {name}: digest {digest}")
     commits = {meta.git_commit for meta in history.values() if meta.git_commit}
     for commit in sorted(commits):
-        lines.append(
-            f"* rsclip_jax {'version' if '.' in commit else 'commit'} {commit}"
-        )
+        kind = "version" if "." in commit else "commit"
+        lines.append(f"* rsclip_jax {kind} {commit}")
     return "\n".join(lines)
 
 
@@ -168,15 +169,11 @@ def _results(model: Model, records: Sequence[Result]) -> str:
     for r, name in zip(records, metric_names(records), strict=True):
         if set(r.checkpoint.split("+")) <= ours:
             cells = (r.dataset, split_of(r), r.task, r.sensor)
-            line = f"| {' | '.join(cells)} | {name} | {_digits(r.value)} |"
-            lines.append(f"{line} {r.n} |")
+            value = value_text(r.value, r.metric, r.task)
+            lines.append(f"| {' | '.join(cells)} | {name} | {value} | {r.n} |")
     if len(lines) == 2:
         return "None was measured with exactly these weights."
     return "\n".join(dict.fromkeys(lines))
-
-
-def _digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _files(files: Mapping[str, Mapping[str, str]]) -> str:

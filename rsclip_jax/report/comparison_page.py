@@ -2,34 +2,28 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.report import document
-from rsclip_jax.report.changes import set_name
-from rsclip_jax.report.chart import legend
-from rsclip_jax.report.comparison import (
-    SURE,
-    change_in_words,
-    in_numbers,
-    in_points,
-    is_sure,
-    several,
+from rsclip_jax.records.metric_names import find_metric
+from rsclip_jax.report.charts import svg
+from rsclip_jax.report.comparison import SURE, in_numbers, is_sure, legend, several
+from rsclip_jax.report.figures import RUN_ROLES, Points, draw_choices, draw_training
+from rsclip_jax.report.names import metric_names, set_name
+from rsclip_jax.report.numbers import change_text
+from rsclip_jax.report.render import (
+    Bar,
+    Cell,
+    Chart,
+    Section,
+    render,
+    render_page,
+    shorten,
 )
-from rsclip_jax.report.comparison import legend as table_legend
-from rsclip_jax.report.comparison_figures import (
-    ROLES,
-    Row,
-    alpha_overlay,
-    curve_overlay,
-    forest,
-    forest_span,
-)
-from rsclip_jax.report.document import Cell, Section
-from rsclip_jax.report.sections.choice import sweep
-from rsclip_jax.report.table import metric_names
+from rsclip_jax.report.sections.choice import sweep, swept_results
+from rsclip_jax.report.sections.results import curve_points
 from rsclip_jax.report.workdir import Workdir
 
 _CURVES = ("loss", "grad_norm")
@@ -38,26 +32,27 @@ _IDLE = ("overwrite", "progress", "stages", "data.threads")
 
 
 def comparison_page(
-    runs: Sequence[Workdir], records: Sequence[Comparison], left_out: Sequence[str] = ()
+    runs: Sequence[Workdir],
+    comparisons: Sequence[Comparison],
+    left_out: Sequence[str] = (),
 ) -> str:
-    """The page. runs: the baseline first; records, left_out: as of stage compare."""
+    """The page. runs: the baseline first. left_out: what was not compared, and why."""
     names = short_names([str(run.path) for run in runs])
-    made = [
+    by_path = dict(zip((str(run.path) for run in runs), names, strict=True))
+    sections = [
         what_is_compared(runs, names),
         settings(runs, names),
-        differences(
-            records, dict(zip((str(r.path) for r in runs), names, strict=True))
-        ),
-        every_difference(records, left_out),
+        differences(comparisons, by_path),
+        every_difference(comparisons, left_out),
         alpha_curves(runs, names),
         training(runs, names),
     ]
     title = f"{', '.join(names[1:])} against {names[0]}"
-    return document.document(title, [x for x in made if x], subtitle="A comparison")
+    return render_page(title, [s for s in sections if s], "A comparison")
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The paths' last parts, as many as tell all of them apart."""
+    """The last parts of the paths, as many as make the names distinct."""
     parts = [path.strip("/").split("/") for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-length:]) for p in parts]
@@ -66,51 +61,37 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _key(names: Sequence[str]) -> str:
-    """Which line is which run; of many runs, which are not drawn."""
-    drawn = list(zip(ROLES, names, strict=False))
-    html = legend([("line", role, name) for role, name in drawn])
-    left = ", ".join(names[len(drawn) :])
-    return html + (document.note(f"Not drawn: {left}.") if left else "")
-
-
 def what_is_compared(runs: Sequence[Workdir], names: Sequence[str]) -> Section:
-    """Which runs these are, with the digests of what they made."""
-    rows = []
-    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
-        for stage, meta in run.metas.items():
-            rows.append(
-                [
-                    name + (" (the baseline)" if i == 0 else ""),
-                    stage,
-                    str(meta.steps or ""),
-                    Cell(meta.digest[:8], title=meta.digest),
-                    Cell((meta.git_commit or "")[:8]),
-                    str(run.path.resolve()),
-                ]
-            )
-    header = ("run", "stage", "steps", "weights", "commit", "where")
-    body = document.table(header, rows, label="The runs", numbers=(2,))
-    return Section("What is compared", body)
+    """The runs, with the digests of their weights."""
+    rows = [
+        [
+            name + (" (the baseline)" if run is runs[0] else ""),
+            stage,
+            str(meta.steps or ""),
+            shorten(meta.digest),
+            shorten(meta.git_commit),
+            str(run.path.resolve()),
+        ]
+        for run, name in zip(runs, names, strict=True)
+        for stage, meta in run.metas.items()
+    ]
+    return Section("What is compared", render("compared.html", runs=rows))
 
 
-def settings(runs: Sequence[Workdir], names: Sequence[str]) -> Section | None:
+def settings(runs: Sequence[Workdir], names: Sequence[str]) -> Section:
     """The settings in which the runs differ."""
     rows = differing([_config(run) for run in runs])
-    if not rows:
-        return Section("Settings that differ", document.note("None."))
     lines = [[key, *map(_as_text, values)] for key, values in rows]
-    body = document.table(("setting", *names), lines, label="Settings that differ")
+    body = render("settings.html", header=("setting", *names), rows=lines)
     return Section("Settings that differ", body)
 
 
-def _config(run: Workdir) -> dict:
-    made = next(iter(run.metas.values()), StageMeta())
-    return run.config or dict(made.config or {})
+def _config(run: Workdir) -> Mapping[str, Any]:
+    return run.config or next(iter(run.metas.values()), StageMeta()).config or {}
 
 
 def differing(configs: Sequence[Mapping]) -> list[tuple[str, list[Any]]]:
-    """(setting, its value in each config) of those that are not the same in all."""
+    """(setting, its value in each config) of the settings that are not equal in all."""
     flat = [_flatten(config) for config in configs]
     keys = sorted(set().union(*flat) - set(_IDLE))
     rows = [(key, [one.get(key) for one in flat]) for key in keys]
@@ -130,116 +111,139 @@ def _flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> str:
-    return "–" if value is None else json.dumps(value, ensure_ascii=False)
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def differences(
-    records: Sequence[Comparison], names: Mapping[str, str]
+    comparisons: Sequence[Comparison], names: Mapping[str, str]
 ) -> Section | None:
-    """A forest of differences with their intervals, a picture a set and a run."""
-    groups: dict[tuple[str, str], list[Comparison]] = {}
-    for r in records:
-        if r.p_value is not None and in_points(r):
-            groups.setdefault((r.run_b, set_name(r)), []).append(r)
-    if not groups:
+    """The differences with their intervals on one axis, by dataset and run."""
+    tested = [
+        r
+        for r in comparisons
+        if r.p_value is not None and find_metric(r.metric).unit == "share"
+    ]
+    if not tested:
         return None
-    rows = {key: [_row(r) for r in found] for key, found in groups.items()}
-    span = forest_span([row for of_one in rows.values() for row in of_one])
-    parts = []
-    for (run, name), of_one in rows.items():
-        title = f"{name}: {names[run]}" if several(records) else name
-        parts.append(document.heading(title) + forest(of_one, span))
-    lead = (
-        f"In points, above zero where {names[records[0].run_a]} is the worse one;"
-        " the lines are 95 % intervals of the paired bootstrap over examples. They are"
-        " of these two models: another seed of either may be further away."
+    low, high = span_of(tested)
+    groups: dict[str, list] = {}
+    for r in tested:
+        title = set_name(r)
+        if several(comparisons):
+            title += f": {names[r.run_b]}"
+        groups.setdefault(title, []).append(_difference(r, low, high))
+    body = render(
+        "differences.html",
+        baseline=names[comparisons[0].run_a],
+        sure=SURE,
+        groups=groups,
+        zero=_position(0, low, high),
+        ticks=[(f"{t:g}", _position(t, low, high)) for t in (low, 0, high)],
     )
-    key = legend(
-        [
-            ("circle", "after", f"p below {SURE:g} after Holm's correction"),
-            ("circle", "before", "not told from chance"),
+    return Section("Differences", body)
+
+
+def span_of(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """The ends of an axis in points, whole numbers, around zero and all intervals."""
+    ends = [0.0]
+    for r in comparisons:
+        ends += [
+            100 * end for end in (*(r.ci95 or ()), r.difference) if end is not None
         ]
-    )
-    return Section("Differences", key + "".join(parts), lead)
+    return float(min(ends) // 1) or -1.0, float(-(-max(ends) // 1)) or 1.0
 
 
-def _row(record: Comparison) -> Row:
-    low, high = (100 * end for end in record.ci95 or () if end is not None)
-    assert record.difference is not None
-    return Row(
-        f"{record.sensor}, {record.metric}",
-        100 * record.difference,
-        (low, high),
-        is_sure(record),
-        change_in_words(record, record.difference),
+def _position(value: float, low: float, high: float) -> float:
+    return 100 * (value - low) / (high - low)
+
+
+def _difference(r: Comparison, low: float, high: float) -> tuple[str, Bar, str]:
+    """(name, its bar between low and high, the difference as text)."""
+    assert r.difference is not None
+    assert r.ci95 is not None
+    value, *ends = (
+        _position(100 * (v or 0.0), low, high) for v in (r.difference, *r.ci95)
     )
+    bar = Bar("after" if is_sure(r) else "before", value, *ends)
+    return f"{r.sensor}, {r.metric}", bar, change_text(r.difference, r.metric)
 
 
 def every_difference(
-    records: Sequence[Comparison], left_out: Sequence[str] = ()
+    comparisons: Sequence[Comparison], left_out: Sequence[str] = ()
 ) -> Section:
     """The whole table."""
-    header = ["set", "sensor", "metric", "a", "b", "b - a", "95 %", "p", "p (Holm)"]
+    header = ["dataset", "sensor", "metric"]
+    header += ["a", "b", "b - a", "95 % interval", "p", "p (Holm)"]
     rows = []
-    for r, name in zip(records, metric_names(records), strict=True):
+    for r, name in zip(comparisons, metric_names(comparisons), strict=True):
         a, b, change, *rest = in_numbers(r)
-        cells = [
-            Cell(a, key=r.a),
-            Cell(b, key=r.b),
-            Cell(change.strip(), key=r.difference),
-        ]
-        task = r.task.replace("_", "-")
-        about = [set_name(r), r.sensor, f"{task} {name}"]
-        rows.append([*([r.run_b] if several(records) else []), *about, *cells, *rest])
-    if several(records):
+        values = [Cell(a, r.a), Cell(b, r.b), Cell(change.strip(), r.difference)]
+        about = [set_name(r), r.sensor, f"{r.task.replace('_', '-')} {name}"]
+        run = [r.run_b] if several(comparisons) else []
+        rows.append([*run, *about, *values, *rest])
+    if several(comparisons):
         header.insert(0, "b is")
-    numbers = range(len(header) - 6, len(header))
-    label = "Every metric that both runs have"
-    body = document.table(header, rows, label=label, numbers=numbers, sortable=True)
-    notes = "".join(map(document.note, table_legend(records, left_out)))
-    return Section("Every difference", body + notes)
+    body = render(
+        "comparisons.html",
+        header=header,
+        rows=rows,
+        numbers=range(len(header) - 6, len(header)),
+        notes=legend(comparisons, left_out),
+    )
+    return Section("Every difference", body)
 
 
 def alpha_curves(runs: Sequence[Workdir], names: Sequence[str]) -> Section | None:
-    """Each validation set of stage patch along alpha, all runs in one picture."""
-    swept = [sweep(run.records) for run in runs]
-    chosen = [run.alpha for run in runs]
-    wanted: dict[str, str] = {}
-    for run in runs:
-        patch = _config(run).get("patch", {})
-        for key in ("val", "supported_val"):
-            wanted |= dict.fromkeys(map(reported, as_specs(patch.get(key, ()))), key)
-    pictures = []
-    for name, key in wanted.items():
-        curves = [curves.get(name, {}) for curves in swept]
-        if max(map(len, curves)) > 1:
-            kind = "task" if key == "val" else "supported set"
-            picture = alpha_overlay(name, curves, chosen, names)
-            pictures.append(document.figure(picture, f"{name}, {kind}"))
-    if not pictures:
+    """Each validation dataset of stage patch along alpha, all runs in one chart."""
+    swept = [sweep(swept_results(run.records)) for run in runs]
+    chosen = dict(zip(names, (run.alpha for run in runs), strict=True))
+    roles = {"val": "task", "supported_val": "supported dataset"}
+    wanted = {
+        s: kind for run in runs for role, kind in roles.items() for s in run.sets(role)
+    }
+    charts = []
+    for name, kind in wanted.items():
+        curves = {n: one.get(name, {}) for n, one in zip(names, swept, strict=True)}
+        if max(map(len, curves.values())) > 1:
+            draw = partial(draw_choices, curves=curves, chosen=chosen)
+            said = "; ".join(f"{run}: alpha {alpha}" for run, alpha in chosen.items())
+            title = f"{name} along alpha in {', '.join(names)}"
+            charts.append(Chart(svg(draw, (380, 280), title, said), f"{name}, {kind}"))
+    if not charts:
         return None
-    lead = "On the validation data that chose alpha; the choices are starred."
-    return Section("Choice of alpha", _key(names) + document.tiles(pictures), lead)
+    lead = "The validation data that chose alpha; stars are the choices."
+    groups = [{"title": "", "charts": charts}]
+    body = render("charts.html", lead=lead, groups=groups, notes=_not_drawn(names))
+    return Section("Choice of alpha", body)
+
+
+def _not_drawn(names: Sequence[str]) -> list[str]:
+    """A note on the runs beyond the colours."""
+    rest = names[len(RUN_ROLES) :]
+    return [f"Not drawn: {', '.join(rest)}."] if rest else []
 
 
 def training(runs: Sequence[Workdir], names: Sequence[str]) -> Section | None:
-    """Loss and gradient norm of each training, all runs in one picture."""
-    parts = []
+    """Loss and gradient norm of each training, all runs in one chart."""
+    groups = []
     for stage in dict.fromkeys(stage for run in runs for stage in run.curves):
-        pictures = []
+        charts = []
         for key in _CURVES:
-            curves = [_points(run.curves.get(stage, ()), key) for run in runs]
-            if any(curves):
-                picture = curve_overlay(key, curves, names)
-                pictures.append(document.figure(picture))
-        if pictures:
-            parts.append(document.heading(stage) + document.tiles(pictures))
-    if not parts:
+            every = [curve_points(run.curves.get(stage, []), key) for run in runs]
+            if any(every):
+                curves = dict(zip(names, every, strict=True))
+                charts.append(_training_chart(stage, key, curves))
+        if charts:
+            groups.append({"title": stage, "charts": charts})
+    if not groups:
         return None
-    return Section("Training", _key(names) + "".join(parts))
+    body = render("charts.html", lead="", groups=groups, notes=_not_drawn(names))
+    return Section("Training", body)
 
 
-def _points(rows: Sequence[dict], key: str) -> list[tuple[float, float]]:
-    """(step, value) of a training's lines, those that are finite."""
-    each = [(r["step"], r.get(key)) for r in rows]
-    return [(s, v) for s, v in each if isinstance(v, int | float) and abs(v) < 1e300]
+def _training_chart(stage: str, key: str, curves: Mapping[str, Points]) -> Chart:
+    draw = partial(draw_training, curves=curves, name=key, roles=RUN_ROLES)
+    last = [f"{run} {points[-1][1]:.3g}" for run, points in curves.items() if points]
+    return Chart(
+        svg(draw, (380, 220), f"{key} of {stage}", f"at the end: {', '.join(last)}")
+    )

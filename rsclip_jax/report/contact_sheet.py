@@ -1,4 +1,4 @@
-"""The contact sheet: a row of examples a class, in every sensor that a set has."""
+"""The contact sheet: examples of each class in a row, in every sensor of a dataset."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +15,16 @@ from rsclip_jax.io.files import naming, replacing
 _TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
 _GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
 _BROKEN = (255, 0, 255)  # a pixel that is NaN or infinite
-# Wavelengths (um) of what is shown as red, green and blue.
+# Wavelengths (um) of the bands shown as red, green and blue.
 _COMPOSITES = {"true colour": (0.665, 0.56, 0.49), "false colour": (0.842, 0.665, 0.56)}
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """One way to show a sensor: what the heading says, and one image as numbers.
+    """One way to show a sensor, with the heading that names it.
 
-    channels: [h, w, c] to [h, w, 1 or 3]. stretch: linearly between the 2 % and 98 %
-    quantiles of all that is shown; otherwise the values are 0 to 255 already.
+    channels: [h, w, c] to [h, w, 1 or 3]. stretch: scale linearly between the 2 % and
+    98 % quantiles of all shown pixels; otherwise the values are 0 to 255 already.
     """
 
     heading: str
@@ -35,17 +35,17 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A class (or "" in an unlabelled set) and the records that show it."""
+    """A class (or "" in an unlabelled dataset) and records of it."""
 
     title: str
     records: Sequence[Mapping]
 
 
 def views_of(sensor: Sensor) -> list[View]:
-    """How a sensor is shown, its bands chosen by name.
+    """The ways to show a sensor, with bands chosen by name.
 
-    Optical: true colour, and false colour where there is near infrared; radar of two
-    polarisations: VV, VH, VV - VH; anything else each of its first three bands, a
+    Optical sensors: true colour, and false colour if there is near infrared. Radar of
+    two polarisations: VV, VH, VV - VH. Others: each of the first three bands, a
     temperature in matplotlib's inferno.
     """
     stretch = sensor.unit != "8-bit"
@@ -93,10 +93,11 @@ def _radar(sensor: Sensor) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], str]:
-    """(uint8 [h, w, 3] of each array, the range of each channel that is shown).
+    """(uint8 [h, w, 3] of each array, the range of each shown channel).
 
-    One stretch for all of them, so that they compare: "345 to 2100; 300 to 1900; ..."
-    of red, green and blue, "" of pictures shown as they are. NaN is magenta.
+    All arrays share one stretch, so that they can be compared. The range reads "345 to
+    2100; 300 to 1900; ..." for red, green and blue, and is "" for pictures shown as
+    they are. NaN is magenta.
     """
     images = [view.channels(array) for array in arrays]
     if not view.stretch:
@@ -125,15 +126,10 @@ def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
 
 
 def fit_tile(picture: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [h, w, 3] in a white square: shrunk, or enlarged by a whole factor."""
-    h, w = picture.shape[:2]
-    if max(h, w) > side:
-        scale = side / max(h, w)
-        size = max(1, round(w * scale)), max(1, round(h * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    else:
-        factor = side // max(h, w)
-        picture = picture.repeat(factor, 0).repeat(factor, 1)
+    """uint8 [h, w, 3] in a white square: shrunk, or enlarged by an integer factor."""
+    picture = shrink(picture, side)
+    factor = side // max(picture.shape[:2])
+    picture = picture.repeat(factor, 0).repeat(factor, 1)
     h, w = picture.shape[:2]
     tile = np.full((side, side, 3), 255, np.uint8)
     y, x = (side - h) // 2, (side - w) // 2
@@ -141,8 +137,19 @@ def fit_tile(picture: np.ndarray, side: int) -> np.ndarray:
     return tile
 
 
+def shrink(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture whose longer side is at most so many pixels."""
+    h, w = picture.shape[:2]
+    if max(h, w) <= side:
+        return picture
+    scale = side / max(h, w)
+    size = max(1, round(w * scale)), max(1, round(h * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
 def choose_side(arrays: Sequence[np.ndarray]) -> int:
-    """The side of all tiles: the largest image a whole number of times, if it fits."""
+    """The side of all tiles: the largest integer multiple of the largest image that
+    fits, or the largest tile."""
     largest = max(max(array.shape[:2]) for array in arrays)
     return largest * max(1, _TILE // largest) if largest < _TILE else _TILE
 
@@ -150,11 +157,11 @@ def choose_side(arrays: Sequence[np.ndarray]) -> int:
 def draw_contact_sheet(
     rows: Sequence[Row], sensors: Mapping[str, Sensor], title: str
 ) -> np.ndarray:
-    """uint8 [h, w, 3]: a row a class, a block of columns a view of each sensor.
+    """uint8 [h, w, 3]: a row for each class, a block of columns for each sensor's view.
 
-    sensors: record key -> its sensor. The same records stand in every block in the same
-    order, each with the end of its id below it, and the first of its captions.
-    ValueError where no row has a record.
+    sensors: record key -> its sensor. Every block has the same records in the same
+    order, each above the end of its id and its first caption. Raises ValueError if no
+    row has a record.
     """
     records = [record for row in rows for record in row.records]
     if not records:
@@ -179,7 +186,7 @@ def save_contact_sheet(path: Path, rows, sensors, title: str) -> None:
 
 
 class _Sheet:
-    """Where things stand on the sheet, and drawing them there."""
+    """The layout of a sheet, and its drawing."""
 
     def __init__(self, rows: Sequence[Row], blocks, side: int, title: str):
         self.rows, self.blocks, self.side, self.title = rows, blocks, side, title
@@ -214,12 +221,12 @@ class _Sheet:
         pen = ImageDraw.Draw(image)
         pen.text((_GAP, _GAP), self.title, "black", self.fonts[18])
         for i, name in enumerate(self.names):
-            place = (_GAP, self.top + i * self.pitch + self.side // 3)
-            pen.text(place, "\n".join(name), "black", self.fonts[13])
+            corner = (_GAP, self.top + i * self.pitch + self.side // 3)
+            pen.text(corner, "\n".join(name), "black", self.fonts[13])
         for b, (words, tiles) in enumerate(self.blocks):
             x = self.left + b * (self.block + _BLOCK_GAP)
-            place = (x, self.top - self.heading - _GAP)
-            pen.text(place, "\n".join(words), "black", self.fonts[13])
+            corner = (x, self.top - self.heading - _GAP)
+            pen.text(corner, "\n".join(words), "black", self.fonts[13])
             self._draw_block(image, pen, x, tiles)
         return np.array(image)
 
@@ -244,14 +251,14 @@ def _width(text: str, font) -> int:
 
 
 def _id_lines(name: str, font, width: int) -> list[str]:
-    """The id's folders and its last part; where they do not fit, their ends."""
+    """The id's folders and its last part, or their ends if they do not fit."""
     folders, slash, last = name.rpartition("/")
     lines = [folders + slash, last] if folders else [last]
     return [_end(line, font, width) for line in lines]
 
 
 def _caption_lines(captions: Sequence[str], font, width: int) -> list[str]:
-    """The first caption, and no more than five lines of it."""
+    """At most five lines of the first caption."""
     lines = _word_lines(captions[0], font, width) if captions else []
     lines = [*lines[:4], "…"] if len(lines) > 5 else lines
     return [_end(line, font, width) for line in lines]
@@ -266,7 +273,7 @@ def _end(text: str, font, width: int) -> str:
 
 
 def _word_lines(text: str, font, width: int) -> list[str]:
-    """Lines of whole words, no wider than this unless one word is."""
+    """Lines of whole words, no wider than this unless a single word is."""
     lines: list[str] = []
     for word in text.split():
         if lines and _width(f"{lines[-1]} {word}", font) <= width:

@@ -1,4 +1,4 @@
-"""Which of a dataset's records a contact sheet shows."""
+"""The choice of a dataset's records for a contact sheet."""
 
 import numpy as np
 
@@ -11,38 +11,38 @@ _MOST_ROWS = 20  # of the contact sheet
 
 
 def example_rows(
-    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan], *, seed: int
+    dataset: Dataset, sources: dict[str, Source], scans: dict[str, Scan], *, seed: int
 ) -> list[Row]:
-    """The contact sheet's rows: classes that have an example among the records read.
+    """The contact sheet's rows: one for each class with an example among those read.
 
-    At most 20, drawn by seed, in label order; without labels, rows of any scenes.
+    At most 20, sampled by seed, in label order; without labels, rows of any scenes.
     """
     read = [
-        (split, place, label)
+        (split, index, label)
         for split, s in scans.items()
-        for place, label in zip(s.places, s.labels, strict=True)
+        for index, label in zip(s.places, s.labels, strict=True)
     ]
-    each = {1: 8, 2: 4}.get(len(row.sensors), 3)  # about as wide as a screen
-    if not row.classes:
+    each = {1: 8, 2: 4}.get(len(dataset.sensors), 3)  # about as wide as a screen
+    if not dataset.classes:
         some = [read[i] for i in spread_indices(len(read), 8 * each)] if read else []
         groups = [("", some[i : i + each]) for i in range(0, len(some), each)]
     else:
-        groups = by_class(row, read, each)
+        groups = by_class(dataset, read, each)
     if len(groups) > _MOST_ROWS:
         rng = np.random.default_rng(seed)
         kept = rng.choice(len(groups), _MOST_ROWS, replace=False)
         groups = [groups[i] for i in sorted(kept)]
     return [
-        Row(name, [sources[split][place] for split, place, _ in group])
+        Row(name, [sources[split][index] for split, index, _ in group])
         for name, group in groups
     ]
 
 
-def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
-    """(class name, at most `each` of its examples), evenly over those read.
+def by_class(dataset: Dataset, read: list[tuple], each: int) -> list[tuple[str, list]]:
+    """(class name, at most `each` of its examples), spread evenly over those read.
 
-    Of several labels, over the examples with the fewest others. Each is shown once: the
-    classes with the fewest examples choose first, one each in turn.
+    With several labels, over the examples with the fewest other labels. Each example is
+    shown once: the classes with the fewest examples choose first, one each in turn.
     """
     shows: dict[int, list[tuple]] = {}
     for example in sorted(read, key=lambda x: np.count_nonzero(x[2])):
@@ -52,7 +52,7 @@ def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list
     shows.pop(-1, None)
     chosen: dict[int, list[tuple]] = {i: [] for i in sorted(shows)}
     shown: set[tuple] = set()
-    waiting = {i: iter(in_turn(shows[i], each, row.task)) for i in chosen}
+    waiting = {i: iter(in_turn(shows[i], each, dataset.task)) for i in chosen}
     for _ in range(each):
         for i in sorted(chosen, key=lambda i: len(shows[i])):
             for example in waiting[i]:
@@ -60,11 +60,11 @@ def by_class(row: Dataset, read: list[tuple], each: int) -> list[tuple[str, list
                     shown.add(example[:2])
                     chosen[i].append(example)
                     break
-    return [(row.classnames[i], some) for i, some in chosen.items() if some]
+    return [(dataset.classnames[i], some) for i, some in chosen.items() if some]
 
 
 def in_turn(pool: list[tuple], each: int, task: str) -> list[tuple]:
-    """A class's examples: first `each`, evenly over the best, then all the others."""
+    """A class's examples: `each`, spread evenly over the best, then all others."""
     best = spread_indices(
         min(len(pool), 4 * each) if task == "multi" else len(pool), each
     )

@@ -1,160 +1,193 @@
-"""The figures of a run's report, each from plain numbers to HTML."""
+"""What each chart shows: functions that draw plain numbers on matplotlib's axes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from rsclip_jax.report.chart import SHAPES, Chart, limits
+from rsclip_jax.records.budget import Budget, mean_curve, value_before
+from rsclip_jax.report.charts import Draw, colour, save_png
 
 Curve = Mapping[float, float]
-_SUPPORTED = ("other", "s2", "ir")  # roles: there is but one sensor where they stand
+Points = Sequence[tuple[float, float]]
+# Runs of a comparison; the baseline is grey. Further runs are not drawn.
+RUN_ROLES = ("before", "after", "s1", "rgb", "s2", "ir")
+_SUPPORTED = ("other", "s2", "ir")
+_MARKS = "osD"
 
 
-def alpha_figure(
+def style_of(index: int, tasks: int) -> dict:
+    """Colour and mark of a dataset along alpha; the first `tasks` are the tasks'."""
+    nth = index if index < tasks else index - tasks
+    role = "after" if index < tasks else _SUPPORTED[nth % len(_SUPPORTED)]
+    return {"color": colour(role), "marker": _MARKS[nth % len(_MARKS)]}
+
+
+def draw_along_alpha(
+    axes: Axes,
     curves: Mapping[str, Curve],
-    tasks: int,
     *,
-    chosen: float | None,
+    tasks: int = 1,
+    chosen: float | None = None,
     interval: Sequence[float] | None = None,
     least: Mapping[str, float] | None = None,
     whiskers: Mapping[str, Mapping[float, Sequence[float]]] | None = None,
-) -> str:
-    """Values in percent along alpha: the first `tasks` sets are the tasks'.
+    chance: Mapping[str, float] | None = None,
+) -> None:
+    """Values in percent along alpha: of the tasks, then of the supported datasets.
 
-    interval: where the choice lies in 95 % of resamples. least: of supported sets, how
-    low they may fall. whiskers: the intervals of the values.
+    interval: the alphas chosen in 95 % of bootstraps. least: how low each supported
+    dataset may fall. whiskers: intervals of the values. chance: values of a guess.
     """
-    whiskers, least = whiskers or {}, least or {}
-    values = [v for curve in curves.values() for v in curve.values()]
-    values += least.values()
-    values += [v for n in curves for ends in whiskers.get(n, {}).values() for v in ends]
-    chart = Chart((460, 330), (-0.03, 1.03), limits(values), margins=(24, 12, 42, 50))
-    chart.axes("alpha: 0 is the original, 1 the fine-tuned model", "value (%)")
     if interval is not None:
-        low, high = interval
-        chart.band(low, high, "chosen")
+        words = f"chosen in 95 % of bootstraps: {interval[0]:g} to {interval[1]:g}"
+        axes.axvspan(*interval, color=colour("chosen"), alpha=0.15, lw=0, label=words)
     if chosen is not None:
-        chart.upright(chosen, "chosen")
-        side, step = ("end", -5) if chosen > 0.7 else ("start", 5)
-        at = chart.x(chosen) + step
-        chart.words(at, chart.top + 10, f"alpha {chosen:g}", side, "halo")
+        words = f"chosen: alpha {chosen:g}"
+        axes.axvline(chosen, color=colour("chosen"), lw=1.5, label=words)
     for i, (name, curve) in enumerate(curves.items()):
-        role, shape = style_of(i, tasks)
-        if name in least:
-            chart.level(least[name], role)
-        for alpha, (low, high) in whiskers.get(name, {}).items():
-            chart.whisker(alpha, low, high, role)
-        points = sorted(curve.items())
-        chart.line(points, role)
-        said = [f"{name} at alpha {a:g}: {v:.1f} %" for a, v in points]
-        chart.marks(points, role, shape=shape, radius=4, titles=said)
-    label = f"Value of {', '.join(curves)} along alpha, chosen {chosen}"
-    return chart.render(label)
+        style = style_of(i, tasks)
+        for alpha, ends in ((whiskers or {}).get(name) or {}).items():
+            axes.plot([alpha] * 2, ends, color=style["color"], lw=1.5, alpha=0.45)
+        kind = "task" if i < tasks else "supported"
+        axes.plot(*_columns(curve), **style, label=f"{kind}: {name}")
+        _draw_level(axes, style, (least or {}).get(name), "--", f"least of {name}")
+    for level in dict.fromkeys((chance or {}).values()):
+        names = ", ".join(n for n, v in (chance or {}).items() if v == level)
+        words = f"chance {level:.1f} %: {names}"
+        _draw_level(axes, {"color": colour("quiet")}, level, ":", words)
+    axes.set(
+        title="value (%)", xlabel="alpha: 0 is the original, 1 the fine-tuned model"
+    )
 
 
-def trade_figure(
+def _draw_level(axes: Axes, style: Mapping, level, line: str, words: str) -> None:
+    if level is not None:
+        axes.axhline(level, ls=line, lw=1.5, color=style["color"], label=words)
+
+
+def _columns(curve: Curve) -> tuple:
+    """(alphas from 0, values); not the value before any patching."""
+    points = sorted((alpha, value) for alpha, value in curve.items() if alpha >= 0)
+    return tuple(zip(*points, strict=True))
+
+
+def draw_trade(
+    axes: Axes,
     task: tuple[str, Curve],
     supported: Mapping[str, Curve],
     *,
     chosen: float | None,
     least: Mapping[str, float],
-) -> str:
-    """Each supported set's value over the task's, as PAINT (Ilharco 2022) draws it."""
-    name, curve = task
-    ys = [v for c in supported.values() for v in c.values()]
-    chart = Chart(
-        (460, 330),
-        limits(curve.values(), 0.12),
-        limits([*ys, *least.values()], 0.12),
-        margins=(24, 12, 42, 50),
-    )
-    chart.axes(f"{name} (%)", "supported set (%)")
-    highest: dict[float, tuple[float, float]] = {}
-    for i, (label, values) in enumerate(supported.items()):
-        role, shape = style_of(i, 0)
-        chart.level(least[label], role)
-        points = {a: (curve[a], values[a]) for a in sorted({*curve} & {*values})}
-        chart.line(points.values(), role)
-        said = [
-            f"{label} at alpha {a:g}: {y:.1f} %, {name} {x:.1f} %"
-            for a, (x, y) in points.items()
-        ]
-        chart.marks(points.values(), role, shape=shape, radius=4, titles=said)
-        if chosen in points:
-            chart.marks([points[chosen]], "chosen", shape="star", radius=10)
-        for a, (x, y) in points.items():
-            highest[a] = x, max(y, highest.get(a, (x, y))[1])
-    _name_ends(chart, highest, chosen)
-    return chart.render(f"Supported sets over {name} along alpha, chosen {chosen}")
+    with_blocks: Sequence[float] = (),
+) -> None:
+    """Each supported dataset over the task, as PAINT (Ilharco 2022) draws it.
 
-
-def style_of(place: int, tasks: int) -> tuple[str, str]:
-    """(role, mark) of a set along alpha: the first `tasks` are the tasks'."""
-    if place < tasks:
-        return "after", SHAPES[place % len(SHAPES)]
-    place -= tasks
-    return _SUPPORTED[place % len(_SUPPORTED)], SHAPES[place % len(SHAPES)]
-
-
-def _name_ends(chart: Chart, points: Mapping, chosen: float | None) -> None:
-    """Writes alpha above the ends and the choice."""
-    for alpha in (a for a in points if a in (0.0, 1.0, chosen)):
-        x, y = chart.x(points[alpha][0]), chart.y(points[alpha][1])
-        side, step = ("end", -10) if alpha == 1 else ("start", 10)
-        if alpha == 0:
-            side, step = "middle", 0
-        chart.words(x + step, y - 10, f"alpha {alpha:g}", side, "halo")
-
-
-def interval_figure(rows: Sequence[tuple[str, float, Sequence[float] | None]]) -> str:
-    """A line from 0 to 100 % for each (role, value, its interval): dot and whisker."""
-    step = 14
-    size = (316, step * len(rows) + 24)
-    chart = Chart(size, (0, 100), (len(rows), 0), margins=(0, 12, 24, 8))
-    for tick in (0, 25, 50, 75, 100):
-        chart.upright(tick, "rule")
-        chart.words(chart.x(tick), size[1] - 8, f"{tick}", "middle", "tick")
-    for i, (role, value, ci95) in enumerate(rows):
-        if ci95 is not None:
-            ends = [(end, i + 0.5) for end in ci95]
-            chart.line(ends, role, 'stroke-opacity=".35"', width=8)
-        chart.marks([(value, i + 0.5)], role, radius=4)
-    said = ", ".join(f"{role} {value:.1f} %" for role, value, _ in rows)
-    return chart.render(said)
-
-
-def curve_figure(points: Sequence[tuple[float, float]], name: str, role: str) -> str:
-    """A training curve over steps; logarithmic where it spans orders of magnitude."""
-    points = [(s, v) for s, v in points if np.isfinite(v)]
-    values = [v for _, v in points]
-    log = min(values) > 0 and max(values) / min(values) > 100 and name != "lr"
-    y = (
-        (min(values), max(values))
-        if log
-        else limits([*values, 0.0] if name == "lr" else values)
-    )
-    chart = Chart(
-        (330, 190),
-        limits([s for s, _ in points], 0),
-        y,
-        log=log,
-        margins=(24, 14, 42, 56),
-    )
-    chart.axes("step", name + (" (logarithmic)" if log else ""))
-    chart.line(points, role)
-    return chart.render(
-        f"{name}: {values[0]:.3g} at first, {values[-1]:.3g} at the end"
-    )
-
-
-def map_figures(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], pairs: int = 12
-) -> list[str]:
-    """Two maps on the same axes: the first principal components of all embeddings.
-
-    before, after: {"rgb", a sensor or "text": [n, d]}. Lines join RGB and the sensors
-    at about `pairs` of the n places.
+    with_blocks: values of the task and of each supported dataset with an alpha a block.
     """
+    name, curve = task
+    for i, (label, values) in enumerate(supported.items()):
+        style = style_of(i, 0)
+        alphas = sorted(a for a in {*curve} & {*values} if a >= 0)
+        x, y = [curve[a] for a in alphas], [values[a] for a in alphas]
+        axes.plot(x, y, **style, label=f"supported: {label}")
+        _draw_level(axes, style, least[label], "--", f"least of {label}")
+        for alpha, *point in zip(alphas, x, y, strict=True):
+            if alpha == chosen:
+                axes.plot(*point, "*", ms=16, color=colour("chosen"))
+            if i == 0 and alpha in (0.0, 1.0, chosen):
+                side, ha = (-7, "right") if alpha == 0 else (7, "left")
+                axes.annotate(
+                    f"alpha {alpha:g}",
+                    (point[0], point[1]),
+                    (side, 7),
+                    textcoords="offset points",
+                    ha=ha,
+                )
+    if with_blocks:
+        points = zip([with_blocks[0]] * len(supported), with_blocks[1:], strict=True)
+        style = {"color": colour("rgb"), "marker": "P", "ms": 10, "ls": ""}
+        axes.plot(*zip(*points, strict=True), **style, label="an alpha for each block")
+    axes.margins(0.15)
+    axes.set(title="supported dataset (%)", xlabel=f"{name} (%)")
+
+
+def plot_alpha_curve(
+    path: Path,
+    names: Sequence[str],
+    curves: Sequence[Curve],
+    chosen: float,
+    *,
+    budget: Budget,
+    metric: str = "accuracy",
+    tasks: int = 1,
+    with_blocks: Sequence[float] = (),
+) -> None:
+    """Writes a PNG of the values along alpha, and of what the task's gain costs.
+
+    The first `tasks` of names and curves are the tasks', the others the supported
+    datasets'; each curve maps alpha to a value in [0, 1]. with_blocks: the tasks' mean
+    and each supported dataset's value with an alpha for each block.
+    """
+    percent = [{a: 100 * v for a, v in curve.items()} for curve in curves]
+    every = dict(zip(names, percent, strict=True))
+    supported = dict(list(every.items())[tasks:])
+    before = {n: value_before(c) for n, c in zip(names, curves, strict=True)}
+    least = {name: 100 * budget.least(before[name]) for name in supported}
+    draws: list[Draw] = [
+        partial(draw_along_alpha, curves=every, tasks=tasks, chosen=chosen, least=least)
+    ]
+    if supported:
+        task = f"mean of {tasks} tasks" if tasks > 1 else names[0]
+        each = mean_curve(percent[:tasks])
+        shown: dict[str, Any] = {"chosen": chosen, "least": least}
+        shown["with_blocks"] = [100 * value for value in with_blocks]
+        named = (f"{task}: {metric}", each)
+        draws.append(partial(draw_trade, task=named, supported=supported, **shown))
+    title = "Interpolation of the original and the fine-tuned weights"
+    save_png(path, draws, (460, 360), title)
+
+
+def draw_choices(
+    axes: Axes, curves: Mapping[str, Curve], chosen: Mapping[str, float | None]
+) -> None:
+    """A dataset's value along alpha in each run, the chosen alphas starred."""
+    for (run, curve), role in zip(curves.items(), RUN_ROLES, strict=False):
+        if curve:
+            axes.plot(*_columns(curve), color=colour(role), label=run)
+        alpha = chosen[run]
+        if alpha is not None and alpha in curve:
+            axes.plot(alpha, curve[alpha], "*", ms=14, color=colour(role))
+    axes.set(
+        title="value (%)", xlabel="alpha: 0 is the original, 1 the fine-tuned model"
+    )
+
+
+def draw_training(
+    axes: Axes, curves: Mapping[str, Points], name: str, roles: Sequence[str]
+) -> None:
+    """A quantity over the steps of one or several trainings.
+
+    Logarithmic where it spans orders of magnitude; a learning rate starts at 0.
+    """
+    for (label, points), role in zip(curves.items(), roles, strict=False):
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour(role), label=label)
+    values = [value for points in curves.values() for _, value in points]
+    log = name != "lr" and min(values) > 0 and max(values) / min(values) > 100
+    axes.set_yscale("log" if log else "linear")
+    if name == "lr":
+        axes.set_ylim(bottom=0)
+    axes.set(title=name + (" (logarithmic)" if log else ""), xlabel="step")
+
+
+def principal_axes(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> tuple[list[dict[str, np.ndarray]], list[str]]:
+    """Both on the first two principal components of all: ([n, 2] each, axis labels)."""
     stacked = np.concatenate([*before.values(), *after.values()]).astype(np.float64)
     mean = stacked.mean(axis=0)
     _, sizes, axes = np.linalg.svd(stacked - mean, full_matrices=False)
@@ -163,66 +196,58 @@ def map_figures(
         {key: (z - mean) @ axes[:2].T for key, z in each.items()}
         for each in (before, after)
     ]
-    every = np.concatenate([points for each in flat for points in each.values()])
-    x, y = limits(every[:, 0], 0.05), limits(every[:, 1], 0.05)
     labels = [
-        f"{n} principal component ({s:.0f} % of the variance)"
-        for n, s in zip(("1st", "2nd"), shares, strict=False)
+        f"{n} principal component ({share:.0f} % of the variance)"
+        for n, share in zip(("1st", "2nd"), shares, strict=False)
     ]
-    figures = []
-    for when, each in zip(("before", "after"), flat, strict=True):
-        chart = Chart((470, 420), x, y, margins=(24, 6, 26, 6))
-        chart.frame(*labels)
-        _draw_map(chart, each, pairs)
-        figures.append(chart.render(f"Map of the embeddings {when}"))
-    return figures
+    return flat, labels
 
 
-def map_shapes(kinds: Iterable[str]) -> dict[str, str]:
-    """{sensor or "text": the mark that it has in a map}."""
-    kinds = list(kinds)
-    return {
-        kind: "diamond" if kind == "text" else SHAPES[i % 2]
-        for i, kind in enumerate(kinds)
-    }
+def draw_map(
+    axes: Axes,
+    points: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    limits: Sequence[tuple[float, float]],
+    pairs: int = 12,
+) -> None:
+    """Embeddings in two dimensions: {"rgb", a sensor or "text": [n, 2]}.
+
+    Lines join RGB and the sensors at about `pairs` of the n locations.
+    """
+    for i, (kind, xy) in enumerate(points.items()):
+        is_text = kind == "text"
+        mark, size = ("D", 7) if is_text else (_MARKS[i % 2], 5)
+        style: dict[str, Any] = {"color": colour(kind), "mec": "none", "ls": ""}
+        style |= {"marker": mark, "ms": size}
+        label = "text (class names or captions)" if is_text else kind
+        style |= {"alpha": 1 if is_text else 0.55, "zorder": 2 + is_text}
+        axes.plot(*xy.T, **style, label=label)
+    label = "same location (a few)"
+    for kind in [k for k in points if k not in ("rgb", "text") and "rgb" in points]:
+        step = max(1, len(points["rgb"]) // pairs)
+        ends = np.stack([points["rgb"][::step], points[kind][::step]])
+        axes.plot(*ends.T.transpose(0, 2, 1), color=colour("text"), lw=1)
+        axes.plot([], [], color=colour("text"), lw=1, label=label)
+        label = "_"
+    axes.grid(visible=False)
+    axes.set(title=labels[1], xlabel=labels[0], xlim=limits[0], ylim=limits[1])
+    axes.set(xticks=[], yticks=[])
 
 
-def _draw_map(chart: Chart, flat: Mapping[str, np.ndarray], pairs: int) -> None:
-    for kind, shape in map_shapes(flat).items():
-        if kind != "text":
-            chart.marks(
-                flat[kind].tolist(), kind, shape=shape, radius=2.6, opacity=0.55
-            )
-    for kind in set(flat) - {"rgb", "text"} if "rgb" in flat else ():
-        step = max(1, len(flat["rgb"]) // pairs)
-        for two in zip(flat["rgb"][::step], flat[kind][::step], strict=True):
-            chart.line([end.tolist() for end in two], "text", width=1)
-    if "text" in flat:
-        chart.marks(flat["text"].tolist(), "text", shape="diamond", radius=5)
-
-
-def histogram_figures(
-    cosines: Sequence[tuple[np.ndarray, np.ndarray]], role: str
-) -> list[str]:
-    """Cosines of pairs (filled) and of what is none (dashed): a picture each, alike."""
-    every = np.concatenate([values for two in cosines for values in two])
-    x = limits(every.tolist(), 0.02)
-    edges = np.linspace(*x, 41)
-    middles = ((edges[:-1] + edges[1:]) / 2).tolist()
-    heights = [
-        [100 * np.histogram(values, edges)[0] / len(values) for values in two]
-        for two in cosines
-    ]
-    top = 1.08 * max(float(height.max()) for two in heights for height in two)
-    figures = []
-    for (pairs, others), (paired, unpaired) in zip(heights, cosines, strict=True):
-        chart = Chart((420, 240), x, (0, top), margins=(24, 12, 42, 50))
-        chart.axes("cosine", "% of them")
-        points = list(zip(middles, pairs.tolist(), strict=True))
-        chart.area(points, role)
-        chart.line(points, role)
-        rest = zip(middles, others.tolist(), strict=True)
-        chart.line(rest, "text", 'stroke-dasharray="5 3"')
-        said = f"Cosines: paired {paired.mean():.2f}, others {unpaired.mean():.2f}"
-        figures.append(chart.render(f"{said} on average"))
-    return figures
+def draw_cosines(
+    axes: Axes,
+    same: np.ndarray,
+    others: np.ndarray,
+    sensor: str,
+    edges: np.ndarray,
+    top: float,
+) -> None:
+    """Histograms of the cosines of the same location and of two locations."""
+    middles = (edges[:-1] + edges[1:]) / 2
+    heights = [100 * np.histogram(x, edges)[0] / len(x) for x in (same, others)]
+    label = f"rgb and {sensor}, same location"
+    axes.fill_between(middles, heights[0], color=colour(sensor), alpha=0.25, lw=0)
+    axes.plot(middles, heights[0], color=colour(sensor), label=label)
+    axes.plot(middles, heights[1], "--", color=colour("text"), label="two locations")
+    axes.set(title="share of the pairs (%)", xlabel="cosine", ylim=(0, top))
+    axes.set_xlim(edges[0], edges[-1])

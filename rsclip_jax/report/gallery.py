@@ -14,8 +14,9 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.io.files import write_npz
 from rsclip_jax.records.outcomes import Outcome
-from rsclip_jax.report.contact_sheet import render, views_of
-from rsclip_jax.report.document import Section, escape, figure, heading
+from rsclip_jax.report.contact_sheet import render, shrink, views_of
+from rsclip_jax.report.render import Section
+from rsclip_jax.report.render import render as render_html
 from rsclip_jax.report.workdir import STAGES, Workdir
 
 _QUERIES, _NEAREST = 6, 5
@@ -23,11 +24,11 @@ _SIDE = 112  # pixels: what larger images are shrunk to
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One query and the nearest of a sensor's images, best first.
+class Search:
+    """One query and the indices of the nearest of a sensor's images, best first.
 
-    query: a record's place, or of text the class's or the caption's. rank: of the
-    query's own place among all, from 1; 0 of text.
+    query: the index of a record, or for text of the class or the caption. rank: of the
+    query's own location among all, from 1; 0 for text.
     """
 
     query_sensor: str
@@ -37,191 +38,177 @@ class Row:
     rank: int = 0
 
 
-def choose_rows(outcome: Outcome) -> list[Row]:
-    """Queries spread over a set: each sensor's to RGB, and the text's to each sensor.
+def choose_searches(outcome: Outcome) -> list[Search]:
+    """Queries spread over a dataset: each sensor's to RGB, the text's to each sensor.
 
     Without sensors beside RGB, the text's to RGB.
     """
     sensors = [key for key in outcome.z if key != "rgb" and "+" not in key]
-    rows = []
+    searches = []
     for sensor in sensors if "rgb" in outcome.z else ():
         for query in spread_indices(len(outcome.ids), _QUERIES):
             scores = outcome.z["rgb"] @ outcome.z[sensor][query]
             order = np.argsort(-scores, kind="stable")
             rank = 1 + int(np.flatnonzero(order == query)[0])
             found = tuple(order[:_NEAREST].tolist())
-            rows.append(Row(sensor, query, "rgb", found, rank))
+            searches.append(Search(sensor, query, "rgb", found, rank))
     text = outcome.ztxt if outcome.head is None else outcome.head.T
     if text is None:
-        return rows
+        return searches
     for sensor in sensors or outcome.z:
         for query in spread_indices(len(text), _QUERIES):
             order = np.argsort(-(outcome.z[sensor] @ text[query]), kind="stable")
-            rows.append(Row("text", query, sensor, tuple(order[:_NEAREST].tolist())))
-    return rows
+            found = tuple(order[:_NEAREST].tolist())
+            searches.append(Search("text", query, sensor, found))
+    return searches
 
 
 def save_thumbnails(path: Path, outcome: Outcome, source: Any) -> None:
-    """Writes pictures of the records that choose_rows shows, small, as .npz.
+    """Writes small pictures of the records that choose_searches shows, as .npz.
 
-    source: the records that the outcome is of, in its order. Its arrays are PNG or JPEG
-    files by "sensor/place"; "text" is JSON: the view's heading by sensor, the captions
+    source: the records of the outcome, in its order. The arrays are PNG or JPEG files
+    by "sensor/index"; "text" is JSON: the view's heading by sensor, and the captions
     of text queries.
     """
     shown: dict[str, set[int]] = {}
-    for row in choose_rows(outcome):
-        shown.setdefault(row.sensor, set()).update(row.found)
-        if row.query_sensor != "text":
-            shown.setdefault(row.query_sensor, set()).add(row.query)
-            shown.setdefault("rgb", set()).add(row.query)
-    places = sorted(set().union(*shown.values())) if shown else []
-    records = {place: source[place] for place in places}
+    for search in choose_searches(outcome):
+        shown.setdefault(search.sensor, set()).update(search.found)
+        if search.query_sensor != "text":
+            shown.setdefault(search.query_sensor, set()).add(search.query)
+            shown.setdefault("rgb", set()).add(search.query)
+    indices = sorted(set().union(*shown.values())) if shown else []
+    records = {index: source[index] for index in indices}
     arrays, views = {}, {}
     for sensor, of_sensor in shown.items():
         view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
         each = sorted(of_sensor)
-        pictures, _ = render([records[place][sensor] for place in each], view)
+        pictures, _ = render([records[index][sensor] for index in each], view)
         views[sensor] = view.heading
-        for place, picture in zip(each, pictures, strict=True):
-            arrays[f"{sensor}/{place}"] = _encode(picture)
+        for index, picture in zip(each, pictures, strict=True):
+            arrays[f"{sensor}/{index}"] = _encode(picture)
     text = {"views": views, "captions": _captions(outcome, source)}
     arrays["text"] = np.array(json.dumps(text))
     write_npz(path, **arrays)
 
 
 def _captions(outcome: Outcome, source: Any) -> dict[int, str]:
-    """The words of the text queries of a captioned set."""
+    """The text queries of a dataset with captions."""
     if outcome.head is not None or outcome.ztxt is None or outcome.owners is None:
         return {}
-    words = {}
+    captions = {}
     for query in spread_indices(len(outcome.ztxt), _QUERIES):
         owner = int(outcome.owners[query])
         nth = int((outcome.owners[:query] == owner).sum())
-        words[query] = source[owner]["captions"][nth]
-    return words
+        captions[query] = source[owner]["captions"][nth]
+    return captions
 
 
 def _encode(picture: np.ndarray) -> np.ndarray:
-    """A small picture as a file: lossless where it is tiny, JPEG otherwise."""
-    picture = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
-    h, w = picture.shape[:2]
-    if max(h, w) > _SIDE:
-        scale = _SIDE / max(h, w)
-        size = max(1, round(w * scale)), max(1, round(h * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    kind = ".png" if max(h, w) <= 64 else ".jpg"
+    """A small picture as a file: lossless if it is tiny, JPEG otherwise."""
+    picture = shrink(np.repeat(picture, 3 // picture.shape[-1], axis=-1), _SIDE)
+    kind = ".png" if max(picture.shape) <= 64 else ".jpg"
     done, file = cv2.imencode(kind, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done
     return file.ravel()
 
 
 def galleries(run: Workdir) -> Section | None:
-    """A gallery of each set that has thumbnails, by its last stage; sensors first."""
-    parts: dict[str, str] = {}
+    """Each dataset with thumbnails, by its last stage; sensors first."""
+    found: dict[str, list[dict]] = {}
     for stage in reversed(STAGES):
         for outcome in run.outcomes.get((stage, "after"), ()):
             path = thumbnails_path(run.path / stage, outcome)
-            if outcome.name in parts or not path.exists():
+            if outcome.name in found or not path.exists():
                 continue
-            if rows := choose_rows(outcome):
-                parts[outcome.name] = _gallery(outcome, rows, path)
-    if not parts:
+            if searches := choose_searches(outcome):
+                found[outcome.name] = list(_galleries(outcome, searches, path))
+    if not found:
         return None
-    lead = (
-        "Queries spread over each set and what the final model finds nearest, best"
-        " first: a tick is right, a cross is wrong. Right is the query's class; of"
-        " several labels or none, its place."
-    )
-    return Section("Retrieval", "".join(parts.values()), lead)
+    every = [gallery for of_set in found.values() for gallery in of_set]
+    return Section("Retrieval", render_html("retrieval.html", galleries=every))
 
 
 def thumbnails_path(folder: Path, outcome: Outcome) -> Path:
-    """Where a stage's folder has a set's thumbnails."""
+    """The file of a dataset's thumbnails in a stage's folder."""
     return folder / "thumbnails" / f"{outcome.file_name}.npz"
 
 
-def _gallery(outcome: Outcome, rows: Sequence[Row], path: Path) -> str:
+def _galleries(
+    outcome: Outcome, searches: Sequence[Search], path: Path
+) -> Iterator[dict[str, Any]]:
+    """What the template shows, a gallery for each pair of modalities."""
     with np.load(path, allow_pickle=False) as stored:
         files = {key: stored[key] for key in stored.files}
     text = json.loads(str(files.pop("text")))
     images = {key: _data_uri(file.tobytes()) for key, file in files.items()}
-    parts = []
-    for kind in dict.fromkeys((row.query_sensor, row.sensor) for row in rows):
-        mine = [row for row in rows if (row.query_sensor, row.sensor) == kind]
-        lines = [_line(outcome, row, images, text["captions"]) for row in mine]
+    kinds = dict.fromkeys((search.query_sensor, search.sensor) for search in searches)
+    for kind in kinds:
         views = {s: text["views"].get(s, "as is") for s in kind}
         views = {s: view for s, view in views.items() if view != "as is"}
-        caption = "; ".join(f"{s} is shown as {view}" for s, view in views.items())
-        label = escape(f"{outcome.name}, {' to '.join(kind)}")
-        html = (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-            f'<table class="gallery">'
-            f"<tbody>{''.join(lines)}</tbody></table></div>"
-        )
-        title = f"{outcome.name}: {kind[0]} → {kind[1]}"
-        parts.append(heading(title) + figure(html, caption))
-    return "".join(parts)
+        yield {
+            "title": f"{outcome.name}: {kind[0]} → {kind[1]}",
+            "caption": "; ".join(
+                f"{s} is shown as {view}" for s, view in views.items()
+            ),
+            "rows": [
+                _row(outcome, search, images, text["captions"])
+                for search in searches
+                if (search.query_sensor, search.sensor) == kind
+            ],
+        }
 
 
-def _line(outcome, row: Row, images: Mapping[str, str], captions: Mapping) -> str:
-    cells = list(_query_cells(outcome, row, images, captions))
-    for place in row.found:
-        right, words = judge(outcome, row, place)
-        sign, kind = ("✓ ", "right") if right else ("✗ ", "wrong")
-        cells.append(_picture(images[f"{row.sensor}/{place}"], sign + words, kind))
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _query_cells(outcome, row: Row, images, captions) -> Iterator[str]:
-    if row.query_sensor == "text":
-        words = captions.get(str(row.query), "")
+def _row(
+    outcome: Outcome, search: Search, images: Mapping[str, str], captions: Mapping
+) -> dict[str, Any]:
+    shown, text = [], ""
+    if search.query_sensor == "text":
+        text = captions.get(str(search.query), "")
         if outcome.head is not None:
-            words = outcome.classnames[row.query]
-        yield f'<th scope="row">“{escape(words)}”</th>'
-        return
-    own = class_of(outcome, row.query)
-    query = images[f"{row.query_sensor}/{row.query}"]
-    yield _picture(query, f"query: {own or row.query_sensor}", "query")
-    place = images[f"rgb/{row.query}"]
-    words = f"its place, rank {row.rank:,} of {len(outcome.ids):,}"
-    yield _picture(place, words, "place")
+            text = outcome.classnames[search.query]
+    else:
+        own = class_of(outcome, search.query) or search.query_sensor
+        query = images[f"{search.query_sensor}/{search.query}"]
+        shown.append({"uri": query, "text": f"query: {own}", "kind": "query"})
+        rank = f"same location, rank {search.rank:,} of {len(outcome.ids):,}"
+        match = images[f"rgb/{search.query}"]
+        shown.append({"uri": match, "text": rank, "kind": "match"})
+    for index in search.found:
+        correct, words = judge(outcome, search, index)
+        sign, kind = ("✓", "correct") if correct else ("✗", "wrong")
+        uri = images[f"{search.sensor}/{index}"]
+        shown.append({"uri": uri, "text": f"{sign} {words}", "kind": kind})
+    return {"text": text, "images": shown}
 
 
-def judge(outcome: Outcome, row: Row, place: int) -> tuple[bool, str]:
-    """(whether a found image is right, what it is)."""
-    if row.query_sensor == "text":
-        return _judge_text(outcome, row.query, place)
-    if place == row.query:
-        return True, "same place"
-    if own := class_of(outcome, row.query):
-        found = class_of(outcome, place)
+def judge(outcome: Outcome, search: Search, index: int) -> tuple[bool, str]:
+    """(whether a found image is correct, what it is)."""
+    if search.query_sensor == "text":
+        return _judge_text(outcome, search.query, index)
+    if index == search.query:
+        return True, "same location"
+    if own := class_of(outcome, search.query):
+        found = class_of(outcome, index)
         return own == found, found
-    return False, "another place"
+    return False, "another location"
 
 
-def _judge_text(outcome: Outcome, query: int, place: int) -> tuple[bool, str]:
+def _judge_text(outcome: Outcome, query: int, index: int) -> tuple[bool, str]:
     labels, owners = outcome.labels, outcome.owners
     if labels is None:
-        right = owners is not None and bool(owners[query] == place)
-        return right, "its image" if right else "another's"
+        correct = owners is not None and bool(owners[query] == index)
+        return correct, "its image" if correct else "another image"
     if labels.ndim == 1:
-        return bool(labels[place] == query), class_of(outcome, place)
-    right = bool(labels[place, query])
-    return right, "has it" if right else "has it not"
+        return bool(labels[index] == query), class_of(outcome, index)
+    correct = bool(labels[index, query])
+    return correct, "has the label" if correct else "without the label"
 
 
-def class_of(outcome: Outcome, place: int) -> str:
-    """Its class's name, "" where it has not one class."""
+def class_of(outcome: Outcome, index: int) -> str:
+    """A record's class name; "" if it does not have exactly one class."""
     if outcome.labels is None or outcome.labels.ndim > 1:
         return ""
-    return outcome.classnames[int(outcome.labels[place])]
-
-
-def _picture(uri: str, words: str, kind: str) -> str:
-    return (
-        f'<td class="{kind}"><img src="{uri}" alt="{escape(words)}">'
-        f"<span>{escape(words)}</span></td>"
-    )
+    return outcome.classnames[int(outcome.labels[index])]
 
 
 def _data_uri(file: bytes) -> str:

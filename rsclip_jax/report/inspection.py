@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rsclip_jax.report.numbers import pixel_text, rare_text
 from rsclip_jax.report.table import align_rows
 
 _FEW = 5  # names given of a long list
@@ -81,22 +82,10 @@ def _bands(summary: dict) -> str:
     rows = [["key", "band", "min", "mean", "max", "std", "NaN", "0"]]
     for key, sensor in summary["sensors"].items():
         for row in sensor["statistics"]:
-            values = (_number(row[name]) for name in ("min", "mean", "max", "std"))
-            shares = (_share(row[name]) for name in ("nan", "nodata"))
+            values = (pixel_text(row[name]) for name in ("min", "mean", "max", "std"))
+            shares = (rare_text(row[name]) for name in ("nan", "nodata"))
             rows.append([key, row["band"], *values, *shares])
     return align_rows(rows, left=2)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    if 0 < abs(value) < 1:  # reflectance, and radar's amplitudes
-        return f"{value:.2g}"
-    return f"{value:.1f}" if abs(value) < 1e5 else f"{value:.4g}"
-
-
-def _share(value: float) -> str:
-    return "< 0.01 %" if 0 < value < 1e-4 else f"{100 * value:.3g} %"
 
 
 def _many(count: int, thing: str) -> str:

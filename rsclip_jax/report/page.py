@@ -1,16 +1,16 @@
-"""<workdir>/report.html: one file that shows a run, written from its workdir alone."""
+"""<workdir>/report.html: a run in one file that opens without a network."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from rsclip_jax.io.files import write_text
-from rsclip_jax.report.document import Section, document
 from rsclip_jax.report.gallery import galleries
+from rsclip_jax.report.render import Section, render_page
 from rsclip_jax.report.sections.about import finished, headlines, overview
 from rsclip_jax.report.sections.choice import alpha_curves
 from rsclip_jax.report.sections.classes import confusion, per_class
 from rsclip_jax.report.sections.embeddings import embedding_maps, gap_histograms
-from rsclip_jax.report.sections.numbers import forgetting, results_table, training
+from rsclip_jax.report.sections.results import forgetting, results_table, training
 from rsclip_jax.report.workdir import Workdir, read_workdir
 
 _SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
@@ -29,9 +29,9 @@ _SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
 
 
 def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Path:
-    """Writes <workdir>/report.html; its path.
+    """Writes <workdir>/report.html from the workdir alone; returns its path.
 
-    A section is there where its data is. One that fails is left out, and said.
+    A section without data is absent. One that fails is skipped and logged.
     """
     workdir = Path(workdir)
     run = read_workdir(workdir, log)
@@ -47,14 +47,14 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
             made.append(section)
     title, about = title_of(run)
     path = workdir / "report.html"
-    write_text(path, document(title, made, subtitle=about))
+    write_text(path, render_page(title, made, about))
     return path
 
 
 def title_of(run: Workdir) -> tuple[str, str]:
-    """The workdir's name; and where it lies, its stages and when the last one ended."""
+    """(the workdir's name, its path, stages and the time when the last one ended)."""
     stages = list(run.metas)
-    about = [str(run.path), ", ".join(stages or run.config.get("stages", ()))]
+    about = [str(run.path), ", ".join(stages)]
     if stages:
         about.append(f"finished {finished(run, stages[-1])}")
     return run.path.resolve().name, " · ".join(filter(None, about))

@@ -1,15 +1,17 @@
-"""The table of a survey: a row a model and set, what others published beside it."""
+"""The table of a survey: each model on each dataset, beside published values."""
 
 import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from rsclip_jax.records.metric_names import is_primary
 from rsclip_jax.records.results import Result
-from rsclip_jax.report.table import align_markdown, split_of
+from rsclip_jax.report.names import set_name
+from rsclip_jax.report.numbers import NONE, interval_text, value_text
+from rsclip_jax.report.table import align_markdown
 
 HEADER = ("model", "dataset", "prompts", "metric", "n", "measured", "95 %", "published")
-SHOWN = ("accuracy", "mAP_macro")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,21 +20,21 @@ class Row:
 
     model: str
     result: Result
-    published: Sequence[tuple[float, str]]
+    published: Sequence[tuple[float | None, str]]
 
 
 def survey_rows(
     found: Mapping[str, Sequence[Result]], published: Iterable[Sequence]
 ) -> list[Row]:
-    """A row for each zero-shot number that is one to quote, by dataset.
+    """A row for each zero-shot result in a dataset's primary metric, by dataset.
 
-    found: {model: its records}. published, of RGB: (model, dataset, metric, percent,
-    source); several sources of one number stand beside each other.
+    found: {model: its results}. published: (model, dataset, metric, percent, source)
+    from RGB; there may be several sources of one number.
     """
     rows = []
-    for model, records in found.items():
-        for r in records:
-            if r.task != "zero_shot" or r.metric not in SHOWN:
+    for model, results in found.items():
+        for r in results:
+            if not is_primary(r.task, r.metric):
                 continue
             others = [
                 (value, source)
@@ -41,45 +43,32 @@ def survey_rows(
                 and r.sensor == "rgb"
             ]
             rows.append(Row(model, r, others))
-    order = list(dict.fromkeys(map(_set_of, rows)))
-    return sorted(rows, key=lambda row: order.index(_set_of(row)))
-
-
-def _set_of(row: Row) -> str:
-    return f"{row.result.dataset}:{split_of(row.result)}"
+    order = list(dict.fromkeys(set_name(row.result) for row in rows))
+    return sorted(rows, key=lambda row: order.index(set_name(row.result)))
 
 
 def format_survey(rows: Sequence[Row]) -> str:
-    """Markdown that lines up as text, in percent."""
+    """Markdown in aligned columns."""
     lines = [list(HEADER)]
     for row in rows:
         r = row.result
         lines.append(
             [
                 row.model,
-                _set_of(row) + ("" if r.sensor == "rgb" else f" {r.sensor}"),
+                set_name(r) + ("" if r.sensor == "rgb" else f" {r.sensor}"),
                 r.prompt_set or "dataset",
                 r.metric,
                 f"{r.n:,}",
-                *_percents(r),
+                value_text(r.value, r.metric),
+                interval_text(r.ci95, r.metric) or NONE,
                 ", ".join(f"{v:g} ({source})" for v, source in row.published),
             ]
         )
     return align_markdown(lines, left=4)
 
 
-def _percents(record: Result) -> list[str]:
-    """The value and its interval; "-" where a set has no example of any class."""
-    value = record.value
-    ends = [100 * end for end in record.ci95 or () if end is not None]
-    return [
-        "-" if value is None else f"{100 * value:.1f}",
-        "{:.1f} to {:.1f}".format(*ends) if len(ends) == 2 else "-",
-    ]
-
-
 def format_csv(rows: Sequence[Row]) -> str:
-    """The same table for a spreadsheet: numbers between 0 and 1, a source a row."""
+    """The same table for a spreadsheet: values between 0 and 1, one source a row."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     keys = ("dataset", "split", "sensor", "prompt_set", "metric", "n", "value")
@@ -87,7 +76,7 @@ def format_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         mine = [row.model, *(getattr(row.result, key) for key in keys)]
         ends = row.result.ci95 or (None, None)
-        others = [[round(value / 100, 6), source] for value, source in row.published]
-        for other in others or [["", ""]]:
-            writer.writerow([*mine, *ends, *other])
+        for value, source in [*row.published] or [(None, "")]:
+            other = "" if value is None else round(value / 100, 6)
+            writer.writerow([*mine, *ends, other, source])
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What a finished run left in its workdir, read for its report."""
+"""Reads the files of a finished run's workdir for its report."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 
 from rsclip_jax.data.specs import as_specs, reported
 from rsclip_jax.io.files import read_json
+from rsclip_jax.records.budget import Budget
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, load_outcome
 from rsclip_jax.records.results import Result, read_json_lines, read_results
@@ -16,10 +17,11 @@ STAGES = ("pretrain", "patch", "align", "evaluate")  # in the order in which the
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """config: as it was given. metas: {stage: its meta.json}. records: results.jsonl.
+    """The files of a workdir.
 
-    curves: {"stage" or "stage/part": the lines of its metrics.jsonl}. outcomes:
-    {(stage, "before" or "after"): the sets' Outcomes}.
+    config: config.json. metas: {stage: its meta.json}. records: results.jsonl. curves:
+    {"stage" or "stage/part": the lines of its metrics.jsonl}. outcomes: {(stage,
+    "before" or "after"): the datasets' Outcomes}.
     """
 
     path: Path
@@ -31,17 +33,22 @@ class Workdir:
 
     @property
     def alpha(self) -> float | None:
-        """What stage patch chose for the whole tower, where it did."""
+        """The alpha that stage patch chose for the whole tower, if it did."""
         return self.metas.get("patch", StageMeta()).alpha
 
-    def specs(self, *keys: str) -> list[str]:
-        """The sets of these settings of config.patch, as results spell them."""
-        patch = self.config.get("patch", {})
-        each = [spec for key in keys for spec in as_specs(patch.get(key, ()))]
-        return list(map(reported, each))
+    def sets(self, *keys: str) -> list[str]:
+        """Stage patch's datasets of these roles: "val", "supported_test", ..."""
+        sets = self.metas.get("patch", StageMeta()).sets or {}
+        return [name for key in keys for name in sets.get(key, ())]
+
+    @property
+    def budget(self) -> Budget | None:
+        """How much stage patch let the supported datasets lose, where it says so."""
+        budget = self.metas.get("patch", StageMeta()).budget
+        return Budget(**budget) if budget is not None else None
 
     def final(self) -> dict[str, Outcome]:
-        """{set: what the last stage that saw it made of it}."""
+        """{dataset: its Outcome from the last stage that has one}."""
         return {
             outcome.name: outcome
             for stage in STAGES
@@ -49,7 +56,7 @@ class Workdir:
         }
 
     def pairs(self) -> dict[str, tuple[Outcome, Outcome]]:
-        """{set: (before, after)} of the last stage that has both."""
+        """{dataset: (before, after)} from the last stage that has both."""
         found = {}
         for stage in STAGES:
             before = {o.name: o for o in self.outcomes.get((stage, "before"), ())}
@@ -60,7 +67,7 @@ class Workdir:
 
 
 def read_workdir(path: Path, log: Callable[[str], None]) -> Workdir:
-    """Reads all of it; what cannot be read is said and left out."""
+    """Reads all of it; skips files that cannot be read and logs them."""
     files = {stage: path / stage / "meta.json" for stage in STAGES}
     metas = {stage: _read_json(file, log) for stage, file in files.items()}
     curves = {}
@@ -72,11 +79,28 @@ def read_workdir(path: Path, log: Callable[[str], None]) -> Workdir:
     return Workdir(
         path,
         _read_json(path / "config.json", log),
-        {s: StageMeta.from_json(meta) for s, meta in metas.items() if meta},
+        {s: _with_sets(StageMeta.from_json(m)) for s, m in metas.items() if m},
         read_results(path / "results.jsonl"),
         curves,
         _read_outcomes(path, log),
     )
+
+
+def _with_sets(meta: StageMeta) -> StageMeta:
+    """The datasets and the budget of stage patch, which versions before 0.2 have only
+    in their config."""
+    patch = (meta.config or {}).get("patch")
+    if meta.stage != "patch" or meta.sets is not None or not patch:
+        return meta
+    roles = ("val", "test", "supported_val", "supported_test")
+    sets = {
+        role: [reported(s) for s in as_specs(patch.get(role, ()))] for role in roles
+    }
+    budget = {
+        "max_drop": patch.get("max_supported_drop", 1.0),
+        "min_retained": patch.get("min_supported_retained", 0.0),
+    }
+    return dataclasses.replace(meta, sets=sets, budget=budget)
 
 
 def _read_json(path: Path, log: Callable[[str], None]) -> dict:

@@ -22,13 +22,13 @@ from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
 from rsclip_jax.records.results import Result
-from rsclip_jax.report.changes import set_name
 from rsclip_jax.report.comparison import (
     VARIANTS,
     format_comparison,
     format_markdown,
 )
 from rsclip_jax.report.comparison_page import comparison_page
+from rsclip_jax.report.names import set_name
 from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.paired_tests import holm

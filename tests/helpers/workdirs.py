@@ -103,16 +103,17 @@ def make_records() -> list[Result]:
 
 CONFIG = {
     "stages": ["patch", "align", "evaluate"],
-    "patch": {
-        "val": "scenes:val",
-        "test": "scenes:test",
-        "supported_val": ["photos:val"],
-        "supported_test": ["photos:test"],
-        "max_supported_drop": 0.1,
-        "min_supported_retained": 0.0,
-    },
+    "seed": 0,
 }
 PATCH = {
+    "stage": "patch",
+    "sets": {
+        "val": ["scenes:val"],
+        "test": ["scenes:test"],
+        "supported_val": ["photos:val"],
+        "supported_test": ["photos:test"],
+    },
+    "budget": {"max_drop": 0.1, "min_retained": 0.0},
     "alpha": 0.5,
     "alpha_ci95": [0.5, 1.0],
     "alpha_chosen_by": "validation",

@@ -2,12 +2,7 @@
 
 import pytest
 
-from rsclip_jax.report.changes import (
-    find_changes,
-    in_words,
-    interval_in_words,
-    value_in_words,
-)
+from rsclip_jax.report.changes import find_changes, interval_of, text_of
 from tests.helpers.workdirs import make_record, make_records
 
 
@@ -45,31 +40,6 @@ def test_tiles_of_two_sizes_are_two_sets():
     assert names == ["scenes:test:64", "scenes:test:128"]
 
 
-@pytest.mark.parametrize(
-    ("value", "metric", "said"),
-    [
-        (0.658, "accuracy", "65.8 %"),
-        (1, "recall@10", "100.0 %"),
-        (0.07, "ece", "7.0 %"),
-        (0.7, "separability", "0.7"),
-        (0.5, "median_rank", "0.5"),
-        (12.5, "median_rank", "12.5"),
-        (0.81234, "cosine_paired", "0.8123"),
-        (float("nan"), "mAP_macro", "–"),
-        (None, "accuracy", "–"),
-    ],
-)
-def test_a_share_is_said_in_percent(value, metric, said):
-    assert in_words(value, metric) == said
-
-
-def test_a_change_is_said_in_points():
-    more = {"task": "forgetting", "ci95": [-0.1, 0.004]}
-    record = make_record("patch", "photos", -0.0751, 9, **more)
-    assert value_in_words(record) == "−7.5"
-    assert interval_in_words(record) == "−10.0 to +0.4"
-
-
 def test_prompt_sets_are_told_apart():
     records = [
         make_record("evaluate", "scenes", 0.5, 7, prompt_set="dataset"),
@@ -79,11 +49,8 @@ def test_prompt_sets_are_told_apart():
     assert names == ["accuracy", "accuracy (imagenet80)"]
 
 
-def test_an_interval_has_its_unit_once():
-    assert interval_in_words(make_record("a", "b", 0.65, 0)) == "62.0 to 67.0 %"
-    assert interval_in_words(make_record("a", "b", 0.65, 0, ci95=None)) == ""
-
-
-def test_what_has_no_value_has_no_interval():
-    record = make_record("a", "b", None, 0, ci95=[None, None])
-    assert (value_in_words(record), interval_in_words(record)) == ("–", "")
+def test_a_result_is_worded_by_its_metric_and_task():
+    lost = make_record("patch", "photos", -0.0751, 9, task="forgetting", ci95=[-0.1, 0])
+    assert (text_of(lost), interval_of(lost)) == ("-7.5 points", "-10.0 to +0.0 points")
+    none = make_record("a", "b", None, 0, ci95=[None, None])
+    assert (text_of(none), interval_of(none)) == ("-", "")

@@ -1,21 +1,26 @@
 """compare.html: one whole file; what it says of settings, differences and curves."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.report.comparison_figures import Row, curve_overlay, forest
-from rsclip_jax.report.comparison_page import comparison_page, differing, short_names
+from rsclip_jax.report.comparison_page import (
+    comparison_page,
+    differences,
+    differing,
+    short_names,
+    span_of,
+)
 from rsclip_jax.report.workdir import Workdir
 from tests.helpers.comparisons import UNTESTED, record
+from tests.helpers.pages import Page
 from tests.helpers.results import make_result
 
 
 def make_run(name, lr=0.1, shift=0.0) -> Workdir:
-    patch = {"lr": lr, "val": "d:val", "supported_val": ["n:val"]}
+    sets = {"val": ["d:val"], "supported_val": ["n:val"]}
     swept = [
         make_result(
             dataset=dataset,
@@ -30,38 +35,21 @@ def make_run(name, lr=0.1, shift=0.0) -> Workdir:
     curve.append({"step": 4, "loss": float("nan"), "grad_norm": None})
     return Workdir(
         Path("runs") / name,
-        {"seed": 0, "progress": name == "a", "patch": patch},
-        {"patch": StageMeta(alpha=0.5, digest="0123456789abcdef", steps=5)},
+        {"seed": 0, "progress": name == "a", "patch": {"lr": lr}},
+        {"patch": StageMeta(alpha=0.5, digest="0123456789abcdef", steps=5, sets=sets)},
         swept,
         {"patch": curve},
         {},
     )
 
 
-class Checked(HTMLParser):
-    """Every tag is closed; no address is fetched."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.fetched = [], []
-
-    def handle_starttag(self, tag, attrs):
-        for key, value in attrs:
-            if key in ("src", "href") and not value.startswith(("#", "data:")):
-                self.fetched.append(value)
-        if tag not in ("meta", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def page_of(runs, records):
-    page, parser = comparison_page(runs, records), Checked()
-    parser.feed(page)
-    assert parser.open == []
-    assert parser.fetched == []
-    assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org)", page)
+    page = comparison_page(runs, records)
+    parsed = Page(page)
+    assert parsed.open == []
+    addresses = [e.get("href", e.get("src", "#")) for _, e in parsed.elements]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert not re.search(r"@import|url\([^#]|http", page)
     return page
 
 
@@ -79,9 +67,13 @@ def test_the_page_shows_all_of_two_runs():
     ]
     assert "<td>patch.lr</td><td>0.1</td><td>0.2</td>" in page
     assert "<td>progress" not in page
-    assert page.count("along alpha in a, b") == 2
-    assert "b: alpha 0.5, 60.0 %" in page
-    assert "loss at the end: a 0.667, b 0.717" in page
+    charts = re.findall("role=.img.[^>]*><title>([^<]*)</title><desc>([^<]*)", page)
+    assert charts == [
+        ("d:val along alpha in a, b", "a: alpha 0.5; b: alpha 0.5"),
+        ("n:val along alpha in a, b", "a: alpha 0.5; b: alpha 0.5"),
+        ("loss of patch", "at the end: a 0.667, b 0.717"),
+        ("grad_norm of patch", "at the end: a 1, b 1"),
+    ]
     assert page.count("not tested") == 2
 
 
@@ -115,30 +107,23 @@ def test_names_are_as_long_as_they_need_to_be():
     assert short_names(["x/run", "y/run", "y/z"]) == ["x/run", "y/run", "y/z"]
 
 
-def test_a_forest_has_zero_and_every_interval_within():
-    rows = [
-        Row("one", 2.0, (1.0, 3.0), True, "+2.0"),
-        Row("two", -8.0, (-9.0, -7.0), False, "-8.0"),
+def test_differences_lie_on_an_axis_with_zero_and_every_interval():
+    records = [
+        record(sensor="one", difference=0.02, ci95=[0.01, 0.035], p_holm=0.01),
+        record(sensor="two", difference=-0.08, ci95=[-0.09, -0.07], p_holm=0.2),
     ]
-    html = forest(rows)
-    lines = re.findall(r"M([\d.]+) 10H([\d.]+)", html)
-    dots = [float(x) for x in re.findall(r"M([\d.]+) 10h0", html)]
-    zeros = {float(x) for x in re.findall(r"M([\d.]+) 0V20", html)}
-    (zero,) = zeros
-    for (low, high), dot in zip(lines, dots, strict=True):
-        assert 0 < float(low) < dot < float(high) < 100
-        assert dot == pytest.approx((float(low) + float(high)) / 2, abs=0.02)
-    assert dots[1] < zero < dots[0]
-    # 10 points between the two
-    scale = (dots[0] - dots[1]) / 10
-    assert zero == pytest.approx(dots[0] - 2 * scale, abs=0.02)
-    assert "var(--after)" in html.split("two")[0]
-    assert "var(--after)" not in html.split("two")[1]
-    assert forest([Row("same", 0.0, (0.0, 0.0), False, "+0.0")]).count("<li") == 2
-
-
-def test_curves_over_magnitudes_are_logarithmic():
-    steep = [(1.0, 100.0), (2.0, 0.1)]
-    assert "logarithmic" in curve_overlay("loss", [steep, []], ["a", "b"])
-    flat = [(1.0, 3.0), (2.0, 2.0)]
-    assert "logarithmic" not in curve_overlay("loss", [flat, flat], ["a", "b"])
+    assert span_of(records) == (-9, 4)
+    html = str(differences(records, {"runs/a": "a", "runs/b": "b"}).body)
+    share = re.compile(r"left:([\d.]+)%")
+    one, two = (
+        re.search(rf"<li><span>{n}.*?</li>", html, re.S)[0] for n in ("one", "two")
+    )
+    for item, role, (low, value) in (
+        (one, "after", (1, 2)),
+        (two, "before", (-9, -8)),
+    ):
+        want = [100 * (x + 9) / 13 for x in (0, low, value)]
+        assert [float(x) for x in share.findall(item)] == pytest.approx(want, abs=0.01)
+        assert f"var(--{role})" in item
+    assert re.search(r"width:([\d.]+)%", one)[1] == f"{100 * 2.5 / 13:.2f}"
+    assert span_of([record(difference=0.0, ci95=[0.0, 0.0])]) == (-1, 1)

@@ -9,7 +9,7 @@ import pytest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import Source
 from rsclip_jax.report.contact_sheet import render, views_of
-from rsclip_jax.report.gallery import Row, choose_rows, judge, save_thumbnails
+from rsclip_jax.report.gallery import Search, choose_searches, judge, save_thumbnails
 from tests.helpers.workdirs import N, make_outcome, make_source
 
 
@@ -18,52 +18,63 @@ def outcome():
     return make_outcome("scenes", ("rgb", "s1"))
 
 
-def test_rows_hold_the_nearest_and_the_rank_of_the_own_place(outcome):
-    rows = choose_rows(outcome)
-    kinds = [(row.query_sensor, row.sensor) for row in rows]
+def test_rows_hold_the_nearest_and_the_rank_of_the_own_index(outcome):
+    searches = choose_searches(outcome)
+    kinds = [(search.query_sensor, search.sensor) for search in searches]
     assert kinds == [("s1", "rgb")] * 6 + [("text", "s1")] * 3
-    for row in rows[:6]:
+    for search in searches[:6]:
         cosines = {
-            place: float(outcome.z["s1"][row.query] @ outcome.z["rgb"][place])
-            for place in range(N)
+            index: float(outcome.z["s1"][search.query] @ outcome.z["rgb"][index])
+            for index in range(N)
         }
-        best = sorted(cosines, key=lambda place: -cosines[place])
-        assert list(row.found) == best[:5]
-        assert row.rank == best.index(row.query) + 1
+        best = sorted(cosines, key=lambda index: -cosines[index])
+        assert list(search.found) == best[:5]
+        assert search.rank == best.index(search.query) + 1
     logits = outcome.logits("s1")
-    assert rows[7].found == tuple(np.argsort(-logits[:, 1], kind="stable")[:5])
+    assert searches[7].found == tuple(np.argsort(-logits[:, 1], kind="stable")[:5])
 
 
 def test_without_a_sensor_the_text_finds_rgb():
-    rows = choose_rows(make_outcome("scenes"))
-    assert [(row.query_sensor, row.sensor) for row in rows] == [("text", "rgb")] * 3
+    searches = choose_searches(make_outcome("scenes"))
+    assert [(search.query_sensor, search.sensor) for search in searches] == [
+        ("text", "rgb")
+    ] * 3
 
 
 def test_a_set_without_labels_and_text_is_searched_by_sensor_alone(outcome):
     fields = {**vars(outcome), "labels": None, "head": None, "classnames": ()}
     bare = type(outcome)(**fields)
-    rows = choose_rows(bare)
-    assert {(row.query_sensor, row.sensor) for row in rows} == {("s1", "rgb")}
-    assert judge(bare, rows[0], rows[0].query) == (True, "same place")
-    assert judge(bare, rows[0], rows[0].query + 1) == (False, "another place")
+    searches = choose_searches(bare)
+    assert {(search.query_sensor, search.sensor) for search in searches} == {
+        ("s1", "rgb")
+    }
+    assert judge(bare, searches[0], searches[0].query) == (True, "same location")
+    assert judge(bare, searches[0], searches[0].query + 1) == (
+        False,
+        "another location",
+    )
 
 
 def test_right_is_the_class_of_the_query(outcome):
-    row = Row("s1", 0, "rgb", ())
-    assert judge(outcome, row, 0) == (True, "same place")
-    assert judge(outcome, row, 3) == (True, "river")  # labels go 0, 1, 2, 0, ...
-    assert judge(outcome, row, 4) == (False, "forest")
-    assert judge(outcome, Row("text", 1, "s1", ()), 4) == (True, "forest")
-    assert judge(outcome, Row("text", 1, "s1", ()), 3) == (False, "river")
+    search = Search("s1", 0, "rgb", ())
+    assert judge(outcome, search, 0) == (True, "same location")
+    assert judge(outcome, search, 3) == (True, "river")  # labels go 0, 1, 2, 0, ...
+    assert judge(outcome, search, 4) == (False, "forest")
+    assert judge(outcome, Search("text", 1, "s1", ()), 4) == (True, "forest")
+    assert judge(outcome, Search("text", 1, "s1", ()), 3) == (False, "river")
 
 
 def test_of_several_labels_the_asked_one_counts(outcome):
     labels = np.eye(3, dtype=np.uint8)[outcome.labels]
     labels[3, 1] = 1
     several = type(outcome)(**{**vars(outcome), "labels": labels})
-    row = Row("text", 1, "s1", ())
-    found = [judge(several, row, place) for place in (3, 4, 5)]
-    assert found == [(True, "has it"), (True, "has it"), (False, "has it not")]
+    search = Search("text", 1, "s1", ())
+    found = [judge(several, search, index) for index in (3, 4, 5)]
+    assert found == [
+        (True, "has the label"),
+        (True, "has the label"),
+        (False, "without the label"),
+    ]
 
 
 def test_captions_find_their_own_image(outcome):
@@ -72,10 +83,14 @@ def test_captions_find_their_own_image(outcome):
     told = type(outcome)(
         **fields | {"ztxt": outcome.z["rgb"][owners], "owners": owners}
     )
-    row = choose_rows(told)[-1]
-    assert (row.query_sensor, row.query, row.sensor) == ("text", 2 * N - 1, "s1")
-    assert judge(told, row, N - 1) == (True, "its image")
-    assert judge(told, row, 0) == (False, "another's")
+    search = choose_searches(told)[-1]
+    assert (search.query_sensor, search.query, search.sensor) == (
+        "text",
+        2 * N - 1,
+        "s1",
+    )
+    assert judge(told, search, N - 1) == (True, "its image")
+    assert judge(told, search, 0) == (False, "another image")
 
 
 def test_thumbnails_are_the_shown_records_pixel_for_pixel(outcome, tmp_path):
@@ -84,16 +99,18 @@ def test_thumbnails_are_the_shown_records_pixel_for_pixel(outcome, tmp_path):
     with np.load(tmp_path / "a" / "set.npz") as stored:
         files = {key: stored[key] for key in stored.files}
     assert json.loads(str(files.pop("text")))["views"]["s1"] == "VV, VH, VV - VH"
-    rows = choose_rows(outcome)
-    wanted = {f"{row.sensor}/{place}" for row in rows for place in row.found}
-    wanted |= {f"{s}/{r.query}" for r in rows[:6] for s in ("s1", "rgb")}
+    searches = choose_searches(outcome)
+    wanted = {
+        f"{search.sensor}/{index}" for search in searches for index in search.found
+    }
+    wanted |= {f"{s}/{search.query}" for search in searches[:6] for s in ("s1", "rgb")}
     assert set(files) == wanted
     for sensor in ("rgb", "s1"):
-        places = sorted(int(k.split("/")[1]) for k in files if k.startswith(sensor))
+        indexs = sorted(int(k.split("/")[1]) for k in files if k.startswith(sensor))
         view = views_of(get_sensor(source.dataset.sensors[sensor]))[0]
-        pictures, _ = render([source[place][sensor] for place in places], view)
-        for place, picture in zip(places, pictures, strict=True):
-            decoded = cv2.imdecode(files[f"{sensor}/{place}"], cv2.IMREAD_COLOR)
+        pictures, _ = render([source[index][sensor] for index in indexs], view)
+        for index, picture in zip(indexs, pictures, strict=True):
+            decoded = cv2.imdecode(files[f"{sensor}/{index}"], cv2.IMREAD_COLOR)
             np.testing.assert_array_equal(decoded[..., ::-1], picture)
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 
@@ -11,9 +10,9 @@ from rsclip_jax import main
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report import page
 from rsclip_jax.report.page import write_report
+from tests.helpers.pages import Page
 from tests.helpers.workdirs import HOSTILE, make_workdir, put
 
-EMPTY = {"br", "img", "input", "link", "meta"}
 TITLES = [
     "Headline numbers",
     "What ran",
@@ -27,43 +26,6 @@ TITLES = [
     "Training",
     "All results",
 ]
-
-
-class Page(HTMLParser):
-    """A page as parsed: its elements, its text by element, what is not closed."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.rows: list[list[dict]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        closed = (self.get_starttag_text() or "").endswith("/>")
-        if tag not in EMPTY and not closed:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag == "td":
-            self.rows[-1].append(dict(attrs))
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open:
-            self.texts.append((self.open[-1], data))
-
-    def text_of(self, tag: str) -> list[str]:
-        return [text for of, text in self.texts if of == tag]
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +51,11 @@ def test_a_whole_workdir_has_every_section_and_nothing_is_left_out(whole):
     assert said == []
     assert parsed.text_of("h2") == TITLES
     linked = [e["href"] for tag, e in parsed.elements if tag == "a"]
-    ids = [e["id"] for _, e in parsed.elements if "id" in e]
+    ids = [e["id"] for tag, e in parsed.elements if tag == "section"]
     assert linked == [f"#{name}" for name in ids]
-    assert len(set(ids)) == len(ids) == len(TITLES)
+    assert len(ids) == len(TITLES)
+    every = [e["id"] for _, e in parsed.elements if "id" in e]
+    assert len(set(every)) == len(every)
     assert parsed.open == []
 
 
@@ -104,7 +68,7 @@ def test_the_page_loads_nothing(whole):
             assert value.startswith(("#", "data:image/")), (tag, value)
     assert "http" not in text
     assert "@import" not in text
-    assert set(re.findall(r"url\(", text)) == set()
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}  # the charts' clip paths
 
 
 def test_what_is_said_of_the_data_is_text_and_never_html(whole):
@@ -113,9 +77,7 @@ def test_what_is_said_of_the_data_is_text_and_never_html(whole):
     parsed = Page(text)
     assert [tag for tag, _ in parsed.elements].count("script") == 1
     assert any(HOSTILE in t for t in parsed.text_of("span"))  # the bars
-    assert any(HOSTILE in t for t in parsed.text_of("text"))  # the confusion matrix
-    assert any(HOSTILE in t for t in parsed.text_of("title"))
-    assert any(HOSTILE in t for t in parsed.text_of("th"))  # the text query
+    assert any(HOSTILE in t for t in parsed.text_of("th"))  # the matrix, the text query
     assert any(HOSTILE in t for t in parsed.text_of("td"))  # a source's path
 
 

@@ -1,21 +1,26 @@
 """What the sections say, against other libraries and by hand."""
 
 import dataclasses
+import itertools
+import json
 import re
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix
 
 from rsclip_jax.report.changes import Change
-from rsclip_jax.report.class_figures import bars, confusion_figure
-from rsclip_jax.report.figures import map_figures
-from rsclip_jax.report.sections.about import headline_changes, headlines
-from rsclip_jax.report.sections.choice import sweep
+from rsclip_jax.report.sections.about import (
+    headline_changes,
+    headlines,
+    split_headlines,
+)
+from rsclip_jax.report.sections.choice import alpha_curves, sweep, swept_results
 from rsclip_jax.report.sections.classes import (
     class_rows,
+    confusion,
     confusion_counts,
+    matrix_of,
     per_class,
 )
 from rsclip_jax.report.sections.embeddings import (
@@ -23,8 +28,9 @@ from rsclip_jax.report.sections.embeddings import (
     mean_unpaired,
     pair_cosines,
 )
-from rsclip_jax.report.sections.numbers import forgetting
+from rsclip_jax.report.sections.results import forgetting
 from rsclip_jax.report.workdir import read_workdir
+from tests.helpers.pages import Page
 from tests.helpers.workdirs import (
     lines,
     make_outcome,
@@ -43,10 +49,24 @@ def test_the_confusion_counts_are_scikit_learns():
     np.testing.assert_array_equal(confusion_counts(outcome, "rgb"), wanted)
 
 
-def test_a_confusion_matrix_of_a_class_without_examples_is_drawn():
-    text = confusion_figure(np.array([[2, 2], [0, 0]]), ["a", "b"])
-    assert text.count("<rect") == 2
-    assert "a as b: 2 of 4" in text
+def test_a_confusion_matrix_of_a_class_without_examples_is_shown():
+    matrix = matrix_of(np.array([[1, 3], [0, 0]]), ("a", "b"))
+    assert matrix["cells"][0] == [
+        ("25", "25", "a as a: 1 of 4"),
+        ("75", "75", "a as b: 3 of 4"),
+    ]
+    assert matrix["cells"][1] == [("", "0", "")] * 2
+    assert matrix["worst"] == "a as b (3 of 4)"
+
+
+def test_long_class_names_are_whole_in_the_confusion_matrix(tmp_path):
+    name = "broad-leaved forest with a very long name"
+    outcome = make_outcome("scenes")
+    outcome = dataclasses.replace(outcome, classnames=("river", "forest", name))
+    run = read_workdir(make_workdir(tmp_path), print)
+    run = dataclasses.replace(run, outcomes={("align", "after"): [outcome]})
+    page = Page(str(confusion(run).body))
+    assert page.text_of("th").count(name) == page.text_of("span").count(name) == 1
 
 
 def test_classes_are_sorted_by_their_gain_and_the_unknown_come_last():
@@ -60,10 +80,6 @@ def test_classes_are_sorted_by_their_gain_and_the_unknown_come_last():
         Change("patch", "a:test", "rgb", "zero_shot", "accuracy", before, after)
     )
     assert [name for name, _, _ in rows] == ["z", "x", "y"]
-    html = bars(rows)
-    assert "50.0 → 40.0 %" in html
-    assert "– → 20.0 %" in html
-    assert "width:50%" in html
 
 
 def test_the_headlines_are_the_tests_and_the_sensors(tmp_path):
@@ -79,6 +95,61 @@ def test_the_headlines_are_the_tests_and_the_sensors(tmp_path):
     assert headline_changes(bare) == []
 
 
+def test_the_cards_are_few_with_three_sensors_and_the_rest_is_in_the_table():
+    def change(stage, sensor, metric="accuracy", name="a:test"):
+        task = "retrieval" if "@" in metric else "zero_shot"
+        return Change(stage, name, sensor, task, metric)
+
+    sensors = ("s1", "s2", "ir")
+    changes = [change("patch", "rgb"), change("patch", "rgb", name="b:test")]
+    changes += [
+        change("align", s, name=n) for n in ("a:test", "c:test") for s in sensors
+    ]
+    pairs = itertools.permutations(("rgb", *sensors), 2)
+    changes += [change("align", "->".join(pair), "recall@10") for pair in pairs]
+    assert len(changes) == 20
+    cards, rest = split_headlines(changes)
+    assert [(c.stage, c.name, c.sensor) for c in cards] == [
+        ("patch", "a:test", "rgb"),
+        ("patch", "b:test", "rgb"),
+        *(("align", "a:test", sensor) for sensor in sensors),
+    ]
+    assert sorted(map(id, [*cards, *rest])) == sorted(map(id, changes))
+    # where nothing was classified, retrieval has the cards
+    cards, _ = split_headlines(changes[8:])
+    assert len(cards) == 6
+
+
+def test_a_card_has_its_interval_its_n_and_chance(tmp_path):
+    text = str(headlines(read_workdir(make_workdir(tmp_path), print)).body)
+    card = text.split("<figure>")[1]
+    assert "50.0 → 62.5 %" in card
+    assert "95 % interval: 59.5 to 64.5 % (before: 47.0 to 52.0 %)" in card
+    assert "n = 1,009; chance: 33.3 %" in card
+    assert '<i class="line" style="left:33.33%">' in card
+    assert text.index("supported dataset</dt>") < text.index("<figure>")
+
+
+def test_chance_is_drawn_along_alpha(tmp_path):
+    text = str(alpha_curves(read_workdir(make_workdir(tmp_path), print)).body)
+    assert "chance 33.3 %: scenes:val, photos:val" in text
+    assert "least of photos:val" in text
+
+
+def test_a_workdir_of_an_earlier_version_has_its_datasets_from_its_config(tmp_path):
+    folder = make_workdir(tmp_path)
+    meta = json.loads((folder / "patch/meta.json").read_text())
+    new = read_workdir(folder, print)
+    del meta["sets"], meta["budget"]
+    patch = {"val": "scenes:val", "test": "scenes:test", "max_supported_drop": 0.1}
+    patch |= {"supported_val": ["photos:val"], "supported_test": ["photos:test"]}
+    put(folder / "patch/meta.json", json.dumps({**meta, "config": {"patch": patch}}))
+    old = read_workdir(folder, print)
+    assert old.sets("val", "supported_test") == ["scenes:val", "photos:test"]
+    assert old.metas["patch"].sets == new.metas["patch"].sets
+    assert old.budget == new.budget
+
+
 def test_a_sweep_is_of_its_round_alone():
     records = [
         make_record("patch", "a", 0.5, 0, alpha=0.0, round=1),
@@ -86,21 +157,9 @@ def test_a_sweep_is_of_its_round_alone():
         make_record("patch", "a", 0.6, 9, alpha=None),
         make_record("patch", "a", -0.1, 9, alpha=1.0, round=2, task="forgetting"),
     ]
-    assert sweep(records, 1) == {"a:test": {0.0: 50}}
-    assert sweep(records, 2) == {"a:test": {1.0: 70}}
-    assert sweep(records) == {}
-
-
-def test_the_map_is_of_principal_components_and_its_two_pictures_share_axes():
-    rng = np.random.default_rng(0)
-    z = {"rgb": rng.normal(size=(9, 4)), "s1": rng.normal(size=(9, 4)) + 3}
-    before, after = map_figures(z, z)
-    assert before.replace("before", "after") == after
-    moved, _ = map_figures(z, {**z, "s1": z["s1"] + 5})
-    assert moved != before  # one pair of axes for both
-    shares = PCA(2).fit(np.concatenate([*z.values()] * 2)).explained_variance_ratio_
-    for name, share in zip(("1st", "2nd"), shares, strict=True):
-        assert f"{name} principal component ({100 * share:.0f} % of" in before
+    assert sweep(swept_results(records, 1)) == {"a:test": {0.0: 50}}
+    assert sweep(swept_results(records, 2)) == {"a:test": {1.0: 70}}
+    assert swept_results(records) == []
 
 
 def test_the_texts_of_a_map_are_of_unit_norm():
@@ -126,7 +185,9 @@ def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     section = forgetting(dataclasses.replace(run, records=[*run.records, told, other]))
     lost, evaluated = section.body.split('<div class="table">')[1:]
     cells = re.findall("<td[^>]*>([^<]*)</td>", lost)
-    wanted = "photos:test accuracy 50.0_% 42.5_% −7.5 −10.0_to_−5.0 0.001"
+    wanted = (
+        "photos:test accuracy 50.0_% 42.5_% -7.5_points -10.0_to_-5.0_points 0.0010"
+    )
     assert cells == [word.replace("_", " ") for word in wanted.split()]
     assert "clouds:test" in evaluated
     assert "photos" not in evaluated
@@ -142,7 +203,7 @@ def test_of_very_many_classes_the_ends_are_shown(tmp_path):
     body = per_class(dataclasses.replace(run, records=ends)).body
     shown = re.findall(r"<span>class (\d+)</span>", body)
     assert shown == [str(i) for i in (*range(199, 169, -1), *range(29, -1, -1))]
-    assert "140 classes between these are left out" in body
+    assert "140 classes between these are not shown" in body
 
 
 def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
@@ -155,10 +216,10 @@ def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
     rows.append(dataclasses.replace(photos, task="forgetting"))
     put(folder / "results.jsonl", lines([r.to_json() for r in rows]))
     run = read_workdir(folder, print)
-    assert sweep(run.records).keys() == {"scenes:val", "scenes:test"}
-    row = r'<td>photos:test</td><td>accuracy</td>(<td class="number">–</td>){3}'
+    assert sweep(swept_results(run.records)).keys() == {"scenes:val", "scenes:test"}
+    row = r'<td>photos:test</td><td>accuracy</td>(<td class="number">-</td>){3}'
     assert re.search(row, forgetting(run).body)
-    assert "– → –" in headlines(run).body
+    assert "- → -" in headlines(run).body
 
 
 def test_the_mean_of_different_places_is_over_all_pairs():

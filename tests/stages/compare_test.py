@@ -91,7 +91,7 @@ def test_differences_are_those_of_the_examples(tmp_path, capsys):
     assert {r["sensor"] for r in records} == {"rgb", "s1", "rgb->s1", "s1->rgb"}
     table = (tmp_path / "w" / "compare" / "table.txt").read_text()
     assert table in capsys.readouterr().out
-    assert re.search(r"s1 +accuracy .* \+\d+\.\d \* +\[", table)
+    assert re.search(r"s1 +accuracy .* \+\d+\.\d \* +[+-]\d+\.\d to ", table)
     page = (tmp_path / "w" / "compare" / "compare.html").read_text()
     assert "<td>align.lr</td><td>0.1</td><td>0.2</td>" in page
 

@@ -13,6 +13,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.records import results
+from rsclip_jax.report.numbers import value_text
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import load_encoder, save_clip
 from tests.golden import OPENAI_HEADS, toy_variant
@@ -83,7 +84,8 @@ def test_the_card_says_method_alpha_sources_and_results(tiny_run, tmp_path):
     assert len(exact) < len(records)
     for r in exact:
         shots = f", {r.shots} a class" if r.shots is not None else ""
-        assert f"| {r.metric}{shots} | {r.value:.4f} | {r.n} |" in card
+        value = value_text(r.value, r.metric, r.task)
+        assert f"| {r.metric}{shots} | {value} | {r.n} |" in card
 
 
 def test_the_card_s_commands_run(tiny_run, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     for row in rows:
         own = read_results(workdir / "survey" / row["model"] / "results.jsonl")
         (r,) = [r for r in own if r.metric == "accuracy" and r.sensor == "rgb"]
-        assert row["measured"] == f"{100 * r.value:.1f}"
+        assert row["measured"] == f"{100 * r.value:.1f} %"
         assert row["n"] == "48"
         mine = [x for x in records if x.model == row["model"]]
         assert [x.value for x in mine] == [x.value for x in own]

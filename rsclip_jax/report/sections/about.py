@@ -1,43 +1,49 @@
-"""What ran, and the numbers that a run is about."""
+"""What ran, and the numbers by which a run is judged."""
 
 import datetime
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from rsclip_jax.records.meta import StageMeta
+from rsclip_jax.records.metric_names import find_metric
 from rsclip_jax.records.results import Result
-from rsclip_jax.report import changes, document
-from rsclip_jax.report.changes import Change, interval_in_words, value_in_words
-from rsclip_jax.report.chart import legend
-from rsclip_jax.report.document import Cell, Section
-from rsclip_jax.report.figures import interval_figure
+from rsclip_jax.report.chance import chance_of
+from rsclip_jax.report.changes import Change, find_changes, interval_of, text_of
+from rsclip_jax.report.numbers import arrow_text, value_text
+from rsclip_jax.report.render import Bar, Cell, Section, render, shorten
 from rsclip_jax.report.table import describe_alpha
 from rsclip_jax.report.workdir import Workdir
+
+_MOST_CARDS = 6
 
 
 def overview(run: Workdir) -> Section:
     """What ran, on what, and the whole config."""
-    rows = []
-    for stage, meta in run.metas.items():
-        row = [stage, finished(run, stage), meta.devices or "", str(meta.steps or "")]
-        rows.append([*row, shorten(meta.digest), shorten(meta.git_commit or "")])
-    header = ("stage", "finished", "devices", "steps", "weights", "commit")
-    body = document.table(header, rows, label="The stages of this run", numbers=(3,))
-    if "patch" in run.metas:
-        body += document.note(f"patch: after = {describe_alpha(run.metas['patch'])}")
-    if sources := _sources(run.metas):
-        columns = ("stage", "made from", "where", "digest")
-        made = document.table(columns, sources, label="Weights and data")
-        body += document.details("The weights and data that it was made from", made)
-    if run.config:
-        text = json.dumps(run.config, indent=2)
-        html = f"<pre>{document.escape(text)}</pre>"
-        body += document.details("The whole config", html)
+    stages = [
+        [
+            stage,
+            finished(run, stage),
+            meta.devices or "",
+            str(meta.steps or ""),
+            shorten(meta.digest),
+            shorten(meta.git_commit),
+        ]
+        for stage, meta in run.metas.items()
+    ]
+    patch = run.metas.get("patch")
+    body = render(
+        "overview.html",
+        stages=stages,
+        alpha=describe_alpha(patch) if patch else "",
+        sources=_sources(run.metas),
+        config=json.dumps(run.config, indent=2) if run.config else "",
+    )
     return Section("What ran", body)
 
 
 def finished(run: Workdir, stage: str) -> str:
-    """When a stage wrote its product: by its meta.json, or when that was written."""
+    """When a stage wrote its product; of an old meta.json, when that was written."""
     if when := run.metas[stage].finished:
         return when
     written = (run.path / stage / "meta.json").stat().st_mtime
@@ -45,91 +51,123 @@ def finished(run: Workdir, stage: str) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _sources(metas: Mapping[str, StageMeta]) -> list[list]:
-    rows = []
+def _sources(metas: Mapping[str, StageMeta]) -> list[list[str | Cell]]:
+    rows: list[list[str | Cell]] = []
     for stage, meta in metas.items():
         for name, source in meta.sources.items():
             if isinstance(source, dict):
                 about = source.get("path") or source.get("name") or ""
-                rows.append([stage, name, about, shorten(source.get("digest", ""))])
+                rows.append([stage, name, about, shorten(source.get("digest"))])
         for name, digest in meta.data.items():
             rows.append([stage, "data", name, shorten(digest)])
     return rows
 
 
-def shorten(digest: str) -> Cell:
-    """The first eight signs, all of them on hovering."""
-    return Cell(digest[:8], key=digest, title=digest if len(digest) > 8 else "")
-
-
 def headlines(run: Workdir) -> Section | None:
-    """The values that a run is about, before and after, with their intervals."""
-    cards = [_card(run, change) for change in headline_changes(run)]
+    """The main values as cards, the others of their kind in a table."""
+    cards, others = split_headlines(headline_changes(run))
     if not cards:
         return None
-    key = [("circle", "before", "before"), ("circle", "after", "after")]
-    body = legend([*key, ("area", "text", "95 % of resamples of the examples")])
-    return Section("Headline numbers", body + document.tiles(cards))
+    every = [*cards, *others]
+    body = render(
+        "headlines.html",
+        stages=set(run.metas) | {change.stage for change in every},
+        has_recall=any(change.metric == "recall@10" for change in every),
+        cards=[_card(run, change) for change in cards],
+        rows=[_row(run, change) for change in others],
+    )
+    return Section("Headline numbers", body)
 
 
 def headline_changes(run: Workdir) -> list[Change]:
-    """Of patch its test sets, of align each sensor's zero-shot and recall@10.
+    """Stage patch's test datasets, and align's zero-shot and recall@10 of each sensor.
 
-    Where there is neither, what pretrain and evaluate found by zero-shot.
+    Without either, the zero-shot values of stages pretrain and evaluate.
     """
-    every = changes.find_changes(run.records, run.alpha)
-    tests = run.specs("test", "supported_test")
+    every = find_changes(run.records, run.alpha)
+    tests = run.sets("test", "supported_test")
     zero_shot = [c for c in every if c.is_headline]
     found = [c for c in zero_shot if c.stage == "patch" and c.name in tests]
     found.sort(key=lambda change: tests.index(change.name))
     found += [c for c in zero_shot if c.stage == "align"]
     aligned = [c for c in every if (c.stage, c.task) == ("align", "retrieval")]
     found += [c for c in aligned if c.metric == "recall@10"]
-    return found or [c for c in zero_shot if c.stage in ("pretrain", "evaluate")][:12]
+    return found or [c for c in zero_shot if c.stage in ("pretrain", "evaluate")]
 
 
-def _card(run: Workdir, change: Change) -> str:
-    there = [("before", change.before), ("after", change.after)]
-    values = {role: record for role, record in there if record is not None}
-    rows = [
-        (role, 100 * r.value, _interval(r))
-        for role, r in values.items()
-        if r.value is not None
-    ]
-    words = [value_in_words(r) for r in values.values()]
-    within = [text for r in values.values() if (text := interval_in_words(r))]
-    small = [f"95 %: {_arrow(within)}"] if within else []
+def split_headlines(changes: list[Change]) -> tuple[list[Change], list[Change]]:
+    """(a few for cards, the rest): the first of each stage, role and sensor.
+
+    Retrieval has a card only where nothing was classified.
+    """
+    classified = any(c.task == "zero_shot" for c in changes)
+    cards: dict[tuple, Change] = {}
+    for c in changes:
+        if c.task == "zero_shot" or not classified:
+            # patch's datasets are the task and the supported ones: one card each
+            kind = c.name if c.stage == "patch" else c.sensor
+            cards.setdefault((c.stage, kind), c)
+    shown = list(cards.values())[:_MOST_CARDS]
+    return shown, [c for c in changes if c not in shown]
+
+
+def _card(run: Workdir, change: Change) -> dict[str, Any]:
+    ends = {"before": change.before, "after": change.after}
+    values = {role: r for role, r in ends.items() if r is not None}
+    last = list(values.values())[-1]
+    chance = chance_of(last, run.final())
+    notes = [f"95 % interval: {within}"] if (within := interval_of(last)) else []
+    if change.before and change.before is not last and interval_of(change.before):
+        notes[0] += f" (before: {interval_of(change.before)})"
+    guess = "" if chance is None else f"; chance: {value_text(chance, last.metric)}"
+    notes.append(f"n = {last.n:,}{guess}")
     if change.full and change.full is not change.after:
-        small.append(f"the fine-tuned model, unmixed: {value_in_words(change.full)}")
-    lines = [
-        ("role", f"{role_of(run, change)}: {change.name}"),
-        ("note", f"{change.sensor}, {change.task.replace('_', '-')} {change.metric}"),
-        ("big", _arrow(words)),
+        notes.append(f"fine-tuned, not interpolated: {text_of(change.full)}")
+    return {
+        "role": role_of(run, change),
+        "dataset": change.name,
+        "metric": f"{change.sensor}, {_metric_text(change)}",
+        "text": arrow_text([text_of(r) for r in values.values()]),
+        "bars": [bar for role, r in values.items() if (bar := _bar(role, r))],
+        "chance": None if chance is None else 100 * chance,
+        "notes": notes,
+    }
+
+
+def _metric_text(change: Change) -> str:
+    name, *more = change.metric.split(" ", 1)
+    words = " ".join([find_metric(name).words, *more])
+    return f"{change.task.replace('_', '-')} {words}"
+
+
+def _bar(role: str, result: Result) -> Bar | None:
+    if result.value is None:
+        return None
+    low, high = result.ci95 or (None, None)
+    low = result.value if low is None else low
+    high = result.value if high is None else high
+    return Bar(role, 100 * result.value, 100 * low, 100 * high)
+
+
+def _row(run: Workdir, change: Change) -> list[str]:
+    ends = [r for r in (change.before, change.after) if r is not None]
+    chance = chance_of(ends[-1], run.final())
+    return [
+        role_of(run, change),
+        change.name,
+        change.sensor,
+        _metric_text(change),
+        "" if change.before is None else text_of(change.before),
+        "" if change.after is None else text_of(change.after),
+        interval_of(ends[-1]),
+        f"{ends[-1].n:,}",
+        "" if chance is None else value_text(chance, ends[-1].metric),
     ]
-    html = "".join(_paragraph(*line) for line in lines)
-    html += interval_figure(rows) if rows else ""
-    html += "".join(_paragraph("note", text) for text in small)
-    return document.figure(f'<div class="card">{html}</div>')
-
-
-def _interval(record: Result) -> list[float] | None:
-    """In percent; None where it has none."""
-    ends = [100 * end for end in record.ci95 or () if end is not None]
-    return ends if len(ends) == 2 else None
-
-
-def _arrow(words: list[str]) -> str:
-    """ "38.0 → 65.8 %"."""
-    return " → ".join([*(w.removesuffix(" %") for w in words[:-1]), words[-1]])
-
-
-def _paragraph(kind: str, text: str) -> str:
-    return f'<p class="{kind}">{document.escape(text)}</p>'
 
 
 def role_of(run: Workdir, change: Change) -> str:
-    """What a set is in a run: patch's task or a supported set of it, or the stage's."""
+    """A dataset's role: patch's task, a supported dataset of patch, or the stage."""
     if change.stage != "patch":
         return change.stage
-    supported = change.name in run.specs("supported_val", "supported_test")
-    return "patch, supported set" if supported else "patch, the task"
+    supported = change.name in run.sets("supported_val", "supported_test")
+    return "patch, supported dataset" if supported else "patch, task"

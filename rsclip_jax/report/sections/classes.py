@@ -1,53 +1,66 @@
-"""Class by class: before and after, and which are taken for which."""
+"""Class by class: before and after, and which classes are confused."""
+
+from typing import Any
 
 import numpy as np
 
 from rsclip_jax.records.outcomes import Outcome
-from rsclip_jax.report import changes, document
-from rsclip_jax.report.changes import Change
-from rsclip_jax.report.chart import legend
-from rsclip_jax.report.class_figures import bars, confusion_figure
-from rsclip_jax.report.document import Section
+from rsclip_jax.report.chance import chance_of
+from rsclip_jax.report.changes import Change, find_changes
+from rsclip_jax.report.numbers import arrow_text, value_text
+from rsclip_jax.report.render import Section, render
 from rsclip_jax.report.sections.about import role_of
 from rsclip_jax.report.workdir import Workdir
 
-_MOST_CLASSES = 60  # that are drawn
+_MOST_CLASSES = 60  # that are shown
 
 
 def per_class(run: Workdir) -> Section | None:
-    """Each class before and after, of patch's test sets and of align's sensors."""
-    validation = run.specs("val", "supported_val")
-    tests = run.specs("test", "supported_test")
-    parts = []
-    for change in changes.find_changes(run.records, run.alpha):
-        swept = change.stage == "patch" and change.name in set(validation) - set(tests)
-        mine = change.is_headline and change.stage in ("patch", "align")
-        if mine and not swept and (rows := class_rows(change)):
+    """Each class before and after, of patch's test datasets and of align's sensors."""
+    swept = set(run.sets("val", "supported_val")) - set(
+        run.sets("test", "supported_test")
+    )
+    charts = []
+    for change in find_changes(run.records, run.alpha):
+        shown = change.is_headline and change.stage in ("patch", "align")
+        if change.stage == "patch" and change.name in swept:
+            continue
+        if shown and (rows := class_rows(change)):
             title = f"{role_of(run, change)}: {change.name}"
             title += f" ({change.sensor}, {change.metric})"
-            parts.append(document.heading(title) + _shown_bars(rows))
-    key = legend([("square", "before", "before"), ("square", "after", "after")])
-    lead = "In percent, the largest gain first and the largest loss last."
-    return Section("Class by class", key + "".join(parts), lead) if parts else None
+            charts.append({"title": title, **_chart(run, change, rows)})
+    if not charts:
+        return None
+    has_chance = any(chart["chance"] is not None for chart in charts)
+    body = render("classes.html", charts=charts, has_chance=has_chance)
+    return Section("Class by class", body)
 
 
-def _shown_bars(rows: list[tuple[str, float, float]]) -> str:
-    """All classes; of very many the ends."""
-    if len(rows) <= _MOST_CLASSES:
-        return bars(rows)
-    end = _MOST_CLASSES // 2
-    left_out = f"{len(rows) - 2 * end:,} classes between these are left out."
-    return bars([*rows[:end], *rows[-end:]]) + document.note(left_out)
+def _chart(run: Workdir, change: Change, rows: list) -> dict[str, Any]:
+    """All classes; of very many those with the largest gains and losses."""
+    left_out = max(len(rows) - _MOST_CLASSES, 0)
+    if left_out:
+        end = _MOST_CLASSES // 2
+        rows = [*rows[:end], *rows[-end:]]
+    assert change.after is not None
+    chance = chance_of(change.after, run.final())
+    # the share of positives differs from class to class, the guess of a class does not
+    if change.metric != "accuracy" or chance is None:
+        chance = None
+    return {
+        "rows": [_bars(*row) for row in rows],
+        "left_out": left_out,
+        "chance": None if chance is None else 100 * chance,
+    }
 
 
 def class_rows(change: Change) -> list[tuple[str, float, float]]:
-    """(class, its value before, after) in percent, sorted by the gain."""
+    """(class, its value before, after) sorted by the gain; nan if unknown."""
     before, after = (
-        (record.per_class or {}) if record else {}
-        for record in (change.before, change.after)
+        (result and result.per_class) or {} for result in (change.before, change.after)
     )
     rows = [
-        (name, _percent(before[name]), _percent(after[name]))
+        (name, _number(before[name]), _number(after[name]))
         for name in after
         if name in before
     ]
@@ -55,24 +68,29 @@ def class_rows(change: Change) -> list[tuple[str, float, float]]:
     return sorted(rows, key=lambda row: -np.nan_to_num(row[2] - row[1], nan=-1e9))
 
 
-def _percent(value: float | None) -> float:
-    return float("nan") if value is None else 100 * value
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _bars(name: str, before: float, after: float) -> tuple:
+    ends = {"before": before, "after": after}
+    widths = [(role, 100 * np.nan_to_num(value)) for role, value in ends.items()]
+    text = arrow_text([value_text(value, "accuracy") for value in ends.values()])
+    return name, widths, text
 
 
 def confusion(run: Workdir) -> Section | None:
-    """Which classes the final model takes for which, of each set and sensor."""
-    pictures = [
-        _confusion(outcome, sensor, name)
+    """Which classes the final model confuses, of each dataset and sensor."""
+    matrices = [
+        matrix_of(confusion_counts(outcome, sensor), outcome.classnames)
+        | {"title": f"{name}, {sensor}"}
         for name, outcome in run.final().items()
         if outcome.pins["task"] == "single" and outcome.head is not None
         for sensor in outcome.z
     ]
-    lead = (
-        "Rows are the true classes, columns what the final model says, the colour the"
-        " share of the row, in percent where there is room. The outlined diagonal is"
-        " right."
-    )
-    return Section("Confusion", document.tiles(pictures), lead) if pictures else None
+    if not matrices:
+        return None
+    return Section("Confusion", render("confusion.html", matrices=matrices))
 
 
 def confusion_counts(outcome: Outcome, sensor: str) -> np.ndarray:
@@ -84,17 +102,26 @@ def confusion_counts(outcome: Outcome, sensor: str) -> np.ndarray:
     return counts
 
 
-def _confusion(outcome: Outcome, sensor: str, name: str) -> str:
-    counts, names = confusion_counts(outcome, sensor), outcome.classnames
+def matrix_of(counts: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """What the template shows: (percent, share, words) of each cell; of many, none."""
+    totals = counts.sum(axis=1)
+    cells = []
+    for i in range(len(names)) if len(names) <= _MOST_CLASSES else ():
+        shares = 100 * counts[i] / max(totals[i], 1)
+        cells.append(
+            [
+                (
+                    f"{share:.0f}" if share >= 0.5 else "",
+                    f"{share:.0f}",
+                    f"{names[i]} as {names[j]}: {n} of {totals[i]}" if n else "",
+                )
+                for j, (n, share) in enumerate(zip(counts[i], shares, strict=True))
+            ]
+        )
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:5]
     worst = [np.unravel_index(i, wrong.shape) for i in order if wrong.flat[i]]
     each = [
-        f"{names[i]} as {names[j]} ({wrong[i, j]} of {counts[i].sum()})"
-        for i, j in worst
+        f"{names[i]} as {names[j]} ({wrong[i, j]} of {totals[i]})" for i, j in worst
     ]
-    caption = f"{name}, {sensor}. Most often: {', '.join(each) or 'nothing'}."
-    if len(names) > _MOST_CLASSES:
-        return document.note(f"{caption} ({len(names)} classes are too many to draw.)")
-    picture = document.scroll(confusion_figure(counts, names), f"{name}, {sensor}")
-    return document.figure(picture, caption)
+    return {"names": names, "cells": cells, "worst": ", ".join(each) or "none"}

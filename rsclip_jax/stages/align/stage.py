@@ -17,7 +17,7 @@ from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.report.plots import plot_retrieval_strip
+from rsclip_jax.report.retrieval_strip import plot_retrieval_strip
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
 from rsclip_jax.stages.align.settings import AlignSettings, settings_of
 from rsclip_jax.stages.align.students import (

@@ -15,7 +15,8 @@ from rsclip_jax.records.budget import (
     mean_curve,
     value_before,
 )
-from rsclip_jax.report.plots import plot_alpha_curve
+from rsclip_jax.records.metric_names import PRIMARY
+from rsclip_jax.report.figures import plot_alpha_curve
 from rsclip_jax.stages.patch.blocks import choose_blocks
 from rsclip_jax.stages.patch.choose_alpha import (
     bootstrap_alpha,
@@ -23,7 +24,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
     mean_draw,
 )
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.patch.sweep import PRIMARY, Alpha, Sweep
+from rsclip_jax.stages.patch.sweep import Alpha, Sweep
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
 

@@ -14,7 +14,7 @@ import jax
 from rsclip_jax import api
 from rsclip_jax.data.specs import reported
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
-from rsclip_jax.stages.patch.choice import check_choice, choose, draw_curve
+from rsclip_jax.stages.patch.choice import Choice, check_choice, choose, draw_curve
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.recipes import check_recipe, split_head
 from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
@@ -89,6 +89,8 @@ def run_patch(run: Run) -> None:
         steps=c.training.steps * len(choices),
         **choice.meta(),
         sources={"theta_0": origin, "theta_1": theta_1, **made},
+        sets={role: named(run.config.patch[role]) for role in ROLES},
+        budget=dataclasses.asdict(choice.budget),
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
         rounds = tuple(
@@ -109,6 +111,14 @@ def run_patch(run: Run) -> None:
         meta = dataclasses.replace(meta, head=head)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+
+
+def name_sets(run: Run, c: PatchSettings, choice: Choice) -> dict[str, list[str]]:
+    """The datasets as results spell them; supported_val: those that limit alpha."""
+    limits = [s for s in c.supported_val if run.open(s) in choice.supported]
+    roles = {"val": c.val, "test": c.test, "supported_val": limits}
+    roles["supported_test"] = c.supported_test
+    return {role: [reported(spec) for spec in specs] for role, specs in roles.items()}
 
 
 def report_lost(sweep: Sweep, product: Alpha | None) -> None:

@@ -12,6 +12,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.models import inference
 from rsclip_jax.records.budget import ORIGINAL
+from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import common
@@ -19,7 +20,6 @@ from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
 
-PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
 # One alpha for the tower (ORIGINAL: the model before any patching), or one a block.
 Alpha = float | Mapping[str, float]
 

@@ -164,9 +164,7 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
     _, settings = aligned
     with few_scenes():
         run = make_run(tmp_path, settings)
-        sensor, made = scaled_sensor(
-            run, settings_of(run), run.open("miniature:train"), "s1"
-        )
+        sensor, made = scaled_sensor(run, run.open("miniature:train"), "s1")
     first, *lines = capsys.readouterr().out.splitlines()
     assert "s1_grd as percentile of 9 records" in first
     for band, mean, std, line in zip(
@@ -245,9 +243,7 @@ def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
     run = make_run(tmp_path, config(normalize="zscore", **settings))
     check_scale(settings_of(run))
     with few_scenes():
-        sensor, made = scaled_sensor(
-            run, settings_of(run), run.open("miniature:train"), "s1"
-        )
+        sensor, made = scaled_sensor(run, run.open("miniature:train"), "s1")
     spec, _ = make_student(run, sensor)
     assert list(spec.mean) == made["scale"]["mean"]
 

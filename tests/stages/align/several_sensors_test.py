@@ -206,9 +206,9 @@ def test_one_sensor_in_a_tuple_is_that_sensor(tmp_path):
     [
         ({"sensor": ("s1", "s1")}, r"config\.align\.sensor = \('s1', 's1'\): name"),
         ({"sensor": ()}, r"config\.align\.sensor = \(\): name a sensor"),
-        ({"sensor": ("rgb", "s2")}, "'rgb' and another sensor"),
+        ({"sensor": ("rgb", "s2"), "student": "vit"}, "'rgb' and another sensor"),
         (
-            {"sensor": ("s2", "thermal")},
+            {"sensor": ("s2", "thermal"), "student": "vit"},
             "config.align.train has 'thermal': miniature:train holds rgb, s1",
         ),
         (
