@@ -89,7 +89,7 @@ def run_patch(run: Run) -> None:
         steps=c.training.steps * len(choices),
         **choice.meta(),
         sources={"theta_0": origin, "theta_1": theta_1, **made},
-        sets={role: named(run.config.patch[role]) for role in ROLES},
+        sets=name_sets(run, c, choice),
         budget=dataclasses.asdict(choice.budget),
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
