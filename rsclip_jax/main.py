@@ -33,6 +33,12 @@ _FREE = (
     "keep_embeddings",
     "align.cache",  # the same features to rounding
     "align.cache_dir",
+    "pretrain.allow_shared",  # they refuse a run, or not
+    "pretrain.allow_other_data",
+    "patch.allow_shared",
+    "patch.allow_other_data",
+    "align.allow_shared",
+    "align.allow_other_data",
     "ablate.sweep",  # a longer one goes on from a shorter one
     "models",  # likewise
     "published",

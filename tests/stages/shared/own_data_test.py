@@ -8,7 +8,7 @@ from PIL import Image
 
 import rsclip_jax
 from configs import align, align_sar, patch
-from rsclip_jax.main import run_stages
+from rsclip_jax.main import differences, name_dataset, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.shared.own_data import fill_in, find_parts
@@ -162,3 +162,17 @@ def test_a_part_of_train_stands_for_a_missing_split(own, tmp_path, words, want):
     config = patch.get_config()
     config.data.dataset = str(tmp_path / "mine.toml")
     assert tuple(find_parts(config).values()) == want
+
+
+def test_the_flag_names_the_dataset_and_leaves_the_section_alone():
+    given = ["main", "--config.data=mine.toml", "--config.data.threads=4", "--config=x"]
+    want = ["main", "--config.data.dataset=mine.toml", *given[2:]]
+    assert name_dataset(given) == want
+    assert name_dataset(["-config.data", "a"]) == ["-config.data.dataset", "a"]
+
+
+def test_a_newer_setting_that_is_off_does_not_refuse_an_older_workdir():
+    old, new = {"patch": {"lr": 0.1}}, {"patch": {"lr": 0.1, "newer": False}}
+    assert differences(old, new) == []
+    new["patch"]["newer"] = True
+    assert differences(old, new) == ["config.patch.newer: None there, True here"]
