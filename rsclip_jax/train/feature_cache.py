@@ -283,7 +283,7 @@ def check_sample(
     places: list[int] = []
     for batch in reading.views_of(source, made[spread].tolist(), meta):
         for i in np.flatnonzero(batch["mask"]):
-            place, view = int(batch["place"][i]), len(places) % len(meta["views"])
+            place, view = int(batch["index"][i]), len(places) % len(meta["views"])
             pictures.append(batch["rgb"][i, view])
             kept.append(features[place, view])
             places.append(place)
@@ -336,7 +336,7 @@ def make(
         for batch in reading.views_of(source, todo.tolist(), meta):
             rows = encode_views(encode, batch["rgb"])
             for place, whole, row in zip(
-                batch["place"], batch["mask"], rows, strict=True
+                batch["index"], batch["mask"], rows, strict=True
             ):
                 if whole:
                     features[place] = row

@@ -1,12 +1,26 @@
 """Sources whose records hold their own number, and training batches of them."""
 
+import itertools
+
 import numpy as np
 
 from rsclip_jax.data.pipeline.augment import Augment
-from rsclip_jax.data.pipeline.batches import train_batches
+from rsclip_jax.data.pipeline.batches import eval_batches, train_batches
 from rsclip_jax.data.types import Dataset, ReadOptions, Source
 
 STILL = Augment(flip_lr=False)
+FULL = Augment(
+    crop_scale=(0.3, 1.0),
+    flip_ud=True,
+    rotate=True,
+    jitter=0.4,
+    grey_prob=0.2,
+    blur_prob=0.4,
+    speckle_looks=4,
+    sar_gain_db=1,
+    band_dropout=0.2,
+)
+SYMMETRY = Augment(crop_scale=(0.3, 1.0), flip_ud=True, rotate=True)
 SIZES = {"rgb": 6, "s1": 6}
 ROWS = {"rgb": "rgb", "s1": "s1_grd"}
 
@@ -77,3 +91,25 @@ class Deadly(Numbers):
         if index == self.at:
             raise self.error
         return super().__getitem__(index)
+
+
+def evaluate(source, sizes=SIZES, **options):
+    reading, _ = split_options(**options)
+    return eval_batches(source, sizes=sizes, options=reading)
+
+
+def take(n, batches):
+    return list(itertools.islice(batches, n))
+
+
+def numbers(batches):
+    return np.concatenate([b["rgb"][:, 0, 0, 0] for b in batches]).tolist()
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key].dtype == b[key].dtype
+            np.testing.assert_array_equal(a[key], b[key])

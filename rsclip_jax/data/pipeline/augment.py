@@ -1,4 +1,4 @@
-"""What training does to a record: the settings, and what they can act on."""
+"""Settings of the augmentation, and checks of what they act on."""
 
 import dataclasses
 import itertools
@@ -14,18 +14,24 @@ from rsclip_jax.data.sensors import Sensor
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What training does to a record. crop_scale: area range of a random resized crop.
+    """How training records are augmented. Raises ValueError for values out of range.
 
-    crop_pixels > 0 cuts a square of that many pixels at a random place instead (for
-    large tiles whose pixel size must be kept; a smaller image is an error). flip_ud and
-    rotate (quarter turns) are for images without an up side; with flip_lr they make the
-    square's whole symmetry.
-
-    jitter, grey, blur act on RGB pictures only. speckle_looks > 0 (multiplicative noise
-    of that many looks) and sar_gain_db (an offset of at most that, one an image) act on
-    radar in dB; band_dropout, a probability for each band, on sensors of more than
-    three bands that are not radar. Raises ValueError, "augment.<key> = ...", for a
-    value out of its range.
+    Attributes:
+      crop_scale: range of the area of a random resized crop, as shares of the image.
+      crop_pixels: where above 0, the side of a square that is cut at a random position
+        instead, for large tiles whose pixel size must be kept.
+      flip_lr: whether to flip left-right, in half of the records.
+      flip_ud: the same up-down, for images seen from above.
+      rotate: whether to turn by quarters, for images seen from above.
+      jitter: strength of colour jitter; RGB images only, as the next three.
+      jitter_prob: its probability.
+      grey_prob: probability of greyscale.
+      blur_prob: probability of a Gaussian blur.
+      speckle_looks: where above 0, multiplicative noise of that many looks; radar in dB
+        only.
+      sar_gain_db: the largest offset of an image; radar in dB only.
+      band_dropout: each band's probability of being dropped; sensors with more than
+        three bands that are not radar only.
     """
 
     crop_scale: tuple[float, float] = (1.0, 1.0)
@@ -64,67 +70,70 @@ class Augment:
 
 
 def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
-    """Raises ValueError for what would change nothing in any of these sensors.
+    """Raises ValueError for settings that act on none of these sensors.
 
-    Speckle of an 8-bit picture of radar is refused so, too: the stretch that made the
-    picture is not known, and without it neither is the noise in its grey levels.
+    That includes speckle on 8-bit radar images: their stretch is not known, and so
+    neither is the noise in their grey levels.
     """
     sensors = list(sensors)
     kinds: dict[str, tuple[Any, str]] = {
-        "jitter": (is_rgb, "RGB pictures"),
-        "grey_prob": (is_rgb, "RGB pictures"),
-        "blur_prob": (is_rgb, "RGB pictures"),
+        "jitter": (is_rgb, "RGB images"),
+        "grey_prob": (is_rgb, "RGB images"),
+        "blur_prob": (is_rgb, "RGB images"),
         "speckle_looks": (is_decibel, "radar in dB"),
         "sar_gain_db": (is_decibel, "radar in dB"),
-        "band_dropout": (is_multispectral, "more than three bands, not of radar"),
+        "band_dropout": (
+            is_multispectral,
+            "more than three optical bands",
+        ),
     }
     for key, (kind, words) in kinds.items():
         value = getattr(augment, key)
         if value and not any(map(kind, sensors)):
             read = ", ".join(f"{s.name} ({len(s.bands)} x {s.unit})" for s in sensors)
             raise ValueError(
-                f"augment.{key} = {value!r} acts on {words}, and none is read:"
-                f" {read}; set it to 0"
+                f"augment.{key} = {value!r} acts on {words}, and none of the sensors is"
+                f" such: {read}; set it to 0"
             )
 
 
 def check_crop(augment: Augment, shape: tuple[int, ...], where: str) -> None:
-    """Raises ValueError where crop_pixels is more than an image of [h, w, ...] has.
+    """Raises ValueError where crop_pixels exceeds an image of shape [h, w, ...].
 
-    where: what the image is called.
+    where: the image's name for the message.
     """
     if augment.crop_pixels > min(shape[:2]):
         raise ValueError(
-            f"augment.crop_pixels = {augment.crop_pixels} is more than {where} has,"
+            f"augment.crop_pixels = {augment.crop_pixels} exceeds {where}, which has"
             f" {shape[0]} x {shape[1]} pixels: set it to {min(shape[:2])} or less, or"
             " to 0, which resizes whole images"
         )
 
 
 def is_rgb(sensor: Sensor) -> bool:
-    """Whether a sensor's images are RGB pictures."""
+    """Whether a sensor's images are 8-bit RGB."""
     return sensor.unit == "8-bit" and sensor.bands == ("R", "G", "B")
 
 
 def is_decibel(sensor: Sensor) -> bool:
-    """Whether a sensor is radar, its backscatter in dB."""
+    """Whether a sensor is radar with backscatter in dB."""
     return sensor.unit == "dB"
 
 
 def is_multispectral(sensor: Sensor) -> bool:
-    """Whether a sensor has more bands than a picture, all of light (so no radar)."""
+    """Whether a sensor has more than three bands, all of them optical."""
     return len(sensor.bands) > 3 and not any(map(math.isnan, sensor.wavelengths))
 
 
 def is_whole(augment: Augment) -> bool:
-    """Whether records are not cut."""
+    """Whether records are not cropped."""
     return not augment.crop_pixels and augment.crop_scale == (1.0, 1.0)
 
 
 def possible_views(augment: Augment) -> tuple[int, ...]:
-    """The views, as number_view has them, that RGB pictures can be seen in.
+    """The views (see number_view) that the settings make of an RGB image.
 
-    Raises ValueError for settings that make more of a picture than these.
+    Raises ValueError for settings with random crops or changes of colour.
     """
     off = {"crop_scale": (1.0, 1.0), "crop_pixels": 0, "jitter": 0.0}
     off |= {"grey_prob": 0.0, "blur_prob": 0.0}
@@ -133,8 +142,8 @@ def possible_views(augment: Augment) -> tuple[int, ...]:
         found = ", ".join(f"{key} = {getattr(augment, key)!r}" for key in changing)
         needed = ", ".join(f"{key} = {off[key]!r}" for key in changing)
         raise ValueError(
-            f"augment has {found}, and so draws ever new images, not one of eight"
-            f" views; that needs {needed}"
+            f"augment has {found}: random crops and colour changes cannot be cached"
+            f" (unbounded views); set {needed}"
         )
     ways = itertools.product(
         {False, augment.flip_ud},

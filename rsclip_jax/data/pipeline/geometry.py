@@ -1,4 +1,4 @@
-"""Where pixels go: crops, flips, turns and resizes; values stay what they are."""
+"""Geometric transforms: crops, flips, quarter turns, resizing."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ _ROTATIONS = (
 
 
 def number_view(flip_y: bool, flip_x: bool, quarters: int) -> int:
-    """Which of the square's eight views it is: quarters, and 4 more if flipped first.
+    """The number, 0 to 7, of a view: quarter turns, plus 4 where it is flipped first.
 
-    A flip up-down is one left-right and a half turn.
+    A flip up-down equals a flip left-right and a half turn.
     """
     return (quarters + 2 * flip_y) % 4 + 4 * (flip_x != flip_y)
 
 
 def make_views(array: np.ndarray, size: int, views: Sequence[int]) -> np.ndarray:
-    """[v, size, size, c]: an image in these views, as augment_record makes them."""
+    """An image in these views [v, size, size, c], as augment_record makes them."""
     return np.stack([turn_to_size(array, size, False, v >= 4, v % 4) for v in views])
 
 
@@ -34,8 +34,8 @@ def turn_to_size(
     quarters: int,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """turn and resize to [size, size, c]; out: as resize has it."""
-    if array.shape[0] == array.shape[1] < size:  # turned while it is small
+    """turn, and resize to [size, size, c]; out: as for resize."""
+    if array.shape[0] == array.shape[1] < size:  # turning the smaller one is faster
         return resize(turn(array, flip_y, flip_x, quarters), size, out=out)
     return turn(resize(array, size), flip_y, flip_x, quarters)
 
@@ -43,7 +43,10 @@ def turn_to_size(
 def cut(
     array: np.ndarray, crop: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """The ground of a crop, in pixels of a sensor of that shape, in another sensor."""
+    """Cuts a crop's ground area from a sensor's array.
+
+    crop: (top, left, height, width) in pixels of a sensor with images of this shape.
+    """
     top, left, side_h, side_w = crop
     scale = array.shape[0] / shape[0]
     y0, y1 = _span(top, side_h, scale, array.shape[0])
@@ -52,26 +55,26 @@ def cut(
 
 
 def _span(start: int, side: int, scale: float, length: int) -> tuple[int, int]:
-    """A crop's first pixel and one past its last, at another pixel size; never none."""
+    """(first, end) of a crop at another pixel size, at least one pixel."""
     first = min(round(start * scale), length - 1)
     return first, max(round((start + side) * scale), first + 1)
 
 
 def fit_record(record: dict, *, sizes: dict[str, int]) -> dict:
-    """The record with each sensor's short side resized to its size, the centre cut."""
+    """The record with the images of sizes' keys fitted to these sides, see fit."""
     return {**record, **{key: fit(record[key], size) for key, size in sizes.items()}}
 
 
 def fit(array: np.ndarray, size: int) -> np.ndarray:
-    """Short side to size, then the centre: [size, size, c] (CLIP's preprocessing).
+    """Resizes the short side and cuts the centre [size, size, c], as CLIP does.
 
-    8-bit images are resized by Pillow, pixel for pixel what open_clip makes of them.
+    8-bit images are resized by Pillow and equal open_clip's pixel for pixel.
     """
     h, w = array.shape[:2]
     if (h, w) == (size, size):
         return array
     if h != w:
-        # whole numbers: a float scale falls a pixel short of torchvision's long side
+        # whole numbers: a float scale may be a pixel short of torchvision's long side
         long_h, long_w = h * size // min(h, w), w * size // min(h, w)
         array = resize(array, long_h, long_w, exact=True)
         # torchvision's centre crop, which CLIP's preprocessing uses, rounds the offset
@@ -89,13 +92,20 @@ def resize(
     exact: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """[h, w, c] to [height, width, c], same dtype: bicubic, antialiased when shrinking.
+    """Resizes [h, w, c] to [height, width, c]: bicubic, antialiased when shrinking.
 
-    OpenCV's bicubic does not antialias, so it only enlarges, four times as fast as
-    Pillow; 8-bit images shrink with Pillow, CLIP's own way, and measurements by area,
-    which keeps their mean. exact: Pillow enlarges 8-bit images too; the two cubics'
-    parameters differ (-0.75 and -0.5), by a few grey levels. out: written to, and
-    returned, when OpenCV enlarges into an array of this shape and dtype.
+    OpenCV enlarges, four times as fast as Pillow; its bicubic does not antialias.
+    Pillow shrinks 8-bit images, as CLIP's preprocessing does; measurements shrink by
+    area, which keeps their mean.
+
+    Args:
+      array: of any dtype, which is kept.
+      height: of the result.
+      width: of the result; the height by default.
+      exact: Pillow also enlarges 8-bit images. Its cubic's parameter is -0.5, OpenCV's
+        -0.75, and results differ by a few grey levels.
+      out: a buffer that is written to and returned where OpenCV enlarges and it has the
+        result's shape and dtype.
     """
     width = height if width is None else width
     h, w, c = array.shape
@@ -106,8 +116,8 @@ def resize(
         return _resize_bands(array, height, width, cv2.INTER_CUBIC, out)
     if is_image:
         image = Image.fromarray(array if c == 3 else array[..., 0])
-        out = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-        return out.reshape(height, width, c)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(resized).reshape(height, width, c)
     return _resize_bands(array, height, width, cv2.INTER_AREA)
 
 
@@ -118,7 +128,7 @@ def _resize_bands(
     interpolation: int,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """cv2.resize of any number of bands: it takes four at a time."""
+    """cv2.resize, which takes four bands at most, for any number of bands."""
     shape = (height, width, array.shape[-1])
     if out is None or out.shape != shape or out.dtype != array.dtype:
         out = np.empty(shape, array.dtype)
@@ -135,8 +145,8 @@ def _resize_bands(
 def turn(array: np.ndarray, flip_y: bool, flip_x: bool, quarters: int) -> np.ndarray:
     """[s, s, c] flipped, then turned counterclockwise by quarters; contiguous.
 
-    OpenCV is many times faster than numpy's strided copy, but takes four bands at most;
-    of more, numpy moves whole pixels, not each band's number.
+    OpenCV is many times faster than numpy's strided copy but takes four bands at most;
+    with more bands, numpy moves whole pixels instead of single numbers.
     """
     if array.shape[-1] > 4:
         pixels = np.ascontiguousarray(array).view(f"V{array[0, 0].nbytes}")

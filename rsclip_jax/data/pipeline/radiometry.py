@@ -1,4 +1,4 @@
-"""What changes values, by a sensor's kind: colour, speckle and gain, bands dropped."""
+"""Radiometric augmentation by kind of sensor: colour, speckle, gain, band dropout."""
 
 import cv2
 import numpy as np
@@ -6,13 +6,13 @@ import numpy as np
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.sensors import Sensor
 
-_LEAST_SPECKLE = np.float32(1e-5)  # -50 dB: a draw can be 0, which has no logarithm
+_LEAST_SPECKLE = np.float32(1e-5)  # -50 dB: a draw may be 0, which has no logarithm
 
 
 def photometric(
     rgb: np.ndarray, rng: np.random.Generator, augment: Augment
 ) -> np.ndarray:
-    """Colour jitter (brightness, contrast, saturation), grey and blur of uint8 RGB."""
+    """Colour jitter, greyscale and blur of uint8 RGB, each drawn by its probability."""
     if augment.jitter and rng.random() < augment.jitter_prob:
         low, high = 1 - augment.jitter, 1 + augment.jitter
         bright, contrast, saturation = rng.uniform(low, high, 3)
@@ -28,9 +28,10 @@ def photometric(
 def jitter_colour(
     rgb: np.ndarray, bright: float, contrast: float, saturation: float
 ) -> np.ndarray:
-    """Brightness, then contrast about the image's mean, then saturation, of uint8 RGB.
+    """Changes brightness, contrast about the image's mean and saturation of uint8 RGB.
 
-    The three are one affine map of a pixel's colour, which OpenCV applies in one pass.
+    Together they are an affine map of a pixel's colour, which OpenCV applies in one
+    pass.
     """
     scale = bright * contrast
     matrix = np.full((3, 4), scale * (1 - saturation) / 3)
@@ -42,12 +43,12 @@ def jitter_colour(
 def vary_backscatter(
     decibel: np.ndarray, rng: np.random.Generator, augment: Augment
 ) -> np.ndarray:
-    """Radar backscatter in dB with speckle, pixel by pixel, and one offset for all.
+    """Adds speckle to each pixel of radar backscatter in dB, and one offset to all.
 
-    Speckle multiplies intensity by draws of a gamma distribution of mean 1 and variance
-    1 / looks (Goodman's fully developed speckle). The offset is the same in all bands:
-    what radars differ in, and the ratio of the polarisations stays, which tells plants
-    from water.
+    Speckle multiplies intensity by draws of a gamma distribution with mean 1 and
+    variance 1 / looks (Goodman's fully developed speckle). The offset is equal in all
+    bands, as calibration differences between radars are; it keeps the ratio of the
+    polarisations, which separates plants from water.
     """
     if looks := augment.speckle_looks:
         draws = rng.standard_gamma(looks, decibel.shape, np.float32)
@@ -64,10 +65,9 @@ def vary_backscatter(
 def drop_bands(
     array: np.ndarray, sensor: Sensor, rng: np.random.Generator, augment: Augment
 ) -> np.ndarray:
-    """Some bands replaced by the sensor's mean, which its encoder sees as zero.
+    """Replaces random bands by the sensor's mean, which its encoder sees as zero.
 
-    A mean that the array's dtype does not hold becomes its nearest value. At least one
-    band stays.
+    At least one band stays. A mean is rounded to the array's dtype.
     """
     if not augment.band_dropout:
         return array

@@ -1,4 +1,4 @@
-"""A training record's transforms: drawn once, applied to its sensors alike."""
+"""A training record's transforms, drawn once and applied to all its sensors."""
 
 from collections.abc import Mapping
 
@@ -28,44 +28,54 @@ def augment_record(
     sizes: dict[str, int],
     sensors: Mapping[str, Sensor],
     augment: Augment,
-    places: Mapping[str, np.ndarray] | None = None,
+    out: Mapping[str, np.ndarray] | None = None,
 ) -> dict:
-    """The record with each sensor cut, flipped and turned alike, to its square size.
+    """Crops, flips and turns all sensors of a record alike, and resizes them.
 
-    sensors: of each key of sizes its row, which says what may be done to its values;
-    its mean is the one that the encoder subtracts. Of record["teacher"], features by
-    view, those of the view that was drawn are taken. places: where the results may be
-    written, by key; what comes out is that array, or another where it cannot be.
+    Args:
+      record: the images [h, w, c] by key. record["teacher"] may hold features by view.
+      rng: draws the crop, the view and the changes of values.
+      sizes: record key -> side of the square result in pixels.
+      sensors: each key's sensor, which decides how its values are augmented; its mean
+        is the one that the encoder subtracts.
+      augment: the settings.
+      out: buffers that results are written to where they fit, by key.
+
+    Returns:
+      The record with new images; "teacher" has the features of the view drawn.
+
+    Raises:
+      ValueError: where crop_pixels exceeds the image.
     """
     first = record[next(iter(sizes))]
     check_crop(augment, first.shape, record.get("id", "the image"))
     crop = draw_crop(rng, first.shape[:2], augment)
     turned = draw_turn(rng, augment)
-    out = dict(record)
+    made = dict(record)
     for key, size in sizes.items():
         array, sensor = record[key], sensors[key]
         if not is_whole(augment):
             array = cut(array, crop, first.shape[:2])
-        if is_decibel(sensor):  # speckle is of the sensor's own pixels: before resizing
+        if is_decibel(sensor):  # before resizing: speckle is of the sensor's own pixels
             array = vary_backscatter(array, rng, augment)
         elif is_multispectral(sensor):
             array = drop_bands(array, sensor, rng, augment)
-        array = turn_to_size(array, size, *turned, out=(places or {}).get(key))
-        out[key] = photometric(array, rng, augment) if is_rgb(sensor) else array
+        array = turn_to_size(array, size, *turned, out=(out or {}).get(key))
+        made[key] = photometric(array, rng, augment) if is_rgb(sensor) else array
     if "teacher" in record:
-        out["teacher"] = record["teacher"][number_view(*turned)]
-    return out
+        made["teacher"] = record["teacher"][number_view(*turned)]
+    return made
 
 
 def draw_turn(rng: np.random.Generator, augment: Augment) -> tuple[bool, bool, int]:
-    """(flip_y, flip_x, quarter turns) of a record."""
+    """Draws a record's (flip_y, flip_x, quarter turns)."""
     up, left = (rng.random(2) < 0.5).tolist()
     turns = int(rng.integers(4)) if augment.rotate else 0
     return augment.flip_ud and up, augment.flip_lr and left, turns
 
 
 def draw_crop(rng, shape: tuple[int, int], augment: Augment):
-    """(top, left, height, width) of a random crop, in pixels of the first sensor."""
+    """Draws a crop's (top, left, height, width), in pixels of the first sensor."""
     h, w = shape
     if augment.crop_pixels:
         side_h = side_w = augment.crop_pixels

@@ -6,9 +6,11 @@ from PIL import Image
 
 from rsclip_jax.data.bad_records import in_words
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.pipeline.batches import Tolerant, eval_batches
+from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.pipeline.tolerant import Tolerant
 from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.wrappers import TiledSource
+from rsclip_jax.data.types import ReadOptions
 from tests.helpers.packs import pack_archive
 
 WAY_ON = "; on_error='skip' (--config.data.on_error=skip) leaves such records out"
@@ -32,7 +34,7 @@ def test_a_file_is_warned_of_once_and_each_of_its_tiles_listed(
 ):
     tiles = TiledSource(open_source("sentinel_pairs", scenes), 8)
     listed = tmp_path / "skipped.txt"
-    tolerant = Tolerant(tiles, "skip", listed=listed)
+    tolerant = Tolerant(tiles, ReadOptions(on_error="skip", skipped=listed))
     masks = [tolerant[i]["mask"] for i in range(len(tiles))]
     assert [i // 16 for i, mask in enumerate(masks) if not mask] == [2] * 16
     (line,) = capsys.readouterr().err.splitlines()
@@ -47,7 +49,7 @@ def test_a_file_is_warned_of_once_and_each_of_its_tiles_listed(
 def test_two_files_are_two_warnings(scenes, capsys):
     (scenes / "sentinel_pairs" / "s2_rgb" / "1.png").write_bytes(b"cut")
     tiles = TiledSource(open_source("sentinel_pairs", scenes), 16)
-    tolerant = Tolerant(tiles, "skip")
+    tolerant = Tolerant(tiles, ReadOptions(on_error="skip"))
     for i in range(len(tiles)):
         tolerant[i]
     assert len(capsys.readouterr().err.splitlines()) == 2
