@@ -201,14 +201,17 @@ def test_one_sensor_in_a_tuple_is_that_sensor(tmp_path):
     assert list(made[0][1]) == ["spec"]
 
 
+ONE = {"student": "vit", "normalize": "sensor"}  # for whatever sensors
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"sensor": ("s1", "s1")}, r"config\.align\.sensor = \('s1', 's1'\): name"),
         ({"sensor": ()}, r"config\.align\.sensor = \(\): name a sensor"),
-        ({"sensor": ("rgb", "s2"), "student": "vit"}, "'rgb' and another sensor"),
+        ({"sensor": ("rgb", "s2"), **ONE}, "'rgb' and another sensor"),
         (
-            {"sensor": ("s2", "thermal"), "student": "vit"},
+            {"sensor": ("s2", "thermal"), **ONE},
             "config.align.train has 'thermal': miniature:train holds rgb, s1",
         ),
         (

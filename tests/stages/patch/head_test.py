@@ -155,5 +155,5 @@ def test_several_tasks_have_no_one_head(tmp_path):
             both = tuple(f"{s}:{name}" for s in ("miniature", "miniature_aerial"))
             config.patch[name] = both
     run = make_run(tmp_path, config)
-    with few_scenes(), pytest.raises(ValueError, match="'trained' is the head of one"):
+    with few_scenes(), pytest.raises(ValueError, match="'trained' trains the head of one"):
         check_patch(run)
