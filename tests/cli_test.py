@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import time
 
 import pytest
 
-from rsclip_jax.main import _STAGES, differences, run_stages, stage_functions
+from rsclip_jax.main import run_stages
+from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
+from rsclip_jax.stages.saved_config import get_config
+from rsclip_jax.stages.shared.workdir import differences
 from tests.conftest import REPO
 from tests.helpers.runs import tiny_config
 
@@ -71,9 +75,56 @@ def test_missing_data_root_is_named(tmp_path):
     assert "--config.data_root" in done.stderr.splitlines()[0]
 
 
+@pytest.mark.parametrize("inside", ["", "w"])
+def test_a_workdir_that_is_a_file_is_named(tmp_path, inside):
+    (tmp_path / "notes.txt").write_text("mine")
+    done = run_main(f"--workdir={tmp_path / 'notes.txt' / inside}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: --workdir={tmp_path}/notes.txt")
+    assert f"{tmp_path}/notes.txt is a file; name a folder" in line
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_saved_config_can_be_run_again(tmp_path):
+    """Into another workdir, with a setting changed; None and tuples come back."""
+    config = tiny_config(stages=())
+    run_stages(config, tmp_path / "w")
+    saved = tmp_path / "w" / "config.json"
+    flags = ["--config.patch.alpha=0.5", "--config.align.steps=7"]
+    done = run_main(*flags, f"--workdir={tmp_path}/again", config=str(saved))
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "again" / "config.json").read_text())
+    wanted = json.loads(saved.read_text())
+    wanted["patch"]["alpha"], wanted["align"]["steps"] = 0.5, 7
+    assert told == wanted
+    assert get_config(str(saved)).to_dict() == config.to_dict()
+    done = run_main("--config.align.stepz=7", config=str(saved))
+    assert "config.align.stepz is not a setting: did you mean 'steps'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "there is no config file"),
+        ("{", "is not JSON"),
+        ('{"digest": "ab"}', "is not a saved config: it has no 'stages'"),
+    ],
+)
+def test_json_that_is_no_config_is_one_line(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    done = run_main(config=str(tmp_path / "config.json"))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert f"{tmp_path}/config.json" in line
+
+
 def test_an_unknown_stage_lists_the_stages():
     with pytest.raises(ValueError, match=r"'patsch'.*'patch'.*pretrain, patch, align"):
-        stage_functions(("pretrain", "patsch"))
+        find_stages(("pretrain", "patsch"))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +167,24 @@ def test_a_stage_that_the_config_lacks_is_named(tmp_path):
 
     config = evaluate.get_config()
     config.stages = ("patch",)
-    with pytest.raises(ValueError, match=r"no section config\.patch"):
+    with pytest.raises(
+        ValueError, match=r"'patch'.* no config\.patch: .*=configs/align_sar\.py"
+    ):
         run_stages(config, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
-def test_every_stage_has_its_folder():
-    assert tuple(stage_functions(_STAGES)) == _STAGES
+def test_stages_are_found_in_the_order_asked_for():
+    names = [stage.name for stage in STAGES]
+    assert [stage.name for stage in find_stages(names[::-1])] == names[::-1]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_example_of_a_stage_has_its_settings(stage):
+    path, _, variant = stage.example.partition(":")
+    get_config = runpy.run_path(str(REPO / path))["get_config"]
+    config = get_config(variant) if variant else get_config()
+    check_sections(config, [stage])
 
 
 def test_a_reader_that_goes_away_is_no_error(tiny_run):
@@ -232,6 +295,7 @@ def test_new_and_removed_settings_differ():
     ]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     command = [
         *MAIN, f"--workdir={tmp_path}/w", "--config.stages=('pretrain',)",

@@ -16,6 +16,7 @@ PACKAGE = "rsclip_jax"
 # ways. "" is the package's own face.
 LAYERS = (
     {"", "main"},
+    {"stages.registry"},
     {"stages.ablate", "stages.survey"},
     {
         "stages.pretrain",
@@ -27,7 +28,7 @@ LAYERS = (
         "stages.pack",
         "stages.compare",
     },
-    {"stages.shared"},
+    {"stages.shared", "stages.saved_config"},
     {"stages", "report"},
     {"api"},
     {"weights", "evals"},

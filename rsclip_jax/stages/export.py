@@ -79,6 +79,6 @@ def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
     return found
 
 
-def is_exported(workdir: Path) -> bool:
+def is_exported(run: Run) -> bool:
     """Whether the stage is done: the card is written last."""
-    return (workdir / "export" / "README.md").exists()
+    return (run.workdir / "export" / "README.md").exists()

@@ -148,8 +148,11 @@ def summarise(
     if row.task == "captions":
         for split, s in scans.items():
             found[split]["captions"] = describe_captions(s.captions, _CONTEXT)
-    per_class = [split["classes"] for split in found.values()]
-    empty = [c for c, n in zip(row.classes, np.sum(per_class, 0), strict=True) if not n]
+    total = np.sum([split["classes"] for split in found.values()], axis=0)
+    empty = [c for c, n in zip(row.classes, total, strict=True) if not n]
+    for of_split in found.values():
+        counts = zip(row.classes, of_split["classes"], total, strict=True)
+        of_split["classes_without_example"] = [c for c, n, m in counts if m and not n]
     ids = {split: source.ids for split, source in sources.items()}
     return {
         "dataset": row.name,

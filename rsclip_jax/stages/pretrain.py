@@ -57,7 +57,7 @@ class PretrainSettings:
 
 def settings_of(run: Run) -> PretrainSettings:
     """The settings of this stage."""
-    return PretrainSettings.of(training.section_of(run.config, "pretrain"))
+    return PretrainSettings.of(run.config.pretrain)
 
 
 def check_pretrain(run: Run) -> None:

@@ -63,9 +63,6 @@ def run_survey(run: Run) -> None:
             missing[name] = str(error)
             run.log(f"survey: {name} is left out: {error}")
             continue
-        if jax.process_index() == 0:
-            (at.folder("evaluate") / "meta.json").unlink(missing_ok=True)
-            results.start_stage(at.results, "evaluate")
         run_evaluate(at, model)
     if len(missing) == len(models):
         raise ValueError("config.models: none of them can be had; each is said above")

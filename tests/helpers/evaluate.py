@@ -10,6 +10,7 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
 from rsclip_jax.stages.evaluate import stage
+from rsclip_jax.stages.evaluate.settings import read_settings
 
 
 def config_of(init, *datasets, **more):
@@ -33,7 +34,8 @@ def model_of(sensor):
 def evaluate_source(run, model, source):
     encoders = encoders_of.make_encoders(run, model)
     fed = encoders_of.feed_all(run, model, encoders, source.dataset)
-    stage.evaluate_source(run, model, fed, source)
+    settings = read_settings(run.config)
+    stage.evaluate_source(run, model, fed, source, settings)
 
 
 def values_of(run, model, source):

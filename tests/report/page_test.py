@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from rsclip_jax import main
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report import page
 from rsclip_jax.report.page import write_report
+from rsclip_jax.stages.shared import closing
 from tests.helpers.pages import Page
 from tests.helpers.workdirs import HOSTILE, make_workdir, put
 
@@ -171,5 +171,5 @@ def test_a_report_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(page, "write_report", fail)
-    assert main.try_report(Run) is None
+    assert closing._try_report(Run) is None
     assert Run.said == ["report.html: not written: OSError: no space left"]

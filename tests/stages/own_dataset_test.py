@@ -15,9 +15,10 @@ from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import labels_digest, split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
-from rsclip_jax.main import close, run_stages
+from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
+from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from tests.helpers.align import batches_of
@@ -164,6 +165,7 @@ def copied(own, tmp_path):
     return shutil.copytree(own, tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
     config = tiny_config(("pretrain",))
     with config.unlocked():
@@ -187,6 +189,7 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
 RELABELLED = ("0.png,0.tif,sea", "0.png,0.tif,dry_land")
 
 
+@pytest.mark.slow
 def test_labels_that_changed_under_the_same_ids_are_noticed(copied, tmp_path, capsys):
     config = tiny_config(("pretrain",))
     with config.unlocked():

@@ -88,7 +88,7 @@ class AlignSettings:
 
 def settings_of(run: Run) -> AlignSettings:
     """The settings of this stage."""
-    return AlignSettings.of(training.section_of(run.config, "align"))
+    return AlignSettings.of(run.config.align)
 
 
 def _read_sensors(c: ConfigDict) -> tuple[str, ...]:

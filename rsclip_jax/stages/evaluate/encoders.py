@@ -1,15 +1,15 @@
 """What of a model encodes which set, fed from its files, and what pins its numbers."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.models import inference
+from rsclip_jax.stages.evaluate.settings import Parts
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import sharding
@@ -23,30 +23,32 @@ class Encoded(NamedTuple):
     seen: Source
 
 
-def feed_each(run: Run, model: api.Model, specs: Iterable[str]) -> dict[str, dict]:
-    """{spec: feed_all's encoders} of specs, all before the first is encoded.
+def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, dict]:
+    """{spec: feed_all's encoders}, all before the first split is encoded.
 
-    Raises ValueError for a set that the model cannot encode, or where none of them
-    would give a number.
+    Raises ValueError for a dataset that the model cannot encode, or where no part would
+    give a number.
     """
     encoders = make_encoders(run, model)
     fed: dict[str, dict] = {}
-    rows = {spec: run.open(spec).dataset for spec in specs}
-    of_set: dict[str, dict] = {}  # what is left out of a set is said once
-    for spec, row in rows.items():
-        name = parse_spec(spec)[0]
+    datasets = {spec: run.open(spec).dataset for spec in parts.encoded}
+    of_name: dict[str, dict] = {}  # what is left out of a dataset is logged once
+    for spec, dataset in datasets.items():
+        name = DatasetSpec.parse(spec).name
         try:
-            if name not in of_set:
-                of_set[name] = feed_all(run, model, encoders, row)
+            if name not in of_name:
+                of_name[name] = feed_all(run, model, encoders, dataset)
         except ValueError as error:
-            among = spec in run.config.datasets
+            among = spec in parts.datasets
             setting = "config.datasets" if among else "config.evaluate.probes"
             raise ValueError(f"{setting}: {spec!r}: {error}") from error
-        fed[spec] = of_set[name]
-    if all(rows[spec].task == "none" and len(fed[spec]) < 2 for spec in rows):
+        fed[spec] = of_name[name]
+    if datasets and all(
+        d.task == "none" and len(fed[s]) < 2 for s, d in datasets.items()
+    ):
         raise ValueError(
-            f"config.datasets = {tuple(rows)} give no number: they have no labels, and"
-            " this model encodes one of their sensors only"
+            f"config.datasets = {tuple(datasets)} give no number: they have no labels,"
+            " and this model encodes one of their sensors only"
         )
     return fed
 
@@ -103,6 +105,7 @@ def encode(run: Run, fed: dict, source: Source) -> Encoded:
         {key: encoder for key, (encoder, _) in fed.items()},
         {key: size for key, (_, size) in fed.items()},
     )
+    common.warn_of_absent_classes(run, "evaluate", seen, labels)
     return Encoded(add_fused(z), labels, seen)
 
 

@@ -1,52 +1,39 @@
 """The probes of stage evaluate: which sets config.evaluate names, and their numbers."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.data.sources.files import split_digest
-from rsclip_jax.data.specs import reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.evals.probe import (
     Examples,
     few_shot_records,
     knn_records,
     linear_probe_records,
-    one_hot,
 )
 from rsclip_jax.stages.evaluate.encoders import Encoded
+from rsclip_jax.stages.evaluate.settings import Probe, Settings
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 
-PARTS = ("train", "val", "test")
 
-
-def probe_specs(run: Run) -> tuple[str, ...]:
-    """Every split that a probe needs, once."""
-    return tuple(dict.fromkeys(itertools.chain(*run.config.evaluate.probes)))
-
-
-def check_probes(run: Run) -> None:
-    """Raises ValueError for sets or settings that no probe can be made of."""
-    c = run.config.evaluate
-    if not all(count >= 1 for count in c.shots) or len(set(c.shots)) < len(c.shots):
+def check_probes(run: Run, settings: Settings) -> None:
+    """Raises ValueError for datasets or settings that no probe can be made of."""
+    shots = settings.shots
+    if not all(count >= 1 for count in shots) or len(set(shots)) < len(shots):
         raise ValueError(
-            f"config.evaluate.shots = {tuple(c.shots)} must be different numbers of"
-            " examples a class, from 1; () makes no few-shot probes"
+            f"config.evaluate.shots = {shots} must be different numbers of examples of"
+            " each class, from 1; () makes no few-shot probes"
         )
     for name in ("knn_k", "shot_seeds"):
-        if c[name] < 1:
-            raise ValueError(f"config.evaluate.{name} = {c[name]} is below 1")
-    for sets in c.probes:
-        _check_sets(run, sets)
+        if (value := getattr(settings, name)) < 1:
+            raise ValueError(f"config.evaluate.{name} = {value} is below 1")
+    for sets in settings.parts.probes:
+        _check_sets(run, sets, settings.knn_k)
 
 
-def _check_sets(run: Run, sets: tuple[str, ...]) -> None:
-    if isinstance(sets, str) or len(sets) != len(PARTS):
-        raise ValueError(
-            f"config.evaluate.probes has {sets!r}, which is not (train, val, test):"
-            " give three sets for each probe, such as"
-            " (('resisc45:train','resisc45:val','resisc45:test'),)"
-        )
+def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
     setting = "config.evaluate.probes"
     opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
     for spec, source in zip(sets, opened, strict=True):
@@ -64,19 +51,19 @@ def _check_sets(run: Run, sets: tuple[str, ...]) -> None:
                 " was fitted or chosen on says nothing about others; parts are written"
                 " train[:90%] and train[90%:]"
             )
-    if run.config.evaluate.knn_k > len(opened[0]):
+    if knn_k > len(opened[0]):
         raise ValueError(
-            f"config.evaluate.knn_k = {run.config.evaluate.knn_k} neighbours are more"
-            f" than the {len(opened[0])} records of {sets[0]!r}"
+            f"config.evaluate.knn_k = {knn_k} neighbours are more than the"
+            f" {len(opened[0])} records of {sets[0]!r}"
         )
 
 
-def check_sensors(run: Run, fed: Mapping[str, Mapping]) -> None:
-    """Raises ValueError for a probe without a sensor in all three sets.
+def check_sensors(probes: Sequence[Probe], fed: Mapping[str, Mapping]) -> None:
+    """Raises ValueError for a probe without a sensor in all three splits.
 
     fed: {spec: what the model encodes of it}.
     """
-    for sets in run.config.evaluate.probes:
+    for sets in probes:
         held = {spec: list(fed[spec]) for spec in sets}
         if not set.intersection(*map(set, held.values())):
             raise ValueError(
@@ -87,34 +74,33 @@ def check_sensors(run: Run, fed: Mapping[str, Mapping]) -> None:
 
 def run_probes(
     run: Run,
+    settings: Settings,
     encode: Callable[[str], Encoded],
     pin: Callable[[str], dict[str, Any]],
 ) -> None:
-    """Reports every probe of config.evaluate; what was reported before stays.
+    """Reports every probe. One that fails leaves the results before it.
 
     encode: of a split. pin: what pins a number of a sensor to the weights.
     """
     kept: dict[str, Encoded] = {}
-    for sets in run.config.evaluate.probes:
+    for sets in settings.parts.probes:
         for spec in sets:
             kept[spec] = kept.get(spec) or encode(spec)
         try:
-            _probe(run, sets, [kept[spec] for spec in sets], pin)
+            _probe(run, settings, sets, [kept[spec] for spec in sets], pin)
         except ValueError as error:
             raise ValueError(f"config.evaluate.probes: {sets}: {error}") from error
 
 
-def _probe(run, sets, encoded, pin) -> None:
+def _probe(run: Run, settings: Settings, sets: Probe, encoded, pin) -> None:
     train, val, test = encoded
     classnames = test.seen.dataset.classnames
-    counts = one_hot(train.labels, len(classnames)).sum(axis=0)
-    if lost := [name for name, n in zip(classnames, counts, strict=True) if not n]:
-        run.log(f"evaluate: no record of {sets[0]} is of class(es) {', '.join(lost)}")
-    trained = {"train": reported(sets[0]), "train_digest": split_digest(train.seen)}
-    chosen = {"val": reported(sets[1]), "val_digest": split_digest(val.seen)}
+    trained_on, chosen_on = short_specs(sets[:2])
+    trained = {"train": trained_on, "train_digest": split_digest(train.seen)}
+    chosen = {"val": chosen_on, "val_digest": split_digest(val.seen)}
     for sensor in (s for s in test.z if s in train.z and s in val.z):
         parts = [Examples(one.z[sensor], one.labels) for one in encoded]
-        for record in _records(run, parts, sensor, len(classnames)):
+        for record in _records(settings, parts, sensor, len(classnames)):
             about = trained if record["task"] == "knn" else {**trained, **chosen}
             if not record.get("converged", True):
                 run.log(
@@ -124,9 +110,11 @@ def _probe(run, sets, encoded, pin) -> None:
             run.report("evaluate", test.seen, [{**record, **about}], **pin(sensor))
 
 
-def _records(run, parts: list[Examples], sensor: str, classes: int):
-    c, (train, _, test) = run.config.evaluate, parts
+def _records(settings: Settings, parts: list[Examples], sensor: str, classes: int):
+    train, _, test = parts
     about: dict[str, Any] = {"sensor": sensor, "classes": classes}
-    yield from knn_records(train, test, k=c.knn_k, **about)
-    yield from few_shot_records(*parts, shots=c.shots, seeds=c.shot_seeds, **about)
+    yield from knn_records(train, test, k=settings.knn_k, **about)
+    yield from few_shot_records(
+        *parts, shots=settings.shots, seeds=settings.shot_seeds, **about
+    )
     yield from linear_probe_records(*parts, **about)

@@ -1,40 +1,41 @@
 """Stage evaluate: any params on any datasets, zero-shot, retrieval, gap, probes."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.io.files import write_text
+from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
-from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
 from rsclip_jax.stages.evaluate.encoders import Encoded, encode, feed_each, pins
 from rsclip_jax.stages.evaluate.probes import (
     check_probes,
     check_sensors,
-    probe_specs,
     run_probes,
 )
+from rsclip_jax.stages.evaluate.settings import Parts, Settings, read_settings
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.forgetting import (
     check_forgetting,
     evaluate_forgetting,
-    forgetting_sets,
     load_reference,
-    reference_of,
 )
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
@@ -42,16 +43,17 @@ from rsclip_jax.train import checkpoint
 
 def check_evaluate(run: Run) -> None:
     """Raises ValueError for what would stop this stage."""
-    if not specs_of(run):
+    settings = read_settings(run.config)
+    if not settings.parts.encoded:
         raise ValueError(
             "config.datasets is empty: name what to evaluate on, such as"
             " --config.datasets=\"('eurosat_rgb:val',)\""
         )
-    for spec in run.config.datasets:
+    for spec in settings.parts.datasets:
         common.open_as(run, "config.datasets", spec, common.ANY_TASK)
-    check_prompts(run.config.evaluate.prompts)
-    check_forgetting(run)
-    check_probes(run)
+    check_prompts(settings.prompts)
+    check_forgetting(run, settings.reference, settings.parts.forgetting)
+    check_probes(run, settings)
 
 
 def check_prompts(names: Sequence[str]) -> None:
@@ -76,46 +78,82 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
 
     Every sensor of a dataset that the model has an encoder for, and those but RGB
     fused: zero-shot where there are labels, retrieval with text where there are
-    captions, and between two sensors; the gap between all of these. Then the probes of
-    config.evaluate. What is encoded is encoded once.
+    captions, and between two sensors; the gap between all of these. Then the probes
+    and the forgetting of config.evaluate. Each split is encoded once. What an earlier
+    evaluation of the same weights and data measured stays as it is.
     """
-    if jax.process_index() == 0:  # of an earlier evaluation
-        run.skipped("evaluate").unlink(missing_ok=True)
-        shutil.rmtree(run.folder("evaluate") / "outcomes", ignore_errors=True)
+    settings = read_settings(run.config)
+    earlier = find_earlier(run, settings)
+    todo = find_missing(run, settings, earlier)
+    start(run, todo, earlier)
     model = model or input_model(run)
-    before = load_reference(run, model)
-    fed = feed_each(run, model, specs_of(run))
-    check_sensors(run, fed)
+    before = load_reference(settings.reference, model) if todo.forgetting else None
+    fed = feed_each(run, model, todo)
+    check_sensors(todo.probes, fed)
     kept = {}
-    for spec in dict.fromkeys(run.config.datasets):
-        found = evaluate_source(run, model, fed[spec], run.open(spec))
-        if spec in probe_specs(run):
-            kept[spec] = found
+    for spec in todo.datasets:
+        kept[spec] = evaluate_source(run, model, fed[spec], run.open(spec), settings)
     run_probes(
         run,
+        dataclasses.replace(settings, parts=todo),
         lambda spec: kept.get(spec) or encode(run, fed[spec], run.open(spec)),
         functools.partial(pins, model),
     )
     if before:
-        evaluate_forgetting(run, before, model)
+        evaluate_forgetting(run, todo.forgetting, before, model)
     if jax.process_index() == 0:
-        lines = [r for r in read_results(run.results) if r.stage == "evaluate"]
-        if not lines:
-            raise ValueError(
-                f"config.datasets = {tuple(run.config.datasets)} gave no number: they"
-                " have no labels, and too few records for retrieval"
-            )
-        folder = run.workdir / "evaluate"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "table.txt", format_table(lines) + "\n")
-        meta = StageMeta(
-            records=len(lines),
-            model=model_digests(run.workdir, run.config.init),
-            reference=reference_now(run),
-            data=data_now(run),
-            sources={"clip": {**model.source, "digest": model.digests["clip"]}},
+        finish(run, settings, model, earlier)
+
+
+def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
+    """Removes what will be measured again; without an earlier evaluation, all of it.
+
+    Logs what stays.
+    """
+    if jax.process_count() > 1:  # all have read what the first one now changes
+        multihost_utils.sync_global_devices("evaluate: read")
+    if jax.process_index():
+        return
+    folder = run.folder("evaluate")
+    (folder / "meta.json").unlink(missing_ok=True)
+    if earlier is None:
+        results.start_stage(run.results, "evaluate")
+        run.skipped("evaluate").unlink(missing_ok=True)
+        shutil.rmtree(folder / "outcomes", ignore_errors=True)
+        return
+    results.keep_results(
+        run.results, lambda r: r["stage"] != "evaluate" or not todo.holds(r)
+    )
+    stay = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
+    if stay:
+        names = dict.fromkeys(f"{r.dataset}:{r.split}" for r in stay)
+        run.log(f"evaluate: keeps {len(stay)} result(s) of {', '.join(names)}")
+
+
+def finish(
+    run: Run, settings: Settings, model: api.Model, earlier: StageMeta | None
+) -> None:
+    """Writes table.txt and meta.json, which marks the evaluation done."""
+    lines = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
+    if not lines:
+        raise ValueError(
+            f"config.datasets = {settings.parts.datasets} gave no number: they have no"
+            " labels, and too few records for retrieval"
         )
-        write_meta(folder, checkpoint.made_now(meta))
+    folder = run.workdir / "evaluate"
+    write_text(folder / "table.txt", format_table(lines) + "\n")
+    kept = earlier.data if earlier else {}
+    meta = StageMeta(
+        records=len(lines),
+        model=model_digests(run.workdir, run.config.init),
+        reference=reference_now(settings.reference),
+        data={**kept, **common.data_digests(map(run.open, settings.parts.specs))},
+        sources={"clip": {**model.source, "digest": model.digests["clip"]}},
+    )
+    write_meta(folder, checkpoint.made_now(meta))
+
+
+# What an earlier evaluation left
 
 
 def is_evaluated(run: Run) -> bool:
@@ -123,38 +161,61 @@ def is_evaluated(run: Run) -> bool:
 
     Data that is no longer there has not changed.
     """
+    settings = read_settings(run.config)
+    earlier = find_earlier(run, settings)
+    return earlier is not None and not find_missing(run, settings, earlier)
+
+
+def find_earlier(run: Run, settings: Settings) -> StageMeta | None:
+    """The meta of a finished evaluation of the same weights whose results are whole."""
     folder = run.workdir / "evaluate"
     if not (folder / "meta.json").exists():
-        return False
+        return None
     meta = read_meta(folder)
     if meta.model != model_digests(run.workdir, run.config.init):
-        return False
-    if (meta.reference or {}) != reference_now(run):
-        return False
-    lines = [r for r in read_results(run.results) if r.stage == "evaluate"]
-    if meta.records != len(lines):  # one was lost
-        return False
+        return None
+    if meta.reference and meta.reference != reference_now(settings.reference):
+        return None
+    lines = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
+    return meta if meta.records == len(lines) else None
+
+
+def find_missing(run: Run, settings: Settings, earlier: StageMeta | None) -> Parts:
+    """The parts that an earlier evaluation did not measure, or on other data."""
+    wanted = settings.parts
+    if earlier is None:
+        return wanted
+    lines = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
+    same = wanted.of(s for s in wanted.specs if _is_same(run, s, earlier.data))
+    measured = Parts(
+        tuple(
+            spec
+            for spec in same.datasets
+            if any(map(Parts(datasets=(spec,)).holds, lines))
+            or not common.gives_numbers(run, spec)
+        ),
+        tuple(x for x in same.probes if any(map(Parts(probes=(x,)).holds, lines))),
+        tuple(
+            x for x in same.forgetting if any(map(Parts(forgetting=(x,)).holds, lines))
+        ),
+    )
+    return wanted.without(measured)
+
+
+def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
+    """Whether a split has the digests of an earlier evaluation, or is gone."""
+    (name,) = short_specs(spec)
     try:
-        return meta.data == data_now(run)
+        now = common.data_digests([run.open(spec)])
     except FileNotFoundError:
-        return True
+        return name in then
+    keys = (name, f"{name} labels")
+    return now == {key: then[key] for key in keys if key in then}
 
 
-def data_now(run: Run) -> dict[str, str]:
-    """What tells the data that is evaluated on from other data."""
-    specs = dict.fromkeys((*specs_of(run), *forgetting_sets(run)))
-    return common.data_digests(map(run.open, specs))
-
-
-def reference_now(run: Run) -> dict[str, str]:
-    """What tells config.evaluate.reference from other weights; {} of none."""
-    reference = reference_of(run)
+def reference_now(reference: str) -> dict[str, str]:
+    """What tells config.evaluate.reference from other weights; {} without one."""
     return model_digests(Path(reference), reference) if reference else {}
-
-
-def specs_of(run: Run) -> tuple[str, ...]:
-    """Those of config.datasets and of the probes, each once."""
-    return tuple(dict.fromkeys((*run.config.datasets, *probe_specs(run))))
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
@@ -201,13 +262,15 @@ def input_model(run: Run) -> api.Model:
     return common.load_init(run)
 
 
-def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> Encoded:
+def evaluate_source(
+    run: Run, model: api.Model, fed: dict, source: Source, settings: Settings
+) -> Encoded:
     """Reports one dataset's split, and keeps it. fed: feed_all's encoders."""
     row, encoded = source.dataset, encode(run, fed, source)
     z, labels, seen = encoded
     heads = {}
     if common.has_zero_shot(run, "evaluate", source):
-        for name in run.config.evaluate.prompts:
+        for name in settings.prompts:
             heads[name] = common.zero_shot_head(model, source, name)
     for name, (head, prompts) in heads.items():
         asked = {"prompts": prompts, "prompt_set": name}
@@ -226,7 +289,7 @@ def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> En
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.log(
-            f"evaluate: {row.name}:{source.split} gives no number: it has no labels,"
+            f"evaluate: {source.spec} gives no number: it has no labels,"
             " and retrieval needs two sensors that this model encodes, and two records:"
             f" here are {', '.join(z)} and {len(seen)}"
         )
@@ -234,7 +297,7 @@ def evaluate_source(run: Run, model: api.Model, fed: dict, source: Source) -> En
         made = pins(model, record["sensor"])
         run.report("evaluate", seen, [record], **asked, **made)
     outcome = keep(run, model, encoded, **about)
-    if run.config.evaluate.gap:
+    if settings.gap:
         pin = functools.partial(pins, model)
         common.report_gap(run, "evaluate", seen, outcome, pin)
     return encoded

@@ -107,7 +107,7 @@ def choose(
     given = () if c.alpha is None else (float(c.alpha),)
     found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
     for source in val:
-        log_absent(run, source, sweep.labels[_spec(source)])
+        log_absent(run, source, sweep.labels[str(source.spec)])
     n = len(val)
     kept = [
         n + i
@@ -148,10 +148,6 @@ def choose(
     return dataclasses.replace(choice, note=note)
 
 
-def _spec(source: Source) -> str:
-    return f"{source.dataset.name}:{source.split}"
-
-
 def log_absent(run: Run, source: Source, labels: np.ndarray) -> None:
     """Warns of classes without an example in a validation source.
 
@@ -161,7 +157,7 @@ def log_absent(run: Run, source: Source, labels: np.ndarray) -> None:
     held = np.unique(labels if labels.ndim == 1 else np.nonzero(labels)[1])
     if absent := [name for i, name in enumerate(names) if i not in held]:
         run.log(
-            f"warning: {_spec(source)} has no example of {len(absent)} of"
+            f"warning: {source.spec} has no example of {len(absent)} of"
             f" {len(names)} classes ({', '.join(absent)}): alpha is chosen without"
             " them. Use a larger validation split, or one with every class"
         )
@@ -173,7 +169,7 @@ def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> b
     The lower end of a 95 % bootstrap interval must be above the share of the largest
     class or, for several labels, above the mean share of the classes.
     """
-    labels = sweep.labels[_spec(source)]
+    labels = sweep.labels[str(source.spec)]
     chance = float(labels.mean())
     if labels.ndim == 1:
         chance = np.bincount(labels).max() / len(labels)
@@ -184,7 +180,7 @@ def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> b
         return True
     sweep.run.log(
         f"warning: patch: the original CLIP has {value_before(curve):.3f} on"
-        f" {_spec(source)}, no better than guessing ({chance:.3f}): it cannot show"
+        f" {source.spec}, no better than guessing ({chance:.3f}): it cannot show"
         " what is forgotten, and does not limit alpha. Name a dataset that the CLIP"
         " knows in config.patch.supported_val and supported_test"
     )
@@ -277,7 +273,7 @@ def draw_curve(run: Run, choice: Choice, suffix: str = "") -> None:
     kinds = {PRIMARY[s.dataset.task] for s in choice.val}
     plot_alpha_curve(
         run.workdir / "patch" / f"alpha_curve{suffix}.png",
-        [_spec(s) for s in (*choice.val, *choice.supported)],
+        [str(s.spec) for s in (*choice.val, *choice.supported)],
         [*choice.tasks, *choice.limits],
         choice.alpha,
         budget=choice.budget,

@@ -91,4 +91,4 @@ class PatchSettings:
 
 def settings_of(run: Run) -> PatchSettings:
     """The settings of this stage."""
-    return PatchSettings.of(training.section_of(run.config, "patch"))
+    return PatchSettings.of(run.config.patch)

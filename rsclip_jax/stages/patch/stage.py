@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.stages.patch.choice import Choice, check_choice, choose, draw_curve
 from rsclip_jax.stages.patch.fine_tune import fine_tune
@@ -94,7 +94,7 @@ def run_patch(run: Run) -> None:
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
         rounds = tuple(
-            AlphaChoice(train=f"{s.dataset.name}:{s.split}", **choice.meta())
+            AlphaChoice(train=str(s.spec), **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
         )
         unpatched = all(choice.note for choice in choices)
@@ -118,7 +118,7 @@ def name_sets(run: Run, c: PatchSettings, choice: Choice) -> dict[str, list[str]
     limits = [s for s in c.supported_val if run.open(s) in choice.supported]
     roles = {"val": c.val, "test": c.test, "supported_val": limits}
     roles["supported_test"] = c.supported_test
-    return {role: [reported(spec) for spec in specs] for role, specs in roles.items()}
+    return {role: list(short_specs(specs)) for role, specs in roles.items()}
 
 
 def report_lost(sweep: Sweep, product: Alpha | None) -> None:
@@ -129,8 +129,8 @@ def report_lost(sweep: Sweep, product: Alpha | None) -> None:
     own: dict[str, Any] = {"alpha": product}
     if isinstance(product, Mapping):
         own = {"alpha": None, "alpha_blocks": dict(product)}
-    for spec in sweep.settings.supported_test:
-        before, after = (sweep.kept[reported(spec), w] for w in ("before", "after"))
+    for spec in short_specs(sweep.settings.supported_test):
+        before, after = (sweep.kept[spec, w] for w in ("before", "after"))
         report_forgetting(sweep.run, before, after, **own)
 
 

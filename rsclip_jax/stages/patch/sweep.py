@@ -119,7 +119,7 @@ class Sweep:
         curves, draws = [], []
         for source in sources:
             measured = self.measure(source, wanted)
-            self.labels[f"{source.dataset.name}:{source.split}"] = measured.labels
+            self.labels[str(source.spec)] = measured.labels
             for place, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
                     self.write(measured, place, alpha)

@@ -14,6 +14,7 @@ from rsclip_jax.data.catalog.prompts import (
     get_templates,
     prompts_digest,
 )
+from rsclip_jax.data.inspect.statistics import count_labels
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.files import labels_digest, read_captions, split_digest
 from rsclip_jax.data.tokenizer import count_tokens
@@ -85,6 +86,33 @@ def _is_told_apart(row: Dataset) -> bool:
     return row.task == "multi" or (row.task == "single" and len(row.classes) > 1)
 
 
+def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None:
+    """Logs which classes none of a split's labels, [n] or [n, k], is of."""
+    row = source.dataset
+    if row.task not in LABELLED:
+        return
+    counts = count_labels(labels, len(row.classes))
+    absent = [name for name, n in zip(row.classnames, counts, strict=True) if not n]
+    if absent:
+        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
+        listed = ", ".join(absent[:20]) + more
+        run.log(
+            f"{stage}: warning: {row.name}:{source.split} has no example of"
+            f" {len(absent)} of {len(counts)} classes ({listed}), so nothing is"
+            " measured of them; use a larger split, such as {row.name}:all, or"
+            " split lists that give every split some of each class"
+        )
+
+
+def gives_numbers(run: Run, spec: str) -> bool:
+    """Whether any model has a number of a split, though it encode one sensor only."""
+    try:
+        row = run.open(spec).dataset
+    except FileNotFoundError:
+        return False
+    return row.task == "captions" or _is_told_apart(row)
+
+
 def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
     """Whether zero-shot of a source is measured; says so where its one class forbids.
 
@@ -93,7 +121,7 @@ def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
     row = source.dataset
     if row.task in LABELLED and not _is_told_apart(row):
         run.log(
-            f"{stage}: {row.name}:{source.split} has one class, {row.classnames[0]!r}:"
+            f"{stage}: {source.spec} has one class, {row.classnames[0]!r}:"
             " every answer is right, and zero-shot is left out"
         )
     return _is_told_apart(row)
@@ -161,8 +189,7 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
     """
     digests = {}
     for source in sources:
-        tile = f":{source.tile}" if source.tile else ""
-        spec = f"{source.dataset.name}:{source.split}{tile}"
+        spec = str(source.spec)
         digests[spec] = split_digest(source)
         if labels := labels_digest(source):
             digests[f"{spec} labels"] = labels
@@ -268,6 +295,6 @@ def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None
     """Says how many of the different captions of a source are too long for a tower."""
     if cut := int((count_tokens(texts) > length).sum()):
         run.log(
-            f"{source.dataset.name}:{source.split}: {cut:,} of {len(texts):,} different"
+            f"{source.spec}: {cut:,} of {len(texts):,} different"
             f" captions have more than {length} tokens and are cut there"
         )

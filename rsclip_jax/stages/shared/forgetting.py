@@ -1,5 +1,6 @@
 """What a model forgot: its outcomes beside those of the model that it came from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,11 @@ def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) ->
 # Stage evaluate
 
 
-def reference_of(run: Run) -> str:
-    """config.evaluate.reference; "" where there is none."""
-    return run.config.get("evaluate", {}).get("reference", "")
+def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
+    """Raises ValueError for a reference without datasets, or datasets without one.
 
-
-def forgetting_sets(run: Run) -> tuple[str, ...]:
-    """config.evaluate.forgetting; () where there is none."""
-    return tuple(run.config.get("evaluate", {}).get("forgetting", ()))
-
-
-def check_forgetting(run: Run) -> None:
-    """Raises ValueError for a reference without sets, sets without one, or bad sets."""
-    reference, specs = reference_of(run), forgetting_sets(run)
+    And for datasets that tell nothing about forgetting.
+    """
     if specs and not reference:
         raise ValueError(
             f"config.evaluate.forgetting = {specs} asks what the model forgot: set"
@@ -68,10 +61,12 @@ def check_forgetting(run: Run) -> None:
         reference_variant(reference)
 
 
-def evaluate_forgetting(run: Run, before: api.Model, model: api.Model) -> None:
-    """Reports, of each set of config.evaluate.forgetting, what the model forgot."""
+def evaluate_forgetting(
+    run: Run, specs: Sequence[str], before: api.Model, model: api.Model
+) -> None:
+    """Reports what the model forgot of each dataset."""
     models = {"before": before, "after": model}
-    for spec in forgetting_sets(run):
+    for spec in specs:
         report_forgetting(run, **outcomes_of(run, models, run.open(spec)))
 
 
@@ -91,16 +86,13 @@ def reference_variant(reference: str) -> Variant | None:
         return None
 
 
-def load_reference(run: Run, model: api.Model) -> api.Model | None:
-    """config.evaluate.reference, of a workdir that patched a CLIP the one before that.
+def load_reference(reference: str, model: api.Model) -> api.Model:
+    """The model that forgetting counts from.
 
-    A weight file that does not say its variant is read as one of the evaluated model's.
-    None where no set asks for it. Raises ValueError where it cannot be what that model
-    was before.
+    reference: a weight file, which is read as one of the evaluated model's variant
+    where it does not say its own; a name; or a workdir, which stands for the CLIP that
+    it patched. Raises ValueError where it cannot be what the model was before.
     """
-    reference = reference_of(run)
-    if not forgetting_sets(run):
-        return None
     row, path = reference_variant(reference) or model.variant, Path(reference)
     try:
         if checkpoint.has_product(path / "patch"):

@@ -47,16 +47,6 @@ def named(setting: str) -> Iterator[None]:
         raise ValueError(f"{setting}{error}") from error
 
 
-def section_of(config: ConfigDict, stage: str) -> ConfigDict:
-    """config.<stage>; ValueError if the config has no such section."""
-    if stage not in config:
-        raise ValueError(
-            f"config.stages names {stage!r}, but this config has no section"
-            f" config.{stage}; configs/align_sar.py has"
-        )
-    return config[stage]
-
-
 def train_settings(c: ConfigDict, stage: str) -> TrainSettings:
     """The TrainSettings of the section config.<stage>; errors name the setting."""
     names = [field.name for field in dataclasses.fields(TrainSettings)]

@@ -37,6 +37,7 @@ from tests.helpers.align import (
     scaled_sensor,
     teacher,
 )
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run
 
 
@@ -53,10 +54,10 @@ def pixels(source, key):
 @pytest.mark.parametrize(
     ("key", "dtype", "how"),
     [
-        ("s2", "uint16", "sensor"),
+        slow("s2", "uint16", "sensor"),
         ("s2", "uint16", "percentile"),
         ("s1", "float32", "zscore"),
-        ("ir", "float32", "percentile"),
+        slow("ir", "float32", "percentile"),
     ],
 )
 def test_the_step_takes_raw_values_and_normalises_them(

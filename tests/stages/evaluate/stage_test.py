@@ -96,6 +96,7 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
     assert "in dB, and s1_vh_8bit holds ('VH',) in 8-bit" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bands"),
     [
@@ -210,10 +211,10 @@ def test_a_killed_evaluation_is_not_done(tiny_run, tmp_path, monkeypatch):
     os.utime(file, ns=(0, 0))  # changed, and back below
     real = stage.evaluate_source
 
-    def killed(run, model, fed, source):
+    def killed(run, model, fed, source, *more):
         if source.split == "test":
             raise KeyboardInterrupt
-        return real(run, model, fed, source)
+        return real(run, model, fed, source, *more)
 
     with monkeypatch.context() as patch:
         patch.setattr(stage, "evaluate_source", killed)
@@ -242,5 +243,5 @@ def test_a_line_that_was_lost_is_measured_again(tiny_run, tmp_path, capsys):
     file.write_text(text[: len(text) - 40])
     capsys.readouterr()
     assert run_tiny(tmp_path / "w", config) == whole
-    assert "1 line(s) cut short, which are left out" in capsys.readouterr().out
+    assert "1 incomplete line(s)" in capsys.readouterr().out
     assert file.read_text() == text

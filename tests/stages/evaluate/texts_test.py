@@ -59,7 +59,7 @@ def test_each_prompt_set_is_a_head_of_its_own_and_images_are_encoded_once(
     ]
     (outcome,) = load_outcomes(tmp_path / "w/evaluate/outcomes/after")
     assert outcome.pins["prompt_set"] == "dataset"
-    assert outcome.pins["prompts"] == found["dataset"]["prompts"]
+    assert outcome.pins["prompts"] == found["dataset"].prompts
     table = (tmp_path / "w/evaluate/table.txt").read_text()
     assert "accuracy (openai7)" in table
 

@@ -79,8 +79,7 @@ def test_a_supported_dataset_at_chance_is_told_and_does_not_limit(tmp_path, caps
         source = run.open("miniature_natural:val")
         ends = [clip.params["visual"]] * 2
         sweep = Sweep(run, settings_of(run), clip, *ends)
-    key = f"{source.dataset.name}:{source.split}"
-    sweep.labels[key] = np.repeat([0, 1, 2], [40, 30, 30])
+    sweep.labels[str(source.spec)] = np.repeat([0, 1, 2], [40, 30, 30])
 
     def draw(rng, right):
         return {0.0: rng.binomial(100, right) / 100}

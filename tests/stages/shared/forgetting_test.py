@@ -144,4 +144,4 @@ def test_a_set_of_one_class_tells_nothing(tmp_path):
         run.opened["x:val"] = Changed(run.open("miniature:val"), **ONE_CLASS)
         said = r"config\.evaluate\.forgetting = 'x:val' has one class, 'river'"
         with pytest.raises(ValueError, match=said):
-            check_forgetting(run)
+            check_forgetting(run, "y", ("x:val",))

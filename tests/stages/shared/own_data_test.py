@@ -8,10 +8,11 @@ from PIL import Image
 
 import rsclip_jax
 from configs import align, align_sar, patch
-from rsclip_jax.main import differences, name_dataset, run_stages
+from rsclip_jax.main import name_dataset, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.shared.own_data import fill_in, find_parts
+from rsclip_jax.stages.shared.workdir import differences
 from rsclip_jax.train.checkpoint import load_meta
 from rsclip_jax.weights import save_clip
 from tests.helpers.runs import run_tiny

@@ -1,0 +1,43 @@
+"""How a run ends: the table of what it measured, and the report."""
+
+from pathlib import Path
+
+import jax
+
+from rsclip_jax.data.specs import short_specs
+from rsclip_jax.records.results import read_results
+from rsclip_jax.report.page import write_report
+from rsclip_jax.report.table import closing_records, describe_alpha, format_table
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train.checkpoint import has_product, load_meta
+
+
+def close(run: Run) -> None:
+    """Prints the closing table, writes the report, and says where everything is."""
+    patch = run.config.get("patch", {})
+    tests = [patch.get("test", ""), patch.get("supported_test", ())]
+    shown = [spec for one in tests for spec in short_specs(one)]
+    records = closing_records(read_results(run.results), shown)
+    if not records:  # an export measures nothing
+        return
+    patched = run.workdir / "patch"
+    meta = load_meta(patched) if has_product(patched) else None
+    run.log("\n" + format_table(records, meta.alpha if meta else None))
+    if meta:
+        run.log(f"(patch: after = {describe_alpha(meta)})")
+        if meta.alpha_note:
+            run.log(f"warning: {meta.alpha_note}")
+    run.log("")
+    pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
+    run.log(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+    if jax.process_index() == 0 and (path := _try_report(run)):
+        run.log(f"report: {path}")
+
+
+def _try_report(run: Run) -> Path | None:
+    """Writes report.html. The run is done, so an error is only logged."""
+    try:
+        return write_report(run.workdir, run.log)
+    except Exception as error:
+        run.log(f"report.html: not written: {type(error).__name__}: {error}")
+        return None

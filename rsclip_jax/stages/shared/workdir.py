@@ -1,0 +1,145 @@
+"""The workdir of a run: whose it is, by which config, and what may be removed."""
+
+import json
+import shutil
+import traceback
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from rsclip_jax.io.files import read_json, write_json
+from rsclip_jax.stages.shared.stage import Stage
+
+# These may change between two runs in one workdir: no number depends on them, or (the
+# data and its left-out records, by their digests) each number says so itself.
+_FREE = (
+    "overwrite",
+    "stages",
+    "progress",
+    "data.threads",
+    "data.on_error",  # the way out for a training that met a bad file
+    "data_root",
+    "datasets",  # those that were not measured yet are measured
+    "eval_batch_size",
+    "keep_embeddings",
+    "align.cache",  # the same features to rounding
+    "align.cache_dir",
+    *(
+        f"{stage}.allow_{what}"  # they only refuse a run, or not
+        for stage in ("pretrain", "patch", "align")
+        for what in ("shared", "other_data")
+    ),
+    "evaluate.probes",  # as datasets
+    "evaluate.forgetting",
+    "ablate.sweep",  # a longer one continues a shorter one
+    "models",  # likewise
+    "published",
+    "dry_run",  # has a folder of its own
+    "dry_records",
+    "inspect",
+)
+
+
+def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
+    """Whether the workdir has to be emptied first, as config.overwrite allows.
+
+    stages: all that there are. Raises ValueError for a path that is no folder, for
+    another program's folder, and for the workdir of another config.
+    """
+    for path in (workdir, *workdir.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"--workdir={workdir}: {path} is a file; name a folder, which is made"
+                " if it does not exist"
+            )
+    stored = workdir / "config.json"
+    if not stored.exists():
+        if _has_others_files(workdir):
+            raise ValueError(
+                f"{workdir} is not empty and holds no config.json, so it is not the"
+                " workdir of a run: choose another --workdir"
+            )
+        return False
+    begun = [stage for stage in stages if stage.binds and _has_begun(workdir, stage)]
+    if not begun:
+        return False
+    sections = {name for stage in stages for name in stage.binds}
+    bound = {name for stage in begun for name in stage.binds}
+    changed = differences(read_json(stored), as_json(config), idle=sections - bound)
+    if changed and not config.overwrite:
+        raise ValueError(
+            f"{workdir} was made with another config:\n  "
+            + "\n  ".join(changed)
+            + "\nchoose another --workdir, or --config.overwrite=True to remove its"
+            " results"
+        )
+    return bool(changed)
+
+
+def _has_begun(workdir: Path, stage: Stage) -> bool:
+    """Whether a workdir holds what a stage made with the settings there.
+
+    An evaluation that did not finish starts over, so its settings may change.
+    """
+    folder = workdir / stage.name
+    return (folder / "meta.json" if stage.resumes else folder).exists()
+
+
+def _has_others_files(workdir: Path) -> bool:
+    """Whether it holds files beside the traceback of a failed start."""
+    return workdir.is_dir() and any(p.name != "error.txt" for p in workdir.iterdir())
+
+
+def differences(
+    old: dict, new: dict, prefix: str = "", idle: Collection[str] = ()
+) -> list[str]:
+    """A line, "config.patch.lr: 0.1 there, 0.2 here", for each setting that binds.
+
+    idle: sections that do not bind.
+    """
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{prefix}{key}"
+        a, b = old.get(key), new.get(key)
+        if name in _FREE or name in idle or a == b:
+            continue
+        if key not in old and not b:  # a newer setting, which is off
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{name}.")
+        else:
+            lines.append(f"config.{name}: {a!r} there, {b!r} here")
+    return lines
+
+
+def as_json(config: ConfigDict) -> dict:
+    """The config as JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def empty(workdir: Path, stages: Sequence[Stage]) -> None:
+    """Removes what a run makes, and nothing else that may lie there."""
+    for stage in stages:
+        shutil.rmtree(workdir / stage.name, ignore_errors=True)
+    for name in ("results.jsonl", "report.html"):
+        (workdir / name).unlink(missing_ok=True)
+
+
+def begin(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json, and removes the traceback of a failed start."""
+    write_json(workdir / "config.json", as_json(config))
+    (workdir / "error.txt").unlink(missing_ok=True)
+
+
+def keep_traceback(workdir: Path) -> str:
+    """Writes the current traceback into a workdir of ours; where it is, in words."""
+    if not (workdir / "config.json").exists() and _has_others_files(workdir):
+        return ""
+    trace = workdir / "error.txt"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        trace.write_text(traceback.format_exc())
+    except OSError:  # the workdir itself is what is wrong
+        return ""
+    return f"(traceback: {trace})"
