@@ -1,11 +1,12 @@
 """A frozen teacher's features of a source's images, computed once and looked up.
 
 <folder>/teacher_features.npy   float32 [n, v, d]: record, view, feature; memory-mapped
-<folder>/teacher_records.npy    of each record, whether they are made, and their crc32
-<folder>/meta.json              what they are features of; once it is there, it counts
+<folder>/teacher_records.npy    for each record, whether it is done, and its crc32
+<folder>/meta.json              what the features are of; written last
 
-A picture that is only flipped and turned has eight views (geometry.number_view), so
-that its features are numbers of the record and the view. Random crops have no end.
+An image that is only flipped and turned has eight views (geometry.number_view), so its
+features can be computed once for each. Random crops and colour jitter cannot be cached
+(unbounded views).
 """
 
 import contextlib
