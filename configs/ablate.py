@@ -14,7 +14,7 @@ Time      miniature: minutes; vit_b32: 18 alignments of 5,265 steps, not measure
 Result    ablate/table.md and table.csv in the workdir, a row for each combination.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 MSE = (("mse", 1.0),)
 LABELS = (("labels", 1.0),)

@@ -15,7 +15,7 @@ Result    miniature: radar classified with words goes from 12 % to 61 % (10 clas
           small: radar-to-RGB recall@10 from 4.2 % to 15.9 %; vit_b32: not measured.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config(size: str = "miniature"):

@@ -9,7 +9,7 @@ Result    runs/captions: recall of images by text and of text by images, before 
           after. Not measured.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

@@ -11,7 +11,7 @@ Time      Seconds to minutes.
 Result    A table; comparison.jsonl and compare.html in runs/compare/compare.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

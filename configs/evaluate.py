@@ -17,7 +17,7 @@ Result    runs/evaluate: results.jsonl, a table and report.html; :rs_clips also 
           published values beside its own.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config(size: str = "any"):

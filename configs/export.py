@@ -10,7 +10,7 @@ Result    runs/export/export: the CLIP, its sensor encoders in timm's names, and
           card.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

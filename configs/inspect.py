@@ -9,7 +9,7 @@ Result    A table; summary.json and contact_sheet.png in
           runs/inspect/inspect/eurosat_rgb.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

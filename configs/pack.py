@@ -10,7 +10,7 @@ Result    PACKED/eurosat_rgb/<split>/part-*.array_record and manifest.json, whic
           --config.data_root=PACKED reads.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():
