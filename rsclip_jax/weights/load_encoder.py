@@ -91,8 +91,8 @@ def load_encoder(
 def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     """(local path, origin) of an encoder's weights.
 
-    origin: "path"; for a name of ENCODERS, which is downloaded if it is not cached, also
-    "name" and "revision". A path that exists takes precedence over a name. Raises
+    origin: "path"; for a name of ENCODERS, which is downloaded unless it is cached,
+    also "name" and "revision". A path that exists takes precedence. Raises
     FileNotFoundError saying which file to put where, ValueError for an unknown name.
     """
     path = Path(source)

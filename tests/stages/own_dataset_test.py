@@ -18,10 +18,10 @@ from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages.shared import training
 from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.align import batches_of
 from tests.helpers.runs import make_run, run_tiny, tiny_config
 from tests.helpers.shares import assert_share
 
@@ -266,7 +266,7 @@ def test_pairs_of_it_are_batches_of_training(own, tmp_path):
     run = make_run(tmp_path, config)
     source = run.open(config.align.train)
     sizes = {"rgb": 32, "ir": 32}
-    batch = next(iter(training.make_batches(run, "align", [source], sizes)))
+    batch = next(iter(batches_of(run, [source], sizes)))
     assert batch["rgb"].shape == (16, 32, 32, 3)
     assert batch["ir"].shape == (16, 32, 32, 2)
     assert sorted(batch["label"].tolist()) == [0] * 8 + [1] * 8

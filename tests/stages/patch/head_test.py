@@ -13,6 +13,7 @@ from rsclip_jax.models.variants import Variant
 from rsclip_jax.records.outcomes import load_outcome
 from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.fine_tune import fine_tune
+from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.shared.common import zero_shot_head
 from rsclip_jax.train import checkpoint
@@ -66,7 +67,7 @@ def test_the_head_learns_with_the_tower_by_any_recipe(clip, tmp_path, settings):
         run = make_run(tmp_path, head_config(**settings))
         source = run.open("miniature:train")
         theta_1, head_1 = recipes.split_head(
-            jax.device_get(fine_tune(run, clip, [source]))
+            jax.device_get(fine_tune(run, settings_of(run), clip, [source]))
         )
         head_0, _ = zero_shot_head(clip, source)
         records = [source[i] for i in range(len(source))]
@@ -156,5 +157,8 @@ def test_several_tasks_have_no_one_head(tmp_path):
             both = tuple(f"{s}:{name}" for s in ("miniature", "miniature_aerial"))
             config.patch[name] = both
     run = make_run(tmp_path, config)
-    with few_scenes(), pytest.raises(ValueError, match="'trained' is the head of one"):
+    with (
+        few_scenes(),
+        pytest.raises(ValueError, match="trains the head of one"),
+    ):
         check_patch(run)
