@@ -261,7 +261,7 @@ def test_eurosats_own_order_is_not_taken_for_another(tmp_path, real_data):
             write_texts(folder)
             data = torch_bytes(np.ascontiguousarray(array))
             write_split(folder / "test", [{"a.s2_patch.pth": data, "a.cls": b"0"}])
-        with pytest.raises(ValueError, match=r"B8A stands last. Write .*bands\.txt"):
+        with pytest.raises(ValueError, match=r"B8A is last. Write .*bands\.txt"):
             open_source(f"wds:as_is_{i}", tmp_path)
         (tmp_path / f"as_is_{i}" / "bands.txt").write_text("\n".join(bands))
         for name in ("as_is", "moved"):
