@@ -124,7 +124,7 @@ def test_what_is_wrong_with_the_solution_is_named(root):
         with pytest.raises(ValueError, match=fault):
             open_source("imagenet", root, "val")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"LOC_val_solution\.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"val_solution\.csv does not exist"):
         open_source("imagenet", root, "val")
     assert len(open_source("imagenet", root, "train")) == 9
 
