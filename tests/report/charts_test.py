@@ -19,7 +19,7 @@ def chart() -> str:
     return str(svg(draw, (300, 200), "a <title>", "what it says"))
 
 
-def test_it_is_well_formed_and_says_what_it_shows(chart):
+def test_it_is_well_formed_and_described(chart):
     root = ET.fromstring(chart)
     assert root.get("role") == "img"
     assert root.get("aria-label") == root.findtext("title") == "a <title>"
@@ -47,6 +47,16 @@ def test_ids_are_those_that_are_referred_to(chart):
 
 def test_the_same_chart_is_the_same_text(chart):
     assert str(svg(draw, (300, 200), "a <title>", "what it says")) == chart
+
+
+def test_small_values_have_their_power_of_ten_at_each_tick():
+    def small(axes):
+        axes.plot([0, 1], [0, 4e-5])
+
+    ticks = re.findall(
+        "<text[^>]*>([^<]*)</text>", str(svg(small, (300, 200), "a", ""))
+    )
+    assert {"0", "0.5", "2e-05", "4e-05"} <= set(ticks)
 
 
 def test_marks_that_share_a_style_have_it_once():
