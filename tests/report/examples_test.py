@@ -29,7 +29,7 @@ def test_a_record_of_several_labels_is_shown_once_and_every_class_is():
     assert np.mean(count) < 2
 
 
-def test_of_one_label_they_are_spread_evenly():
+def test_single_labels_are_spread_evenly():
     row, rows = rows_of("miniature")
     assert [one.title for one in rows] == list(row.classnames)
     with few_scenes():
