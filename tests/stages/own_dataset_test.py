@@ -205,8 +205,8 @@ def test_labels_that_changed_under_the_same_ids_are_noticed(copied, tmp_path, ca
     assert split_digest(open_source(str(copied / "my_set.toml"), "", "train")) == before
     run_tiny(workdir, config)
     said = capsys.readouterr().out
-    assert "warning: pretrain was made of other data than now lies there" in said
-    assert "my_set:train labels; to train on that, remove" in said
+    assert "warning: the training data of pretrain has changed since" in said
+    assert "my_set:train labels; to train on it, remove" in said
     shutil.rmtree(workdir / "pretrain" / "params")  # begun, and not done
     words = r"data my_set:train labels: '\w+' then, '\w+' now\nchoose another --workdir"
     with pytest.raises(ValueError, match=words):
