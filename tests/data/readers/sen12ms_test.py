@@ -291,7 +291,7 @@ def test_faults_of_lists_are_named_by_line(archive):
     with pytest.raises(ValueError, match=r"test_list\.txt: line 2.*of train_list"):
         open_source("sen12ms", archive, "train")
     write_lists(archive, train=[SPRING, "p31"], test=[])
-    with pytest.raises(ValueError, match=r"line 2, 'p31\.tif', is no patch's file"):
+    with pytest.raises(ValueError, match=r"line 2, 'p31\.tif', is not a patch's file"):
         open_source("sen12ms", archive, "train")
     write_lists(archive, train=[SPRING])
     (archive / "SEN12MS" / "test_list.txt").unlink()

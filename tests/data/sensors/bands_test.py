@@ -10,7 +10,7 @@ from rsclip_jax.data.sensors import (
     SENSORS,
     select_bands,
 )
-from rsclip_jax.data.sensors.bands import band_places, make_composite
+from rsclip_jax.data.sensors.bands import band_indices, make_composite
 
 # The same 13 bands in other people's files: EuroSAT, BigEarthNet and any sorted folder
 # put B8A last.
@@ -70,7 +70,7 @@ def test_places_are_found_by_name(held, wanted, places):
     values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
     values = {key: (1.0,) * len(held) for key in values}
     sensor = dataclasses.replace(row, name="held", bands=held, **values)
-    assert band_places(sensor, row.bands, row.unit, "x") == places
+    assert band_indices(sensor, row.bands, row.unit, "x") == places
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_places_are_found_by_name(held, wanted, places):
 def test_places_that_are_not_there_are_refused_with_both_lists(held, wanted, words):
     row = SENSORS[wanted]
     with pytest.raises(ValueError, match=words):
-        band_places(SENSORS[held], row.bands, row.unit, "x")
+        band_indices(SENSORS[held], row.bands, row.unit, "x")
 
 
 def test_bands_come_by_name_and_not_by_place():
