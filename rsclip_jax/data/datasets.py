@@ -77,8 +77,8 @@ def _check_name(name: str) -> None:
                     root = Path(*Path(name).parts[: -len(folder.parts)])
                     near = f"here {dataset.name!r} with root = {root}"
         raise ValueError(
-            f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
-            " a folder of your own is described by a TOML file"
+            f"dataset {name!r} is a path: give the name of a dataset, {near}. For a"
+            " folder of your own give a TOML file that describes it"
             " (rsclip_jax/data/README.md, section A dataset of your own)"
         )
 

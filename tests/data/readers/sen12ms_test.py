@@ -204,7 +204,7 @@ def test_ties_and_unclassified_pixels(tmp_path, cover, largest, present):
 def test_a_map_of_another_kind_or_of_nothing_is_named(archive):
     source = open_source("sen12ms_multi", archive)
     write_map(file_of(archive, SPRING, "lc"), {18: 1, 5: 99})
-    with pytest.raises(ValueError, match=r"lc_0_p30\.tif: 18 in .* no IGBP class"):
+    with pytest.raises(ValueError, match=r"lc_0_p30\.tif: 18 in .* not an IGBP class"):
         source[0]
     write_map(file_of(archive, SPRING, "lc"), {0: 100})
     with pytest.raises(ValueError, match=r"lc_0_p30\.tif: no pixel has a class"):

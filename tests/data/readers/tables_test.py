@@ -180,7 +180,7 @@ def test_a_parquet_file_that_is_cut_or_lacks_a_column_is_named(images):
     [
         (
             "path;class\na.png;sea\n",
-            r"no column 'path', 'class'; it has 'path;class' \(c",
+            r"no column 'path', 'class'; it has 'path;class' \(a c",
         ),
         (
             "path,fold\na.png,train\n",

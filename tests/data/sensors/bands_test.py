@@ -47,7 +47,7 @@ def test_composites_are_of_bands_that_their_sensor_has():
 
 
 def test_a_composite_of_a_band_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"bands \['B02'\] are wanted"):
+    with pytest.raises(ValueError, match=r"bands \['B02'\] are missing"):
         make_composite(
             np.zeros((1, 1, 2), np.uint16), ("B04", "B03"), COMPOSITES["s2_l1c_rgb"]
         )
@@ -112,7 +112,7 @@ def test_the_result_does_not_share_memory_with_the_source():
 
 def test_a_missing_band_is_refused_unless_a_fill_is_chosen():
     array = np.array([[[2.0, 6.0]]], np.float32)
-    with pytest.raises(ValueError, match=r"bands \['B10'\] are wanted") as error:
+    with pytest.raises(ValueError, match=r"bands \['B10'\] are missing") as error:
         select_bands(array, ("B02", "B03"), ("B03", "B10"))
     assert "('B03', 'B10')" in str(error.value)
     assert "('B02', 'B03')" in str(error.value)
