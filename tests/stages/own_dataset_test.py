@@ -22,6 +22,7 @@ from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from tests.helpers.align import batches_of
+from tests.helpers.marks import slow
 from tests.helpers.results import make_result
 from tests.helpers.runs import make_run, run_tiny, tiny_config
 from tests.helpers.shares import assert_share
@@ -232,7 +233,7 @@ def test_labels_are_the_archives_and_the_packs_alike(copied, tmp_path):
     assert labels_digest(open_source("miniature", "", "val")) == ""
 
 
-@pytest.mark.parametrize("change", ["file", "labels"])
+@pytest.mark.parametrize("change", [slow("file"), "labels"])
 def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
     row, toml = get_variant("mini"), copied / "my_set.toml"
     params = jax.device_get(init_clip(row, jax.random.key(0)))
