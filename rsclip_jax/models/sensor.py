@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
-from rsclip_jax.data.sensors.bands import band_places
+from rsclip_jax.data.sensors.bands import band_indices
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
@@ -211,7 +211,7 @@ def input_places(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
     Raises ValueError with both lists and units where they are not all there.
     """
     unit = spec_sensor(spec).unit
-    return band_places(held, spec.bands, unit, f"an encoder of {spec.sensor}")
+    return band_indices(held, spec.bands, unit, f"an encoder of {spec.sensor}")
 
 
 def sensor_features(params: dict, x: jax.Array, spec: SensorSpec) -> jax.Array:
