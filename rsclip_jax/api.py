@@ -13,7 +13,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.models import inference
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
-from rsclip_jax.models.sensor import SensorSpec, spec_sensor
+from rsclip_jax.models.sensor import SensorEncoder, SensorSpec, spec_sensor
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
@@ -33,27 +33,39 @@ CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
 class Model:
     """A CLIP, and the sensor encoders that were aligned to it.
 
-    sensors: modality ("s1") -> (spec, params). digests: "clip" and each modality ->
-    what pins a number to these weights. steps: how long the stage that made them
-    trained. source: where weight files came from: "path", by which load finds them
-    again, the sha256 of each of "files", and of named ones "name" and "revision"; {}
-    for what a stage made. task_head: class name -> column [d] of the head that stage
-    patch trained and mixed with the tower, where config.patch.head says so; logits are
-    embeddings @ np.stack([*task_head.values()], 1).
+    sensors: modality ("s1") -> its encoder. digest: names the CLIP's weights, which
+    clip_steps of the stage that made them trained. source: where weight files came
+    from: "path", by which load finds them again, the sha256 of each of "files", and of
+    named ones "name" and "revision"; {} for what a stage made. task_head: class name ->
+    column [d] of the head that stage patch trained and mixed with the tower, where
+    config.patch.head says so; logits are embeddings @ np.stack([*task_head.values()], 1).
     """
 
     variant: Variant
     params: dict
-    sensors: dict[str, tuple[SensorSpec, dict]]
-    digests: dict[str, str]
-    steps: dict[str, int]
+    sensors: dict[str, SensorEncoder]
+    digest: str
+    clip_steps: int = 0
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
     task_head: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        sensors = ", ".join(f"{k}: {s.sensor}" for k, (s, _) in self.sensors.items())
+        sensors = ", ".join(f"{k}: {e.spec.sensor}" for k, e in self.sensors.items())
         digests = ", ".join(f"{k} {v}" for k, v in self.digests.items())
         return f"Model({self.variant.name}, sensors {{{sensors}}}, digests {digests})"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What pins a number to the weights of "clip" and of each sensor's encoder."""
+        return {"clip": self.digest, **{k: e.digest for k, e in self.sensors.items()}}
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """How long "clip" and each sensor's encoder were trained."""
+        return {
+            "clip": self.clip_steps,
+            **{k: e.steps for k, e in self.sensors.items()},
+        }
 
     @functools.cached_property
     def _clip(self) -> OnDevice:
@@ -61,7 +73,7 @@ class Model:
 
     @functools.cached_property
     def _encoders(self) -> OnDevice:
-        return OnDevice({key: params for key, (_, params) in self.sensors.items()})
+        return OnDevice({key: e.params for key, e in self.sensors.items()})
 
     def encode_image(
         self,
@@ -119,7 +131,7 @@ class Model:
         modality, held = self._find_encoder(sensor)
         return inference.encode_arrays(
             self._encoders[modality],
-            self.sensors[modality][0],
+            self.sensors[modality].spec,
             array,
             held,
             block=block,
@@ -129,7 +141,7 @@ class Model:
     def _find_encoder(self, sensor: str) -> tuple[str, Sensor]:
         """(key of self.sensors, the sensor of the arrays that are to be encoded)."""
         if sensor in self.sensors:
-            return sensor, spec_sensor(self.sensors[sensor][0])
+            return sensor, spec_sensor(self.sensors[sensor].spec)
         known = sensor in SENSORS or str(sensor).endswith(".toml")
         held = get_sensor(sensor) if known else None
         if held is None or held.modality not in self.sensors:
@@ -211,8 +223,7 @@ def load(
         path, origin, variant = found.path, found.origin, variant or found.variant
     row, params = load_clip(path, variant, activation=activation, image_size=image_size)
     origin = {**origin, "files": file_digests(path)}
-    digests = {"clip": checkpoint.params_digest(params)}
-    return Model(row, params, {}, digests, {"clip": 0}, origin)
+    return Model(row, params, {}, checkpoint.params_digest(params), source=origin)
 
 
 def find_variant(
@@ -253,33 +264,28 @@ def _load_workdir(workdir: Path) -> Model:
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP that lies elsewhere
         clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
-    if clip.digests["clip"] != teacher["digest"]:
+    if clip.digest != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
-            f" but the one found has {clip.digests['clip']}: run align again in a new"
+            f" but the one found has {clip.digest}: run align again in a new"
             " workdir"
         )
-    sensors, digests = read_encoders(params, meta)
-    return dataclasses.replace(
-        clip,
-        sensors=sensors,
-        digests={**clip.digests, **digests},
-        steps={**clip.steps, **dict.fromkeys(sensors, meta.steps)},
-    )
+    return dataclasses.replace(clip, sensors=read_encoders(params, meta))
 
 
-def read_encoders(params: dict, meta: StageMeta) -> tuple[dict, dict[str, str]]:
-    """({modality: (spec, params)}, {modality: digest}) of what stage align made.
+def read_encoders(params: dict, meta: StageMeta) -> dict[str, SensorEncoder]:
+    """{modality: encoder} of what stage align made.
 
     One encoder's params lie there bare, with meta.spec; several by modality, with
     meta.specs and meta.digests.
     """
     if meta.specs is None:
         spec = SensorSpec.from_json(meta.spec or {})
-        return {spec.modality: (spec, params)}, {spec.modality: meta.digest}
-    specs = [SensorSpec.from_json(values) for values in meta.specs]
-    sensors = {spec.modality: (spec, params[spec.modality]) for spec in specs}
-    return sensors, dict(meta.digests or {})
+        return {spec.modality: SensorEncoder(spec, params, meta.digest, meta.steps)}
+    digests, found = meta.digests or {}, {}
+    for key, spec in ((s["modality"], SensorSpec.from_json(s)) for s in meta.specs):
+        found[key] = SensorEncoder(spec, params[key], digests[key], meta.steps)
+    return found
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
@@ -314,9 +320,9 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
             )
     visual = interpolate(clip.params["visual"], theta_1, alpha)
     params = {**clip.params, "visual": visual}
-    digests = {"clip": checkpoint.params_digest(params)}
+    digest = checkpoint.params_digest(params)
     head = checkpoint.load_head(workdir / "patch", alpha)
-    return dataclasses.replace(patched, params=params, digests=digests, task_head=head)
+    return dataclasses.replace(patched, params=params, digest=digest, task_head=head)
 
 
 def _load_as(path: str, variant: Variant) -> Model:
@@ -332,9 +338,8 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
             row = Variant.from_json(meta.variant)
-            digests, steps = {"clip": meta.digest}, {"clip": meta.steps}
             head = checkpoint.load_head(workdir / stage)
-            return Model(row, params, {}, digests, steps, task_head=head)
+            return Model(row, params, {}, meta.digest, meta.steps, task_head=head)
     raise FileNotFoundError(
         f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
         " workdir of a run?"

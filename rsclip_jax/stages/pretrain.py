@@ -74,7 +74,7 @@ def run_pretrain(run: Run) -> None:
 def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
     """Zero-shot of params on every test source; with captions, retrieval."""
     digest = checkpoint.params_digest(params)
-    clip = api.Model(variant, params, {}, {"clip": digest}, {"clip": step})
+    clip = api.Model(variant, params, {}, digest, step)
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
         z, labels, seen = run.encode(

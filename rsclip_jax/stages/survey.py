@@ -177,5 +177,5 @@ def random_model(name: str) -> api.Model:
     """Random weights of the shapes of a row of PRETRAINED."""
     variant = get_variant(PRETRAINED[name].variant)
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
-    digests = {"clip": checkpoint.params_digest(params)}
-    return api.Model(variant, params, {}, digests, {"clip": 0}, {"random": name})
+    digest = checkpoint.params_digest(params)
+    return api.Model(variant, params, {}, digest, source={"random": name})

@@ -25,7 +25,7 @@ TURNS = {"flip_ud": True, "rotate": True, "speckle_looks": 4.0}
 def teacher():
     variant = get_variant("mini")
     params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(variant, params, {}, "a")
 
 
 def config_with(augment=None, **settings):
