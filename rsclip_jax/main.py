@@ -26,7 +26,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
-    from rsclip_jax.data.bad_records import in_words
+    from rsclip_jax.data.bad_records import error_text
+    from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
     from rsclip_jax.train.loop import Interrupted
 
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
-        text = f"error: {in_words(error)}\n{keep_traceback(workdir)}"
+        text = f"error: {name_settings(error_text(error))}\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
 

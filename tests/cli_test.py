@@ -295,6 +295,7 @@ def test_new_and_removed_settings_differ():
     ]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     command = [
         *MAIN, f"--workdir={tmp_path}/w", "--config.stages=('pretrain',)",

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("colabs")
 
 
+@pytest.mark.slow
 @EACH
 def test_a_notebook_runs_from_top_to_bottom(name, folder):
     notebook = make.read_source(name)

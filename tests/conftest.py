@@ -15,8 +15,11 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
+import resource  # noqa: E402
+import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import filelock  # noqa: E402
 import jaxtyping  # noqa: E402
 
 # Shapes in annotations are checked on every call of the pure modules.
@@ -35,12 +38,64 @@ REAL_DATA = REPO.parent / "shared" / "data"
 
 def pytest_configure(config):
     """Fails, and never skips, where the fake devices are missing."""
-    del config
+    config.pluginmanager.register(Account(config), "account")
     if jax.device_count() != 8:
         raise pytest.UsageError(
             f"the tests need 8 (fake) devices and found {jax.device_count()}:"
             " unset XLA_FLAGS and JAX_PLATFORMS"
         )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the subprocesses that it waited for."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+class Account:
+    """CPU time of the whole session and the slow tests that it left out.
+
+    pytest-xdist's workers report theirs to the process that started them, whose own
+    count of finished children would miss a worker that is still alive.
+    """
+
+    def __init__(self, config):
+        self.config, self.workers, self.slow = config, [], 0
+
+    def pytest_deselected(self, items):
+        self.slow += sum(item.get_closest_marker("slow") is not None for item in items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node, error):
+        del error
+        told = getattr(node, "workeroutput", {})
+        self.workers.append(told.get("cpu_seconds", 0.0))
+        self.slow = max(self.slow, told.get("slow", 0))
+
+    def pytest_sessionfinish(self):
+        if hasattr(self.config, "workeroutput"):
+            told = {"cpu_seconds": cpu_seconds(), "slow": self.slow}
+            self.config.workeroutput.update(told)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter):
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        total = own.ru_utime + own.ru_stime + sum(self.workers)
+        if not self.workers:
+            total = cpu_seconds()
+        terminalreporter.line(f"CPU time of all processes: {total:,.0f} s")
+        if self.slow:
+            terminalreporter.line(
+                f"{self.slow} slow tests were left out; they run with:"
+                " python -m pytest -m slow"
+            )
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +114,19 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory) -> Path:
-    """The workdir of a whole run, all four stages, at toy size; only to be read."""
+    """The workdir of a whole run, all four stages, at toy size; only to be read.
+
+    One worker of pytest-xdist makes it for all.
+    """
     from tests.helpers.runs import run_tiny, tiny_config
 
-    workdir = tmp_path_factory.mktemp("tiny") / "run"
-    run_tiny(workdir, tiny_config())
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    workdir, done = folder / "tiny" / "run", folder / "tiny" / "done"
+    with filelock.FileLock(folder / "tiny.lock"):
+        if not done.exists():
+            shutil.rmtree(workdir, ignore_errors=True)
+            run_tiny(workdir, tiny_config())
+            done.touch()
     return workdir

@@ -48,6 +48,23 @@ def test_every_line_keeps_the_contract(results):
     assert {r.stage for r in results} == {"pretrain", "patch", "align", "evaluate"}
 
 
+@pytest.mark.slow
+def test_eight_devices_report_what_one_does(results, tiny_run, tmp_path):
+    """The stages see the mesh; the values of trained towers may differ by rounding."""
+    on_all = run_tiny(tmp_path / "w", tiny_config(), with_all_devices=True)
+
+    def lines(found):
+        return [(r.stage, r.dataset, r.split, r.sensor, r.metric) for r in found]
+
+    assert sorted(lines(on_all)) == sorted(lines(results))
+    curves = [
+        (folder / "pretrain" / "metrics.jsonl").read_text().splitlines()
+        for folder in (tiny_run, tmp_path / "w")
+    ]
+    one, eight = (json.loads(curve[0])["loss"] for curve in curves)
+    assert one == pytest.approx(eight, rel=1e-5)  # before any step
+
+
 def test_each_trained_stage_tells_before_and_after(results):
     for stage in ("pretrain", "align"):
         assert {r.step for r in of(results, stage=stage)} == {0, 6}
@@ -233,6 +250,7 @@ def test_a_finished_run_is_not_run_again(tiny_run, capsys):
     assert {p: p.stat().st_mtime_ns for p in (tiny_run / "align").rglob("*")} == stamps
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_where_a_stage_was_done(tiny_run, tmp_path):
     """config.init = a workdir serves the stages that this workdir does not have."""
     config = tiny_config(stages=("align",))

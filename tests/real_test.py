@@ -9,6 +9,8 @@ from rsclip_jax.data.datasets import open_source
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import read_results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workdir(real_data, tmp_path_factory):

@@ -1,48 +1,76 @@
-"""Records that cannot be read: the way on, and skipped.txt, the list with reasons."""
+"""Records that cannot be read: a hint in their errors, and the list of skipped ones."""
 
 import contextlib
-import fcntl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-_WAY_ON = "on_error='skip' (--config.data.on_error=skip) leaves such records out"
+from rsclip_jax.io.lock import locked
+
+_HINT = "on_error='skip' leaves such records out"
 
 
 @contextlib.contextmanager
 def suggest_skip() -> Iterator[None]:
-    """A note on the error of a record that is read with on_error "raise".
+    """Adds a hint to errors of a record that is read with on_error "raise".
 
-    The readers do not know whether such an error ends anything, nor who asks them.
+    The readers do not add it: they do not know whether an error will be raised.
     """
     try:
         yield
     except (ValueError, OSError) as error:
-        if _WAY_ON not in getattr(error, "__notes__", ()):  # raised again for a tile
-            error.add_note(_WAY_ON)
+        if _HINT not in getattr(error, "__notes__", ()):  # raised again for a tile
+            error.add_note(_HINT)
         raise
 
 
-def in_words(error: BaseException) -> str:
-    """What an error says, with the note that it may have."""
-    noted = _WAY_ON in getattr(error, "__notes__", ())
-    return f"{error}; {_WAY_ON}" if noted else str(error)
+def error_text(error: BaseException) -> str:
+    """The message of an error, with the hint of suggest_skip if it has one."""
+    noted = _HINT in getattr(error, "__notes__", ())
+    return f"{error}; {_HINT}" if noted else str(error)
 
 
-def note_skipped(path: Path, place: str, record_id: str, reason: str) -> None:
-    """Adds the line "place, id, reason" (tabs between), unless the record is there.
+class SkippedList:
+    """The file that lists skipped records, one line each: "spec, id, reason" with tabs.
 
-    place: "dataset:split". The file is kept from run to run, so that a training that
-    was continued has one list; threads and processes may write at the same time.
+    It is appended to, each record once, by any number of threads, processes and resumed
+    runs. Lines that others have appended are read when a record is added, each once: so
+    the cost is linear in the number of records.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    start = f"{place}\t{record_id}\t"
-    with open(path, "a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        if not any(line.startswith(start) for line in file):
-            file.write(f"{start}{' '.join(reason.split())}\n")
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._keys: set[str] = set()
+        self._end = 0  # what lies before it in the file has been read
+        self._lock = threading.Lock()
+
+    def add(self, spec: str, record_id: str, reason: str) -> None:
+        """Lists a record of "dataset:split", unless it is listed already."""
+        key = f"{spec}\t{record_id}"
+        with self._lock:
+            if key in self._keys:
+                return
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                locked(self.path.with_name(f"{self.path.name}.lock")),
+                open(self.path, "a+b") as file,
+            ):
+                cut = self._read_new(file)
+                if key not in self._keys:
+                    line = f"{key}\t{' '.join(reason.split())}\n"
+                    file.write(("\n" * cut + line).encode())
+                    self._keys.add(key)
+                self._end = file.tell()
+
+    def _read_new(self, file: BinaryIO) -> bool:
+        """Reads the lines behind _end; whether a kill has cut the last one."""
+        file.seek(self._end)
+        text = file.read().decode()
+        self._keys.update(line.rpartition("\t")[0] for line in text.splitlines())
+        return bool(text) and not text.endswith("\n")
 
 
 def count_skipped(path: Path) -> int:
-    """How many records are listed; 0 without the file."""
+    """The number of records in the list; 0 if there is no file."""
     return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0

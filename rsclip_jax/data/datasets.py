@@ -74,7 +74,7 @@ def _check_name(name: str) -> None:
             for folder in map(Path, filter(None, row.folders)):
                 if Path(name).parts[-len(folder.parts) :] == folder.parts:
                     root = Path(*Path(name).parts[: -len(folder.parts)])
-                    near = f"here {row.name!r} with root (config.data_root) = {root}"
+                    near = f"here {row.name!r} with root = {root}"
         raise ValueError(
             f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
             " a folder of your own is described by a TOML file"

@@ -1,51 +1,66 @@
-"""How settings name data: "name:split", or "name:split:tile"."""
+"""How settings and results write a dataset and its split: "name:split[:tile]"."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# A set that its own files describe, a name of the table, or the path of a TOML file.
+# A dataset described by its own files, a name of the catalog, or a TOML file's path.
 _NAME = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)(?:\w+|.+?\.toml)"
 _SPEC = re.compile(rf"({_NAME}):(\w+(?:\[[^\]]*\])?)(?::(\d+))?")
 
 
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """A dataset's name, its split, and the side of its tiles in pixels (0: no tiles).
+
+    str() writes it as "name:split" or "name:split:tile".
+    """
+
+    name: str
+    split: str
+    tile: int = 0
+
+    @classmethod
+    def parse(cls, spec: str) -> "DatasetSpec":
+        """Reads "name:split[:tile]"; whether the name and split exist is not checked.
+
+        Raises ValueError naming the spec and the expected form.
+        """
+        match = _SPEC.fullmatch(spec)
+        if match is None:
+            hint = "; a TOML file describes a folder of your own" if "/" in spec else ""
+            raise ValueError(
+                f"dataset {spec!r} is not of the form name:split, such as"
+                " 'eurosat_rgb:val', 'my_set.toml:val' or 'wds:wds_eurosat:test', or"
+                f" name:split:tile with a tile size in pixels{hint}"
+            )
+        return cls(match[1], match[2], int(match[3] or 0))
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.split}" + (f":{self.tile}" if self.tile else "")
+
+    @property
+    def short(self) -> "DatasetSpec":
+        """The spec as results write it: with the dataset's short name."""
+        return dataclasses.replace(self, name=short_name(self.name))
+
+
 def as_specs(value: str | Sequence[str]) -> tuple[str, ...]:
-    """The specs of a setting that holds one or several; () of the empty string."""
+    """The specs of a setting that holds one or several; () for an empty string."""
     return tuple(filter(None, (value,) if isinstance(value, str) else value))
 
 
-def parse_spec(spec: str) -> tuple[str, str, int]:
-    """(dataset's name, split, tile in pixels, 0 where there is none) of a spec.
-
-    Raises ValueError naming the spec and the form that it should have; whether name and
-    split are known is not looked at.
-    """
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        is_path = "/" in spec
-        raise ValueError(
-            f"dataset {spec!r} is not of the form name:split, such as"
-            " 'eurosat_rgb:val', 'my_set.toml:val' or 'wds:wds_eurosat:test', or"
-            " name:split:tile with a tile size in pixels"
-            + (
-                "; a folder is no name, but a TOML file can say what is in one"
-                * is_path
-            )
-        )
-    return match[1], match[2], int(match[3] or 0)
+def short_specs(value: str | Sequence[str]) -> tuple[str, ...]:
+    """The specs of a setting that holds one or several, as results write them."""
+    return tuple(str(DatasetSpec.parse(spec).short) for spec in as_specs(value))
 
 
 def short_name(name: str) -> str:
-    """What results and packs call a dataset: of a TOML file its stem."""
+    """A dataset's name in results and packs: the stem of a TOML file's path."""
     return Path(name).stem if name.endswith(".toml") else name
 
 
 def folder_name(name: str) -> str:
-    """A dataset's name as a folder's: "wds:a/b" is none, wds_a_b is."""
+    """A dataset's name as a folder name: "wds:a/b" becomes "wds_a_b"."""
     return re.sub(r"[^\w.-]+", "_", name)
-
-
-def reported(spec: str) -> str:
-    """A spec as results spell it, with the dataset's short name."""
-    name, split, tile = parse_spec(spec)
-    return f"{short_name(name)}:{split}" + (f":{tile}" if tile else "")

@@ -1,6 +1,6 @@
 """Types that the rooms of data/ share: records, datasets, sources, options, listings.
 
-This module is at the bottom of data/ and imports nothing of the package.
+This module is at the bottom of data/: it imports only specs.py, which imports nothing.
 """
 
 import dataclasses
@@ -8,6 +8,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rsclip_jax.data.specs import DatasetSpec
 
 Record = dict[str, Any]  # {"id", "label", record key of each sensor: array, ...}
 # (file or name in the archive, the reason why no record is made of it)
@@ -193,6 +195,11 @@ class Source:
     def read(self, index: int, keys: Collection[str]) -> Record:
         """Returns a record with at least the sensors `keys`; others may be absent."""
         return self[index]
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The source's name, as results write it."""
+        return DatasetSpec(self.dataset.name, self.split, self.tile)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def encode_source(
     bar = tqdm(
         batches,
         total=-(-len(source) // options.batch_size),
-        desc=f"encode {source.dataset.name}:{source.split}",
+        desc=f"encode {source.spec}",
         unit="batch",
         leave=False,
         disable=not (options.progress and sys.stderr.isatty()),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.io.files import write_npz
 
 ARRAYS = ("labels", "head", "ztxt", "owners")
@@ -41,9 +42,9 @@ class Outcome:
     @property
     def name(self) -> str:
         """As settings spell the set: "name:split" or "name:split:tile"."""
-        tile = self.pins.get("tile")
-        spec = f"{self.pins['dataset']}:{self.pins['split']}"
-        return f"{spec}:{tile}" if tile else spec
+        pins = self.pins
+        spec = DatasetSpec(pins["dataset"], pins["split"], pins.get("tile") or 0)
+        return str(spec)
 
     @property
     def file_name(self) -> str:

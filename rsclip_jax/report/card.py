@@ -1,4 +1,4 @@
-"""The model card of an export: method, alpha, sources with digests, results, use."""
+"""The model card of an export: method, alpha, use, sources with digests, results."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from rsclip_jax.report.names import metric_names, split_of
 from rsclip_jax.report.numbers import value_text
 from rsclip_jax.report.table import describe_alpha
 
-# How each layout's own tool reads what lies beside the card.
+# How the tool of each layout reads the files beside the card.
 _USE = {
     "open_clip": """\
 model = open_clip.create_model("local-dir:clip")  # Python, open_clip
@@ -24,13 +24,13 @@ model = rsclip_jax.load("clip.safetensors")""",
 }
 _PATCHED = """\
 **Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
-the frozen zero-shot text head, and mixed with the original weights,
+the frozen zero-shot text head, and interpolated with the original weights,
 (1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
 al. 2022), {mixture}."""
 _ALIGNED = """\
-**Aligned** ({modality}): an encoder of another sensor was trained onto the CLIP's image
-features of the same place (Zavras et al. 2024, arXiv 2402.09816), so that its images
-can be classified and searched with words."""
+**Aligned** ({modality}): an encoder of another sensor was trained to reproduce the
+CLIP's image features of the same location (Zavras et al. 2024, arXiv 2402.09816), so
+that its images can be classified and searched with words."""
 
 
 def make_card(
@@ -43,11 +43,11 @@ def make_card(
     records: Sequence[Result],
     alpha: float | None = None,
 ) -> str:
-    """The card's text, Markdown with the header that the Hugging Face hub reads.
+    """The card as Markdown, with the header that the Hugging Face hub reads.
 
-    files: "clip" and each modality -> {file: sha256}. history: stage -> its meta.
-    records: results, of which those of exactly these weights are listed. alpha: the one
-    asked for; None is the one that the stage chose.
+    files: "clip" and each modality -> {file: sha256}. history: stage -> its meta.json.
+    records: all results; the card lists those of exactly these weights. alpha: the
+    requested one, or None for the one that the stage chose.
     """
     parts = [
         _HEADER,
@@ -60,7 +60,7 @@ def make_card(
         _sources(model, history),
         "## Results",
         _results(model, records),
-        *(["The val splits chose alpha."] if _chose(history, alpha) else []),
+        *(["The validation splits chose alpha."] if _chose(history, alpha) else []),
         "## Files",
         _files(files),
     ]
@@ -150,13 +150,13 @@ def _sources(model: Model, history: Mapping[str, StageMeta]) -> str:
 
 
 def _source(name: str, source: Mapping) -> str:
-    """A line; of a path the last name only: a card is read on other machines."""
-    told = [str(source["name"])] if "name" in source else []
-    if not told and "path" in source:
-        told.append(str(source["path"]).rstrip("/").rsplit("/", 1)[-1])
-    told += [f"{k} {source[k]}" for k in ("revision", "digest") if k in source]
-    told += [f"sha256 of {f} {sha}" for f, sha in source.get("files", {}).items()]
-    return f"* {name}: {', '.join(told)}"
+    """A line; paths are shortened to their last name, for readers elsewhere."""
+    parts = [str(source["name"])] if "name" in source else []
+    if not parts and "path" in source:
+        parts.append(str(source["path"]).rstrip("/").rsplit("/", 1)[-1])
+    parts += [f"{k} {source[k]}" for k in ("revision", "digest") if k in source]
+    parts += [f"sha256 of {f} {sha}" for f, sha in source.get("files", {}).items()]
+    return f"* {name}: {', '.join(parts)}"
 
 
 def _results(model: Model, records: Sequence[Result]) -> str:
@@ -172,7 +172,7 @@ def _results(model: Model, records: Sequence[Result]) -> str:
             value = value_text(r.value, r.metric, r.task)
             lines.append(f"| {' | '.join(cells)} | {name} | {value} | {r.n} |")
     if len(lines) == 2:
-        return "None was measured with exactly these weights."
+        return "No result was measured with exactly these weights."
     return "\n".join(dict.fromkeys(lines))
 
 

@@ -206,9 +206,13 @@ def alpha_curves(runs: Sequence[Workdir], names: Sequence[str]) -> Section | Non
         curves = {n: one.get(name, {}) for n, one in zip(names, swept, strict=True)}
         if max(map(len, curves.values())) > 1:
             draw = partial(draw_choices, curves=curves, chosen=chosen)
-            said = "; ".join(f"{run}: alpha {alpha}" for run, alpha in chosen.items())
+            description = "; ".join(
+                f"{run}: alpha {alpha}" for run, alpha in chosen.items()
+            )
             title = f"{name} along alpha in {', '.join(names)}"
-            charts.append(Chart(svg(draw, (380, 280), title, said), f"{name}, {kind}"))
+            charts.append(
+                Chart(svg(draw, (380, 280), title, description), f"{name}, {kind}")
+            )
     if not charts:
         return None
     lead = "The validation data that chose alpha; stars are the choices."

@@ -1,4 +1,4 @@
-"""The text of an inspection: what a person reads first about a dataset."""
+"""The text of an inspection: counts, sensors, pixel statistics, and findings."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from rsclip_jax.report.numbers import pixel_text, rare_text
 from rsclip_jax.report.table import align_rows
 
-_FEW = 5  # names given of a long list
+_FEW = 5  # names shown of a long list
 
 
 def format_inspection(summary: dict) -> str:
-    """Tables of counts, sensors and bands, then all that is odd, a line each.
+    """Tables of counts, sensors and bands, then a line for each finding.
 
-    summary: as stages/inspect.py makes it and summary.json holds it.
+    summary: the content of summary.json.
     """
     parts = [_counts(summary), _sensors(summary), _bands(summary)]
     return "\n\n".join([*parts, "\n".join(_findings(summary))])
@@ -20,22 +20,22 @@ def format_inspection(summary: dict) -> str:
 
 def _counts(summary: dict) -> str:
     splits = summary["splits"]
-    there = [name for name, split in splits.items() if "records" in split]
-    rows = [["", *there]]
+    names = [name for name, split in splits.items() if "records" in split]
+    rows = [["", *names]]
     for label in ("records", "read", "unreadable"):
-        rows.append([label, *(f"{splits[name][label]:,}" for name in there)])
-    for i, name in enumerate(summary["classes"]):
-        counts = [splits[split]["classes"][i] for split in there]
-        rows.append([f"  {name}", *(f"{n:,}" if n else "none" for n in counts)])
+        rows.append([label, *(f"{splits[name][label]:,}" for name in names)])
+    for i, class_name in enumerate(summary["classes"]):
+        counts = [splits[name]["classes"][i] for name in names]
+        rows.append([f"  {class_name}", *(f"{n:,}" if n else "none" for n in counts)])
     if summary["task"] == "captions":
-        described = [splits[name]["captions"] for name in there]
+        described = [splits[name]["captions"] for name in names]
         rows += [[f"  {label}", *map(show, described)] for label, show in _CAPTIONS]
         return align_rows(rows, left=1) + "\n(captions of all records)"
     if not summary["classes"]:
         return align_rows(rows, left=1) + "\n(no labels)"
     kinds = {"single": "examples", "multi": "positives"}
     lines = [f"({kinds[summary['task']]} a class, of all records)"]
-    rules = dict.fromkeys(splits[name].get("split_rule") for name in there)
+    rules = dict.fromkeys(splits[name].get("split_rule") for name in names)
     lines += [f"split by {rule}" for rule in rules if rule]
     return "\n".join([align_rows(rows, left=1), *lines])
 
@@ -51,9 +51,9 @@ def _each(counts: dict[str, int]) -> str:
 
 _CAPTIONS: tuple[tuple[str, Callable[[dict], str]], ...] = (
     ("captions", lambda c: f"{c['captions']:,}"),
-    ("an image", lambda c: _each(c["an_image"])),
-    ("different an image", lambda c: _each(c["different_an_image"])),
-    ("different in all", lambda c: f"{c['different']:,}"),
+    ("for each image", lambda c: _each(c["an_image"])),
+    ("distinct, for each image", lambda c: _each(c["different_an_image"])),
+    ("distinct, in total", lambda c: f"{c['different']:,}"),
     ("... of several images", lambda c: f"{c['shared']:,}"),
     ("tokens, mean", lambda c: f"{c['mean_tokens']:.1f}"),
     ("tokens, most", lambda c: f"{c['most_tokens']:,}"),
@@ -130,7 +130,7 @@ def _left_out(summary: dict) -> list[str]:
         if text := split.get("left_out"):
             splits.setdefault(text, []).append(name)
     lines = [
-        f"{', '.join(names)}: {text}; left out here" for text, names in splits.items()
+        f"{', '.join(names)}: {text}; not used here" for text, names in splits.items()
     ]
     if folders := summary["unknown_folders"]:
         names = _some([Path(folder).name for folder in folders])
@@ -139,8 +139,8 @@ def _left_out(summary: dict) -> list[str]:
     if unread := summary["unread_files"]:
         kinds = _some([f"{suffix} {n:,}" for suffix, n in unread.items()])
         lines.append(
-            f"{_many(sum(unread.values()), 'file')} beside the records' that no record"
-            f" is read from: {kinds}"
+            f"{_many(sum(unread.values()), 'file')} beside the records that no record"
+            f" uses: {kinds}"
         )
     if lines and summary["left_out_file"]:
         lines.append(f"each of these is listed in {summary['left_out_file']}")
@@ -148,13 +148,13 @@ def _left_out(summary: dict) -> list[str]:
 
 
 def _filled(summary: dict) -> list[str]:
-    """What config.data.max_nodata did; nothing where it is 0."""
+    """The effect of max_nodata; nothing where it is 0."""
     if summary["filled"] is None:
-        return ["pixels without data were filled when the set was packed: not counted"]
+        return ["missing pixels were filled when the dataset was packed: not counted"]
     read = sum(split.get("read", 0) for split in summary["splits"].values())
     return [
         f"{key}: {_many(n['pixels'], 'pixel')} filled in {n['records']:,} of"
-        f" {_many(read, 'record')} read (config.data.max_nodata)"
+        f" {_many(read, 'record')} read (max_nodata)"
         for key, n in summary["filled"].items()
     ]
 
@@ -174,7 +174,7 @@ def _repeats(summary: dict) -> list[str]:
     lines = []
     if ids := summary["duplicate_ids"]:
         some = _some([x["id"] for x in ids])
-        lines.append(f"{_many(len(ids), 'id')} of more than one record: {some}")
+        lines.append(f"{_many(len(ids), 'id')} used by more than one record: {some}")
     read = sum(split.get("read", 0) for split in summary["splits"].values())
     for leak, words in ((True, "in two splits, a leak"), (False, "within one split")):
         for key in summary["sensors"]:

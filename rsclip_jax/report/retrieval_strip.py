@@ -45,7 +45,7 @@ def plot_retrieval_strip(
             found = source[index]
             _show(ax, found["rgb"], colour, _class_of(source, found) or f"RGB {i + 1}")
     figure.suptitle(
-        f"{source.dataset.name}:{source.split}, nearest RGB scenes of {sensor} queries"
+        f"{source.spec}, nearest RGB scenes of {sensor} queries"
         f" ({view.heading}); green is the same location",
         fontsize=10,
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.io.files import read_json
 from rsclip_jax.records.budget import Budget
 from rsclip_jax.records.meta import StageMeta
@@ -93,9 +93,7 @@ def _with_sets(meta: StageMeta) -> StageMeta:
     if meta.stage != "patch" or meta.sets is not None or not patch:
         return meta
     roles = ("val", "test", "supported_val", "supported_test")
-    sets = {
-        role: [reported(s) for s in as_specs(patch.get(role, ()))] for role in roles
-    }
+    sets = {role: list(short_specs(patch.get(role, ()))) for role in roles}
     budget = {
         "max_drop": patch.get("max_supported_drop", 1.0),
         "min_retained": patch.get("min_supported_retained", 0.0),

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.evals.compare import (
     are_same,
     compare_outcomes,
@@ -210,7 +210,7 @@ def finals(run: Workdir) -> dict[tuple, Result]:
     """
     patch = settings_of(run).get("patch", {})
     named = (patch.get("test", ""), patch.get("supported_test", ()))
-    tests = [reported(spec) for one in named for spec in as_specs(one)]
+    tests = [spec for one in named for spec in short_specs(one)]
     product = run.metas.get("patch", StageMeta()).digest
     found = {}
     for stage in STAGES:

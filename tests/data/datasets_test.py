@@ -392,7 +392,7 @@ def test_a_missing_partner_is_named_or_left_out_and_counted(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"1 file\(s\) have no partner") as error:
         open_source("sentinel_pairs", tmp_path)
     assert str(folder / "s2_rgb" / "b.png") in str(error.value)
-    assert "--config.data.on_error=skip" in str(error.value)
+    assert "on_error='skip' leaves" in str(error.value)
     source = open_source("sentinel_pairs", tmp_path, on_error="skip")
     assert source.ids == ["a", "c"]
     out = capsys.readouterr().out

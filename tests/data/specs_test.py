@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsclip_jax.data.specs import parse_spec, reported
+from rsclip_jax.data.specs import DatasetSpec, short_specs
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,9 @@ from rsclip_jax.data.specs import parse_spec, reported
     ],
 )
 def test_a_spec_is_a_name_a_split_and_perhaps_a_tile(spec, parts):
-    assert parse_spec(spec) == parts
+    found = DatasetSpec.parse(spec)
+    assert found == DatasetSpec(*parts)
+    assert str(found) == spec
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,11 @@ def test_a_spec_is_a_name_a_split_and_perhaps_a_tile(spec, parts):
 )
 def test_anything_else_is_told_the_form(spec):
     with pytest.raises(ValueError, match=r"is not of the form name:split, .*toml:val"):
-        parse_spec(spec)
+        DatasetSpec.parse(spec)
 
 
 def test_results_have_the_stem_of_a_file():
-    assert reported("x/my.set.toml:val[:50%]:64") == "my.set:val[:50%]:64"
-    assert reported("eurosat_rgb:val") == "eurosat_rgb:val"
+    specs = ("x/my.set.toml:val[:50%]:64", "eurosat_rgb:val")
+    assert short_specs(specs) == ("my.set:val[:50%]:64", "eurosat_rgb:val")
+    assert short_specs("b.toml:test") == ("b:test",)
+    assert short_specs("") == short_specs(()) == ()

@@ -1,10 +1,17 @@
-"""Whole runs at toy size: the embedded miniature with few scenes and few steps."""
+"""Whole runs at toy size: the embedded miniature, few scenes, few steps, one device.
+
+Programs for eight devices take several times the CPU time; tests of sharding ask for
+them (`with_all_devices`, `make_mesh()`).
+"""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from configs import align_sar
@@ -13,9 +20,15 @@ from rsclip_jax.data.sources import files as sources
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import Result, read_results
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train.sharding import make_mesh
+from rsclip_jax.train import sharding
 
 SIZES = {"train": 64, "val": 40, "test": 48}
+
+
+def one_device() -> Mesh:
+    """A mesh over the first of the fake devices."""
+    devices = np.asarray(jax.devices()[:1])[:, None]
+    return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 @contextlib.contextmanager
@@ -44,13 +57,17 @@ def tiny_config(
     return config.lock()
 
 
-def run_tiny(workdir: Path, config: ConfigDict) -> list[Result]:
+def run_tiny(
+    workdir: Path, config: ConfigDict, *, with_all_devices: bool = False
+) -> list[Result]:
     """Runs the stages in workdir; its results."""
-    with few_scenes():
+    with few_scenes(), pytest.MonkeyPatch.context() as patch:
+        if not with_all_devices:
+            patch.setattr(sharding, "make_mesh", lambda shape: one_device())
         run_stages(config, workdir)
     return read_results(workdir / "results.jsonl")
 
 
 def make_run(workdir: Path, config: ConfigDict) -> Run:
     """What a stage gets from main."""
-    return Run(config, workdir, make_mesh())
+    return Run(config, workdir, one_device())

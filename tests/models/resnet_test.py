@@ -251,6 +251,7 @@ def test_training_leaves_the_statistics_bit_for_bit(toy):
     assert kinds == {"mean": 22, "var": 22}  # 3 + 5 x 3 + 4 shortcuts
 
 
+@pytest.mark.slow
 def test_remat_changes_memory_not_values(toy):
     variant, params, golden = toy
 

@@ -42,6 +42,7 @@ def read_table(workdir):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+@pytest.mark.slow
 def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
     """A longer sweep goes on from a shorter one; each number is its own run's."""
     workdir = with_clip(tmp_path / "w")

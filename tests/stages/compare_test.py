@@ -342,6 +342,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     refused(tmp_path, r"^.*d-test\.npz: .*is not what an evaluation keeps", a, broken)
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_no_other_than_its_copy(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "copy")
     records = compare_workdirs(tmp_path / "w", tiny_run, tmp_path / "copy")

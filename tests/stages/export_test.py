@@ -145,7 +145,7 @@ def test_a_weight_file_is_converted(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found.params, halved)
     card = (folder / "README.md").read_text()
     assert "Converted, not trained further." in card
-    assert "None was measured with exactly these weights." in card
+    assert "No result was measured with exactly these weights." in card
     with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is no workdir"):
         run_export(tmp_path / "x", init, alpha=0.5)
 

@@ -45,7 +45,7 @@ def test_folders_of_no_class_and_files_of_no_record(tmp_path, eurosat, capsys):
     assert found["unread_files"] == {".jp2": 2, ".gif": 1, "no suffix": 1, ".png": 1}
     said = capsys.readouterr().out
     assert "2 folders of no class (3 files): Empty, Glacier\n" in said
-    assert "5 files beside the records' that no record is read from: .jp2 2," in said
+    assert "5 files beside the records that no record uses: .jp2 2," in said
     assert f"is listed in {tmp_path / 'w/inspect/eurosat_rgb/left_out.txt'}" in said
     lines = read_lines(tmp_path / "w")
     assert [str(eurosat / "Glacier"), "no class of eurosat_rgb, 3 file(s) in it"] in [
@@ -61,7 +61,13 @@ def test_a_whole_set_leaves_nothing_out(tmp_path, eurosat, capsys):
     assert (found["unknown_folders"], found["unread_files"]) == ({}, {})
     assert found["left_out_file"] == ""
     assert not (tmp_path / "w/inspect/eurosat_rgb/left_out.txt").exists()
-    assert "nothing odd was found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "of no class" not in said
+    assert "no record uses" not in said
+    lacking = [n for n, split in found["splits"].items() if 0 in split["classes"]]
+    assert lacking  # few images, split by hash
+    for split in found["splits"]:
+        assert (f"split {split} has no example of " in said) == (split in lacking)
 
 
 def test_every_file_without_a_partner_is_listed_once(tmp_path, capsys):
@@ -167,7 +173,7 @@ def test_pixels_that_are_filled_are_counted(tmp_path, capsys, packed):
     said = capsys.readouterr().out
     if packed:
         assert found["filled"] is None
-        assert "were filled when the set was packed: not counted" in said
+        assert "were filled when the dataset was packed: not counted" in said
         return
     assert found["unreadable"] == []
     assert found["filled"] == {"s1": {"pixels": 2 * sum(range(1, 11)), "records": 10}}

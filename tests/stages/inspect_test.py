@@ -138,7 +138,7 @@ def test_leaks_between_splits_and_copies_within_one_are_told_apart(
     assert "1 rgb image more than once in two splits, a leak" in said
     assert "train:train/ship/ship_0 = val:val/truck/truck_7" in said
     assert "1 rgb image more than once within one split" in said
-    assert "1 id of more than one record: train/ship/ship_1" in said
+    assert "1 id used by more than one record: train/ship/ship_1" in said
 
 
 def test_empty_classes_other_shapes_and_constant_bands_are_said(
@@ -223,8 +223,8 @@ def test_captions_are_counted_and_shown(tmp_path, capsys):
     said = capsys.readouterr().out
     for row in (
         r"captions +6 +1",
-        r"an image +1 to 3, mean 2\.0 +1",
-        r"different an image +1 to 2, mean 1\.7 +1",
+        r"for each image +1 to 3, mean 2\.0 +1",
+        r"distinct, for each image +1 to 2, mean 1\.7 +1",
         r"tokens, mean +17\.3 +4\.0",
         r"longer than 77 tokens +1 +0",
     ):
@@ -306,12 +306,12 @@ def test_one_workdir_serves_one_set_after_the_other(tmp_path, photos):
     ("dataset", "root", "samples", "words"),
     [
         ("eurosat_rbg", "", 0, r"config\.dataset: unknown.*mean 'eurosat_rgb'"),
-        ("eurosat_rgb", "", 0, r"set root \(--config\.data_root\) to the folder that"),
+        ("eurosat_rgb", "", 0, r"set root to the folder that"),
         (
             "eurosat_rgb",
             "nowhere",
             0,
-            r"root \(config\.data_root\) = nowhere is not a folder",
+            r"root = nowhere is not a folder",
         ),
         ("miniature", "", -1, r"config\.inspect\.samples = -1 is below 0; 0 reads all"),
     ],

@@ -165,6 +165,7 @@ def copied(own, tmp_path):
     return shutil.copytree(own, tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
     config = tiny_config(("pretrain",))
     with config.unlocked():
@@ -188,6 +189,7 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
 RELABELLED = ("0.png,0.tif,sea", "0.png,0.tif,dry_land")
 
 
+@pytest.mark.slow
 def test_labels_that_changed_under_the_same_ids_are_noticed(copied, tmp_path, capsys):
     config = tiny_config(("pretrain",))
     with config.unlocked():

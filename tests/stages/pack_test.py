@@ -41,6 +41,7 @@ def run_pack(tmp_path, name="cifar10", on_error="raise", **settings):
     run_stages(config.lock(), tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_the_command_packs_all_splits_and_then_skips_them(tmp_path, archive):
     command = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/pack.py"]
     command += ["--config.dataset=cifar10", f"--config.data_root={archive}"]

@@ -114,6 +114,7 @@ def test_weights_that_do_not_fit_are_named_before_anything_starts(
     assert f"config.pretrain.weights = {weights}" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_captioned_set_is_learned_and_searched_both_ways(tmp_path):
     texts = coloured_set(tmp_path)
     config = tiny_config(("pretrain", "evaluate"), data_root=str(tmp_path))
@@ -147,6 +148,7 @@ def test_a_captioned_set_is_learned_and_searched_both_ways(tmp_path):
     assert digests == {load_meta(tmp_path / "w" / "pretrain").digest}
 
 
+@pytest.mark.slow
 def test_a_little_training_beats_chance_and_reports_it(tmp_path):
     config = tiny_config()
     with config.unlocked():

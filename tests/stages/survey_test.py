@@ -44,6 +44,7 @@ def read_table(workdir):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+@pytest.mark.slow
 def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     """A longer list goes on from a shorter one; a missing model is tried again."""
     one, two = save_clip(tmp_path / "one", 0), save_clip(tmp_path / "two", 1)

@@ -20,6 +20,7 @@ from tests.golden import (
     random_params,
     toy_resnet,
 )
+from tests.helpers.marks import slow
 from tests.helpers.trees import same
 
 TOY = FOLDER / "clip_rn_toy.safetensors"
@@ -118,7 +119,9 @@ def test_openais_marks_tell_the_activation(tmp_path, tensors):
     assert found == toy_resnet(name="bare", vision_heads=1, text_heads=1)
 
 
-@pytest.mark.parametrize("name", ["RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"])
+@pytest.mark.parametrize(
+    "name", ["RN50", "RN101", "RN50x4", slow("RN50x16"), slow("RN50x64")]
+)
 def test_every_row_is_found_by_its_sizes(name):
     row = VARIANTS[name]
     flat = flax.traverse_util.flatten_dict(clip_shapes(row), sep="/")

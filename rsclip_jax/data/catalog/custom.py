@@ -58,7 +58,7 @@ _NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
 def load_dataset(path: str | Path) -> Dataset:
     """A dataset of your own from a TOML file; its name is the file's stem.
 
-    folder and table are relative to the TOML file, whatever config.data_root is; paths
+    folder and table are relative to the TOML file, whatever the data root is; paths
     in a table to folder or, without it, to the table. Keys by reader:
 
         reader = "class_folders"  # <folder>/[<split>/]<class>/<image>

@@ -114,7 +114,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         share = 100 * (1 - np.isfinite(array).mean())
         raise ValueError(
             f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" max_nodata (--config.data.max_nodata) fills a few, or {_DROP}"
+            f" a max_nodata above 0 fills a few, or {_DROP}"
         )
     _check_not_empty(low, high, array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:

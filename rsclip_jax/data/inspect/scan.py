@@ -87,7 +87,7 @@ def _each(reader: "_Reader", what: str, options: ReadOptions) -> Iterable:
     return tqdm(
         grain.MapDataset.range(count).map(reader).to_iter_dataset(reading),
         total=count,
-        desc=f"{what} {source.dataset.name}:{source.split}",
+        desc=f"{what} {source.spec}",
         unit="record",
         leave=False,
         disable=not (options.progress and sys.stderr.isatty()),

@@ -33,19 +33,18 @@ def find_folder(row: Dataset, root: str | Path) -> Path:
     looked = [f"{folder}/{mark}".strip("/") for folder in row.folders]
     if not str(root):
         raise FileNotFoundError(
-            f"dataset {row.name} is read from files: set root (--config.data_root) to"
+            f"dataset {row.name} is read from files: set root to"
             f" the folder that holds {' or '.join(looked)}"
         )
     if not Path(root).is_dir():
         raise FileNotFoundError(
-            f"root (config.data_root) = {root} is not a folder; it should hold"
-            f" {' or '.join(looked)}"
+            f"root = {root} is not a folder; it should hold {' or '.join(looked)}"
         )
     for folder in row.folders:
         if (Path(root) / folder / mark).is_dir():
             return Path(root) / folder
     raise FileNotFoundError(
-        f"root (config.data_root) = {root} holds none of {', '.join(looked)}, where"
+        f"root = {root} holds none of {', '.join(looked)}, where"
         f" dataset {row.name} would be{_packed_there(Path(root))}"
     )
 

@@ -99,7 +99,7 @@ def _check_ids(source: Source) -> None:
         if id_ in seen or "\n" in id_:
             fault = "occurs twice" if id_ in seen else "has a line break"
             raise ValueError(
-                f"{source.dataset.name}:{source.split}: the id {id_!r} {fault}; rename"
+                f"{source.spec}: the id {id_!r} {fault}; rename"
                 " or remove its file, so that all ids differ"
             )
         seen.add(id_)

@@ -96,7 +96,7 @@ def _open_source(job: Job) -> Source:
         source = job.reopen()
     if source_digest(source) != job.plan.source:
         raise ValueError(
-            f"{source.dataset.name}:{source.split}: {len(source)} records now,"
+            f"{source.spec}: {len(source)} records now,"
             f" {job.plan.records} when packing began: do not change an archive while"
             " it is packed"
         )

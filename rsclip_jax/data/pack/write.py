@@ -77,7 +77,7 @@ def pack_source(
         with tqdm(
             total=plan.records,
             initial=sum(len(plan.indices(i)) for i in done),
-            desc=f"pack {source.dataset.name}:{source.split}",
+            desc=f"pack {source.spec}",
             unit="record",
             disable=not progress,
         ) as bar:
@@ -116,7 +116,7 @@ def finish(
     notes = [done[i] for i in range(plan.shards)]
     skipped = [(source.ids[i], reason) for n in notes for i, reason in n["skipped"]]
     if len(skipped) == plan.records:
-        name = f"{source.dataset.name}:{source.split}"
+        name = source.spec
         raise ValueError(f"no record of {name} is readable")
     left_out = {i for n in notes for i, _ in n["skipped"]}
     ids = [id_ for i, id_ in enumerate(source.ids) if i not in left_out]

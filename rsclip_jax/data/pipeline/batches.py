@@ -99,7 +99,7 @@ def source_seed(seed: int, index: int) -> int:
 def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
     total = sum(len(s) for s in sources)
     if total < batch_size:
-        names = ", ".join(f"{s.dataset.name}:{s.split}" for s in sources)
+        names = ", ".join(str(s.spec) for s in sources)
         raise ValueError(
             f"{names}: {total} examples are fewer than one batch of {batch_size};"
             " set a smaller batch_size"

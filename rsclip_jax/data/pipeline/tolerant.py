@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from rsclip_jax.data.bad_records import note_skipped, suggest_skip
+from rsclip_jax.data.bad_records import SkippedList, suggest_skip
 from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 
 
@@ -31,6 +31,7 @@ class Tolerant:
     ):
         self.source, self.options = source, options
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
+        self._skipped = SkippedList(options.skipped) if options.skipped else None
         self._bad: set[int] = set()
         self._errors: set[str] = set()
         self._lock = threading.Lock()
@@ -49,10 +50,7 @@ class Tolerant:
                 return {**self._read(i), "mask": i == index}
             except (ValueError, OSError) as error:
                 self._note(i, error)
-        raise ValueError(f"no record of {self._name()} is readable")
-
-    def _name(self) -> str:
-        return f"{self.source.dataset.name}:{self.source.split}"
+        raise ValueError(f"no record of {self.source.spec} is readable")
 
     def _read(self, index: int) -> Record:
         try:
@@ -70,8 +68,8 @@ class Tolerant:
             self._bad.add(index)
             count, is_known = len(self._bad), words in self._errors
             self._errors.add(words)
-        if self.options.skipped:
-            note_skipped(self.options.skipped, self._name(), record_id, words)
+        if self._skipped:
+            self._skipped.add(str(self.source.spec), record_id, words)
         if not is_known:
             message = f"skipped {record_id} ({count} of {len(self)} so far): {words}"
             print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -11,9 +11,13 @@ import numpy as np
 
 from rsclip_jax.data.bad_records import suggest_skip
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.footprints import Footprint, check_one_place
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
-from rsclip_jax.data.codecs.geotiff import read_band_files, read_tif
+from rsclip_jax.data.codecs.geotiff import (
+    Footprint,
+    check_same_location,
+    read_band_files,
+    read_tif,
+)
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.miniature import scenes
@@ -90,7 +94,7 @@ class FileSource(Source):
             way = (
                 f", or same_place = false in {custom.path} allows it" if custom else ""
             )
-            check_one_place(found, row.max_shift, way)
+            check_same_location(found, row.max_shift, way)
         return record
 
     def _read_sensor(
@@ -239,7 +243,7 @@ def first_record(source: Source, on_error: str) -> Record:
     for i in range(len(source)):
         with contextlib.suppress(ValueError, OSError):
             return source[i]
-    raise ValueError(f"no record of {source.dataset.name}:{source.split} is readable")
+    raise ValueError(f"no record of {source.spec} is readable")
 
 
 def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
@@ -280,8 +284,5 @@ def labels_digest(source: Source) -> str:
 def leave_out(text: str, way: str, on_error: str) -> None:
     """Records are left out with a warning, or it is an error with the way out."""
     if on_error != "skip":
-        raise ValueError(
-            f"{text}; {way}, or on_error='skip' (--config.data.on_error=skip) leaves"
-            " them out"
-        )
+        raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
     print(f"warning: {text}; left out", flush=True)

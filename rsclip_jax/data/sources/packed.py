@@ -153,7 +153,6 @@ def open_packed(
         raise FileNotFoundError(
             f"{folder}: split {name!r} is not packed there; {', '.join(packed)} are."
             " Pack it with configs/pack.py, or give the archive's own folder as root"
-            " (config.data_root)"
         )
     whole = (
         _open_all(row, folder, options)
@@ -246,7 +245,7 @@ def _check_own(path: Path, row: Dataset, manifest: dict) -> None:
             name = row.custom.path if key == "file" else row.custom.table
             raise ValueError(
                 f"{path}: {name} has changed since it was packed; pack it again into"
-                " another folder, or give another root (config.data_root)"
+                " another folder, or give another root"
             )
 
 
@@ -261,9 +260,9 @@ def check_nodata(path: Path, row: Dataset, manifest: dict, max_nodata: float) ->
         s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
     ):
         raise ValueError(
-            f"{path}: packed with max_nodata {packed:g}, but max_nodata"
-            f" (config.data.max_nodata) is {now:g}; set it to {packed:g}, or pack the"
-            f" archive again, with {now:g}, into another folder"
+            f"{path}: packed with max_nodata {packed:g}, but"
+            f" max_nodata = {now:g} now; set it to {packed:g}, or pack the archive"
+            f" again, with {now:g}, into another folder"
         )
 
 

@@ -95,10 +95,12 @@ def _round(
         interval=choice.alpha_ci95,
         **more,
     )
-    said = f"Values along alpha; chosen: {choice.alpha}. A table with them is below."
+    description = (
+        f"Values along alpha; chosen: {choice.alpha}. A table with them is below."
+    )
     title = f"{', '.join(curves)} along alpha"
     caption = "Each dataset along alpha; thin lines are 95 % intervals"
-    charts = [Chart(svg(draw, (460, 340), title, said), caption)]
+    charts = [Chart(svg(draw, (460, 340), title, description), caption)]
     if supported:
         name = next(iter(tasks)) if len(tasks) == 1 else f"mean of {len(tasks)} tasks"
         draw = partial(
@@ -110,7 +112,7 @@ def _round(
         )
         title = f"{', '.join(supported)} over {name} along alpha"
         caption = "The price of the gain on the task"
-        charts.append(Chart(svg(draw, (460, 340), title, said), caption))
+        charts.append(Chart(svg(draw, (460, 340), title, description), caption))
     blocks = choice.alpha_blocks or {}
     return {
         "charts": charts,

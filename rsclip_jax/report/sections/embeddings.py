@@ -28,9 +28,9 @@ def embedding_maps(run: Workdir) -> Section | None:
         for when, points in zip(("before", "after"), flat, strict=True):
             caption = f"{name}, {when} stage {after.pins['stage']}"
             draw = partial(draw_map, points=points, labels=labels, limits=limits)
-            said = f"{labels[1]} over {labels[0]} of {', '.join(points)}"
+            description = f"{labels[1]} over {labels[0]} of {', '.join(points)}"
             title = f"Map of the embeddings, {caption}"
-            charts.append(Chart(svg(draw, (470, 430), title, said), caption))
+            charts.append(Chart(svg(draw, (470, 430), title, description), caption))
         groups.append({"title": "", "charts": charts})
     if not groups:
         return None

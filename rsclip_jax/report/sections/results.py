@@ -107,8 +107,8 @@ def training(run: Workdir) -> Section | None:
 def _curve(stage: str, key: str, points: Points) -> Chart:
     draw = partial(draw_training, curves={"_": points}, name=key, roles=("after",))
     first, last = points[0][1], points[-1][1]
-    said = f"{first:.3g} at first, {last:.3g} at the end"
-    return Chart(svg(draw, (330, 200), f"{key} of {stage}", said))
+    description = f"{first:.3g} at first, {last:.3g} at the end"
+    return Chart(svg(draw, (330, 200), f"{key} of {stage}", description))
 
 
 def curve_points(rows: list[dict], key: str) -> list[tuple[float, float]]:

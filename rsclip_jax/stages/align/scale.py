@@ -5,7 +5,7 @@ import json
 
 from ml_collections import ConfigDict
 
-from rsclip_jax.data.bad_records import in_words
+from rsclip_jax.data.bad_records import error_text
 from rsclip_jax.data.inspect.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources.files import split_digest
@@ -97,12 +97,12 @@ def find_scale(run: Run, train: Source, key: str) -> dict:
         )
     except ValueError as error:
         raise ValueError(
-            f"config.align.normalize = {how!r}: {in_words(error)};"
+            f"config.align.normalize = {how!r}: {error_text(error)};"
             " --config.align.normalize=sensor takes the sensor's row instead"
         ) from error
     made = {
         "how": how,
-        "dataset": f"{train.dataset.name}:{train.split}",
+        "dataset": str(train.spec),
         "split_digest": split_digest(train),
         **dataclasses.asdict(scale),
     }

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.evals.fuse import add_fused, parts_of
@@ -45,7 +45,7 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
     datasets = {spec: run.open(spec).dataset for spec in parts.encoded}
     of_name: dict[str, Encoders] = {}  # what is left out of a dataset is logged once
     for spec, dataset in datasets.items():
-        name = parse_spec(spec)[0]
+        name = DatasetSpec.parse(spec).name
         try:
             if name not in of_name:
                 of_name[name] = feed_all(run, model, encoders, dataset)

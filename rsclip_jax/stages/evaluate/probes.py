@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.data.sources.files import split_digest
-from rsclip_jax.data.specs import reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.evals.probe import (
     Examples,
     few_shot_records,
@@ -95,8 +95,9 @@ def run_probes(
 def _probe(run: Run, settings: Settings, sets: Probe, encoded, pin) -> None:
     train, val, test = encoded
     classnames = test.seen.dataset.classnames
-    trained = {"train": reported(sets[0]), "train_digest": split_digest(train.seen)}
-    chosen = {"val": reported(sets[1]), "val_digest": split_digest(val.seen)}
+    trained_on, chosen_on = short_specs(sets[:2])
+    trained = {"train": trained_on, "train_digest": split_digest(train.seen)}
+    chosen = {"val": chosen_on, "val_digest": split_digest(val.seen)}
     for sensor in (s for s in test.z if s in train.z and s in val.z):
         parts = [Examples(one.z[sensor], one.labels) for one in encoded]
         for record in _records(settings, parts, sensor, len(classnames)):

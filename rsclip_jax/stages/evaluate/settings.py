@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import as_specs, short_specs
 from rsclip_jax.records.results import Result
 
 _OF_PROBES = ("linear_probe", "knn")
@@ -38,10 +38,10 @@ class Parts:
         r = result if isinstance(result, Result) else Result.from_json(result)
         name = f"{r.dataset}:{r.split}" + (f":{r.tile}" if r.tile else "")
         if r.task == "forgetting":
-            return name in map(reported, self.forgetting)
+            return name in short_specs(self.forgetting)
         if r.task not in _OF_PROBES:
-            return name in map(reported, self.datasets)
-        probes = (tuple(map(reported, sets)) for sets in self.probes)
+            return name in short_specs(self.datasets)
+        probes = (short_specs(sets) for sets in self.probes)
         return any(
             (r.train, name) == (train, test) and r.val in (None, val)
             for train, val, test in probes

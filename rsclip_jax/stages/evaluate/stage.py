@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
-from rsclip_jax.data.specs import reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
@@ -204,7 +204,7 @@ def find_missing(run: Run, settings: Settings, earlier: StageMeta | None) -> Par
 
 def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
     """Whether a split has the digests of an earlier evaluation, or is gone."""
-    name = reported(spec)
+    (name,) = short_specs(spec)
     try:
         now = common.data_digests([run.open(spec)])
     except FileNotFoundError:
@@ -289,7 +289,7 @@ def evaluate_source(
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.log(
-            f"evaluate: {row.name}:{source.split} gives no number: it has no labels,"
+            f"evaluate: {source.spec} gives no number: it has no labels,"
             " and retrieval needs two sensors that this model encodes, and two records:"
             f" here are {', '.join(z)} and {len(seen)}"
         )

@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
@@ -77,7 +77,7 @@ def run_patch(run: Run) -> None:
     )
     if one_by_one:  # a round's alpha is not one between the original and the product
         rounds = tuple(
-            AlphaChoice(train=f"{s.dataset.name}:{s.split}", **choice.meta())
+            AlphaChoice(train=str(s.spec), **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
         )
         meta = dataclasses.replace(
@@ -95,7 +95,7 @@ ROLES = ("val", "test", "supported_val", "supported_test")
 
 def named(value: str | Sequence[str]) -> list[str]:
     """A setting's datasets as results spell them."""
-    return [reported(spec) for spec in as_specs(value)]
+    return list(short_specs(value))
 
 
 def report_lost(sweep: Sweep, product: Alpha | None) -> None:
@@ -106,8 +106,8 @@ def report_lost(sweep: Sweep, product: Alpha | None) -> None:
     own: dict[str, Any] = {"alpha": product}
     if isinstance(product, Mapping):
         own = {"alpha": None, "alpha_blocks": dict(product)}
-    for spec in as_specs(sweep.run.config.patch.supported_test):
-        before, after = (sweep.kept[reported(spec), w] for w in ("before", "after"))
+    for spec in short_specs(sweep.run.config.patch.supported_test):
+        before, after = (sweep.kept[spec, w] for w in ("before", "after"))
         report_forgetting(sweep.run, before, after, **own)
 
 
@@ -243,7 +243,7 @@ def draw_curve(
     """patch/alpha_curve.png of a choice."""
     if jax.process_index() != 0:
         return
-    names = [f"{s.dataset.name}:{s.split}" for s in (*val, *supported)]
+    names = [str(s.spec) for s in (*val, *supported)]
     kinds = {PRIMARY[s.dataset.task] for s in val}
     plot_alpha_curve(
         run.workdir / "patch" / f"alpha_curve{suffix}.png",

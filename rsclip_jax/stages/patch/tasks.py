@@ -120,7 +120,7 @@ def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
     checkpoint.save_trained(run.workdir / "patch", theta_1)
     digests = map(checkpoint.params_digest, thetas)
     made = {
-        f"theta_1 of {s.dataset.name}:{s.split}": {"digest": d}
+        f"theta_1 of {s.spec}": {"digest": d}
         for s, d in zip(train, digests, strict=True)
     }
     return theta_1, made

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from rsclip_jax.data.specs import as_specs, reported
+from rsclip_jax.data.specs import short_specs
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.page import write_report
 from rsclip_jax.report.table import closing_records, describe_alpha, format_table
@@ -16,7 +16,7 @@ def close(run: Run) -> None:
     """Prints the closing table, writes the report, and says where everything is."""
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), patch.get("supported_test", ())]
-    shown = [reported(spec) for one in tests for spec in as_specs(one)]
+    shown = [spec for one in tests for spec in short_specs(one)]
     records = closing_records(read_results(run.results), shown)
     if not records:  # an export measures nothing
         return

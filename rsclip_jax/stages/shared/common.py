@@ -121,7 +121,7 @@ def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
     row = source.dataset
     if row.task in LABELLED and not _is_told_apart(row):
         run.log(
-            f"{stage}: {row.name}:{source.split} has one class, {row.classnames[0]!r}:"
+            f"{stage}: {source.spec} has one class, {row.classnames[0]!r}:"
             " every answer is right, and zero-shot is left out"
         )
     return _is_told_apart(row)
@@ -189,8 +189,7 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
     """
     digests = {}
     for source in sources:
-        tile = f":{source.tile}" if source.tile else ""
-        spec = f"{source.dataset.name}:{source.split}{tile}"
+        spec = str(source.spec)
         digests[spec] = split_digest(source)
         if labels := labels_digest(source):
             digests[f"{spec} labels"] = labels
@@ -296,6 +295,6 @@ def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None
     """Says how many of the different captions of a source are too long for a tower."""
     if cut := int((count_tokens(texts) > length).sum()):
         run.log(
-            f"{source.dataset.name}:{source.split}: {cut:,} of {len(texts):,} different"
+            f"{source.spec}: {cut:,} of {len(texts):,} different"
             f" captions have more than {length} tokens and are cut there"
         )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
-from rsclip_jax.data.specs import parse_spec, short_name
+from rsclip_jax.data.specs import DatasetSpec, short_name
 from rsclip_jax.data.types import ReadOptions, Source
 from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.records import outcomes
@@ -41,32 +41,32 @@ class Run:
         return self.workdir / stage / self.part
 
     def open(self, spec: str) -> Source:
-        """A source by "name:split" or "name:split:tile" (parse_spec); opened once."""
+        """A source by "name:split" or "name:split:tile" (DatasetSpec); opened once."""
         if spec not in self.opened:
             self.opened[spec] = self._open(spec)
         return self.opened[spec]
 
     def _open(self, spec: str) -> Source:
-        name, split, tile = parse_spec(spec)
-        self._check_name(name)
+        found = DatasetSpec.parse(spec)
+        self._check_name(found.name)
         skip = self.config.data.on_error
         source = open_source(
-            name,
+            found.name,
             self.config.data_root,
-            split,
+            found.split,
             on_error=skip,
             max_nodata=self.config.data.max_nodata,
         )
         if source.split_rule:
-            found = f"{len(source):,} records, split by {source.split_rule}"
-            self.log(f"{name}:{split}: {found}")
-        if tile:
-            return TiledSource(source, tile, on_error=skip)
+            made = f"{len(source):,} records, split by {source.split_rule}"
+            self.log(f"{found.name}:{found.split}: {made}")
+        if found.tile:
+            return TiledSource(source, found.tile, on_error=skip)
         return source
 
     def _check_name(self, name: str) -> None:
         """Raises ValueError for a second set of one short name, as results have it."""
-        for other in {parse_spec(spec)[0] for spec in self.opened}:
+        for other in {DatasetSpec.parse(spec).name for spec in self.opened}:
             same = Path(other).resolve() == Path(name).resolve()
             if short_name(other) == short_name(name) and not same:
                 raise ValueError(

@@ -4,7 +4,7 @@ import pytest
 
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 
 
 def said_of(name, **options) -> str:
@@ -40,7 +40,7 @@ def test_a_split_behind_the_name_is_told_from_it():
     ],
 )
 def test_a_path_is_called_one_and_the_set_of_that_folder_named(path, name, root):
-    assert f"here {name!r} with root (config.data_root) = {root};" in said_of(path)
+    assert f"here {name!r} with root = {root};" in said_of(path)
 
 
 def test_another_folder_is_described_by_a_file(tmp_path):
@@ -48,21 +48,18 @@ def test_another_folder_is_described_by_a_file(tmp_path):
     assert "is a path: a set of the table goes by its name" in words
     assert "described by a TOML file" in words
     assert "did you mean" not in words
-    with pytest.raises(ValueError, match="a folder is no name, but a TOML file can"):
-        parse_spec(f"{tmp_path}:val")
+    with pytest.raises(ValueError, match="a TOML file describes a folder of your own"):
+        DatasetSpec.parse(f"{tmp_path}:val")
 
 
-def test_the_argument_and_the_setting_are_both_named(tmp_path):
+def test_the_argument_is_named(tmp_path):
     words = said_of("resisc45")
-    assert "set root (--config.data_root) to the folder that holds resisc45 or" in words
+    assert "set root to the folder that holds resisc45 or" in words
     root = tmp_path / "none"
     words = said_of("resisc45", root=root)
-    assert f"root (config.data_root) = {root} is not a folder" in words
+    assert f"root = {root} is not a folder" in words
     words = said_of("resisc45", root=tmp_path)
-    assert (
-        f"root (config.data_root) = {tmp_path} holds none of resisc45, NWPU-RESISC45"
-        in words
-    )
+    assert f"root = {tmp_path} holds none of resisc45, NWPU-RESISC45" in words
     words = said_of("resisc45", max_nodata=2)
     assert "max_nodata = 2 should be" in words
     assert get_dataset("resisc45").name == "resisc45"

@@ -65,6 +65,7 @@ def wait_for_writing(process, folder, started):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_lose_and_double_nothing(tmp_path):
     n, cut, rng = 240, tmp_path / "cut", random.Random(0)
     pack_numbers(tmp_path / "whole", n, shard_mb=0.006)

@@ -254,7 +254,7 @@ def test_absent_files_are_counted_and_the_first_named(images, capsys):
     with pytest.raises(ValueError, match=words) as error:
         open_source(path)
     assert "05.png" not in str(error.value)
-    assert "--config.data.on_error=skip" in str(error.value)
+    assert "on_error='skip' leaves" in str(error.value)
     source = open_source(path, on_error="skip")
     assert held(source) == [("a.png", 0, 0)]
     assert "30 of its images are absent" in capsys.readouterr().out

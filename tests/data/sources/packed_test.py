@@ -97,7 +97,9 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
 @pytest.mark.parametrize(("packed", "now"), [(0.0, 0.2), (0.2, 0.0), (0.1, 0.2)])
 def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
     pack_numbers(tmp_path, 10, max_nodata=packed)
-    words = rf"max_nodata {packed:g}, .*\) is {now:g}; set it to {packed:g}, or"
+    words = (
+        rf"max_nodata {packed:g}, .* max_nodata = {now:g} now; set it to {packed:g},"
+    )
     with pytest.raises(ValueError, match=words):
         open_packed(ROW, tmp_path, "train", OpenOptions(max_nodata=now))
     options = OpenOptions(max_nodata=packed)

@@ -227,7 +227,7 @@ def test_a_few_missing_pixels_are_filled_where_they_are_allowed(broken):
     arrays["sen1"][1, 3, 4] = np.nan
     arrays["sen2"][1, 5, 6, 2] = np.nan
     root = broken(arrays)
-    with pytest.raises(ValueError, match=r"record 1, sen1: .*max_nodata\) fills a few"):
+    with pytest.raises(ValueError, match=r"record 1, sen1: .*max_nodata above 0 fills"):
         open_source("so2sat", root)[1]
     few = open_source("so2sat", root, max_nodata=0.0005)
     with pytest.raises(ValueError, match=r"sen1: 0\.0977 %.*allows 0\.05 %"):

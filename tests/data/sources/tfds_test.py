@@ -19,7 +19,7 @@ from rsclip_jax.data.catalog.prompts import PHOTO_TEMPLATES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources.files import split_digest
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.helpers.bigearthnet import SIDES
 
@@ -379,7 +379,7 @@ def test_damage_and_a_missing_file_are_named(tmp_path):
     ],
 )
 def test_specs(spec, want):
-    assert parse_spec(spec) == want
+    assert DatasetSpec.parse(spec) == DatasetSpec(*want)
 
 
 def test_a_pack_gives_the_same_records_ids_and_row(root, tmp_path):

@@ -18,7 +18,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.readers.folders import hash_percent
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources.files import split_digest
-from rsclip_jax.data.specs import parse_spec
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.golden import FOLDER
 from tests.helpers.runs import make_run
@@ -328,7 +328,7 @@ def test_a_cut_tar_is_named_with_its_place_and_read_as_far_as_it_is_whole(
     words = r"train/2\.tar: cut short: it ends at byte 4,500, but .* at byte .*; fetch"
     with pytest.raises(ValueError, match=words) as error:
         open_source(PHOTOS, tmp_path, "train")
-    assert "--config.data.on_error=skip" in str(error.value)
+    assert "on_error='skip' leaves" in str(error.value)
     source = open_source(PHOTOS, tmp_path, "train", on_error="skip")
     assert 16 <= len(source) < 20
     for i in range(len(source)):
@@ -504,13 +504,13 @@ def test_a_cut_image_is_named(photos, tmp_path):
     ],
 )
 def test_specs(spec, want):
-    assert parse_spec(spec) == want
+    assert DatasetSpec.parse(spec) == DatasetSpec(*want)
 
 
 @pytest.mark.parametrize("spec", ["wds:wds_eurosat", "wds::train", "eurosat", "a:b c"])
 def test_what_is_no_spec(spec):
     with pytest.raises(ValueError, match="is not of the form name:split"):
-        parse_spec(spec)
+        DatasetSpec.parse(spec)
 
 
 def test_a_run_opens_it_in_tiles(photos, tmp_path):

@@ -115,7 +115,7 @@ def test_skipped_tiles_are_listed_each(tmp_path):
     assert scenes.reads.count(1) <= 2  # in as many threads
     lines = [line.split("\t") for line in listed.read_text().splitlines()]
     assert sorted(line[:2] for line in lines) == [
-        ["damaged:all", tiles.ids[i]] for i in range(4, 9)
+        ["damaged:all:4", tiles.ids[i]] for i in range(4, 9)
     ]
 
 

@@ -28,6 +28,7 @@ from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
 from tests.helpers.align import SMALL, config_with, read_as, teacher
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run
 
 
@@ -44,10 +45,10 @@ def pixels(source, key):
 @pytest.mark.parametrize(
     ("key", "dtype", "how"),
     [
-        ("s2", "uint16", "sensor"),
+        slow("s2", "uint16", "sensor"),
         ("s2", "uint16", "percentile"),
         ("s1", "float32", "zscore"),
-        ("ir", "float32", "percentile"),
+        slow("ir", "float32", "percentile"),
     ],
 )
 def test_the_step_takes_raw_values_and_normalises_them(

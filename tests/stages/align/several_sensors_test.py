@@ -178,6 +178,7 @@ def test_an_export_holds_each_encoder(aligned, tmp_path):
     assert "| s1+s2 | accuracy |" in card
 
 
+@pytest.mark.slow
 def test_one_sensor_in_a_tuple_is_that_sensor(tmp_path):
     """The same weights bit for bit, laid out the same."""
     made = []

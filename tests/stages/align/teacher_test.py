@@ -70,6 +70,7 @@ def train(folder, torn=TORN, **settings):
     return [json.loads(line) for line in lines], student, source
 
 
+@pytest.mark.slow
 def test_training_with_the_cache_is_training_without(tmp_path, capsys):
     """Order, views, noise, stand-ins for what cannot be read, and the loss."""
     plain, _, _ = train(tmp_path / "off")

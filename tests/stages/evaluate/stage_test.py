@@ -96,6 +96,7 @@ def test_a_sensor_of_other_bands_is_not_fed_to_the_encoder(
     assert "in dB, and s1_vh_8bit holds ('VH',) in 8-bit" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bands"),
     [

@@ -77,6 +77,7 @@ def test_it_is_never_worse_nor_over_the_budget_and_is_reported(sweep, drop):
         assert r.checkpoint == digest
 
 
+@pytest.mark.slow
 def test_images_decoded_each_time_or_kept_give_the_same(sweep):
     c = sweep.run.config.patch
     tasks, supported = sources_of(sweep.run)
@@ -91,6 +92,7 @@ def test_images_decoded_each_time_or_kept_give_the_same(sweep):
     assert found[0] == found[1] != start
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_where_it_was(sweep, monkeypatch):
     tasks, supported = sources_of(sweep.run)
     start = dict.fromkeys(block_names(sweep.theta_0), 0.5)

@@ -49,6 +49,7 @@ def made(clip, tmp_path_factory):
     return folder / "run", run_tiny(folder / "run", config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -135,6 +136,7 @@ def test_the_product_has_the_mixed_head_also_at_another_alpha(clip, made):
     np.testing.assert_array_equal(np.stack([*ends[0.0].values()], 1), head_0)
 
 
+@pytest.mark.slow
 def test_an_alpha_a_block_mixes_the_head_with_the_projection(clip, tmp_path):
     save_clip(tmp_path / "clip", TINY, clip.params)
     config = head_config(per_block=True, block_evaluations=4, max_supported_drop=1.0)

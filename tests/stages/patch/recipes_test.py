@@ -21,6 +21,7 @@ from rsclip_jax.stages.shared.common import zero_shot_head
 from rsclip_jax.train import checkpoint, optim
 from rsclip_jax.weights import save_clip
 from tests.golden import toy_resnet
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 TINY = Variant("tiny", 16, 32, 8, 32, 2, 2, 16, 1, 1, "gelu")
@@ -192,13 +193,15 @@ MULTI = {"train": "miniature_multi:train"}
     "settings",
     [
         {},
-        {"recipe": "last_blocks", "last_blocks": 1, "ema": 0.5},
-        {"recipe": "norm", "lr": 2e-2},
-        {"recipe": "bias", "lr": 2e-2, "label_smoothing": 0.1},
+        slow({"recipe": "last_blocks", "last_blocks": 1, "ema": 0.5}),
+        slow({"recipe": "norm", "lr": 2e-2}),
+        slow({"recipe": "bias", "lr": 2e-2, "label_smoothing": 0.1}),
         LORA,
-        LP_FT,
-        {"loss": "flyp"},
-        {**MULTI, "loss": "asymmetric", "layer_decay": 0.8, "class_balanced": 0.9},
+        slow(LP_FT),
+        slow({"loss": "flyp"}),
+        slow(
+            {**MULTI, "loss": "asymmetric", "layer_decay": 0.8, "class_balanced": 0.9}
+        ),
     ],
     ids=lambda settings: "-".join(map(str, settings.values())) or "full",
 )
@@ -213,6 +216,7 @@ def test_a_recipe_lowers_the_loss_and_moves_what_it_says(tmp_path, settings):
     assert moved_names(theta_1) == want
 
 
+@pytest.mark.slow
 def test_a_resnet_s_convolutions_take_adapters_too(tmp_path):
     variant = Variant("rn", 16, 32, 32, 4, (1, 1, 1, 1), 2, 16, 1, 1, "gelu")
     params = jax.device_get(init_clip(variant, jax.random.key(3)))

@@ -19,6 +19,7 @@ from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.stage import check_choice, describe_choice
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.weights import save_clip
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
@@ -119,7 +120,7 @@ def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
     assert abs(drawn[0.0] - curves[0][0.0]) < 0.2
 
 
-@pytest.mark.parametrize("name", ["miniature", "miniature_multi"])
+@pytest.mark.parametrize("name", ["miniature", slow("miniature_multi")])
 def test_fine_tuning_lowers_the_loss_and_leaves_theta_0_alone(tmp_path, name):
     config = tiny_config()
     with config.unlocked():

@@ -191,6 +191,7 @@ def test_drawn_labels_are_distributed_as_the_model_has_them():
 # One after the other, with an alpha a block
 
 
+@pytest.mark.slow
 def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
     settings = {"max_supported_drop": 0.05, "per_block": True, "lr": 2e-3}
     config = patch_config(clip, **TWO, tasks="sequential", **settings)

@@ -1,0 +1,20 @@
+"""Config keys in the messages of functions that know only their own arguments."""
+
+import re
+
+# Argument of data.open_source and of reading -> the setting that it comes from.
+_SETTINGS = {
+    "root": "config.data_root",
+    "on_error": "config.data.on_error",
+    "max_nodata": "config.data.max_nodata",
+}
+_NAMED = re.compile(rf"(?<![\w/.-])({'|'.join(_SETTINGS)})(?= ?=| to )")
+
+
+def name_settings(text: str) -> str:
+    """Adds the setting to each argument in a message: "root" -> "root (--config...)".
+
+    >>> name_settings("root = /data is not a folder")
+    'root (--config.data_root) = /data is not a folder'
+    """
+    return _NAMED.sub(lambda match: f"{match[1]} (--{_SETTINGS[match[1]]})", text)
