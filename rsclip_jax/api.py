@@ -37,8 +37,8 @@ class Model:
     clip_steps of the stage that made them trained. source: where weight files came
     from: "path", by which load finds them again, the sha256 of each of "files", and of
     named ones "name" and "revision"; {} for what a stage made. task_head: class name ->
-    column [d] of the head that stage patch trained and mixed with the tower, where
-    config.patch.head says so; logits are embeddings @ np.stack([*task_head.values()], 1).
+    column [d] of the head that stage patch trained and mixed with the tower, where it
+    was asked to; logits are embeddings @ np.stack([*task_head.values()], 1).
     """
 
     variant: Variant

@@ -102,7 +102,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
         ((("align.student", "vit"),), "give each setting with a tuple of its values"),
         ((("align.stdent", ("vit",)),), r"'align\.stdent', .*near it are align\.stude"),
         ((("patch.lr", (0.1,)),), r"'patch\.lr', which is not a setting of stage"),
-        ((("seed", (0,)), ("seed", (1,))), "or twice there"),
+        ((("seed", (0,)), ("seed", (1,))), "or is named twice"),
         ((("seed", (0, 0)),), "one combination twice"),
         ((("align.lr", ("fast",)),), r"lr=fast: align\.lr: Could not override"),
     ],

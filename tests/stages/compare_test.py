@@ -327,7 +327,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     refused(tmp_path, "names one workdir twice", a, tmp_path / "other" / ".." / "a")
     refused(tmp_path, "nowhere, and there is no such folder", a, tmp_path / "nowhere")
     (tmp_path / "plain").mkdir()
-    refused(tmp_path, "plain, which is no workdir", a, tmp_path / "plain")
+    refused(tmp_path, "plain, which is not the workdir", a, tmp_path / "plain")
     cut = write_run(tmp_path / "cut", [outcome(0, 1.0)])
     (cut / "align" / "params").rmdir()
     refused(tmp_path, "cut, whose stage 'align' has not finished", a, cut)

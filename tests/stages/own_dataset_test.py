@@ -22,6 +22,7 @@ from rsclip_jax.stages.shared import training
 from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.results import make_result
 from tests.helpers.runs import make_run, run_tiny, tiny_config
 
 SET = """

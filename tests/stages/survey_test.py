@@ -59,7 +59,7 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     with few_scenes():
         run_stages(config(one, gone, published=published), workdir)
         said = capsys.readouterr().out
-        assert "gone is left out" in said
+        assert "gone is skipped" in said
         assert "tried again by the same command: gone" in said
         run_stages(config(one, two, published=published), workdir)
         said = capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_what_is_refused(tmp_path, models, settings, message):
 def test_no_model_at_all_is_an_error(tmp_path):
     gone = tmp_path / "gone.safetensors"
     gone.write_bytes(b"no weights")
-    with few_scenes(), pytest.raises(ValueError, match="none of them can be had"):
+    with few_scenes(), pytest.raises(ValueError, match="none of them could be loaded"):
         run_stages(config(gone), tmp_path / "w")
 
 

@@ -1,4 +1,4 @@
-"""What of a model encodes which set, fed from its files, and what pins its numbers."""
+"""Which of a model's encoders take which dataset, and what pins their numbers."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from rsclip_jax.train import sharding
 
 
 class Encoded(NamedTuple):
-    """What a model made of a split: {sensor: embeddings}, labels, what was read."""
+    """A split through a model: {sensor: embeddings}, labels, the records read."""
 
     z: dict[str, np.ndarray]
     labels: np.ndarray
@@ -123,7 +123,7 @@ def encode(run: Run, fed: Encoders, source: Source) -> Encoded:
 
 
 def pins(model: api.Model, sensor: str) -> dict:
-    """What pins a number of a record's sensor to the weights that made it: all of them.
+    """The step and the digests that pin a number to all weights that took part.
 
     step is the sensor encoder's where there is one.
     """

@@ -1,4 +1,4 @@
-"""The probes of stage evaluate: which sets config.evaluate names, and their numbers."""
+"""The probes of stage evaluate: their checks and their numbers."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -38,18 +38,20 @@ def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
     opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
     for spec, source in zip(sets, opened, strict=True):
         if common.classes_of(source) != common.classes_of(opened[0]):
-            raise ValueError(f"{setting}: {sets[0]!r} and {spec!r} have other classes")
+            raise ValueError(
+                f"{setting}: {sets[0]!r} and {spec!r} have different classes"
+            )
     for (a, one), (b, other) in itertools.combinations(
         zip(sets, opened, strict=True), 2
     ):
         same = one.dataset.name == other.dataset.name
-        # of tiles the records that they were cut from
+        # tiles count as the records that they were cut from
         ids = [{id_.partition("/tile_")[0] for id_ in s.ids} for s in (one, other)]
         if same and (shared := len(ids[0] & ids[1])):
             raise ValueError(
-                f"{setting}: {a!r} and {b!r} share {shared} records, and what a probe"
-                " was fitted or chosen on says nothing about others; parts are written"
-                " train[:90%] and train[90%:]"
+                f"{setting}: {a!r} and {b!r} share {shared} records; a probe must be"
+                " tested on records that it was not fitted or chosen on, such as"
+                " train[90%:] after train[:90%]"
             )
     if knn_k > len(opened[0]):
         raise ValueError(

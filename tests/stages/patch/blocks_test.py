@@ -54,8 +54,8 @@ def choose(sweep, budget):
 
 
 def reported(sweep):
-    lines = sweep.run.results.read_text().splitlines()
-    return [r for r in map(json.loads, lines) if r.alpha_blocks is not None]
+    found = read_results(sweep.run.results)
+    return [r for r in found if r.alpha_blocks is not None]
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1])
