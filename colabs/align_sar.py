@@ -71,7 +71,7 @@ import numpy as np
 from IPython.display import Image
 
 import rsclip_jax
-from configs import align_sar
+from rsclip_jax.configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.main import run_stages

@@ -76,7 +76,7 @@ import numpy as np
 from IPython.display import display
 
 import rsclip_jax
-from configs import align_sar
+from rsclip_jax.configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.interpolate import block_names, block_prefix, interpolate
 from rsclip_jax.main import run_stages

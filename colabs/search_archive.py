@@ -71,7 +71,7 @@ import tifffile
 from PIL import Image
 
 import rsclip_jax
-from configs import align_sar
+from rsclip_jax.configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.main import run_stages

@@ -69,7 +69,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rsclip_jax
-from configs import align_sar
+from rsclip_jax.configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.main import run_stages
 from rsclip_jax.metrics import top_k_accuracy

@@ -7,7 +7,7 @@ configs/ablate.py:vit_b32    the paper's axes (loss terms, lambda, initialisatio
 Another sweep: --config.ablate.sweep="(('align.lr',(1e-3,1e-4)),('seed',(0,1)))"
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 MSE = (("mse", 1.0),)
 LABELS = (("labels", 1.0),)

@@ -5,7 +5,7 @@ configs/align_sar.py:small      real images under --config.data_root
 configs/align_sar.py:vit_b32    the paper's setting: ViT-B/32 on BigEarthNet
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config(size: str = "miniature"):

@@ -5,7 +5,7 @@
     config.pretrain.train, such as 'resisc45:train', their class names being captions
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

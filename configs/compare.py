@@ -7,7 +7,7 @@
     of an ablation is a run, too: 'runs/ablate/ablate/losses=mse,student=vit'
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

@@ -12,7 +12,7 @@ Probes: --config.evaluate.probes="(('resisc45:train','resisc45:val','resisc45:te
     weights (12 GB) are fetched
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config(size: str = "any"):

@@ -5,7 +5,7 @@
     runs/inspect/inspect/eurosat_rgb/
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

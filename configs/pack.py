@@ -7,7 +7,7 @@ faster. Set config.dataset, config.data_root and config.pack.out.
     on --config.data_root=PACKED reads them. The same command goes on after a kill.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

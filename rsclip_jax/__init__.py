@@ -5,15 +5,62 @@ from typing import TYPE_CHECKING, Any
 from rsclip_jax.version import __version__
 
 if TYPE_CHECKING:
+    from rsclip_jax import (
+        data,
+        interpolate,
+        losses,
+        metrics,
+        models,
+        train_step,
+        weights,
+    )
     from rsclip_jax.api import Model, load
 
-__all__ = ["Model", "__version__", "load"]
+__all__ = [
+    "Model",
+    "__version__",
+    "data",
+    "interpolate",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "train_step",
+    "weights",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `Model` on first use: importing the package loads nothing heavy."""
-    if name in ("load", "Model"):
-        from rsclip_jax import api
+    """The public names at their first use: importing the package loads nothing heavy.
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'rsclip_jax' has no attribute {name!r}")
+    Other modules are imported by their own names.
+    """
+    match name:
+        case "load" | "Model":
+            from rsclip_jax import api
+
+            return getattr(api, name)
+        # importing a submodule puts it among the globals
+        case "losses":
+            import rsclip_jax.losses
+        case "interpolate":
+            import rsclip_jax.interpolate
+        case "metrics":
+            import rsclip_jax.metrics
+        case "train_step":
+            import rsclip_jax.train_step
+        case "weights":
+            import rsclip_jax.weights
+        case "data":
+            import rsclip_jax.data.datasets
+            import rsclip_jax.data.sensors
+            import rsclip_jax.data.tokenizer
+        case "models":
+            import rsclip_jax.models.clip  # noqa: F401
+        case _:
+            raise AttributeError(f"module 'rsclip_jax' has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rsclip_jax.version import __version__
+
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
 _SAVED = Path(__file__).parent / "stages" / "saved_config.py"
@@ -121,7 +123,12 @@ def default_workdir() -> str:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parsing, the config loaded; a mistake is one line on stderr and exit 2."""
-    argv = read_saved(argv)
+    from rsclip_jax.stages.shipped_configs import find_shipped
+
+    if "--version" in argv[1:]:
+        print(f"rsclip-jax {__version__}")
+        sys.exit(0)
+    argv = read_saved(find_shipped(argv))
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
@@ -146,7 +153,10 @@ def explain(text: str, argv: list[str]) -> str:
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
     if missing:
-        return f"there is no config file {missing[1]}"
+        from rsclip_jax.stages.shipped_configs import list_shipped
+
+        shipped = ", ".join(list_shipped())
+        return f"there is no config file {missing[1]}; shipped by name: {shipped}"
     return mistyped_setting(argv) or text.strip()
 
 
@@ -175,8 +185,13 @@ def mistyped_setting(argv: list[str]) -> str:
     return ""
 
 
-if __name__ == "__main__":
+def run_command() -> None:
+    """The command rsclip-jax, and python -m rsclip_jax.main."""
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages began
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    run_command()

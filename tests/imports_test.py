@@ -28,7 +28,7 @@ LAYERS = (
         "stages.pack",
         "stages.compare",
     },
-    {"stages.shared", "stages.saved_config"},
+    {"stages.shared", "stages.saved_config", "stages.shipped_configs"},
     {"stages", "report"},
     {"api"},
     {"weights", "evals"},
@@ -53,7 +53,7 @@ LAYERS = (
         "stats",
         "records",
     },
-    {"losses", "interpolate", "metrics", "train_step", "io", "version"},
+    {"losses", "interpolate", "metrics", "train_step", "io", "configs", "version"},
 )
 # unit: what it never imports, through other modules neither
 NEVER = {

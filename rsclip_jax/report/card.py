@@ -22,6 +22,8 @@ model = rsclip_jax.load("clip")""",
 state = safetensors.torch.load_file("clip.safetensors")  # OpenAI's state dict
 model = rsclip_jax.load("clip.safetensors")""",
 }
+# timm's default is pretrained=False: random weights
+_TIMM = 'encoder = timm.create_model("local-dir:{}", pretrained=True)'
 _PATCHED = """\
 **Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
 the frozen zero-shot text head, and interpolated with the original weights,
@@ -125,7 +127,7 @@ def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> s
     for modality in model.sensors:
         one = files[modality]
         if "config.json" in one:
-            lines.append(f'encoder = timm.create_model("local-dir:{modality}")')
+            lines.append(_TIMM.format(modality))
         path = modality if "config.json" in one else next(iter(one))
         lines.append(f'spec, params = rsclip_jax.weights.load_encoder("{path}")')
     text = "\n".join(lines)

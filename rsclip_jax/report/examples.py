@@ -20,7 +20,7 @@ def example_rows(
     read = [
         (split, index, label)
         for split, s in scans.items()
-        for index, label in zip(s.places, s.labels, strict=True)
+        for index, label in zip(s.indices, s.labels, strict=True)
     ]
     each = {1: 8, 2: 4}.get(len(dataset.sensors), 3)  # about as wide as a screen
     if not dataset.classes:

@@ -138,7 +138,7 @@ def summarise(
         split: {
             **splits[split],
             "records": len(source),
-            "read": len(scans[split].places),
+            "read": len(scans[split].indices),
             "unreadable": len(scans[split].unreadable),
             "split_rule": source.split_rule,
             "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
@@ -206,7 +206,7 @@ def identical_images(
     digests = {split: s.digests.get(key, []) for split, s in scans.items()}
     return [
         {
-            split: [ids[split][scans[split].places[i]] for i in places]
+            split: [ids[split][scans[split].indices[i]] for i in places]
             for split, places in group.items()
         }
         for group in find_repeats(digests)

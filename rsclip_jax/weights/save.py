@@ -58,9 +58,10 @@ def save_encoder(
     """Writes a sensor encoder in timm's names, its map to CLIP's width as timm's head.
 
     `path` is a file where it ends in .safetensors, else a folder that gets a
-    config.json too, which timm.create_model("local-dir:<path>") reads. It takes what
-    the spec says: clip((x - mean) / std, -clip_sigma, clip_sigma). Raises ValueError
-    for a dtype that is not known, and for what timm has no model of.
+    config.json too. timm.create_model("local-dir:<path>", pretrained=True) reads the
+    folder; without pretrained=True, timm's weights are random. The model takes the
+    spec's input, clip((x - mean) / std, -clip_sigma, clip_sigma). Raises ValueError for
+    an unknown dtype, and for a spec that timm has no model of.
     """
     path = Path(path)
     _check_dtype(dtype)

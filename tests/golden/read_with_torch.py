@@ -1,11 +1,14 @@
 """Reads what we wrote, by the libraries it was written for.
 
-python read_with_torch.py {open_clip|openai|hf|timm} PATH INPUTS.npz OUT.npz: INPUTS
-holds image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a Hugging
-Face folder the token ids of INPUTS' texts by its own tokenizer. Of timm: see read_timm.
+python read_with_torch.py {open_clip|openai|hf|timm|card} PATH INPUTS.npz OUT.npz:
+INPUTS holds image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a
+Hugging Face folder the token ids of INPUTS' texts by its own tokenizer. For timm and a
+model card see read_timm and run_card.
 """
 
 import json
+import os
+import pathlib
 import sys
 
 import numpy as np
@@ -23,6 +26,9 @@ import transformers  # noqa: E402
 def main(layout: str, path: str, inputs: str, out: str) -> None:
     if layout == "timm":
         read_timm(path, inputs, out)
+        return
+    if layout == "card":
+        run_card(path, inputs, out)
         return
     with np.load(inputs) as given:
         image = torch.from_numpy(given["image"].transpose(0, 3, 1, 2))
@@ -51,6 +57,23 @@ def read_timm(path: str, inputs: str, out: str) -> None:
             nchw = torch.from_numpy(image.transpose(0, 3, 1, 2))
             got[name] = model.eval()(nchw).numpy()
     np.savez(out, **got)
+
+
+def run_card(path: str, inputs: str, out: str) -> None:
+    """Runs the card's lines in its folder; its model and encoder see the inputs."""
+    os.chdir(path)
+    snippet = pathlib.Path("README.md").read_text().split("```python\n")[1]
+    lines = snippet.split("```")[0].splitlines()
+    names = {"open_clip": open_clip, "timm": timm, "transformers": transformers}
+    exec("\n".join(line for line in lines if "rsclip_jax" not in line), names)
+    with np.load(inputs) as given, torch.no_grad():
+        image, s1 = (
+            torch.from_numpy(given[key].transpose(0, 3, 1, 2))
+            for key in ("image", "s1")
+        )
+        zimg = names["model"].float().eval().encode_image(image, normalize=True)
+        zs1 = names["encoder"].eval()(s1)
+    np.savez(out, zimg=zimg.numpy(), s1=zs1.numpy())
 
 
 def read_open_clip(layout: str, path: str) -> torch.nn.Module:

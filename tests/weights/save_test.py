@@ -1,6 +1,7 @@
 """What save_clip writes: the same weights in every layout, and files others read."""
 
 import json
+import re
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +11,7 @@ import safetensors.numpy
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
 from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.save import open_clip_config
+from tests.conftest import REPO
 from tests.golden import FOLDER, OPENAI_HEADS, random_params, toy_variant
 from tests.helpers.trees import same
 
@@ -183,3 +185,15 @@ def test_tokenizer_files_hold_the_whole_vocabulary(tmp_path):
 def test_an_uncommon_mlp_is_in_the_config():
     config = open_clip_config(toy_variant("gelu", vision_mlp_width=96))
     assert config["model_cfg"]["vision_cfg"]["mlp_ratio"] == 3
+
+
+def test_timm_is_told_everywhere_to_load_the_weights():
+    """create_model's pretrained is False by default: random weights, without a word."""
+    found = {
+        (path.name, call)
+        for pattern in ("*.md", "rsclip_jax/**/*.py", "rsclip_jax/**/*.md")
+        for path in REPO.glob(pattern)
+        for call in re.findall(r"timm\.create_model\([^)]*\)", path.read_text())
+    }
+    assert {"card.py", "save.py"} <= {name for name, _ in found}
+    assert [call for _, call in found if "pretrained=True" not in call] == []

@@ -8,12 +8,19 @@ import jax
 import numpy as np
 import pytest
 
+from rsclip_jax.api import Model
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.models.clip import CLIP, init_clip
-from rsclip_jax.models.sensor import init_sensor, make_sensor_encoder, vit_spec
+from rsclip_jax.models.sensor import (
+    init_sensor,
+    input_fields,
+    make_sensor_encoder,
+    vit_spec,
+)
 from rsclip_jax.models.variants import Variant, get_variant
-from rsclip_jax.weights import save_clip, save_encoder
+from rsclip_jax.report.card import make_card
+from rsclip_jax.weights import file_digests, save_clip, save_encoder
 from tests.golden import __path__ as golden
 
 PYTHON = os.environ.get("RSCLIP_TORCH_PYTHON", "")
@@ -145,3 +152,31 @@ def seen(tmp_path_factory):
 def test_timm_sees_what_our_encoders_see(seen, name):
     got, want = seen[name]
     np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max(), rtol=0)
+
+
+def test_the_lines_of_a_model_card_read_what_was_exported(tmp_path):
+    v, rng = get_variant("small"), np.random.default_rng(2)
+    params = jax.device_get(init_clip(v, jax.random.key(5)))
+    spec = dataclasses.replace(VIT, **input_fields(SENSORS["s1_grd"]))
+    spec = dataclasses.replace(spec, out_dim=v.embed_dim)
+    encoder = jax.device_get(init_sensor(spec, jax.random.key(6)))
+    folder = tmp_path / "export"
+    save_clip(folder / "clip", v, params)
+    save_encoder(folder / "s1", spec, encoder)
+    model = Model(v, params, {"s1": (spec, encoder)}, {"clip": "a", "s1": "b"}, {})
+    card = make_card(
+        model,
+        layout="open_clip",
+        dtype="float32",
+        files={key: file_digests(folder / key) for key in ("clip", "s1")},
+        history={},
+        records=[],
+    )
+    (folder / "README.md").write_text(card)
+    image = rng.standard_normal((2, v.image_size, v.image_size, 3)).astype(np.float32)
+    s1 = rng.standard_normal((2, 24, 24, 2)).astype(np.float32)
+    got = read(tmp_path, "card", folder, image=image, s1=s1)
+    zimg, _, _ = CLIP(v).apply({"params": params}, image, None)
+    np.testing.assert_allclose(got["zimg"], zimg, atol=1e-5)
+    want, _ = make_sensor_encoder(spec).apply({"params": encoder}, s1)
+    np.testing.assert_allclose(got["s1"], want, atol=1e-4 * np.abs(want).max(), rtol=0)

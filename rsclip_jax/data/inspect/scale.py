@@ -1,4 +1,4 @@
-"""The scale of a sensor's input, measured on a dataset in place of its row's."""
+"""The scale of a sensor's input, measured on a dataset instead of the sensor's own."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ _PIXELS = 2**20  # of all records together, so that memory stays flat
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """What an encoder sees: clip((x - mean) / std, -clip_sigma, clip_sigma), by band.
+    """An encoder's input is clip((x - mean) / std, -clip_sigma, clip_sigma) per band.
 
-    records, pixels: of how many it was measured, those without a value included.
+    records, pixels: the numbers that it was measured on, including pixels without a
+    value.
     """
 
     mean: tuple[float, ...]
@@ -38,28 +39,39 @@ def measure_scale(
     records: int = 500,
     options: ReadOptions = READING,
 ) -> Scale:
-    """The scale of one sensor key of a source; the same for the same records.
+    """Measures the scale of one sensor key of a source, deterministically.
 
-    how "zscore": each band's mean and standard deviation, clipped where the sensor's
-    row clips. "percentile": the low and the high percentile become -1 and 1, and what
-    lies beyond is clipped. Measured in the files' units on the pixels of `records`
-    records (0: all), of more than 2**20 pixels on as many, both evenly spread; without
-    NaN and the sensor's nodata. Raises ValueError for a band of one value or none.
+    Args:
+      source: the records.
+      key: the sensor key.
+      how: "zscore" takes each band's mean and standard deviation, with the sensor's own
+        clip_sigma; "percentile" maps the low and high percentile to -1 and 1 and clips
+        beyond.
+      percentiles: (low, high).
+      records: the number of records, evenly spread; 0 takes all.
+      options: how they are read.
+
+    Returns:
+      The scale in the files' units, over at most about 2**20 evenly spread pixels,
+      without NaN and the sensor's nodata.
+
+    Raises:
+      ValueError: for a band with a single value or none.
     """
     sensor = get_sensor(source.dataset.sensors[key])
-    places = spread_indices(len(source), records)
-    share = max(_PIXELS // len(places), 1)
+    indices = spread_indices(len(source), records)
+    share = max(_PIXELS // len(indices), 1)
     looks = look_at(
         source,
-        places,
+        indices,
         key,
         lambda array: _some_pixels(array, share),
         options=options,
     )
     parts = list(looks)
-    where = f"{len(parts)} of {len(places)} records of {source.dataset.name}"
+    where = f"{len(parts)} of {len(indices)} records of {source.dataset.name}"
     if not parts:
-        raise ValueError(f"{where} could be read: there is nothing to measure")
+        raise ValueError(f"{where} could be read: the scale cannot be measured")
     pixels = np.concatenate(parts)
     scales = [
         _scale_of(pixels[:, i], sensor, how, percentiles, f"{band} in {where}")
@@ -71,7 +83,7 @@ def measure_scale(
 
 
 def _some_pixels(array: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the pixels of [h, w, c], evenly spread: [n, c]."""
+    """At most `count` evenly spread pixels [n, c] of an image [h, w, c]."""
     flat = array.reshape(-1, array.shape[-1])
     return flat[spread_indices(len(flat), count)]
 
@@ -79,13 +91,13 @@ def _some_pixels(array: np.ndarray, count: int) -> np.ndarray:
 def _scale_of(
     values: np.ndarray, sensor: Sensor, how: str, percentiles, where: str
 ) -> tuple[float, float]:
-    """(mean, std) of one band's values, or what maps its percentiles to -1 and 1."""
+    """A band's (mean, std), or the pair that maps its percentiles to -1 and 1."""
     x = values.astype(np.float64)
     if sensor.nodata is not None:
         x[x == sensor.nodata] = np.nan
     (row,) = measure(x[None, :, None]).rows(("",))
     if row["min"] is None:
-        raise ValueError(f"{where} holds no value but NaN or nodata")
+        raise ValueError(f"{where} has no values but NaN or nodata")
     if row["min"] == row["max"]:
         raise ValueError(
             f"{where} is constant: every value is {row['min']:g} {sensor.unit}, which"
@@ -97,6 +109,6 @@ def _scale_of(
     if low == high:
         raise ValueError(
             f"{where}: the percentiles {percentiles[0]:g} and {percentiles[1]:g} are"
-            f" both {low:g} {sensor.unit}: take others, farther apart"
+            f" both {low:g} {sensor.unit}: choose percentiles that are farther apart"
         )
     return (low + high) / 2, (high - low) / 2

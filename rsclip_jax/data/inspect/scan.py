@@ -1,4 +1,4 @@
-"""Reading many records of a source for what they are, unreadable ones counted."""
+"""Reading many records of a source for their statistics, unreadable ones counted."""
 
 import dataclasses
 import sys
@@ -18,60 +18,73 @@ from rsclip_jax.data.types import READING, ReadOptions, Source
 
 @dataclasses.dataclass
 class Scan:
-    """What the records at some places of a source hold, by sensor key."""
+    """Statistics of some records of a source.
 
-    places: list[int] = dataclasses.field(default_factory=list)  # that were readable
-    labels: list = dataclasses.field(default_factory=list)  # of these
-    all_labels: list = dataclasses.field(default_factory=list)  # of all records
-    captions: list[tuple[str, ...]] = dataclasses.field(
-        default_factory=list
-    )  # likewise
+    Attributes:
+      indices: the indices of the sampled records that could be read.
+      labels: their labels.
+      all_labels: the labels of all records of the source.
+      captions: the captions of all records.
+      moments: sensor key -> moments of each band over the sampled records.
+      shapes: sensor key -> how often each image size occurs.
+      dtypes: sensor key -> how often each dtype occurs.
+      digests: sensor key -> the array_digest of each sampled record.
+      filled: sensor key -> the number of filled pixels of each record that has any (see
+        OpenOptions.max_nodata).
+      unreadable: index -> why the record cannot be read.
+    """
+
+    indices: list[int] = dataclasses.field(default_factory=list)
+    labels: list = dataclasses.field(default_factory=list)
+    all_labels: list = dataclasses.field(default_factory=list)
+    captions: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
-    digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # likewise
-    # pixels filled, a number for each record with some (config.data.max_nodata)
+    digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     filled: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # with why
+    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
-def scan(source: Source, places: Sequence[int], options: ReadOptions = READING) -> Scan:
-    """Reads the records at these places once, and labels and captions of all records.
+def scan(
+    source: Source, indices: Sequence[int], options: ReadOptions = READING
+) -> Scan:
+    """Reads the records at these indices, and the labels and captions of all records.
 
-    A record that raises ValueError or OSError is unreadable and no error here.
+    A record whose reading raises ValueError or OSError is listed as unreadable.
     """
     found = Scan()
     if source.dataset.task != "none":
         reader = _Reader(source, range(len(source)), (), _look)
-        for place, look in enumerate(_each(reader, "labels of", options)):
+        for index, look in enumerate(_each(reader, "labels of", options)):
             if isinstance(look["label"], Exception):
-                found.unreadable[place] = str(look["label"])
+                found.unreadable[index] = str(look["label"])
             else:
                 found.all_labels.append(look["label"])
                 found.captions.append(look["captions"])
-    reader = _Reader(source, places, source.dataset.sensors, _look)
+    reader = _Reader(source, indices, source.dataset.sensors, _look)
     looks = _each(reader, "read", options)
-    for place, look in zip(places, looks, strict=True):
+    for index, look in zip(indices, looks, strict=True):
         if isinstance(look["label"], Exception):
-            found.unreadable[place] = str(look["label"])
+            found.unreadable[index] = str(look["label"])
         else:
-            _add(found, place, look)
+            _add(found, index, look)
     return found
 
 
 def look_at(
     source: Source,
-    places: Sequence[int],
+    indices: Sequence[int],
     key: str,
     look: Callable[[np.ndarray], Any],
     *,
     options: ReadOptions = READING,
 ) -> Iterator[Any]:
-    """look(array) of one sensor of the records at these places, in their order.
+    """Yields look(array) of one sensor's arrays of the records at these indices.
 
-    A record that cannot be read raises its error; on_error "skip" leaves it out.
+    An unreadable record raises its error; with on_error "skip" it is left out.
     """
-    reader = _Reader(source, places, (key,), look)
+    reader = _Reader(source, indices, (key,), look)
     for found in _each(reader, "read", options):
         if not isinstance(found["label"], Exception):
             yield found["keys"][key]
@@ -81,7 +94,7 @@ def look_at(
 
 
 def _each(reader: "_Reader", what: str, options: ReadOptions) -> Iterable:
-    count, source = len(reader.places), reader.source
+    count, source = len(reader.indices), reader.source
     threads = options.threads
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8 * threads)
     return tqdm(
@@ -95,24 +108,24 @@ def _each(reader: "_Reader", what: str, options: ReadOptions) -> Iterable:
 
 
 class _Reader:
-    """A record's label (or the error), captions and, by sensor key, look(array).
+    """Reads a record's label (or error), captions and, by sensor key, look(array).
 
-    It is taken in the reader's thread, and no image is kept.
+    look runs in the thread that reads, so that no image is kept.
     """
 
     def __init__(
         self,
         source: Source,
-        places: Sequence[int],
+        indices: Sequence[int],
         keys: Collection[str],
         look: Callable[[np.ndarray], Any],
     ):
-        self.source, self.places, self.keys, self.look = source, places, keys, look
+        self.source, self.indices, self.keys, self.look = source, indices, keys, look
 
     def __call__(self, index: int) -> dict:
         try:
             with noting_filled() as noted:
-                record = self.source.read(self.places[index], self.keys)
+                record = self.source.read(self.indices[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
         keys = {key: self.look(record[key]) for key in self.keys}
@@ -128,8 +141,8 @@ def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:
     return measure(array), shape, str(array.dtype), array_digest(array)
 
 
-def _add(found: Scan, place: int, look: dict) -> None:
-    found.places.append(place)
+def _add(found: Scan, index: int, look: dict) -> None:
+    found.indices.append(index)
     found.labels.append(look["label"])
     for key, pixels in look["filled"].items():
         if pixels:

@@ -1,4 +1,4 @@
-"""What the values, labels and ids of records look like: pure functions on arrays."""
+"""Statistics of records' values, labels, captions and ids. Pure."""
 
 import dataclasses
 import hashlib
@@ -10,8 +10,8 @@ import numpy as np
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.tokenizer import count_tokens
 
-# Values outside these are in another unit or damaged. DN: reflectance 3, which only
-# mirrors and burning things pass.
+# Values outside these ranges are damaged or in another unit. 30,000 DN is a reflectance
+# of 3, which only mirrors and fires exceed.
 _PLAUSIBLE = {
     "DN": (0, 30000),
     "reflectance": (0, 3),
@@ -22,23 +22,25 @@ _PLAUSIBLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Counts and moments of each band's values, all [c]; float64 ones of the finite.
+    """Counts and moments of each band's values, all [c].
 
-    low and high are inf and -inf, and mean 0, where a band has no finite value.
+    low, high, mean and squares are float64 and over finite values; without any they are
+    inf, -inf, 0 and 0.
     """
 
-    total: np.ndarray  # values seen
-    finite: np.ndarray  # of them neither NaN nor infinite
-    nodata: np.ndarray  # of all equal to 0, as Sentinel products are outside the swath
+    total: np.ndarray  # number of values
+    finite: np.ndarray  # number of those that are neither NaN nor infinite
+    nodata: np.ndarray  # number of zeros, Sentinel products' value outside the swath
     low: np.ndarray
     high: np.ndarray
     mean: np.ndarray
     squares: np.ndarray  # sum of squared distances from the mean
 
     def rows(self, bands: Sequence[str]) -> list[dict]:
-        """A dict a band: band, min, mean, max, std, nan and nodata (shares, 0 to 1).
+        """A dict per band: band, min, mean, max, std, nan and nodata.
 
-        The first four are None for a band without a finite value.
+        nan and nodata are shares from 0 to 1. The others are None for a band without a
+        finite value.
         """
         out = []
         for i, band in enumerate(bands):
@@ -54,8 +56,8 @@ class Moments:
 
 
 def measure(array: np.ndarray) -> Moments:
-    """Moments of the bands of one [h, w, c] array, not empty."""
-    # Band by band in memory: sums along rows are many times faster, and pairwise.
+    """Moments of the bands of an array [h, w, c], which is not empty."""
+    # with bands contiguous in memory, sums are many times faster, and pairwise
     flat = array.reshape(-1, array.shape[-1]).T
     x = np.ascontiguousarray(flat, np.float64)
     good = np.isfinite(x)
@@ -78,9 +80,9 @@ def measure(array: np.ndarray) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of both together (Chan, Golub and LeVeque 1979); the order is no matter.
+    """Moments of both together (Chan, Golub and LeVeque 1979), in any order.
 
-    Up to float64 rounding, and without the cancellation of sums of squares.
+    Exact up to float64 rounding, without the cancellation of sums of squares.
     """
     finite = a.finite + b.finite
     share = b.finite / np.maximum(finite, 1)
@@ -97,7 +99,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
-    """In words, what is not as a sensor's values are; rows as of Moments.rows."""
+    """Descriptions of what is unusual for a sensor; rows: as Moments.rows gives."""
     known = [row for row in rows if row["min"] is not None]
     found = [f"{row['band']} holds no finite value" for row in rows if row not in known]
     for row in known:
@@ -107,7 +109,7 @@ def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
         if row["nan"]:
             found.append(f"{100 * row['nan']:.2g} % of {band} are NaN or infinite")
         if row["nodata"] > 0.5 and low < high and sensor.unit != "8-bit":
-            found.append(f"{100 * row['nodata']:.0f} % of {band} are 0, as nodata is")
+            found.append(f"{100 * row['nodata']:.0f} % of {band} are 0, likely nodata")
         least, most = _PLAUSIBLE.get(sensor.unit, (-np.inf, np.inf))
         if low < least or high > most:
             found.append(
@@ -123,18 +125,18 @@ def _unit_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
     low, high = min(r["min"] for r in rows), max(r["max"] for r in rows)
     if sensor.unit == "DN" and high <= 255:
         return [
-            "no value is above 255: 8-bit pictures in a 16-bit file, where reflectance"
-            " * 10000 is expected?"
+            "no value is above 255: is this an 8-bit image in a 16-bit file? Expected"
+            " is reflectance * 10000"
         ]
     if sensor.unit == "dB" and low >= 0:
-        return ["no value is below 0 dB: linear power? dB are 10 * log10(power)"]
+        return ["no value is below 0 dB: is it linear power? dB = 10 * log10(power)"]
     if sensor.unit == "8-bit" and high <= 1:
-        return ["no value is above 1: scaled to [0, 1] before it was saved?"]
+        return ["no value is above 1: was it scaled to [0, 1] before it was saved?"]
     return []
 
 
 def _order_oddities(rows: Sequence[dict]) -> list[str]:
-    """Sentinel-2's cirrus band sees no ground: another band in its place is bright."""
+    """Finds a bright B10: Sentinel-2's cirrus band sees no ground and is dark."""
     means = {row["band"]: row["mean"] for row in rows}
     if "B10" not in means:
         return []
@@ -148,7 +150,7 @@ def _order_oddities(rows: Sequence[dict]) -> list[str]:
 
 
 def count_labels(labels: Iterable, classes: int) -> np.ndarray:
-    """int64 [classes]: examples (labels are ints; -1 counts nowhere) or positives."""
+    """Number of examples of each class, int64 [classes]; label -1 counts nowhere."""
     counts = np.zeros(classes, np.int64)
     for label in labels:
         if np.ndim(label):
@@ -159,11 +161,11 @@ def count_labels(labels: Iterable, classes: int) -> np.ndarray:
 
 
 def describe_captions(captions: Sequence[Sequence[str]], length: int) -> dict:
-    """Counts over the captions of each image: see the keys.
+    """Counts over the captions of each image.
 
-    an_image and different_an_image: {how many: images}, the second without an image's
-    own repetitions. cut: captions of more than `length` tokens. shared: different
-    captions that more than one image has.
+    an_image and different_an_image: {number of captions: number of images}, the second
+    without an image's own repetitions. cut: captions of more than `length` tokens.
+    shared: distinct captions that more than one image has.
     """
     texts = Counter(text for of_one in captions for text in of_one)
     images = Counter(text for of_one in captions for text in set(of_one))
@@ -186,18 +188,18 @@ def _counts(values: Iterable[int]) -> dict[str, int]:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """sha256 of dtype, shape and bytes: equal for equal images only."""
+    """sha256 of dtype, shape and bytes, equal only for equal arrays."""
     head = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def find_repeats(names: Mapping[str, Sequence[str]]) -> list[dict[str, list[int]]]:
-    """What stands more than once: {split: its places} of each, in order of appearance.
+    """For each name that occurs more than once its indices, {split: [index, ...]}.
 
-    names: of each split what its records are called, an id or a digest.
+    names: {split: its records' ids or digests}. In order of appearance.
     """
-    places: dict[str, dict[str, list[int]]] = {}
+    indices: dict[str, dict[str, list[int]]] = {}
     for split, values in names.items():
         for i, value in enumerate(values):
-            places.setdefault(value, {}).setdefault(split, []).append(i)
-    return [p for p in places.values() if sum(map(len, p.values())) > 1]
+            indices.setdefault(value, {}).setdefault(split, []).append(i)
+    return [found for found in indices.values() if sum(map(len, found.values())) > 1]

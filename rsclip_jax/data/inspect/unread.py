@@ -1,4 +1,4 @@
-"""What lies in the folders of a set, and no record is read from it."""
+"""Files in a dataset's folders that no record uses."""
 
 import os
 from collections.abc import Callable, Collection
@@ -12,17 +12,22 @@ from rsclip_jax.data.types import Source
 def find_unread(
     sources: Collection[Source],
 ) -> tuple[dict[Path, int], list[Path]] | None:
-    """({folder that is no class's: how many files are in it}, files no record is of).
+    """Finds files in a dataset's folders that no record uses.
 
-    sources: all the splits of a set. Looked at are the folders of the records' files;
-    beside class folders also the others, and images between them. Hidden files do not
-    count, nor what a source has in left_out. None where it cannot be told: of records
-    that do not lie in files of their own, or have a file a band (millions of them).
+    It looks into the folders of the records' files, and beside class folders at other
+    folders and images. Hidden files and a source's left_out do not count.
+
+    Args:
+      sources: all splits of the dataset.
+
+    Returns:
+      ({folder of no class: the number of its files}, unused files). None where records
+      have no files of their own, or one file per band (millions of them).
     """
     files = [source for source in sources if isinstance(source, FileSource)]
     if len(files) < len(sources) or any(map(_a_file_a_band, files)):
         return None
-    used = {what for source in files for what, _ in source.left_out}
+    used = {name for source in files for name, _ in source.left_out}
     dirs: set[str] = set()
     tops: set[str] = set()  # folders of class folders
     for source in files:
@@ -41,7 +46,7 @@ def find_unread(
         unread += [f for f in _files(top) if f.lower().endswith(SUFFIXES)]
         for folder in sorted(_folders(top) - dirs):
             if os.path.basename(folder) in classes:
-                unread += _files(folder)  # a class without one record
+                unread += _files(folder)  # a class without any record
             else:
                 strange[Path(folder)] = sum(len(f) for _, _, f in os.walk(folder))
     return strange, sorted(Path(file) for file in set(unread) - used)
@@ -61,7 +66,7 @@ def _folders(folder: str) -> set[str]:
 
 
 def _listed(folder: str, kind: Callable[[os.DirEntry], bool]) -> list[str]:
-    if not os.path.isdir(folder):  # what a record names can be missing
+    if not os.path.isdir(folder):  # a record may name a folder that is missing
         return []
     with os.scandir(folder) as found:
         return [x.path for x in found if kind(x) and not x.name.startswith(".")]

@@ -1,16 +1,16 @@
-"""Drawn natural photographs: ten everyday objects told apart by shape.
+"""Drawn natural images: ten everyday objects that differ in shape.
 
-The supported task of the miniature: what a CLIP knows before it is patched and must
-not forget. Every object draws its two colours, background, pose and light from the
-same distributions as the others, up to a loose preference in hue, so that the mean
-colour of a picture says little about what it shows.
+They are the miniature's supported task, which a CLIP can do before it is patched and
+must not forget. All objects draw their two colours, background, pose and light from the
+same distributions, up to a loose preference in hue, so an image's mean colour tells
+little about its class.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-# Object masks and textures on canvas coordinates; an object fills about |x|, |y| < 1.
+# Canvas coordinates to (mask, texture); an object fills about |x|, |y| < 1.
 Draw = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -60,7 +60,7 @@ def _wheel(x, y):
 
 
 def _star(x, y):
-    # The edge between two points of a star is straight: one fold, one half-plane.
+    # Folded onto one point, a star is a half-plane: its edge is straight.
     fold = np.abs((np.arctan2(x, y) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
     radius = np.hypot(x, y)
     u, v = radius * np.cos(fold), radius * np.sin(fold)
@@ -84,7 +84,7 @@ def _flower(x, y):
     return _below(petals), 1 - _below(radius - 0.32)
 
 
-# Name, drawing, centre of its loosely preferred hue (fraction of the colour circle).
+# Name: (drawing, centre of its preferred hue as a fraction of the colour circle).
 _OBJECTS: dict[str, tuple[Draw, float]] = {
     "ball": (_ball, 0.0),
     "brick wall": (_brick_wall, 0.05),
@@ -108,7 +108,7 @@ def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.nd
 
 
 def _pose(rng: np.random.Generator, n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Canvas coordinates of n pictures, shifted, turned and zoomed: [n, size, size]."""
+    """Canvas coordinates [n, size, size] of n images, shifted, turned and zoomed."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) / size * 3 - 1.5)[None]
     zoom, right, down, turn = rng.normal(
         [[[[1.0]]], [[[0.0]]], [[[0.0]]], [[[0.0]]]],
@@ -122,7 +122,7 @@ def _pose(rng: np.random.Generator, n: int, size: int) -> tuple[np.ndarray, np.n
 
 
 def _background(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """Two colours blended by a blurred blotch pattern: [n, size, size, 3]."""
+    """Two colours blended by a pattern of blurred blotches: [n, size, size, 3]."""
     blotch = rng.random((n, 5, 5))
     at = np.linspace(0, 4, size)
     tent = np.clip(1 - np.abs(at[:, None] - np.arange(5)), 0, 1)  # bilinear weights
@@ -135,9 +135,9 @@ def _background(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
 
 
 def draw_natural(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
-    """Draw one picture a label of NATURAL_CLASSES.
+    """Draws an image of each label's class: uint8 [n, size, size, 3].
 
-    labels int [n]; returns uint8 [n, size, size, 3].
+    labels: int [n], indices of NATURAL_CLASSES.
     """
     n = len(labels)
     x, y = _pose(rng, n, size)
@@ -149,7 +149,7 @@ def draw_natural(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.
     hue = preferred + rng.normal(0, 0.15, n)
     face = _colour(hue, rng.uniform(0.2, 0.9, n), rng.uniform(0.6, 1, n))
     mark = _colour(rng.random(n), rng.uniform(0, 0.6, n), rng.uniform(0.05, 0.4, n))
-    # Half of the objects are dark with bright marks: brightness is no cue either.
+    # half of the objects are dark with bright marks, so brightness is no cue
     swap = (rng.random(n) < 0.5)[:, None]
     face, mark = np.where(swap, mark, face), np.where(swap, face, mark)
     mask, texture = mask[..., None], texture[..., None]

@@ -1,9 +1,9 @@
-"""The miniature: an embedded world of co-registered scenes seen by several sensors.
+"""The miniature: synthetic co-registered scenes as several sensors see them.
 
 Everything is drawn from a seed, so the whole method runs without a download. A scene
 is a map of land-cover fractions, drawn with anti-aliased shapes, over fields of height,
-moisture and roughness. Every sensor is rendered from that one map, which is what makes
-the sensors co-registered; they differ by their physics alone:
+moisture and roughness. All sensors are rendered from that map, so they are
+co-registered and differ only by their physics:
 
     s2   linear mixture of surface reflectances, slope and sun, season, then an
          atmosphere (Rayleigh-like path reflectance, gas absorption in B09 and B10)
@@ -33,14 +33,14 @@ Record = dict[str, Any]
 VIEWS = ("miniature", "miniature_multi", "miniature_aerial", "miniature_natural")
 SPLITS = ("train", "val", "test", "all")
 SIZES = {view: {"train": 3000, "val": 500, "test": 1000} for view in VIEWS}
-SIZES["miniature_multi"]["train"] = 2000  # a mosaic takes longer to draw
-_BLOCK = 100  # scenes drawn at once: their arrays stay near the processor's cache
+SIZES["miniature_multi"]["train"] = 2000  # mosaics take longer to draw
+_BLOCK = 100  # scenes drawn at once: their arrays fit the processor's caches
 
 # fmt: off
 _WAVELENGTH = np.array(  # um: B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12
     [.443, .490, .560, .665, .705, .740, .783, .842, .865, .945, 1.375, 1.610, 2.190])
-# A material a row. Per cent reflectance at those bands; sigma0 of VV and VH, dB;
-# emissivity, per cent; temperature over the air's in full sun, K; height, m.
+# One row per material: reflectance at those bands, per cent; sigma0 of VV and VH, dB;
+# emissivity, per cent; temperature above the air's in full sun, K; height, m.
 _MATERIALS = np.array([
     [3.5, 4, 4.2, 2.8, 2.3, 1.7, 1.6, 1.3, 1.2, .9, .8, .6, .4, -18, -28, 99, -6, 0],
     [8, 10, 14, 19, 21, 23, 25, 27, 28, 29, 32, 36, 31,        -12, -20, 96, 9, 0],
@@ -63,7 +63,7 @@ _NOISE_FLOOR = 10**-2.5  # sigma0 of the noise, linear power (-25 dB)
 
 @dataclass(frozen=True)
 class _Frame:
-    """Ground coordinates of n scenes about their centres, in units of 10 m."""
+    """Ground coordinates of n scenes relative to their centres, in units of 10 m."""
 
     rng: np.random.Generator
     x: np.ndarray  # [n, 1, w]
@@ -71,7 +71,7 @@ class _Frame:
     pixel: float
 
     def uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
-        """Float32 numbers of a scene's own: [n, *shape], by default [n, 1, 1]."""
+        """Float32 numbers drawn for each scene: [n, *shape], by default [n, 1, 1]."""
         shape = (len(self.x), *(shape or (1, 1)))
         return self.rng.uniform(low, high, shape).astype(np.float32)
 
@@ -81,7 +81,7 @@ class _Frame:
 
 
 def _frame(rng: np.random.Generator, centre: np.ndarray, size: int, zoom: float):
-    """Scenes 320 m across (times zoom), `centre` [n, 2] off the pixels' middle."""
+    """Scenes 320 m wide (times zoom), with centres [n, 2] away from the middle."""
     pixel = 32 * zoom / size
     axis = (np.arange(size) - (size - 1) / 2) * pixel
     x, y = (axis - centre.T[..., None]).astype(np.float32)
@@ -89,9 +89,9 @@ def _frame(rng: np.random.Generator, centre: np.ndarray, size: int, zoom: float)
 
 
 def _waves(f: _Frame, short: float, long: float) -> np.ndarray:
-    """A smooth random field of unit variance, wavelengths in [short, long]: [n, h, w].
+    """A smooth random field [n, h, w] of unit variance, wavelengths in [short, long].
 
-    A plane wave is a product of a row and a column term, so the sum is one matmul.
+    A plane wave is a product of row and column terms, so the sum is one matmul.
     """
     terms = 8
     number = 2 * np.pi / np.exp(f.uniform(np.log(short), np.log(long), terms, 1))
@@ -104,7 +104,7 @@ def _waves(f: _Frame, short: float, long: float) -> np.ndarray:
 
 
 def _patches(f: _Frame, short: float, long: float, rarity: np.ndarray) -> np.ndarray:
-    """Soft-edged patches: [n, h, w] in [0, 1], scarcer as rarity grows."""
+    """Soft-edged patches [n, h, w] in [0, 1], rarer as rarity grows."""
     return np.clip(0.5 + 2 * (_waves(f, short, long) - rarity), 0, 1)
 
 
@@ -115,14 +115,14 @@ def _turned(f: _Frame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _line(f: _Frame, wide: np.ndarray, bend: np.ndarray) -> np.ndarray:
-    """Depth below the edge of a sinuous band through the scene: [n, h, w]."""
+    """Distance [n, h, w] inside the edge of a sinuous band through the scene."""
     u, v = _turned(f)
     swing = bend * np.sin(u / f.uniform(4, 9) + f.uniform(0, 2 * np.pi))
     return wide / 2 - np.abs(v - f.uniform(-5, 5) - swing)
 
 
 def _cells(f: _Frame, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """A turned grid of cells low to high wide: their index, the depth below an edge."""
+    """A turned grid of cells low to high wide: (cell index, distance inside edges)."""
     index, depth = np.array(0), np.array(np.inf, np.float32)
     for axis in _turned(f):
         width = f.uniform(low, high)
@@ -134,17 +134,17 @@ def _cells(f: _Frame, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _per_cell(f: _Frame, index: np.ndarray) -> np.ndarray:
-    """One uniform number in [0, 1) a cell, spread over its pixels: [n, h, w]."""
+    """A uniform number in [0, 1) for each cell, at each of its pixels: [n, h, w]."""
     return f.uniform(0, 1, 256)[np.arange(len(index))[:, None, None], index]
 
 
 def _inside(f: _Frame, depth: np.ndarray) -> np.ndarray:
-    """Share of each pixel inside a shape, from the depth below its edge."""
+    """The share of each pixel inside a shape, from the distance inside its edge."""
     return np.clip(0.5 + depth / np.float32(f.pixel), 0, 1)
 
 
 def _paint(cover: np.ndarray, *layers: tuple[np.ndarray, int]) -> np.ndarray:
-    """Lay layers (share, material) over the cover [n, h, w, m], in place, in order."""
+    """Puts layers (share, material) onto the cover [n, h, w, m], in place, in order."""
     for share, material in layers:
         cover *= 1 - share[..., None]
         cover[..., material] += share
@@ -158,7 +158,7 @@ def _all(f: _Frame, material: int) -> np.ndarray:
 
 
 def _countryside(f: _Frame) -> np.ndarray:
-    """What lies about a line or a shore: meadows, fields, groves, in any proportion."""
+    """Surroundings of lines and lakes: meadows, fields, groves, in any proportion."""
     grounds = (_CROP, _STUBBLE, _TREE, _SOIL)
     layers = ((_patches(f, 15, 50, f.uniform(-0.4, 2.2)), m) for m in grounds)
     return _paint(_all(f, _GRASS), *layers)
@@ -221,7 +221,7 @@ def _lake(f: _Frame) -> np.ndarray:
 
 
 def _town(f: _Frame, low: float, high: float, street: np.ndarray, roofs, common, rare):
-    """Streets about green blocks, four in five built: one roof is common, one rare."""
+    """Streets around green blocks, four in five built on, one roof common, one rare."""
     block, depth = _cells(f, low, high)
     garden = _inside(f, depth - street)
     trees = 0.8 * _patches(f, 3, 8, f.uniform(0.3, 1.5))
@@ -232,7 +232,7 @@ def _town(f: _Frame, low: float, high: float, street: np.ndarray, roofs, common,
 
 
 def _industrial(f: _Frame) -> np.ndarray:
-    # The common flat roof is tar, which every sensor takes for asphalt.
+    # the common flat roof is tar, which looks like asphalt to every sensor
     return _town(f, 8, 14, f.uniform(0.6, 1.4), f.uniform(0.4, 1), _ASPHALT, _ROOF)
 
 
@@ -256,7 +256,7 @@ CLASSES: tuple[str, ...] = tuple(_COVERS)
 
 
 def _draw_covers(rng, labels, centre, size, zoom=1.0) -> np.ndarray:
-    """Cover of one class a scene, about `centre` [n, 2]: [n, size, size, m]."""
+    """Cover [n, size, size, m] of scenes of one class each, around centres [n, 2]."""
     cover = np.empty((len(labels), size, size, len(_MATERIALS)), np.float32)
     for label, draw in enumerate(_COVERS.values()):
         of = labels == label
@@ -266,7 +266,7 @@ def _draw_covers(rng, labels, centre, size, zoom=1.0) -> np.ndarray:
 
 
 def _draw_mosaic(rng, labels, parts, size) -> np.ndarray:
-    """Cover of Voronoi cells: scene i shows labels[i, :parts[i]], each about a seed."""
+    """Cover of Voronoi cells: scene i shows labels[i, :parts[i]], one at each seed."""
     n, most = labels.shape
     step = 2 * np.pi * np.arange(most) / parts[:, None]
     turn = step + rng.uniform(0, 2 * np.pi, (n, 1))  # seeds on a circle, 80 to 110 m
@@ -286,16 +286,16 @@ def _draw_mosaic(rng, labels, parts, size) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _World:
-    """The state of n scenes that every sensor sees."""
+    """The state of n scenes that all sensors see."""
 
     f: _Frame
     cover: np.ndarray  # [n, h, w, m], sums to 1
-    moisture: np.ndarray  # [n, h, w], about 0 with unit variance, as is roughness
+    moisture: np.ndarray  # [n, h, w], mean 0 and unit variance, like roughness
     roughness: np.ndarray
     slope: np.ndarray  # [2, n, h, w], downhill to the right and to the bottom
 
     def mix(self, values: np.ndarray) -> np.ndarray:
-        """Area-weighted values of the materials: [(n,) m, c] to [n, h, w, c]."""
+        """Area-weighted means [n, h, w, c] of the materials' values [(n,) m, c]."""
         n, h, w, m = self.cover.shape
         return (self.cover.reshape(n, h * w, m) @ values).reshape(n, h, w, -1)
 
@@ -310,10 +310,10 @@ def _make_world(rng: np.random.Generator, cover: np.ndarray, zoom=1.0) -> _World
 
 
 def _spectra(f: _Frame, season: np.ndarray) -> np.ndarray:
-    """Each scene's own reflectance of each material: [n, m, bands].
+    """Each scene's reflectance of each material: [n, m, bands].
 
-    season [n, 1] in [0, 1] dries vegetation; every material has its own brightness and
-    colour; water carries some of the soil.
+    season [n, 1] in [0, 1] dries vegetation. Every material varies in brightness and
+    colour, and water carries some soil.
     """
     spectra = np.repeat(_REFLECTANCE[None], len(season), 0)
     for material, most in ((_GRASS, 0.8), (_CROP, 0.5), (_TREE, 0.3)):
@@ -327,7 +327,7 @@ def _spectra(f: _Frame, season: np.ndarray) -> np.ndarray:
 
 
 def _surface(world: _World, season: np.ndarray, bands: slice | list) -> np.ndarray:
-    """Reflectance at the ground, lit from one side: [n, h, w, bands]."""
+    """Reflectance [n, h, w, bands] at the ground, lit from one side."""
     surface = world.mix(_spectra(world.f, season)[..., bands])
     sun = world.f.uniform(0, 2 * np.pi)
     lit = world.slope[0] * np.cos(sun) + world.slope[1] * np.sin(sun)
@@ -342,14 +342,14 @@ def _sense_s2(world: _World) -> np.ndarray:
     path = world.f.uniform(0.6, 1.6, 1, 1, 1) * rayleigh
     clear = 1 - 1.2 * path
     clear[..., 9] *= 0.45  # water vapour
-    clear[..., 10] *= 0.002  # and more of it: the cirrus band sees no ground
+    clear[..., 10] *= 0.002  # more water vapour: the cirrus band sees no ground
     toa = world.f.uniform(0.75, 1.2, 1, 1, 1) * clear * surface + path
     toa = 10000 * (toa + world.f.normal(0.002, *toa.shape[1:]))
     return np.rint(np.clip(toa, 1, 16000)).astype(np.uint16)
 
 
 def _sense_s1(world: _World) -> np.ndarray:
-    """Speckled sigma0 of VV, VH: float32 dB [n, h, w, 2]."""
+    """Sigma0 of VV, VH with speckle: float32 dB [n, h, w, 2]."""
     f, m = world.f, len(_MATERIALS)
     sigma0 = world.mix(
         10 ** ((_SIGMA0 + f.normal(1.2, m, 1) + f.normal(0.5, m, 2)) / 10)
@@ -379,12 +379,12 @@ def _satellite(world: _World) -> dict[str, np.ndarray]:
 
 
 def _aerial(world: _World) -> dict[str, np.ndarray]:
-    """An airborne camera: broad bands that leak, its own exposure, tone and balance."""
+    """An airborne camera: overlapping broad bands, exposure, tone and white balance."""
     f = world.f
     leak = [[0.7, 0.2, 0], [0.3, 0.7, 0.2], [0, 0.1, 0.9], [0.08, 0.06, 0.02]]
     light = _surface(world, f.uniform(0, 0.5, 1), [3, 2, 1, 7])
     light = light @ np.array(leak, np.float32)
-    # Automatic exposure goes half of the way to a constant mean.
+    # automatic exposure goes half of the way to a constant mean
     light *= f.uniform(0.5, 0.7, 1, 1, 1) / np.sqrt(
         light.mean((1, 2, 3), keepdims=True)
     )
@@ -395,7 +395,7 @@ def _aerial(world: _World) -> dict[str, np.ndarray]:
 
 
 def _make_block(view: str, rng, n: int, size: int) -> dict[str, np.ndarray]:
-    """Arrays of n scenes of a view, keyed as in a record; classes in equal numbers."""
+    """Arrays of n scenes of a view by record key; classes have equal numbers."""
     labels = rng.permutation(np.arange(n) % len(CLASSES))
     if view == "miniature_natural":
         return {"label": labels, "rgb": draw_natural(rng, labels, size)}
@@ -430,13 +430,21 @@ class Scenes(Sequence[Record]):
 
 
 def open_miniature(view: str, split: str, *, seed: int = 0, size: int = 32) -> Scenes:
-    """Draw a split of a view of the miniature world.
+    """Draws a split of a view of the miniature.
 
-    Records hold id and label (int, or multi-hot uint8 [k] in miniature_multi), and
-    [size, size, c]: rgb uint8 everywhere, and in the satellite views s1 float32 dB
-    (VV, VH), s2 uint16 reflectance * 10000 (B01 ... B08 B8A B09 ... B12), ir float32 K.
-    Each split is drawn from its own child of `seed`; "all" is their concatenation.
-    A wrong view or split raises ValueError.
+    Args:
+      view: one of VIEWS.
+      split: one of SPLITS; "all" is the concatenation of the others.
+      seed: each split is drawn from its own child of it.
+      size: side of the images in pixels.
+
+    Returns:
+      Records with id, label (int, or multi-hot uint8 [k] in miniature_multi) and images
+      [size, size, c]: rgb uint8 and, in the satellite views, s1 float32 dB (VV, VH), s2
+      uint16 reflectance * 10000 (B01 ... B08 B8A B09 ... B12) and ir float32 K.
+
+    Raises:
+      ValueError: for another view or split.
     """
     for name, value, choices in (("view", view, VIEWS), ("split", split, SPLITS)):
         if value not in choices:
@@ -452,5 +460,5 @@ def open_miniature(view: str, split: str, *, seed: int = 0, size: int = 32) -> S
             blocks.append(_make_block(view, rng, min(_BLOCK, count - start), size))
     arrays = {k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]}
     for array in arrays.values():
-        array.flags.writeable = False  # a record is a view: nobody may edit the set
+        array.flags.writeable = False  # records are views of it
     return Scenes(ids, arrays)

@@ -41,14 +41,14 @@ def planted():
 def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
     places = [9, 0, 3, 21, 5]
     found = scan(planted, places)
-    assert found.places == [9, 0, 3, 21]
+    assert found.indices == [9, 0, 3, 21]
     assert found.unreadable == {
         5: "record 5 is cut",
         30: "label 'x' is not one of the set's",
     }
     labels = [r["label"] for i, r in enumerate(planted.source) if i != 30]
     assert found.all_labels == labels
-    records = [planted.read(i, DATASETS["miniature"].sensors) for i in found.places]
+    records = [planted.read(i, DATASETS["miniature"].sensors) for i in found.indices]
     assert found.labels == [r["label"] for r in records]
     for key in DATASETS["miniature"].sensors:
         stacked = np.stack([r[key] for r in records]).astype(np.float64)

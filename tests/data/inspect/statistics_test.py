@@ -133,18 +133,22 @@ def put(array, index, value):
             lambda x: put(x, (0, 0, 2), 60000),
             "to 60000, expected between 0 and 30000 DN",
         ),
-        (S2, lambda x: put(x, (slice(15), ..., 1), 0), "75 % of B02 are 0, as nodata"),
+        (
+            S2,
+            lambda x: put(x, (slice(15), ..., 1), 0),
+            "75 % of B02 are 0, likely",
+        ),
         (
             S2,
             lambda x: np.roll(x, 1, -1),
             "is about as bright as the other bands (median",
         ),
-        (S1, lambda x: 10 ** (x / 10), "no value is below 0 dB: linear power?"),
+        (S1, lambda x: 10 ** (x / 10), "no value is below 0 dB: is it linear power?"),
         (S1, lambda x: put(x, (0, slice(4), 0), np.nan), "1 % of VV are NaN or inf"),
         (S1, lambda x: put(x, (..., 1), np.nan), "VH holds no finite value"),
         (S1, lambda x: put(x, (0, 0, 0), -999), "expected between -80 and 40 dB"),
         (IR, lambda x: x - 273.15, "expected between 150 and 400 K"),
-        (RGB, lambda x: x // 121, "no value is above 1: scaled to [0, 1]"),
+        (RGB, lambda x: x // 121, "no value is above 1: was it scaled"),
     ],
 )
 def test_a_planted_oddity_is_put_in_words(sensor, change, words):

@@ -1,0 +1,43 @@
+"""The shipped configs by name, wherever the command is run."""
+
+import re
+from pathlib import Path
+
+import rsclip_jax.configs
+
+FOLDER = Path(rsclip_jax.configs.__path__[0])
+
+
+def list_shipped() -> list[str]:
+    """The names of the configs that a person starts."""
+    files = sorted(FOLDER.glob("*.py"))
+    return [p.stem for p in files if "def get_config" in p.read_text("utf-8")]
+
+
+def find_shipped(argv: list[str]) -> list[str]:
+    """The command line with a shipped config's path for its name.
+
+    NAME, NAME.py and configs/NAME.py in --config are a file of that path if there is
+    one here, else the shipped config. A variant after a colon stays.
+    """
+    flag = re.compile(r"--?config(=(?P<value>.*))?", re.DOTALL)
+    out, is_value = [], False
+    for argument in argv:
+        found = flag.fullmatch(argument)
+        if is_value:
+            argument = _resolve(argument)
+        elif found and found["value"] is not None:
+            argument = f"--config={_resolve(found['value'])}"
+        is_value = found is not None and found["value"] is None
+        out.append(argument)
+    return out
+
+
+def _resolve(config: str) -> str:
+    name, colon, variant = config.partition(":")
+    path = Path(name)
+    shipped = FOLDER / f"{path.stem}.py"
+    is_name = str(path.parent) in (".", "configs") and path.suffix in ("", ".py")
+    if path.is_file() or not is_name or not shipped.is_file():
+        return config
+    return f"{shipped}{colon}{variant}"
