@@ -1,6 +1,5 @@
 """An alpha for each block: never worse than the single one, never over the budget."""
 
-import json
 
 import jax
 import numpy as np
