@@ -9,6 +9,8 @@
 # ---
 
 # %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPOSITORY/blob/main/colabs/zero_shot.ipynb)
+#
 # # Zero-shot classification and search with words
 #
 # A CLIP puts images and texts into one space, where what belongs together is near. So a
@@ -23,36 +25,73 @@
 # %% [markdown]
 # ## Set-up
 #
-# In a clone of the repository, and wherever the package can be imported, the next cell
-# installs nothing. A hosted notebook wants the address of the repository, in the field
-# or in the environment variable `RSCLIP_REPOSITORY`.
+# The next cell makes the package importable and shows the devices. In a clone of the
+# repository, and wherever the package and what it needs are installed, it installs
+# nothing. On a hosted runtime it clones the repository and installs what is missing; a
+# jax of the host that the package works with stays as it is. Set the repository's
+# address in the field, or in the environment variable `RSCLIP_REPOSITORY`.
 
 # %%
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 REPOSITORY = ""  # @param {type: "string"}
 
 
-def find_clone() -> Path | None:
-    """The folder that holds rsclip_jax/ and configs/."""
-    places = [Path("rsclip-jax").absolute(), Path.cwd(), *Path.cwd().parents]
-    if spec := find_spec("rsclip_jax"):
-        places.append(Path(spec.origin).parents[1])
-    return next((p for p in places if (p / "configs" / "common.py").exists()), None)
-
-
-if find_clone() is None:
+def find_clone() -> Path:
+    """The clone around this notebook, or a new one in the working directory."""
+    for folder in (Path("rsclip-jax").absolute(), Path.cwd(), *Path.cwd().parents):
+        if (folder / "configs" / "common.py").exists():
+            return folder
     address = REPOSITORY or os.environ.get("RSCLIP_REPOSITORY", "")
     if not address:
         raise ValueError("set REPOSITORY, above, to the address of the repository")
     subprocess.run(["git", "clone", "--depth=1", address, "rsclip-jax"], check=True)
-    install = [sys.executable, "-m", "pip", "install", "-q", "./rsclip-jax"]
-    subprocess.run(install, check=True)
-sys.path.insert(0, str(find_clone()))
+    return Path("rsclip-jax").absolute()
+
+
+def is_met(requirement: Requirement) -> bool:
+    """Whether the host has the package, in a version within the range."""
+    try:
+        found = version(requirement.name)
+    except PackageNotFoundError:
+        return False
+    return requirement.specifier.contains(found, prereleases=True)
+
+
+def install(clone: Path) -> None:
+    """Installs what is missing or too old; a jax within the range is not touched."""
+    project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
+    needed = [Requirement(line) for line in project["dependencies"]]
+    missing = [str(r) for r in needed if not is_met(r)]
+    if not missing:
+        return
+    if "jax" in {Requirement(line).name for line in missing}:
+        gpu = shutil.which("nvidia-smi")
+        tpu = "TPU_NAME" in os.environ or Path("/dev/accel0").exists()
+        missing += project["optional-dependencies"]["cuda"] if gpu else []
+        missing += project["optional-dependencies"]["tpu"] if tpu else []
+    else:
+        missing += [f"{name}=={version(name)}" for name in ("jax", "jaxlib")]
+    command = [sys.executable, "-m", "pip", "install", "-q", *missing]
+    subprocess.run(command, check=True)
+
+
+if find_spec("rsclip_jax") is None:
+    sys.path.insert(0, str(find_clone()))
+    install(Path(sys.path[0]))
+
+import jax
+
+print(jax.devices())
 
 # %% [markdown]
 # `SOURCE` is the CLIP: a weight file, a folder, the workdir of a run or a name; empty,

@@ -1,10 +1,17 @@
-"""Stage align at every combination of some settings, and one table of what comes out.
+"""Stage align at every combination of some settings, and one table of the results.
 
-configs/ablate.py            the embedded miniature; no data, minutes on two cores
-configs/ablate.py:vit_b32    the paper's axes (loss terms, lambda, initialisation) on
-                             BigEarthNet's Sentinel-2, onto --config.init's CLIP
-
-Another sweep: --config.ablate.sweep="(('align.lr',(1e-3,1e-4)),('seed',(0,1)))"
+Purpose   Compare loss terms, initialisations or any other setting of stage align.
+Command   python -m rsclip_jax.main --config=configs/ablate.py
+              the embedded miniature, which needs no data
+          python -m rsclip_jax.main --config=configs/ablate.py:vit_b32
+              --config.init=CLIP --config.data_root=DATA
+              the paper's axes (loss terms, lambda, initialisation) on BigEarthNet's
+              Sentinel-2
+          Another sweep:
+              --config.ablate.sweep="(('align.lr',(1e-3,1e-4)),('seed',(0,1)))"
+Hardware  miniature: two CPU cores; vit_b32: a GPU.
+Time      miniature: minutes; vit_b32: 18 alignments of 5,265 steps, not measured.
+Result    ablate/table.md and table.csv in the workdir, a row for each combination.
 """
 
 from rsclip_jax.configs import common

@@ -1,8 +1,18 @@
 """From nothing to a SAR encoder in CLIP: pretrain, patch, align, evaluate.
 
-configs/align_sar.py            the embedded miniature; no data, minutes on two cores
-configs/align_sar.py:small      real images under --config.data_root
-configs/align_sar.py:vit_b32    the paper's setting: ViT-B/32 on BigEarthNet
+Purpose   The whole method in one run, at three sizes.
+Command   python -m rsclip_jax.main --config=configs/align_sar.py
+              the embedded miniature, which needs no data
+          python -m rsclip_jax.main --config=configs/align_sar.py:small
+              --config.data_root=DATA
+              real images: CIFAR-10, Imagenette, RESISC45, EuroSAT, Sentinel pairs
+          python -m rsclip_jax.main --config=configs/align_sar.py:vit_b32
+              --config.data_root=DATA
+              the paper's setting: patches and aligns a ViT-B/32 on BigEarthNet
+Hardware  miniature and small: two CPU cores; vit_b32: a GPU.
+Time      miniature: 2 to 3 minutes; small: about an hour; vit_b32: not measured.
+Result    miniature: radar classified with words goes from 12 % to 61 % (10 classes);
+          small: radar-to-RGB recall@10 from 4.2 % to 15.9 %; vit_b32: not measured.
 """
 
 from rsclip_jax.configs import common

@@ -1,8 +1,12 @@
 """A CLIP from captioned images: contrastive training from scratch, then retrieval.
 
---config=configs/captions.py --config.data_root=DATA
-    trains on RSICD and RSITMD; sets of classes can stand beside them in
-    config.pretrain.train, such as 'resisc45:train', their class names being captions
+Purpose   Train image and text towers on RSICD and RSITMD. Datasets of classes can be
+          mixed in, such as 'resisc45:train': their class names are the captions.
+Command   python -m rsclip_jax.main --config=configs/captions.py --config.data_root=DATA
+Hardware  Two CPU cores.
+Time      3,000 steps of 64 images with a tower of variant "small"; not measured.
+Result    runs/captions: recall of images by text and of text by images, before and
+          after. Not measured.
 """
 
 from rsclip_jax.configs import common

@@ -37,6 +37,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.keep_embeddings = True
     config.data = ml_collections.ConfigDict(
         {
+            # Your dataset, TOML file or name, in configs/patch.py and configs/align.py.
+            "dataset": "",
             # Threads that read and decode images.
             "threads": 2,
             # Unreadable records: raise | skip (listed in <stage>/skipped.txt).
@@ -69,6 +71,10 @@ def training(**values) -> ml_collections.ConfigDict:
         "checkpoint_every": 100,
         # Steps between lines of metrics.jsonl.
         "log_every": 10,
+        # True: training, validation and test datasets may share records.
+        "allow_shared": False,
+        # True: validation and test may be of other datasets than training.
+        "allow_other_data": False,
         # (regex on a parameter's name, True | False | rate factor); first match wins.
         "trainable": ((".*", True),),
         # Each block's rate is this times the next block's, in (0, 1]; 1: all alike.
@@ -155,6 +161,8 @@ def patch(**values) -> ml_collections.ConfigDict:
         "supported_val": (),
         # Supported datasets as "name:split" on which the loss is reported.
         "supported_test": (),
+        # True: a supported dataset on which the CLIP is at chance does not limit alpha.
+        "supported_above_chance": False,
         # Alphas to try, in [0, 1]; 0 (original) and 1 (fine-tuned) among them.
         "alphas": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         # Most that a supported dataset may lose, in accuracy or mAP, in [0, 1].

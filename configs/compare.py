@@ -1,10 +1,14 @@
-"""Runs side by side: what differs between their results, and how surely.
+"""Compare finished runs: what differs between their results, and how surely.
 
---config=configs/compare.py --config.runs="('runs/a','runs/b')"
-    the first is the baseline, each other one is compared with it; the same examples are
-    drawn for both, so a small difference can be told from chance. A table is printed;
-    it, comparison.jsonl and compare.html are in runs/compare/compare/. One combination
-    of an ablation is a run, too: 'runs/ablate/ablate/losses=mse,student=vit'
+Purpose   Paired tests of each run against the first, the baseline. The same examples
+          are drawn for both, so a small difference can be told from chance.
+Command   python -m rsclip_jax.main --config=configs/compare.py
+              --config.runs="('runs/a','runs/b')"
+          One combination of an ablation is a run, too:
+          'runs/ablate/ablate/losses=mse,student=vit'.
+Hardware  CPU.
+Time      Seconds to minutes.
+Result    A table; comparison.jsonl and compare.html in runs/compare/compare.
 """
 
 from rsclip_jax.configs import common

@@ -1,15 +1,20 @@
-"""Evaluate any weights on any datasets: set config.init, config.datasets, data_root.
+"""Evaluate any weights on any datasets.
 
---config=configs/evaluate.py --config.init=runs/align_sar
-    --config.datasets="('eurosat_ms:test','sen1floods11:all:64')"
-    --config.data_root=DATA
-Probes: --config.evaluate.probes="(('resisc45:train','resisc45:val','resisc45:test'),)"
-
---config=configs/evaluate.py:rs_clips --config.data_root=DATA
-    the CLIPs of remote sensing, and those that they were made of, side by side on four
-    sets, with what was published beside. --config.dry_run=True takes random weights of
-    their shapes and a few records of each set: to see that all of it runs, before the
-    weights (12 GB) are fetched
+Purpose   Zero-shot, retrieval, probes, forgetting and the modality gap of one model; or
+          the published remote-sensing CLIPs side by side (:rs_clips).
+Command   python -m rsclip_jax.main --config=configs/evaluate.py
+              --config.init=runs/align_sar --config.data_root=DATA
+              --config.datasets="('eurosat_ms:test','sen1floods11:all:64')"
+          Probes:
+              --config.evaluate.probes="(('resisc45:train','resisc45:val','resisc45:test'),)"
+          python -m rsclip_jax.main --config=configs/evaluate.py:rs_clips
+              --config.data_root=DATA
+              --config.dry_run=True takes random weights of their shapes and a few
+              records, to see that all of it runs before the weights (12 GB) are fetched
+Hardware  CPU for small models; a GPU for a ViT-B/32 on whole datasets.
+Time      One pass over each dataset for each model.
+Result    runs/evaluate: results.jsonl, a table and report.html; :rs_clips also has the
+          published values beside its own.
 """
 
 from rsclip_jax.configs import common

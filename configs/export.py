@@ -1,8 +1,13 @@
-"""Write a model for other tools: set config.init to a workdir, a file or a name.
+"""Write a model for other tools.
 
---config=configs/export.py --config.init=runs/align_sar --config.export.layout=hf
-    the patched CLIP, its sensor encoders in timm's names and a model card, in
-    runs/export/export/
+Purpose   Give a patched CLIP and its sensor encoders to open_clip, OpenAI's code,
+          Hugging Face or timm.
+Command   python -m rsclip_jax.main --config=configs/export.py
+              --config.init=runs/align_sar --config.export.layout=hf
+Hardware  CPU, with memory for the model.
+Time      Seconds.
+Result    runs/export/export: the CLIP, its sensor encoders in timm's names, and a model
+          card.
 """
 
 from rsclip_jax.configs import common

@@ -1,8 +1,12 @@
-"""What a dataset holds, before anything is trained on it: counts, values, pictures.
+"""Inspect a dataset before anything is trained on it.
 
---config=configs/inspect.py --config.dataset=eurosat_rgb --config.data_root=DIR
-    prints a table; summary.json and contact_sheet.png are in
-    runs/inspect/inspect/eurosat_rgb/
+Purpose   Count records and classes, measure bands, and show pictures.
+Command   python -m rsclip_jax.main --config=configs/inspect.py
+              --config.dataset=eurosat_rgb --config.data_root=DATA
+Hardware  CPU.
+Time      Seconds to minutes: 200 records of each split are read.
+Result    A table; summary.json and contact_sheet.png in
+          runs/inspect/inspect/eurosat_rgb.
 """
 
 from rsclip_jax.configs import common

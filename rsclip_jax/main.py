@@ -62,12 +62,14 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.records import results
     from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
     from rsclip_jax.stages.shared.closing import close
+    from rsclip_jax.stages.shared.own_data import fill_in
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
     from rsclip_jax.train.sharding import make_mesh
 
     stages = find_stages(config.stages)
     check_sections(config, stages)
+    config, filled = fill_in(config)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
     start_over = check_workdir(config, workdir, STAGES)
     for stage in stages:
@@ -79,6 +81,8 @@ def run_stages(config, workdir: Path) -> None:
         begin(config, workdir)
     names = ", ".join(stage.name for stage in stages)
     run.log(f"{workdir}: {names} on {jax.device_count()} device(s)")
+    for line in filled:
+        run.log(line)
     if cut := results.count_cut(run.results):
         run.log(f"{run.results}: {cut} incomplete line(s), which are skipped")
     for stage in stages:
@@ -128,6 +132,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if "--version" in argv[1:]:
         print(f"rsclip-jax {__version__}")
         sys.exit(0)
+    argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
     argv = read_saved(find_shipped(argv))
     try:
         rest = flags.FLAGS(argv)
@@ -137,6 +142,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, LookupError, AttributeError, OSError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
     sys.exit(2)
+
+
+def name_dataset(argv: list[str]) -> list[str]:
+    """Flags with --config.data=mine.toml spelled --config.data.dataset=mine.toml."""
+    return [re.sub(r"^(--?config\.data)(?==|$)", r"\1.dataset", arg) for arg in argv]
 
 
 def read_saved(argv: list[str]) -> list[str]:

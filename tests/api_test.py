@@ -212,7 +212,7 @@ def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
     lines += ["wavelengths = [nan, nan]", "resolution = [10, 10]"]
     path.write_text("\n".join(lines))
     spec = dataclasses.replace(spec, **input_fields(get_sensor(str(path))))
-    own = dataclasses.replace(model, sensors={"s1": (spec, params)})
+    own = dataclasses.replace(model, sensors={"s1": SensorEncoder(spec, params, "b")})
     array = records[0]["s1"].copy()
     z = own.encode([array], sensor="s1")
     np.testing.assert_array_equal(z, model.encode([array], sensor="s1"))

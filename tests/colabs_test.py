@@ -1,5 +1,6 @@
 """The notebooks: they run as they are, and are stored as they are made."""
 
+import json
 import os
 import re
 import subprocess
@@ -150,7 +151,32 @@ def test_a_cell_that_fails_fails_the_run(tmp_path):
         make.execute(notebook, tmp_path)
 
 
-# What all share: the cell that installs the package where there is none.
+# What all share: the badge, and the cell that makes the package importable.
+
+DEVICE = "[CpuDevice(id=0)]"
+# What stands in for the host: its packages, and a git and a pip that print.
+HOST = """
+import importlib.metadata, json, os, pathlib, shutil, subprocess
+
+real, host = importlib.metadata.version, json.loads(os.environ.get("HOST", "null"))
+
+def version(name):
+    if host is None:
+        return real(name)
+    if name not in host:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return host[name]
+
+def run(command, check):
+    print(*command)
+    if command[0] == "git":
+        clone = pathlib.Path(command[-1])
+        (clone / "configs").mkdir(parents=True)
+        (clone / "configs" / "common.py").touch()
+        shutil.copy(os.environ["PROJECT"], clone)
+
+importlib.metadata.version, subprocess.run = version, run
+"""
 
 
 def setup_cell(name: str) -> str:
@@ -162,51 +188,94 @@ def test_all_begin_with_the_same_set_up():
     assert others == [first] * len(others)
 
 
-def run_setup(folder, path: str = "", **variables: str):
-    """The set-up cell in a fresh interpreter, with git and pip replaced by a note."""
-    note = (
-        "import subprocess, pathlib\n"
-        "def run(command, check):\n"
-        "    print(*command)\n"
-        "    if command[0] == 'git':\n"
-        "        configs = pathlib.Path(command[-1]) / 'configs'\n"
-        "        configs.mkdir(parents=True)\n"
-        "        (configs / 'common.py').touch()\n"
-        "subprocess.run = run\n"
-    )
-    shown = "\nprint('clone:', find_clone())"
-    code = note + setup_cell(make.NAMES[0]) + shown
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RSCLIP")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
+@EACH
+def test_the_badge_opens_the_notebook_itself(name):
+    first = stored(name).cells[0].source
+    assert first.startswith("[![Open In Colab](https://colab.research.google.com/")
+    assert f"/colabs/{name}.ipynb)" in first.splitlines()[0]
+
+
+def run_setup(folder, host=None, path: str = "", **variables: str) -> list[str]:
+    """The lines that the set-up cell prints in a fresh interpreter.
+
+    host: {package: version} of the host; by default the real ones.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", HOST + setup_cell(make.NAMES[0])],
         cwd=folder,
-        env={**env, "PYTHONPATH": path, **variables},
+        env={
+            **{k: v for k, v in os.environ.items() if k not in ("TPU_NAME", "HOST")},
+            "PYTHONPATH": path,
+            "XLA_FLAGS": "",
+            "PROJECT": str(REPO / "pyproject.toml"),
+            **({} if host is None else {"HOST": json.dumps(host)}),
+            **variables,
+        },
         capture_output=True,
         text=True,
     )
+    return done.stdout.splitlines() + done.stderr.splitlines()[-1:]
 
 
 @pytest.mark.parametrize("folder", [".", "colabs"])
 def test_in_a_clone_nothing_is_installed(folder):
-    done = run_setup(REPO / folder)
-    assert done.stdout == f"clone: {REPO}\n", done.stderr
+    assert run_setup(REPO / folder) == [DEVICE]
 
 
 def test_where_the_package_can_be_imported_nothing_is_installed(tmp_path):
-    done = run_setup(tmp_path, path=str(REPO))
-    assert done.stdout == f"clone: {REPO}\n", done.stderr
+    assert run_setup(tmp_path, path=str(REPO), host={}) == [DEVICE]
 
 
-def test_a_hosted_notebook_clones_and_installs_once(tmp_path):
-    done = run_setup(tmp_path, RSCLIP_REPOSITORY="https://host/owner/name")
-    clone, install, place = done.stdout.splitlines()
-    assert clone == "git clone --depth=1 https://host/owner/name rsclip-jax"
-    assert install.endswith("-m pip install -q ./rsclip-jax")
-    assert place == f"clone: {tmp_path / 'rsclip-jax'}"
-    assert run_setup(tmp_path).stdout.splitlines() == [place]
+ADDRESS = "https://host/owner/name"
+
+
+def installed(folder, host, **variables) -> list[str]:
+    """What a hosted runtime with these packages installs, after it has cloned."""
+    told = {"RSCLIP_REPOSITORY": ADDRESS, **variables}
+    clone, command, devices = run_setup(folder, host, **told)
+    assert clone == f"git clone --depth=1 {ADDRESS} rsclip-jax"
+    assert devices == DEVICE
+    assert run_setup(folder, host) == [command, devices]  # cloned once
+    return command.split(" -m pip install -q ")[1].split()
+
+
+def test_the_jax_of_a_host_stays_as_it_is(tmp_path):
+    host = {"jax": "0.10.5", "jaxlib": "0.10.4", "numpy": "2.3", "tqdm": "1.0"}
+    found = installed(tmp_path, host)
+    assert found[-2:] == ["jax==0.10.5", "jaxlib==0.10.4"]
+    names = {re.split(r"\W", line)[0] for line in found[:-2]}
+    assert {"flax", "grain", "tqdm"} <= names  # missing, and one that is too old
+    assert not {"jax", "numpy"} & names
+
+
+@pytest.mark.parametrize(
+    ("machine", "extra", "host"),
+    [
+        ("gpu", ["jax[cuda12]"], {}),
+        ("tpu", ["jax[tpu]"], {"jax": "0.4.30", "jaxlib": "0.4.30"}),
+        ("cpu", [], {}),
+    ],
+)
+def test_without_a_jax_that_fits_the_machines_own_is_installed(
+    tmp_path, machine, extra, host
+):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh")
+    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    told = {
+        "gpu": {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        "tpu": {"TPU_NAME": "local"},
+        "cpu": {},
+    }[machine]
+    (tmp_path / "work").mkdir()
+    found = run_setup(
+        tmp_path / "work", host, RSCLIP_REPOSITORY=ADDRESS, JAX_PLATFORMS="cpu", **told
+    )[1].split()
+    assert any(line.startswith("jax>=") for line in found)
+    assert [line for line in found if line.startswith("jax[")] == extra
+    assert not any("==" in line for line in found)
 
 
 def test_without_an_address_the_set_up_says_what_it_wants(tmp_path):
-    done = run_setup(tmp_path)
-    assert "set REPOSITORY, above, to the address" in done.stderr
-    assert done.stdout == ""
+    (error,) = run_setup(tmp_path, host={}, RSCLIP_REPOSITORY="")
+    assert "set REPOSITORY, above, to the address" in error

@@ -14,8 +14,6 @@ from rsclip_jax.models.vit import Features, VisionTransformer, run_blocks
 def make_visual(
     variant: str | Variant,
     *,
-    dtype: jnp.dtype = jnp.float32,
-    remat: bool = False,
     name: str | None = None,
 ) -> VisionTransformer | ModifiedResNet:
     """The visual tower of a variant: apply(...) -> (fimg [b, d], block features)."""
@@ -27,8 +25,6 @@ def make_visual(
             layers=v.vision_layers,
             heads=v.vision_heads,
             out_dim=v.embed_dim,
-            dtype=dtype,
-            remat=remat,
             name=name,
         )
     return VisionTransformer(
@@ -45,8 +41,6 @@ def make_visual(
         patch_bias=False,
         proj_bias=False,
         mlp_width=v.vision_mlp_width,
-        dtype=dtype,
-        remat=remat,
         name=name,
     )
 
@@ -55,8 +49,6 @@ class TextTransformer(nn.Module):
     """Causal text tower, pooled at the end token (the largest id) and projected."""
 
     variant: Variant
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
 
     @nn.compact
     def __call__(self, text: jax.Array) -> tuple[jax.Array, Features]:
@@ -75,7 +67,7 @@ class TextTransformer(nn.Module):
             (v.context_length, v.text_width),
         )
         # All that follows the end token is padding: causality makes it free to cut.
-        x = (embed(text) + positions[None, :n]).astype(self.dtype)
+        x = embed(text) + positions[None, :n]
         x, blocks = run_blocks(
             x,
             layers=v.text_layers,
@@ -83,14 +75,12 @@ class TextTransformer(nn.Module):
             activation=v.activation,
             eps=v.layer_norm_eps,
             mask=jnp.tril(jnp.ones((n, n), bool)),
-            dtype=self.dtype,
-            remat=self.remat,
         )
-        x = nn.LayerNorm(v.layer_norm_eps, dtype=self.dtype, name="ln_final")(x)
+        x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
         pooled = x[jnp.arange(b), jnp.argmax(text, axis=-1)]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
-        feats = pooled.astype(jnp.float32) @ projection
+        feats = pooled @ projection
         return feats, {f"block_{i}": y for i, y in enumerate(blocks)}
 
 
@@ -103,13 +93,11 @@ class CLIP(nn.Module):
     """
 
     variant: str | Variant
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
 
     def setup(self):
         v = get_variant(self.variant)
-        self.visual = make_visual(v, dtype=self.dtype, remat=self.remat)
-        self.text = TextTransformer(v, dtype=self.dtype, remat=self.remat)
+        self.visual = make_visual(v)
+        self.text = TextTransformer(v)
         self.logit_scale = self.param(
             "logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ()
         )

@@ -16,10 +16,9 @@ class FrozenBatchNorm(nn.Module):
     """Batch normalisation by stored statistics, which nothing here changes.
 
     mean and var are params without a gradient: no mutable state, and fine-tuning on
-    small batches cannot spoil them. Computed in float32, given back in dtype.
+    small batches cannot spoil them.
     """
 
-    dtype: jnp.dtype = jnp.float32
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
@@ -32,10 +31,10 @@ class FrozenBatchNorm(nn.Module):
         var = jax.lax.stop_gradient(self.param("var", nn.initializers.ones, c))
         factor = scale * jax.lax.rsqrt(var + BATCH_NORM_EPS)
         x = (x - mean[None, None, None]) * factor[None, None, None]
-        return (x + bias[None, None, None]).astype(self.dtype)
+        return x + bias[None, None, None]
 
 
-def conv(channels: int, size: int, stride: int, dtype: jnp.dtype, name: str) -> nn.Conv:
+def conv(channels: int, size: int, stride: int, name: str) -> nn.Conv:
     """A size x size convolution without a bias, padded as torch's ResNets are."""
     # He's scale: statistics frozen at 0 and 1 do not hold activations in range.
     return nn.Conv(
@@ -45,7 +44,6 @@ def conv(channels: int, size: int, stride: int, dtype: jnp.dtype, name: str) -> 
         padding=size // 2,
         use_bias=False,
         kernel_init=nn.initializers.he_normal(),
-        dtype=dtype,
         name=name,
     )
 
@@ -60,23 +58,22 @@ class Bottleneck(nn.Module):
     planes: int
     stride: int
     antialias: bool
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         stride, window = (1, self.stride) if self.antialias else (self.stride, 1)
         out = EXPANSION * self.planes
         zeros = nn.initializers.zeros  # begins as the shortcut alone, CLIP's and timm's
-        y = conv(self.planes, 1, 1, self.dtype, "conv1")(x)
-        y = nn.relu(FrozenBatchNorm(self.dtype, name="bn1")(y))
-        y = conv(self.planes, 3, stride, self.dtype, "conv2")(y)
-        y = nn.relu(FrozenBatchNorm(self.dtype, name="bn2")(y))
-        y = conv(out, 1, 1, self.dtype, "conv3")(_mean_pool(y, window))
-        y = FrozenBatchNorm(self.dtype, zeros, name="bn3")(y)
+        y = conv(self.planes, 1, 1, "conv1")(x)
+        y = nn.relu(FrozenBatchNorm(name="bn1")(y))
+        y = conv(self.planes, 3, stride, "conv2")(y)
+        y = nn.relu(FrozenBatchNorm(name="bn2")(y))
+        y = conv(out, 1, 1, "conv3")(_mean_pool(y, window))
+        y = FrozenBatchNorm(zeros, name="bn3")(y)
         if self.stride > 1 or x.shape[-1] != out:
             x = _mean_pool(x, window)
-            x = conv(out, 1, stride, self.dtype, "downsample_conv")(x)
-            x = FrozenBatchNorm(self.dtype, name="downsample_bn")(x)
+            x = conv(out, 1, stride, "downsample_conv")(x)
+            x = FrozenBatchNorm(name="downsample_bn")(x)
         return nn.relu(x + y)
 
 
@@ -90,20 +87,17 @@ def run_stages(
     width: int,
     layers: Sequence[int],
     antialias: bool,
-    dtype: jnp.dtype,
-    remat: bool,
 ) -> tuple[jax.Array, Features]:
     """layer1_0, layer1_1, ... of the calling module, and every block's output.
 
     Each stage doubles the channels; each but the first halves the grid.
     """
-    block = nn.remat(Bottleneck) if remat else Bottleneck
     features = {}
     for i, depth in enumerate(layers):
         for j in range(depth):
             name = f"layer{i + 1}_{j}"
             stride = 2 if i and not j else 1
-            x = block(width * 2**i, stride, antialias, dtype, name=name)(x)
+            x = Bottleneck(width * 2**i, stride, antialias, name=name)(x)
             features[name] = x
     return x, features
 
@@ -113,7 +107,6 @@ class AttentionPool(nn.Module):
 
     heads: int
     out_dim: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -124,17 +117,17 @@ class AttentionPool(nn.Module):
         positions = self.param("positional_embedding", init, (1 + h * w, c))
 
         def project(y, name, dim=c):
-            return nn.Dense(dim, kernel_init=init, dtype=self.dtype, name=name)(y)
+            return nn.Dense(dim, kernel_init=init, name=name)(y)
 
         x = x.reshape(b, h * w, c)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
-        x = x + positions.astype(self.dtype)[None]
+        x = x + positions[None]
         q = project(x[:, 0], "q_proj").reshape(b, self.heads, depth)
         k = project(x, "k_proj").reshape(b, -1, self.heads, depth)
         v = project(x, "v_proj").reshape(b, -1, self.heads, depth)
         scores = jnp.einsum("bhd,bnhd->bhn", q * depth**-0.5, k)
-        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
-        pooled = jnp.einsum("bhn,bnhd->bhd", weights.astype(self.dtype), v)
+        weights = jax.nn.softmax(scores, axis=-1)
+        pooled = jnp.einsum("bhn,bnhd->bhd", weights, v)
         return project(pooled.reshape(b, c), "c_proj", self.out_dim)
 
 
@@ -150,8 +143,6 @@ class ModifiedResNet(nn.Module):
     layers: tuple[int, ...]
     heads: int
     out_dim: int
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
@@ -165,21 +156,19 @@ class ModifiedResNet(nn.Module):
                 f"this encoder takes images of [h, w, bands] = {want}, got"
                 f" {image.shape[1:]}: resize the image or select its bands first"
             )
-        x = image.astype(self.dtype)
+        x = image.astype(jnp.float32)
         for i, channels in enumerate((self.width // 2, self.width // 2, self.width)):
-            x = conv(channels, 3, 1 if i else 2, self.dtype, f"conv{i + 1}")(x)
-            x = nn.relu(FrozenBatchNorm(self.dtype, name=f"bn{i + 1}")(x))
+            x = conv(channels, 3, 1 if i else 2, f"conv{i + 1}")(x)
+            x = nn.relu(FrozenBatchNorm(name=f"bn{i + 1}")(x))
         stem = _mean_pool(x, 2)
         x, features = run_stages(
             stem,
             width=self.width,
             layers=self.layers,
             antialias=True,
-            dtype=self.dtype,
-            remat=self.remat,
         )
-        pool = AttentionPool(self.heads, self.out_dim, self.dtype, name="attnpool")
-        return pool(x).astype(jnp.float32), {"stem": stem, **features}
+        pool = AttentionPool(self.heads, self.out_dim, name="attnpool")
+        return pool(x), {"stem": stem, **features}
 
 
 class ResNet(nn.Module):
@@ -194,8 +183,6 @@ class ResNet(nn.Module):
     width: int
     layers: tuple[int, ...]
     out_dim: int
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
@@ -208,24 +195,21 @@ class ResNet(nn.Module):
                 f"this encoder takes images of {self.bands} bands, got"
                 f" {image.shape[-1]}: select the bands first"
             )
-        x = conv(self.width, 7, 2, self.dtype, "conv1")(image.astype(self.dtype))
-        x = nn.relu(FrozenBatchNorm(self.dtype, name="bn1")(x))
+        x = conv(self.width, 7, 2, "conv1")(image.astype(jnp.float32))
+        x = nn.relu(FrozenBatchNorm(name="bn1")(x))
         stem = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         x, features = run_stages(
             stem,
             width=self.width,
             layers=self.layers,
             antialias=False,
-            dtype=self.dtype,
-            remat=self.remat,
         )
         feats = pooled = x.mean(axis=(1, 2))
         if self.out_dim:
             feats = nn.Dense(
                 self.out_dim,
                 kernel_init=nn.initializers.normal(pooled.shape[-1] ** -0.5),
-                dtype=self.dtype,
                 name="proj",
             )(pooled)
         features = {"stem": stem, **features, "pooled": pooled}
-        return feats.astype(jnp.float32), features
+        return feats, features

@@ -172,16 +172,16 @@ def spec_sensor(spec: SensorSpec) -> Sensor:
 
 
 def make_sensor_encoder(
-    spec: SensorSpec, *, dtype: jnp.dtype = jnp.float32, remat: bool = False
+    spec: SensorSpec,
 ) -> VisionTransformer | ResNet:
     """The module of a spec: apply(..., normalised [b, h, w, c]) -> (f, features)."""
     values = dataclasses.asdict(spec)
-    shared: dict[str, Any] = {"bands": len(spec.bands), "dtype": dtype, "remat": remat}
+    bands = len(spec.bands)
     if spec.is_resnet:
         sizes = {name: values[name] for name in ("width", "layers", "out_dim")}
-        return ResNet(**sizes, **shared)
+        return ResNet(**sizes, bands=bands)
     fields = {k: v for k, v in values.items() if k not in _INPUT}
-    return VisionTransformer(**fields, **shared)
+    return VisionTransformer(**fields, bands=bands)
 
 
 def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:

@@ -25,7 +25,6 @@ class Attention(nn.Module):
 
     heads: int
     out_std: float
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -35,20 +34,17 @@ class Attention(nn.Module):
         width = x.shape[-1]
         depth = width // self.heads
         in_init = nn.initializers.normal(width**-0.5)
-        in_proj = nn.Dense(
-            3 * width, kernel_init=in_init, dtype=self.dtype, name="in_proj"
-        )
+        in_proj = nn.Dense(3 * width, kernel_init=in_init, name="in_proj")
         qkv = in_proj(x).reshape(-1, tokens, 3, self.heads, depth)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each [b, heads, n, depth]
         scores = jnp.einsum("bhqd,bhkd->bhqk", q * depth**-0.5, k)
-        scores = scores.astype(jnp.float32)  # bfloat16 softmax loses the small weights
         if mask is not None:
             scores = jnp.where(mask[None, None], scores, -jnp.inf)
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(scores, axis=-1)
         x = jnp.einsum("bhqk,bhkd->bhqd", weights, v)
         x = x.transpose(0, 2, 1, 3).reshape(-1, width)
         out_init = nn.initializers.normal(self.out_std)
-        out = nn.Dense(width, kernel_init=out_init, dtype=self.dtype, name="out_proj")
+        out = nn.Dense(width, kernel_init=out_init, name="out_proj")
         return out(x)
 
 
@@ -58,18 +54,15 @@ class Mlp(nn.Module):
     activation: str
     out_std: float
     mlp_width: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         fc_init = nn.initializers.normal((2 * width) ** -0.5)
         out_init = nn.initializers.normal(self.out_std)
-        x = nn.Dense(
-            self.mlp_width, kernel_init=fc_init, dtype=self.dtype, name="c_fc"
-        )(x)
+        x = nn.Dense(self.mlp_width, kernel_init=fc_init, name="c_fc")(x)
         x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(width, kernel_init=out_init, dtype=self.dtype, name="c_proj")(x)
+        return nn.Dense(width, kernel_init=out_init, name="c_proj")(x)
 
 
 class Block(nn.Module):
@@ -86,26 +79,25 @@ class Block(nn.Module):
     eps: float
     out_std: float
     mlp_width: int = 0
-    dtype: jnp.dtype = jnp.float32
     layer_scale: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         b, n, width = x.shape
         x = x.reshape(b * n, width)
-        y = nn.LayerNorm(self.eps, dtype=self.dtype, name="ln_1")(x)
-        y = Attention(self.heads, self.out_std, self.dtype, name="attn")(y, n, mask)
+        y = nn.LayerNorm(self.eps, name="ln_1")(x)
+        y = Attention(self.heads, self.out_std, name="attn")(y, n, mask)
         x = x + self._scaled(y, "scale_1")
-        y = nn.LayerNorm(self.eps, dtype=self.dtype, name="ln_2")(x)
+        y = nn.LayerNorm(self.eps, name="ln_2")(x)
         inside = self.mlp_width or 4 * width
-        y = Mlp(self.activation, self.out_std, inside, self.dtype, name="mlp")(y)
+        y = Mlp(self.activation, self.out_std, inside, name="mlp")(y)
         return (x + self._scaled(y, "scale_2")).reshape(b, n, width)
 
     def _scaled(self, y: jax.Array, name: str) -> jax.Array:
         if not self.layer_scale:
             return y
         init = nn.initializers.constant(1e-5)
-        return y * self.param(name, init, (y.shape[-1],)).astype(self.dtype)[None]
+        return y * self.param(name, init, (y.shape[-1],))[None]
 
 
 def run_blocks(
@@ -118,25 +110,20 @@ def run_blocks(
     mlp_width: int = 0,
     layer_scale: bool = False,
     mask: jax.Array | None = None,
-    dtype: jnp.dtype = jnp.float32,
-    remat: bool = False,
 ) -> tuple[jax.Array, list[jax.Array]]:
     """blocks_0 .. blocks_{layers-1} of the calling module, and every block's output.
 
-    Unrolled: a scan over layers is 1.6 times slower on CPU. remat trades a second
-    forward pass for the activations' memory.
+    Unrolled: a scan over layers is 1.6 times slower on CPU.
     """
-    block = nn.remat(Block) if remat else Block
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
     outputs = []
     for i in range(layers):
-        named = block(
+        named = Block(
             heads,
             activation,
             eps,
             out_std,
             mlp_width,
-            dtype,
             layer_scale,
             name=f"blocks_{i}",
         )
@@ -155,7 +142,6 @@ class PatchEmbed(nn.Module):
     patch_size: int
     width: int
     use_bias: bool
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -166,12 +152,12 @@ class PatchEmbed(nn.Module):
             nn.initializers.lecun_normal(in_axis=(0, 1, 2)),
             (p, p, c, self.width),
         )
-        x = image.astype(self.dtype).reshape(b, h // p, p, w // p, p, c)
+        x = image.astype(jnp.float32).reshape(b, h // p, p, w // p, p, c)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, (h // p) * (w // p), p * p * c)
-        x = x @ kernel.astype(self.dtype).reshape(p * p * c, self.width)
+        x = x @ kernel.reshape(p * p * c, self.width)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.width,))
-            x = x + bias.astype(self.dtype)[None, None]
+            x = x + bias[None, None]
         return x
 
 
@@ -206,8 +192,6 @@ class VisionTransformer(nn.Module):
     prefix_positions: bool = True
     layer_scale: bool = False
     patch_offset: int = 0
-    dtype: jnp.dtype = jnp.float32
-    remat: bool = False
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
@@ -224,11 +208,11 @@ class VisionTransformer(nn.Module):
         if k := self.patch_offset:
             image = jnp.pad(image, ((0, 0), (k, 0), (k, 0), (0, 0)))[:, :-k, :-k]
         x = PatchEmbed(
-            self.patch_size, self.width, self.patch_bias, self.dtype, name="patch_embed"
+            self.patch_size, self.width, self.patch_bias, name="patch_embed"
         )(image)
         x = self._add_positions(x)
         if self.ln_pre:
-            x = nn.LayerNorm(self.eps, dtype=self.dtype, name="ln_pre")(x)
+            x = nn.LayerNorm(self.eps, name="ln_pre")(x)
         pre = x
         x, blocks = run_blocks(
             x,
@@ -238,23 +222,20 @@ class VisionTransformer(nn.Module):
             eps=self.eps,
             mlp_width=self.mlp_width,
             layer_scale=self.layer_scale,
-            dtype=self.dtype,
-            remat=self.remat,
         )
         prefix = self.class_token + self.registers
         one = x[:, 0] if self.pool == "token" else x[:, prefix:].mean(axis=1)
-        pooled = nn.LayerNorm(self.eps, dtype=self.dtype, name="ln_post")(one)
+        pooled = nn.LayerNorm(self.eps, name="ln_post")(one)
         feats = self._map(pooled) if self.out_dim else pooled
         features = {"pre": pre, "pooled": pooled}
         features |= {f"block_{i}": y for i, y in enumerate(blocks)}
-        return feats.astype(jnp.float32), features
+        return feats, features
 
     def _map(self, pooled: jax.Array) -> jax.Array:
         dense = nn.Dense(
             self.out_dim,
             use_bias=self.proj_bias,
             kernel_init=nn.initializers.normal(self.width**-0.5),
-            dtype=self.dtype,
             name="proj",
         )
         return dense(pooled)
@@ -272,7 +253,7 @@ class VisionTransformer(nn.Module):
         n = x.shape[1] + (len(first) if self.prefix_positions else 0)
         positions = self.param("positional_embedding", init, (n, self.width))
         if not self.prefix_positions:
-            x = x + positions.astype(self.dtype)[None]
-        first = jnp.broadcast_to(first.astype(self.dtype), (len(x), *first.shape))
+            x = x + positions[None]
+        first = jnp.broadcast_to(first, (len(x), *first.shape))
         x = jnp.concatenate([first, x], axis=1)
-        return x + positions.astype(self.dtype)[None] if self.prefix_positions else x
+        return x + positions[None] if self.prefix_positions else x

@@ -16,6 +16,7 @@ class AlphaChoice:
     alpha_ci95: Sequence[float] | None = None
     alpha_chosen_by: str | None = None  # "validation", or the setting that gave it
     alpha_blocks: Mapping[str, float] | None = None
+    alpha_note: str = ""  # why alpha 0 was chosen, and what to do
     train: str | None = None  # a round's dataset, "name:split"
 
 

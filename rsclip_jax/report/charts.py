@@ -119,6 +119,8 @@ def _figure(draws: Sequence[Draw], size: tuple[int, int], top: int = _TOP) -> Fi
         for axis in (axes.xaxis, axes.yaxis):
             if isinstance(locator := axis.get_major_locator(), AutoLocator):
                 locator.set_params(nbins=5)
+                # no power of ten of its own above the axis, where the title is
+                axis.set_major_formatter(lambda value, _: f"{value:g}")
     legends = [axes.get_legend_handles_labels() for axes in every]
     room = _LINE * max(len(labels) for _, labels in legends)
     total = height + room

@@ -1,7 +1,8 @@
 """Stage pretrain: contrastive image-text training from scratch.
 
-The texts are captions, or class names in templates; sets of both can be mixed. For
-where no pretrained file can be had: the embedded miniature and small real sets.
+The texts are captions, or class names in templates; datasets of both kinds can be
+mixed. It is for runs without a pretrained file: the embedded miniature and small real
+datasets.
 """
 
 import dataclasses
@@ -9,11 +10,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.pipeline.texts import Tokens
 from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
 from rsclip_jax.models import inference
@@ -22,18 +25,53 @@ from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
+from rsclip_jax.train.settings import TrainSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings:
+    """config.pretrain, read once; configs/common.py says what each setting means."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    weights: tuple[float, ...]
+    allow_shared: bool
+    allow_other_data: bool
+    training: TrainSettings
+
+    @classmethod
+    def of(cls, c: ConfigDict) -> "PretrainSettings":
+        """The settings of a section; errors name the setting."""
+        return cls(
+            as_specs(c.train),
+            as_specs(c.test),
+            tuple(c.weights),
+            c.allow_shared,
+            c.allow_other_data,
+            training.train_settings(c, "pretrain"),
+        )
+
+
+def settings_of(run: Run) -> PretrainSettings:
+    """The settings of this stage."""
+    return PretrainSettings.of(run.config.pretrain)
 
 
 def check_pretrain(run: Run) -> None:
     """Raises ValueError for what would stop this stage, or make it pointless."""
-    tested = (*common.LABELLED, "captions")
-    tasks = {"train": ("single", "captions"), "test": tested}
-    training.check_training(run, "pretrain", tasks, may_be_empty=("test",))
-    train = [run.open(spec) for spec in run.config.pretrain.train]
-    training.check_weights(run.config.pretrain, "pretrain")
-    training.make_augment(run, "pretrain", train, ("rgb",))
+    settings = settings_of(run)
+    tasks = {
+        "train": (settings.train, ("single", "captions")),
+        "test": (settings.test, (*common.LABELLED, "captions")),
+    }
+    training.check_sources(run, "pretrain", tasks, may_be_empty=("test",))
+    train = [run.open(spec) for spec in settings.train]
+    training.check_weights("pretrain", settings.weights, train)
+    augment = settings.training.augment
+    training.check_augmentation(run, "pretrain", augment, train, ("rgb",))
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(
@@ -41,38 +79,48 @@ def check_pretrain(run: Run) -> None:
             " random weights: leave 'pretrain' out of config.stages, or config.init"
             " empty"
         )
+    tested = {"test": settings.test}
+    if not settings.allow_other_data:
+        check_same_dataset(run, "pretrain", settings.train, tested)
+    if not settings.allow_shared:
+        check_apart(run, "pretrain", {"train": settings.train}, tested)
 
 
 def run_pretrain(run: Run) -> None:
     """Trains config.variant on config.pretrain.train; reports it on the test sets."""
-    c = run.config.pretrain
+    settings = settings_of(run)
+    steps = settings.training.steps
     variant = get_variant(run.config.variant)
-    sources = [run.open(spec) for spec in c.train]
-    tests = [run.open(spec) for spec in c.test]
+    sources = [run.open(spec) for spec in settings.train]
+    tests = [run.open(spec) for spec in settings.test]
     params = init_clip(variant, jax.random.key(run.config.seed))
     report(run, variant, params, tests, step=0)
     params = training.fit(
         run,
         "pretrain",
+        settings.training,
+        training.TrainingData(
+            sources,
+            {"rgb": variant.image_size},
+            tokens=caption_tokens(run, sources, variant),
+            weights=settings.weights,
+        ),
         params=params,
         frozen={},
-        train=sources,
-        sizes={"rgb": variant.image_size},
         loss_fn=objectives.make_contrastive_loss(
             lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
             lambda p, batch: text_features(p["text"], batch["text"], variant),
             sharding.make_clip_loss(run.mesh),
         ),
-        sources={},
-        tokens=caption_tokens(run, sources, variant),
+        origins={},
     )
-    report(run, variant, params, tests, step=c.steps)
-    meta = StageMeta(variant=dataclasses.asdict(variant), steps=c.steps, sources={})
+    report(run, variant, params, tests, step=steps)
+    meta = StageMeta(variant=dataclasses.asdict(variant), steps=steps, sources={})
     training.finish(run, "pretrain", params, sources, meta)
 
 
 def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
-    """Zero-shot of params on every test source; with captions, retrieval."""
+    """Reports zero-shot on every test dataset, or retrieval if it has captions."""
     digest = checkpoint.params_digest(params)
     clip = api.Model(variant, params, {}, digest, step)
     visual = sharding.put_params(params["visual"], run.mesh)
@@ -98,10 +146,11 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
 def caption_tokens(
     run: Run, sources: Sequence[Source], variant: Variant
 ) -> list[Tokens]:
-    """For each source what train_batches draws texts from.
+    """For each source the tokens that train_batches draws its texts from.
 
-    All are cut to the longest of all: the text tower is causal and the rest is padding.
-    Captions longer than the tower takes are cut, as CLIP does, and counted.
+    All texts are cut to the length of the longest: the text tower is causal and the
+    rest is padding. Captions longer than the tower takes are truncated, as CLIP does,
+    and counted.
     """
     tables = [
         tokens_of_captions(run, source, variant.context_length)
@@ -119,7 +168,7 @@ def caption_tokens(
 def tokens_of_captions(
     run: Run, source: Source, length: int
 ) -> tuple[list[str], np.ndarray]:
-    """(the different captions of a source, their token ids [m, length])."""
+    """(the distinct captions of a source, their token ids [m, length])."""
     captions = read_captions(source, run.config.data.on_error)
     texts = list(dict.fromkeys(text for of_one in captions for text in of_one))
     common.say_cut(run, source, texts, length)

@@ -42,7 +42,7 @@ def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
 def save_state(
     manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
 ) -> None:
-    """Writes the step's params, optimizer, data position and meta; once a step."""
+    """Writes params, optimizer state, data position and meta, once for each step."""
     step = int(state.step)
     if step in manager.all_steps():
         return  # Orbax would return False in silence
@@ -59,10 +59,10 @@ def save_state(
 def restore_state(
     manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
 ) -> TrainState:
-    """The latest step's state, with state's shardings; batches go on from there too.
+    """The state of the latest step, with state's shardings; batches resume there too.
 
-    Raises ValueError where meta's sources (theta_0, a teacher, the data) are not those
-    that the checkpoint was made with, naming those that differ.
+    Raises ValueError if meta's sources (theta_0, a teacher, the data) differ from those
+    of the checkpoint, naming those that differ.
     """
     step = manager.latest_step()
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())

@@ -1,11 +1,12 @@
-"""A frozen teacher's features of a source's pictures, made once and then looked up.
+"""A frozen teacher's features of a source's images, computed once and looked up.
 
 <folder>/teacher_features.npy   float32 [n, v, d]: record, view, feature; memory-mapped
-<folder>/teacher_records.npy    of each record, whether they are made, and their crc32
-<folder>/meta.json              what they are features of; once it is there, it counts
+<folder>/teacher_records.npy    for each record, whether it is done, and its crc32
+<folder>/meta.json              what the features are of; written last
 
-A picture that is only flipped and turned has eight views (geometry.number_view), so
-that its features are numbers of the record and the view. Random crops have no end.
+An image that is only flipped and turned has eight views (geometry.number_view), so its
+features can be computed once for each. Random crops and colour jitter cannot be cached
+(unbounded views).
 """
 
 import contextlib
@@ -40,16 +41,16 @@ _SAMPLE = 8  # records that are encoded again where features are used again
 _TOLERANCE = 0.02
 _SECONDS = 5.0  # of work that a power cut may cost
 _WAY = (
-    "give another --config.align.cache_dir, remove {folder} to make them anew, or set"
-    " --config.align.cache=off"
+    "use another folder, remove {folder} to compute them again, or train without a"
+    " cache"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How the pictures are read, as view_batches takes it, and what is seen of it.
+    """How the images are read, as view_batches takes it, and what is logged.
 
-    keys: "rgb", and the sensors that are read beside it to see that the record is
+    keys: "rgb", and the sensors that are read beside it to check that the record is
     whole. batch_size: pictures that are encoded at a time. say: shows a line.
     """
 
@@ -74,10 +75,9 @@ class Reading:
 
 
 class Taught(Wrapper):
-    """A source whose records have "teacher": the features of their picture, by view.
+    """A source whose records have "teacher": the features of their image, by view.
 
-    A record without features raises a ValueError when it is read, as it did when they
-    were made.
+    Reading a record without features raises a ValueError, as computing them did.
     """
 
     def __init__(self, source: Source, features: np.ndarray, made, views: Sequence):
@@ -89,7 +89,7 @@ class Taught(Wrapper):
         if not self._made[index]:
             raise ValueError(
                 f"{self.ids[index]}: could not be read when the teacher's features"
-                " were made"
+                " were computed"
             )
         record = self.source.read(index, keys)
         of_view = dict(zip(self._views, self._features[index], strict=True))
@@ -107,13 +107,13 @@ def open_taught(
     views: Sequence[int],
     reading: Reading,
 ) -> Taught:
-    """The source with a teacher's features, made here first unless they are there.
+    """The source with a teacher's features, which are computed unless they exist.
 
-    teacher: what tells it from others (digest, settings). size: of the pictures that
-    encode takes, dim of its features. Features that are there must be of this teacher,
-    of these records, of at least these views and undamaged, and a sample of them, which
-    is encoded again, must come out the same; else a ValueError says which is not. A
-    killed making is gone on with; several runs or processes take turns.
+    teacher: its identity (digest, settings). size: side in pixels of the images that
+    encode takes. dim: channels of a feature. Raises ValueError if existing features are
+    damaged, or of another teacher, other records or fewer views, or if a sample that is
+    encoded again differs. An interrupted computation resumes; several runs or processes
+    take turns.
     """
     shape = (len(source), len(views), dim)
     meta: dict[str, Any] = {
@@ -145,7 +145,7 @@ def open_taught(
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """What tells a source's pictures from another's."""
+    """The identity of a source's images."""
     return {
         "name": f"{source.dataset.name}:{source.split}",
         "split_digest": split_digest(source),
@@ -154,7 +154,7 @@ def describe_source(source: Source) -> dict[str, Any]:
 
 
 def describe(shape: tuple[int, int, int]) -> str:
-    """A cache's size in words."""
+    """A cache's size as text."""
     n, v, d = shape
     return (
         f"{n:,} records x {v} view(s) x {d} x 4 bytes = {n * v * d * 4 / 1e6:,.1f} MB"
@@ -163,11 +163,11 @@ def describe(shape: tuple[int, int, int]) -> str:
 
 @contextlib.contextmanager
 def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """The folder for one at a time; a process that is killed lets go of it."""
+    """Locks the folder; a process that is killed releases the lock."""
     with contextlib.ExitStack() as stack:
-        # somebody else's folder may be there only to be read
+        # a folder of somebody else may be read-only
         with contextlib.suppress(OSError):
-            text = f"{folder}: waiting for another run that is at these features"
+            text = f"{folder}: waiting for another run that computes these features"
             held = locked(folder / "lock", on_wait=lambda: log(text))
             stack.enter_context(held)
         yield
@@ -178,9 +178,9 @@ def _way(folder: Path) -> str:
 
 
 def check_meta(folder: Path, wanted: dict) -> dict:
-    """The meta of what lies there; ValueError naming all that is not as wanted.
+    """The meta of existing features; ValueError naming everything that differs.
 
-    wanted: some of its sections. More views than wanted are welcome.
+    wanted: some of its sections. More views than wanted are accepted.
     """
     try:
         found = json.loads((folder / "meta.json").read_text())
@@ -200,32 +200,32 @@ def check_meta(folder: Path, wanted: dict) -> dict:
     if lines:
         text = "\n  ".join(sorted(lines))
         raise ValueError(
-            f"{folder}: its features are of something else than this run's:\n  {text}\n"
+            f"{folder} holds features of other data than this run's:\n  {text}\n"
             + _way(folder)
         )
     return found
 
 
 def begin(folder: Path, shape: tuple[int, int, int], meta: dict) -> None:
-    """Empty files of full size, and then their meta; OSError where the disk is full."""
+    """Writes empty files of full size, then their meta; OSError if the disk is full."""
     for path, dtype, size in _files(folder, shape):
         array = np.lib.format.open_memmap(path, "w+", dtype, size)
         array.flush()
         try:
-            with open(path, "r+b") as file:  # so far a hole, for which there is room?
+            with open(path, "r+b") as file:  # reserves the blocks of the sparse file
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
             path.unlink()
             raise OSError(
-                f"{folder} has no place for {describe(shape)} ({error.strerror}): give"
-                " another --config.align.cache_dir, or set --config.align.cache=off"
+                f"{folder} has no room for {describe(shape)} ({error.strerror}): use"
+                " another folder, or train without a cache"
             ) from error
     write_json(folder / "meta.json", meta)
 
 
 def _files(folder: Path, shape: tuple[int, int, int]):
-    """(path, dtype, shape) of either array."""
+    """(path, dtype, shape) of both arrays."""
     return (
         (folder / "teacher_features.npy", np.dtype(np.float32), shape),
         (folder / "teacher_records.npy", _MARK, shape[:1]),
@@ -235,14 +235,14 @@ def _files(folder: Path, shape: tuple[int, int, int]):
 def open_files(
     folder: Path, shape: tuple[int, int, int], mode: Literal["r", "r+"] = "r"
 ):
-    """(features, marks), memory-mapped; ValueError for files that are not whole."""
+    """(features, marks), memory-mapped; ValueError for damaged files."""
     arrays = []
     for path, dtype, size in _files(folder, shape):
         try:
             array = np.load(path, mmap_mode=mode)
         except PermissionError:
             raise
-        except Exception as error:  # a header that is no Python raises all kinds
+        except Exception as error:  # a broken header raises many kinds of error
             raise ValueError(f"{path} is damaged ({error}): {_way(folder)}") from error
         if (array.shape, array.dtype) != (size, dtype):
             raise ValueError(
@@ -254,7 +254,7 @@ def open_files(
 
 
 def check_rows(folder: Path, source: Source, features, marks, reading: Reading) -> None:
-    """Raises ValueError for features that are not those that were written."""
+    """Raises ValueError for features that differ from those that were written."""
     made = np.flatnonzero(marks["state"] == _MADE)
     quiet = not (reading.options.progress and sys.stderr.isatty())
     bar = tqdm(made, "check of features", unit="record", leave=False, disable=quiet)
@@ -268,14 +268,14 @@ def check_rows(folder: Path, source: Source, features, marks, reading: Reading) 
 
 
 def checksum(row: np.ndarray) -> int:
-    """Of a record's features [v, d]."""
+    """The CRC-32 of a record's features [v, d]."""
     return zlib.crc32(np.ascontiguousarray(row).tobytes())
 
 
 def check_sample(
     folder: Path, source: Source, features, marks, encode, meta: dict, reading: Reading
 ) -> None:
-    """Raises ValueError where the teacher sees another picture under a record's id."""
+    """Raises ValueError if a record's image has changed since it was encoded."""
     made = np.flatnonzero(marks["state"] == _MADE)
     if not len(made):
         return
@@ -297,8 +297,8 @@ def check_sample(
             for i in np.flatnonzero(far)
         )
         raise ValueError(
-            f"{folder}: of {len(places)} records that were encoded again these are not"
-            f" what they were: {worst}; their files have changed since, or the weights:"
+            f"{folder}: of {len(places)} records that were encoded again, these"
+            f" differ: {worst}; their files have changed, or the weights:"
             f" {_way(folder)}"
         )
 
@@ -312,9 +312,9 @@ def relative_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def make(
     source: Source, todo: np.ndarray, features, marks, encode, meta, reading: Reading
 ) -> None:
-    """Fills in the features of the records todo; what a kill interrupts stays so far.
+    """Computes the features of the records todo; an interruption keeps those so far.
 
-    A record is marked as made only when its features are on the disk.
+    A record is marked only when its features are on the disk.
     """
     fresh: list[tuple[int, int, int]] = []
     saved = time.monotonic()
@@ -328,7 +328,7 @@ def make(
 
     bar = tqdm(
         total=len(todo),
-        desc="teacher's features",
+        desc="teacher features",
         unit="record",
         disable=not reading.options.progress,
         mininterval=0.5 if sys.stderr.isatty() else 10,

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax.train import checkpoint, optim, sharding
+from rsclip_jax.train.settings import TrainSettings
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
 
 PyTree = Any
@@ -55,24 +56,20 @@ def train(
     *,
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    settings: TrainSettings,
     mesh: Mesh,
-    steps: int,
-    batch_size: int,
     folder: Path,
     meta: dict,
-    checkpoint_every: int,
-    log_every: int,
     progress: bool = True,
 ) -> PyTree:
-    """Trains from params, or from folder's last checkpoint, to `steps`; final params.
+    """Trains from params, or from the last checkpoint in folder, to settings.steps.
 
-    Of a tx that averages them (optim.with_ema), the averaged ones.
+    Writes folder/metrics.jsonl and folder/checkpoints; meta is stored with each state.
+    Returns the final parameters, or the EMA parameters if tx keeps them.
 
-    Writes folder/metrics.jsonl and folder/checkpoints. Raises FloatingPointError at the
-    first step whose loss or gradient is not finite (the last good checkpoint stays),
-    and Interrupted on SIGINT or SIGTERM after saving. meta is stored with each state;
-    a state whose meta["sources"] differ is not gone on from.
+    Raises FloatingPointError at the first step whose loss or gradient is not finite
+    (the last good checkpoint stays), Interrupted on SIGINT or SIGTERM after saving, and
+    ValueError for a checkpoint whose meta["sources"] differ.
     """
     # A copy: the step donates its state, and the caller's arrays must outlive it.
     params = jax.tree.map(lambda x: x.copy(), params)
@@ -82,35 +79,33 @@ def train(
     with checkpoint.make_manager(folder / "checkpoints") as manager:
         if manager.latest_step() is not None:
             state = checkpoint.restore_state(manager, state, batches, meta)
-        curve, start = folder / "metrics.jsonl", int(state.step)
+        curve = folder / "metrics.jsonl"
 
         def advance(state: TrainState) -> tuple[TrainState, Metrics]:
             return step_fn(state, frozen, sharding.put_batch(next(batches), mesh))
 
-        state = _step_on(
+        state = _run_steps(
             state,
-            steps,
+            settings,
             advance=advance,
             save=lambda state: checkpoint.save_state(manager, state, batches, meta),
-            save_every=checkpoint_every,
-            log=_Log(curve, schedule, batch_size, log_every, start, manager),
+            log=_Log(curve, settings, int(state.step), manager),
             progress=progress,
         )
     return optim.averaged(state.params, state.opt_state)
 
 
-def _step_on(
+def _run_steps(
     state: TrainState,
-    steps: int,
+    settings: TrainSettings,
     *,
     advance: Callable[[TrainState], tuple[TrainState, Metrics]],
     save: Callable[[TrainState], None],
-    save_every: int,
     log: "_Log",
     progress: bool,
 ) -> TrainState:
-    """The state at step `steps`, each step logged, saved when due and on a signal."""
-    name, start = log.path.parent.name, int(state.step)
+    """Advances to the last step; logs each step, saves when due and on a signal."""
+    name, start, steps = log.path.parent.name, int(state.step), settings.steps
     bar = tqdm(
         total=steps,
         initial=start,
@@ -126,14 +121,14 @@ def _step_on(
             bar.set_postfix(loss=log.check(), refresh=False)
             log.add(step, metrics)
             bar.update()
-            if stop or step % save_every == 0 or step == steps:
+            if stop or step % settings.checkpoint_every == 0 or step == steps:
                 log.check()
                 save(state)
             if stop:
                 raise Interrupted(
                     stop[0],
                     f"stopped at step {step} of {steps} of {name}; the state is saved:"
-                    " the same command goes on from there",
+                    " run the same command again to continue",
                 )
     return state
 
@@ -141,23 +136,15 @@ def _step_on(
 class _Log:
     """The training curve on disk, one step behind the device."""
 
-    def __init__(
-        self,
-        path: Path,
-        schedule: optax.Schedule,
-        batch_size: int,
-        every: int,
-        start: int,
-        manager: Any,
-    ):
-        self.path, self.schedule, self.every = path, schedule, every
-        self.batch_size, self.loss = batch_size, math.nan
-        self.manager = manager  # knows what is safe when training has to stop
+    def __init__(self, path: Path, settings: TrainSettings, start: int, manager: Any):
+        self.path, self.settings, self.loss = path, settings, math.nan
+        self.schedule = settings.schedule
+        self.manager = manager  # knows the last good checkpoint
         self.pending: tuple[int, dict] | None = None
         self.last = (start, time.perf_counter())
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
-        # Steps after the checkpoint that training resumes from will be made again.
+        # Steps after the checkpoint that training resumes from will run again.
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= start]
         if jax.process_index() == 0:
             path.write_text("".join(f"{x}\n" for x in kept))
@@ -166,7 +153,7 @@ class _Log:
         self.pending = (step, metrics)
 
     def check(self) -> str:
-        """Reads the pending step; its loss in words."""
+        """Reads the pending step; returns its loss as text."""
         if self.pending is None:
             return "..."
         (step, metrics), self.pending = self.pending, None
@@ -176,16 +163,16 @@ class _Log:
             raise FloatingPointError(
                 f"{self.path.parent.name}: loss {self.loss}, grad_norm"
                 f" {values['grad_norm']} at step {step}; {self._kept()}. Lower the"
-                " learning rate or look at the data, and start in another --workdir"
+                " learning rate or check the data, and train in another folder"
             )
-        if step % self.every == 0:
+        if step % self.settings.log_every == 0:
             self._write(step, values)
         return f"{self.loss:.4f}"
 
     def _kept(self) -> str:
         step = self.manager.latest_step()
         if step is None:
-            return "no checkpoint was due yet"
+            return "no checkpoint was saved yet"
         folder = self.manager.directory
         return f"the last good checkpoint, step {step}, is kept in {folder}"
 
@@ -194,7 +181,7 @@ class _Log:
         now = time.perf_counter()
         self.last = (step, now)
         seconds = max(now - last_time, 1e-9)
-        rate = (step - last_step) * self.batch_size / seconds
+        rate = (step - last_step) * self.settings.batch_size / seconds
         line = {"step": step, **values, "lr": float(self.schedule(step - 1))}
         line["examples_per_second"] = round(rate, 1)
         if jax.process_index() == 0:
@@ -204,7 +191,7 @@ class _Log:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that fills when SIGINT or SIGTERM comes; the second one acts at once."""
+    """Yields a list that collects SIGINT and SIGTERM; a second signal acts at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may set handlers

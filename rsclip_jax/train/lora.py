@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2022) as trees beside a model's own. All pure."""
+"""Pure: low-rank adapters (LoRA, Hu et al. 2022) as trees beside a model's own."""
 
 import math
 import re
@@ -14,12 +14,12 @@ PyTree = Any
 
 
 def add_lora(params: PyTree, targets: str, rank: int, rng: jax.Array) -> PyTree:
-    """{"a" [fan_in, rank], "b" [rank, out]} for each kernel whose name targets matches.
+    """Adapters {"a" [fan_in, rank], "b" [rank, out]} for the kernels targets matches.
 
-    In the kernels' places, the rest left out. a is normal with variance 1 / fan_in, b
-    zero: the model begins as it is. A convolution's kernel [h, w, in, out] counts as
-    the matrix [h * w * in, out]. Raises ValueError where nothing matches, or a rank is
-    below 1 or above a kernel's.
+    The tree has them at the kernels' paths, and nothing else. a is normal with variance
+    1 / fan_in, b is zero, so the model starts unchanged. A convolution's kernel [h, w,
+    in, out] counts as the matrix [h * w * in, out]. Raises ValueError if nothing
+    matches, or if rank is below 1 or above a kernel's.
     """
     check_pattern(targets, "targets")
     names = jax.tree.leaves(leaf_names(params))
@@ -46,9 +46,9 @@ def add_lora(params: PyTree, targets: str, rank: int, rng: jax.Array) -> PyTree:
 
 
 def merge_lora(params: PyTree, adapters: PyTree, scale: float) -> PyTree:
-    """params whose adapted kernels are kernel + scale * a @ b, in their own dtypes.
+    """params with each adapted kernel replaced by kernel + scale * a @ b.
 
-    scale is alpha / rank. What has no adapter is the same array as before.
+    scale is alpha / rank. Dtypes stay; leaves without an adapter are the same arrays.
     """
     if not isinstance(params, Mapping):
         change = scale * (adapters["a"] @ adapters["b"])

@@ -1,4 +1,4 @@
-"""Builders of each stage's loss_fn: (params, frozen, batch) -> (loss, metrics)."""
+"""What each stage minimises: its loss_fn (params, frozen, batch) -> (loss, metrics)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def make_contrastive_loss(
 ):
     """loss_fn of stage pretrain; params hold logit_scale, the batch text and group.
 
-    contrastive(zimg, ztxt, t, groups) is clip_loss or sharding.make_clip_loss's.
+    contrastive(zimg, ztxt, t, groups): clip_loss, or sharding.make_clip_loss's.
     """
 
     def loss_fn(params, frozen, batch):
@@ -47,12 +47,17 @@ def make_contrastive_loss(
 def make_patch_loss(encode: Encode, task: str, **options: Any):
     """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
 
-    options: label_loss's.
+    frozen["class_weights"] [k], where given, weighs the classes. options: those of
+    label_loss that are not arrays.
     """
 
     def loss_fn(params, frozen, batch):
         logits = normalize(encode(params, batch)) @ frozen["head"]
-        return label_loss(logits, batch["label"], task, **options), {}
+        weights = frozen.get("class_weights")
+        loss = label_loss(
+            logits, batch["label"], task, class_weights=weights, **options
+        )
+        return loss, {}
 
     return loss_fn
 
@@ -60,9 +65,10 @@ def make_patch_loss(encode: Encode, task: str, **options: Any):
 def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
     """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
 
-    Each image's positive is a prompt of its class, drawn by seed and step from
-    frozen["prompts"] [k, templates, d] (unit norm), and so are those of the other
-    images of its class; at scale frozen["t"]. contrastive: as in make_contrastive_loss.
+    For each image a prompt of its class is drawn, by seed and step, from
+    frozen["prompts"] [k, templates, d] (unit norm); images of one class are each
+    other's positives. frozen["t"]: the temperature's inverse. contrastive: as in
+    make_contrastive_loss.
     """
 
     def loss_fn(params, frozen, batch):
@@ -77,10 +83,10 @@ def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed
 
 
 def make_joint_loss(encode: Encode, task: str):
-    """loss_fn of several tasks in one: each example through its own task's classes.
+    """loss_fn of several tasks: each example through the classes of its own task.
 
-    frozen["head"] [d, k] has the heads of all side by side, frozen["owner"] [k] the
-    task of each class; labels are joint_loss's.
+    frozen["head"] [d, k] has the heads of all tasks side by side, frozen["owner"] [k]
+    the task of each class; labels are as in joint_loss.
     """
 
     def loss_fn(params, frozen, batch):
@@ -90,7 +96,7 @@ def make_joint_loss(encode: Encode, task: str):
     return loss_fn
 
 
-# A term's weight: a number, or (first, last), on a line between them over training.
+# A term's weight: a number, or (first, last), interpolated linearly over training.
 Weight = float | tuple[float, float]
 FEATURE_TERMS = {
     "mse": mse_alignment,
@@ -115,18 +121,18 @@ def make_align_loss(
 ):
     """loss_fn of stage align: the weighted sum of terms, each a name in ALIGN_TERMS.
 
-    Between features and frozen["teacher"]'s: mse, cosine, smooth_l1, relational. With
-    the other places of the batch as negatives, at scale t: info_nce (by contrastive, as
-    in make_contrastive_loss), sigmoid. Through frozen["head"]: labels (the batch's, of
-    the task) and soft_labels (KL to the teacher's own zero-shot distribution; of task
-    "multi" a Bernoulli a class), which needs neither label nor caption. Zavras et al.
-    2024 have {"mse": 1, "labels": 0.05}. Weights on a line need batch["step"] and
-    steps. Raises ValueError for a term that is not known.
+    mse, cosine, smooth_l1, relational compare features with those of
+    frozen["teacher"]. info_nce (by contrastive, as in make_contrastive_loss) and
+    sigmoid take the other scenes of the batch as negatives, at inverse temperature t.
+    labels and soft_labels go through frozen["head"]: the batch's labels of the task,
+    and the KL to the teacher's own zero-shot distribution (a Bernoulli for each class
+    of task "multi"), which needs neither label nor caption. Zavras et al. 2024 use
+    {"mse": 1, "labels": 0.05}. Weights (first, last) need batch["step"] and steps.
 
-    Several students, sensor -> encoder of params[sensor], learn the same teacher
+    Several students, {sensor: encoder of params[sensor]}, learn the same teacher
     features: the loss is the mean over sensors, each over the examples where
-    batch["has_<sensor>"] is True (all, where the batch has none), and metrics are
-    called "<sensor>/<term>".
+    batch["has_<sensor>"] is True (all without that key), and metrics are called
+    "<sensor>/<term>". Raises ValueError for an unknown term.
     """
     compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
 
@@ -159,7 +165,7 @@ def make_align_loss(
 
 
 def _make_compare(terms, *, task, steps, t, contrastive):
-    """make_align_loss's (loss, its terms) of one student's features and the teacher's.
+    """The function (student's and teacher's features, ...) -> (loss, {term: value}).
 
     mask: the examples that count; None is all.
     """

@@ -11,7 +11,7 @@ import optax
 from rsclip_jax.interpolate import block_names, block_of
 
 PyTree = Any
-# (regex on a parameter's name, what it is multiplied with); True is 1, False is frozen
+# (regex on a parameter's name, factor of its rate); True is 1, False is frozen
 Rules = Sequence[tuple[str, bool | float]]
 
 
@@ -23,7 +23,7 @@ def leaf_names(tree: PyTree) -> PyTree:
 
 
 def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
-    """For each leaf the value of the first (regex, value) whose regex fully matches.
+    """The value of the first (regex, value) that fully matches each leaf's name.
 
     Raises ValueError naming every leaf that no rule covers.
     """
@@ -44,9 +44,9 @@ def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
 
 
 def check_trainable(rules: Rules, params: PyTree) -> None:
-    """Raises ValueError for rules that miss a parameter, match none, or train none.
+    """Raises ValueError if rules miss a parameter, match none, or train nothing.
 
-    Only a catch-all ".*" at the end may be left with nothing to match.
+    Only a catch-all ".*" at the end may match nothing.
     """
     for pattern, _ in rules:
         check_pattern(pattern, "trainable")
@@ -67,17 +67,17 @@ def check_trainable(rules: Rules, params: PyTree) -> None:
 
 
 def check_pattern(pattern: str, setting: str) -> None:
-    """Raises ValueError naming the setting of what is no regular expression."""
+    """Raises ValueError, naming the setting, for an invalid regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(
-            f"{setting}: {pattern!r} is no regular expression: {error}"
+            f"{setting}: {pattern!r} is not a regular expression: {error}"
         ) from error
 
 
 def count_trained(rules: Rules, params: PyTree) -> int:
-    """The number of parameters that the rules do not freeze."""
+    """The number of parameters that the rules train."""
     sizes = jax.tree.map(
         lambda value, x: x.size if value else 0, match_rules(rules, params), params
     )
@@ -91,11 +91,11 @@ def make_schedule(lr: float, warmup: int, steps: int) -> optax.Schedule:
 
 
 def layer_rules(theta: PyTree, decay: float) -> Rules:
-    """Layer-wise decay of the rate: decay ** (blocks from a parameter to the end).
+    """Rules of layer-wise rate decay: decay ** (number of blocks after a parameter).
 
-    theta: a visual tower, or one a sensor. Its projection has 1, the last block decay,
-    the stem decay ** (blocks + 1), as in BEiT (Bao et al. 2022). Raises ValueError for
-    a tree that has no blocks.
+    theta: a visual tower, or {sensor: tower}. The projection has factor 1, the last
+    block decay, the stem decay ** (blocks + 1), as in BEiT (Bao et al. 2022). Raises
+    ValueError for a tree without blocks.
     """
     blocks = block_names(theta)
     if len(blocks) < 3:
@@ -122,10 +122,10 @@ def make_optimizer(
     rates: Rules = ((".*", 1.0),),
     ema: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Clipped AdamW; leaves that `trainable` rules out get no update and no moments.
+    """Clipped AdamW; leaves that `trainable` freezes get no update and no moments.
 
     Only matrices decay: biases, LayerNorm scales and the temperature do not. A leaf's
-    rate is the schedule's times what trainable and rates say. ema > 0: see with_ema.
+    rate is the schedule's times its factors in trainable and rates. ema > 0: with_ema.
     """
     tx = optax.chain(
         optax.clip_by_global_norm(clip_norm),
@@ -154,7 +154,7 @@ def _scale_by_rules(*several: Rules) -> optax.GradientTransformation:
 
 
 class EmaState(NamedTuple):
-    """The running mean of the params, beside the state of what updates them."""
+    """The moving average of the params, and the state of the optimizer inside."""
 
     mean: PyTree
     steps: jax.Array
@@ -164,10 +164,10 @@ class EmaState(NamedTuple):
 def with_ema(
     tx: optax.GradientTransformation, decay: float
 ) -> optax.GradientTransformation:
-    """tx that also keeps an exponential moving mean of the params, from the first on.
+    """tx that also keeps an exponential moving average (EMA) of the params.
 
-    After step n the mean moves by 1 - min(decay, n / (9 + n)) of its distance to the
-    params, so that a short run does not end near its start. averaged reads it.
+    After step n the average moves by 1 - min(decay, n / (9 + n)) of its distance to the
+    params, so that a short run does not end near its start. `averaged` returns it.
     """
 
     def init(params):
@@ -178,7 +178,7 @@ def with_ema(
         updates, inner = tx.update(updates, state.inner, params)
         steps = state.steps + 1
         share = 1 - jnp.minimum(decay, steps / (9 + steps))
-        # so written, a leaf that does not move has itself as its mean, bit for bit
+        # in this form the average of a leaf that does not move is bit-identical to it
         mean = jax.tree.map(
             lambda m, p: m + (share * (p - m)).astype(m.dtype),
             state.mean,
@@ -190,7 +190,7 @@ def with_ema(
 
 
 def averaged(params: PyTree, opt_state: PyTree) -> PyTree:
-    """The mean that with_ema keeps; of any other optimizer the params themselves."""
+    """Returns the EMA parameters if the optimizer keeps them, else params."""
     return opt_state.mean if isinstance(opt_state, EmaState) else params
 
 

@@ -1,4 +1,4 @@
-"""The mesh, where each leaf lies on it, and losses that speak across devices."""
+"""The mesh, the sharding of each leaf, and losses that communicate across devices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,32 +28,32 @@ def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
             sizes[sizes.index(-1)] = devices // other
     if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != devices:
         raise ValueError(
-            f"config.mesh = {tuple(shape)} does not lay out {devices} devices as"
-            " (data, fsdp); (-1, 1) always does"
+            f"mesh = {tuple(shape)} does not lay out {devices} devices as (data, fsdp);"
+            " (-1, 1) always does"
         )
-    # Explicit axes, jax's default, do not go with Linen's concatenations.
+    # Explicit axes, jax's default, do not work with Linen's concatenations.
     auto = (jax.sharding.AxisType.Auto,) * 2
     return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
 
 
 def make_local_mesh() -> Mesh:
-    """This process's devices alone, for what each process does on its own."""
+    """A mesh of this process's devices, for work that each process does alone."""
     devices = np.asarray(jax.local_devices())[:, None]
     return Mesh(devices, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """The sharding of a value that is the same on every device."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Leading dimension over both axes."""
+    """The sharding of the leading dimension over both axes."""
     return NamedSharding(mesh, P(AXES))
 
 
 def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Each leaf's largest dimension that divides lies on fsdp, if one does."""
+    """Shards each leaf's largest divisible dimension over fsdp, if it has one."""
     size = mesh.shape["fsdp"]
 
     def place(leaf):
@@ -67,7 +67,7 @@ def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The tree on the mesh's devices, as param_shardings says."""
+    """Puts a tree on the mesh's devices by param_shardings."""
     return jax.device_put(tree, param_shardings(tree, mesh))
 
 
@@ -89,7 +89,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, setting: str) -> None:
 
 
 def make_clip_loss(mesh: Mesh) -> Callable[..., jax.Array]:
-    """clip_loss(zimg, ztxt, t, groups, mask) over a batch that lies across the mesh."""
+    """clip_loss(zimg, ztxt, t, groups, mask) over a batch sharded across the mesh."""
     rows = P(AXES)
     sharded = jax.shard_map(
         partial(sharded_clip_loss, axis_name=AXES),

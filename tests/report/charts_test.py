@@ -49,6 +49,16 @@ def test_the_same_chart_is_the_same_text(chart):
     assert str(svg(draw, (300, 200), "a <title>", "what it says")) == chart
 
 
+def test_small_values_have_their_power_of_ten_at_each_tick():
+    def small(axes):
+        axes.plot([0, 1], [0, 4e-5])
+
+    ticks = re.findall(
+        "<text[^>]*>([^<]*)</text>", str(svg(small, (300, 200), "a", ""))
+    )
+    assert {"0", "0.5", "2e-05", "4e-05"} <= set(ticks)
+
+
 def test_marks_that_share_a_style_have_it_once():
     def many(axes):
         axes.plot(range(50), range(50), "o", color=colour("s1"))

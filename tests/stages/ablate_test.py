@@ -100,7 +100,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
         ((), r"sweep = \(\): give each setting with a tuple"),
         ((("align.losses", MSE[0]), 3), "give each setting with a tuple of its values"),
         ((("align.student", "vit"),), "give each setting with a tuple of its values"),
-        ((("align.stdent", ("vit",)),), r"'align\.stdent', .*near it are align\.stude"),
+        ((("align.stdent", ("vit",)),), r"'align\.stdent', .*similar: align\.stude"),
         ((("patch.lr", (0.1,)),), r"'patch\.lr', which is not a setting of stage"),
         ((("seed", (0,)), ("seed", (1,))), "or is named twice"),
         ((("seed", (0, 0)),), "one combination twice"),

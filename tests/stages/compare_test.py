@@ -321,7 +321,7 @@ def test_runs_without_a_number_in_common_are_refused(tmp_path):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     a = write_run(tmp_path / "a", [outcome(0, 1.0)])
     other = write_run(tmp_path / "other", [outcome(0, 1.0, dataset="e")])
-    said = rf"no set on which both .*{a} has d:test; .*other has e:test"
+    said = rf"no dataset in common: {a} has d:test; .*other has e:test"
     refused(tmp_path, said, a, other)
     refused(tmp_path, r"config\.runs = \('.*a',\): name two workdirs or more", a)
     refused(tmp_path, "names one workdir twice", a, tmp_path / "other" / ".." / "a")

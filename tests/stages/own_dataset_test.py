@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from configs import evaluate, inspect, pack
-from rsclip_jax import api, metrics
+from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.files import labels_digest, split_digest
@@ -18,12 +18,13 @@ from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages.shared import training
 from rsclip_jax.stages.shared.closing import close
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.align import batches_of
 from tests.helpers.results import make_result
 from tests.helpers.runs import make_run, run_tiny, tiny_config
+from tests.helpers.shares import assert_share
 
 SET = """
 reader = "csv"
@@ -152,7 +153,7 @@ def test_it_is_evaluated_under_its_files_stem(own, tmp_path, capsys):
     z = model.encode_image([source[i]["rgb"] for i in range(len(source))])
     head = model.zero_shot(["dry land", "sea"], SATELLITE_TEMPLATES)
     labels = np.array([source[i]["label"] for i in range(len(source))])
-    assert record.value == metrics.top_k_accuracy(z @ head, labels, 1)
+    assert_share(record.value, z @ head, labels)
     assert (record.dataset, record.split) == ("my_set", "test[:100%]")
     assert record.split_digest == split_digest(source)
 
@@ -266,7 +267,7 @@ def test_pairs_of_it_are_batches_of_training(own, tmp_path):
     run = make_run(tmp_path, config)
     source = run.open(config.align.train)
     sizes = {"rgb": 32, "ir": 32}
-    batch = next(iter(training.make_batches(run, "align", [source], sizes)))
+    batch = next(iter(batches_of(run, [source], sizes)))
     assert batch["rgb"].shape == (16, 32, 32, 3)
     assert batch["ir"].shape == (16, 32, 32, 2)
     assert sorted(batch["label"].tolist()) == [0] * 8 + [1] * 8

@@ -101,7 +101,7 @@ def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
     with few_scenes():
         run_stages(settings, tmp_path / "w")
         said = capsys.readouterr().out
-        assert "random weights, 20 records of each set" in said
+        assert "random weights, 20 records of each dataset" in said
         # and then the true one, in the same workdir
         true = config(save_clip(tmp_path / "clip", 0))
         run_stages(true, tmp_path / "w")
@@ -118,7 +118,7 @@ def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
         ((), {}, "config.models is empty"),
         (("RemoteCLIP-ViT-B-23",), {}, "none of .*RemoteCLIP-ViT-B-32"),
         (("{w}/a/clip", "{w}/b/clip"), {}, "are both 'clip' in the table"),
-        (("{w}/a/clip",), {"dry_run": True}, "the shapes of .* are not known"),
+        (("{w}/a/clip",), {"dry_run": True}, "the shapes of .* are unknown"),
         (("{w}/a/clip",), {"published": (("a", "b"),)}, "has .*'a', 'b'.*percent"),
         (("{w}/a/clip",), {"datasets": ()}, "config.datasets is empty"),
     ],

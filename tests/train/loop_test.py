@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from rsclip_jax.train import checkpoint, loop, optim
+from rsclip_jax.train.settings import TrainSettings
 from tests.helpers.batches import make_batches
 
 META = {"stage": "toy", "sources": {"theta_0": {"digest": "a"}}}
@@ -21,22 +22,18 @@ def loss_fn(params, frozen, batch):
     return jnp.mean(miss**2), {"largest": jnp.abs(miss).max()}
 
 
-def train(folder, mesh, batches, steps, **settings):
-    schedule = optax.constant_schedule(0.05)
-    kwargs = {"checkpoint_every": 4, "log_every": 1, "meta": META}
-    kwargs["tx"] = optax.adamw(schedule)
+def train(folder, mesh, batches, steps, *, log_every=1, **changes):
+    kwargs = {"meta": META, "tx": optax.adamw(optax.constant_schedule(0.05))}
     return loop.train(
         {"w": np.zeros((4, 2), np.float32)},
         {"w": np.ones((4, 2), np.float32)},
         batches,
         loss_fn=loss_fn,
-        schedule=schedule,
+        settings=TrainSettings(8, steps, 0.05, checkpoint_every=4, log_every=log_every),
         mesh=mesh,
-        steps=steps,
-        batch_size=8,
         folder=folder,
         progress=False,
-        **{**kwargs, **settings},
+        **{**kwargs, **changes},
     )
 
 
@@ -108,12 +105,10 @@ def test_a_signal_saves_the_step_and_stops(tmp_path, mesh, capsys):
 def test_the_callers_arrays_outlive_the_donation(tmp_path, mesh):
     params = {"w": jnp.zeros((4, 2))}
     frozen = {"w": jnp.ones((4, 2))}
-    schedule = optax.constant_schedule(0.05)
     loop.train(
-        params, frozen, make_batches(), loss_fn=loss_fn, tx=optax.adam(schedule),
-        schedule=schedule, mesh=mesh, steps=2, batch_size=8, folder=tmp_path,
-        meta=META,
-        checkpoint_every=9, log_every=1, progress=False,
+        params, frozen, make_batches(), loss_fn=loss_fn, tx=optax.adam(0.05),
+        settings=TrainSettings(8, 2, 0.05), mesh=mesh, folder=tmp_path, meta=META,
+        progress=False,
     )  # fmt: skip
     np.testing.assert_array_equal(params["w"], 0)
     np.testing.assert_array_equal(frozen["w"], 1)

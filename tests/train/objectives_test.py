@@ -210,3 +210,39 @@ def test_prompts_are_drawn_by_step_and_seed_from_all_templates(toy):
     np.testing.assert_allclose(
         prompt_loss(toy, twice, 3), prompt_loss(toy, one, 0), rtol=1e-6
     )
+
+
+def sizes_of_constants(fn, *args):
+    """Sizes of the arrays that are constants of a traced function."""
+    return [np.size(x) for x in jax.make_jaxpr(fn)(*args).consts]
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_class_weights_are_an_argument_and_no_constant_of_the_program(task):
+    """The value is that of weights that are closed over, which are a constant."""
+    rng = np.random.default_rng(0)
+    d, k = 5, 7
+    params = {"w": rng.normal(size=(3, d)).astype(np.float32)}
+    weights = rng.uniform(0.5, 2, k).astype(np.float32)
+    frozen = {"head": rng.normal(size=(d, k)).astype(np.float32)}
+    label = rng.integers(0, k, 4) if task == "single" else rng.integers(0, 2, (4, k))
+    batch = {"x": rng.normal(size=(4, 3)).astype(np.float32), "label": label}
+
+    def encode(params, batch):
+        return batch["x"] @ params["w"]
+
+    loss_fn = objectives.make_patch_loss(encode, task, smoothing=0.1)
+    weighted = {**frozen, "class_weights": weights}
+    assert k not in sizes_of_constants(loss_fn, params, weighted, batch)
+    found = loss_fn(params, weighted, batch)[0]
+    logits = losses.normalize(encode(params, batch)) @ frozen["head"]
+    want = losses.label_loss(
+        logits, jnp.asarray(label), task, smoothing=0.1, class_weights=weights
+    )
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    assert abs(float(found - loss_fn(params, frozen, batch)[0])) > 1e-3
+
+    def with_closure(params, frozen, batch):
+        return loss_fn(params, {**frozen, "class_weights": weights}, batch)
+
+    assert k in sizes_of_constants(with_closure, params, frozen, batch)

@@ -74,21 +74,26 @@ def pack_source(
             return False
         (folder / "manifest.json").unlink(missing_ok=True)
         write_progress(folder, plan, done)
-        with tqdm(
+        bar = tqdm(
             total=plan.records,
             initial=sum(len(plan.indices(i)) for i in done),
             desc=f"pack {source.spec}",
             unit="record",
             disable=not progress,
-        ) as bar:
-            written = run_workers(
-                Job(reopen, folder, plan, on_error), todo, workers, bar
-            )
-            for i, note in written:
-                done[i] = note
-                append_line(folder / "progress.jsonl", {"shard": i, **note})
+        )
+        _write_shards(Job(reopen, folder, plan, on_error), todo, done, workers, bar)
         finish(source, folder, plan, done, half, provenance)
     return True
+
+
+def _write_shards(
+    job: Job, todo: list[int], done: dict[int, dict], workers: int, bar: tqdm
+) -> None:
+    """Writes the shards todo, and adds their notes to done and progress.jsonl."""
+    with bar:
+        for i, note in run_workers(job, todo, workers, bar):
+            done[i] = note
+            append_line(job.folder / "progress.jsonl", {"shard": i, **note})
 
 
 @contextlib.contextmanager

@@ -77,10 +77,7 @@ def train_batches(
     mixed = parts[0]
     if len(parts) > 1:
         mixed = grain.MapDataset.mix(parts, weights or [len(s) for s in sources])
-    index, count = process
-    if count > 1:
-        mixed = mixed[index::count]
-    return _batched(mixed, options, options.batch_size // count, drop_remainder=True)
+    return _batched(mixed, options, process, drop_remainder=True)
 
 
 def source_seed(seed: int, index: int) -> int:
@@ -172,14 +169,23 @@ def _in_order(
     dataset = grain.MapDataset.range(len(indices)).map(
         lambda i: functools.partial(make, int(indices[i]))
     )
-    return _batched(dataset, options, options.batch_size, drop_remainder=False)
+    return _batched(dataset, options, (0, 1), drop_remainder=False)
 
 
 def _batched(
-    dataset: grain.MapDataset, options: ReadOptions, size: int, *, drop_remainder: bool
+    dataset: grain.MapDataset,
+    options: ReadOptions,
+    process: tuple[int, int],
+    *,
+    drop_remainder: bool,
 ) -> Any:
+    index, count = process
+    if count > 1:
+        dataset = dataset[index::count]
     # batching in the threads that read is faster than batching after them
-    batches = dataset.batch(size, drop_remainder=drop_remainder, batch_fn=_fill)
+    batches = dataset.batch(
+        options.batch_size // count, drop_remainder=drop_remainder, batch_fn=_fill
+    )
     threads = grain.ReadOptions(
         num_threads=options.threads, prefetch_buffer_size=2 * options.threads
     )

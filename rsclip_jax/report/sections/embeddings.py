@@ -74,8 +74,8 @@ def gap_histograms(run: Workdir) -> Section | None:
         return None
     lead = (
         "Cosine similarities of RGB and another sensor. Retrieval works where the"
-        " curve of the same location lies to the right of that of two locations; the"
-        " gap between the modalities moves both and does no harm to it."
+        " curve of the same location lies to the right of that of two locations. The"
+        " modality gap shifts both curves, which does not harm retrieval."
     )
     return Section(
         "Modality gap", render("charts.html", lead=lead, groups=groups, notes=())

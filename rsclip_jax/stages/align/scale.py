@@ -1,39 +1,32 @@
-"""config.align.normalize: at which scale a student sees its sensor."""
+"""The scale at which a student sees its sensor (config.align.normalize)."""
 
 import dataclasses
 import json
-
-from ml_collections import ConfigDict
 
 from rsclip_jax.data.bad_records import error_text
 from rsclip_jax.data.inspect.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.types import Source
-from rsclip_jax.stages.align.students import (
-    is_pretrained,
-    of_sensor,
-    sensors_of,
-    source_name,
-)
+from rsclip_jax.stages.align.settings import AlignSettings
+from rsclip_jax.stages.align.students import is_pretrained
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import has_own_scale
 
 
-def check_scale(run: Run) -> None:
-    """Raises ValueError for settings that cannot be meant.
+def check_scale(c: AlignSettings) -> None:
+    """Raises ValueError for a scale that is unknown, out of range or not replaceable.
 
     The scale that a student's weights were trained at is never replaced.
     """
-    c = run.config.align
-    for key in sensors_of(c):
-        check_how(c, of_sensor(c, "normalize", key), of_sensor(c, "student", key))
-    low_high = tuple(c.normalize_percentiles)
+    for key in c.sensors:
+        check_how(c, c.scales[key], c.students[key])
+    low_high = c.normalize_percentiles
     if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1] <= 100:
         raise ValueError(
-            f"config.align.normalize_percentiles = {low_high} should be a low and a"
-            " high one, between 0 and 100"
+            f"config.align.normalize_percentiles = {low_high} should be a low"
+            " and a high percentile, between 0 and 100"
         )
     if c.normalize_records < 0:
         raise ValueError(
@@ -42,8 +35,8 @@ def check_scale(run: Run) -> None:
         )
 
 
-def check_how(c: ConfigDict, how: str, student: str) -> None:
-    """Raises ValueError for a way to normalise that a student cannot be given."""
+def check_how(c: AlignSettings, how: str, student: str) -> None:
+    """Raises ValueError for an unknown normalisation, or one a student rules out."""
     if how not in ("sensor", *HOW):
         raise ValueError(
             f"config.align.normalize = {how!r} is not known; use 'sensor',"
@@ -51,27 +44,29 @@ def check_how(c: ConfigDict, how: str, student: str) -> None:
         )
     if how == "sensor" or not is_pretrained(student):
         return
-    if has_own_scale(student, c.pretrained.row):
+    if has_own_scale(student, c.pretrained["row"]):
         raise ValueError(
-            f"config.align.normalize = {how!r}: {student} comes with the"
-            " scale that it was trained on, which stays; leave config.align.normalize"
-            " at 'sensor', or train a student without one ('clip', 'vit')"
+            f"config.align.normalize = {how!r}: {student} keeps the scale that it was"
+            " trained on; leave config.align.normalize at 'sensor', or train a student"
+            " without a scale of its own ('clip', 'vit')"
         )
 
 
-def scaled_sensor(run: Run, train: Source, key: str) -> tuple[Sensor, dict]:
-    """(the sensor that its student sees, {"scale": how it was measured} for its meta).
+def scaled_sensor(
+    run: Run, c: AlignSettings, train: Source, key: str
+) -> tuple[Sensor, dict]:
+    """(the sensor as its student sees it, {"scale": how it was measured} for the meta).
 
-    The row's own scale is {}; of several sensors it is "scale_<sensor>". A stage that
-    goes on from a checkpoint keeps that one's: the files may have changed since.
+    The dictionary is empty for the sensor's own scale; with several sensors the key is
+    "scale_<sensor>". A stage that resumes keeps the scale of its checkpoint, since the
+    files may have changed.
     """
-    c = run.config.align
     sensor = get_sensor(train.dataset.sensors[key])
-    if of_sensor(c, "normalize", key) == "sensor":
+    if c.scales[key] == "sensor":
         return sensor, {}
-    name = source_name(c, "scale", key)
+    name = c.meta_name("scale", key)
     begun = checkpoint.begun_sources(run.workdir / "align")
-    scale = begun.get(name) or find_scale(run, train, key)
+    scale = begun.get(name) or find_scale(run, c, train, key)
     sensor = dataclasses.replace(
         sensor,
         mean=tuple(scale["mean"]),
@@ -82,10 +77,9 @@ def scaled_sensor(run: Run, train: Source, key: str) -> tuple[Sensor, dict]:
     return sensor, {name: scale}
 
 
-def find_scale(run: Run, train: Source, key: str) -> dict:
-    """What is measured on the training split, as JSON gives it back."""
-    c = run.config.align
-    how = of_sensor(c, "normalize", key)
+def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
+    """The scale measured on a training source, as JSON reads it back."""
+    how = c.scales[key]
     try:
         scale = measure_scale(
             train,
@@ -98,7 +92,7 @@ def find_scale(run: Run, train: Source, key: str) -> dict:
     except ValueError as error:
         raise ValueError(
             f"config.align.normalize = {how!r}: {error_text(error)};"
-            " --config.align.normalize=sensor takes the sensor's row instead"
+            " --config.align.normalize=sensor takes the sensor's own scale instead"
         ) from error
     made = {
         "how": how,
@@ -112,7 +106,7 @@ def find_scale(run: Run, train: Source, key: str) -> dict:
 
 
 def describe_scale(sensor: Sensor, scale: dict) -> str:
-    """A line a band."""
+    """One line a band."""
     lines = [
         f"align: {sensor.name} as {scale['how']} of {scale['records']} records"
         f" ({scale['pixels']:,} pixels) of {scale['dataset']}, clipped at"

@@ -1,4 +1,4 @@
-"""Stage align: a sensor encoder learns the patched CLIP's features of the same place.
+"""Stage align: a sensor encoder learns the patched CLIP's features of the same scene.
 
 Zavras et al. 2024 (arXiv 2402.09816): MSE on un-normalised features plus a small label
 loss through the frozen zero-shot head; teacher and student see the same crop and flips.
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
@@ -20,65 +19,71 @@ from rsclip_jax.models.sensor import sensor_features
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.retrieval_strip import plot_retrieval_strip
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
+from rsclip_jax.stages.align.settings import AlignSettings, settings_of
 from rsclip_jax.stages.align.students import (
     Students,
-    check_sources,
+    check_sensors,
     check_students,
     describe_students,
-    first_set,
+    first_source,
     make_student,
     pack,
     pretrained_sources,
     seen_sensor,
-    sensors_of,
-    sets_of,
     unpack,
 )
 from rsclip_jax.stages.align.teacher import check_cache, make_teaching
 from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
 
 
 def check_align(run: Run) -> None:
-    """Raises ValueError for what would stop this stage."""
-    tasks = dict.fromkeys(("train", "test"), common.ANY_TASK)
-    training.check_training(run, "align", tasks)
-    c = run.config.align
-    training.check_weights(c, "align")
-    check_sources(run)
-    train = [run.open(spec) for spec in sets_of(c)]
-    training.make_augment(run, "align", train, ("rgb", *sensors_of(c)))
-    check_cache(run, train)
+    """Raises ValueError for what would stop this stage, or make it pointless."""
+    c = settings_of(run)
+    tasks = {name: (getattr(c, name), common.ANY_TASK) for name in ("train", "test")}
+    training.check_sources(run, "align", tasks)
+    check_sensors(run, c)
+    train = [run.open(spec) for spec in c.train]
+    training.check_weights("align", c.weights, train)
+    keys = ("rgb", *c.sensors)
+    training.check_augmentation(run, "align", c.training.augment, train, keys)
+    check_cache(run, c, train)
     check_losses(c)
-    if needs_head(terms_of(c)):
-        head_source(run, train)
-    check_students(run)
-    check_scale(run)
+    if needs_head(c.terms):
+        head_source(run, c, train)
+    check_students(run, c)
+    check_scale(c)
+    tested = {"test": c.test}
+    if not c.allow_other_data:
+        check_same_dataset(run, "align", c.train, tested)
+    if not c.allow_shared:
+        check_apart(run, "align", {"train": c.train}, tested)
 
 
 def run_align(run: Run) -> None:
-    """Aligns config.align.sensor to the patched CLIP; reports before and after."""
-    c = run.config.align
-    train = [run.open(spec) for spec in sets_of(c)]
+    """Aligns the sensors to the patched CLIP; reports before and after."""
+    c = settings_of(run)
+    train = [run.open(spec) for spec in c.train]
     tests = [run.open(spec) for spec in c.test]
     teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
     students: Students = {}
     scales: dict[str, dict] = {}
-    for key in sensors_of(c):
-        sensor, scale = scaled_sensor(run, first_set(run, key), key)
-        students[key] = make_student(run, teacher, sensor)
+    for key in c.sensors:
+        sensor, scale = scaled_sensor(run, c, first_source(run, c, key), key)
+        students[key] = make_student(run, c, teacher, sensor)
         scales |= scale
     report(run, teacher, students, tests, step=0)
-    sources = {"teacher": origin, **scales, **pretrained_sources(run, students)}
-    students = distil(run, teacher, students, train, scales)
-    found = report(run, teacher, students, tests, step=c.steps)
+    sources = {"teacher": origin, **scales, **pretrained_sources(c, students)}
+    students = distil(run, c, teacher, students, train, scales)
+    found = report(run, teacher, students, tests, step=c.training.steps)
     if jax.process_index() == 0:
-        plot_retrieval(run, found)
+        plot_retrieval(run, c, found)
     meta = StageMeta(
         **describe_students(students),
         variant=dataclasses.asdict(teacher.variant),
-        steps=c.steps,
+        steps=c.training.steps,
         sources=sources,
     )
     training.finish(run, "align", pack(students), train, meta)
@@ -86,47 +91,49 @@ def run_align(run: Run) -> None:
 
 def distil(
     run: Run,
+    c: AlignSettings,
     teacher: api.Model,
     students: Students,
     train: Sequence[Source],
     scales: Mapping[str, dict],
 ) -> Students:
-    """The students trained on the frozen teacher's features and, by config, labels.
+    """The students trained on the frozen teacher's features and, if asked, labels.
 
-    scales: scaled_sensor's of all of them, kept with every checkpoint.
+    scales: those of scaled_sensor for all students, kept with every checkpoint.
     """
-    c, terms = run.config.align, terms_of(run.config.align)
-    taught = make_teaching(run, teacher, train, tuple(students))
+    taught = make_teaching(run, c, teacher, train, tuple(students))
     frozen = {"teacher": taught.frozen}
-    if needs_head(terms):
-        frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, train))
+    if needs_head(c.terms):
+        frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, c, train))
     encoders = {key: student_encoder(spec) for key, (spec, _) in students.items()}
     several = len(students) > 1
+    sides = {key: spec.image_size for key, (spec, _) in students.items()}
     params = training.fit(
         run,
         "align",
+        c.training,
+        training.TrainingData(
+            taught.train,
+            {**taught.sizes, **sides},
+            sensors={
+                key: seen_sensor(spec, first_source(run, c, key))
+                for key, (spec, _) in students.items()
+            },
+            optional=tuple(students) if several else (),
+            weights=c.weights,
+        ),
         params=pack(students),
         frozen=frozen,
-        train=taught.train,
-        sizes={
-            **taught.sizes,
-            **{key: spec.image_size for key, (spec, _) in students.items()},
-        },
-        sensors={
-            key: seen_sensor(spec, first_set(run, key))
-            for key, (spec, _) in students.items()
-        },
-        optional=tuple(students) if several else (),
         loss_fn=objectives.make_align_loss(
             encoders if several else next(iter(encoders.values())),
             taught.encode,
-            terms=terms,
+            terms=c.terms,
             task=train[0].dataset.task,
-            steps=c.steps,
+            steps=c.training.steps,
             t=1 / c.temperature,
             contrastive=sharding.make_clip_loss(run.mesh),
         ),
-        sources={
+        origins={
             "teacher": {"digest": teacher.digests["clip"]},
             "student": {"digest": checkpoint.params_digest(pack(students))},
             **scales,
@@ -136,22 +143,16 @@ def distil(
 
 
 def student_encoder(spec) -> objectives.Encode:
-    """One sensor's features of a batch."""
+    """The features of one sensor from a batch."""
     return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
 
 
-def plot_retrieval(run: Run, found: Mapping[str, tuple]) -> None:
-    """retrieval.png, or one a sensor, of what report found."""
+def plot_retrieval(run: Run, c: AlignSettings, found: Mapping[str, tuple]) -> None:
+    """Draws retrieval.png, or one picture a sensor, from what report found."""
     for key, (z, source) in found.items():
-        several = len(sensors_of(run.config.align)) > 1
-        name = f"retrieval_{key}.png" if several else "retrieval.png"
+        name = f"retrieval_{key}.png" if c.several else "retrieval.png"
         strip = run.workdir / "align" / name
         plot_retrieval_strip(strip, source, z[key], z["rgb"], sensor=key)
-
-
-def terms_of(c: ConfigDict) -> dict[str, objectives.Weight]:
-    """config.align.losses without the terms that weigh nothing."""
-    return {name: weight for name, weight in c.losses if np.any(weight)}
 
 
 def needs_head(terms: Mapping[str, objectives.Weight]) -> bool:
@@ -159,8 +160,8 @@ def needs_head(terms: Mapping[str, objectives.Weight]) -> bool:
     return not set(terms).isdisjoint(objectives.LABEL_TERMS)
 
 
-def check_losses(c: ConfigDict) -> None:
-    """Raises ValueError for terms that are not known, twice there or weigh nothing."""
+def check_losses(c: AlignSettings) -> None:
+    """Raises ValueError for unknown or repeated terms, or if no term has a weight."""
     names = [name for name, _ in c.losses]
     unknown = [name for name in names if name not in objectives.ALIGN_TERMS]
     if unknown or len(set(names)) < len(names):
@@ -168,22 +169,21 @@ def check_losses(c: ConfigDict) -> None:
             f"config.align.losses names {unknown or names}: name each of"
             f" {', '.join(objectives.ALIGN_TERMS)} at most once, as (name, weight)"
         )
-    if not terms_of(c):
+    if not c.terms:
         raise ValueError(
-            f"config.align.losses = {tuple(c.losses)} weigh nothing: the paper has"
+            f"config.align.losses = {c.losses} weigh nothing: the paper has"
             " (('mse', 1.0), ('labels', 0.05))"
         )
     if not c.temperature > 0:
         raise ValueError(f"config.align.temperature = {c.temperature} must be above 0")
 
 
-def head_source(run: Run, train: Sequence[Source]) -> Source:
-    """The source whose class names make the head: config.align.classes_of, or train's.
+def head_source(run: Run, c: AlignSettings, train: Sequence[Source]) -> Source:
+    """The source whose class names make the head: that of classes_of, or train's first.
 
-    Raises ValueError where the settings ask for labels that the pairs do not have.
+    Raises ValueError if the settings need labels that the pairs do not have.
     """
-    c, first = run.config.align, train[0]
-    with_labels = "labels" in terms_of(c)
+    first, with_labels = train[0], "labels" in c.terms
     for source in train if with_labels else ():
         if source.dataset.task not in common.LABELLED:
             raise ValueError(
@@ -216,11 +216,10 @@ def report(
     *,
     step: int,
 ) -> dict[str, tuple[dict[str, np.ndarray], Source]]:
-    """Zero-shot from each sensor and retrieval between all of them on every test.
+    """Reports zero-shot, retrieval and modality gaps of each sensor on every test.
 
-    And from the embedding fused of several sensors; the gap between all of these.
-    Returns, for the pictures, sensor -> the embeddings and the source of the first test
-    that holds it.
+    The fused embedding of several sensors counts as one more sensor. Returns, for the
+    pictures, sensor -> (embeddings, source) of the first test that holds it.
     """
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
     variant = teacher.variant

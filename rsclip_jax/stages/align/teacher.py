@@ -1,7 +1,7 @@
-"""config.align.cache: how the frozen teacher's features come to the student's batches.
+"""How the frozen teacher's features reach the student's batches (config.align.cache).
 
-off: the teacher's tower is part of each step. exact and d4: its features are made once
-(feature_cache), and neither the tower nor RGB takes part in training.
+off: the teacher's tower is part of each step. exact and d4: its features are computed
+once (feature_cache), and training reads neither the tower nor RGB.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ from rsclip_jax.data.pipeline.augment import possible_views
 from rsclip_jax.data.types import Source
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.stages.shared import training
+from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.stages.shared.training import named
 from rsclip_jax.train import objectives, sharding
 from rsclip_jax.train.feature_cache import (
     EncodePictures,
@@ -37,8 +38,9 @@ _CACHES = ("off", "exact", "d4")
 class Teaching:
     """The teacher's part in training.
 
-    train: the pairs, with its features where they were made before. frozen: what
-    encode(frozen, batch) -> fteacher needs on the device. sizes: what is read for it.
+    train: the pairs, with cached features if there are any. frozen: the arrays that
+    encode(frozen, batch) -> fteacher needs on the device. sizes: the sides of what is
+    read for it.
     """
 
     train: Sequence[Source]
@@ -47,12 +49,11 @@ class Teaching:
     encode: objectives.Encode
 
 
-def check_cache(run: Run, train: Sequence[Source]) -> None:
-    """Raises ValueError for a cache that is not known, or of what has no end.
+def check_cache(run: Run, c: AlignSettings, train: Sequence[Source]) -> None:
+    """Raises ValueError for an unknown cache, or unbounded views, or other features.
 
-    And where features lie that are not of this run's pictures.
+    Other features are those that lie in the folder and are of other pictures.
     """
-    c = run.config.align
     if c.cache not in _CACHES:
         raise ValueError(
             f"config.align.cache = {c.cache!r} is not known; use"
@@ -60,21 +61,25 @@ def check_cache(run: Run, train: Sequence[Source]) -> None:
         )
     if c.cache_dir and c.cache == "off":
         raise ValueError(
-            f"config.align.cache_dir = {c.cache_dir!r} is of no use with"
-            " config.align.cache = 'off': set that to 'exact' or 'd4'"
+            f"config.align.cache_dir = {c.cache_dir!r} has no effect with"
+            " config.align.cache = 'off': set the cache to 'exact' or 'd4'"
         )
     if c.cache == "off":
         return
-    views, thrown_away = list(cached_views(run, train)), run.config.overwrite
-    for source, folder in cache_folders(run, train):
+    views, thrown_away = list(cached_views(c)), run.config.overwrite
+    for source, folder in cache_folders(run, c, train):
         if (folder / "meta.json").exists() and (c.cache_dir or not thrown_away):
-            check_meta(folder, {"dataset": describe_source(source), "views": views})
+            wanted = {"dataset": describe_source(source), "views": views}
+            with named(f"config.align.cache = {c.cache!r}: "):
+                check_meta(folder, wanted)
 
 
-def cache_folders(run: Run, train: Sequence[Source]) -> list[tuple[Source, Path]]:
-    """(source, where its features lie): of several each has a folder of its name."""
+def cache_folders(
+    run: Run, c: AlignSettings, train: Sequence[Source]
+) -> list[tuple[Source, Path]]:
+    """(source, folder of its features); each of several has its own folder."""
     own = run.workdir / "align" / "teacher_features"
-    folder = Path(run.config.align.cache_dir or own)
+    folder = Path(c.cache_dir or own)
     if len(train) == 1:
         return [(train[0], folder)]
     names = [f"{s.dataset.name}_{s.split}" for s in train]
@@ -84,13 +89,10 @@ def cache_folders(run: Run, train: Sequence[Source]) -> list[tuple[Source, Path]
     ]
 
 
-def cached_views(run: Run, train: Sequence[Source]) -> tuple[int, ...]:
-    """The views that config.align.cache asks for; ValueError where there are others."""
-    c = run.config.align
-    keys = {key for source in train for key in source.dataset.sensors} - {"rgb"}
-    augment = training.make_augment(run, "align", train, ("rgb", *sorted(keys)))
+def cached_views(c: AlignSettings) -> tuple[int, ...]:
+    """The views to cache; ValueError if augmentation draws others."""
     try:
-        drawn = possible_views(augment)
+        drawn = possible_views(c.training.augment)
     except ValueError as error:
         raise ValueError(
             f"config.align.cache = {c.cache!r}, but config.align.{error}, or"
@@ -100,10 +102,14 @@ def cached_views(run: Run, train: Sequence[Source]) -> tuple[int, ...]:
 
 
 def make_teaching(
-    run: Run, teacher: api.Model, train: Sequence[Source], sensors: Sequence[str]
+    run: Run,
+    c: AlignSettings,
+    teacher: api.Model,
+    train: Sequence[Source],
+    sensors: Sequence[str],
 ) -> Teaching:
-    """The teacher for students of these sensors, as config.align.cache says."""
-    c, variant = run.config.align, teacher.variant
+    """The teacher for students of these sensors, cached as the settings say."""
+    variant = teacher.variant
     if c.cache == "off":
         return Teaching(
             train,
@@ -113,7 +119,7 @@ def make_teaching(
         )
     encode = make_encoder(teacher, run.config.eval_batch_size)
     taught = []
-    for source, folder in cache_folders(run, train):
+    for source, folder in cache_folders(run, c, train):
         held = [key for key in sensors if key in source.dataset.sensors]
         opened = open_taught(
             folder,
@@ -122,7 +128,7 @@ def make_teaching(
             teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
             size=variant.image_size,
             dim=variant.embed_dim,
-            views=cached_views(run, train),
+            views=cached_views(c),
             reading=make_reading(run, ("rgb", *held)),
         )
         taught.append(opened)
@@ -130,7 +136,7 @@ def make_teaching(
 
 
 def make_reading(run: Run, keys: Sequence[str]) -> Reading:
-    """How the pictures are read and what is shown of it, by the run's settings."""
+    """How the pictures are read, and what is logged, by the run's settings."""
     return Reading(
         keys=keys,
         options=run.read_options("align"),
@@ -139,7 +145,7 @@ def make_reading(run: Run, keys: Sequence[str]) -> Reading:
 
 
 def visual_settings(variant: Variant) -> dict[str, Any]:
-    """What the features depend on and the params do not tell."""
+    """The settings of a tower that change features and are not in its params."""
     names = ("image_size", "vision_heads", "activation", "layer_norm_eps")
     return {
         name: getattr(variant, name) for name in (*names, "image_mean", "image_std")
@@ -149,7 +155,7 @@ def visual_settings(variant: Variant) -> dict[str, Any]:
 def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
     """uint8 [m, size, size, 3] -> un-normalised features, on this process's devices.
 
-    At most a block at a time, filled up to a power of two: few programs are compiled.
+    At most a block at a time, padded to a power of two: few programs are compiled.
     """
     mesh, variant = sharding.make_local_mesh(), teacher.variant
     visual = sharding.put_params(teacher.params["visual"], mesh)

@@ -1,4 +1,4 @@
-"""An alpha for each block: looked for on validation data, from the best single one."""
+"""An alpha for each block, searched on validation data from the best single alpha."""
 
 import json
 import sys
@@ -37,12 +37,12 @@ def choose_blocks(
     curves: tuple[Curve, Sequence[Curve]],
     budget: Budget,
 ) -> tuple[Blocks, float, list[float]]:
-    """(an alpha a block, the tasks' mean with it, the supported sets' values).
+    """(an alpha for each block, the tasks' mean with it, the supported values).
 
-    sources and curves: of the tasks (one curve, their mean) and of the supported sets.
-    Never below the single alpha on these sources and never over the budget: what the
-    search found on a part of them is measured on all of them, and dropped where it does
-    not hold. Reports them.
+    sources and curves: those of the tasks (one curve, their mean) and of the supported
+    datasets. The result is never below the single alpha on these sources, and never
+    over the budget: what the search found on a part of them is measured on all of them,
+    and dropped if it does not hold. Reports the values.
     """
     task, supported = curves
     start: Blocks = dict.fromkeys(block_names(sweep.theta_0), alpha)
@@ -52,9 +52,9 @@ def choose_blocks(
     mean, kept = _values(measured, len(sources[0]))
     if found != start and (mean < task[alpha] or not budget.allows(before, kept)):
         sweep.run.log(
-            "patch: the alphas by block that were found on a part of the validation"
-            " data do not hold on all of it, and the single one stays (all of it is"
-            " searched on with config.patch.block_examples = 0)"
+            "patch: the alphas by block were found on a part of the validation data and"
+            " do not hold on all of it: the single one stays"
+            " (config.patch.block_examples = 0 searches on all of it)"
         )
         found = start
         measured = _measure(sweep, sources, found)
@@ -80,7 +80,7 @@ def _search(
     supported: Sequence[Source],
     budget: Budget,
 ) -> Blocks:
-    c = sweep.run.config.patch
+    c = sweep.settings
     left = int(c.block_cache_gb * 1e9)
     sets = []
     for source in (*tasks, *supported):
@@ -111,11 +111,11 @@ def _search(
 
 
 class _Decoded:
-    """A source to evaluate many times: its batches stay in memory where they fit.
+    """A source to evaluate many times: its batches stay in memory if they fit.
 
-    examples: that many of it, evenly spread; 0: all. size: the bytes that it keeps,
-    none where they are more than `room`. What was evaluated is also kept in
-    patch/block_values.jsonl, from which a search that was interrupted goes on.
+    examples: how many to read, evenly spread; 0: all. size: the bytes that stay in
+    memory, 0 if they exceed `room`. Values are also written to
+    patch/block_values.jsonl, from which an interrupted search resumes.
     """
 
     def __init__(self, sweep: Sweep, source: Source, examples: int, room: int):
@@ -140,7 +140,7 @@ class _Decoded:
         pins = {**self._pins, "alpha": alpha}
         if (key := _key(pins)) not in self._known:
             self._known[key] = self._evaluate(alpha)
-            # the break before it also ends a line that a kill cut short
+            # the leading line break ends a line that an interruption cut short
             line = "\n" + json.dumps({**pins, "value": self._known[key]})
             if jax.process_index() == 0:
                 self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pure: choosing alpha on validation values, under a budget of forgetting."""
+"""Pure: choosing alpha by validation values, within a forgetting budget."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,16 +7,16 @@ import numpy as np
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
 from rsclip_jax.stats.bootstrap import Draw
 
-# (task value, what gives each supported set's) of a model given by its blocks' alphas
+# alphas by block -> (task value, function that returns the supported values)
 Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float]]]]
 
 
 def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> float:
-    """The alpha of the best task value that the budget allows on every supported set.
+    """The alpha with the best task value within the budget of every supported dataset.
 
-    A loss is counted from value_before. Alpha 0 is always allowed. Of equal values the
-    smaller alpha wins: it forgets less. Raises ValueError without alpha 0, from which a
-    loss is counted.
+    A drop is counted from value_before. Alpha 0 is always allowed. The smaller of two
+    alphas with equal values wins: it forgets less. Raises ValueError without alpha 0,
+    from which a drop is counted.
     """
     if 0.0 not in task:
         raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
@@ -36,10 +36,10 @@ def bootstrap_alpha(
     bootstraps: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of the choice over resamples of the validation examples.
+    """95 % interval of the choice over bootstrap samples of the validation examples.
 
-    draws: for the task, then for each supported set, what gives the values along alpha
-    on a resample. Both ends are alphas of the sweep.
+    draws: for the task, then for each supported dataset, a function that returns the
+    values along alpha on a bootstrap sample. Both ends are alphas of the sweep.
     """
     rng = np.random.default_rng(seed)
     chosen = []
@@ -51,7 +51,7 @@ def bootstrap_alpha(
 
 
 def mean_draw(draws: Sequence[Draw]) -> Draw:
-    """A draw of mean_curve: each task's set is resampled on its own."""
+    """A draw of mean_curve; each task's dataset is sampled on its own."""
     return lambda rng: mean_curve([draw(rng) for draw in draws])
 
 
@@ -66,12 +66,12 @@ def search_blocks(
 ) -> tuple[dict[str, float], float]:
     """(an alpha for each block, its task value), by cyclic coordinate search.
 
-    From the best single alpha (start: the same for all blocks) each block's alpha in
-    turn goes up or down by the step, within [0, 1]; a move that raises the task value
-    within the budget is kept, and when no block has one the next step is tried. So the
-    result is never worse than the start on the validation examples, and never over the
-    budget. before: the supported sets' values that a loss is counted from. They are
-    evaluated only where the task gains.
+    The search starts from the best single alpha (start: the same for all blocks). Each
+    block's alpha in turn goes up or down by the step, within [0, 1]; a move that raises
+    the task value within the budget is kept, and when no block has one the next step is
+    tried. So the result is never worse than the start on the validation examples, and
+    never over the budget. before: the supported values that a drop is counted from.
+    They are evaluated only if the task gains.
     """
     best = dict(start)
     value, _ = evaluate(best)

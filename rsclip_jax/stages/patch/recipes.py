@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning for stage patch: what is trained, and by which loss."""
+"""Recipes of fine-tuning for stage patch: which parameters train, by which loss."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from rsclip_jax import api, losses
 from rsclip_jax.data.inspect.scan import scan
@@ -16,29 +15,30 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_names, block_of
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.inference import encode_prompts
+from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.stages.shared.training import named
 from rsclip_jax.train import objectives, optim, sharding
 from rsclip_jax.train.lora import add_lora, merge_lora
+from rsclip_jax.train.settings import EVERYTHING
 
 RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
 LOSSES = ("labels", "asymmetric", "flyp")
 HEADS = ("text", "trained")
 _BY_NAME = {
-    # a ResNet's batch statistics are no part of it: nothing trains these
+    # without a ResNet's batch statistics, which nothing trains
     "norm": r"(.*/)?(ln_\w+|(downsample_)?bn\d?)/(scale|bias)",
     "bias": r"(.*/)?bias",
 }
-EVERYTHING: optim.Rules = ((".*", True),)
 
 
-def check_recipe(run: Run, train: Sequence[Source]) -> None:
-    """Raises ValueError for a recipe or loss that the data or the tower cannot have."""
-    c = run.config.patch
+def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
+    """Raises ValueError for a recipe or loss that does not fit the data or tower."""
     for name, known in (("recipe", RECIPES), ("loss", LOSSES), ("head", HEADS)):
-        if c[name] not in known:
+        if (value := getattr(c, name)) not in known:
             raise ValueError(
-                f"config.patch.{name} = {c[name]!r} is not known; use one of"
+                f"config.patch.{name} = {value!r} is not known; use one of"
                 f" {', '.join(known)}"
             )
     _check_numbers(c)
@@ -46,33 +46,33 @@ def check_recipe(run: Run, train: Sequence[Source]) -> None:
         _check_loss(c, source)
     if len(train) > 1 and c.head == "trained":
         raise ValueError(
-            "config.patch.head = 'trained' is the head of one task, and"
-            f" config.patch.train names {len(train)}: use 'text', whose head is every"
-            " task's, or patch on one"
+            "config.patch.head = 'trained' trains the head of one task, and"
+            f" config.patch.train names {len(train)}: use 'text', or patch on one task"
         )
     if len(train) > 1 and c.tasks == "joint":
         _check_joint(c)
-    plain = c.recipe in ("full", "lp_ft") and tuple(c.trainable) == EVERYTHING
-    if plain and c.layer_decay == 1:
+    plain = c.recipe in ("full", "lp_ft") and c.training.trainable == EVERYTHING
+    if plain and c.training.layer_decay == 1:
         return
     if variant := common.input_variant(run):
         check_tower(c, clip_shapes(variant)["visual"])
 
 
-def _check_numbers(c: ConfigDict) -> None:
+def _check_numbers(c: PatchSettings) -> None:
     for name in ("label_smoothing", "class_balanced"):
-        if not 0 <= c[name] < 1:
+        value = getattr(c, name)
+        if not 0 <= value < 1:
             raise ValueError(
-                f"config.patch.{name} = {c[name]} is not in [0, 1); 0 is without it"
+                f"config.patch.{name} = {value} is not in [0, 1); 0 turns it off"
             )
-        if c[name] and c.loss == "flyp":
+        if value and c.loss == "flyp":
             raise ValueError(
-                f"config.patch.{name} = {c[name]} has no meaning for config.patch.loss"
+                f"config.patch.{name} = {value} has no meaning for config.patch.loss"
                 " = 'flyp', which has no class scores: set it to 0"
             )
     for name, least in (("last_blocks", 1), ("head_steps", 1), ("head_lr", 0)):
-        if c[name] < least:
-            raise ValueError(f"config.patch.{name} = {c[name]} is below {least}")
+        if (value := getattr(c, name)) < least:
+            raise ValueError(f"config.patch.{name} = {value} is below {least}")
     if c.lora.alpha <= 0:
         raise ValueError(f"config.patch.lora.alpha = {c.lora.alpha} is not above 0")
     for name, value in c.asymmetric.items():
@@ -82,17 +82,17 @@ def _check_numbers(c: ConfigDict) -> None:
             )
 
 
-def _check_loss(c: ConfigDict, source: Source) -> None:
+def _check_loss(c: PatchSettings, source: Source) -> None:
     row, wanted = source.dataset, {"asymmetric": "multi", "flyp": "single"}
     if row.task != wanted.get(c.loss, row.task):
         labels = {"single": "one label", "multi": "several labels"}
         raise ValueError(
             f"config.patch.loss = {c.loss!r} is for images of"
             f" {labels[wanted[c.loss]]} each, and {row.name}'s have"
-            f" {labels[row.task]}: 'labels' is for both"
+            f" {labels[row.task]}: use 'labels', which takes both"
         )
     for name, value in (("recipe", "lp_ft"), ("head", "trained")):
-        if c.loss == "flyp" and c[name] == value:
+        if c.loss == "flyp" and getattr(c, name) == value:
             raise ValueError(
                 f"config.patch.{name} = {value!r} trains a head, and config.patch.loss"
                 " = 'flyp' has none: use loss 'labels', or recipe 'full' and head"
@@ -100,45 +100,44 @@ def _check_loss(c: ConfigDict, source: Source) -> None:
             )
 
 
-def _check_joint(c: ConfigDict) -> None:
+def _check_joint(c: PatchSettings) -> None:
     plain = {"loss": "labels", "label_smoothing": 0.0, "class_balanced": 0.0}
     for name, wanted in plain.items():
-        if c[name] != wanted:
+        if (value := getattr(c, name)) != wanted:
             raise ValueError(
-                f"config.patch.{name} = {c[name]!r} is of one task, and"
+                f"config.patch.{name} = {value!r} is for one task, and"
                 f" config.patch.tasks = 'joint' trains on several: leave it {wanted!r},"
                 " or use 'parallel' or 'sequential'"
             )
 
 
-def check_tower(c: ConfigDict, theta: Any) -> None:
+def check_tower(c: PatchSettings, theta: Any) -> None:
     """Raises ValueError for settings that do not fit this tower (or its shapes)."""
     rules = tower_rules(c, theta)
     params = theta
     if c.recipe == "lora":
         params = jax.eval_shape(lambda tree: start_lora(c, tree, 0), theta)
-    try:
+    with named("config.patch."):
         optim.check_trainable(rules, params)
-        if c.layer_decay < 1:
-            optim.layer_rules(theta, c.layer_decay)
-    except ValueError as error:
-        raise ValueError(f"config.patch.{error}") from error
+        if c.training.layer_decay < 1:
+            optim.layer_rules(theta, c.training.layer_decay)
 
 
-def tower_rules(c: ConfigDict, theta: Any) -> optim.Rules:
-    """The (regex, trained) pairs of config.patch.recipe for a visual tower.
+def tower_rules(c: PatchSettings, theta: Any) -> optim.Rules:
+    """The (regex, trained) pairs of the recipe for a visual tower.
 
-    Recipes full and lp_ft leave them to config.patch.trainable; of LoRA, whose adapters
-    are trained and nothing else, they are about the adapters. Raises ValueError naming
+    Recipes full and lp_ft take them from the setting trainable; for LoRA, which trains
+    nothing but its adapters, they are rules for the adapters. Raises ValueError naming
     the settings that contradict each other.
     """
-    given = tuple(c.trainable)
+    given = c.training.trainable
     if c.recipe in ("full", "lp_ft"):
         return given
     if given != EVERYTHING:
         raise ValueError(
             f"config.patch.trainable = {given} and config.patch.recipe = {c.recipe!r}"
-            " both say what is trained: leave trainable as it is, or use recipe 'full'"
+            " both choose what is trained: leave trainable as it is, or use recipe"
+            " 'full'"
         )
     if c.recipe == "lora":
         return EVERYTHING
@@ -159,22 +158,14 @@ def _last_blocks(theta: Any, count: int) -> optim.Rules:
     return (*((f"{name}/.*", True) for name in names), (".*", False))
 
 
-def start_lora(c: ConfigDict, theta_0: Any, seed: int) -> Any:
-    """The adapters that config.patch.lora asks for; errors name the setting."""
-    rng = jax.random.key(seed)
-    try:
-        return add_lora(theta_0, c.lora.targets, c.lora.rank, rng)
-    except ValueError as error:
-        raise ValueError(f"config.patch.lora.{error}") from error
-
-
-def lora_scale(c: ConfigDict) -> float:
-    """What the product of an adapter's factors is multiplied with."""
-    return c.lora.alpha / c.lora.rank
+def start_lora(c: PatchSettings, theta_0: Any, seed: int) -> Any:
+    """The initial adapters of config.patch.lora; errors name the setting."""
+    with named("config.patch.lora."):
+        return add_lora(theta_0, c.lora.targets, c.lora.rank, jax.random.key(seed))
 
 
 def through_lora(loss_fn, scale: float):
-    """loss_fn of a tower as one of its adapters; the tower is frozen["theta_0"]."""
+    """A tower's loss_fn of its adapters; the tower itself is frozen["theta_0"]."""
 
     def of_adapters(adapters, frozen, batch):
         theta = merge_lora(frozen["theta_0"], adapters, scale)
@@ -184,7 +175,7 @@ def through_lora(loss_fn, scale: float):
 
 
 def through_head(loss_fn):
-    """loss_fn of a tower as one of {"head"}; the tower is frozen["theta_0"]."""
+    """A tower's loss_fn of {"head"}; the tower itself is frozen["theta_0"]."""
 
     def of_head(params, frozen, batch):
         return loss_fn(frozen["theta_0"], {**frozen, **params}, batch)
@@ -193,7 +184,7 @@ def through_head(loss_fn):
 
 
 def with_head(loss_fn):
-    """loss_fn of a tower as one of a tower and its head, under "head" in params."""
+    """A tower's loss_fn of the tower and its head, which params hold as "head"."""
 
     def of_both(params, frozen, batch):
         theta, head = split_head(params)
@@ -203,18 +194,17 @@ def with_head(loss_fn):
 
 
 def split_head(params):
-    """(the tower, the head that was trained with it or None) of fine_tune's theta."""
+    """(the tower, the head trained with it or None) of what fine_tune returns."""
     theta = {name: leaf for name, leaf in params.items() if name != "head"}
     return theta, params.get("head")
 
 
-def make_loss(run: Run, clip: api.Model, train: Sequence[Source]):
-    """(loss_fn of the visual tower, what it needs frozen, the sources to read).
+def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]):
+    """(loss_fn of the visual tower, its frozen arrays, the sources to read).
 
-    One source by config.patch.loss; several are joint: their classes stand side by
-    side, and each example goes through its own task's.
+    One source has the setting's loss; several are trained jointly: their classes stand
+    side by side, and each example goes through those of its own task.
     """
-    c = run.config.patch
 
     def encode(params, batch):
         return image_features(params, batch["rgb"], clip.variant)
@@ -232,14 +222,16 @@ def make_loss(run: Run, clip: api.Model, train: Sequence[Source]):
         contrastive = sharding.make_clip_loss(run.mesh)
         loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, frozen, train
-    head, _ = common.zero_shot_head(clip, source)
-    options = label_options(run, source)
+    frozen = {"head": common.zero_shot_head(clip, source)[0]}
+    if c.class_balanced:
+        frozen["class_weights"] = balance_classes(run, c, source)
+    options = label_options(c)
     loss_fn = objectives.make_patch_loss(encode, source.dataset.task, **options)
-    return loss_fn, {"head": head}, train
+    return loss_fn, frozen, train
 
 
 def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Encode):
-    """make_loss's of several tasks in one training."""
+    """What make_loss returns for several tasks in one training."""
     heads = [common.zero_shot_head(clip, source)[0] for source in train]
     sizes = [head.shape[1] for head in heads]
     starts = np.cumsum([0, *sizes])
@@ -254,16 +246,16 @@ def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Enco
     return objectives.make_joint_loss(encode, train[0].dataset.task), frozen, shared
 
 
-def label_options(run: Run, source: Source) -> dict[str, Any]:
-    """label_loss's options by config.patch; class weights are of this source."""
-    c = run.config.patch
+def label_options(c: PatchSettings) -> dict[str, Any]:
+    """The options of label_loss that the settings fix."""
     options: dict[str, Any] = {"smoothing": c.label_smoothing}
     if c.loss == "asymmetric":
-        options["asymmetric"] = c.asymmetric.to_dict()
-    if c.class_balanced:
-        labels = scan(source, (), run.read_options("patch")).all_labels
-        counts = count_labels(labels, len(source.dataset.classes))
-        options["class_weights"] = losses.class_balanced_weights(
-            counts, c.class_balanced
-        )
+        options["asymmetric"] = c.asymmetric
     return options
+
+
+def balance_classes(run: Run, c: PatchSettings, source: Source) -> np.ndarray:
+    """The weight [k] of each class, from how many records of the source have it."""
+    labels = scan(source, (), run.read_options("patch")).all_labels
+    counts = count_labels(labels, len(source.dataset.classes))
+    return losses.class_balanced_weights(counts, c.class_balanced)

@@ -1,4 +1,4 @@
-"""The mixtures of two visual towers, evaluated: a dataset is decoded once for all."""
+"""Evaluates interpolations of two visual towers; images are decoded once for all."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,18 +14,19 @@ from rsclip_jax.models import inference
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
 
-# One for the whole tower (ORIGINAL: the model before any patching), or one a block.
+# One alpha for the tower (ORIGINAL: the model before any patching), or one a block.
 Alpha = float | Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One source at several alphas, in their order."""
+    """One source, measured at several alphas, in their order."""
 
     seen: Source
     prompts: str
@@ -36,11 +37,11 @@ class Measured:
 
     @property
     def values(self) -> list[float]:
-        """The primary metric."""
+        """The primary metric at each alpha."""
         return [primary_value(self.seen, records) for records in self.records]
 
     def draw(self, alphas: Sequence[float]) -> Draw:
-        """What gives the values at the first of them on a resample of the examples."""
+        """A draw: the values at the first alphas on a bootstrap sample."""
         logits = {
             alpha: z @ head
             for alpha, z, head in zip(alphas, self.z, self.heads, strict=False)
@@ -53,7 +54,7 @@ class Measured:
 
 
 def primary_value(source: Source, records: Sequence[dict]) -> float:
-    """The value by which a source is judged; nan where it has none."""
+    """The value of a source's primary metric; nan if it is undefined."""
     primary = PRIMARY[source.dataset.task]
     return as_number(next(r["value"] for r in records if r["metric"] == primary))
 
@@ -64,17 +65,18 @@ def as_number(value: float | None) -> float:
 
 
 class Sweep:
-    """Evaluates mixtures of theta_0 and theta_1.
+    """Evaluates interpolations of theta_0 and theta_1.
 
-    original: the tower before any patching, where theta_0 is one that was patched on
-    other tasks before. round_: from 1, where each task has its own. heads: the
-    zero-shot and the trained head of the source head_of; sets of its classes are read
-    through the mixture of them, others through the text.
+    original: the tower before any patching, if theta_0 was patched on other tasks
+    before. round_: counted from 1, if each task has a round. heads: the zero-shot and
+    the trained head of the source head_of; datasets with its classes are read through
+    the interpolated head, others through the text.
     """
 
     def __init__(
         self,
         run: Run,
+        settings: PatchSettings,
         clip: api.Model,
         theta_0,
         theta_1,
@@ -84,12 +86,14 @@ class Sweep:
         heads: tuple[np.ndarray, np.ndarray] | None = None,
         head_of: Source | None = None,
     ):
+        self.settings = settings
         self.run, self.clip, self.theta_0, self.theta_1 = run, clip, theta_0, theta_1
         self.original, self.round = original, round_
         self.heads, self.head_of = heads, head_of
-        # (set, "before" or "after") -> what was kept of it
+        # ("name:split", "before" or "after") -> its outcome
         self.kept: dict[tuple[str, str], Outcome] = {}
-        # only the ends are held; a mixture lives as long as one batch
+        self.labels: dict[str, np.ndarray] = {}  # "name:split" -> its labels
+        # only the ends stay on the device; an interpolation lives for one batch
         put = partial(sharding.put_params, mesh=run.mesh)
         self._ends = put(theta_0), put(theta_1)
         self._original = None
@@ -102,11 +106,11 @@ class Sweep:
         alphas: Iterable[float],
         product: Alpha | None = None,
     ) -> tuple[list[dict[float, float]], list[Draw]]:
-        """Reports every alpha on every source, and the product where it is by block.
+        """Reports every alpha on every source, and a product with alphas by block.
 
-        Returns a {alpha: primary value} for each source, and its draw of resamples;
-        both with ORIGINAL where there is one. What alpha 0 and the product make of the
-        sources is kept, and its modality gap reported, where there is a product.
+        Returns {alpha: primary value} and a bootstrap draw for each source; both hold
+        ORIGINAL if there is one. With a product, the outcomes of alpha 0 and of the
+        product are kept, and their modality gaps reported.
         """
         order = sorted({*alphas, *([] if self.original is None else [ORIGINAL])})
         wanted: list[Alpha] = [*order]
@@ -115,6 +119,7 @@ class Sweep:
         curves, draws = [], []
         for source in sources:
             measured = self.measure(source, wanted)
+            self.labels[str(source.spec)] = measured.labels
             for place, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
                     self.write(measured, place, alpha)
@@ -126,7 +131,7 @@ class Sweep:
         return curves, draws
 
     def report_ends(self, sources: Sequence[Source], product: Alpha) -> None:
-        """Reports the models before all rounds and after them, which have no alpha."""
+        """Reports the models before and after all rounds, which have no alpha."""
         ends: tuple[Alpha, ...] = (ORIGINAL, product)
         for source in sources:
             measured = self.measure(source, ends)
@@ -136,7 +141,7 @@ class Sweep:
                 self.keep(measured, place, when, alpha, alpha=None)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
-        """The records and logits of a source at each alpha, unwritten."""
+        """Measures a source at each alpha, and reports nothing."""
         text, prompts = common.zero_shot_head(self.clip, source)
         heads = [self.head(source, alpha, text) for alpha in alphas]
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
@@ -172,7 +177,7 @@ class Sweep:
         )
 
     def pins(self, of: Alpha) -> dict[str, Any]:
-        """What pins a number to the model at the alpha `of`."""
+        """The fields of a result that identify the model at the alpha `of`."""
         own: dict[str, Any] = {"alpha": of}
         if isinstance(of, Mapping):
             own = {"alpha": None, "alpha_blocks": dict(of)}
@@ -206,27 +211,27 @@ class Sweep:
             common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
 
     def step(self, of: Alpha) -> int:
-        """How long the model at this alpha was trained, all rounds together."""
+        """The training steps of the model at this alpha, all rounds together."""
         rounds = max(self.round, 1) - (of == 0)
-        return 0 if of == ORIGINAL else rounds * self.run.config.patch.steps
+        return 0 if of == ORIGINAL else rounds * self.settings.training.steps
 
     def is_mixed(self, source: Source) -> bool:
-        """Whether a source is read through a head that was trained, and mixed."""
+        """Whether a source is read through the interpolated head."""
         return self.head_of is not None and (
             common.classes_of(source) == common.classes_of(self.head_of)
         )
 
     def head(self, source: Source, alpha: Alpha, text: np.ndarray) -> np.ndarray:
-        """What a source is read through at this alpha; text: its zero-shot head."""
+        """The head of a source at this alpha; text: its zero-shot head."""
         if self.heads is None or alpha == ORIGINAL or not self.is_mixed(source):
             return text
         own = alpha["projection"] if isinstance(alpha, Mapping) else alpha
         return interpolate(*self.heads, own)
 
     def encoder(self, alpha: Alpha) -> Callable:
-        """Encoder of a batch at this alpha, all by the one program that api has.
+        """The encoder of a batch at this alpha; all alphas share one compiled program.
 
-        The weights are mixed outside it, and so are the product's to the last bit.
+        The weights are interpolated outside it, so they equal the product's exactly.
         """
 
         def encode(batch):
@@ -236,7 +241,7 @@ class Sweep:
         return encode
 
     def mixture(self, alpha: Alpha):
-        """The visual tower at this alpha."""
+        """The interpolated visual tower at this alpha."""
         if alpha == ORIGINAL:
             return self.original
         return _mix(self.theta_0, self.theta_1, alpha)

@@ -14,7 +14,7 @@ from rsclip_jax import api
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
-from rsclip_jax.data.specs import as_specs, folder_name
+from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import (
     add_tasks,
@@ -25,6 +25,7 @@ from rsclip_jax.interpolate import (
 from rsclip_jax.models import inference
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.patch.fine_tune import fine_tune
+from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import common, training
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives
@@ -35,7 +36,7 @@ MERGES = ("mean", "sum", "fisher")
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """The sources of stage patch; the first three have one for each task."""
+    """The sources of stage patch; train, val and test have one for each task."""
 
     train: list[Source]
     val: list[Source]
@@ -44,19 +45,18 @@ class Sets:
     supported_test: list[Source]
 
 
-def open_sets(run: Run) -> Sets:
-    """What config.patch names."""
+def open_sets(run: Run, c: PatchSettings) -> Sets:
+    """The sources that the settings name."""
     names = [field.name for field in dataclasses.fields(Sets)]
-    return Sets(*([run.open(x) for x in as_specs(run.config.patch[n])] for n in names))
+    return Sets(*([run.open(spec) for spec in getattr(c, name)] for name in names))
 
 
-def check_tasks(run: Run) -> None:
-    """Raises ValueError for tasks that cannot be patched on together as asked."""
-    c, sets = run.config.patch, open_sets(run)
+def check_tasks(c: PatchSettings, sets: Sets) -> None:
+    """Raises ValueError for tasks that cannot be patched together as asked."""
     for name, known in (("tasks", ORDERS), ("merge", MERGES)):
-        if c[name] not in known:
+        if (value := getattr(c, name)) not in known:
             raise ValueError(
-                f"config.patch.{name} = {c[name]!r} is not known; use one of"
+                f"config.patch.{name} = {value!r} is not known; use one of"
                 f" {', '.join(known)}"
             )
     count = len(sets.train)
@@ -64,13 +64,13 @@ def check_tasks(run: Run) -> None:
         if len(found := getattr(sets, name)) != count:
             raise ValueError(
                 f"config.patch.train names {count} task(s) and config.patch.{name}"
-                f" {len(found)}: give one set of each for every task, in one order"
+                f" {len(found)}: name one dataset of each for every task, in order"
             )
-    if len(set(as_specs(c.train))) < count:
-        raise ValueError(f"config.patch.train = {c.train} names a set twice")
+    if len(set(c.train)) < count:
+        raise ValueError(f"config.patch.train = {c.train} names a dataset twice")
     if c.merge != "mean" and c.tasks != "parallel":
         raise ValueError(
-            f"config.patch.merge = {c.merge!r} is of models that were fine-tuned each"
+            f"config.patch.merge = {c.merge!r} merges models that were fine-tuned each"
             f" alone: set config.patch.tasks = 'parallel', not {c.tasks!r}"
         )
     if c.fisher_examples < 1:
@@ -80,43 +80,45 @@ def check_tasks(run: Run) -> None:
     _check_joint(c, sets)
 
 
-def _check_joint(c, sets: Sets) -> None:
+def _check_joint(c: PatchSettings, sets: Sets) -> None:
     if c.weights and c.tasks != "joint":
         raise ValueError(
-            f"config.patch.weights = {tuple(c.weights)} mixes tasks into one training:"
+            f"config.patch.weights = {c.weights} mixes tasks into one training:"
             f" set config.patch.tasks = 'joint', not {c.tasks!r}, or leave it ()"
         )
-    training.check_weights(c, "patch")
+    training.check_weights("patch", c.weights, sets.train)
     kinds = {s.dataset.task for s in sets.train}
     if c.tasks == "joint" and len(kinds) > 1:
         told = ", ".join(f"{s.dataset.name}: {s.dataset.task}" for s in sets.train)
         raise ValueError(
-            f"config.patch.tasks = 'joint' trains with one loss, and the tasks have"
-            f" one label an image and several ({told}): use 'parallel' or 'sequential'"
+            "config.patch.tasks = 'joint' trains with one loss, and the tasks differ:"
+            f" one label an image and several ({told}); use 'parallel' or 'sequential'"
         )
 
 
 def task_runs(run: Run, train: Sequence[Source]) -> list[Run]:
-    """The run for each task's own fine-tuning, in patch/tasks/<dataset>."""
+    """One run for each task's fine-tuning, in patch/tasks/<dataset>."""
     names = [folder_name(s.dataset.name) for s in train]
     if len(set(names)) < len(names):  # splits of one dataset
         names = [f"{name}_{i + 1}" for i, name in enumerate(names)]
     return [dataclasses.replace(run, part=f"tasks/{name}") for name in names]
 
 
-def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
-    """(theta_1 of all tasks at once, {"theta_1 of <task>": its source} of several).
+def fine_tune_tasks(
+    run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]
+):
+    """(theta_1 of all tasks at once, {"theta_1 of <task>": its origin} of several).
 
-    The end of one line from theta_0: joint, what a training on all of them gives; in
-    parallel, what config.patch.merge makes of one model a task.
+    theta_1 ends one line from theta_0: jointly, it is trained on all tasks; in
+    parallel, it is merged from one model a task.
     """
-    if len(train) == 1 or run.config.patch.tasks == "joint":
-        return jax.device_get(fine_tune(run, clip, train)), {}
+    if len(train) == 1 or c.tasks == "joint":
+        return jax.device_get(fine_tune(run, c, clip, train)), {}
     thetas = []
     for part, source in zip(task_runs(run, train), train, strict=True):
         run.log(f"patch: fine-tuning on {source.dataset.name}, {part.part}")
-        thetas.append(jax.device_get(fine_tune(part, clip, [source])))
-    theta_1 = jax.device_get(merge(run, clip, train, thetas))
+        thetas.append(jax.device_get(fine_tune(part, c, clip, [source])))
+    theta_1 = jax.device_get(merge(run, c, clip, train, thetas))
     checkpoint.save_trained(run.workdir / "patch", theta_1)
     digests = map(checkpoint.params_digest, thetas)
     made = {
@@ -126,33 +128,34 @@ def fine_tune_tasks(run: Run, clip: api.Model, train: Sequence[Source]):
     return theta_1, made
 
 
-def merge(run: Run, clip: api.Model, train: Sequence[Source], thetas):
-    """The end of the line from theta_0 along which alpha mixes: config.patch.merge.
+def merge(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source], thetas):
+    """The theta_1 merged from one model a task, by the setting merge.
 
-    "mean": alpha / n of each of n task vectors is added, as in PAINT. "sum": alpha of
-    each, as in task arithmetic (Ilharco et al. 2023). "fisher": towards the mean
-    weighted by each model's Fisher information on its task.
+    Interpolating to it with alpha adds, for "mean", alpha / n of each of n task
+    vectors, as in PAINT; for "sum", alpha of each, as in task arithmetic (Ilharco et
+    al. 2023). "fisher" is the mean weighted by each model's Fisher information on its
+    task.
     """
-    how = run.config.patch.merge
-    if how == "mean":
+    if c.merge == "mean":
         return soup(thetas)
-    if how == "sum":
+    if c.merge == "sum":
         return add_tasks(clip.params["visual"], thetas, 1.0)
     fishers = [
-        estimate_fisher(run, clip, source, theta)
+        estimate_fisher(run, c, clip, source, theta)
         for source, theta in zip(train, thetas, strict=True)
     ]
     return fisher_merge(thetas, fishers)
 
 
-def estimate_fisher(run: Run, clip: api.Model, source: Source, theta):
-    """The Fisher diagonal of a tower on config.patch.fisher_examples of a task.
+def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source, theta):
+    """The Fisher diagonal of a tower on fisher_examples of a task.
 
-    Labels are drawn from the model's own distribution, by config.seed. Scaled to a mean
-    of 1: a task counts by where its weights matter, not by how sure its model is.
+    Labels are drawn from the model's own distribution, with the run's seed. It is
+    scaled to a mean of 1: a task counts by which weights matter, not by how confident
+    its model is.
     """
     run.log(f"patch: Fisher information on {source.dataset.name} ...")
-    count = min(run.config.patch.fisher_examples, len(source))
+    count = min(c.fisher_examples, len(source))
     (batch,) = eval_batches(
         Subset(source, spread_indices(len(source), count)),
         sizes={"rgb": clip.variant.image_size},
@@ -179,10 +182,10 @@ def estimate_fisher(run: Run, clip: api.Model, source: Source, theta):
 
 
 def draw_labels(logits: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
-    """Labels drawn from what a model holds for likely: [n], or [n, k] of "multi"."""
+    """Labels drawn from a model's distribution: [n], or [n, k] for task "multi"."""
     if task == "multi":
-        # one uniform draw below the sigmoid, in logits: which cannot overflow
+        # the same as a uniform draw below the sigmoid, but it cannot overflow
         draws = rng.logistic(size=logits.shape)
         return (draws < logits).astype(np.int32)
-    # the largest of Gumbel-shifted logits is distributed as their softmax
+    # the argmax of Gumbel-shifted logits follows their softmax
     return (logits + rng.gumbel(size=logits.shape)).argmax(axis=-1).astype(np.int32)

@@ -25,6 +25,8 @@ def close(run: Run) -> None:
     run.log("\n" + format_table(records, meta.alpha if meta else None))
     if meta:
         run.log(f"(patch: after = {describe_alpha(meta)})")
+        if meta.alpha_note:
+            run.log(f"warning: {meta.alpha_note}")
     run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.log(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")

@@ -5,6 +5,7 @@ import re
 # Argument of data.open_source and of reading -> the setting that it comes from.
 _SETTINGS = {
     "root": "config.data_root",
+    "mesh": "config.mesh",
     "on_error": "config.data.on_error",
     "max_nodata": "config.data.max_nodata",
 }

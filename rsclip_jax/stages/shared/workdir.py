@@ -25,6 +25,11 @@ _FREE = (
     "keep_embeddings",
     "align.cache",  # the same features to rounding
     "align.cache_dir",
+    *(
+        f"{stage}.allow_{what}"  # they only refuse a run, or not
+        for stage in ("pretrain", "patch", "align")
+        for what in ("shared", "other_data")
+    ),
     "evaluate.probes",  # as datasets
     "evaluate.forgetting",
     "ablate.sweep",  # a longer one continues a shorter one
@@ -98,6 +103,8 @@ def differences(
         name = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
         if name in _FREE or name in idle or a == b:
+            continue
+        if key not in old and not b:  # a newer setting, which is off
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{name}.")

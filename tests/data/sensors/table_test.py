@@ -9,6 +9,7 @@ from PIL import Image
 
 from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.miniature import scenes
+from rsclip_jax.data.miniature.materials import WAVELENGTH
 from rsclip_jax.data.sensors import (
     COMPOSITES,
     SENSORS,
@@ -40,7 +41,7 @@ def test_every_row_is_found_under_its_own_name():
 
 def test_wavelengths_are_those_that_the_miniature_is_drawn_with():
     row = SENSORS["s2_l1c"]
-    np.testing.assert_array_equal(row.wavelengths, scenes._WAVELENGTH)
+    np.testing.assert_array_equal(row.wavelengths, WAVELENGTH)
     of = dict(zip(row.bands, row.wavelengths, strict=True))
     assert of["B8A"] == 0.865
     assert of["B09"] == 0.945

@@ -20,14 +20,23 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
-from rsclip_jax.stages.align import students
-from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
+from rsclip_jax.stages.align.scale import check_scale
+from rsclip_jax.stages.align.settings import settings_of
 from rsclip_jax.stages.shared import training
 from rsclip_jax.train import checkpoint, loop
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
-from tests.helpers.align import SMALL, config_with, read_as, teacher
+from tests.helpers.align import (
+    SMALL,
+    batches_of,
+    config_with,
+    distil,
+    make_student,
+    read_as,
+    scaled_sensor,
+    teacher,
+)
 from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run
 
@@ -57,14 +66,16 @@ def test_the_step_takes_raw_values_and_normalises_them(
     """The stage's own loss, jitted as the loop does it, on the batches it is given."""
     run = make_run(tmp_path, config(sensor=key, normalize=how, batch_size=16))
     seen = {}
-    monkeypatch.setattr(training, "fit", lambda *_, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(
+        training, "fit", lambda *x, **more: seen.update(more, data=x[3])
+    )
     with few_scenes():
         train = run.open("miniature:train")
         sensor, scale = scaled_sensor(run, train, key)
-        spec, student = students.make_student(run, teacher(), sensor)
+        spec, student = make_student(run, sensor)
         student = jax.device_get(student)  # the step donates its state
-        align.distil(run, teacher(), {key: (spec, student)}, [train], scale)
-        batch = next(training.make_batches(run, "align", [train], seen["sizes"]))
+        distil(run, {key: (spec, student)}, [train], scale)
+        batch = next(batches_of(run, [train], seen["data"].sizes))
         raw = pixels(train, key)
     assert batch[key].dtype == dtype
     assert raw.min() <= batch[key].min()  # in the files' units: as read, but resized
@@ -111,8 +122,8 @@ def test_a_dropped_band_is_zero_at_the_scale_that_the_student_sees(
     with few_scenes():
         train = run.open("miniature:train")
         sensor, scale = scaled_sensor(run, train, "s2")
-        spec, student = students.make_student(run, teacher(), sensor)
-        align.distil(run, teacher(), {"s2": (spec, student)}, [train], scale)
+        spec, student = make_student(run, sensor)
+        distil(run, {"s2": (spec, student)}, [train], scale)
     x = np.asarray(normalize_sensor(given[0]["s2"], spec))
     flat = np.ptp(x, axis=(1, 2)) == 0
     assert 0.3 < flat.mean() < 0.7
@@ -210,7 +221,7 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
 )
 def test_settings_that_cannot_be_meant_are_named(tmp_path, settings, words):
     with pytest.raises(ValueError, match=words):
-        check_scale(make_run(tmp_path, config(**settings)))
+        check_scale(settings_of(make_run(tmp_path, config(**settings))))
 
 
 def test_the_scale_of_a_pretrained_encoder_stays(tmp_path):
@@ -223,7 +234,7 @@ def test_the_scale_of_a_pretrained_encoder_stays(tmp_path):
         settings = {"student": str(path), "pretrained": pretrained}
         run = make_run(tmp_path, config(normalize="zscore", **settings))
         with pytest.raises(ValueError, match=r"normalize = 'zscore'.*trained on"):
-            check_scale(run)
+            check_scale(settings_of(run))
 
 
 def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
@@ -231,10 +242,10 @@ def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
     toy = FOLDER / "timm_toy.safetensors"
     settings = {"student": str(toy), "pretrained": read_as(heads=2)}
     run = make_run(tmp_path, config(normalize="zscore", **settings))
-    check_scale(run)
+    check_scale(settings_of(run))
     with few_scenes():
         sensor, made = scaled_sensor(run, run.open("miniature:train"), "s1")
-    spec, _ = students.make_student(run, teacher(), sensor)
+    spec, _ = make_student(run, sensor)
     assert list(spec.mean) == made["scale"]["mean"]
 
 

@@ -15,11 +15,21 @@ from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
-from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.align.settings import settings_of
+from rsclip_jax.stages.shared import common
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
-from tests.helpers.align import SMALL, config_with, losses_of, read_as, teacher
+from tests.helpers.align import (
+    SMALL,
+    batches_of,
+    config_with,
+    distil,
+    losses_of,
+    make_student,
+    read_as,
+    teacher,
+)
 from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
@@ -27,7 +37,7 @@ from tests.helpers.runs import few_scenes, make_run, tiny_config
 def test_a_student_from_the_teacher_sees_equal_bands_as_the_teacher_does(tmp_path):
     run = make_run(tmp_path, tiny_config())
     sensor = get_sensor("s1_vh_8bit")
-    spec, student = students.make_student(run, teacher(), sensor)
+    spec, student = make_student(run, sensor)
     rng = np.random.default_rng(0)
     grey = np.repeat(rng.integers(0, 255, (3, 32, 32, 1), np.uint8), 3, axis=-1)
     got = sensor_features(student, grey[..., :1], spec)
@@ -45,7 +55,9 @@ def test_a_student_from_the_teacher_sees_equal_bands_as_the_teacher_does(tmp_pat
 def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
     vit = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2}
     run = make_run(tmp_path, config_with(student="vit", vit=vit))
-    spec, params = students.make_student(run, teacher(), get_sensor("s1_grd"))
+    spec, params = students.make_student(
+        run, settings_of(run), teacher(), get_sensor("s1_grd")
+    )
     assert params["patch_embed"]["kernel"].shape == (8, 8, 2, 32)
     assert spec.out_dim == 64
     body = {k: v for k, v in params.items() if k != "proj"}
@@ -56,7 +68,9 @@ def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
     run = make_run(
         tmp_path, config_with(student=str(path), pretrained=read_as(heads=2))
     )
-    found, loaded = students.make_student(run, teacher(), get_sensor("s1_grd"))
+    found, loaded = students.make_student(
+        run, settings_of(run), teacher(), get_sensor("s1_grd")
+    )
     assert found == spec
     for name in body:
         jax.tree.map(np.testing.assert_array_equal, loaded[name], body[name])
@@ -83,14 +97,12 @@ def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
     with few_scenes():
         train = run.open("miniature:train")
         sensor = get_sensor("s2_l2a")
-        spec, student = students.make_student(run, teacher(), sensor)
+        spec, student = make_student(run, sensor)
         assert spec.bands == sensor.bands
         assert spec.out_dim == 64
         sensor = get_sensor(train.dataset.sensors["s2"])
-        spec, student = students.make_student(run, teacher(), sensor)
-        ((_, trained),) = align.distil(
-            run, teacher(), {"s2": (spec, student)}, [train], {}
-        ).values()
+        spec, student = make_student(run, sensor)
+        ((_, trained),) = distil(run, {"s2": (spec, student)}, [train], {}).values()
     assert np.isfinite(losses_of(tmp_path)[-1]["loss"])
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained, student)
     assert moved["blocks_0"]["attn"]["in_proj"]["kernel"] > 0
@@ -100,7 +112,7 @@ def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
     path = FOLDER / "timm_toy.safetensors"  # two bands
     run = make_run(tmp_path, config_with(student=str(path), sensor="s2"))
     with pytest.raises(ValueError, match=r"config\.align\.pretrained: .*over 2 bands"):
-        students.make_student(run, teacher(), get_sensor("s2_l1c"))
+        make_student(run, get_sensor("s2_l1c"))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +142,15 @@ def test_every_term_and_sensor_trains(tmp_path, settings, metrics):
     with few_scenes():
         train = run.open(config.align.train)
         sensor = get_sensor(train.dataset.sensors[config.align.sensor])
-        spec, student = students.make_student(run, teacher(), sensor)
-        align.distil(run, teacher(), {spec.modality: (spec, student)}, [train], {})
+        spec, student = make_student(run, sensor)
+        align.distil(
+            run,
+            settings_of(run),
+            teacher(),
+            {spec.modality: (spec, student)},
+            [train],
+            {},
+        )
     curve = losses_of(tmp_path)
     assert len(curve) == 3
     assert metrics <= curve[0].keys()
@@ -148,9 +167,18 @@ def test_alignment_brings_the_student_to_the_teacher(tmp_path):
     run = make_run(tmp_path, config)
     with few_scenes():
         train = run.open("miniature:train")
-        spec, student = students.make_student(run, teacher(), get_sensor("s1_grd"))
+        spec, student = students.make_student(
+            run, settings_of(run), teacher(), get_sensor("s1_grd")
+        )
         before = jax.tree.map(np.copy, teacher().params)
-        align.distil(run, teacher(), {spec.modality: (spec, student)}, [train], {})
+        align.distil(
+            run,
+            settings_of(run),
+            teacher(),
+            {spec.modality: (spec, student)},
+            [train],
+            {},
+        )
     jax.tree.map(np.testing.assert_array_equal, before, teacher().params)
     curve = [line["mse"] for line in losses_of(tmp_path)]
     assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:3])
@@ -164,7 +192,7 @@ def test_the_loss_is_between_features_of_the_same_crop_and_flip(tmp_path):
     with few_scenes():
         source = run.open("miniature:train")
         sides = {"rgb": 32, "s2": 32}
-        batch = next(training.make_batches(run, "align", [source], sides))
+        batch = next(batches_of(run, [source], sides))
     stretched = np.clip(batch["s2"][..., [3, 2, 1]] / 3558 * 255, 0, 255)
     seen = image_features(visual, np.rint(stretched).astype(np.uint8), variant)
     own = image_features(visual, batch["rgb"], variant)
@@ -251,7 +279,9 @@ def test_a_test_set_goes_to_the_student_by_the_names_of_its_bands(tmp_path, caps
         moved = moved_test(run, "s1", tmp_path, bands=("VH", "VV"))
         align.check_align(run)
         assert "held.toml goes by the names of its bands" in capsys.readouterr().out
-        spec, student = students.make_student(run, teacher(), get_sensor("s1_grd"))
+        spec, student = students.make_student(
+            run, settings_of(run), teacher(), get_sensor("s1_grd")
+        )
         source, encoders = run.open("miniature:test"), {"s1": (spec, student)}
         z, _ = align.report(run, teacher(), encoders, [source], step=0)["s1"]
         again, _ = align.report(run, teacher(), encoders, [moved], step=0)["s1"]
@@ -287,7 +317,7 @@ def test_unlabelled_pairs_ask_for_another_term(tmp_path, real_data, term, messag
         config.data_root = str(real_data)
     run = make_run(tmp_path, config)
     with pytest.raises(ValueError, match=message):
-        align.head_source(run, [run.open("sentinel_pairs:train")])
+        align.head_source(run, settings_of(run), [run.open("sentinel_pairs:train")])
 
 
 def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):

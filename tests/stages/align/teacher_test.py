@@ -8,24 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.wrappers import Wrapper
-from rsclip_jax.models.clip import image_features, init_clip
-from rsclip_jax.models.variants import get_variant
+from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.align import stage as align
+from rsclip_jax.stages.align.settings import settings_of
 from rsclip_jax.stages.align.teacher import check_cache, make_teaching
+from tests.helpers.align import distil, make_student, teacher
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
 VIT = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
 TURNS = {"flip_ud": True, "rotate": True, "speckle_looks": 4.0}
-
-
-@functools.cache
-def teacher():
-    variant = get_variant("mini")
-    params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, "a")
 
 
 def config_with(augment=None, **settings):
@@ -63,9 +56,9 @@ def train(folder, torn=TORN, **settings):
     with few_scenes():
         source = Torn(run.open("miniature:train"), torn)
         run.opened["miniature:train"] = source
-        check_cache(run, [source])
-        begun = {"s1": align.make_student(run, teacher(), get_sensor("s1_grd"))}
-        student = align.distil(run, teacher(), begun, [source], {})
+        check_cache(run, settings_of(run), [source])
+        begun = {"s1": make_student(run, get_sensor("s1_grd"))}
+        student = distil(run, begun, [source], {})
     lines = (folder / "align" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines], student, source
 
@@ -94,7 +87,7 @@ def test_the_features_are_the_teachers_of_the_turned_picture(tmp_path):
     run = make_run(tmp_path, config_with(augment={"rotate": True}, cache="exact"))
     with few_scenes():
         source = run.open("miniature:train")
-        taught = make_teaching(run, teacher(), [source], ("s1",))
+        taught = make_teaching(run, settings_of(run), teacher(), [source], ("s1",))
         assert jax.tree.leaves((taught.frozen, taught.sizes)) == []
         places = [0, 17, 63]
         found = [
@@ -117,46 +110,46 @@ def test_an_image_without_turns_has_one_view(tmp_path):
     run = make_run(tmp_path, config_with(augment=still, cache="exact"))
     with few_scenes():
         source = run.open("miniature:train")
-        taught = make_teaching(run, teacher(), [source], ("s1",))
+        taught = make_teaching(run, settings_of(run), teacher(), [source], ("s1",))
         assert taught.train[0][0]["teacher"].keys() == {0}
         assert (tmp_path / "align" / "teacher_features" / "meta.json").exists()
         changed = dataclasses.replace(
             teacher().variant, activation="gelu", image_mean=(0.5, 0.5, 0.5)
         )
         for other, words in (
-            ({"digests": {"clip": "b"}}, "teacher digest: 'a' there, 'b' in"),
+            ({"digest": "b"}, "teacher digest: 'a' there, 'b' in"),
             ({"variant": changed}, "(?s)activation: .*teacher image_mean: "),
         ):
             clip = dataclasses.replace(teacher(), **other)
             with pytest.raises(ValueError, match=words):
-                make_teaching(run, clip, [source], ("s1",))
-        check_cache(run, [source])
+                make_teaching(run, settings_of(run), clip, [source], ("s1",))
+        check_cache(run, settings_of(run), [source])
         run.config.align.augment.rotate = True
         for start in (
-            lambda: check_cache(run, [source]),
-            lambda: make_teaching(run, teacher(), [source], ()),
+            lambda: check_cache(run, settings_of(run), [source]),
+            lambda: make_teaching(run, settings_of(run), teacher(), [source], ()),
         ):
             with pytest.raises(ValueError, match=r"views: \[0\] there, .* \[1, 2, 3\]"):
                 start()
         other_set = run.open("miniature_multi:train")
         with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
-            check_cache(run, [other_set])
+            check_cache(run, settings_of(run), [other_set])
         run.config.overwrite = True
-        check_cache(run, [other_set])
+        check_cache(run, settings_of(run), [other_set])
 
 
 def test_each_of_several_sets_has_features_of_its_own(tmp_path):
     run = make_run(tmp_path, config_with(augment={"flip_lr": False}, cache="exact"))
     with few_scenes():
         train = [run.open(f"miniature:{split}") for split in ("train", "val")]
-        taught = make_teaching(run, teacher(), train, ("s1",))
+        taught = make_teaching(run, settings_of(run), teacher(), train, ("s1",))
         encode = functools.partial(image_features, variant=teacher().variant)
         for kept, source in zip(taught.train, train, strict=True):
             assert kept.ids == source.ids
             want = encode(teacher().params["visual"], source[5]["rgb"][None])[0]
             found = kept[5]["teacher"][0]
             np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-        check_cache(run, train)
+        check_cache(run, settings_of(run), train)
         folder = tmp_path / "align" / "teacher_features"
         assert {path.name for path in folder.iterdir()} == {
             "miniature_train",
@@ -165,7 +158,7 @@ def test_each_of_several_sets_has_features_of_its_own(tmp_path):
         (folder / "miniature_val").rename(folder / "away")
         (folder / "miniature_train").rename(folder / "miniature_val")
         with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
-            check_cache(run, train)
+            check_cache(run, settings_of(run), train)
 
 
 @pytest.mark.parametrize(

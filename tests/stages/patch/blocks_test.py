@@ -1,5 +1,6 @@
 """An alpha for each block: never worse than the single one, never over the budget."""
 
+import dataclasses
 
 import jax
 import numpy as np
@@ -10,10 +11,11 @@ from rsclip_jax.interpolate import block_names, block_prefix, interpolate
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
-from rsclip_jax.records.results import read_results
+from rsclip_jax.records.results import read_json_lines, read_results
 from rsclip_jax.stages.patch import blocks
+from rsclip_jax.stages.patch.choice import describe_blocks
 from rsclip_jax.stages.patch.choose_alpha import choose_alpha
-from rsclip_jax.stages.patch.stage import describe_blocks
+from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
@@ -36,7 +38,9 @@ def sweep(clip, tmp_path):
     other = init_clip(clip.variant, jax.random.key(4))["visual"]
     run = make_run(tmp_path, config)
     with few_scenes():
-        yield Sweep(run, clip, clip.params["visual"], jax.device_get(other))
+        yield Sweep(
+            run, settings_of(run), clip, clip.params["visual"], jax.device_get(other)
+        )
 
 
 def sources_of(run):
@@ -78,13 +82,11 @@ def test_it_is_never_worse_nor_over_the_budget_and_is_reported(sweep, drop):
 
 @pytest.mark.slow
 def test_images_decoded_each_time_or_kept_give_the_same(sweep):
-    c = sweep.run.config.patch
     tasks, supported = sources_of(sweep.run)
     start = dict.fromkeys(block_names(sweep.theta_0), 0.5)
     found = []
     for room in (2.0, 0.0):
-        with sweep.run.config.unlocked():
-            c.block_cache_gb = room
+        sweep.settings = dataclasses.replace(sweep.settings, block_cache_gb=room)
         values = sweep.run.workdir / "patch" / "block_values.jsonl"
         values.unlink(missing_ok=True)
         found.append(blocks._search(sweep, start, tasks, supported, Budget()))
@@ -108,7 +110,7 @@ def test_an_interrupted_search_goes_on_where_it_was(sweep, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         blocks._search(*search)
     values = sweep.run.workdir / "patch" / "block_values.jsonl"
-    assert len(read_results(values)) == 10
+    assert len(read_json_lines(values)) == 10
     values.write_text(values.read_text()[:-9])  # the last one cut short
     left[0] = 1000
     found = blocks._search(*search)
@@ -155,7 +157,7 @@ def test_what_it_gained_is_told_and_also_that_it_gained_nothing():
     told = describe_blocks(
         dict.fromkeys(each, 0.5), 0.5, curves, [0.6, 0.46], ["cifar10"]
     )
-    assert "gained nothing over 0.5 for all" in told
+    assert "gained nothing over the single alpha 0.5" in told
 
 
 def test_the_product_is_the_mixture_by_block(clip, tmp_path):
@@ -169,15 +171,15 @@ def test_the_product_is_the_mixture_by_block(clip, tmp_path):
     product, meta = checkpoint.load_product(tmp_path / "run" / "patch")
     theta_0 = api.load(tmp_path / "clip").params["visual"]
     theta_1 = checkpoint.load_trained(tmp_path / "run" / "patch")
-    prefix = block_prefix(theta_0, meta["alpha_blocks"])
+    prefix = block_prefix(theta_0, meta.alpha_blocks)
     jax.tree.map(
         np.testing.assert_array_equal,
         product["visual"],
         interpolate(theta_0, theta_1, prefix),
     )
-    of_product = [r for r in records if r.checkpoint == meta["digest"]]
+    of_product = [r for r in records if r.checkpoint == meta.digest]
     assert {r.split for r in of_product if r.alpha is None} == {"val", "test"}
     swept = {r.alpha for r in records if r.split == "val"}
     assert swept == {0.0, 0.5, 1.0, None}  # the whole curve is there
-    single = api.load(tmp_path / "run", alpha=meta["alpha"]).digests["clip"]
-    assert single in {r.checkpoint for r in records if r.alpha == meta["alpha"]}
+    single = api.load(tmp_path / "run", alpha=meta.alpha).digests["clip"]
+    assert single in {r.checkpoint for r in records if r.alpha == meta.alpha}

@@ -16,6 +16,7 @@ from rsclip_jax.models.clip import clip_shapes, init_clip
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.fine_tune import fine_tune
+from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
 from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.shared.common import zero_shot_head
 from rsclip_jax.train import checkpoint, optim
@@ -35,7 +36,7 @@ def visual_shapes(variant: Variant) -> dict:
 def names_trained(variant: Variant, **settings) -> set[str]:
     """The names of what a recipe trains."""
     theta = visual_shapes(variant)
-    rules = recipes.tower_rules(common.patch(**settings), theta)
+    rules = recipes.tower_rules(PatchSettings.of(common.patch(**settings)), theta)
     trained = optim.match_rules(rules, theta)
     names, values = (jax.tree.leaves(t) for t in (optim.leaf_names(theta), trained))
     return {name for name, value in zip(names, values, strict=True) if value}
@@ -69,9 +70,9 @@ def test_what_is_trained_of_a_resnet_by_name():
     assert {"bn1/bias", "attnpool/q_proj/bias", "layer2_1/bn2/bias"} <= bias
     assert {name.rpartition("/")[2] for name in bias} == {"bias"}
     for recipe in ("norm", "bias", "lora"):
-        settings = common.patch(recipe=recipe)
-        settings.lora.rank = 2  # of a convolution from two channels to two
-        recipes.check_tower(settings, visual_shapes(toy))
+        section = common.patch(recipe=recipe)
+        section.lora.rank = 2  # of a convolution from two channels to two
+        recipes.check_tower(PatchSettings.of(section), visual_shapes(toy))
 
 
 def test_the_full_recipe_leaves_it_to_the_rules():
@@ -120,9 +121,12 @@ FREEZE = (("blocks_.*", True), (".*", False))
             {"recipe": "lora", "lora.targets": "attn/.*"},
             r"lora\.targets = 'attn/\.\*' matches none of the kernels blocks_0/attn",
         ),
-        ({"recipe": "lora", "lora.targets": "("}, r"lora\.targets: '\(' is no regular"),
+        (
+            {"recipe": "lora", "lora.targets": "("},
+            r"lora\.targets: '\(' is not a regular",
+        ),
         ({"recipe": "lora", "lora.alpha": 0.0}, r"lora\.alpha = 0\.0 is not above 0"),
-        ({"trainable": (("(", True),)}, r"trainable: '\(' is no regular expression"),
+        ({"trainable": (("(", True),)}, r"trainable: '\(' is not a regular expression"),
         (
             {"recipe": "lora", "lora.rank": 1000},
             r"lora\.rank = 1000 is not between 1 and \d+, the rank of blocks_0",
@@ -157,8 +161,9 @@ def train_recipe(workdir, **settings):
     with few_scenes():
         run = make_run(workdir, recipe_config(**settings))
         source = run.open(run.config.patch.train)
-        recipes.check_recipe(run, [source])
-        return jax.device_get(fine_tune(run, tiny_clip(), [source])), run, source
+        c = settings_of(run)
+        recipes.check_recipe(run, c, [source])
+        return jax.device_get(fine_tune(run, c, tiny_clip(), [source])), run, source
 
 
 def loss_of(theta, source) -> float:
@@ -227,7 +232,7 @@ def test_a_resnet_s_convolutions_take_adapters_too(tmp_path):
     settings = {**LORA, "steps": 2, "lora.targets": r"layer[34]_0/conv\d/kernel"}
     with few_scenes():
         run = make_run(tmp_path, recipe_config(**settings))
-        theta_1 = fine_tune(run, clip, [run.open("miniature:train")])
+        theta_1 = fine_tune(run, settings_of(run), clip, [run.open("miniature:train")])
     want = {f"layer{i}_0/conv{j}/kernel" for i in (3, 4) for j in (1, 2, 3)}
     assert moved_names(theta_1, params["visual"]) == want
 
@@ -242,7 +247,9 @@ def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
     def loss(head):
         z = clip.encode_image([source[i]["rgb"] for i in range(len(source))])
         labels = np.array([source[i]["label"] for i in range(len(source))])
-        options = recipes.label_options(run, source)
+        c = settings_of(run)
+        options = recipes.label_options(c)
+        options["class_weights"] = recipes.balance_classes(run, c, source)
         return float(losses.label_loss(z @ head, labels, "single", **options))
 
     assert loss(head_1) < 0.97 * loss(head_0)
@@ -259,7 +266,7 @@ def test_class_weights_are_those_of_the_training_split(tmp_path):
     with few_scenes():
         run = make_run(tmp_path, recipe_config(class_balanced=0.9))
         source = run.open("miniature:train")
-        found = recipes.label_options(run, source)["class_weights"]
+        found = recipes.balance_classes(run, settings_of(run), source)
     counts = [0] * len(source.dataset.classes)
     for i in range(len(source)):
         counts[source[i]["label"]] += 1

@@ -15,8 +15,9 @@ from rsclip_jax.models import inference
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
+from rsclip_jax.stages.patch.choice import check_choice, describe_choice
 from rsclip_jax.stages.patch.fine_tune import fine_tune
-from rsclip_jax.stages.patch.stage import check_choice, describe_choice
+from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.weights import save_clip
 from tests.helpers.marks import slow
@@ -31,7 +32,7 @@ KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
 )
 def test_bad_alphas_are_refused_by_name(alphas):
     with pytest.raises(ValueError, match=r"config\.patch\.alphas"):
-        check_choice(common.patch(alphas=alphas))
+        check_choice(PatchSettings.of(common.patch(alphas=alphas)))
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,9 @@ def test_bad_alphas_are_refused_by_name(alphas):
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused_by_name(name, value):
-    check_choice(common.patch(alpha=0.4))
+    check_choice(PatchSettings.of(common.patch(alpha=0.4)))
     with pytest.raises(ValueError, match=rf"config\.patch\.{name} = {value}"):
-        check_choice(common.patch(**{name: value}))
+        check_choice(PatchSettings.of(common.patch(**{name: value})))
 
 
 def test_the_choice_is_told_in_numbers():
@@ -78,7 +79,7 @@ def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):
     run, clip = make_run(tmp_path, tiny_config()), tiny_clip()
     theta_0 = clip.params["visual"]
     theta_1 = jax.tree.map(lambda x: x * np.float32(1.1), theta_0)
-    sweep = Sweep(run, clip, theta_0, theta_1)
+    sweep = Sweep(run, settings_of(run), clip, theta_0, theta_1)
     with few_scenes():
         source = run.open("miniature:val")
         by_block = dict.fromkeys(block_names(theta_0), 0.3) | {"stem": 0.7}
@@ -111,7 +112,7 @@ def test_every_record_is_decoded_once_for_all_alphas(tmp_path):
                 read.append(index)
                 return super().read(index, keys)
 
-        sweep = Sweep(run, clip, theta_0, theta_0)
+        sweep = Sweep(run, settings_of(run), clip, theta_0, theta_0)
         curves, draws = sweep.report([Counting(source)], (0.0, 0.5, 1))
     assert sorted(read) == list(range(len(source)))
     assert len(set(curves[0].values())) == 1  # one model, however it is mixed
@@ -128,7 +129,7 @@ def test_fine_tuning_lowers_the_loss_and_leaves_theta_0_alone(tmp_path, name):
     run, clip = make_run(tmp_path, config), tiny_clip()
     before = jax.tree.map(np.copy, clip.params)
     with few_scenes():
-        theta_1 = fine_tune(run, clip, [run.open(config.patch.train)])
+        theta_1 = fine_tune(run, settings_of(run), clip, [run.open(config.patch.train)])
     jax.tree.map(np.testing.assert_array_equal, before, clip.params)
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), theta_1, clip.params["visual"]
@@ -147,7 +148,7 @@ def test_frozen_leaves_are_chosen_by_name(tmp_path):
         config.patch.trainable = (("blocks_.*", True), (".*", False))
     run, clip = make_run(tmp_path, config), tiny_clip()
     with few_scenes():
-        theta_1 = fine_tune(run, clip, [run.open("miniature:train")])
+        theta_1 = fine_tune(run, settings_of(run), clip, [run.open("miniature:train")])
     before = clip.params["visual"]
     for name in ("patch_embed", "proj", "ln_post", "ln_pre"):
         jax.tree.map(np.testing.assert_array_equal, before[name], theta_1[name])

@@ -12,6 +12,7 @@ from rsclip_jax.interpolate import block_prefix, interpolate
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
+from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.patch.tasks import draw_labels, fine_tune_tasks, merge
 from rsclip_jax.train import checkpoint
@@ -100,7 +101,9 @@ def test_in_parallel_alpha_mixes_towards_the_mean_of_models_trained_alone(
     # each alone from theta_0, as stage patch would have trained it
     run = make_run(workdir.parent / "alone", config)
     with few_scenes():
-        alone, _ = fine_tune_tasks(run, clip, [run.open("miniature_aerial:train")])
+        alone, _ = fine_tune_tasks(
+            run, settings_of(run), clip, [run.open("miniature_aerial:train")]
+        )
     assert_same(alone, thetas[1], rtol=0)
 
 
@@ -149,7 +152,7 @@ def test_the_order_of_parallel_tasks_changes_nothing(clip, parallel, tmp_path):
     run = make_run(tmp_path, config)
     with few_scenes():
         train = [run.open(spec) for spec in reversed(TWO["train"])]
-        theta_1, _ = fine_tune_tasks(run, clip, train)
+        theta_1, _ = fine_tune_tasks(run, settings_of(run), clip, train)
     assert_same(theta_1, checkpoint.load_trained(workdir / "patch"), atol=1e-6)
 
 
@@ -165,7 +168,7 @@ def test_sum_and_fisher_merge_as_they_say(clip, tmp_path):
         run = make_run(tmp_path, config)
         with few_scenes():
             train = [run.open(spec) for spec in TWO["train"]]
-            merged[how] = merge(run, clip, train, thetas)
+            merged[how] = merge(run, settings_of(run), clip, train, thetas)
     want = jax.tree.map(lambda x: x * np.float32(1.4), theta_0)
     assert_same(merged["sum"], want, atol=1e-6)
     shares = jax.tree.map(
@@ -244,7 +247,9 @@ def test_joint_training_lowers_the_loss_of_both(clip, tmp_path, kind):
     config.patch.update(steps=16, lr=1e-3, batch_size=32)
     run = make_run(tmp_path, config)
     with few_scenes():
-        theta_1, _ = fine_tune_tasks(run, clip, [run.open(spec) for spec in train])
+        theta_1, _ = fine_tune_tasks(
+            run, settings_of(run), clip, [run.open(spec) for spec in train]
+        )
     lines = (tmp_path / "patch" / "metrics.jsonl").read_text().splitlines()
     curve = [json.loads(line)["loss"] for line in lines]
     assert np.mean(curve[-3:]) < 0.95 * np.mean(curve[:3])
@@ -279,7 +284,7 @@ MIXED = {"train": ("miniature:train", "miniature_multi:train")}
         ({**TWO, "merge": "sum"}, r"patch\.merge = 'sum'.*'parallel', not 'joint'"),
         ({**TWO, "val": TWO["val"][0]}, r"names 2 task\(s\) and config\.patch\.val 1"),
         ({**TWO, "test": ()}, r"config\.patch\.test is empty"),
-        ({**TWO, "train": TWO["train"][:1] * 2}, "names a set twice"),
+        ({**TWO, "train": TWO["train"][:1] * 2}, "names a dataset twice"),
         ({**TWO, **MIXED}, r"'joint' trains with one loss.*miniature_multi: multi"),
         ({**TWO, "weights": (1.0,)}, r"config\.patch\.weights = \(1\.0,\) has 1"),
         ({**TWO, "tasks": "parallel", "weights": (1.0, 2.0)}, r"patch\.weights = \(1"),

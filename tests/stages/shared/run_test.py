@@ -12,7 +12,7 @@ from rsclip_jax.data.sources.files import MiniatureSource
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
-from rsclip_jax.stages.shared import training
+from tests.helpers.align import batches_of
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 
@@ -71,7 +71,7 @@ def test_what_training_could_not_read_is_listed_once_though_it_is_continued(tmp_
         for _ in range(2):  # the second goes on from the first
             run = make_run(tmp_path, skipping())
             source = Spoiled(run.open("miniature:train").dataset, "train")
-            batches = training.make_batches(run, "align", [source], {"rgb": 8})
+            batches = batches_of(run, [source], {"rgb": 8})
             for _ in range(8):  # 64 records, twice
                 next(batches)
             batches.close()

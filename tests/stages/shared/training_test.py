@@ -9,7 +9,7 @@ from rsclip_jax.data.catalog import datasets as rows
 from rsclip_jax.stages import pretrain
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.patch import stage as patch
-from rsclip_jax.stages.shared import training
+from tests.helpers.align import batches_of
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
 
@@ -53,9 +53,9 @@ CHECKS = {
     [
         ("pretrain", "grey_prob", 1.5, "should be between 0 and 1"),
         ("patch", "crop_scale", (1.0, 0.5), "should be"),
-        ("patch", "crop_pixels", 33, "more than .* has, 32 x 32 pixels: set it to 32"),
-        ("align", "crop_pixels", 99, "more than .* has, 32 x 32 pixels: set it to 32"),
-        ("patch", "speckle_looks", 4.0, r"radar in dB, .* read: rgb \(3 x 8-bit\)"),
+        ("patch", "crop_pixels", 33, "33 exceeds .* has 32 x 32 pixels: set it to 32"),
+        ("align", "crop_pixels", 99, "99 exceeds .* has 32 x 32 pixels: set it to 32"),
+        ("patch", "speckle_looks", 4.0, r"radar in dB, .* such: rgb \(3 x 8-bit\)"),
         ("align", "speckle_looks", 0.5, "1 look or more"),
         ("align", "band_dropout", 0.2, r"more than three .* s1_grd \(2 x dB\); set"),
     ],
@@ -80,8 +80,7 @@ def test_augmentation_of_the_sensor_is_taken(tmp_path):
         align.check_align(run)
         source = run.open("miniature:train")
         sizes = {"rgb": 32, "s1": 32}
-        loud = next(training.make_batches(run, "align", [source], sizes))
-        run = make_run(tmp_path, tiny_config())
-        plain = next(training.make_batches(run, "align", [source], sizes))
+        loud = next(batches_of(run, [source], sizes))
+        plain = next(batches_of(make_run(tmp_path, tiny_config()), [source], sizes))
     np.testing.assert_array_equal(loud["rgb"], plain["rgb"])
     assert 1.5 < (loud["s1"] - plain["s1"]).std() < 4  # 4 looks: 2.3 dB

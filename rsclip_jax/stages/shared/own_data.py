@@ -1,0 +1,123 @@
+"""Settings that follow from the dataset that config.data.dataset names.
+
+A config for one's own data leaves the splits, the sensors and the loss terms empty;
+they are filled in here before the stages begin.
+"""
+
+import copy
+
+from ml_collections import ConfigDict
+
+from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.types import SPLITS
+from rsclip_jax.stages.shared.common import LABELLED
+
+# stage -> its settings that the dataset tells
+_FILLED = {
+    "patch": ("train", "val", "test"),
+    "align": ("train", "test", "sensor", "losses"),
+}
+
+
+def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+    """(the config with its empty settings filled, a line for each that was).
+
+    The config itself is not changed; one without empty settings comes back as it is.
+    Raises ValueError if no dataset is named, or if it does not hold what a stage needs.
+    """
+    empty = [
+        (stage, key)
+        for stage, keys in _FILLED.items()
+        for key in keys
+        if stage in config and not config[stage][key]
+    ]
+    name = config.data.get("dataset", "")
+    if not empty:
+        if name and f"{name}:" not in repr(config.to_dict()):
+            raise ValueError(
+                f"config.data = {name} has no effect: this config names its datasets"
+                " itself; use configs/patch.py or configs/align.py"
+            )
+        return config, []
+    if not name:
+        raise ValueError(
+            "config.data names no dataset: set --config.data to the TOML file of your"
+            " dataset, such as mine.toml, or to a name such as eurosat_rgb"
+            f" (config.{'.'.join(empty[0])} is empty)"
+        )
+    values: dict[str, dict] = {}
+    if "patch" in config:
+        values["patch"] = {s: f"{name}:{p}" for s, p in find_parts(config).items()}
+    if "align" in config:
+        values["align"] = _align_values(config)
+    filled, lines = copy.deepcopy(config), []
+    for stage, key in empty:
+        filled[stage][key] = values[stage][key]
+        lines.append(f"config.{stage}.{key} = {values[stage][key]!r} (from {name})")
+    return filled, lines
+
+
+def find_parts(config: ConfigDict) -> dict[str, str]:
+    """{"train": split, "val": split, "test": split} of config.data.dataset.
+
+    Where a split is missing, a part of another one stands for it, such as
+    "train[90%:]"; no two of the three share a record. Raises ValueError if there is
+    no split to train on.
+    """
+    held = [split for split in SPLITS if _has(config, split)]
+    if held == list(SPLITS):
+        return {split: split for split in SPLITS}
+    if "train" not in held:
+        raise ValueError(
+            f"config.data = {config.data.dataset}: it has no split 'train', only"
+            f" {', '.join(held) or 'none'}; set config.patch.train, val and test"
+        )
+    if held == ["train"]:
+        return {"train": "train[:70%]", "val": "train[70%:85%]", "test": "train[85%:]"}
+    return {"train": "train[:90%]", "val": "train[90%:]", "test": held[1]}
+
+
+def _has(config: ConfigDict, split: str) -> bool:
+    try:
+        _open(config, split)
+    except FileNotFoundError:
+        _open(config, "all")  # where files are missing, and not the split, this raises
+        return False
+    return True
+
+
+def _open(config: ConfigDict, split: str):
+    data = config.data
+    return open_source(
+        data.dataset,
+        config.data_root,
+        split,
+        on_error=data.on_error,
+        max_nodata=data.max_nodata,
+    )
+
+
+def _align_values(config: ConfigDict) -> dict:
+    """The settings of stage align: what to read, which sensors, which loss terms."""
+    name = config.data.dataset
+    row = get_dataset(name, config.data_root)
+    sensors = tuple(key for key in row.sensors if key != "rgb")
+    if not sensors or "rgb" not in row.sensors:
+        raise ValueError(
+            f"config.data = {name}: it holds {', '.join(row.sensors)}, and stage align"
+            " needs 'rgb' and another sensor of the same images: name it in the file's"
+            " [sensors] and, for a table, [columns]"
+        )
+    parts = find_parts(config)
+    train = parts["train"]
+    if parts["test"] in SPLITS:  # nothing is chosen, so no split is needed for it
+        train = "train"
+    elif train != "train":
+        train = "train[:85%]"
+    losses = [("mse", 1.0)] + [("labels", 0.05)] * (row.task in LABELLED)
+    return {
+        "train": f"{name}:{train}",
+        "test": (f"{name}:{parts['test']}",),
+        "sensor": sensors[0] if len(sensors) == 1 else sensors,
+        "losses": tuple(losses),
+    }

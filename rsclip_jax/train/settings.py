@@ -1,0 +1,79 @@
+"""The settings of one training, and the optimizer that they describe."""
+
+import dataclasses
+from typing import Any
+
+import optax
+
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.train import optim
+
+EVERYTHING: optim.Rules = ((".*", True),)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """How long, how fast and of what a training updates the parameters.
+
+    steps and warmup count batches of batch_size examples; lr is AdamW's peak rate, b2
+    its second-moment decay. checkpoint_every and log_every are in steps. trainable:
+    rules of optim.check_trainable. layer_decay: see optim.layer_rules. ema: see
+    optim.with_ema, 0 keeps no average. Raises ValueError for out-of-range training
+    settings.
+    """
+
+    batch_size: int
+    steps: int
+    lr: float
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    b2: float = 0.999
+    checkpoint_every: int = 100
+    log_every: int = 10
+    trainable: optim.Rules = EVERYTHING
+    layer_decay: float = 1.0
+    ema: float = 0.0
+    augment: Augment = dataclasses.field(default_factory=Augment)
+
+    def __post_init__(self):
+        least = {"batch_size": 1, "steps": 1, "warmup": 0, "lr": 0}
+        least |= {"checkpoint_every": 1, "log_every": 1}
+        for name, low in least.items():
+            if (value := getattr(self, name)) < low:
+                raise ValueError(f"{name} = {value} is below {low}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema = {self.ema} is not in [0, 1); 0 keeps no average")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"layer_decay = {self.layer_decay} is not in (0, 1]; 1 gives every"
+                " layer the same rate"
+            )
+
+    @property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate by step."""
+        return optim.make_schedule(self.lr, self.warmup, self.steps)
+
+
+def make_tx(
+    settings: TrainSettings, params: Any, tower: Any = None
+) -> optax.GradientTransformation:
+    """The optimizer of these parameters.
+
+    tower: the tree whose blocks layer_decay counts, where params (adapters, say) are
+    not all of it. Raises ValueError naming the setting that does not fit the params.
+    """
+    optim.check_trainable(settings.trainable, params)
+    rates: optim.Rules = ((".*", 1.0),)
+    if settings.layer_decay < 1:
+        rates = optim.layer_rules(tower or params, settings.layer_decay)
+    return optim.make_optimizer(
+        settings.schedule,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        b2=settings.b2,
+        trainable=settings.trainable,
+        rates=rates,
+        ema=settings.ema,
+    )
