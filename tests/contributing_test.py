@@ -1,5 +1,6 @@
 """CONTRIBUTING.md's "How to add": its lines go into a copy of the package and work."""
 
+import json
 import os
 import re
 import shutil
@@ -109,6 +110,18 @@ def extended(tmp_path_factory) -> Path:
 def test_what_the_guide_adds_works(extended):
     done = run(extended, "-c", USE)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_stage_that_the_guide_adds_runs_once(extended):
+    command = ("-m", "rsclip_jax.main", "--config=configs/count.py", "--workdir=w")
+    done = run(extended, *command)
+    assert done.returncode == 0, done.stderr
+    assert "count: done in" in done.stdout
+    counts = (extended / "w/count/counts.json").read_text()
+    assert json.loads(counts) == {"miniature:test": 1000}
+    assert "count: done before, skipped" in run(extended, *command).stdout
+    done = run(extended, *command, "--config.datasets=()", "--workdir=x")
+    assert "error: config.datasets is empty: name what to count" in done.stderr
 
 
 def test_without_the_guides_lines_nothing_is_there(tmp_path):

@@ -18,6 +18,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset
 from rsclip_jax.data.sensors.custom import load_sensor
 from rsclip_jax.main import name_dataset
+from rsclip_jax.stages.shared import workdir
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.pretrained import PRETRAINED
 from tests import settings_page
@@ -206,6 +207,13 @@ def test_settings_that_tables_name_exist(name, known):
                 assert full in known, f"{name}: {full}"
 
 
+def test_settings_that_may_change_in_a_workdir_are_named():
+    text = sections("rsclip_jax/stages/README.md")["why-a-run-refuses-a-workdir"]
+    named = set(re.findall(r"`([\w.]+)`", text))
+    free = {re.sub(r"\w+\.(allow_\w+)", r"\1", name) for name in workdir._FREE}
+    assert free <= named
+
+
 # commands
 
 
@@ -269,8 +277,8 @@ def test_python_runs(name, tmp_path, monkeypatch, request):
     """Blocks of one page in turn; a block that downloads only as far as its imports."""
     if not blocks(name, "python") or name == "CONTRIBUTING.md":  # has a test of its own
         return
-    workdir = tmp_path / "runs/align_sar"
-    shutil.copytree(request.getfixturevalue("tiny_run"), workdir)
+    copy = tmp_path / "runs/align_sar"
+    shutil.copytree(request.getfixturevalue("tiny_run"), copy)
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
     for info, code in blocks(name, "python"):

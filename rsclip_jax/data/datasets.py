@@ -13,7 +13,7 @@ from rsclip_jax.data.sources.packed import find_manifest, open_packed
 from rsclip_jax.data.types import Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 
-# Sets that are no row of the table: "kind:path" -> the row, told by the files.
+# Sets that are no dataset of the table: "kind:path" -> the dataset, told by the files.
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
     "tfds": tfds.describe,
@@ -21,7 +21,7 @@ _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
 
 
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
-    """The row of that name, or a file's (see load_dataset) if it ends in .toml.
+    """The dataset of that name, or a file's (see load_dataset) if it ends in .toml.
 
     ValueError with the three nearest otherwise, or with what a path or a name with a
     split would be.
@@ -70,11 +70,11 @@ def _check_name(name: str) -> None:
         )
     if len(Path(name).parts) > 1:
         near = "such as 'eurosat_rgb'"
-        for row in reversed(DATASETS.values()):
-            for folder in map(Path, filter(None, row.folders)):
+        for dataset in reversed(DATASETS.values()):
+            for folder in map(Path, filter(None, dataset.folders)):
                 if Path(name).parts[-len(folder.parts) :] == folder.parts:
                     root = Path(*Path(name).parts[: -len(folder.parts)])
-                    near = f"here {row.name!r} with root = {root}"
+                    near = f"here {dataset.name!r} with root = {root}"
         raise ValueError(
             f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
             " a folder of your own is described by a TOML file"

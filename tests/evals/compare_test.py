@@ -81,7 +81,7 @@ def test_captions_of_an_image_are_drawn_together_and_images_alone():
     assert back["n"] == N
 
 
-def test_what_is_measured_is_spelled_as_results_spell_it():
+def test_measured_sensors_are_spelled_as_in_results():
     one = make_outcome(0, "none")
     fused = make_outcome(z={**one.z, "s1+s2": one.z["s1"]}, labels=None, head=None)
     assert measured_sensors(fused) == [

@@ -111,7 +111,7 @@ def test_a_set_without_texts_has_nothing_to_forget():
         forgetting_records(one, one)
 
 
-def test_of_one_class_nothing_can_be_told():
+def test_a_dataset_with_one_class_is_refused():
     one = make_outcome(
         labels=np.zeros(60, int), head=make_outcome().head[:, :1], classnames=("a",)
     )

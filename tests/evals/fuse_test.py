@@ -9,10 +9,10 @@ from rsclip_jax.evals.retrieval import retrieval_records
 
 def embeddings(*keys, n=60):
     rng = np.random.default_rng(0)
-    place = rng.normal(size=(n, 8))
+    location = rng.normal(size=(n, 8))
     out = {}
     for key in keys:
-        z = place + rng.normal(size=(n, 8))
+        z = location + rng.normal(size=(n, 8))
         out[key] = (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
     return out
 
@@ -35,7 +35,7 @@ def test_only_several_sensors_but_rgb_are_fused():
     np.testing.assert_array_equal(add_fused(z)["s2+s1"], fuse([z["s2"], z["s1"]]))
 
 
-def test_what_is_fused_of_a_sensor_is_not_searched_with_it():
+def test_a_sensor_is_not_searched_in_its_own_fusion():
     z = add_fused(embeddings("rgb", "s1", "s2"))
     found = {(r["sensor"], r["metric"]): r["value"] for r in retrieval_records(z)}
     assert {pair for pair, _ in found} == {
@@ -44,7 +44,7 @@ def test_what_is_fused_of_a_sensor_is_not_searched_with_it():
     }  # fmt: skip
     want = metrics.recall_at_k(z["rgb"], z["s1+s2"], 5)
     assert found["rgb->s1+s2", "recall@5"] == want
-    assert want > found["rgb->s1", "recall@5"]  # two views of a place tell more
+    assert want > found["rgb->s1", "recall@5"]  # two views of a location tell more
 
 
 def test_the_encoders_behind_a_number():

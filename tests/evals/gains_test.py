@@ -34,7 +34,7 @@ def labels_of(rng, task: str, n: int = N) -> np.ndarray:
     if task == "single":
         return rng.choice([0, 1, 1, 3, 4], n)  # classes 2 and 5 have no example
     labels = (rng.random((n, K)) < 0.3).astype(np.uint8)
-    labels[:, 2], labels[:3] = 0, 0  # nor a class, nor three places a label
+    labels[:, 2], labels[:3] = 0, 0  # nor a class, nor three locations a label
     return labels
 
 

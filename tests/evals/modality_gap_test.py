@@ -14,11 +14,11 @@ def unit(x):
 
 
 def clouds(n=40, d=5, shift=0.0, noise=0.4, seed=0):
-    """Two modalities of n places: the second is the first with noise, shifted."""
+    """Two modalities of n locations: the second is the first with noise, shifted."""
     rng = np.random.default_rng(seed)
-    places = rng.normal(size=(n, d))
-    a = places + noise * rng.normal(size=(n, d))
-    b = places + noise * rng.normal(size=(n, d))
+    locations = rng.normal(size=(n, d))
+    a = locations + noise * rng.normal(size=(n, d))
+    b = locations + noise * rng.normal(size=(n, d))
     b[:, 0] += shift
     return unit(a).astype(np.float32), unit(b).astype(np.float32)
 
@@ -102,7 +102,7 @@ def test_two_clouds_of_one_shape_are_hardly_told_apart_and_shifted_ones_are():
     assert distances[0] < 0.1
 
 
-def test_points_of_a_known_place():
+def test_points_of_a_known_location():
     """Two modalities at right angles; a modality in one point; one at two poles."""
     a, b = np.tile([1.0, 0, 0], (6, 1)), np.tile([0, 1.0, 0], (6, 1))
     found = values(gap.pair_records(a, b, "x"))
@@ -117,8 +117,8 @@ def test_points_of_a_known_place():
     assert poles["value"] == pytest.approx(np.log((5 + 6 * np.exp(-8)) / 11))
 
 
-def test_both_embeddings_of_a_place_are_on_one_side_of_the_split(monkeypatch):
-    """Places far apart: what was seen of one in training would tell its other half."""
+def test_both_embeddings_of_a_location_are_on_one_side_of_the_split(monkeypatch):
+    """Locations far apart: one half seen in training would give away the other."""
     a, b = clouds(n=30)
     seen = []
     fit = gap.fit_probe
@@ -161,12 +161,12 @@ def test_a_record_s_text_is_the_mean_of_its_classes_or_captions():
     z, _ = clouds(n=3)
     head = np.eye(5)[:, :3] * [1.0, 20.0, 300.0]
     labels = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], np.uint8)
-    places, ztxt = gap.text_side(outcome_of({"rgb": z}, head=head, labels=labels))
-    assert places.tolist() == [0, 2]  # the second has none
+    indices, ztxt = gap.text_side(outcome_of({"rgb": z}, head=head, labels=labels))
+    assert indices.tolist() == [0, 2]  # the second has none
     np.testing.assert_allclose(ztxt, [unit(np.array([1, 1, 0, 0, 0])), np.eye(5)[2]])
     said = outcome_of({"rgb": z}, ztxt=np.eye(5)[:4], owners=np.array([0, 2, 1, 0]))
-    places, ztxt = gap.text_side(said)
-    assert places.tolist() == [0, 1, 2]
+    indices, ztxt = gap.text_side(said)
+    assert indices.tolist() == [0, 1, 2]
     np.testing.assert_allclose(
         ztxt, [unit(np.array([1, 0, 0, 1, 0])), np.eye(5)[2], np.eye(5)[1]]
     )

@@ -212,7 +212,7 @@ def test_equal_votes_are_wrong_and_too_many_neighbours_refused():
         probe.knn_records(twins, twins, sensor="rgb", classes=2, k=3)
 
 
-def test_of_several_labels_without_one_example_there_is_no_value():
+def test_multi_hot_labels_without_an_example_have_no_value():
     z = np.eye(4, dtype=np.float32)
     labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
     train, test = probe.Examples(z, labels), probe.Examples(z, 0 * labels)

@@ -90,9 +90,9 @@ def test_text_retrieval_is_that_of_a_sorted_list():
     ztxt[11] = ztxt[10]
     records = text_retrieval_records({"s1": z}, ztxt, owners, (1, 2, 5, 6, 11, 12))
     value = {(r["sensor"], r["metric"]): r["value"] for r in records}
-    for place, way in enumerate(("text->s1", "s1->text")):
+    for index, way in enumerate(("text->s1", "s1->text")):
         # the rank of the median query is the k from which half of them find theirs
-        shares = [by_brute_force(z, ztxt, owners, k)[place] for k in range(1, 13)]
+        shares = [by_brute_force(z, ztxt, owners, k)[index] for k in range(1, 13)]
         least = 1 + sum(share < 0.5 for share in shares)
         most = 1 + sum(share <= 0.5 for share in shares)
         assert value.pop((way, "median_rank")) == (least + most) / 2
@@ -195,7 +195,7 @@ def test_label_retrieval_is_that_of_a_sorted_list(task, levels):
         alike = lambda i, j: float(labels[i] == labels[j])  # noqa: E731
     else:
         labels = rng.integers(0, 2, (30, 5)).astype(np.uint8)
-        labels[:, 2], labels[:3] = 0, 0  # nor a class, nor three places a label
+        labels[:, 2], labels[:3] = 0, 0  # nor a class, nor three locations a label
         of_class = labels.T > 0
         alike = lambda i, j: jaccard(labels[i], labels[j])  # noqa: E731
     ks = (1, 3, 20, 29, 30)
@@ -220,7 +220,7 @@ def test_label_retrieval_is_that_of_a_sorted_list(task, levels):
     assert not found  # 30 is the whole gallery
 
 
-def test_of_one_label_it_is_the_plain_average_precision():
+def test_with_class_ids_it_is_the_plain_average_precision():
     # s1 ranks + - + - for every query: precisions 1 and 2 / 3
     rgb = np.ones((4, 1), np.float32)
     s1 = np.array([[4.0], [3], [2], [1]], np.float32)
@@ -246,7 +246,7 @@ def test_a_collapsed_encoder_earns_nothing_by_labels(dead):
     assert {r["value"] for r in by_label if r["sensor"] in ways} == {0.0}
 
 
-def test_places_without_any_label_give_no_number_by_label():
+def test_locations_without_any_label_have_no_result_by_label():
     z = np.eye(60, dtype=np.float32)
     labels = np.zeros((60, 3), np.uint8)
     assert label_retrieval_records({"rgb": z, "s1": z}, labels, z[:, :3]) == []

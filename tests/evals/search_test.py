@@ -42,7 +42,7 @@ def test_the_cuts_are_real():
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_of_equal_scores_the_earlier_row_comes_first(memory):
+def test_the_earlier_row_of_equal_scores_is_first(memory):
     # whole numbers: equal scores are equal in any order of adding
     rng = np.random.default_rng(1)
     gallery = rng.integers(-1, 2, (1100, 4)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_ranks_are_numpys(shape, memory):
 
 
 @pytest.mark.usefixtures("no_small")
-def test_what_float32_cannot_tell_apart_is_told_apart():
+def test_scores_that_float32_cannot_separate_are_separated():
     # rivals of query 0 that score 1e-8 more or less than its match, or the same
     match = np.array([1.0, 0, 0, 0])
     more, less = match * (1 + 1e-8), match * (1 - 1e-8)

@@ -62,7 +62,7 @@ def test_a_class_without_examples_has_no_value_and_no_weight():
     assert found["mean_recall"]["value"] == 0.5
 
 
-def test_of_several_labels_without_one_example_there_is_no_value():
+def test_multi_hot_labels_without_an_example_have_no_value():
     found = by_metric(np.eye(3), np.zeros((3, 3), int), "multi", "abc")
     for average in ("macro", "micro"):
         assert found[f"mAP_{average}"]["value"] is None

@@ -16,10 +16,10 @@ def make_outcome(seed=0, task="single", noise=1.0, **values) -> Outcome:
     world, rng = np.random.default_rng(99), np.random.default_rng(seed)
     head = unit(world.normal(size=(K, D))).T
     labels = world.integers(0, K, N)
-    places = unit(world.normal(size=(N, D)))
+    locations = unit(world.normal(size=(N, D)))
     owners = np.repeat(np.arange(N), 3)
     pins = {"task": task, "dataset": "d", "split": "test", "split_digest": "1"}
-    centre = places if task == "captions" else head[:, labels].T
+    centre = locations if task == "captions" else head[:, labels].T
     fields = {
         "z": {s: unit(centre + noise * rng.normal(size=(N, D))) for s in ("rgb", "s1")},
         "labels": labels if task == "single" else world.integers(0, 2, (N, K)),
@@ -29,7 +29,7 @@ def make_outcome(seed=0, task="single", noise=1.0, **values) -> Outcome:
     if task in ("none", "captions"):
         fields |= {"labels": None, "head": None, "classnames": ()}
     if task == "captions":
-        ztxt = unit(places[owners] + 0.5 * world.normal(size=(3 * N, D)))
+        ztxt = unit(locations[owners] + 0.5 * world.normal(size=(3 * N, D)))
         fields |= {"ztxt": ztxt, "owners": owners}
     ids = tuple(map(str, range(N)))
     return Outcome(**{"pins": {**pins, "prompts": "p"}, "ids": ids, **fields, **values})

@@ -28,7 +28,7 @@ ROW = Dataset(
 class Numbers(Source):
     """n records of three sensors, each drawn from its number; slow and broken at will.
 
-    broken: places that cannot be read. deadly: a place whose reading kills the worker.
+    broken: indices that cannot be read. deadly: an index that kills the worker.
     side: in pixels. max_nodata: what it says of itself; no pixel is missing.
     """
 

@@ -140,10 +140,10 @@ def wrong_module(monkeypatch, fault):
     elif fault == "stride in the first convolution":
         conv = resnet.conv
 
-        def early(channels, size, stride, dtype, name):
+        def early(channels, size, stride, name):
             if name != "conv2":
-                return conv(channels, size, stride, dtype, name)
-            later = conv(channels, size, 1, dtype, name)
+                return conv(channels, size, stride, name)
+            later = conv(channels, size, 1, name)
             # all before it is pointwise, so its input is what conv1 would have left
             return lambda x: later(x[:, ::stride, ::stride])
 

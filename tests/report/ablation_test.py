@@ -49,7 +49,7 @@ def test_rows_are_settings_and_the_best_of_a_column_is_bold():
     assert {len(line) for line in (head, rule, *lines)} == {len(head)}
 
 
-def test_several_sets_stand_in_the_columns():
+def test_columns_name_the_dataset_if_there_are_several():
     tiled = dataclasses.replace(record("s1", "accuracy", 0.5, "b"), tile=64)
     text = format_markdown([Row({"seed": "0"}, [*ROWS[0].records, tiled])])
     head = cells(text.splitlines()[0])

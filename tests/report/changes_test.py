@@ -1,4 +1,4 @@
-"""What stands as before and after, by hand."""
+"""Results before and after a stage, by hand."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def values(change):
     return [end and end.value for end in ends]
 
 
-def test_of_a_sweep_the_chosen_alpha_is_after():
+def test_the_chosen_alpha_of_a_sweep_is_after():
     changes = {
         (c.stage, c.name, c.metric): c for c in find_changes(make_records(), 0.5)
     }
@@ -23,7 +23,7 @@ def test_of_a_sweep_the_chosen_alpha_is_after():
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_an_alpha_a_block_is_what_came_out(turn):
+def test_a_product_with_an_alpha_for_each_block_is_after(turn):
     blocks = {"alpha": None, "alpha_blocks": {"stem": 0.2}}
     records = [
         make_record("patch", "scenes", 0.5, 0, alpha=0.0),

@@ -19,7 +19,7 @@ def chart() -> str:
     return str(svg(draw, (300, 200), "a <title>", "what it says"))
 
 
-def test_it_is_well_formed_and_says_what_it_shows(chart):
+def test_it_is_well_formed_and_described(chart):
     root = ET.fromstring(chart)
     assert root.get("role") == "img"
     assert root.get("aria-label") == root.findtext("title") == "a <title>"

@@ -90,7 +90,7 @@ def test_a_page_of_hardly_anything():
     assert "&lt;a&gt;" in page
 
 
-def test_more_runs_than_colours_are_said():
+def test_runs_beyond_the_colours_are_named():
     runs = [make_run(str(i)) for i in range(8)]
     records = [record(run_a="runs/0", run_b=f"runs/{i}") for i in range(1, 8)]
     assert "Not drawn: 6, 7." in page_of(runs, records)

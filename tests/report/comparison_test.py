@@ -19,7 +19,7 @@ def test_a_row_in_words():
     assert in_numbers(record(**UNTESTED))[2:] == ["+12.5", "not tested", "", ""]
 
 
-def test_what_is_no_share_is_not_in_percent():
+def test_only_shares_are_in_percent():
     gap = record(
         task="modality_gap",
         metric="centroid_distance",
@@ -35,7 +35,7 @@ def test_what_is_no_share_is_not_in_percent():
     assert in_numbers(nothing)[:3] == ["-", "62.5 %", "-"]
 
 
-def test_the_table_says_what_its_columns_are():
+def test_the_table_explains_its_columns():
     text = format_comparison([record(), record(metric="recall@1", **UNTESTED)])
     lines = text.splitlines()
     assert lines[0].split() == (
@@ -47,7 +47,7 @@ def test_the_table_says_what_its_columns_are():
     assert "not tested" not in format_comparison([record()])
 
 
-def test_of_several_runs_each_row_says_which():
+def test_rows_name_their_run_if_there_are_several():
     text = format_comparison([record(tile=64), record(run_b="runs/c")])
     rows = [line.split()[:3] for line in text.splitlines()[2:4]]
     assert rows == [["runs/b", "d", "test:64"], ["runs/c", "d", "test"]]

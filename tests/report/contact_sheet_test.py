@@ -22,8 +22,8 @@ from tests.helpers.runs import few_scenes
 RGB, S1, S2, IR = (SENSORS[n] for n in ("rgb", "s1_grd", "s2_l1c", "ir_bt"))
 
 
-def places_of(tile, sheet):
-    """(y, x) of every place where the sheet holds these pixels exactly."""
+def corners_of(tile, sheet):
+    """(y, x) of each corner at which the sheet has exactly these pixels."""
     h, w = tile.shape[:2]
     corners = np.argwhere((sheet == tile[0, 0]).all(-1)).tolist()
     return [
@@ -50,7 +50,7 @@ def rows_of(side):
 def test_at_scale_1_a_tile_holds_the_example_s_pixels():
     rows = rows_of(100)
     sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
-    at = [[places_of(r["rgb"], sheet) for r in row.records] for row in rows]
+    at = [[corners_of(r["rgb"], sheet) for r in row.records] for row in rows]
     assert all(len(found) == 1 for row in at for found in row)
     (first, second) = ([found[0] for found in row] for row in at)
     assert len({y for y, _ in first}) == len({y for y, _ in second}) == 1
@@ -63,7 +63,7 @@ def test_a_small_image_is_enlarged_by_a_whole_factor():
     rows = rows_of(32)
     sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
     large = rows[1].records[2]["rgb"].repeat(4, 0).repeat(4, 1)
-    assert len(places_of(large, sheet)) == 1
+    assert len(corners_of(large, sheet)) == 1
 
 
 def test_a_large_image_is_shrunk_by_area_and_no_shape_is_lost():
@@ -77,13 +77,13 @@ def test_a_large_image_is_shrunk_by_area_and_no_shape_is_lost():
 
 
 def test_names_and_ids_are_written_beside_and_below():
-    """Ink where the words stand, and different ink for different words."""
+    """There is ink beside and below, and other ink for other words."""
     rows = rows_of(100)
     sheet = draw_contact_sheet(rows, {"rgb": RGB}, "t")
     renamed = [dataclasses.replace(rows[0], title="a sea"), rows[1]]
     other = draw_contact_sheet(renamed, {"rgb": RGB}, "t")
-    y, x = places_of(rows[0].records[0]["rgb"], sheet)[0]
-    v = places_of(rows[0].records[0]["rgb"], other)[0][1]
+    y, x = corners_of(rows[0].records[0]["rgb"], sheet)[0]
+    v = corners_of(rows[0].records[0]["rgb"], other)[0][1]
     shared = min(x, v)
     assert (sheet[y : y + 100, :x] < 128).any()
     assert (sheet[y : y + 100, :shared] != other[y : y + 100, :shared]).any()
@@ -221,7 +221,7 @@ def test_the_miniature_has_a_block_for_every_view(tmp_path):
         for view in views_of(sensor):
             pictures, _ = render([r[key] for r in records[:3]], view)
             large = pictures[2].repeat(4, 0).repeat(4, 1)
-            ((_, x),) = places_of(large, sheet)
+            ((_, x),) = corners_of(large, sheet)
             lefts.append(x)
     assert len(lefts) == 5
     assert np.diff(lefts).min() >= 2 * 128
@@ -241,9 +241,9 @@ def test_the_first_caption_stands_under_its_image_and_is_kept_short():
     rows[0].records[1]["captions"] = ("a lake", "not shown " * 30)
     short = draw_contact_sheet(rows, {"rgb": RGB}, "t")
     assert short.shape[0] == plain.shape[0] + 2 * 13  # a line in both rows
-    [(y, x)] = places_of(rows[0].records[1]["rgb"], short)
+    [(y, x)] = corners_of(rows[0].records[1]["rgb"], short)
     below = short[y + 100 :, x : x + 100] < 200
-    [(y, x)] = places_of(rows[0].records[0]["rgb"], short)
+    [(y, x)] = corners_of(rows[0].records[0]["rgb"], short)
     beside = short[y + 100 :, x : x + 100] < 200
     assert below[30:42].any()
     assert not beside[30:42].any()

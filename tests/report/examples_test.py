@@ -16,7 +16,7 @@ def rows_of(name):
         return row, example_rows(row, sources, scans, seed=0)
 
 
-def test_a_record_of_several_labels_is_shown_once_and_every_class_is():
+def test_every_class_is_shown_and_no_record_twice():
     row, rows = rows_of("miniature_multi")
     ids = [record["id"] for one in rows for record in one.records]
     assert len(ids) == len(set(ids))
@@ -29,7 +29,7 @@ def test_a_record_of_several_labels_is_shown_once_and_every_class_is():
     assert np.mean(count) < 2
 
 
-def test_of_one_label_they_are_spread_evenly():
+def test_examples_of_a_class_are_spread_evenly():
     row, rows = rows_of("miniature")
     assert [one.title for one in rows] == list(row.classnames)
     with few_scenes():

@@ -64,7 +64,7 @@ def test_right_is_the_class_of_the_query(outcome):
     assert judge(outcome, Search("text", 1, "s1", ()), 3) == (False, "river")
 
 
-def test_of_several_labels_the_asked_one_counts(outcome):
+def test_a_text_query_counts_its_own_label_among_several(outcome):
     labels = np.eye(3, dtype=np.uint8)[outcome.labels]
     labels[3, 1] = 1
     several = type(outcome)(**{**vars(outcome), "labels": labels})
@@ -80,17 +80,17 @@ def test_of_several_labels_the_asked_one_counts(outcome):
 def test_captions_find_their_own_image(outcome):
     fields = {**vars(outcome), "head": None, "labels": None, "classnames": ()}
     owners = np.repeat(np.arange(N), 2)
-    told = type(outcome)(
+    captioned = type(outcome)(
         **fields | {"ztxt": outcome.z["rgb"][owners], "owners": owners}
     )
-    search = choose_searches(told)[-1]
+    search = choose_searches(captioned)[-1]
     assert (search.query_sensor, search.query, search.sensor) == (
         "text",
         2 * N - 1,
         "s1",
     )
-    assert judge(told, search, N - 1) == (True, "its image")
-    assert judge(told, search, 0) == (False, "another image")
+    assert judge(captioned, search, N - 1) == (True, "its image")
+    assert judge(captioned, search, 0) == (False, "another image")
 
 
 def test_thumbnails_are_the_shown_records_pixel_for_pixel(outcome, tmp_path):

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from rsclip_jax.records.results import read_results
-from rsclip_jax.report import page
 from rsclip_jax.report.page import write_report
 from rsclip_jax.stages.shared import closing
 from tests.helpers.pages import Page
@@ -40,15 +39,15 @@ def workdir(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "run")
 
 
-def read_report(workdir, said=None) -> str:
-    said = [] if said is None else said
-    return write_report(workdir, said.append).read_text(encoding="utf-8")
+def read_report(workdir, logged=None) -> str:
+    logged = [] if logged is None else logged
+    return write_report(workdir, logged.append).read_text(encoding="utf-8")
 
 
 def test_a_whole_workdir_has_every_section_and_nothing_is_left_out(whole):
-    said: list[str] = []
-    parsed = Page(read_report(whole, said))
-    assert said == []
+    logged: list[str] = []
+    parsed = Page(read_report(whole, logged))
+    assert logged == []
     assert parsed.text_of("h2") == TITLES
     linked = [e["href"] for tag, e in parsed.elements if tag == "a"]
     ids = [e["id"] for tag, e in parsed.elements if tag == "section"]
@@ -71,7 +70,7 @@ def test_the_page_loads_nothing(whole):
     assert set(re.findall(r"url\((.)", text)) <= {"#"}  # the charts' clip paths
 
 
-def test_what_is_said_of_the_data_is_text_and_never_html(whole):
+def test_words_from_the_data_are_text_and_never_html(whole):
     text = read_report(whole)
     assert HOSTILE not in text
     parsed = Page(text)
@@ -106,33 +105,33 @@ def test_a_section_without_its_data_is_absent(workdir, gone, missing):
     for name in gone.split():
         path = workdir / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    said: list[str] = []
-    titles = Page(read_report(workdir, said)).text_of("h2")
+    logged: list[str] = []
+    titles = Page(read_report(workdir, logged)).text_of("h2")
     assert titles == [title for title in TITLES if title not in missing]
-    assert said == []
+    assert logged == []
 
 
 def test_an_empty_workdir_has_a_page_too(tmp_path):
     assert Page(read_report(tmp_path)).text_of("h2") == ["What ran"]
 
 
-def test_a_broken_outcome_is_said_and_the_others_stay(workdir):
+def test_a_broken_outcome_is_logged_and_the_others_stay(workdir):
     broken = workdir / "align/outcomes/after/scenes-test.npz"
     broken.write_bytes(broken.read_bytes()[:500])
-    said: list[str] = []
-    parsed = Page(read_report(workdir, said))
-    (line,) = said
+    logged: list[str] = []
+    parsed = Page(read_report(workdir, logged))
+    (line,) = logged
     assert line.startswith(f"report.html: left out {broken}")
     assert "Confusion" in parsed.text_of("h2")  # patch's is whole
     assert "Modality gap" not in parsed.text_of("h2")
 
 
-def test_a_section_that_fails_is_said_and_the_others_stay(workdir):
+def test_a_section_that_fails_is_logged_and_the_others_stay(workdir):
     meta = json.loads((workdir / "patch/meta.json").read_text())
     put(workdir / "patch/meta.json", json.dumps({**meta, "alpha_ci95": "wide"}))
-    said: list[str] = []
-    titles = Page(read_report(workdir, said)).text_of("h2")
-    (line,) = said
+    logged: list[str] = []
+    titles = Page(read_report(workdir, logged)).text_of("h2")
+    (line,) = logged
     assert line.startswith("report.html: left out alpha curves: ")
     assert titles == [title for title in TITLES if title != "Choice of alpha"]
 
@@ -164,12 +163,12 @@ def test_the_same_workdir_gives_the_same_page(whole, tmp_path):
 def test_a_report_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
     class Run:
         workdir = tmp_path
-        said: list[str] = []  # noqa: RUF012
-        log = said.append
+        logged: list[str] = []  # noqa: RUF012
+        log = logged.append
 
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(page, "write_report", fail)
+    monkeypatch.setattr(closing, "write_report", fail)
     assert closing._try_report(Run) is None
-    assert Run.said == ["report.html: not written: OSError: no space left"]
+    assert Run.logged == ["report.html: not written: OSError: no space left"]

@@ -1,4 +1,4 @@
-"""What the sections say, against other libraries and by hand."""
+"""The content of the sections, against other libraries and by hand."""
 
 import dataclasses
 import itertools
@@ -168,7 +168,7 @@ def test_the_texts_of_a_map_are_of_unit_norm():
     np.testing.assert_allclose(np.linalg.norm(points["text"], axis=1), 1, rtol=1e-6)
 
 
-def test_pairs_are_of_the_same_place_and_others_never():
+def test_pairs_are_of_the_same_location_and_others_never():
     a, b = np.eye(4), np.eye(4)
     same, other = pair_cosines(a, b)
     assert same.tolist() == [1] * 4
@@ -179,10 +179,12 @@ def test_pairs_are_of_the_same_place_and_others_never():
 
 def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     more = {"task": "forgetting", "ci95": [-0.1, -0.05], "p_value": 0.001}
-    told = make_record("patch", "photos", -0.075, 9, **more)
+    tested = make_record("patch", "photos", -0.075, 9, **more)
     other = make_record("evaluate", "clouds", 0.02, 9, **more)
     run = read_workdir(make_workdir(tmp_path), print)
-    section = forgetting(dataclasses.replace(run, records=[*run.records, told, other]))
+    section = forgetting(
+        dataclasses.replace(run, records=[*run.records, tested, other])
+    )
     lost, evaluated = section.body.split('<div class="table">')[1:]
     cells = re.findall("<td[^>]*>([^<]*)</td>", lost)
     wanted = (
@@ -193,7 +195,7 @@ def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     assert "photos" not in evaluated
 
 
-def test_of_very_many_classes_the_ends_are_shown(tmp_path):
+def test_the_largest_changes_are_shown(tmp_path):
     run = read_workdir(make_workdir(tmp_path), print)
     gains = {f"class {i}": i / 1000 for i in range(200)}
     ends = [
@@ -222,7 +224,7 @@ def test_a_set_without_a_value_is_a_dash_on_the_page(tmp_path):
     assert "- → -" in headlines(run).body
 
 
-def test_the_mean_of_different_places_is_over_all_pairs():
+def test_the_mean_of_two_locations_is_over_all_pairs():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 7, 3)).astype(np.float32)
     pairs = [float(a[i] @ b[j]) for i in range(7) for j in range(7) if i != j]

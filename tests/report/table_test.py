@@ -26,14 +26,14 @@ def cells(text):
     return [line.split() for line in text.splitlines()]
 
 
-def test_before_and_after_stand_on_one_row():
+def test_before_and_after_share_a_row():
     rows = [{**BASE, "step": 0, "value": 0.1}, {**BASE, "step": 9, "value": 0.25}]
     header, _, row = cells(format_table(rows))
     assert header[-2:] == ["before", "after"]
     assert row[-4:] == ["10.0", "%", "25.0", "%"]
 
 
-def test_the_chosen_alpha_stands_under_after():
+def test_the_chosen_alpha_is_under_after():
     rows = [
         {**BASE, "step": 9 if a else 0, "alpha": a, "value": v}
         for a, v in ((0.0, 0.1), (0.4, 0.3), (1.0, 0.8))
@@ -42,7 +42,7 @@ def test_the_chosen_alpha_stands_under_after():
     assert [c for c in row if c != "%"][-3:] == ["10.0", "30.0", "80.0"]
 
 
-def test_an_end_that_is_chosen_stands_in_both_columns():
+def test_an_end_that_is_chosen_is_in_both_columns():
     rows = [
         {**BASE, "step": 9 if a else 0, "alpha": a, "value": v}
         for a, v in ((0.0, 0.1), (1.0, 0.8))
@@ -91,13 +91,13 @@ def test_a_row_that_an_earlier_stage_has_is_not_repeated():
         ("forgetting", ("accuracy_drop",), ()),
     ],
 )
-def test_the_closing_table_has_what_one_reads_first(task, shown, left_out):
+def test_the_closing_table_has_the_main_metrics(task, shown, left_out):
     base = {**BASE, "stage": "evaluate", "task": task, "value": 0.5, "step": 0}
     records = [{**base, "metric": metric} for metric in (*left_out, *shown)]
     assert [r["metric"] for r in closing_records(records, [])] == list(shown)
 
 
-def test_ranks_and_distances_are_no_percentages():
+def test_ranks_and_distances_are_not_percentages():
     base = {**BASE, "stage": "evaluate", "step": 0}
     records = [
         {**base, "metric": "ece", "value": 0.125},
@@ -109,7 +109,7 @@ def test_ranks_and_distances_are_no_percentages():
     assert [" ".join(row[6:]) for row in rows] == ["12.5 %", "12.5", "50.0 %", "1.235"]
 
 
-def test_prompt_sets_stand_in_rows_of_their_own():
+def test_prompt_sets_have_rows_of_their_own():
     base = {**BASE, "stage": "evaluate", "step": 0}
     records = [
         {**base, "prompt_set": name, "value": value}
@@ -127,7 +127,7 @@ def test_tiles_are_told_apart_and_an_evaluation_has_no_before():
     assert format_table([whole]).splitlines()[0].split()[-2:] == ["metric", "after"]
 
 
-def test_which_mixture_it_is_is_told_in_words():
+def test_the_interpolation_is_described_in_words():
     one = {"alpha": 0.4, "alpha_chosen_by": "validation"}
     assert describe_alpha(StageMeta(**one)) == "alpha 0.4, chosen on validation data"
     given = StageMeta(alpha=0.4, alpha_chosen_by="config.patch.alpha")
@@ -140,14 +140,14 @@ def test_which_mixture_it_is_is_told_in_words():
         AlphaChoice(train="a:train", **one),
         AlphaChoice(train="b:train", **{**one, "alpha": 0.7}),
     ]
-    told = describe_alpha(StageMeta(rounds=rounds))
-    assert told == (
+    text = describe_alpha(StageMeta(rounds=rounds))
+    assert text == (
         "a:train at alpha 0.4, chosen on validation data, then b:train at alpha 0.7,"
         " chosen on validation data"
     )
 
 
-def test_the_mixture_by_block_stands_under_after():
+def test_an_interpolation_by_block_is_under_after():
     single = {**BASE, "sensor": "rgb", "metric": "accuracy", "step": 6}
     records = [
         {**single, "value": v, "alpha": a, "step": 6 * (a != 0)}
@@ -158,14 +158,14 @@ def test_the_mixture_by_block_stands_under_after():
     assert row.split()[-6:] == ["10.0", "%", "25.0", "%", "30.0", "%"]
 
 
-def test_what_has_no_value_is_a_dash():
+def test_a_missing_value_is_a_dash():
     row = format_table([{**BASE, "step": 9, "value": None}]).splitlines()[-1]
     assert row.split()[-2:] == ["accuracy", "-"]
     gap = {**BASE, "task": "modality_gap", "step": 9, "value": None}
     assert format_table([gap]).splitlines()[-1].split()[-1] == "-"
 
 
-def test_probes_of_other_training_sets_stand_in_rows_of_their_own():
+def test_probes_of_other_training_sets_have_rows_of_their_own():
     base = {**BASE, "stage": "evaluate", "step": 0, "train": "d:train"}
     knn = [
         {**base, "task": "knn", "train": train, "value": value}

@@ -89,7 +89,7 @@ def test_the_packed_set_is_preferred_where_both_lie_in_one_root(tmp_path, archiv
 def test_one_split_after_another(tmp_path, archive, capsys):
     run_pack(tmp_path, splits=("val",))
     assert "cifar10:all cannot be read: not all of its spl" in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match=r"'all' is not packed there; val are"):
+    with pytest.raises(FileNotFoundError, match=r"'all' is not packed; val are"):
         open_source("cifar10", tmp_path / "out")
     run_pack(tmp_path, splits=("train", "test"))
     found, want = (open_source("cifar10", tmp_path / d) for d in ("out", "data"))

@@ -37,7 +37,7 @@ def test_a_bootstrap_sample_is_the_same_for_all_alphas():
         assert values[0.0] == pytest.approx(scores[picked].mean())
 
 
-def test_a_bootstrapped_map_is_that_of_the_rows_drawn():
+def test_a_bootstrapped_map_is_that_of_the_examples_drawn():
     rng = np.random.default_rng(0)
     scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
     targets = rng.integers(0, 2, (40, 3))
@@ -144,7 +144,7 @@ def test_mean_and_median_intervals_are_quantiles_over_every_sample(n):
 
 
 @pytest.mark.parametrize("n", [1, 2, 101, 102])
-def test_a_median_s_draws_are_medians_of_bootstrap_samples(n):
+def test_median_draws_are_medians_of_bootstrap_samples(n):
     values = np.random.default_rng(1).exponential(size=n)
     rng = np.random.default_rng(2)
     drawn = [np.median(values[rng.integers(n, size=n)]) for _ in range(4000)]
@@ -153,7 +153,7 @@ def test_a_median_s_draws_are_medians_of_bootstrap_samples(n):
     np.testing.assert_allclose(median_interval(values), want, atol=0.03 * spread)
 
 
-def test_grouped_intervals_are_those_of_the_rows_of_the_groups_drawn():
+def test_grouped_intervals_are_those_of_the_groups_drawn():
     rng = np.random.default_rng(4)
     groups = rng.permutation(np.repeat(np.arange(12) * 3, rng.integers(1, 6, 12)))
     values = rng.integers(1, 40, len(groups))
@@ -172,7 +172,7 @@ def test_grouped_intervals_are_those_of_the_rows_of_the_groups_drawn():
         assert found == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1e-12)
 
 
-def test_a_mean_recall_s_interval_is_quantiles_over_every_sample():
+def test_a_mean_recall_interval_is_quantiles_over_every_sample():
     logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
     labels = np.array([0, 1, 2, 1, 1])
     known = quantiles_over_every_sample(
@@ -182,7 +182,7 @@ def test_a_mean_recall_s_interval_is_quantiles_over_every_sample():
     check_quantiles(mean_recall_interval(hits, labels, bootstraps=6000), known)
 
 
-def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
+def test_a_calibration_interval_is_that_of_the_examples_drawn_less_their_excess():
     rng = np.random.default_rng(3)
     logits, labels = 2 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
     gaps, value = calibration_gaps(logits, labels), calibration_error(logits, labels)
@@ -198,7 +198,7 @@ def test_a_calibration_s_interval_is_that_of_the_rows_drawn_less_their_excess():
     assert low == 0 < high < 0.06
 
 
-def test_map_intervals_hold_the_value_and_are_the_seed_s():
+def test_map_intervals_hold_the_value_and_follow_from_the_seed():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (300, 6))
     scores = targets + rng.normal(size=targets.shape)

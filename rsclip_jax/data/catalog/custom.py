@@ -88,7 +88,7 @@ def load_dataset(path: str | Path) -> Dataset:
     allowed = _READERS[reader]
     sensors = _read_sensors(path, values, allowed)
     task = _read_task(path, values, allowed)
-    row = Dataset(
+    dataset = Dataset(
         path.stem,
         reader,
         task,
@@ -99,7 +99,7 @@ def load_dataset(path: str | Path) -> Dataset:
         composites=_read_composites(path, values),
         custom=_read_own(path, values, task),
     )
-    return with_classes(row, values["classes"]) if "classes" in values else row
+    return with_classes(dataset, values["classes"]) if "classes" in values else dataset
 
 
 def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:

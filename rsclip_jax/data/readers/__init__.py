@@ -1,1 +1,1 @@
-"""Readers of public archive layouts: folders in, (ids, labels, records) out."""
+"""Readers of public archive layouts: a folder in, a Listing out."""

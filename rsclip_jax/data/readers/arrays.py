@@ -1,13 +1,14 @@
-"""CIFAR-10, CIFAR-100 and STL-10 in the arrays that they are downloaded as.
+"""CIFAR-10, CIFAR-100 and STL-10 as downloaded: arrays in files.
 
 cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}    pickles
 cifar-100-python/{train,test,meta}                               pickles, fine labels
 cifar-10-batches-bin/{data_batch_1..5.bin,test_batch.bin,batches.meta.txt}
 cifar-100-binary/{train.bin,test.bin,fine_label_names.txt}
-stl10_binary/{train,test}_{X,y}.bin, class_names.txt             without its unlabelled
+stl10_binary/{train,test}_{X,y}.bin, class_names.txt
 
-CIFAR's images are 3 x 32 x 32, row by row; STL-10's 3 x 96 x 96, column by column, with
-labels from 1. A pickle is a program: only what these files need of it is run.
+CIFAR's images are 3 x 32 x 32, row by row; STL-10's are 3 x 96 x 96, column by column,
+with labels from 1. A pickle can run any code, so only the calls that these files need
+are allowed.
 """
 
 import pickle
@@ -22,7 +23,7 @@ from rsclip_jax.data.types import SPLITS
 
 
 class Arrays(NamedTuple):
-    """A split: of each image its id, its class and its pixels, uint8 [h, w, 3]."""
+    """A split: the id, class and pixels (uint8 [h, w, 3]) of each image."""
 
     ids: list[str]
     labels: list[str]
@@ -30,7 +31,7 @@ class Arrays(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """One form of a set. read: a file -> (images [n, h, w, 3], labels [n] from 0)."""
+    """A file format. read: file -> (images [n, h, w, 3], labels [n] from 0)."""
 
     files: dict[str, tuple[str, ...]]
     names: str  # the file with the class names
@@ -39,7 +40,7 @@ class Layout(NamedTuple):
 
 
 def find_arrays(name: str, folder: Path) -> tuple[Path, Layout] | None:
-    """(folder, layout) of a set's arrays in a folder or below it; None without."""
+    """Finds (folder, layout) of a dataset's arrays in or below a folder, or None."""
     for below, layout in _LAYOUTS[name].items():
         for base in (folder / below, folder):
             if (base / layout.names).is_file():
@@ -50,10 +51,10 @@ def find_arrays(name: str, folder: Path) -> tuple[Path, Layout] | None:
 def read_arrays(
     base: Path, layout: Layout, split: str, classes: tuple[str, ...]
 ) -> Arrays:
-    """A split in the files' order; the ids are "<split>/<class>/<number>".
+    """Reads a split in the files' order; the ids are "<split>/<class>/<number>".
 
-    Raises FileNotFoundError where a file, or the split, is not there; ValueError naming
-    the file that is damaged or whose classes are not these.
+    Raises FileNotFoundError for a missing file or split, ValueError naming a file that
+    is damaged or has other classes.
     """
     name, _, _ = parse_split(split)
     names = layout.read_names(base / layout.names)
@@ -83,13 +84,15 @@ def _read_files(base: Path, layout: Layout, split: str, names: list[str]):
     labels: list[str] = []
     for file in layout.files[split]:
         if not (base / file).is_file():
-            raise FileNotFoundError(f"{base}: {file} is missing; unpack the set again")
+            raise FileNotFoundError(
+                f"{base}: {file} is missing; unpack the archive again"
+            )
         pixels, numbers = layout.read(base / file)
         if len(pixels) != len(numbers) or not np.isin(numbers, range(len(names))).all():
             raise ValueError(
                 f"{base / file}: {len(pixels)} images with {len(numbers)} labels from"
-                f" {min(numbers, default=0)} to {max(numbers, default=0)}; expected one"
-                f" each, of {len(names)} classes"
+                f" {min(numbers, default=0)} to {max(numbers, default=0)}; expected"
+                f" one label for each image, of {len(names)} classes"
             )
         images += list(pixels)
         labels += [names[n] for n in numbers]
@@ -101,7 +104,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_bytes(path: Path, record: int) -> np.ndarray:
-    """[n, record] bytes, where they lie in the file."""
+    """Maps a file as bytes [n, record]."""
     size = path.stat().st_size
     if not size or size % record:
         raise ValueError(
@@ -116,7 +119,7 @@ def _cifar_images(rows: np.ndarray) -> np.ndarray:
 
 
 def _read_cifar_bin(path: Path, labels: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """labels: how many each record has, of which the last is the fine one."""
+    """labels: the number of labels in a record; the last one is used."""
     rows = _read_bytes(path, labels + 3072)
     return _cifar_images(rows[:, labels:]), rows[:, labels - 1]
 
@@ -128,7 +131,7 @@ def _read_cifar100_bin(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_stl10(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = _read_bytes(path, 3 * 96 * 96)
     labels = _read_bytes(path.with_name(path.name.replace("_X", "_y")), 1)[:, 0]
-    # a column after the other: [channel, x, y]
+    # stored column by column: [channel, x, y]
     return rows.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1), labels.astype(int) - 1
 
 
@@ -152,8 +155,8 @@ def _names_in(key: str) -> Callable[[Path], list[str]]:
     return lambda path: list(map(str, _load_pickle(path).get(key, [])))
 
 
-def _make_dtype(name: str, align: Any = 0, copy: Any = 0) -> np.dtype:
-    del align, copy  # numbers in old pickles, at which NumPy 2.4 warns
+def _make_dtype(name: str, align: object = 0, copy: object = 0) -> np.dtype:
+    del align, copy  # NumPy 2.4 warns of the numbers in old pickles
     return np.dtype(name)
 
 
@@ -169,19 +172,19 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in _ALLOWED:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which a set of images has no need of and"
-                " which could run anything; it was not run"
+                f"it calls {module}.{name}, which arrays do not need and which could"
+                " run any code; it was not run"
             )
         return _ALLOWED[f"{module}.{name}"]
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
-    """A dict of arrays, lists, texts and numbers, and nothing else."""
+    """Loads a dict of arrays, lists, texts and numbers; refuses anything else."""
     with path.open("rb") as file:
         try:
-            # written by Python 2, whose texts are bytes
+            # written by Python 2, where text is bytes
             batch = _Unpickler(file, encoding="latin1").load()
-        except Exception as error:  # damaged bytes make a pickle fail in any way
+        except Exception as error:  # a damaged pickle can raise anything
             raise ValueError(
                 f"{path}: cannot be read ({error}); fetch it again"
             ) from error

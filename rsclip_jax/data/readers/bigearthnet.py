@@ -1,4 +1,4 @@
-"""BigEarthNet as it is downloaded: version 1 (Sumbul et al. 2019, 2021) and 2 (reBEN).
+"""BigEarthNet as downloaded: version 1 (Sumbul et al. 2019, 2021) and 2 (reBEN).
 
 Version 1: BigEarthNet-v1.0/<patch>/<patch>_{B02.tif, ..., labels_metadata.json} and
 BigEarthNet-S1-v1.0/<patch>/<patch>_{VV.tif, ...} likewise; train.csv, val.csv, test.csv
@@ -19,14 +19,14 @@ from rsclip_jax.data.types import SPLITS, Entry, Listing
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
-# Patches under snow or cloud, by the authors' lists, are not used.
+# The authors' lists of patches with snow or clouds, which are not used.
 UNUSABLE = (
     "patches_with_seasonal_snow.csv",
     "patches_with_cloud_and_shadow.csv",
 )
 S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split())
 S1_BANDS = ("VV", "VH")
-_HASHED = "the hash of the patch's name, which puts neighbours into several splits"
+_HASHED = "the hash of the patch's name, which separates neighbours"
 _OURS_V2 = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -96,11 +96,11 @@ def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The label names in a patch's json; ValueError naming the file without any."""
+    """Reads the labels of a patch's json. Raises ValueError for a file without any."""
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8"))["labels"])
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: no labels to be read in it ({error})") from error
+        raise ValueError(f"{path}: it has no readable labels ({error})") from error
 
 
 def _bands(folder: Path, bands: Iterable[str]) -> tuple[Path, ...]:
@@ -112,8 +112,8 @@ def _v1_pairs(
 ) -> tuple[list[tuple[str, str]], dict[Path, list[str]]]:
     """([(S2 patch, S1 patch or "")] of a split, {csv: absent patches}).
 
-    Without csv, of all. One listing of each folder, not a question a patch: there are
-    590,326.
+    Without csv files: all patches. Each folder is listed once, since a query for each
+    of the 590,326 patches would be slow.
     """
     bad = set().union(*(_read_column(folder / file) for file in UNUSABLE))
     there = _listed(folder / S2_V1)
@@ -146,7 +146,7 @@ def _v1_pairs(
 
 
 def _lost(pairs: Iterable[tuple[str, str]], there: set[str]) -> dict[str, str]:
-    """{S2 patch: which of its pair is not there} of those that lack one."""
+    """{S2 patch: the missing patch of its pair} for incomplete pairs."""
     return {
         pair[0]: name
         for pair in pairs
@@ -156,18 +156,18 @@ def _lost(pairs: Iterable[tuple[str, str]], there: set[str]) -> dict[str, str]:
 
 
 def _find_csvs(folder: Path) -> dict[str, Path]:
-    """{split: its csv} of those that are there."""
+    """{split: its csv} for the csv files that exist."""
     found: dict[str, Path] = {}
     for split in SPLITS:
-        places = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
-        for path in (*places, folder / f"bigearthnet-{split}.csv"):
+        paths = (folder / f"{split}.csv", folder / "splits" / f"{split}.csv")
+        for path in (*paths, folder / f"bigearthnet-{split}.csv"):
             if path.is_file():
                 found.setdefault(split, path)
     return found
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Rows of "s2_name[,s1_name]"; a header and an empty line are left out."""
+    """Reads rows "s2_name[,s1_name]", without header and empty lines."""
     with path.open(newline="") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     pairs = [(row[0], row[1] if len(row) > 1 else "") for row in rows]
@@ -183,7 +183,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _partners(folder: Path) -> dict[str, str]:
-    """{S2 patch: S1 patch}, as the S1 patches' json files say."""
+    """{S2 patch: S1 patch}, from the json files of the S1 patches."""
     found: dict[str, str] = {}
     for patch in sorted(_listed(folder)):
         path = folder / patch / f"{patch}_labels_metadata.json"
@@ -197,14 +197,14 @@ def _partners(folder: Path) -> dict[str, str]:
 def _listed(folder: Path) -> set[str]:
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is not there; the sets whose names end in _s2 do without"
+            f"{folder} does not exist; datasets whose names end in _s2 do not need"
             " Sentinel-1"
         )
     return set(os.listdir(folder))
 
 
 def _listed_below(folders: Iterable[Path]) -> set[str]:
-    """The names in these folders of tiles or scenes, each of them listed once."""
+    """The names in these folders of tiles or scenes; each folder is listed once."""
     folders = set(folders)
     tops = {top: _listed(top) for top in {folder.parent for folder in folders}}
     there = [folder for folder in folders if folder.name in tops[folder.parent]]
@@ -219,11 +219,11 @@ def _read_column(path: Path) -> set[str]:
 
 
 def _read_parquet(path: Path, with_s1: bool) -> list[dict]:
-    import pyarrow.parquet  # slow to import, and needed here alone
+    import pyarrow.parquet  # slow to import, and needed only here
 
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there: version 2 keeps its labels and splits in it"
+            f"{path} does not exist: it has the labels and splits of version 2"
         )
     wanted = ["patch_id", "labels", "split", *(["s1_name"] if with_s1 else [])]
     there = pyarrow.parquet.read_schema(path).names

@@ -1,9 +1,9 @@
 """Captioned images in Karpathy's JSON: RSICD, RSITMD, UCM-captions, Sydney-captions.
 
 <folder>/<name>.json, {"images": [{"filename", "split", "sentences": [{"raw"}, ...]}]},
-beside a folder of the images. RSICD (Lu et al. 2017, arXiv 1712.07835): five sentences
-an image, but most images have fewer different ones and repeat them. UCM- and
-Sydney-captions: Qu et al. 2016. RSITMD: Yuan et al. 2021; it has train and test only.
+beside a folder of images. RSICD (Lu et al. 2017, arXiv 1712.07835) has five sentences
+an image, but most images repeat some. UCM- and Sydney-captions: Qu et al. 2016.
+RSITMD (Yuan et al. 2021) has only train and test.
 """
 
 import json
@@ -14,7 +14,7 @@ from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import hash_percent, in_split, parse_split
 from rsclip_jax.data.types import SPLITS, Entry, Listing
 
-# Dataset -> where its JSON may lie, and its images: the archive's own names first.
+# Dataset -> possible paths of its JSON, and of its images; the archive's names first.
 FILES = {
     "rsicd": (
         ("dataset_rsicd.json", "annotations_rsicd/dataset_rsicd.json"),
@@ -24,7 +24,7 @@ FILES = {
     "ucm_captions": (("dataset.json", "dataset_ucm.json"), ("imgs", "images")),
     "sydney_captions": (("dataset.json", "dataset_sydney.json"), ("imgs", "images")),
 }
-VAL_PERCENT = 20  # of train, where the JSON has no val
+VAL_PERCENT = 20  # of train, if the JSON has no val
 
 
 def caption_entries(folder: Path, name: str, split: str) -> Listing:
@@ -51,7 +51,7 @@ def caption_entries(folder: Path, name: str, split: str) -> Listing:
         captions = tuple(filter(None, (s["raw"].strip() for s in image["sentences"])))
         file = images.find(image["filename"])
         if again:
-            faults.append(f"{stem} is listed before")
+            faults.append(f"{stem} is listed twice")
         elif file is None:
             faults.append(f"{image['filename']} is not in {images.folder}")
         elif not captions:
@@ -70,16 +70,16 @@ def _split_of(image: dict[str, Any], stem: str, made: bool) -> str:
 
 
 def _read_listed(path: Path) -> list[dict[str, Any]]:
-    """The JSON's images, each with filename, split and sentences as they should be."""
+    """Reads and checks the JSON's images: filename, split and sentences."""
     data, at = path.read_bytes(), "the file"
     try:
         listed = json.loads(data)["images"]
-        for place, image in enumerate(listed):
-            at = f"images[{place}]"
+        for i, image in enumerate(listed):
+            at = f"images[{i}]"
             _check_image(path, image)
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: cut short or not a file of captions ({len(data):,} bytes; {at}:"
+            f"{path}: cut short, or no captions file ({len(data):,} bytes; {at}:"
             f" {type(error).__name__}: {error}), expected {{'images': [{{'filename',"
             " 'split', 'sentences': [{'raw'}, ...]}, ...]}; fetch it again"
         ) from error
@@ -92,13 +92,13 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
         raise TypeError(f"not text in {str(image)[:80]}")
     if image["split"] not in SPLITS:
         raise ValueError(
-            f"{path}: {image['filename']} is of split {image['split']!r}, expected"
+            f"{path}: {image['filename']} has split {image['split']!r}, expected"
             f" {', '.join(SPLITS)}; correct the file"
         )
 
 
 class _Images:
-    """The images of a folder, by name or, where they were converted, by stem."""
+    """The images of a folder, by name, or by stem in case they were converted."""
 
     def __init__(self, folder: Path):
         self.folder = folder

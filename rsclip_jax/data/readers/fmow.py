@@ -1,16 +1,16 @@
-"""fMoW-rgb (Christie et al., arXiv 1711.07846), as it is downloaded.
+"""fMoW-rgb (Christie et al., arXiv 1711.07846) as downloaded.
 
-<split>/<class>/<class>_<place>/<class>_<place>_<time>_rgb.jpg    beside it .json
-                                <class>_<place>_<time>_msrgb.jpg  not read
+<split>/<class>/<class>_<location>/<class>_<location>_<time>_rgb.jpg    with a .json
+                                   <class>_<location>_<time>_msrgb.jpg  not read
 
-The label is that of a box in the image, which the .json gives as [x, y, width, height];
-what is read is the box with the context that fMoW's baseline leaves around it. Images
-without a .json were cut before, and are read whole.
+The label belongs to a box in the image, which the .json gives as [x, y, width, height].
+An example is the box with the context around it that fMoW's baseline uses. Images
+without a .json have been cropped before and are read whole.
 
-A csv (train_62classes.csv or train.csv) beside the split folders, or above them, says
-which images a split has; where any lies, a split without one is none. Its columns are
-category, location_id and image_id; or, as SatMAE's scripts read theirs, by place: the
-label, the image's path, ...
+A csv (train_62classes.csv or train.csv) beside the split folders, or above them, lists
+the images of a split; if any csv exists, splits without one do not exist. Its columns
+are category, location_id and image_id; or, as for SatMAE's scripts, the label, the
+image's path, ...
 """
 
 import csv
@@ -24,7 +24,7 @@ from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS, Entry, Listing
 
 _COLUMNS = ("category", "location_id", "image_id")
-# A box narrower than this share of the image gets this much of its width around it.
+# A box narrower than this share of the image gets this share of its width around it.
 _CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2), (np.inf, 0.15))
 
 
@@ -55,7 +55,7 @@ def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
         else:
             below = _class_folders(folder / one, classes)
             paths = [p for base in below for p in sorted(base.rglob("*_rgb.jpg"))]
-        entries += [_entry(p, folder) for p in paths if in_part(_place(p, folder))]
+        entries += [_entry(p, folder) for p in paths if in_part(_location(p, folder))]
     rule = ", ".join(sheets[s].name for s in wanted if sheets)
     return Listing(entries, absent=absent, rule=rule)
 
@@ -67,7 +67,7 @@ def _entry(path: Path, folder: Path) -> Entry:
         parts[1],
         {"rgb": path},
         box_file=_box_file(path),
-        hash_key=_place(path, folder),
+        hash_key=_location(path, folder),
     )
 
 
@@ -76,7 +76,7 @@ def _box_file(path: Path) -> Path | None:
     return file if file.exists() else None
 
 
-def _place(path: Path, folder: Path) -> str:
+def _location(path: Path, folder: Path) -> str:
     return "/".join(path.relative_to(folder).parts[1:3])
 
 
@@ -93,7 +93,7 @@ def _find_csvs(folder: Path) -> dict[str, Path]:
 
 
 def _class_folders(base: Path, classes: tuple[str, ...]) -> list[Path]:
-    """Of the classes that are there: a part of the set can be downloaded.
+    """The class folders that exist, since a part of the dataset can be downloaded.
 
     The test images have none before the ground truth is joined to them.
     """
@@ -103,7 +103,7 @@ def _class_folders(base: Path, classes: tuple[str, ...]) -> list[Path]:
 def _csv_images(
     sheet: Path, folder: Path, split: str, classes: tuple[str, ...]
 ) -> tuple[list[Path], list[str]]:
-    """(the images that there are, the others' names) in the csv's order."""
+    """(images that exist, names of the others) in the csv's order."""
     paths: list[Path] = []
     absent: list[str] = []
     seen: set[Path] = set()
@@ -112,7 +112,7 @@ def _csv_images(
         if category not in classes:
             raise ValueError(f"{sheet}: category {category!r} is not one of fMoW's 62")
         if path in seen:
-            raise ValueError(f"{sheet}: {path.name} stands twice; remove one row")
+            raise ValueError(f"{sheet}: {path.name} occurs twice; remove one row")
         seen.add(path)
         if path.exists():
             paths.append(path)
@@ -125,13 +125,13 @@ def _csv_paths(sheet: Path, folder: Path, split: str) -> Iterator[Path]:
     with sheet.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
         header = next(rows, [])
-        places = [header.index(c) for c in _COLUMNS if c in header]
+        columns = [header.index(c) for c in _COLUMNS if c in header]
         for number, row in enumerate(rows, 2):
-            if len(places) == len(_COLUMNS):
-                if len(row) <= max(places):
+            if len(columns) == len(_COLUMNS):
+                if len(row) <= max(columns):
                     raise ValueError(f"{sheet}, line {number}: cut short: {row}")
-                category, place, image = (row[i] for i in places)
-                stem = f"{category}_{place}"
+                category, location, image = (row[i] for i in columns)
+                stem = f"{category}_{location}"
                 name = f"{stem}_{image}_rgb.jpg"
                 yield folder / split / category / stem / name
             elif len(row) > 1 and row[1].lower().endswith(".jpg"):
@@ -140,31 +140,31 @@ def _csv_paths(sheet: Path, folder: Path, split: str) -> Iterator[Path]:
                 missing = [c for c in _COLUMNS if c not in header]
                 raise ValueError(
                     f"{sheet}: no column {', '.join(missing)}; it has"
-                    f" {', '.join(header) or 'none'}, and its second column is no path"
-                    " of a .jpg"
+                    f" {', '.join(header) or 'none'}, and its second column is not"
+                    " the path of a .jpg"
                 )
 
 
 def _by_path(sheet: Path, text: str, folder: Path, split: str) -> Path:
-    """The path from its split's folder on, wherever the csv's author kept it."""
+    """The path below its split's folder, wherever the csv's author kept it."""
     parts = Path(text).parts
     if split not in parts or len(parts) - parts.index(split) < 4:
         raise ValueError(
-            f"{sheet}: {text} is not {split}/<class>/<class>_<place>/<image>.jpg"
+            f"{sheet}: {text} is not {split}/<class>/<class>_<location>/<image>.jpg"
         )
     return folder.joinpath(*parts[parts.index(split) :])
 
 
 def crop_to_box(array: np.ndarray, file: Path, category: str) -> np.ndarray:
-    """The part of an image [h, w, c] that its .json's box of that category asks for."""
+    """Crops an image [h, w, c] to the box of a category in its .json."""
     left, top, width, height = read_box(file, category)
     rows = _span(top, height, array.shape[0], file)
     columns = _span(left, width, array.shape[1], file)
-    return np.ascontiguousarray(array[rows, columns])  # the whole one is let go
+    return np.ascontiguousarray(array[rows, columns])  # frees the whole image
 
 
 def read_box(file: Path, category: str) -> tuple[int, int, int, int]:
-    """(x, y, width, height) in pixels; of several, the first of the category."""
+    """(x, y, width, height) in pixels of the first box of a category."""
     try:
         boxes = json.loads(file.read_text("utf-8"))["bounding_boxes"]
         boxes = boxes if isinstance(boxes, list) else [boxes]

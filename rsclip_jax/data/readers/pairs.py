@@ -1,7 +1,7 @@
-"""Unlabelled places seen by Sentinel-1 and Sentinel-2: SSL4EO-S12 and Sen1Floods11.
+"""Unlabelled pairs of Sentinel-1 and Sentinel-2: SSL4EO-S12 and Sen1Floods11.
 
-SSL4EO-S12 (Wang et al. 2023): {s1,s2c,s2a}/<place>/<scene>/<band>.tif, up to four
-scenes a place, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or S1/)
+SSL4EO-S12 (Wang et al. 2023): {s1,s2c,s2a}/<location>/<scene>/<band>.tif, up to four
+scenes a location, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or S1/)
 <chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
 """
 
@@ -20,30 +20,30 @@ def ssl4eo_entries(
 
     bands: "s1", "s2c" ... -> file names.
 
-    The n-th scene of a place by date, which its name holds, is paired with the other's
-    n-th: a season has one of each. All scenes of a place are in one split.
+    The n-th scenes of both sensors by date, which is in their names, are a pair: each
+    season has one of each. All scenes of a location are in one split.
     """
     wanted = in_split(split)
-    places = {key: _folders(folder / key) for key in bands}
-    common = set.intersection(*(set(found) for found in places.values()))
+    locations = {key: _folders(folder / key) for key in bands}
+    common = set.intersection(*(set(found) for found in locations.values()))
     stray = [
-        p for found in places.values() for n, p in found.items() if n not in common
+        p for found in locations.values() for n, p in found.items() if n not in common
     ]
     entries = []
-    for place in sorted(filter(wanted, common)):
+    for location in sorted(filter(wanted, common)):
         scenes = {
-            key: sorted(_folders(places[key][place]).values(), key=_date)
+            key: sorted(_folders(locations[key][location]).values(), key=_date)
             for key in bands
         }
         if len({len(found) for found in scenes.values()}) > 1:
-            stray.append(next(iter(places.values()))[place])
+            stray.append(next(iter(locations.values()))[location])
             continue
         for n, paths in enumerate(zip(*scenes.values(), strict=True)):
             files = {
                 key: tuple(path / f"{band}.tif" for band in bands[key])
                 for key, path in zip(bands, paths, strict=True)
             }
-            entries.append(Entry(f"{place}/{n}", "", files, hash_key=place))
+            entries.append(Entry(f"{location}/{n}", "", files, hash_key=location))
     return Listing(entries, stray)
 
 
@@ -65,10 +65,7 @@ def sen1floods_entries(folder: Path, split: str) -> Listing:
 
 
 def _date(scene: Path) -> str:
-    """The first date in a scene's name; Sentinel-1's begins with the satellite.
-
-    Raises ValueError for a name without one.
-    """
+    """The first date in a scene's name. Raises ValueError for a name without one."""
     found = re.search(r"(?<!\d)20\d{6}(?=T|_|$)", scene.name)
     if found is None:
         raise ValueError(f"{scene}: no date in the name of this scene")
@@ -77,7 +74,7 @@ def _date(scene: Path) -> str:
 
 def _folders(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: this sensor's folder is missing")
+        raise FileNotFoundError(f"{folder}: this sensor's folder does not exist")
     return {path.name: path for path in folder.iterdir() if path.is_dir()}
 
 

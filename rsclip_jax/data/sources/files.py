@@ -1,4 +1,4 @@
-"""Sources: what a dataset's records are, and random access to them."""
+"""Sources of image files, and what all sources are asked: digests, captions."""
 
 import contextlib
 import dataclasses
@@ -73,50 +73,50 @@ class FileSource(Source):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """What each record is read from."""
+        """The files of each record."""
         return self._entries
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        entry, row = self._entries[index], self.dataset
+        entry, dataset = self._entries[index], self.dataset
         record: Record = {"id": entry.id, "label": self._label(entry)}
-        if row.task == "captions":
+        if dataset.task == "captions":
             record["captions"] = entry.captions
         found: list[Footprint] = []
         for key in entry.files:
             if key in keys:
-                sensor = get_sensor(row.sensors[key])
+                sensor = get_sensor(dataset.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key in row.composites:
+        for key in dataset.composites:
             if key in keys:
                 record[key] = self._composite(entry, record, key, found)
-        custom = row.custom
+        custom = dataset.custom
         if custom is None or custom.same_place:
             way = (
                 f", or same_place = false in {custom.path} allows it" if custom else ""
             )
-            check_same_location(found, row.max_shift, way)
+            check_same_location(found, dataset.max_shift, way)
         return record
 
     def _read_sensor(
         self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
     ) -> np.ndarray:
-        """A sensor of an entry; its files' footprints are added to those found."""
-        row, files = self.dataset, entry.files[key]
+        """Reads a sensor of an entry; appends its files' footprints to found."""
+        dataset, files = self.dataset, entry.files[key]
         array = read_sensor(
             files,
             sensor,
-            row.file_bands.get(key, ()),
+            dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
             footprints=found,
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
-        if row.size and array.shape[:2] != (row.size, row.size):
+        if dataset.size and array.shape[:2] != (dataset.size, dataset.size):
             height, width = array.shape[:2]
             raise ValueError(
                 f"{files[0] if isinstance(files, tuple) else files}: {height} x {width}"
-                f" pixels, but the images of {row.name} have {row.size} x {row.size}:"
-                " fetch the file again"
+                f" pixels, but the images of {dataset.name} have {dataset.size} x"
+                f" {dataset.size}: fetch the file again"
             )
         return array
 
@@ -127,17 +127,18 @@ class FileSource(Source):
         key: str,
         found: list[Footprint],
     ) -> np.ndarray:
-        row = self.dataset
-        source, name = row.composites[key]
+        dataset = self.dataset
+        source, name = dataset.composites[key]
         if source in record:
-            return make_picture(row, key, record[source])
+            return make_picture(dataset, key, record[source])
         made, files = COMPOSITES[name], entry.files[source]
-        sensor = get_sensor(row.sensors[source])
-        # Of a file a band, three of them do; but all tell which pixels are missing.
+        sensor = get_sensor(dataset.sensors[source])
+        # With one file a band three are enough, unless missing pixels are filled: they
+        # are found in all bands.
         if isinstance(files, tuple) and not self.max_nodata:
-            places = [sensor.bands.index(band) for band in made.bands]
-            sensor = sensor_part(sensor, places)
-            some = {source: tuple(files[i] for i in places)}
+            indices = [sensor.bands.index(band) for band in made.bands]
+            sensor = sensor_part(sensor, indices)
+            some = {source: tuple(files[i] for i in indices)}
             entry = dataclasses.replace(entry, files=some)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
@@ -169,11 +170,14 @@ def read_sensor(
     max_nodata: float = 0.0,
     footprints: list[Footprint] | None = None,
 ) -> np.ndarray:
-    """[h, w, bands] of a sensor, checked: from an image, a TIFF, or one for each band.
+    """Reads and checks a sensor's array [h, w, bands].
 
-    file_bands: the order of the bands in the file, where it is not the sensor's.
-    max_nodata: see check_array. The files' footprints, if they have any, are added to
-    footprints.
+    Args:
+        files: an image, a TIFF, or one TIFF for each band.
+        sensor: the expected bands, dtype and values.
+        file_bands: the order of the bands in the file, if not the sensor's.
+        max_nodata: see check_array.
+        footprints: the files' footprints are appended to this list.
     """
     if isinstance(files, tuple):
         array, where = read_band_files(files, footprints), str(files[0].parent)
@@ -190,9 +194,9 @@ def read_sensor(
             )
         array = select_bands(array, file_bands, sensor.bands)
     if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
-        array = array.view(np.uint16)  # the same numbers, as some archives keep them
+        array = array.view(np.uint16)  # same values; some archives store them so
     if array.dtype == np.float64 and sensor.dtype == "float32":
-        array = array.astype(np.float32)  # seven digits are more than any sensor has
+        array = array.astype(np.float32)  # no sensor has more than seven digits
     return check_array(array, sensor, where, max_nodata)
 
 
@@ -231,12 +235,12 @@ class MiniatureSource(Source):
 
 @functools.lru_cache(maxsize=16)
 def _open_view(view: str, split: str):
-    # Making a split costs seconds and several stages read the same one.
+    # Drawing a split takes seconds, and several stages read the same one.
     return scenes.open_miniature(view, split)
 
 
 def first_record(source: Source, on_error: str) -> Record:
-    """A source's first record; on_error "skip": its first readable one."""
+    """Reads the first record; with on_error "skip", the first that can be read."""
     if on_error != "skip":
         with suggest_skip():
             return source[0]
@@ -247,7 +251,7 @@ def first_record(source: Source, on_error: str) -> Record:
 
 
 def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
-    """Each record's captions; on_error "skip": without those that cannot be read."""
+    """Reads all captions; on_error "skip" leaves out unreadable records."""
     captions = []
     for i in range(len(source)):
         skip = on_error == "skip"
@@ -257,32 +261,33 @@ def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ..
 
 
 def split_digest(source: Source) -> str:
-    """Digest of the ids in order: which examples a number is about.
+    """Digest of the dataset's name and the ids in order.
 
-    And of what a record is, where the user's own file says it.
+    It identifies the examples behind a number. For a custom dataset it includes the
+    digest of its TOML file.
     """
-    row = source.dataset
-    name = f"{row.name} {row.custom.digest}" if row.custom else row.name
+    dataset = source.dataset
+    name = f"{dataset.name} {dataset.custom.digest}" if dataset.custom else dataset.name
     text = "\n".join([name, *source.ids])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def labels_digest(source: Source) -> str:
-    """Digest of the labels in order and of the classes, of a table of the user's own.
+    """Digest of the labels in order and of the classes, for a custom dataset's table.
 
-    "" of any other set: where a folder is the label, the ids tell.
+    It is "" for other datasets: their ids contain the labels.
     """
-    row = source.dataset
-    if row.custom is None or row.custom.table is None or row.task == "none":
+    dataset = source.dataset
+    if dataset.custom is None or dataset.custom.table is None or dataset.task == "none":
         return ""
     labels = [source.read(i, ())["label"] for i in range(len(source))]
-    found = hashlib.sha256("\n".join(row.classes).encode())
+    found = hashlib.sha256("\n".join(dataset.classes).encode())
     found.update(np.asarray(labels, "<i8").tobytes())
     return found.hexdigest()[:16]
 
 
 def leave_out(text: str, way: str, on_error: str) -> None:
-    """Records are left out with a warning, or it is an error with the way out."""
+    """Prints a warning with on_error "skip"; else raises ValueError."""
     if on_error != "skip":
         raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
     print(f"warning: {text}; left out", flush=True)

@@ -1,8 +1,8 @@
-"""ImageNet's tars as they are downloaded, their images read where they lie.
+"""ImageNet's tars as downloaded; images are read without unpacking.
 
-ILSVRC2012_img_train.tar holds a tar for each class, <synset>.tar, of <image>.JPEG.
-ILSVRC2012_img_val.tar holds the images alone; LOC_val_solution.csv beside it has a
-line "ImageId,PredictionString" of each, whose second cell begins with the synset.
+ILSVRC2012_img_train.tar holds one tar for each class, <synset>.tar, of <image>.JPEG.
+ILSVRC2012_img_val.tar holds the images only. LOC_val_solution.csv beside it has a line
+"ImageId,PredictionString" for each image, whose second cell begins with the synset.
 """
 
 import csv
@@ -20,7 +20,7 @@ SOLUTION = "LOC_val_solution.csv"
 
 
 class TarImages(Source):
-    """A split's images, read from their tars at any place and by any thread."""
+    """Reads a split's images from the tars, in any order and from any thread."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class TarImages(Source):
     ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
         self.max_nodata = options.max_nodata
-        self._places: list[tuple[Path, Member]] = []
+        self._members: list[tuple[Path, Member]] = []
         self._labels: list[int] = []
         name, _, _ = parse_split(split)
         wanted = in_split(split, made=True)
@@ -40,7 +40,7 @@ class TarImages(Source):
             found = _list_part(folder, part)
             if strange := sorted(set(found) - set(dataset.classes)):
                 raise ValueError(
-                    f"{folder / TARS[part]}: {strange[0]!r} is no class of"
+                    f"{folder / TARS[part]}: {strange[0]!r} is not a class of"
                     f" {dataset.name}: is this another tar?"
                 )
             for label, synset in enumerate(dataset.classes):
@@ -48,13 +48,13 @@ class TarImages(Source):
                     key = f"{synset}/{_stem(member)}"
                     if wanted(key):
                         self.ids.append(f"{part}/{key}")
-                        self._places.append((folder / TARS[part], member))
+                        self._members.append((folder / TARS[part], member))
                         self._labels.append(label)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         record: Record = {"id": self.ids[index], "label": self._labels[index]}
         if "rgb" in keys:
-            path, member = self._places[index]
+            path, member = self._members[index]
             with path.open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), member.size, member.offset)
             record["rgb"] = decode_image(data, f"{path}: {member.name}")
@@ -62,7 +62,10 @@ class TarImages(Source):
 
 
 def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
-    """{synset: its images} of train's or val's tar; FileNotFoundError without it."""
+    """{synset: its images} in the tar of train or val.
+
+    Raises FileNotFoundError if the tar does not exist.
+    """
     path = folder / TARS.get(part, "")
     if part not in TARS or not path.is_file():
         there = ", ".join(s for s, tar in TARS.items() if (folder / tar).is_file())
@@ -75,7 +78,7 @@ def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
     synsets = dict(_read_solution(folder / SOLUTION))
     for member in walk_tar(path):
         if _stem(member) not in synsets:
-            raise ValueError(f"{folder / SOLUTION}: no line of {_stem(member)}")
+            raise ValueError(f"{folder / SOLUTION}: no line for {_stem(member)}")
         found.setdefault(synsets[_stem(member)], []).append(member)
     return found
 
@@ -84,9 +87,9 @@ def _read_solution(path: Path) -> Iterator[tuple[str, str]]:
     """(image, synset) of each line."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there, which says the classes of the images in"
-            f" {TARS['val']}: it comes with ImageNet's download from Kaggle; or sort"
-            " them into val/<synset>/, by the ground truth and the meta.mat of"
+            f"{path} does not exist. It has the classes of the images in"
+            f" {TARS['val']} and comes with ImageNet's download from Kaggle. Or sort"
+            " the images into val/<synset>/ by the ground truth and the meta.mat of"
             " ILSVRC2012_devkit_t12"
         )
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,19 +1,19 @@
-"""Packed datasets: ArrayRecord shards with their manifest, written by data/pack.py.
+"""Packed datasets: ArrayRecord shards with a manifest, written by data/pack/.
 
-<root>/<dataset>/<split>/manifest.json     what the shards hold
-                        /ids.txt           an id a record, in order
-                        /hash_keys.txt     what parts go by, where not the ids' tails
-                        /labels.npy        a label a record: int64 or multi-hot uint8
-                        /captions.jsonl    a captioned set's texts, a record a line
+<root>/<dataset>/<split>/manifest.json     describes the shards
+                        /ids.txt           the ids in order, one a line
+                        /hash_keys.txt     Source.hash_keys, unless the ids' tails
+                        /labels.npy        the labels: int64 or multi-hot uint8
+                        /captions.jsonl    the captions, one record a line
                         /part-00000-of-00012.array_record ...
-                        /skipped.txt       id and reason of what could not be read
-<root>/<dataset>/all/{manifest.json,ids.txt}   the archive's order of the splits' ids
+                        /skipped.txt       id and reason of each unreadable record
+<root>/<dataset>/all/{manifest.json,ids.txt}   the order of all ids in the archive
 
-A record's bytes: a little-endian uint32, the header's length; the header, JSON padded
-with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype, shape]}};
-then each array in C order, little-endian, from a multiple of 16 bytes on. Keys keep
-their order: {"id", "label", the sensors}, a multi-hot label being an array. Integers
-are those of the archive's files.
+A record's bytes are: the header's length as a little-endian uint32; the header, JSON
+padded with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype,
+shape]}}; then each array in C order, little-endian, starting at a multiple of 16 bytes.
+Keys keep their order: id, label, sensors. A multi-hot label is an array. Integers are
+stored as in the archive's files.
 """
 
 import functools
@@ -45,13 +45,13 @@ from rsclip_jax.io.files import read_json
 FORMAT = "rsclip_jax packed 1"
 HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
 _ALIGN = 16
-# Neither read ahead nor threads of its own: records are read one by one, in any order.
+# No read-ahead and no threads: records are read one by one, in any order.
 _READING = "readahead_buffer_size:0,max_parallelism:0"
-_OPEN_SHARDS = 256  # of which each is an open file
+_OPEN_SHARDS = 256  # open files
 
 
 def encode_record(record: Record) -> bytes:
-    """A record {key: array, number, text or tuple of texts} as bytes."""
+    """Encodes a record {key: array, number, text or tuple of texts} as bytes."""
     arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
     little = {
         k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
@@ -76,7 +76,7 @@ def _plain(value: object) -> object:
 
 
 def decode_record(data: bytes) -> Record:
-    """The record of those bytes; its arrays are views of them, not to be written."""
+    """Decodes a record; its arrays are read-only views of the bytes."""
     start = 4 + int.from_bytes(data[:4], "little")
     header = json.loads(data[4:start])
     record = {
@@ -91,100 +91,100 @@ def decode_record(data: bytes) -> Record:
 
 
 def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
-    """{record key: sensor, bands in order, dtype, unit}, as a manifest has it."""
-    rows = {key: get_sensor(name) for key, name in sensors.items()}
+    """{record key: {sensor, bands in order, dtype, unit}}, for a manifest."""
+    found = {key: get_sensor(name) for key, name in sensors.items()}
     return {
         key: {
-            "sensor": Path(row.name).name,  # of a user's file, wherever it lies
-            "bands": list(row.bands),
-            "dtype": row.dtype,
-            "unit": row.unit,
+            "sensor": Path(sensor.name).name,  # of a custom sensor the file's name
+            "bands": list(sensor.bands),
+            "dtype": sensor.dtype,
+            "unit": sensor.unit,
         }
-        for key, row in rows.items()
+        for key, sensor in found.items()
     }
 
 
 def ids_digest(ids: list[str]) -> str:
-    """Digest of the ids in order, as a manifest has it."""
+    """Digest of the ids in order, for a manifest."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def describe_own(row: Dataset) -> dict[str, str] | None:
-    """Digests of a user's TOML file and, where it is there, of its table."""
-    if row.custom is None:
+def describe_own(dataset: Dataset) -> dict[str, str] | None:
+    """Digests of a custom dataset's TOML file and, if it exists, of its table."""
+    if dataset.custom is None:
         return None
-    found = {"file": row.custom.digest}
-    if row.custom.table and row.custom.table.is_file():
-        found["table"] = hashlib.sha256(row.custom.table.read_bytes()).hexdigest()
+    found = {"file": dataset.custom.digest}
+    if dataset.custom.table and dataset.custom.table.is_file():
+        found["table"] = hashlib.sha256(dataset.custom.table.read_bytes()).hexdigest()
     return found
 
 
 def pack_folder(root: str | Path, name: str) -> Path:
-    """Where a dataset's pack lies."""
+    """The folder of a dataset's pack."""
     return Path(root) / folder_name(name)
 
 
 def find_manifest(root: str | Path, name: str) -> dict | None:
-    """The manifest of a packed split of the dataset; None without a pack."""
+    """The manifest of one packed split of a dataset; None without a pack."""
     found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
     return read_json(found[0]) if found else None
 
 
 def open_packed(
-    row: Dataset,
+    dataset: Dataset,
     root: str | Path,
     split: str,
     options: OpenOptions = DEFAULTS,
 ) -> "PackedSource | Selection | None":
-    """The packed split of a dataset (its row) under a data root; None without a pack.
+    """Opens a packed split under a data root; None if the dataset is not packed there.
 
-    FileNotFoundError lists the packed splits where another one is asked for;
-    ValueError names what the manifest and the row do not agree on, with both sides.
+    Raises FileNotFoundError for a split that is not packed, listing those that are;
+    ValueError where manifest and dataset differ, naming both sides.
     """
-    folder = pack_folder(root, row.name)
+    folder = pack_folder(root, dataset.name)
     packed = sorted(p.parent.name for p in folder.glob("*/manifest.json"))
     if not str(root) or not packed:
         return None
-    if row.custom and row.task != "none" and not row.classes:
+    if dataset.custom and dataset.task != "none" and not dataset.classes:
         manifest = read_json(folder / packed[0] / "manifest.json")
-        row = with_classes(row, manifest["classes"])
+        dataset = with_classes(dataset, manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:
         raise FileNotFoundError(
-            f"{folder}: split {name!r} is not packed there; {', '.join(packed)} are."
+            f"{folder}: split {name!r} is not packed; {', '.join(packed)} are."
             " Pack it with configs/pack.py, or give the archive's own folder as root"
         )
     whole = (
-        _open_all(row, folder, options)
+        _open_all(dataset, folder, options)
         if name == "all"
-        else PackedSource(row, folder, name, options)
+        else PackedSource(dataset, folder, name, options)
     )
     return whole if (low, high) == (0, 100) else _part(whole, split, low, high)
 
 
-def _open_all(row: Dataset, folder: Path, options: OpenOptions) -> "Selection":
-    """All the splits' records in the archive's order."""
-    manifest = read_manifest(row, folder / "all")
-    sources = [PackedSource(row, folder, s, options) for s in manifest["splits"]]
-    places = {id_: (s, i) for s in sources for i, id_ in enumerate(s.ids)}
+def _open_all(dataset: Dataset, folder: Path, options: OpenOptions) -> "Selection":
+    """The records of all splits in the archive's order."""
+    manifest = read_manifest(dataset, folder / "all")
+    sources = [PackedSource(dataset, folder, s, options) for s in manifest["splits"]]
+    found = {id_: (s, i) for s in sources for i, id_ in enumerate(s.ids)}
     ids = read_ids(folder / "all", manifest)
-    if lost := [id_ for id_ in ids if id_ not in places]:
+    if lost := [id_ for id_ in ids if id_ not in found]:
         raise ValueError(
             f"{folder / 'all'}: {len(lost)} of {len(ids)} records are in none of"
             f" {manifest['splits']}, such as {lost[0]}; run configs/pack.py again"
         )
-    return Selection(row, "all", manifest, [places[id_] for id_ in ids])
+    return Selection(dataset, "all", manifest, [found[id_] for id_ in ids])
 
 
 def _part(
     whole: "PackedSource | Selection", split: str, low: float, high: float
 ) -> "Selection":
-    """train[:90%] of a packed train: the records that the archive gives for it."""
+    """A part such as train[:90%], with the records of the archive's own part."""
     if whole.manifest["parts"] is None:
         raise ValueError(
-            f"packed {whole.dataset.name}: {split!r} cannot be read, as no hash of the"
-            f" records gave the archive's parts of {whole.split} when it was packed;"
-            " use it whole, or, if another version packed it, pack it again into"
+            f"packed {whole.dataset.name}: {split!r} cannot be read: the archive's"
+            f" parts of {whole.split} were not made by a hash when it was packed. Use"
+            " the whole split; or, if another version packed it, pack it again into"
             " another folder"
         )
     kept = part_of(whole.hash_keys, whole.manifest["parts"], low, high)
@@ -192,38 +192,39 @@ def _part(
         raise FileNotFoundError(
             f"packed {whole.dataset.name}: no records in split {split!r}"
         )
-    places = [(whole, i) for i in kept]
-    return Selection(whole.dataset, split, whole.manifest, places)
+    records = [(whole, i) for i in kept]
+    return Selection(whole.dataset, split, whole.manifest, records)
 
 
 def part_of(keys: list[str], span: list[float], low: float, high: float) -> list[int]:
-    """Places of the keys in [low %, high %) of a split that is `span` of the hash."""
+    """Indices of the keys in [low %, high %) of a split that is `span` of the hash."""
     width = (span[1] - span[0]) / 100
     first, last = span[0] + low * width, span[0] + high * width
     return [i for i, key in enumerate(keys) if first <= hash_percent(key) < last]
 
 
 def hash_spans(split: str) -> list[list[float]]:
-    """The shares of the hash that a split can be: all of a folder, the fixed one, or
-    SEN12MS's of its list.
+    """The ranges of the hash, in percent, that a split can be.
+
+    They are everything (a split folder), the fixed range, and SEN12MS's range.
     """
     fixed = (spans.get(split, (0, 100)) for spans in ({}, HASH_SPLITS, LIST_SPANS))
     return [[float(x) for x in span] for span in fixed]
 
 
-def read_manifest(row: Dataset, folder: Path) -> dict:
-    """The split's manifest, if it is of this format and agrees with the dataset's row.
+def read_manifest(dataset: Dataset, folder: Path) -> dict:
+    """Reads a split's manifest.
 
-    Raises ValueError with both sides otherwise.
+    Raises ValueError, naming both sides, if it differs from the dataset or the format.
     """
     path = folder / "manifest.json"
     manifest = read_json(path)
     expected = {
         "format": FORMAT,
-        "dataset": row.name,
-        "task": row.task,
-        "sensors": describe_sensors(row.sensors),
-        "classes": list(row.classes),
+        "dataset": dataset.name,
+        "task": dataset.task,
+        "sensors": describe_sensors(dataset.sensors),
+        "classes": list(dataset.classes),
     }
     for key, value in expected.items():
         if manifest.get(key) != value:
@@ -231,31 +232,33 @@ def read_manifest(row: Dataset, folder: Path) -> dict:
                 f"{path}: packed with {key} {manifest.get(key)}, but this version"
                 f" expects {value}; pack the archive again into another folder"
             )
-    _check_own(path, row, manifest)
+    _check_own(path, dataset, manifest)
     return manifest
 
 
-def _check_own(path: Path, row: Dataset, manifest: dict) -> None:
-    """Raises ValueError where the user's files say something else than when packed."""
-    if row.custom is None:
+def _check_own(path: Path, dataset: Dataset, manifest: dict) -> None:
+    """Raises ValueError if a custom dataset's files have changed since packing."""
+    if dataset.custom is None:
         return
-    packed, now = manifest.get("own") or {}, describe_own(row) or {}
-    for key, digest in now.items():  # a pack is read without the table, too
+    packed, now = manifest.get("own") or {}, describe_own(dataset) or {}
+    for key, digest in now.items():  # a pack can be read without the table
         if packed.get(key) != digest:
-            name = row.custom.path if key == "file" else row.custom.table
+            name = dataset.custom.path if key == "file" else dataset.custom.table
             raise ValueError(
                 f"{path}: {name} has changed since it was packed; pack it again into"
                 " another folder, or give another root"
             )
 
 
-def check_nodata(path: Path, row: Dataset, manifest: dict, max_nodata: float) -> None:
-    """Raises ValueError where the pack's missing pixels are not treated as the run's.
+def check_nodata(
+    path: Path, dataset: Dataset, manifest: dict, max_nodata: float
+) -> None:
+    """Raises ValueError if the pack was made with another max_nodata.
 
-    Integers of a sensor without nodata have none, so that both are the same.
+    Integers of a sensor without nodata have no missing pixels, so it does not matter.
     """
     packed, now = manifest.get("max_nodata", 0.0), max_nodata
-    sensors = [get_sensor(name) for name in row.sensors.values()]
+    sensors = [get_sensor(name) for name in dataset.sensors.values()]
     if packed != now and any(
         s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
     ):
@@ -267,9 +270,9 @@ def check_nodata(path: Path, row: Dataset, manifest: dict, max_nodata: float) ->
 
 
 def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
-    """A file that the manifest lists in "files"; None where it does not.
+    """Reads a file that the manifest lists in "files"; None if it does not.
 
-    Raises ValueError if the file is not what was written.
+    Raises ValueError if the file has changed.
     """
     wanted, path = manifest.get("files", {}).get(name), folder / name
     if wanted is None:
@@ -277,14 +280,14 @@ def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != wanted:
         raise ValueError(
-            f"{path} is not what was written; remove manifest.json beside it and run"
-            " configs/pack.py again"
+            f"{path} has changed since it was packed; remove manifest.json beside"
+            " it and run configs/pack.py again"
         )
     return data
 
 
 def read_ids(folder: Path, manifest: dict) -> list[str]:
-    """The ids of ids.txt; ValueError if they are not those that were packed."""
+    """Reads ids.txt. Raises ValueError if it has changed."""
     path = folder / "ids.txt"
     text = path.read_text(encoding="utf-8")
     ids = text.split("\n")[:-1]
@@ -297,7 +300,7 @@ def read_ids(folder: Path, manifest: dict) -> list[str]:
 
 
 class PackedSource(Source):
-    """Records read from a packed split, in any order and from any number of threads."""
+    """Reads the records of a packed split, in any order and from any thread."""
 
     is_packed = True
 
@@ -329,25 +332,25 @@ class PackedSource(Source):
             return data.decode().split("\n")[:-1]
         keys = [tail_of(id_) for id_ in self.ids]
         if "files" not in self.manifest and self.dataset.kind == "fmow":
-            # a pack of before there was the file: the images of a place stay together
+            # a pack from before hash_keys.txt: images of a location stay together
             return [key.rpartition("/")[0] for key in keys]
         return keys
 
     def __getitem__(self, index: int) -> Record:
         index = range(len(self))[index]
         shard = int(np.searchsorted(self._ends, index, side="right"))
-        place = index - int(self._ends[shard]) + self._shards[shard]["records"]
+        in_shard = index - int(self._ends[shard]) + self._shards[shard]["records"]
         try:
-            return decode_record(self._reader(shard).read([place])[0])
-        except RuntimeError as error:  # each record has its hash in the file
+            return decode_record(self._reader(shard).read([in_shard])[0])
+        except RuntimeError as error:  # the file has a hash of each record
             path = self._folder / self._shards[shard]["file"]
             raise ValueError(
-                f"{path}: record {place} ({self.ids[index]}) is damaged ({error});"
-                " remove this file and run configs/pack.py again, which makes it anew"
+                f"{path}: record {in_shard} ({self.ids[index]}) is damaged ({error});"
+                " remove this file and run configs/pack.py again, which writes it again"
             ) from error
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """The record; without keys, id, label and captions are read from beside it."""
+        """Reads a record; without keys only its id, label and captions."""
         if keys or self._labels is None:
             return self[index]
         index = range(len(self))[index]
@@ -363,7 +366,7 @@ class PackedSource(Source):
         if data is None:
             return None
         labels = np.load(io.BytesIO(data))
-        labels.setflags(write=False)  # as the arrays of a record
+        labels.setflags(write=False)  # like the arrays of a record
         return labels
 
     @functools.cached_property
@@ -379,9 +382,9 @@ class PackedSource(Source):
 
 
 def check_shard(folder: Path, shard: dict) -> None:
-    """Raises ValueError or FileNotFoundError unless the shard lies there, whole."""
+    """Raises ValueError or FileNotFoundError unless the shard exists and is whole."""
     path = folder / shard["file"]
-    again = "run configs/pack.py again, which makes it anew"
+    again = "run configs/pack.py again, which writes it again"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; {again}")
     if path.stat().st_size != shard["bytes"]:
@@ -401,18 +404,18 @@ class Selection(Source):
         dataset: Dataset,
         split: str,
         manifest: dict,
-        places: Sequence[tuple[Source, int]],
+        records: Sequence[tuple[Source, int]],
     ):
         self.dataset, self.split, self.manifest = dataset, split, manifest
         self.split_rule = manifest.get("split_rule", "")
-        self.max_nodata = places[0][0].max_nodata if places else 0.0
-        self.ids = [source.ids[i] for source, i in places]
-        self._places = places
+        self.max_nodata = records[0][0].max_nodata if records else 0.0
+        self.ids = [source.ids[i] for source, i in records]
+        self._records = records
 
     @functools.cached_property
     def hash_keys(self) -> list[str]:
-        return [source.hash_keys[i] for source, i in self._places]
+        return [source.hash_keys[i] for source, i in self._records]
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        source, i = self._places[index]
+        source, i = self._records[index]
         return source.read(i, keys)

@@ -1,9 +1,8 @@
-"""So2Sat LCZ42 as it is downloaded (Zhu et al. 2020): an HDF5 file a split.
+"""So2Sat LCZ42 as downloaded (Zhu et al. 2020): one HDF5 file for each split.
 
-training.h5, validation.h5 and testing.h5, each with sen1 [n, 32, 32, 8], sen2 [n, 32,
-32, 10] and label [n, 17], one-hot. Version 3 has three ways to split, random/, block/
-and culture_10/, of a training.h5 and a testing.h5. A record's id is its split and its
-place in the file.
+training.h5, validation.h5 and testing.h5 have sen1 [n, 32, 32, 8], sen2 [n, 32, 32, 10]
+and label [n, 17], one-hot. Version 3 has three splits into training.h5 and testing.h5:
+random/, block/ and culture_10/. A record's id is its split and its index in the file.
 """
 
 import os
@@ -28,11 +27,11 @@ _FIELDS = {"s1": "sen1", "s2": "sen2"}  # record key -> dataset in the file
 
 
 class So2SatSource(Source):
-    """Records read from a split's file, in any order and from any number of threads.
+    """Reads records from a split's file, in any order and from any thread.
 
     The files hold float64; records are float32, in the same units. Each process opens
-    a file when it first reads from it, so a source pickles. Raises FileNotFoundError
-    without the split's file, ValueError naming one that is cut or of another kind.
+    a file on first access, so a source can be pickled. Raises FileNotFoundError for a
+    missing file, ValueError naming a file that is cut or of another form.
     """
 
     def __init__(
@@ -46,34 +45,34 @@ class So2SatSource(Source):
         self.max_nodata = options.max_nodata
         wanted = in_split(split, made=True)
         self.ids: list[str] = []
-        self._places: list[tuple[Path, int]] = []
+        self._located: list[tuple[Path, int]] = []  # file, index in it
         for name, path in _files(folder, split).items():
-            for place in range(_count(path, dataset)):
-                if wanted(f"{place:06d}"):
-                    self.ids.append(f"{name}/{place:06d}")
-                    self._places.append((path, place))
+            for i in range(_count(path, dataset)):
+                if wanted(f"{i:06d}"):
+                    self.ids.append(f"{name}/{i:06d}")
+                    self._located.append((path, i))
         self._open_files: dict[tuple[int, Path], h5py.File] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open_files": {}}
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """The record with its label and these of its sensors alone."""
-        row = self.dataset
-        made = [key for key in row.composites if key in keys]
-        from_file = {*keys, *(row.composites[key][0] for key in made)}
+        """Reads the label and only the sensors `keys`."""
+        dataset = self.dataset
+        made = [key for key in dataset.composites if key in keys]
+        from_file = {*keys, *(dataset.composites[key][0] for key in made)}
         record: Record = {"id": self.ids[index], "label": self._label(index)}
         arrays = {key: self._array(index, key) for key in _FIELDS if key in from_file}
         record |= {key: array for key, array in arrays.items() if key in keys}
         for key in made:
-            record[key] = make_picture(row, key, arrays[row.composites[key][0]])
+            record[key] = make_picture(dataset, key, arrays[dataset.composites[key][0]])
         return record
 
     def _array(self, index: int, key: str) -> np.ndarray:
         array = self._take(index, _FIELDS[key]).astype(np.float32)
         where = f"{self._where(index)}, {_FIELDS[key]}"
-        row = self.dataset
-        return check_array(array, get_sensor(row.sensors[key]), where, self.max_nodata)
+        sensor = get_sensor(self.dataset.sensors[key])
+        return check_array(array, sensor, where, self.max_nodata)
 
     def _label(self, index: int) -> int:
         hot = self._take(index, "label")
@@ -85,12 +84,12 @@ class So2SatSource(Source):
         return int(hot.argmax())
 
     def _take(self, index: int, name: str) -> np.ndarray:
-        path, place = self._places[index]
-        opened = os.getpid(), path  # a forked process must not read through its parent
+        path, i = self._located[index]
+        opened = os.getpid(), path  # a forked process must not share its parent's file
         try:
             if opened not in self._open_files:
                 self._open_files[opened] = _open(path)
-            return self._open_files[opened][name][place]
+            return self._open_files[opened][name][i]
         except OSError as error:
             raise ValueError(
                 f"{self._where(index)}: {name} is unreadable ({error}); fetch the file"
@@ -98,18 +97,18 @@ class So2SatSource(Source):
             ) from error
 
     def _where(self, index: int) -> str:
-        path, place = self._places[index]
-        return f"{path}: record {place}"
+        path, i = self._located[index]
+        return f"{path}: record {i}"
 
 
 def _files(folder: Path, split: str) -> dict[str, Path]:
-    """{split: its file}; of "all", those that are there."""
+    """{split: its file}; for "all", the files that exist."""
     name = parse_split(split)[0]
     there = {s: folder / FILES[s] for s in SPLITS if (folder / FILES[s]).is_file()}
     if not there:
         raise FileNotFoundError(
-            f"{folder}: no {' or '.join(FILES.values())} in it; one that ends in .gz is"
-            f" to be unpacked first: gunzip {shlex.quote(str(folder))}/*.gz"
+            f"{folder}: no {' or '.join(FILES.values())} in it; unpack a file that"
+            f" ends in .gz: gunzip {shlex.quote(str(folder))}/*.gz"
         )
     if name == "all":
         return there
@@ -121,14 +120,15 @@ def _files(folder: Path, split: str) -> dict[str, Path]:
     return {name: there[name]}
 
 
-def _count(path: Path, row: Dataset) -> int:
-    """The records in a file; ValueError with both sides if it holds something else."""
-    last = {"label": len(row.classes)}
-    last |= {_FIELDS[key]: len(get_sensor(row.sensors[key]).bands) for key in _FIELDS}
+def _count(path: Path, dataset: Dataset) -> int:
+    """Counts the records in a file. Raises ValueError for a file of another form."""
+    last = {"label": len(dataset.classes)}
+    for key, field in _FIELDS.items():
+        last[field] = len(get_sensor(dataset.sensors[key]).bands)
     try:
         with _open(path) as file:
             shapes = {name: file[name].shape for name in last if name in file}
-    except OSError as error:  # h5py's own words for a file that is shorter than it says
+    except OSError as error:  # h5py reports a cut file so
         raise ValueError(
             f"{path}: unreadable or cut HDF5 ({path.stat().st_size:,} bytes; {error});"
             " fetch the file again"
@@ -149,6 +149,6 @@ def _count(path: Path, row: Dataset) -> int:
 
 
 def _open(path: Path) -> "h5py.File":
-    import h5py  # slow to import, and needed here alone
+    import h5py  # slow to import, and needed only here
 
     return h5py.File(path, "r")

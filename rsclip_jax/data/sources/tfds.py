@@ -1,9 +1,9 @@
-"""Datasets that TensorFlow Datasets has prepared as array_record; needs no TensorFlow.
+"""Datasets prepared by TensorFlow Datasets as array_record; needs no TensorFlow.
 
 <data_root>/<name>/[<config>/]<version>/{dataset_info.json,features.json,*.array_record*}
-What they hold is told by their features: "image" (3 channels of 8 bits), "sentinel2"
-(EuroSAT's 13 bands) or one for each band of Sentinel-2 (BigEarthNet); "label", or
-"labels" of several; "filename", which is what the file is called in the archive itself.
+The features describe a record: "image" (3 channels of 8 bits), "sentinel2" (EuroSAT's
+13 bands) or one feature for each band of Sentinel-2 (BigEarthNet); "label", or "labels"
+for several; "filename", the file's name in the original archive.
 """
 
 import functools
@@ -28,13 +28,13 @@ from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.types import SPLITS, Dataset, OpenOptions, Record, Source
 from rsclip_jax.io.files import read_json
 
-_OURS = {"validation": "val"}  # splits by other names than ours
-_TELL = 1e9  # bytes of a split whose names take so long to read that it is said
+_OURS = {"validation": "val"}  # TFDS's name of a split -> ours
+_LONG = 1e9  # bytes of a split from which on reading its names is announced
 _BIGEARTHNET = {"": "bigearthnet_43", "19": "bigearthnet", "5": "bigearthnet_5"}
 
 
 def prepare_command(path: str, root: str | Path) -> str:
-    """How a set is made that can be read: with TensorFlow, unlike the reading."""
+    """How to prepare a dataset, for which TensorFlow is needed."""
     return (
         "prepare it with TensorFlow (pip install tensorflow-cpu), once: python -c"
         f" \"import tensorflow_datasets as tfds; tfds.builder('{path}',"
@@ -43,14 +43,14 @@ def prepare_command(path: str, root: str | Path) -> str:
 
 
 def describe(name: str, folder: Path, path: str) -> Dataset:
-    """The row of a prepared set, told by its features and labels.
+    """Describes a prepared dataset by its features and labels.
 
-    name: "tfds:<path>"; of BigEarthNet's labels also "#19" and "#5". Class names and
-    templates are those of the set of the table that has the same classes. Raises
-    ValueError or FileNotFoundError saying how to prepare what is not there.
+    name: "tfds:<path>", followed by "#19" or "#5" for these labels of BigEarthNet.
+    Class names and templates are those of the catalog's dataset with the same classes.
+    Raises ValueError or FileNotFoundError saying how to prepare what is missing.
     """
     features = dict(_builder(_version(name, folder)).info.features)
-    row = _labels(name, features)
+    dataset = _labels(name, features)
     sensors: dict[str, str] = {}
     composites, bands = {}, {}
     if _is_rgb(features.get("image")):
@@ -70,15 +70,15 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
     return Dataset(
         name,
         "tfds",
-        row.task,
+        dataset.task,
         sensors,
-        row.classes,
-        row.classnames,
-        row.templates,
+        dataset.classes,
+        dataset.classnames,
+        dataset.templates,
         (path,),
         file_bands=bands,
         composites=composites,
-        label_map=row.label_map,
+        label_map=dataset.label_map,
     )
 
 
@@ -91,7 +91,7 @@ def _is_rgb(feature: Any) -> bool:
 
 
 def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
-    """A row with the set's task, classes, names and templates, and no more."""
+    """A Dataset with only the task, classes, class names and templates."""
     variant = name.partition("#")[2]
     if "labels" in features:
         found = tuple(features["labels"].feature.names)
@@ -104,12 +104,12 @@ def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
         found, task = (), "none"
     if variant:
         raise ValueError(
-            f"dataset {name!r}: '#19' and '#5' choose among BigEarthNet's labels; these"
-            f" are {first_of(found) or 'none'}"
+            f"dataset {name!r}: '#19' and '#5' choose among BigEarthNet's labels, but"
+            f" its labels are {first_of(found) or 'none'}"
         )
-    for row in DATASETS.values():
-        if row.task == task and found and sorted(row.classes) == sorted(found):
-            return row
+    for dataset in DATASETS.values():
+        if dataset.task == task and found and sorted(dataset.classes) == sorted(found):
+            return dataset
     names = tuple(x.replace("_", " ") for x in found)
     templates = prompts.PHOTO_TEMPLATES if found else ()
     own = {x: x for x in found}
@@ -117,7 +117,7 @@ def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
 
 
 def _version(name: str, folder: Path) -> Path:
-    """The newest version prepared in the folder, or in its only config's."""
+    """The newest version in the folder, or in the folder of its only config."""
     path = name.partition(":")[2].partition("#")[0].strip("/")
     again = prepare_command(path, str(folder).removesuffix(path).rstrip("/"))
     if (version := _newest(folder)) is None:
@@ -136,7 +136,7 @@ def _version(name: str, folder: Path) -> Path:
     info = read_json(version / "dataset_info.json")
     if (form := info.get("fileFormat", "tfrecord")) != "array_record":
         raise ValueError(
-            f"{version}: prepared as {form}, which TensorFlow alone can read; move this"
+            f"{version}: prepared as {form}, which only TensorFlow can read; move this"
             f" folder away and {again}"
         )
     return version
@@ -149,20 +149,17 @@ def _newest(folder: Path) -> Path | None:
     )
 
 
-# Opening and reading
-
-
 def open_tfds(
-    row: Dataset, folder: Path, split: str, options: OpenOptions
+    dataset: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> "TfdsSource":
-    """A split of a prepared set; where it has but one, a hash of the ids makes three.
+    """Opens a split; if the dataset has only one, a hash of the ids makes three.
 
-    An id is "<class>/<file name>" (of several labels, the file name), as class folders
-    give it, and so the hash puts it in the same split as there. Where file names are
-    not in the records, or not unique, it is the record's number. To tell them, all
-    records are read once. FileNotFoundError names a split or a file that is not there.
+    An id is "<class>/<file name>" (with several labels, the file name) as for class
+    folders, so that the hash gives the same splits. Without unique file names it is the
+    record's number. All records are read once to find the names. Raises
+    FileNotFoundError naming a missing split or file.
     """
-    version = _version(row.name, folder)
+    version = _version(dataset.name, folder)
     found: list[tuple[str, int]] = []
     ids: list[str] = []
     for theirs, low, high, top in _parts(version, split):
@@ -170,17 +167,17 @@ def open_tfds(
             if low <= hash_percent(name) < high:
                 found.append((theirs, i))
                 ids.append(top + name)
-    return TfdsSource(row, split, version, ids, found, options)
+    return TfdsSource(dataset, split, version, ids, found, options)
 
 
 def _builder(version: Path) -> Any:
-    import tensorflow_datasets as tfds  # takes a second, and only these sets need it
+    import tensorflow_datasets as tfds  # takes a second, needed only here
 
     return tfds.builder_from_directory(version)
 
 
 def _records(version: Path, split: str) -> Any:
-    """The split's records by number, images as the bytes of their files."""
+    """The split's records by number, with images as the bytes of their files."""
     import tensorflow_datasets as tfds
 
     builder = _builder(version)
@@ -193,7 +190,7 @@ def _records(version: Path, split: str) -> Any:
 
 
 def _parts(version: Path, split: str) -> list[tuple[str, float, float, str]]:
-    """(split of the builder, percent from, to, what ids begin with) to be read."""
+    """(split of the builder, percent from, to, prefix of the ids) to read."""
     name, low, high = parse_split(split)
     splits = _builder(version).info.splits
     present = {_OURS.get(s, s): s for s in splits if splits[s].num_examples}
@@ -214,43 +211,43 @@ def _parts(version: Path, split: str) -> list[tuple[str, float, float, str]]:
 
 @functools.lru_cache(maxsize=16)
 def _names(version: Path, split: str) -> list[str]:
-    """What each record of a split is called, in order."""
+    """The names of a split's records, in order."""
     info, records = _builder(version).info, _records(version, split)
     features = dict(info.features)
     numbers = [f"{i:07d}" for i in range(len(records))]
     if type(features.get("filename")).__name__ != "Text":
         return numbers
-    if (size := info.splits[split].num_bytes) > _TELL:
-        print(f"{version}: the file names of {size / 1e9:.1f} GB are read", flush=True)
+    if (size := info.splits[split].num_bytes) > _LONG:
+        print(f"{version}: reading file names from {size / 1e9:.1f} GB", flush=True)
     names = []
     for i in range(len(records)):
         try:
             names.append(_name(_record(records, i, version), features))
-        except ValueError:  # told when the record itself is read
+        except ValueError:  # raised when the record itself is read
             names.append(numbers[i])
     return names if len(set(names)) == len(names) else numbers
 
 
 def _name(record: Mapping[str, Any], features: Mapping[str, Any]) -> str:
-    """ "<class>/<file name>", or the file name alone where there is no one class."""
+    """ "<class>/<file name>", or the file name without a single class."""
     stem = PurePosixPath(record["filename"].decode("utf-8", "replace")).stem
     classes = getattr(features.get("label"), "names", ())
     single = bool(classes) and 0 <= record["label"] < len(classes)
     return f"{classes[record['label']]}/{stem}" if single else stem
 
 
-def _record(records: Any, place: int, version: Path) -> dict[str, Any]:
+def _record(records: Any, index: int, version: Path) -> dict[str, Any]:
     try:
-        return records[place]
-    except Exception as error:  # array_record and protobuf have errors of their own
+        return records[index]
+    except Exception as error:  # array_record and protobuf raise their own errors
         raise ValueError(
-            f"{version}: record {place} of {records.split!r} is damaged ({error});"
+            f"{version}: record {index} of {records.split!r} is damaged ({error});"
             " fetch or prepare the files again"
         ) from error
 
 
 class TfdsSource(Source):
-    """A split's records, read from array_record files in any order, by any thread."""
+    """Reads records from array_record files, in any order and from any thread."""
 
     def __init__(
         self,
@@ -258,61 +255,62 @@ class TfdsSource(Source):
         split: str,
         version: Path,
         ids: list[str],
-        places: list[tuple[str, int]],
+        located: list[tuple[str, int]],
         options: OpenOptions,
     ):
         self.max_nodata = options.max_nodata
         self.dataset, self.split, self.ids = dataset, split, ids
-        self._version, self._places = version, places
-        self._records = {s: _records(version, s) for s in {s for s, _ in places}}
+        self._version, self._located = version, located
+        self._records = {s: _records(version, s) for s in {s for s, _ in located}}
         features = dict(_builder(version).info.features)
-        self._names: list[str] = []  # of the labels' numbers
+        self._names: list[str] = []  # by the labels' numbers
         if dataset.task != "none":
             multi = dataset.task == "multi"
             label = features["labels"].feature if multi else features["label"]
             self._names = label.names
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """The record with at least these of its sensors."""
-        row, index = self.dataset, range(len(self))[index]
-        split, place = self._places[index]
-        found = _record(self._records[split], place, self._version)
+        """Reads a record with at least these sensors."""
+        dataset, index = self.dataset, range(len(self))[index]
+        split, number = self._located[index]
+        found = _record(self._records[split], number, self._version)
         where = f"{self._version}: {self.ids[index]}"
         record: Record = {"id": self.ids[index], "label": self._label(found, where)}
-        made = [key for key in row.composites if key in keys]
+        made = [key for key in dataset.composites if key in keys]
         if "rgb" in keys and not made:
             record["rgb"] = decode_image(found["image"], where)
         if "s2" in keys or made:
-            sensor, bands = get_sensor(row.sensors["s2"]), row.file_bands.get("s2", ())
+            sensor = get_sensor(dataset.sensors["s2"])
+            bands = dataset.file_bands.get("s2", ())
             s2 = as_sensor(_s2(found, sensor), sensor, bands, where, self.max_nodata)
             for key in made:
-                record[key] = make_picture(row, key, s2)
+                record[key] = make_picture(dataset, key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record
 
     def _label(self, found: Mapping[str, Any], where: str) -> int | np.ndarray:
-        """The label's place among the row's classes, which may have another order."""
-        row = self.dataset
-        if row.task == "none":
+        """The label by the dataset's classes, whose order may differ."""
+        dataset = self.dataset
+        if dataset.task == "none":
             return -1
-        numbers = [found["label"]] if row.task == "single" else found["labels"]
+        numbers = [found["label"]] if dataset.task == "single" else found["labels"]
         if wrong := [n for n in numbers if not 0 <= n < len(self._names)]:
             raise ValueError(
                 f"{where}: label {wrong[0]} is not a number from 0 to"
-                f" {len(self._names) - 1}; -1 is TFDS's for a record without one"
+                f" {len(self._names) - 1}; TFDS writes -1 for a missing label"
             )
         names = [self._names[n] for n in numbers]
-        if row.task == "single":
-            return row.classes.index(names[0])
-        hot = np.zeros(len(row.classes), np.uint8)
-        for known in filter(None, (row.label_map[name] for name in names)):
-            hot[row.classes.index(known)] = 1
+        if dataset.task == "single":
+            return dataset.classes.index(names[0])
+        hot = np.zeros(len(dataset.classes), np.uint8)
+        for known in filter(None, (dataset.label_map[name] for name in names)):
+            hot[dataset.classes.index(known)] = 1
         return hot
 
 
 def _s2(found: Mapping[str, Any], sensor: Sensor) -> np.ndarray:
-    """[h, w, bands] of one array, or of one for each band."""
+    """[h, w, bands] from one feature, or from one feature for each band."""
     if "sentinel2" in found:
         return found["sentinel2"]
     return stack_bands([found[name] for name in sensor.bands])

@@ -1,14 +1,13 @@
-"""Web-datasets as CLIP_benchmark and the code of Zavras et al. lay them out.
+"""WebDatasets in the layout of CLIP_benchmark and of the code of Zavras et al.
 
-<set>/classnames.txt, zeroshot_classification_templates.txt      a line each, {c}
-     /<split>/nshards.txt, nsamples.txt (optional), 0.tar, 1.tar, ...
-A sample is the members of one key, side by side: <key>.webp (or jpg, png), <key>.cls
-(the label's number), <key>.s2_patch.pth ([bands, h, w] of DN), <key>.labels_19.pth
-(multi-hot), <key>.txt (captions, a line each).
+<dataset>/classnames.txt, zeroshot_classification_templates.txt  one a line, with {c}
+         /<split>/nshards.txt, nsamples.txt (optional), 0.tar, 1.tar, ...
+A sample is the consecutive members with one key: <key>.webp (or jpg, png), <key>.cls
+(the label's number), <key>.s2_patch.pth ([bands, h, w] in DN), <key>.labels_19.pth
+(multi-hot), <key>.txt (captions, one a line).
 
-Zavras et al. feed 13 bands as they lie to an encoder that wants SENSORS' order, and put
-B10 among 12 at its place there; red, green and blue are bands 3, 2 and 1. That is the
-order taken here; a bands.txt beside classnames.txt names another one.
+Bands are expected in SENSORS' order, as by the encoder of Zavras et al.; red, green and
+blue are bands 3, 2 and 1. A bands.txt beside classnames.txt names another order.
 """
 
 import array
@@ -39,14 +38,18 @@ from rsclip_jax.io.torch_files import read_torch
 IMAGES = ("webp", "jpg", "jpeg", "png")
 PATCH = "s2_patch.pth"
 _LABELS = re.compile(r"cls|labels_\d+\.pth")
-_S2 = {13: ("s2_l1c", "s2_l1c_rgb"), 12: ("s2_l2a", "s2_l2a_rgb")}  # by the bands
+# Number of bands -> sensor, composite.
+_S2 = {
+    13: ("s2_l1c", "s2_l1c_rgb"),
+    12: ("s2_l2a", "s2_l2a_rgb"),
+}
 
 
 def describe(name: str, folder: Path, path: str) -> Dataset:
-    """The row of a set, told by its text files and its first sample.
+    """Describes a dataset by its text files and its first sample.
 
-    name: "wds:<path>", or "wds:<path>#cls" or "#labels_19" where there are several
-    labels. Raises ValueError or FileNotFoundError naming what is missing or unclear.
+    name: "wds:<path>", followed by "#cls" or "#labels_19" to choose among labels.
+    Raises ValueError or FileNotFoundError naming what is missing or ambiguous.
     """
     shard = _first_shard(folder)
     key, sample = _first_sample(shard)
@@ -87,15 +90,15 @@ def _first_shard(folder: Path) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """A split's tars, as many as nshards.txt says; [] where it holds none at all."""
+    """A split's tars, as many as nshards.txt says; [] for a folder without any."""
     names = [p.name for p in folder.iterdir()]
     found = {name for name in names if re.fullmatch(r"\d+\.tar", name)}
     for name in sorted(n for n in names if re.fullmatch(r"\d+\.(tar\.gz|tgz)", n)):
         stem, _, suffix = name.partition(".")
         if f"{stem}.tar" not in found:
             raise ValueError(
-                f"{folder / name}: a compressed tar cannot be read at any place; unpack"
-                f" all of them once: gunzip {shlex.quote(str(folder))}/*.{suffix}"
+                f"{folder / name}: compressed tars have no random access; unpack all"
+                f" of them once: gunzip {shlex.quote(str(folder))}/*.{suffix}"
             )
     if not found and not (folder / "nshards.txt").exists():
         return []
@@ -104,7 +107,7 @@ def _shards(folder: Path) -> list[Path]:
     if missing or not count:
         raise FileNotFoundError(
             f"{folder}: nshards.txt says {count} tars, but {first_of(missing)}"
-            f" ({len(missing)}) are not there; fetch them, or correct nshards.txt"
+            f" ({len(missing)}) do not exist; fetch them, or correct nshards.txt"
         )
     return [folder / f"{i}.tar" for i in range(count)]
 
@@ -128,14 +131,14 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _class_names(folder: Path, label: str) -> tuple[str, ...]:
-    """classnames_19.txt of labels_19.pth, or what there is for all: classnames.txt."""
+    """Reads classnames_19.txt for labels_19.pth if it exists, else classnames.txt."""
     number = re.sub(r"\D", "", label)
     own = folder / f"classnames_{number}.txt"
     return _lines(own if number and own.exists() else folder / "classnames.txt")
 
 
 def _choose_label(name: str, key: str, sample: Mapping[str, Member]) -> str:
-    """The member that holds the label, "" without one."""
+    """The member that holds the label; "" without labels."""
     found = sorted(member for member in sample if _LABELS.fullmatch(member))
     wanted = name.partition("#")[2]
     names = {member.removesuffix(".pth"): member for member in found}
@@ -155,7 +158,7 @@ def _choose_label(name: str, key: str, sample: Mapping[str, Member]) -> str:
 
 
 def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
-    """(sensors, composites, file bands) of a set whose first sample this is."""
+    """(sensors, composites, file bands) of a dataset, by its first sample."""
     sensors, composites, bands = {}, {}, {}
     if any(image in sample for image in IMAGES):
         sensors["rgb"] = "rgb"
@@ -190,31 +193,31 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
 
 
 def _check_order(patch: np.ndarray, where: str, path: Path) -> None:
-    """Raises ValueError where B10, nearly black in L1C, stands in the place of B09.
+    """Raises ValueError if B10, nearly black in L1C, seems to be where B09 should be.
 
-    So it does in EuroSAT's own files, where B8A is last. Of 140 of them, B10 / B11 is
-    at most 0.41 there; in SENSORS' order, B09 / B10 is at least 7.7.
+    It is so in EuroSAT's own files, where B8A is last. In 140 of them B10 / B11 is at
+    most 0.41; in SENSORS' order B09 / B10 is at least 7.7.
     """
     ninth, tenth = patch[9].mean(dtype=float), patch[10].mean(dtype=float)
     if 2 * ninth < tenth:
         raise ValueError(
             f"{where}: band 9, counted from 0, is darker than band 10 ({ninth:.0f},"
-            f" {tenth:.0f}), as in EuroSAT's files, where B8A stands last. Write the"
-            f" bands' names in the order of the file, one a line, into {path}"
+            f" {tenth:.0f}), as in EuroSAT's files, where B8A is last. Write the names"
+            f" of the bands in the file's order, one a line, into {path}"
         )
 
 
 def _first_sample(shard: Path) -> tuple[str, dict[str, Member]]:
     samples = _samples(shard)
     first = next(samples, ("", dict[str, Member]()))
-    next(samples, None)  # raises where the tar is cut within the first
+    next(samples, None)  # raises if the tar is cut within the first sample
     return first
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
-    """(key, {extension: member}) of the members side by side that share a key.
+    """Yields (key, {extension: member}) for consecutive members that share a key.
 
-    Ends in walk_tar's ValueError where the tar is cut, after the sample before it.
+    Ends in walk_tar's ValueError if the tar is cut, after the last whole sample.
     """
     last, sample, fault = "", dict[str, Member](), None
     try:
@@ -225,7 +228,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
             if sample and key != last:
                 yield last, sample
                 sample = {}
-            # Zavras et al. ask for ".cls", which a writer puts down as "<key>..cls"
+            # Zavras et al. write the key ".cls", which gives "<key>..cls"
             last, sample[extension.lower().lstrip(".")] = key, member
     except ValueError as error:
         fault = error
@@ -242,19 +245,16 @@ def _tensor(data: bytes, where: str) -> np.ndarray:
     return array
 
 
-# Opening and reading
-
-
 def open_webdataset(
-    row: Dataset, folder: Path, split: str, options: OpenOptions
+    dataset: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> "WebDataset":
-    """The split's samples, found by a walk over the headers of its tars.
+    """Opens a split; its samples are found by walking over the tars' headers.
 
-    Raises ValueError for a tar that is cut, a sample without one of its members, and a
-    number of samples that is not nsamples.txt's; on_error "skip" reads what is whole.
+    Raises ValueError for a cut tar, a sample with a missing member, or another number
+    of samples than in nsamples.txt; on_error "skip" leaves these out.
     """
-    wanted = _wanted(row, folder)
-    source = WebDataset(row, split, tuple(wanted), options)
+    wanted = _wanted(dataset, folder)
+    source = WebDataset(dataset, split, tuple(wanted), options)
     for base, low, high, tops in split_folders(folder, split, SPLIT_NAMES):
         faults: list[str] = []
         count = 0
@@ -267,8 +267,8 @@ def open_webdataset(
                     source.add("/".join([*tops, key]), spans)
         told = base / "nsamples.txt"
         if told.exists() and _count(told, "the number of its samples") != count:
-            said = told.read_text().strip()
-            faults.append(f"{told} says {said} samples, but its tars hold {count}")
+            number = told.read_text().strip()
+            faults.append(f"{told} says {number} samples, but its tars hold {count}")
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
             leave_out(text, "correct the tars", options.on_error)
@@ -276,23 +276,23 @@ def open_webdataset(
     return source
 
 
-def _wanted(row: Dataset, folder: Path) -> dict[str, tuple[str, ...]]:
-    """Record key -> the members that can hold it, by the set's first sample."""
+def _wanted(dataset: Dataset, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Record key -> the members that can hold it, by the first sample."""
     key, sample = _first_sample(_first_shard(folder))
     held = {"rgb": IMAGES, "s2": (PATCH,)}
-    wanted = {k: held[k] for k in row.sensors if k not in row.composites}
-    if row.task == "captions":
+    wanted = {k: held[k] for k in dataset.sensors if k not in dataset.composites}
+    if dataset.task == "captions":
         return {**wanted, "captions": ("txt",)}
-    label = _choose_label(row.name, key, sample)
+    label = _choose_label(dataset.name, key, sample)
     return {**wanted, "label": (label,)} if label else wanted
 
 
 def _index(
     shard: Path, wanted: Mapping[str, tuple[str, ...]], faults: list[str]
 ) -> Iterator[tuple[str, list[int]]]:
-    """(key, offset and size of each wanted member) of a tar; [] where one is missing.
+    """Yields (key, offset and size of each wanted member); [] if one is missing.
 
-    What is missing, and where the tar is cut, is added to faults.
+    Missing members and cut tars are added to faults.
     """
     try:
         for key, sample in _samples(shard):
@@ -309,7 +309,7 @@ def _index(
 
 
 class WebDataset(Source):
-    """A split's samples, read from their tars at any place and by any thread."""
+    """Reads samples from their tars, in any order and from any thread."""
 
     def __init__(
         self,
@@ -323,24 +323,24 @@ class WebDataset(Source):
         self.shards: list[Path] = []
         self.left_out: list[LeftOut] = []
         self._columns = columns
-        # a sample: its tar's place in shards, then offset and size of each column;
-        # there can be millions
+        # For each sample, of which there can be millions: the index of its tar in
+        # shards, then offset and size of each column.
         self._table = array.array("q")
 
     def add(self, id_: str, spans: list[int]) -> None:
-        """One more sample, of the last of the shards."""
+        """Adds a sample of the last shard."""
         self.ids.append(id_)
         self._table.extend([len(self.shards) - 1, *spans])
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """The record with at least these of its sensors."""
-        row, index = self.dataset, range(len(self))[index]
-        made = [k for k in row.composites if k in keys]
-        read = {"label", "captions", *keys, *(row.composites[k][0] for k in made)}
+        """Reads a record with at least these sensors."""
+        dataset, index = self.dataset, range(len(self))[index]
+        made = [k for k in dataset.composites if k in keys]
+        read = {"label", "captions", *keys, *(dataset.composites[k][0] for k in made)}
         width = 1 + 2 * len(self._columns)
         shard, *spans = self._table[index * width : (index + 1) * width]
         held, path = {}, self.shards[shard]
-        # a file for each reading: threads share no position, and the source pickles
+        # opened on each access, so threads share no position and the source pickles
         with path.open("rb", buffering=0) as file:
             for i, column in enumerate(self._columns):
                 if column in read:
@@ -349,24 +349,24 @@ class WebDataset(Source):
         return self._decode(self.ids[index], held, f"{path}: {self.ids[index]}", keys)
 
     def _decode(self, id_: str, held: dict[str, bytes], where: str, keys) -> Record:
-        row = self.dataset
+        dataset = self.dataset
         record: Record = {"id": id_, "label": -1}
         if "label" in held:
-            count = len(row.classes)
-            decode = _class_number if row.task == "single" else _many_hot
+            count = len(dataset.classes)
+            decode = _class_number if dataset.task == "single" else _many_hot
             record["label"] = decode(held["label"], count, where)
         if "captions" in held:
             record["captions"] = _captions(held["captions"], where)
         if "rgb" in held:
             record["rgb"] = decode_image(held["rgb"], where)
         if "s2" in held:
-            sensor = get_sensor(row.sensors["s2"])
+            sensor = get_sensor(dataset.sensors["s2"])
             patch = _tensor(held["s2"], where)
-            bands = row.file_bands.get("s2", ())
+            bands = dataset.file_bands.get("s2", ())
             moved = np.moveaxis(patch, 0, -1) if patch.ndim == 3 else patch
             s2 = as_sensor(moved, sensor, bands, where, self.max_nodata)
-            for key in (k for k in row.composites if k in keys):
-                record[key] = make_picture(row, key, s2)
+            for key in (k for k in dataset.composites if k in keys):
+                record[key] = make_picture(dataset, key, s2)
             if "s2" in keys:
                 record["s2"] = s2
         return record
@@ -376,26 +376,26 @@ def _class_number(data: bytes, count: int, where: str) -> int:
     text = data.decode("ascii", "replace").strip()
     if not text.isdigit() or int(text) >= count:
         raise ValueError(
-            f"{where}: label {text!r:.40} is not a number from 0 to {count - 1}, the"
-            " places of classnames.txt"
+            f"{where}: label {text!r:.40} is not a number from 0 to {count - 1}, an"
+            " index into classnames.txt"
         )
     return int(text)
 
 
 def _many_hot(data: bytes, count: int, where: str) -> np.ndarray:
-    """uint8 [count] of a tensor of zeros and ones."""
+    """uint8 [count] from a tensor of zeros and ones."""
     hot = _tensor(data, where)
     if hot.shape != (count,) or not np.isin(hot, (0, 1)).all():
         raise ValueError(
             f"{where}: labels of shape {hot.shape} and values {np.unique(hot)[:5]},"
             f" expected {count} of 0 and 1: one for each line of classnames.txt"
-            " (or of classnames_19.txt beside it, for labels_19 alone)"
+            " (or of classnames_19.txt for labels_19)"
         )
     return hot.astype(np.uint8)
 
 
 def _captions(data: bytes, where: str) -> tuple[str, ...]:
-    """The lines of a text that are not empty."""
+    """The non-empty lines of a text."""
     try:
         lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError as error:

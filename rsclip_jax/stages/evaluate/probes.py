@@ -15,6 +15,7 @@ from rsclip_jax.evals.probe import (
 from rsclip_jax.stages.evaluate.encoders import Encoded
 from rsclip_jax.stages.evaluate.settings import Probe, Settings
 from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared.overlap import shared_ids
 from rsclip_jax.stages.shared.run import Run
 
 
@@ -44,12 +45,9 @@ def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
     for (a, one), (b, other) in itertools.combinations(
         zip(sets, opened, strict=True), 2
     ):
-        same = one.dataset.name == other.dataset.name
-        # tiles count as the records that they were cut from
-        ids = [{id_.partition("/tile_")[0] for id_ in s.ids} for s in (one, other)]
-        if same and (shared := len(ids[0] & ids[1])):
+        if ids := shared_ids(one, other):
             raise ValueError(
-                f"{setting}: {a!r} and {b!r} share {shared} records; a probe must be"
+                f"{setting}: {a!r} and {b!r} share {len(ids)} records; a probe must be"
                 " tested on records that it was not fitted or chosen on, such as"
                 " train[90%:] after train[:90%]"
             )

@@ -85,11 +85,11 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     settings = read_settings(run.config)
     earlier = find_earlier(run, settings)
     todo = find_missing(run, settings, earlier)
-    start(run, todo, earlier)
     model = model or input_model(run)
     before = load_reference(settings.reference, model) if todo.forgetting else None
     fed = feed_each(run, model, todo)
     check_sensors(todo.probes, fed)
+    start(run, todo, earlier)
     kept = {}
     for spec in todo.datasets:
         kept[spec] = evaluate_source(run, model, fed[spec], run.open(spec), settings)

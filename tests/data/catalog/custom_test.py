@@ -228,7 +228,7 @@ def ids_of(folder, split):
 def test_a_folder_that_is_not_there_or_has_no_image_is_named(tmp_path):
     text = PHOTOS.replace("class_folders", "folder")
     path = write(tmp_path, text)
-    words = rf"{path}: its folder is not there: {tmp_path / 'photos'}"
+    words = rf"{path}: its folder {tmp_path / 'photos'} does not exist"
     with pytest.raises(FileNotFoundError, match=words):
         open_source(path)
     (tmp_path / "photos").mkdir()

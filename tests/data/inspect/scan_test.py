@@ -39,8 +39,8 @@ def planted():
 
 
 def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
-    places = [9, 0, 3, 21, 5]
-    found = scan(planted, places)
+    indices = [9, 0, 3, 21, 5]
+    found = scan(planted, indices)
     assert found.indices == [9, 0, 3, 21]
     assert found.unreadable == {
         5: "record 5 is cut",

@@ -18,6 +18,6 @@ def test_a_folder_that_a_record_names_in_vain_is_no_error(tmp_path):
     assert find_unread([source]) == ({}, [beside])
 
 
-def test_of_a_file_a_band_it_is_not_told(tmp_path):
+def test_records_with_a_file_per_band_are_not_searched(tmp_path):
     entry = Entry("a", "", {"s1": (tmp_path / "VV.tif", tmp_path / "VH.tif")})
     assert find_unread([FileSource(ROW, "all", [entry])]) is None

@@ -187,8 +187,8 @@ def test_an_unreadable_record_ends_the_run_or_is_listed(tmp_path):
     source, whole = open_numbers(tmp_path), Numbers(60)
     left = [i for i in range(60) if i not in broken]
     assert source.ids == [whole.ids[i] for i in left]
-    for place, i in enumerate(left):
-        assert_same_record(source[place], whole[i])
+    for index, i in enumerate(left):
+        assert_same_record(source[index], whole[i])
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -203,8 +203,8 @@ def test_labels_are_told_without_the_records(tmp_path, monkeypatch, old):
     else:
         monkeypatch.setattr(packed, "decode_record", None)
     whole, found = Numbers(60), open_numbers(tmp_path)
-    for place, i in enumerate(i for i in range(60) if i not in broken):
-        record, want = found.read(place, ()), whole[i]
+    for index, i in enumerate(i for i in range(60) if i not in broken):
+        record, want = found.read(index, ()), whole[i]
         assert record["id"] == want["id"]
         assert record["label"].dtype == want["label"].dtype
         np.testing.assert_array_equal(record["label"], want["label"])
@@ -231,7 +231,7 @@ class Linear(Numbers):
         return {**record, "s1": 10 ** (record["s1"] / 10)}
 
 
-def test_what_a_sensor_does_not_allow_is_not_packed(tmp_path):
+def test_values_that_a_sensor_does_not_allow_are_not_packed(tmp_path):
     with pytest.raises(ValueError, match=r"scene/0 \(s1\): no s1_grd value is below 0"):
         pack_as(tmp_path, Linear(8), functools.partial(Linear, 8))
 

@@ -39,14 +39,14 @@ def test_a_record_s_bytes_are_what_the_docstring_says():
     header = json.loads(data[4 : 4 + length])
     assert header["fields"] == {"id": "scene/1"}
     assert header["arrays"]["s2"] == ["<u2", [6, 6, 13]]
-    place = 4 + length
+    offset = 4 + length
     for key, (dtype, shape) in header["arrays"].items():
-        assert place % 16 == 0
+        assert offset % 16 == 0
         count = int(np.prod(shape))
-        values = np.frombuffer(data[place:][: count * np.dtype(dtype).itemsize], dtype)
+        values = np.frombuffer(data[offset:][: count * np.dtype(dtype).itemsize], dtype)
         np.testing.assert_array_equal(values.reshape(shape), record[key])
-        place += -(-values.nbytes // 16) * 16
-    assert place == len(data)
+        offset += -(-values.nbytes // 16) * 16
+    assert offset == len(data)
 
 
 def test_any_order_of_bytes_and_memory_is_written_the_same():

@@ -66,7 +66,7 @@ def test_batches_depend_on_the_seed_and_not_on_the_threads():
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
 def test_examples_of_a_batch_are_those_of_batches_of_one(jitter):
-    # enlarged: the others of a batch are written to their place in it
+    # enlarged: the others of a batch are written into its array
     sizes, augment = {"rgb": 24, "s1": 24}, dataclasses.replace(FULL, jitter=jitter)
     options = {"sizes": sizes, "augment": augment}
     (four,) = take(1, batches_of(Pictures(8), batch_size=4, **options))
@@ -117,7 +117,7 @@ def test_no_source_is_ordered_as_one_of_another_seed(monkeypatch):
     assert orders(0, count=2)[1] == orders(1, count=2)[0]
 
 
-def test_a_run_s_only_source_has_the_order_of_the_run_s_own_seed():
+def test_a_runs_only_source_has_the_order_of_the_runs_own_seed():
     for seed in (0, 1, 7):
         plain = grain.MapDataset.range(16).seed(seed).shuffle().repeat()
         want = [plain[i] for i in range(32)]
@@ -134,7 +134,7 @@ def test_batches_have_their_keys_shapes_and_types():
     }
 
 
-def test_sensors_and_labels_of_a_row_belong_together():
+def test_sensors_and_labels_of_a_record_belong_together():
     for batch in take(5, batches_of(Numbers(10))):
         number = batch["rgb"][:, 0, 0, 0].astype(np.float32)
         np.testing.assert_array_equal(batch["s1"][:, 0, 0, 0], -number / 7)
@@ -215,14 +215,14 @@ def packs(tmp_path_factory):
     ("weights", "share"), [((3, 1), 0.25), ((0.1, 0.9), 0.9), (None, 24 / 64)]
 )
 def test_packed_sets_are_mixed_by_weight(packs, weights, share):
-    places = {
+    index_of = {
         resize(pack[i]["rgb"], 6).tobytes(): (name, i)
         for name, pack in zip("ab", packs, strict=True)
         for i in range(len(pack))
     }
-    assert len(places) == 64
+    assert len(index_of) == 64
     batches = batches_of(*packs, weights=weights, batch_size=20, sizes={"rgb": 6})
-    seen = [places[rgb.tobytes()] for b in take(100, batches) for rgb in b["rgb"]]
+    seen = [index_of[rgb.tobytes()] for b in take(100, batches) for rgb in b["rgb"]]
     assert np.mean([name == "b" for name, _ in seen]) == pytest.approx(share, abs=0.002)
     for name, pack in zip("ab", packs, strict=True):  # and within a set, evenly
         drawn = [i for which, i in seen if which == name]

@@ -211,7 +211,7 @@ EVERYTHING = dataclasses.replace(
 )
 
 
-def test_what_is_done_to_values_follows_from_the_row_and_not_from_the_key():
+def test_values_are_augmented_by_sensor_and_not_by_key():
     # the keys are swapped on purpose, and a third one is called rgb
     rows = {"s2": "s1_grd", "s1": "s2_l2a", "rgb": "s1_vh_8bit", "ir": "rgb"}
     sensors = {key: SENSORS[name] for key, name in rows.items()}

@@ -77,7 +77,7 @@ def test_training_goes_on_with_records_from_all_over_the_set(capsys):
 
 
 @pytest.mark.parametrize("start", [batches_of, lambda s, **o: evaluate(s, **o)])
-def test_what_cannot_be_read_is_not_read_again(start):
+def test_unreadable_records_are_not_read_again(start):
     source = Gap()
     batches = start(source, batch_size=100, on_error="skip", threads=1)
     taken = take(8, batches)

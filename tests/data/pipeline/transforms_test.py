@@ -168,7 +168,7 @@ def symmetry_of(array):
 
 
 def draw_symmetries(n):
-    """How often each symmetry occurs; every sensor of a place has the same."""
+    """How often each symmetry occurs; every sensor of a record has the same."""
     record = {"s1": ground(16), "s2": ground(8, pixel=2.0), "ir": ground(4, pixel=4.0)}
     sizes = {"s1": 16, "s2": 8, "ir": 4}
     counts = np.zeros(8, int)

@@ -129,8 +129,8 @@ FAULTS = [
     ),
     (no_sentence, r"airport_2\.jpg has no caption", ["airport_5"]),
     (only_empty, r"airport_2\.jpg has no caption", ["airport_5"]),
-    (twice_in_test, "airport_2 is listed before", ["airport_2"]),
-    (train_s_again_in_test, "airport_0 is listed before", ["airport_5"]),
+    (twice_in_test, "airport_2 is listed twice", ["airport_2"]),
+    (train_s_again_in_test, "airport_0 is listed twice", ["airport_5"]),
 ]
 
 
@@ -138,7 +138,7 @@ FAULTS = [
 def test_a_fault_is_named_and_left_out_when_asked(tmp_path, capsys, plant, words, left):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     rewrite(base, "rsicd", lambda images: plant(base, images))
-    way_out = rf"RSICD: 1 fault\(s\) in split 'test': {words}; .*on_error=skip"
+    way_out = rf"RSICD: 1 fault\(s\) in split 'test': {words}; .*on_error='skip'"
     with pytest.raises(ValueError, match=way_out):
         open_source("rsicd", tmp_path, "test")
     assert open_source("rsicd", tmp_path, "train").ids == ["airport_0", "airport_3"]
@@ -160,7 +160,7 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"images": [{"filename": "a.jpg", "spl', "cut short or not a file of captio"),
+        ('{"images": [{"filename": "a.jpg", "spl', "cut short, or no captions file"),
         ("[]", "expected {'images'"),
         ('{"images": {"a.jpg": 1}}', "expected {'images'"),
         ('{"annotations": []}', "KeyError: 'images'"),
@@ -194,7 +194,7 @@ def test_a_json_of_another_kind_is_refused_whole(tmp_path, text, words, on_error
 def test_a_json_that_is_no_text_is_refused(tmp_path):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / "dataset_rsicd.json").write_bytes(b'{"images": "\xff\xfe\x00')
-    with pytest.raises(ValueError, match="cut short or not a file of captions"):
+    with pytest.raises(ValueError, match="cut short, or no captions file"):
         open_source("rsicd", tmp_path)
 
 

@@ -215,7 +215,7 @@ def test_absent_files_are_counted_and_the_first_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("zoo", 1, 0, "", ""), r"zoo_1_0_rgb\.jpg stands twice"),
+        (("zoo", 1, 0, "", ""), r"zoo_1_0_rgb\.jpg occurs twice"),
         (("volcano", 1, 0, "", ""), "category 'volcano' is not one of fMoW's 62"),
         (("zoo", 1), "line 4: cut short"),
     ],

@@ -355,5 +355,5 @@ def test_parts_of_a_pack_are_the_archive_s(tmp_path, listed):
     assert min(sizes) > 0
     beside = out / "sen12ms" / "train" / "hash_keys.txt"
     beside.write_text(beside.read_text().replace("spring", "summer"))
-    with pytest.raises(ValueError, match=rf"{beside} is not what was written; remove"):
+    with pytest.raises(ValueError, match=rf"{beside} has changed since it was packed"):
         open_source("sen12ms", out, "train[:50%]")

@@ -115,16 +115,16 @@ def test_what_is_wrong_with_the_solution_is_named(root):
     path = root / "imagenet" / "LOC_val_solution.csv"
     whole = path.read_text().splitlines()
     faults = {
-        "\n".join(whole[:-1]): "no line of ILSVRC2012_val_",
+        "\n".join(whole[:-1]): "no line for ILSVRC2012_val_",
         "\n".join([*whole[:-1], whole[-1].split(",")[0]]): "a line without ImageId",
-        "\n".join(x.replace(USED[0], "n0") for x in whole): "'n0' is no class of",
+        "\n".join(x.replace(USED[0], "n0") for x in whole): "'n0' is not a class of",
     }
     for text, fault in faults.items():
         path.write_text(text)
         with pytest.raises(ValueError, match=fault):
             open_source("imagenet", root, "val")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"LOC_val_solution\.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"val_solution\.csv does not exist"):
         open_source("imagenet", root, "val")
     assert len(open_source("imagenet", root, "train")) == 9
 

@@ -311,7 +311,7 @@ def test_a_set_that_is_not_prepared_says_how_to(tmp_path):
     ):
         open_source("tfds:resisc45", tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"data_root\) to the folder that holds res"
+        FileNotFoundError, match=r"set root to the folder that holds res"
     ):
         open_source("tfds:resisc45")
 

@@ -261,7 +261,7 @@ def test_eurosats_own_order_is_not_taken_for_another(tmp_path, real_data):
             write_texts(folder)
             data = torch_bytes(np.ascontiguousarray(array))
             write_split(folder / "test", [{"a.s2_patch.pth": data, "a.cls": b"0"}])
-        with pytest.raises(ValueError, match=r"B8A stands last. Write .*bands\.txt"):
+        with pytest.raises(ValueError, match=r"B8A is last. Write .*bands\.txt"):
             open_source(f"wds:as_is_{i}", tmp_path)
         (tmp_path / f"as_is_{i}" / "bands.txt").write_text("\n".join(bands))
         for name in ("as_is", "moved"):
@@ -366,7 +366,7 @@ def test_counts_that_disagree_are_named(photos, tmp_path):
     (photos / "train" / "nsamples.txt").unlink()  # CLIP_benchmark writes none
     assert len(open_source(PHOTOS, tmp_path, "train")) == 20
     (photos / "train" / "nshards.txt").write_text("4")
-    with pytest.raises(FileNotFoundError, match=r"says 4 tars, but 3\.tar \(1\) are"):
+    with pytest.raises(FileNotFoundError, match=r"says 4 tars, but 3\.tar \(1\) do"):
         open_source(PHOTOS, tmp_path, "train")
     (photos / "train" / "nshards.txt").write_text("three")
     with pytest.raises(ValueError, match=r"nshards\.txt: 'three' is not the number of"):
@@ -417,7 +417,7 @@ def test_compressed_tars_are_named_with_the_command_that_unpacks_them(
             file.write(path.read_bytes())
         path.unlink()
     with pytest.raises(
-        ValueError, match=rf"train/{kept}\.{end}: a compressed"
+        ValueError, match=rf"train/{kept}\.{end}: compressed tars"
     ) as error:
         open_source(PHOTOS, tmp_path, "train")
     os.system(str(error.value).rpartition("once: ")[2])
@@ -565,7 +565,5 @@ def test_inspect_tells_what_is_there(photos, tmp_path, capsys):
     run_stage(inspect, tmp_path / "w", tmp_path, PHOTOS)
     assert "river" in capsys.readouterr().out
     assert list((tmp_path / "w/inspect").glob("wds_*/contact_sheet.png"))
-    with pytest.raises(
-        FileNotFoundError, match=r"config\.dataset: root \(config\.data_root"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"config\.dataset: root = "):
         run_stage(inspect, tmp_path / "w2", tmp_path, "wds:nowhere")

@@ -55,7 +55,7 @@ def pixels(source, key):
     ("key", "dtype", "how"),
     [
         slow("s2", "uint16", "sensor"),
-        ("s2", "uint16", "percentile"),
+        slow("s2", "uint16", "percentile"),
         ("s1", "float32", "zscore"),
         slow("ir", "float32", "percentile"),
     ],

@@ -30,6 +30,7 @@ from tests.helpers.align import (
     read_as,
     teacher,
 )
+from tests.helpers.marks import slow
 from tests.helpers.moved import Moved, write_sensor
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 
@@ -76,6 +77,7 @@ def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, loaded[name], body[name])
 
 
+@pytest.mark.slow
 def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
     """A 13-band file on 12-band data: what it was trained on goes before the sensor's.
 
@@ -118,12 +120,12 @@ def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "metrics"),
     [
-        ({"losses": (("mse", 1.0),)}, {"mse"}),
+        slow({"losses": (("mse", 1.0),)}, {"mse"}),
         ({"losses": (("mse", 1.0), ("labels", 0.5))}, {"mse", "labels"}),
         ({"losses": (("cosine", 1.0), ("info_nce", (0.0, 1.0)))}, {"info_nce"}),
-        ({"losses": (("sigmoid", 1.0), ("relational", 1.0))}, {"sigmoid"}),
-        ({"losses": (("soft_labels", 1.0),)}, {"soft_labels"}),
-        (
+        slow({"losses": (("sigmoid", 1.0), ("relational", 1.0))}, {"sigmoid"}),
+        slow({"losses": (("soft_labels", 1.0),)}, {"soft_labels"}),
+        slow(
             {
                 "losses": (("smooth_l1", 1.0), ("soft_labels", 0.1)),
                 "classes_of": "miniature_natural:val",
@@ -131,9 +133,9 @@ def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
             {"smooth_l1", "soft_labels"},
         ),
         ({"train": "miniature_multi:train"}, {"mse", "labels"}),
-        ({"losses": (("mse", 1.0), ("labels", 0.0))}, {"mse"}),
+        slow({"losses": (("mse", 1.0), ("labels", 0.0))}, {"mse"}),
         ({"sensor": "s2"}, {"mse"}),
-        ({"sensor": "ir"}, {"mse"}),
+        slow({"sensor": "ir"}, {"mse"}),
     ],
 )
 def test_every_term_and_sensor_trains(tmp_path, settings, metrics):

@@ -143,7 +143,7 @@ def test_each_of_several_sets_has_features_of_its_own(tmp_path):
     with few_scenes():
         train = [run.open(f"miniature:{split}") for split in ("train", "val")]
         taught = make_teaching(run, settings_of(run), teacher(), train, ("s1",))
-        encode = functools.partial(image_features, variant=teacher().variant)
+        encode = jax.jit(functools.partial(image_features, variant=teacher().variant))
         for kept, source in zip(taught.train, train, strict=True):
             assert kept.ids == source.ids
             want = encode(teacher().params["visual"], source[5]["rgb"][None])[0]
@@ -169,7 +169,7 @@ def test_each_of_several_sets_has_features_of_its_own(tmp_path):
         (
             {"cache": "d4", "augment": {"crop_scale": (0.5, 1.0), "jitter": 0.4}},
             r"cache = 'd4', but config\.align\.augment has crop_scale = \(0\.5, 1\.0\),"
-            r" jitter = 0\.4, and so .* needs crop_scale = \(1\.0, 1\.0\), jitter ="
+            r" jitter = 0\.4: .* set crop_scale = \(1\.0, 1\.0\), jitter ="
             r" 0\.0, or --config\.align\.cache=off",
         ),
         ({"cache": "exact", "augment": {"crop_pixels": 20}}, "crop_pixels = 20"),

@@ -19,6 +19,7 @@ from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 
@@ -61,7 +62,7 @@ def reported(sweep):
     return [r for r in found if r.alpha_blocks is not None]
 
 
-@pytest.mark.parametrize("drop", [0.0, 0.1])
+@pytest.mark.parametrize("drop", [slow(0.0), 0.1])
 def test_it_is_never_worse_nor_over_the_budget_and_is_reported(sweep, drop):
     budget = Budget(max_drop=drop)
     alpha, (task, kept), (found, mean, values) = choose(sweep, budget)
@@ -160,6 +161,7 @@ def test_what_it_gained_is_told_and_also_that_it_gained_nothing():
     assert "gained nothing over the single alpha 0.5" in told
 
 
+@pytest.mark.slow
 def test_the_product_is_the_mixture_by_block(clip, tmp_path):
     save_clip(tmp_path / "clip", clip.variant, clip.params)
     config = tiny_config(stages=("patch",))

@@ -17,6 +17,7 @@ from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.patch.tasks import draw_labels, fine_tune_tasks, merge
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
+from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 
 TWO = {
@@ -240,7 +241,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
 # Jointly
 
 
-@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("kind", ["single", slow("multi")])
 def test_joint_training_lowers_the_loss_of_both(clip, tmp_path, kind):
     train = TWO["train"] if kind == "single" else ("miniature_multi:train",) * 2
     config = patch_config(clip, **TWO, tasks="joint")
