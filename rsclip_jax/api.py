@@ -33,12 +33,18 @@ CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
 class Model:
     """A CLIP, and the sensor encoders that were aligned to it.
 
-    sensors: modality ("s1") -> its encoder. digest: names the CLIP's weights, which
-    clip_steps of the stage that made them trained. source: where weight files came
-    from: "path", by which load finds them again, the sha256 of each of "files", and of
-    named ones "name" and "revision"; {} for what a stage made. task_head: class name ->
-    column [d] of the head that stage patch trained and mixed with the tower, where it
-    was asked to; logits are embeddings @ np.stack([*task_head.values()], 1).
+    Models compare by identity. Their params are moved to the device once, at their
+    first use.
+
+    sensors: modality ("s1") -> its encoder.
+    digest: digest of the CLIP's weights.
+    clip_steps: steps of the stage that trained the CLIP.
+    source: the origin of weight files: "path", by which load finds them again,
+        "files" with the sha256 of each, "name" and "revision" of named ones; {} for a
+        model that a stage trained.
+    task_head: class name -> column [d] of the head that stage patch trained and
+        interpolated with the tower, if it did; logits are
+        embeddings @ np.stack([*task_head.values()], 1).
     """
 
     variant: Variant
@@ -179,38 +185,43 @@ def load(
     image_size: int | None = None,
     alpha: float | None = None,
 ) -> Model:
-    """The model of a weight file, of a folder that holds one, of a workdir or a name.
+    """Loads a model from a weight file or folder, from a workdir, or by name.
 
-    Files and folders are OpenAI's, open_clip's or Hugging Face's, as load_clip reads
-    them; variant and activation say what they do not, image_size another size of images
-    than theirs. Names are those of weights.PRETRAINED and
-    hf:OWNER/NAME[/PATH][@REVISION]; a path of the same name goes before.
+    A workdir gives its patched CLIP, or else its pretrained one, and every sensor
+    encoder.
 
-    Of a workdir: the patched CLIP, or the pretrained one where there is no patched, and
-    every sensor encoder. alpha: the patched CLIP at another alpha than the chosen one,
-    without the sensor encoders, which were aligned to that. Raises FileNotFoundError
-    saying what was looked for.
+    Args:
+        source: a file or folder of OpenAI, open_clip or Hugging Face, a workdir, a name
+            of weights.PRETRAINED, or hf:OWNER/NAME[/PATH][@REVISION]. A path that
+            exists takes precedence over a name.
+        variant, activation: for weight files that do not tell them.
+        image_size: resizes the position embeddings of weight files.
+        alpha: loads a workdir's patched CLIP at another alpha than the chosen one,
+            without the sensor encoders, which were aligned to the chosen one.
+
+    Raises FileNotFoundError saying what was looked for, and ValueError for arguments
+    that do not go with the source.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
         if image_size or activation:
             raise ValueError(
-                f"{source} is a workdir, whose models are what they were trained as:"
-                " leave image_size and activation (--config.image_size,"
-                " --config.activation) out"
+                f"{source} is a workdir, whose models keep the image size and"
+                " activation that they were trained with: leave image_size and"
+                " activation out"
             )
         model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name
         if asked != model.variant.name:
             raise ValueError(
                 f"{source} holds a CLIP of variant {model.variant.name!r}, not"
-                f" {asked!r}: leave variant (--config.variant) out for a workdir"
+                f" {asked!r}: leave variant out for a workdir"
             )
         return model
     if alpha is not None:
         raise ValueError(
-            f"alpha = {alpha}: {source} is no workdir with a patched CLIP, and holds no"
-            " two models to mix"
+            f"alpha = {alpha}: {source} is not a workdir with a patched CLIP, so there"
+            " are no two models to interpolate"
         )
     origin: dict[str, Any] = {"path": str(path.resolve())}
     if not path.exists():
@@ -232,9 +243,9 @@ def find_variant(
     variant: str | Variant | None = None,
     activation: str | None = None,
 ) -> Variant | None:
-    """The variant that load gives, without its weights; None of what is not there.
+    """The variant of the model that load would return; None if there is none.
 
-    A name's weights are fetched where they are not there yet.
+    Downloads the weights of a name that are not cached.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
@@ -248,7 +259,7 @@ def find_variant(
 
 
 def made_variant(workdir: Path) -> Variant | None:
-    """The variant of what was made in a workdir; None where nothing is finished."""
+    """The variant of a workdir's models; None if no stage has finished."""
     for stage in (*CLIP_STAGES, "align"):
         if checkpoint.has_product(workdir / stage):
             return Variant.from_json(checkpoint.load_meta(workdir / stage).variant)
@@ -289,11 +300,10 @@ def read_encoders(params: dict, meta: StageMeta) -> dict[str, SensorEncoder]:
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
-    """A patched CLIP at any alpha: theta_0 from where it came, theta_1 from what
-    the patch stage trained.
+    """The patched CLIP of a workdir at any alpha.
 
-    Raises ValueError or FileNotFoundError for a workdir where either is no longer what
-    it was.
+    Reads theta_0 from its recorded path and theta_1 from the patch stage. Raises
+    ValueError or FileNotFoundError if either is absent or has changed since.
     """
     patched = load_stage_clip(workdir, ("patch",))
     meta = checkpoint.load_meta(workdir / "patch")
@@ -326,14 +336,14 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
 
 
 def _load_as(path: str, variant: Variant) -> Model:
-    """What an earlier stage started from, read as it read it."""
+    """The model that an earlier stage started from, loaded in the same way."""
     if any(checkpoint.has_product(Path(path) / stage) for stage in CLIP_STAGES):
         return load(path)
     return load(path, variant=variant, image_size=variant.image_size)
 
 
 def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
-    """The CLIP that the first of these stages to be finished in workdir made."""
+    """The CLIP of the first of these stages that has finished in workdir."""
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)

@@ -1,4 +1,4 @@
-"""open_source: any dataset as a sequence of records, by its name."""
+"""open_source: opens any dataset by its name as a sequence of records."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from rsclip_jax.data.sources.packed import find_manifest, open_packed
 from rsclip_jax.data.types import Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 
-# Sets that are no dataset of the table: "kind:path" -> the dataset, told by the files.
+# Kinds of datasets outside the catalog: "kind:path" is described by its files.
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
     "tfds": tfds.describe,
@@ -21,14 +21,15 @@ _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
 
 
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
-    """The dataset of that name, or a file's (see load_dataset) if it ends in .toml.
+    """Finds a dataset: of the catalog by its name, a custom one by its TOML file.
 
-    ValueError with the three nearest otherwise, or with what a path or a name with a
-    split would be.
+    "wds:<folder>" and "tfds:<name>/<config>" are described by their files under root,
+    or by their pack there, unless packed is False.
 
-    "wds:<folder>" and "tfds:<name>/<config>" have none in the table: what such a set
-    holds is told by its files under root, or by its pack there, unless packed is False.
-    FileNotFoundError and ValueError name what it lacks.
+    Raises:
+        ValueError: for an unknown name, with the three nearest names; for a path or a
+            name with a split, with the name that was probably meant.
+        FileNotFoundError: for a TOML file or folder that does not exist.
     """
     if str(name).endswith(".toml"):
         return load_dataset(name)
@@ -38,7 +39,7 @@ def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dat
             _check_name(name)
         return look_up(DATASETS, kind, "dataset", _ALL_NAMES)
     if packed and (manifest := find_manifest(root, name)):
-        return _row_of_pack(name, manifest)
+        return _describe_pack(name, manifest)
     path = path.partition("#")[0].strip("/")
     bare = Dataset(name, kind, "none", {}, folders=(path,))
     try:
@@ -59,14 +60,14 @@ _ALL_NAMES = (
 
 
 def _check_name(name: str) -> None:
-    """Raises ValueError for a name with a split behind it, and for a path."""
+    """Raises ValueError for a name with a split, and for a path."""
     bare, colon, more = name.partition(":")
     if bare in _DESCRIBED:
-        raise ValueError(f"dataset {name!r} names no folder: {bare}:FOLDER would")
+        raise ValueError(f"dataset {name!r} names no folder; write {bare}:FOLDER")
     if bare in DATASETS and colon:
         raise ValueError(
-            f"dataset {name!r}: a name alone is asked for here, {bare!r}, without"
-            f" {more!r}, a split"
+            f"dataset {name!r}: give only the name {bare!r} here, without the split"
+            f" {more!r}"
         )
     if len(Path(name).parts) > 1:
         near = "such as 'eurosat_rgb'"
@@ -76,13 +77,13 @@ def _check_name(name: str) -> None:
                     root = Path(*Path(name).parts[: -len(folder.parts)])
                     near = f"here {dataset.name!r} with root = {root}"
         raise ValueError(
-            f"dataset {name!r} is a path: a set of the table goes by its name, {near};"
-            " a folder of your own is described by a TOML file"
+            f"dataset {name!r} is a path: give the name of a dataset, {near}. For a"
+            " folder of your own give a TOML file that describes it"
             " (rsclip_jax/data/README.md, section A dataset of your own)"
         )
 
 
-def _row_of_pack(name: str, manifest: dict) -> Dataset:
+def _describe_pack(name: str, manifest: dict) -> Dataset:
     return Dataset(
         name,
         name.partition(":")[0],

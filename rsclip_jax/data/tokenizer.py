@@ -33,20 +33,31 @@ WORD = regex.compile(
 
 
 class Vocabulary(NamedTuple):
-    byte_ids: dict[int, int]  # byte -> id inside a word; + 256 where it ends one
-    merges: dict[tuple[int, int], int]  # pair of ids -> id of both; lower merges first
-    pieces: tuple[bytes, ...]  # id -> its bytes, a space after those that end a word
-    names: dict[str, int]  # a token as the merges file writes it -> id
+    byte_ids: dict[int, int]  # byte -> id within a word; + 256 at its end
+    merges: dict[
+        tuple[int, int], int
+    ]  # pair of ids -> merged id; lower ids merge first
+    pieces: tuple[bytes, ...]  # id -> its bytes, with a space at the end of a word
+    names: dict[str, int]  # token as written in the merges file -> id
 
 
 def tokenize(
     texts: str | Sequence[str], context_length: int = 77, truncate: bool = False
 ) -> np.ndarray:
-    """Token ids of the texts: start, words, end, then zeros; int32 [n, context_length].
+    """Converts texts to token ids: start, words, end, then zeros.
 
-    A text that does not fit is a ValueError; with `truncate` it is cut, its last token
-    being the end token. Texts that spell a special token spell it as open_clip does,
-    "<start_of_text>" and "<end_of_text>"; OpenAI's code wrote "<|startoftext|>".
+    Args:
+        texts: one text or several. Special tokens are written as in open_clip:
+            "<start_of_text>" and "<end_of_text>".
+        context_length: the number of ids in a row.
+        truncate: whether to cut a text that is too long; its last id is the end token.
+
+    Returns:
+        int32 [n, context_length].
+
+    Raises:
+        ValueError: for a text that is too long, unless truncate is True.
+        TypeError: for a text that is not a string.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     tokens = np.zeros((len(texts), context_length), np.int32)
@@ -68,12 +79,12 @@ def tokenize(
 
 
 def count_tokens(texts: Sequence[str]) -> np.ndarray:
-    """int64 [n]: how long each text is uncut, its start and end tokens included."""
+    """int64 [n]: the number of tokens of each text, including start and end."""
     return np.array([len(_encode(text)) + 2 for text in texts], np.int64)
 
 
 def decode(ids: Iterable[int]) -> str:
-    """Text of one row of token ids, up to its first end token; start is left out."""
+    """Decodes one row of token ids up to its first end token, without the start."""
     words = [i for i in itertools.takewhile(END.__ne__, map(int, ids)) if i != START]
     if wrong := [i for i in words if not 0 <= i < VOCAB_SIZE]:
         raise ValueError(f"token ids {wrong} are not in 0..{VOCAB_SIZE - 1}")
@@ -82,7 +93,7 @@ def decode(ids: Iterable[int]) -> str:
 
 
 def vocabulary_names() -> tuple[dict[str, int], list[str]]:
-    """({token: id}, merges "left right" in order) as the merges file writes them."""
+    """({token: id}, merges "left right" in order), written as in the merges file."""
     vocabulary = _vocabulary()
     by_id = {i: name for name, i in vocabulary.names.items()}
     merges = [f"{by_id[a]} {by_id[b]}" for a, b in vocabulary.merges]
@@ -90,7 +101,9 @@ def vocabulary_names() -> tuple[dict[str, int], list[str]]:
 
 
 def _encode(text: str) -> list[int]:
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))  # captions escape twice
+    text = html.unescape(
+        html.unescape(ftfy.fix_text(text))
+    )  # captions are escaped twice
     text = " ".join(text.split()).lower()
     return [i for word in WORD.findall(text) for i in _word_ids(word)]
 
@@ -124,9 +137,9 @@ def _merge(ids: list[int], pair: tuple[int, int], merged: int) -> list[int]:
 
 @functools.cache
 def _vocabulary() -> Vocabulary:
-    """The 256 bytes, the 256 that end a word, one id a merge, start and end."""
-    # The file writes a byte as one visible character: itself where Latin-1 prints it,
-    # else the next one from 256 on. Ids count the printable bytes first.
+    """The 256 bytes, the 256 that end a word, one id for each merge, start and end."""
+    # In the file a byte is one visible character: itself if Latin-1 prints it, else the
+    # next one from 256 on. Printable bytes have the first ids.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     order = printable + [byte for byte in range(256) if byte not in printable]
     visible = [chr(b) for b in printable] + [chr(256 + i) for i in range(68)]
@@ -138,7 +151,7 @@ def _vocabulary() -> Vocabulary:
     merges = {}
     file = importlib.resources.files(__package__) / "assets" / MERGES
     lines = gzip.decompress(file.read_bytes()).decode().splitlines()
-    # The first line is a header; the file goes on past what CLIP's vocabulary takes.
+    # The first line is a header; the file has more merges than CLIP's vocabulary.
     for line in lines[1 : START - 512 + 1]:
         left, right = line.split()
         pair = ids[left], ids[right]

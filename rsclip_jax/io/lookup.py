@@ -1,4 +1,4 @@
-"""Rows of tables by name; a name that is none of them is answered with the nearest."""
+"""Look-up by name in a table; an unknown name raises an error with the nearest ones."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,10 +11,14 @@ _LIST = 30  # names: more are no help in a message
 
 
 def look_up(table: Mapping[str, Row], name: str, what: str, where: str = "") -> Row:
-    """The row of that name; ValueError with the nearest and the list otherwise.
+    """The entry of that name.
 
-    what: the kind of thing in words, such as "sensor". where: where all names are read;
-    a long list is not given, but its three nearest.
+    Args:
+        what: the kind of thing, for the error: "sensor".
+        where: where a reader finds all names; the error then lists only the nearest
+            three, as it does for a long table.
+
+    Raises ValueError with the nearest names and the list.
     """
     if name in table:
         return table[name]

@@ -13,10 +13,10 @@ EXPANSION = 4  # a block gives four times the channels that it works in
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation by stored statistics, which nothing here changes.
+    """Batch normalisation with stored statistics that are never updated.
 
-    mean and var are params without a gradient: no mutable state, and fine-tuning on
-    small batches cannot spoil them.
+    mean and var are params without a gradient, so there is no mutable state, and
+    fine-tuning on small batches cannot spoil them.
     """
 
     scale_init: nn.initializers.Initializer = nn.initializers.ones
@@ -51,8 +51,8 @@ def conv(channels: int, size: int, stride: int, name: str) -> nn.Conv:
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions around a shortcut; EXPANSION * planes come out.
 
-    antialias: strides are average pools after the 3x3 convolution and before the
-    shortcut's, as CLIP has them; else the 3x3 and the shortcut's have the stride.
+    antialias: average pools after the 3x3 convolution and before the shortcut's do the
+    striding, as in CLIP; otherwise the two convolutions are strided.
     """
 
     planes: int
@@ -134,8 +134,8 @@ class AttentionPool(nn.Module):
 class ModifiedResNet(nn.Module):
     """CLIP's residual network (Radford et al. 2021, section 2.4).
 
-    Three convolutions and an average pool to begin with, antialiased strides, and
-    attention in the place of the last pool. The last grid is image_size / 32.
+    It starts with three convolutions and an average pool, has antialiased strides, and
+    attention instead of the last pool. The last grid is image_size / 32.
     """
 
     image_size: int
@@ -175,8 +175,8 @@ class ResNet(nn.Module):
     """torchvision's and timm's bottleneck ResNet over any number of bands.
 
     He et al. 2016 (arXiv 1512.03385), with the stride in the 3x3 convolution. width 64
-    and layers (3, 4, 6, 3) make ResNet-50. A linear map to out_dim stands where the
-    classifier was; out_dim 0: none, the features are the mean of the last grid.
+    and layers (3, 4, 6, 3) make ResNet-50. A linear map to out_dim replaces the
+    classifier; with out_dim 0 the features are the mean of the last grid.
     """
 
     bands: int

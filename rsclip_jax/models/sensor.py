@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
-from rsclip_jax.data.sensors.bands import band_places
+from rsclip_jax.data.sensors.bands import band_indices
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
@@ -18,14 +18,16 @@ from rsclip_jax.models.vit import VisionTransformer
 
 @dataclasses.dataclass(frozen=True)
 class SensorSpec:
-    """All that a sensor encoder's params do not say; stored beside them as JSON.
+    """What a sensor encoder's params do not say; stored beside them as JSON.
 
-    bands, mean, std, clip_sigma: the input, in the sensor's units, is
-    clip((x - mean) / std, -clip_sigma, clip_sigma), bands in this order. The others are
-    VisionTransformer's; the defaults are timm's ViT. layers of four stages make a
-    ResNet, of which width, layers and out_dim say all; image_size is what images are
-    fitted to. unit to level are the sensor's own, so that its file is not needed; an
-    open end of valid is None, as JSON has no infinity. Older files do not have them.
+    bands, mean, std, clip_sigma: the encoder's input is
+    clip((x - mean) / std, -clip_sigma, clip_sigma) of x in the sensor's units, with the
+    bands in this order. image_size: images are fitted to it. layers: a number for a
+    ViT; four numbers, one a stage, for a ResNet, which uses only width, layers and
+    out_dim. The other sizes are VisionTransformer's; their defaults make timm's ViT.
+    unit, dtype, valid, nodata and level are copied from the sensor, so that a custom
+    sensor's file is not needed; older files lack them. An open end of valid is None,
+    because JSON has no infinity.
     """
 
     sensor: str
@@ -60,17 +62,17 @@ class SensorSpec:
 
     @property
     def is_resnet(self) -> bool:
-        """Whether it is a ResNet and no ViT."""
+        """Whether the encoder is a ResNet, not a ViT."""
         return isinstance(self.layers, tuple)
 
     @property
     def pooled_width(self) -> int:
-        """Channels of what is pooled, before any map."""
+        """Channels of the pooled features, before the map to out_dim."""
         return self.width * 2**3 * EXPANSION if self.is_resnet else self.width
 
     @property
     def first_layer(self) -> str:
-        """The name of the params that the bands go through."""
+        """The name of the layer that takes the bands."""
         return "conv1" if self.is_resnet else "patch_embed"
 
     @classmethod
@@ -126,8 +128,8 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
     """
     if isinstance(variant.vision_layers, tuple):
         raise ValueError(
-            f"config.align.student = 'clip': {variant.name} is a ResNet, and these are"
-            " not widened to a sensor's bands; 'vit' trains an encoder of its own"
+            f"student 'clip': {variant.name} is a ResNet, which cannot be widened to a"
+            " sensor's bands; student 'vit' trains an encoder from scratch"
         )
     return SensorSpec(
         **input_fields(sensor),
@@ -147,16 +149,16 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
 
 
 def input_fields(sensor: Sensor) -> dict[str, Any]:
-    """The fields of a spec that say what the encoder sees of a sensor."""
+    """The fields of a spec that describe the encoder's input from a sensor."""
     valid = tuple(end if math.isfinite(end) else None for end in sensor.valid)
     same = {name: getattr(sensor, name) for name in _OF_SENSOR}
     return {"sensor": sensor.name, "valid": valid, **same}
 
 
 def spec_sensor(spec: SensorSpec) -> Sensor:
-    """The sensor whose arrays an encoder takes: its row, or what the spec keeps of it.
+    """The sensor whose arrays an encoder takes, from SENSORS or from the spec itself.
 
-    Raises FileNotFoundError where an older spec does not keep it and its file is gone.
+    Raises FileNotFoundError if an older spec lacks it and the sensor's file is gone.
     """
     if spec.sensor in SENSORS or not spec.dtype:
         return get_sensor(spec.sensor)
@@ -200,7 +202,7 @@ def add_map(
 ) -> tuple[SensorSpec, dict]:
     """(spec, params) with a random linear map of the pooled features to out_dim on top.
 
-    A pretrained encoder has none to CLIP's width; alignment trains it.
+    Pretrained encoders have no map to CLIP's width; alignment trains it.
     """
     width = spec.pooled_width
     kernel = jax.random.normal(rng, (width, out_dim)) * width**-0.5
@@ -223,7 +225,7 @@ def input_places(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
     Raises ValueError with both lists and units where they are not all there.
     """
     unit = spec_sensor(spec).unit
-    return band_places(held, spec.bands, unit, f"an encoder of {spec.sensor}")
+    return band_indices(held, spec.bands, unit, f"an encoder of {spec.sensor}")
 
 
 def sensor_features(params: dict, x: jax.Array, spec: SensorSpec) -> jax.Array:
@@ -253,12 +255,15 @@ def adapt_kernel(
 ) -> np.ndarray:
     """A first layer's kernel [h, w, bands, width] for other bands, matched by name.
 
-    Bands of both keep their kernel, in target's order. Where the two lists differ,
-    missing "error" raises ValueError with both; "zero" drops a band that target lacks,
-    as if it read zero after normalisation, and gives a new one a kernel of zeros;
-    "spread" gives a new one the mean kernel, times the ratio of the numbers of bands,
-    and adds to all what keeps the sum over bands, so a scene equal in all bands gives
-    what it gave before (of RGB to C bands: the mean times 3 / C, as I3D inflates).
+    Bands in both lists keep their kernel, in target's order. If the lists differ,
+    `missing` decides:
+        "error" raises ValueError with both lists.
+        "zero" drops bands that target lacks, as if they were zero after normalisation,
+            and gives new bands a kernel of zeros.
+        "spread" gives new bands the mean kernel times the ratio of the numbers of
+            bands, and keeps the sum over bands, so that a scene with equal bands has
+            the same output as before (RGB to C bands: the mean times 3 / C, as I3D
+            inflates).
     """
     source, target = tuple(source), tuple(target)
     if kernel.shape[2] != len(source) or len(set(source)) != len(source):

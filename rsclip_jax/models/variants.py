@@ -1,4 +1,4 @@
-"""The table of CLIP architectures: a row holds all that a weight file does not say."""
+"""The CLIP architectures by name, with everything that a weight file does not say."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ def attention_width(width: int, layers: int | Sequence[int]) -> int:
 
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored dict's values as they were: JSON turns tuples into lists."""
+    """The dict with tuples for lists, which JSON made of them."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
@@ -24,11 +24,11 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 class Variant:
     """Sizes, activation and preprocessing of one CLIP.
 
-    activation is "quick_gelu" (x * sigmoid(1.702 x), OpenAI's) or "gelu" (exact). It is
-    not stored in most weight files, and the wrong one costs about 7 % relative error.
-    vision_mlp_width 0 is four times vision_width. vision_layers is the number of a
-    transformer's blocks, or of a ResNet's in each of its four stages; a ResNet's
-    patch_size is 32, what a position of its last grid stands for.
+    activation: "quick_gelu" (x * sigmoid(1.702 x), OpenAI's) or "gelu" (exact). Most
+    weight files do not store it; the wrong one causes about 7 % relative error.
+    vision_mlp_width: 0 means four times vision_width. vision_layers: the number of
+    transformer blocks, or a ResNet's blocks in each of its four stages. A ResNet's
+    patch_size is 32, the pixels of one position of its last grid.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Variant:
 
     @classmethod
     def from_json(cls, values: Mapping) -> "Variant":
-        """The row of a stored dict."""
+        """The variant of a stored dict."""
         return cls(**with_tuples(values))
 
 
@@ -146,9 +146,9 @@ VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
 
 
 def get_variant(variant: str | Variant) -> Variant:
-    """The row of that name; a Variant passes through.
+    """The variant of that name; a Variant is returned as it is.
 
-    Raises ValueError with the nearest name and the list for an unknown one.
+    Raises ValueError for an unknown name, with the nearest and the list.
     """
     if isinstance(variant, Variant):
         return variant

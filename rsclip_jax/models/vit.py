@@ -66,12 +66,12 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, as CLIP and timm both have it.
+    """Pre-norm transformer block, as in CLIP and timm.
 
     Works on [b * n, width]: XLA's CPU backward pass through dense layers is 1.1 to 1.3
     times faster on two dimensions than on three; elsewhere the reshape is free.
-    mlp_width 0 is four times the width. layer_scale: a trained factor a channel on what
-    each half adds (Touvron et al. 2021), as in DINOv2.
+    mlp_width: 0 means four times the width. layer_scale: a trained factor per channel
+    on the output of each half (Touvron et al. 2021), as in DINOv2.
     """
 
     heads: int
@@ -165,12 +165,14 @@ class VisionTransformer(nn.Module):
     """A vision transformer over any number of bands, mapped to out_dim.
 
     ln_pre, no patch bias and no map bias make CLIP's visual tower (Radford et al.
-    2021); their opposites make timm's ViT with a linear map on top. out_dim 0: no map,
-    the features are what is pooled: pool "token" the class token's output, "mean" that
-    of the patches. Before the patches stand a class token, unless class_token is False,
-    and `registers` tokens that nothing reads (Darcet et al. 2024); prefix_positions
-    says whether these have position embeddings. patch_offset: how many pixels the grid
-    of patches begins above and left of the image, where there are zeros.
+    2021); their opposites make timm's ViT with a linear map on top.
+
+    pool: "token" takes the class token's output, "mean" the mean over the patches.
+    out_dim: 0 returns the pooled features without a map. class_token: whether a class
+    token precedes the patches. registers: how many further tokens, which nothing reads,
+    precede them (Darcet et al. 2024). prefix_positions: whether these tokens have
+    position embeddings. patch_offset: pixels by which the patch grid begins above and
+    left of the image, filled with zeros.
     """
 
     image_size: int

@@ -13,7 +13,8 @@ from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
-from rsclip_jax.weights.save import DTYPES, LAYOUTS, has_timm_model
+from rsclip_jax.weights.save import DTYPES, LAYOUTS
+from rsclip_jax.weights.tool_configs import has_timm_model
 
 
 def check_export(run: Run) -> None:

@@ -89,5 +89,5 @@ ENCODERS: dict[str, EncoderRow] = {row.name: row for row in _ROWS}
 
 
 def get_encoder(name: str) -> EncoderRow:
-    """The row of that name; ValueError with the nearest and the list otherwise."""
+    """The encoder of that name; ValueError with the nearest and the list otherwise."""
     return look_up(ENCODERS, name, "sensor encoder")

@@ -1,8 +1,8 @@
-"""The variant of a CLIP file: sizes from its shapes, the rest from what lies beside it.
+"""The variant of a CLIP file: sizes from its shapes, the rest from its config.
 
 Shapes do not tell the number of heads, the activation, LayerNorm's eps or the image's
-mean and std. In order: what the caller says, the config in the folder, a row of the
-table of the same sizes; the activation is asked for where none of them tells it.
+mean and std. These come from the caller, else from the config in the folder, else from
+a known variant of the same sizes; an activation that none of them tells is an error.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ def infer_variant(
 ) -> Variant:
     """The variant that fits a file; ours: our path -> shape in our order of axes.
 
-    Raises ValueError saying what to pass where nothing tells it.
+    Raises ValueError saying which argument to pass if the file does not tell it.
     """
     try:
         sizes = read_sizes(ours)
     except KeyError as error:
         raise ValueError(
             f"{file.path}: no tensor for our {error.args[0]}, so the model's sizes"
-            " cannot be read from it; pass variant= (or --config.variant)"
+            " cannot be read from it; pass variant="
         ) from error
     told = _told(file)
     rows = rows_of(sizes)
@@ -52,8 +52,7 @@ def infer_variant(
         names = " or ".join(row.name for row in rows) or "a Variant of your own"
         raise ValueError(
             f"{file.path}: the file does not say which activation its model has; pass"
-            f" activation='quick_gelu' or 'gelu' (--config.activation), or variant="
-            f" {names}"
+            f" activation='quick_gelu' or 'gelu', or variant= {names}"
         )
     name = next((r.name for r in rows if r.activation == activation), file.path.stem)
     return Variant(**{"name": name, **sizes, **told, "activation": activation})
@@ -102,7 +101,7 @@ def _grid(positions: tuple[int, ...]) -> int:
 
 
 def rows_of(sizes: Mapping[str, Any]) -> list[Variant]:
-    """The rows of the table that have these sizes."""
+    """The known variants of these sizes."""
     return [
         row
         for row in VARIANTS.values()

@@ -223,6 +223,6 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
         return HF_CLIP, HF_IGNORE
     raise ValueError(
         f"no CLIP of OpenAI's, open_clip's or Hugging Face's layout: {len(names)}"
-        f" tensors, {', '.join(sorted(names)[:5])}, ... (a sensor encoder is read with"
-        " weights.load_encoder, or as --config.align.student)"
+        f" tensors, {', '.join(sorted(names)[:5])}, ... (weights.load_encoder reads"
+        " sensor encoders)"
     )

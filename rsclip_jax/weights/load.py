@@ -21,13 +21,17 @@ def load_clip(
     activation: str | None = None,
     image_size: int | None = None,
 ) -> tuple[Variant, dict]:
-    """(variant, params) of a CLIP file or folder, in whatever public layout it is.
+    """(variant, params) of a CLIP file or folder in a public layout.
 
-    OpenAI's .pt archives, open_clip's files, folders and training checkpoints, Hugging
-    Face's CLIPModel folders. variant: a name, a Variant, or None where sizes and config
-    tell it; activation ("quick_gelu" or "gelu") goes before what they say. image_size:
-    another than the file's, its position embeddings resized. Raises ValueError listing
-    every tensor that does not fit.
+    Reads OpenAI's .pt archives, open_clip's files, folders and training checkpoints,
+    and Hugging Face's CLIPModel folders.
+
+    Args:
+        variant: a name or a Variant; None infers it from the sizes and the config.
+        activation: "quick_gelu" or "gelu", instead of what the config says.
+        image_size: resizes the position embeddings to another image size.
+
+    Raises ValueError listing every tensor that does not fit.
     """
     file = _without_text(open_weights(path))
     table, ignore = layouts.find_clip_layout(file.shapes)
@@ -62,7 +66,7 @@ def read_variant(
 
 
 def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
-    """The variant at the image size of the file; as it is where nothing tells it."""
+    """The variant with the file's image size, or unchanged if the file does not say."""
     try:
         return dataclasses.replace(v, image_size=infer.read_sizes(ours)["image_size"])
     except KeyError:
@@ -98,7 +102,7 @@ def _without_text(file: WeightFile) -> WeightFile:
 
 
 def _other_rows(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:
-    """For an error: the rows of the file's sizes, where v is not one of them."""
+    """For an error: the known variants of the file's sizes, unless v is one of them."""
     try:
         sizes = infer.read_sizes(rules.our_shapes(file.shapes, table))
     except KeyError:
@@ -106,7 +110,7 @@ def _other_rows(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:
     names = [row.name for row in infer.rows_of(sizes)]
     if v.name in names or not names:
         return ""
-    return f" (its sizes are those of {', '.join(names)}: see --config.variant)"
+    return f" (its sizes are those of {', '.join(names)}: pass one as variant=)"
 
 
 def _told_variant(

@@ -1,7 +1,7 @@
 """Names of pretrained CLIPs, and hf: names, to local files and the variant they are.
 
-A row says the activation, which most of these files do not: it is that of the weights
-that the training began from, since an activation is not changed by fine-tuning.
+Each entry states the activation, because most of these files do not. Fine-tuning does
+not change it, so it is that of the weights that the training started from.
 """
 
 import dataclasses
@@ -109,10 +109,10 @@ PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Where a name leads: a file or folder for load_clip, and its variant where known.
+    """The weights of a name: a file or folder for load_clip, and its variant if known.
 
-    origin: what a run writes down of it: "name"; "path", which leads to the same bytes
-    again; "revision", the commit, where they came from the hub.
+    origin: what a run records: "name"; "path", which finds the same bytes again;
+    "revision", the commit, if the weights came from the hub.
     """
 
     path: Path
@@ -121,15 +121,15 @@ class Found:
 
 
 def is_name(source: str) -> bool:
-    """Whether it names weights, rather than where they lie."""
+    """Whether source is a name of weights, not a path."""
     return source in PRETRAINED or source.startswith("hf:")
 
 
 def find_pretrained(source: str) -> Found | None:
-    """What a row's name or hf:OWNER/NAME[/PATH][@REVISION] leads to; None for another.
+    """Finds a name of PRETRAINED or hf:OWNER/NAME[/PATH][@REVISION]; else None.
 
-    Fetches what is not there yet. Raises FileNotFoundError saying what to place where,
-    ValueError for an hf: name of another form.
+    Downloads files that are not cached. Raises FileNotFoundError saying which file to
+    put where, ValueError for a malformed hf: name.
     """
     row = PRETRAINED.get(source)
     if row is not None and row.published:
@@ -179,7 +179,7 @@ def _found(
 
 
 def suggest(source: str) -> str:
-    """For an error: what a name that leads nowhere may have been meant for."""
+    """For an error: the names that an unknown name may have been meant for."""
     if source in VARIANTS:
         rows = [
             row.name
@@ -189,10 +189,7 @@ def suggest(source: str) -> str:
         named = f": {', '.join(rows)}" if rows else ", of which none has a name here"
         return f"{source!r} is an architecture; weights are asked for{named}"
     if source in ENCODERS:
-        return (
-            f"{source!r} is a sensor encoder, which weights.load_encoder reads, and"
-            " --config.align.student"
-        )
+        return f"{source!r} is a sensor encoder, which weights.load_encoder reads"
     lower = {
         row.repository.lower(): f"hf:{row.repository}" for row in PRETRAINED.values()
     }
@@ -206,7 +203,7 @@ def suggest(source: str) -> str:
 
 
 def _sizes(variant: str | Variant) -> Variant:
-    """A variant without what two models of one architecture differ in."""
+    """A variant without the fields in which models of one architecture differ."""
     v = VARIANTS[variant] if isinstance(variant, str) else variant
     same = VARIANTS["mini"]
     return dataclasses.replace(

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +14,12 @@ from rsclip_jax.io.files import naming, replacing, write_json, write_text
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import layouts, rules
+from rsclip_jax.weights.tool_configs import (
+    hf_config,
+    hf_preprocessor,
+    open_clip_config,
+    timm_config,
+)
 
 DTYPES = {
     "float32": np.float32,
@@ -146,161 +151,6 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
 
 _WRITERS = {"open_clip": _save_open_clip, "openai": _save_openai, "hf": _save_hf}
 LAYOUTS = tuple(_WRITERS)
-
-
-def open_clip_config(v: Variant) -> dict[str, Any]:
-    """open_clip_config.json of a variant; ValueError where it cannot say all of it."""
-    if v.layer_norm_eps != 1e-5:
-        raise ValueError(
-            f"layout 'open_clip': its config does not say eps = {v.layer_norm_eps}, and"
-            " open_clip builds 1e-5: use 'hf'"
-        )
-    vision: dict[str, Any] = {
-        "image_size": v.image_size,
-        "layers": v.vision_layers,  # a list of four is a ResNet there
-        "width": v.vision_width,
-        "head_width": v.vision_head_width,
-    }
-    if not isinstance(v.vision_layers, tuple):
-        vision["patch_size"] = v.patch_size
-    if v.vision_mlp_width:
-        vision["mlp_ratio"] = v.vision_mlp_width / v.vision_width
-    text = {
-        "context_length": v.context_length,
-        "vocab_size": v.vocab_size,
-        "width": v.text_width,
-        "heads": v.text_heads,
-        "layers": v.text_layers,
-    }
-    model = {"embed_dim": v.embed_dim, "vision_cfg": vision, "text_cfg": text}
-    if v.activation == "quick_gelu":
-        model["quick_gelu"] = True
-    pixels = {"mean": list(v.image_mean), "std": list(v.image_std)}
-    return {"model_cfg": model, "preprocess_cfg": pixels}
-
-
-def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
-    """config.json of transformers' CLIPModel."""
-    shared = {"hidden_act": v.activation, "layer_norm_eps": v.layer_norm_eps}
-    return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "projection_dim": v.embed_dim,
-        "dtype": dtype,
-        "vision_config": {
-            **shared,
-            "model_type": "clip_vision_model",
-            "hidden_size": v.vision_width,
-            "intermediate_size": v.vision_mlp_width or 4 * v.vision_width,
-            "num_hidden_layers": v.vision_layers,
-            "num_attention_heads": v.vision_heads,
-            "image_size": v.image_size,
-            "patch_size": v.patch_size,
-            "projection_dim": v.embed_dim,
-        },
-        "text_config": {
-            **shared,
-            "model_type": "clip_text_model",
-            "hidden_size": v.text_width,
-            "intermediate_size": 4 * v.text_width,
-            "num_hidden_layers": v.text_layers,
-            "num_attention_heads": v.text_heads,
-            "max_position_embeddings": v.context_length,
-            "vocab_size": v.vocab_size,
-            # the two largest ids start and end a text
-            "bos_token_id": v.vocab_size - 2,
-            "eos_token_id": v.vocab_size - 1,
-            "pad_token_id": 0,
-            "projection_dim": v.embed_dim,
-        },
-    }
-
-
-# timm's class of that LayerNorm eps; config.json cannot say it otherwise
-_TIMM_NAMES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch32_clip_224"}
-
-
-def has_timm_model(spec: SensorSpec) -> bool:
-    """Whether timm's ViT or ResNet can be what the spec says."""
-    if spec.is_resnet:
-        return spec.width == 64  # timm's stem has no other
-    return spec.eps in _TIMM_NAMES and not spec.patch_offset
-
-
-def timm_config(spec: SensorSpec) -> dict[str, Any]:
-    """config.json of timm for a sensor encoder.
-
-    The architecture's name only picks the LayerNorm's eps; all sizes stand in
-    model_args. Raises ValueError for a spec that timm's ViT cannot be.
-    """
-    if not has_timm_model(spec):
-        what = "patch_offset" if spec.patch_offset else "eps"
-        what = "width" if spec.is_resnet else what
-        raise ValueError(
-            f"timm has no such model with {what} = {getattr(spec, what)}; write a"
-            " .safetensors file, which load_encoder reads"
-        )
-    model: dict[str, Any]
-    if isinstance(spec.layers, tuple):
-        model = {"in_chans": len(spec.bands), "layers": list(spec.layers)}
-        return _timm_json(spec, "resnet50", model, first="conv1", head="fc")
-    model = {
-        "img_size": spec.image_size,
-        "patch_size": spec.patch_size,
-        "in_chans": len(spec.bands),
-        "embed_dim": spec.width,
-        "depth": spec.layers,
-        "num_heads": spec.heads,
-        "mlp_ratio": (spec.mlp_width or 4 * spec.width) / spec.width,
-        "pre_norm": spec.ln_pre,
-        "global_pool": {"token": "token", "mean": "avg"}[spec.pool],
-        "class_token": spec.class_token,
-        "reg_tokens": spec.registers,
-        "no_embed_class": not spec.prefix_positions,
-        "act_layer": spec.activation,
-    }
-    if spec.layer_scale:
-        model["init_values"] = 1e-5
-    name = _TIMM_NAMES[spec.eps]
-    return _timm_json(spec, name, model, first="patch_embed.proj", head="head")
-
-
-def _timm_json(
-    spec: SensorSpec, name: str, model: dict[str, Any], *, first: str, head: str
-) -> dict[str, Any]:
-    size = spec.image_size
-    return {
-        "architecture": name,
-        "num_classes": spec.out_dim,
-        "num_features": spec.pooled_width,
-        "model_args": model,
-        "pretrained_cfg": {
-            "input_size": [len(spec.bands), size, size],
-            "mean": list(spec.mean),
-            "std": list(spec.std),
-            "num_classes": spec.out_dim,
-            "first_conv": first,
-            "classifier": head,
-        },
-    }
-
-
-def hf_preprocessor(v: Variant) -> dict[str, Any]:
-    """preprocessor_config.json: short side resized, centre cropped, normalised."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": v.image_size},
-        "resample": 3,  # Pillow's number of bicubic
-        "do_center_crop": True,
-        "crop_size": {"height": v.image_size, "width": v.image_size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(v.image_mean),
-        "image_std": list(v.image_std),
-    }
 
 
 def _save_hf_tokenizer(path: Path, v: Variant) -> None:

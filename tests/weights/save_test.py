@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
 from rsclip_jax.weights import file_digests, load_clip, save_clip
-from rsclip_jax.weights.save import open_clip_config
+from rsclip_jax.weights.tool_configs import open_clip_config
 from tests.conftest import REPO
 from tests.golden import FOLDER, OPENAI_HEADS, random_params, toy_variant
 from tests.helpers.trees import same

@@ -1,4 +1,4 @@
-"""A dataset of the user's own: a TOML file that says what its images are."""
+"""Custom datasets: a TOML file describes the images."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ from rsclip_jax.io.lookup import look_up
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """What one kind of file may say. tasks: the first is meant where none is said."""
+    """The keys that a reader allows. tasks: the first is the default."""
 
     needed: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -26,7 +26,7 @@ class _Reader:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All keys, in the order in which errors list them."""
+        """All keys, in the order of error messages."""
         return ("reader", *self.needed, *self.optional, *_ANY)
 
 
@@ -51,36 +51,36 @@ _READERS = {
 _STRINGS = "classes templates".split()
 _BOOLEANS = ("same_place",)
 _TABLES = "columns subfolders sensors classnames splits composites".split()
-# Where the images lie, what prompts say of them and what is refused change no record.
+# Keys that do not change a record: folders, prompts and a check.
 _NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
 
 
 def load_dataset(path: str | Path) -> Dataset:
-    """A dataset of your own from a TOML file; its name is the file's stem.
+    """Loads a custom dataset from a TOML file; its name is the file's stem.
 
-    folder and table are relative to the TOML file, whatever the data root is; paths
-    in a table to folder or, without it, to the table. Keys by reader:
+    folder and table are relative to the TOML file, whatever the data root is. Paths in
+    a table are relative to folder or, without it, to the table. Keys by reader:
 
         reader = "class_folders"  # <folder>/[<split>/]<class>/<image>
                  "folder"         # every image under folder, unlabelled
                  "paired_folders" # <folder>/[<split>/]<subfolder>/[<class>/]<stem>.*
-                 "csv", "parquet" # a row a record
+                 "csv", "parquet" # one row for each record
         folder, table = "..."
-        task = "single"      # or "multi", "none": where the reader leaves a choice
-        separator = ";"      # multi: between the labels in a cell; "|" without it
-        same_place = false   # a record's GeoTIFFs may lie in two CRSs, or apart
-        classes = [...]      # in label order; without it those found, sorted
-        templates = [...]    # prompts with {c}; without it satellite ones
-        [sensors]            # modality -> row of SENSORS, or a sensor's TOML file
-        [composites]         # rgb = row of COMPOSITES, made of one of these sensors
-        [file_bands]         # modality -> bands in the files, in another order
+        task = "single"      # or "multi", "none", if the reader allows it
+        separator = ";"      # multi: between the labels in a cell; default "|"
+        same_place = false   # a record's GeoTIFFs may differ in CRS or location
+        classes = [...]      # in label order; default: those found, sorted
+        templates = [...]    # prompts with {c}; default: satellite templates
+        [sensors]            # modality -> name in SENSORS, or a sensor's TOML file
+        [composites]         # rgb = name in COMPOSITES, made of one of the sensors
+        [file_bands]         # modality -> order of the bands in the files
         [subfolders]         # modality -> its folder
         [columns]            # modality -> its column of paths; label, split, id
-        [splits]             # train, val, test -> another folder's or table's word
-        [classnames]         # class -> its name in prompts, other than with spaces
+        [splits]             # train, val, test -> its name in folders or the table
+        [classnames]         # class -> its name in prompts; default: with spaces
 
-    Raises FileNotFoundError without the file, and ValueError naming it with every
-    unknown or missing key, or the value that is wrong.
+    Raises FileNotFoundError for a missing file, and ValueError naming it with all
+    unknown or missing keys, or a wrong value.
     """
     path = Path(path)
     values = _read(path)
@@ -97,7 +97,7 @@ def load_dataset(path: str | Path) -> Dataset:
         subfolders=values.get("subfolders", {}),
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
         composites=_read_composites(path, values),
-        custom=_read_own(path, values, task),
+        custom=_read_custom(path, values, task),
     )
     return with_classes(dataset, values["classes"]) if "classes" in values else dataset
 
@@ -129,7 +129,7 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     )
 
 
-def _read_own(path: Path, values: Mapping[str, Any], task: str) -> CustomDataset:
+def _read_custom(path: Path, values: Mapping[str, Any], task: str) -> CustomDataset:
     table = values.get("table")
     folder = values.get("folder", str(Path(table or "").parent))
     return CustomDataset(
@@ -146,7 +146,7 @@ def _read_own(path: Path, values: Mapping[str, Any], task: str) -> CustomDataset
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file's values: keys that its reader has, each of its type."""
+    """Reads the file's values and checks their keys and types."""
     if path.stem in DATASETS:
         raise ValueError(
             f"{path}: {path.stem} is the name of a public dataset; rename the file"
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such dataset file") from None
+        raise FileNotFoundError(f"{path}: this dataset file does not exist") from None
     except ValueError as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from error
     reader = values.get("reader")
@@ -168,8 +168,8 @@ def _read(path: Path) -> dict[str, Any]:
     if unknown or missing:
         raise ValueError(
             f"{path}: unknown keys {unknown}, missing keys {missing}; reader"
-            f" {reader!r} has {', '.join(allowed.keys)} (a key below a [table] is that"
-            " table's)"
+            f" {reader!r} has {', '.join(allowed.keys)} (a key below a [table] is"
+            " that table's)"
         )
     for key, value in values.items():
         _check_type(path, key, value)
@@ -178,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_type(path: Path, key: str, value: Any) -> None:
-    """Raises ValueError unless the key holds what such a key holds, and something."""
+    """Raises ValueError unless a value has its key's type and is not empty."""
 
     def strings(items) -> bool:
         return all(isinstance(item, str) and item for item in items)
@@ -186,7 +186,7 @@ def _check_type(path: Path, key: str, value: Any) -> None:
     if key in _STRINGS:
         good, wanted = isinstance(value, list) and strings(value), "a list of strings"
         good = good and len(set(value)) == len(value)
-        wanted += ", none of them twice"
+        wanted += " without repeats"
     elif key in _TABLES:
         good, wanted = isinstance(value, dict) and strings(value.values()), "a table"
         wanted += " of strings"
@@ -204,7 +204,7 @@ def _check_type(path: Path, key: str, value: Any) -> None:
 
 
 def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
-    """Raises ValueError for a table with a key that it cannot have, or without one."""
+    """Raises ValueError for unknown or missing keys of a table."""
     sensors = tuple(values["sensors"])
     more = ("label", "split", "id")
     allowed: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -225,17 +225,17 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
             )
     words = {**SPLIT_NAMES, **values.get("splits", {})}
     if len(set(words.values())) < len(words):
-        raise ValueError(f"{path}: splits make {words}, of which two are the same")
+        raise ValueError(f"{path}: splits are {words}, of which two are the same")
 
 
 def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, str]:
-    """{record key: sensor's name or path}, that of a composite before the others."""
+    """{record key: sensor's name or path}, with composites first."""
     sensors = {}
     if allowed.one_sensor and len(values["sensors"]) > 1:
         raise ValueError(
             f"{path}: sensors = {values['sensors']}, but reader {values['reader']!r}"
-            " has one file a record; paired_folders has more, and composites makes rgb"
-            " of s2"
+            " has one file for each record; use paired_folders for more, or composites"
+            " to make rgb of s2"
         )
     for key, name in values["sensors"].items():
         name = str(path.parent / name) if name.endswith(".toml") else name
@@ -245,7 +245,7 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
             raise type(error)(f"{path}: sensors.{key}: {error}") from error
         if sensor.modality != key:
             raise ValueError(
-                f"{path}: sensors.{key} = {name!r}, which is of the modality"
+                f"{path}: sensors.{key} = {name!r}, which has the modality"
                 f" {sensor.modality!r}: write {sensor.modality} = {name!r}"
             )
         bands = values.get("file_bands", {}).get(key, sensor.bands)
@@ -257,30 +257,30 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
             )
         sensors[key] = name
     if made := [key for key in values.get("composites", {}) if key in sensors]:
-        raise ValueError(f"{path}: {made[0]} stands in sensors and in composites")
+        raise ValueError(f"{path}: {made[0]} is in sensors and in composites")
     return {**dict.fromkeys(values.get("composites", ()), "rgb"), **sensors}
 
 
 def _read_composites(path: Path, values: Mapping) -> dict[str, tuple[str, str]]:
-    """{record key: (the key that it is made of, row of COMPOSITES)}."""
+    """{record key: (the key that it is made of, name in COMPOSITES)}."""
     found = {}
     for key, name in values.get("composites", {}).items():
         try:
             made = look_up(COMPOSITES, name, "composite")
         except ValueError as error:
             raise ValueError(f"{path}: composites.{key}: {error}") from error
-        of = [k for k, sensor in values["sensors"].items() if sensor == made.sensor]
-        if not of:
+        keys = [k for k, sensor in values["sensors"].items() if sensor == made.sensor]
+        if not keys:
             raise ValueError(
                 f"{path}: composites.{key} = {name!r} is made of {made.sensor}, and"
                 f" sensors = {values['sensors']} has none"
             )
-        found[key] = (of[0], name)
+        found[key] = (keys[0], name)
     return found
 
 
 def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
-    """single, multi or none; ValueError where another key goes with another task."""
+    """single, multi or none. Raises ValueError for keys that do not fit the task."""
     labelled = "label" in values.get("columns", {})
     task = values.get("task", "single" if labelled else allowed.tasks[0])
     if task not in allowed.tasks:
@@ -297,10 +297,10 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
     if task == "none" and idle:
         raise ValueError(
             f"{path}: {', '.join(idle)} without labels; set"
-            f" {'columns.label' if 'columns' in values else 'task'}, or take it out"
+            f" {'columns.label' if 'columns' in values else 'task'}, or remove it"
         )
     if task != "multi" and "separator" in values:
-        raise ValueError(f"{path}: separator goes with task = 'multi', not {task!r}")
+        raise ValueError(f"{path}: separator needs task = 'multi', not {task!r}")
     return task
 
 

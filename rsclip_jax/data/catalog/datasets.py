@@ -1,4 +1,4 @@
-"""The table of datasets: what the files of each hold and how its classes are called."""
+"""The catalog of datasets: the contents of their files, and their class names."""
 
 from rsclip_jax.data.catalog import classes, corine, prompts
 from rsclip_jax.data.miniature import scenes
@@ -41,7 +41,7 @@ def _miniature(name, task, sensors, classes, templates) -> Dataset:
 
 
 def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
-    """One of the sets of classes, with Sentinel-1 beside or without."""
+    """BigEarthNet with 43, 19 or 5 classes, with or without Sentinel-1."""
     name = "bigearthnet" if version == 1 else "bigearthnet_v2"
     name += "" if count == 19 else f"_{count}"
     name += "" if with_s1 else "_s2"
@@ -64,7 +64,7 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
 
 
 def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
-    """By the class of most pixels, or by all that cover a tenth; without: a class."""
+    """Labelled by the largest class, or by all that cover a tenth; without: a class."""
     names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
     return Dataset(
         name,
@@ -118,7 +118,7 @@ def _eurosat(
     )
 
 
-_ROWS = (
+_DATASETS = (
     *(
         _photos(
             f"eurosat_rgb{spatial and '_spatial'}",
@@ -326,4 +326,4 @@ _ROWS = (
         prompts.PHOTO_TEMPLATES,
     ),
 )
-DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _DATASETS}

@@ -1,7 +1,7 @@
-"""Class names by the dataset's own class (folder) names; sets of prompt templates.
+"""Class names by class folder, and sets of prompt templates.
 
 Names are matched to classes by name, never by position: OpenAI's list of EuroSAT names
-is in another order than the folders.
+has another order than the folders.
 """
 
 import hashlib
@@ -122,8 +122,8 @@ def _georsclip_templates() -> tuple[str, ...]:
 
 GEORSCLIP_TEMPLATES = _georsclip_templates()
 
-DATASET = "dataset"  # the name of the templates that a dataset's row has
-# Published sets by name; class names are the dataset's own with each of them.
+DATASET = "dataset"  # the prompt set that stands for a dataset's own templates
+# Published sets by name; the class names are always the dataset's.
 PROMPT_SETS = {
     "single": ("a photo of a {c}.",),  # of CLIP's paper
     "satellite": ("a satellite photo of a {c}.",),
@@ -139,9 +139,9 @@ PROMPT_SETS = {
 
 
 def get_templates(prompt_set: str, own: Sequence[str]) -> tuple[str, ...]:
-    """The templates of a named set; own: a dataset's, which "dataset" stands for.
+    """The templates of a prompt set; own: a dataset's templates, for "dataset".
 
-    Raises ValueError with the names for another.
+    Raises ValueError naming the known sets for an unknown one.
     """
     sets = {DATASET: tuple(own), **PROMPT_SETS}
     return look_up(sets, prompt_set, "prompt set")
@@ -150,7 +150,7 @@ def get_templates(prompt_set: str, own: Sequence[str]) -> tuple[str, ...]:
 def fill_templates(
     classnames: Sequence[str], templates: str | Sequence[str]
 ) -> list[list[str]]:
-    """One list of prompts a class, in order.
+    """Fills each class name into each template: one list of prompts for each class.
 
     Raises ValueError for no templates or one without {c}, for no class names, one
     string instead of several, and class names that are empty or appear twice.

@@ -1,4 +1,4 @@
-"""What an array of a sensor must be; missing pixels are filled, if they may be."""
+"""Checks of a sensor's arrays, and filling of missing pixels."""
 
 import contextlib
 import contextvars
@@ -12,12 +12,12 @@ from rsclip_jax.data.sensors import Sensor
 def check_array(
     array: np.ndarray, sensor: Sensor, where: str, max_nodata: float = 0.0
 ) -> np.ndarray:
-    """The array, if it is [h, w, bands] of the sensor's dtype, without NaN, plausible.
+    """Checks an array [h, w, bands] of a sensor and returns it.
 
-    Values outside the sensor's valid range are refused, unless they are its nodata,
-    and a patch of nothing but nodata. max_nodata > 0: missing pixels are filled, if
-    they are no larger a share of the patch; see fill_missing. Raises ValueError naming
-    the file or record, what was found and what was expected.
+    It must have the sensor's dtype, no NaN, and values in the sensor's valid range or
+    nodata, but not only nodata. With max_nodata > 0 missing pixels are filled up to
+    that share of the patch; see fill_missing. Raises ValueError naming the file or
+    record, what was found and what was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -37,7 +37,9 @@ def check_array(
     return array
 
 
-Filled = list[tuple[str, int]]  # (sensor's name, pixels) of each patch with some
+Filled = list[
+    tuple[str, int]
+]  # (sensor's name, pixels) of each patch with missing pixels
 _FILLED: contextvars.ContextVar[Filled | None] = contextvars.ContextVar(
     "filled", default=None
 )
@@ -45,7 +47,7 @@ _FILLED: contextvars.ContextVar[Filled | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def noting_filled() -> Iterator[Filled]:
-    """What fill_missing fills in this thread while the context lasts."""
+    """Records what fill_missing fills in this thread within the context."""
     noted: Filled = []
     token = _FILLED.set(noted)
     try:
@@ -60,12 +62,12 @@ _DROP = "mask or drop the patch"
 def fill_missing(
     array: np.ndarray, sensor: Sensor, where: str, max_nodata: float
 ) -> np.ndarray:
-    """A copy with missing pixels filled; the array itself where there is none.
+    """Returns a copy with missing pixels filled, or the array itself if there are none.
 
-    Missing is a pixel that is NaN or infinite in any band, or the sensor's nodata in
-    all of them. It gets the median of the band's other pixels in the patch: the mean of
-    the sensor would be a bright spot on a lake. Raises ValueError where more than the
-    share max_nodata is missing.
+    A pixel is missing if it is NaN or infinite in any band, or nodata in all bands. It
+    gets the median of the band's other pixels in the patch: the sensor's mean would be
+    a bright spot on a lake. Raises ValueError if more than the share max_nodata is
+    missing.
     """
     low, high, nodata = array.min(), array.max(), sensor.nodata
     finite = np.isfinite(low) and np.isfinite(high)
@@ -96,19 +98,19 @@ def _range_of(array: np.ndarray) -> str:
 
 
 def _conversion(sensor: Sensor) -> str:
-    """What to do about another dtype, without a cast that loses the values."""
+    """How to convert another dtype without losing the values."""
     if sensor.unit == "DN":
         return "reflectance times 10000, rounded, is in DN"
     if sensor.dtype.startswith("float"):
         return f"numbers in {sensor.unit} can be cast with .astype('{sensor.dtype}')"
-    return f"scale the values to {sensor.unit} before they are cast"
+    return f"scale the values to {sensor.unit} before casting them"
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
     if array.dtype == np.uint8 and sensor.valid == (0, 255) and sensor.nodata is None:
-        return  # nothing could be wrong with it
-    # Every record comes through here: the lowest and highest value tell of a good one
-    # all that is asked (NaN is both), and only a bad one is looked at more closely.
+        return  # all values are valid
+    # Every record is checked. The lowest and highest value (NaN if any value is) show
+    # that an array is good; only a bad one is examined more closely.
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         share = 100 * (1 - np.isfinite(array).mean())
@@ -127,7 +129,7 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
 
 
 def check_nodata(array: np.ndarray, sensor: Sensor, where: str) -> None:
-    """Raises ValueError for a patch of nothing but the sensor's nodata."""
+    """Raises ValueError for a patch that is all nodata."""
     if sensor.nodata is not None:
         _check_not_empty(array.min(), array.max(), array, sensor, where)
 
@@ -136,12 +138,12 @@ def _check_not_empty(low, high, array: np.ndarray, sensor: Sensor, where: str) -
     if low == high == sensor.nodata:
         raise ValueError(
             f"{where}: all {array.shape[0] * array.shape[1]} pixels are"
-            f" {sensor.nodata:g}, which is nodata of {sensor.name}; {_DROP}"
+            f" {sensor.nodata:g}, which is the nodata value of {sensor.name}; {_DROP}"
         )
 
 
 def _check_range(array: np.ndarray, sensor: Sensor, where: str) -> None:
-    """Raises ValueError unless what lies outside the valid range is nodata."""
+    """Raises ValueError unless all values outside the valid range are nodata."""
     low, high = sensor.valid
     outside = (array < low) | (array > high)
     if sensor.nodata is not None:
@@ -153,5 +155,5 @@ def _check_range(array: np.ndarray, sensor: Sensor, where: str) -> None:
     raise ValueError(
         f"{where}: {100 * outside.mean():.3g} % of the {sensor.name} values are outside"
         f" {low:g} to {high:g} {sensor.unit}, the farthest {extreme:g}: is it in"
-        f" another unit, or has it another nodata value? Convert it, or {_DROP}"
+        f" another unit, or is the nodata value another? Convert it, or {_DROP}"
     )

@@ -1,4 +1,4 @@
-"""8-bit image files to arrays: fast, and strict about cut files."""
+"""Reads 8-bit image files; cut files raise an error."""
 
 import io
 import re
@@ -11,29 +11,29 @@ from PIL import Image
 cv2.setNumThreads(0)  # the pipeline has its own threads
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-# The bytes a whole file ends with. libjpeg pads a cut JPEG with grey and OpenCV before
-# version 5 returns it as if it were whole, so its end is looked at first.
+# The bytes at the end of a whole file. libjpeg pads a cut JPEG with grey, and OpenCV
+# before version 5 returns it as if it were whole, so the end is checked first.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 
 
 def read_image(path: Path, bands: int = 3) -> np.ndarray:
-    """uint8 [h, w, bands]; bands 3 is RGB (grey is repeated), 1 is the grey file.
+    """Reads an image as uint8 [h, w, bands]: RGB (grey is repeated), or 1 band of grey.
 
-    Raises ValueError naming the file when it is unreadable, cut short or not 8-bit, or
-    has colour where one band is wanted.
+    Raises ValueError naming a file that is unreadable, cut short or not 8-bit, or that
+    has colour where one band is expected.
     """
     return decode_image(path.read_bytes(), str(path), bands)
 
 
 def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
-    """As read_image, of a file's bytes; where: what an error calls them."""
+    """Like read_image, from a file's bytes; where: their name in errors."""
     end = _ENDS.get(data[:2])
     if end is None or not data.rstrip(b"\0\n\r").endswith(end):
         return _read_slowly(data, where, bands)
     flag = cv2.IMREAD_UNCHANGED
     if bands == 3:
-        # EXIF rotation is for people's cameras; a sensor's rows are its rows. 16 bits
-        # stay 16, to be refused below.
+        # No EXIF rotation: it would change a sensor's rows. 16 bits are kept and
+        # refused below.
         flag = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         flag |= cv2.IMREAD_ANYDEPTH
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
@@ -43,20 +43,22 @@ def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
 
 
 def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
-    """Pillow refuses a cut file; trailing bytes and other formats it reads."""
+    """Reads by Pillow, which refuses cut files but allows trailing bytes."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            bits = max(getattr(image, "tag_v2", {}).get(258, (8,)))  # of a TIFF value
+            bits = max(
+                getattr(image, "tag_v2", {}).get(258, (8,))
+            )  # BitsPerSample of a TIFF
             deep = bits > 8 or image.mode[0] in "IF"
             wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
-    except Exception as error:  # damaged bytes make a decoder fail in any way
+    except Exception as error:  # a damaged file can raise anything
         why = re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
         raise ValueError(
             f"{where}: unreadable or cut image ({len(data):,} bytes; {why});"
             " fetch the file again"
         ) from error
-    if deep:  # Pillow would clip or cut them to 8
+    if deep:  # Pillow would clip or truncate them to 8
         raise ValueError(
             f"{where}: values of more than 8 bits, expected {bands} of uint8"
         )

@@ -1,4 +1,4 @@
-"""Patches as other tools keep them, in any number type, to what a sensor is."""
+"""Converts patches that other tools stored, in any dtype, to a sensor's arrays."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
 from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.types import Dataset
 
-# torch.int16 and float32 are what uint16 DN were made before torch had uint16; TFDS has
-# them as float32. 8 bits or a half hold no DN.
+# torch stored uint16 DN as int16 or float32 before it had uint16; TFDS stores float32.
+# 8-bit and half-precision types cannot hold DN.
 _HOLD_DN = ("int16", "int32", "int64", "uint16", "float32", "float64")
-# Reflectance is below 2, and below 10 no patch of DN is: sensors are not so dark.
+# Reflectance is below 2, and no patch of DN is below 10 everywhere.
 _LEAST_DN = 10
 
 
@@ -21,15 +21,15 @@ def as_sensor(
     where: str,
     max_nodata: float,
 ) -> np.ndarray:
-    """[h, w, bands] of the sensor, checked, of [h, w, file_bands] in a wider dtype.
+    """Converts [h, w, file_bands] in a wider dtype to [h, w, bands], and checks it.
 
-    file_bands: the order of the bands in the file; () is the sensor's. Of a sensor in
-    DN, interpolated values are rounded to whole ones. max_nodata: see check_array.
-    Raises ValueError naming where.
+    file_bands: the order of the bands in the file; () for the sensor's order. Values of
+    a sensor in DN are rounded. max_nodata: see check_array. Raises ValueError naming
+    where.
     """
     if file_bands and array.shape[-1] == len(file_bands):
         array = select_bands(array, file_bands, sensor.bands)
-    if max_nodata and array.ndim == 3 and array.size:  # whole DN hold no NaN
+    if max_nodata and array.ndim == 3 and array.size:  # integers hold no NaN
         array = fill_missing(array, sensor, where, max_nodata)
     if sensor.unit == "DN" and array.dtype != np.dtype(sensor.dtype):
         array = _whole_dn(array, sensor, where)
@@ -44,7 +44,7 @@ def make_picture(dataset: Dataset, key: str, array: np.ndarray) -> np.ndarray:
 
 
 def _whole_dn(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
-    """DN of a wider dtype in the sensor's; ValueError where they cannot be DN."""
+    """Converts DN to the sensor's dtype. Raises ValueError if they cannot be DN."""
     if array.dtype not in _HOLD_DN:
         raise ValueError(
             f"{where}: dtype {array.dtype} holds no DN of {sensor.name}; expected one"

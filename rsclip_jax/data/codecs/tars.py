@@ -1,4 +1,4 @@
-"""Tar files: where each member lies, by the headers alone (POSIX.1-2001, GNU names)."""
+"""Finds the members of a tar from its headers (POSIX.1-2001, GNU names)."""
 
 import os
 import shlex
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 _BLOCK = 512
 _GZIP = b"\x1f\x8b"
-_FILES = (b"0", b"\0", b"7")  # regular files, as they are written and as they were
+_FILES = (b"0", b"\0", b"7")  # regular files, in new and old tars
 
 
 class Member(NamedTuple):
-    """A file of a tar: its name, and where its bytes lie."""
+    """A file in a tar: its name, and the position of its bytes."""
 
     name: str
     offset: int
@@ -20,18 +20,18 @@ class Member(NamedTuple):
 
 
 def walk_tar(path: Path, inner: Member | None = None) -> Iterator[Member]:
-    """The regular files of a tar, in order, or of a tar that is a member of it.
+    """Yields the regular files of a tar, or of a tar inside it, in order.
 
-    Offsets are those in the outer file. Raises ValueError naming the tar and the byte
-    where it is cut short or damaged, after the members before it.
+    Offsets are in the outer file. Raises ValueError naming the tar and the byte where
+    it is cut short or damaged, after yielding the members before it.
     """
     with path.open("rb", buffering=0) as file:
         start, end = 0, path.stat().st_size
         if os.pread(file.fileno(), 2, 0) == _GZIP:
             name = shlex.quote(str(path))
             raise ValueError(
-                f"{path}: compressed by gzip, whatever its name, and so not to be read"
-                f" at any place; unpack it once: mv {name} {name}.gz && gunzip"
+                f"{path}: compressed by gzip in spite of its name, so it has no"
+                f" random access; unpack it once: mv {name} {name}.gz && gunzip"
                 f" {name}.gz"
             )
         if inner is not None:
@@ -75,13 +75,13 @@ def _cut(path: Path, end: int, what: str) -> ValueError:
 
 
 class _Damaged(Exception):
-    """What is wrong with a header."""
+    """A fault of a header."""
 
 
 def _check_sum(header: bytes) -> None:
-    """The sum of a header's bytes, its own field taken as eight spaces."""
+    """Compares the checksum, whose own field counts as eight spaces."""
     if sum(header) - sum(header[148:156]) + 256 != _number(header[148:156]):
-        raise _Damaged("a header does not add up")
+        raise _Damaged("a header has a wrong checksum")
 
 
 def _number(field: bytes) -> int:
@@ -90,7 +90,7 @@ def _number(field: bytes) -> int:
     try:
         return int(field.strip(b" \0") or b"0", 8)
     except ValueError as error:
-        raise _Damaged(f"{field!r} in the place of a number") from error
+        raise _Damaged(f"{field!r} instead of a number") from error
 
 
 def _name(header: bytes) -> str:
@@ -109,7 +109,7 @@ def _pax(data: bytes) -> dict[str, str]:
     while data.strip(b"\0"):
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or not 0 < int(length) <= len(data):
-            raise _Damaged("a pax field is not as long as it says")
+            raise _Damaged("a pax field has a wrong length")
         line, data = data[: int(length)], data[int(length) :]
         key, _, value = line[len(length) + 1 :].rstrip(b"\n").partition(b"=")
         fields[_text(key)] = _text(value)

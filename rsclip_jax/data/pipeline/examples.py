@@ -11,7 +11,7 @@ from rsclip_jax.data.pipeline.texts import Texts
 from rsclip_jax.data.pipeline.tolerant import Tolerant
 from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sensors.bands import band_places
+from rsclip_jax.data.sensors.bands import band_indices
 
 # Makes an example; its argument holds buffers that arrays may be written to, by key.
 Make = Callable[[Mapping[str, np.ndarray]], dict]
@@ -49,7 +49,7 @@ class ExampleMaker:
         held = {key: get_sensor(dataset.sensors[key]) for key in reader.keys}
         self.sensors = {**held, **sensors}
         self._band_indices = {
-            key: list(band_places(sensor, seen.bands, seen.unit, dataset.name))
+            key: list(band_indices(sensor, seen.bands, seen.unit, dataset.name))
             for key, sensor in held.items()
             if sensor.bands != (seen := self.sensors[key]).bands
         }

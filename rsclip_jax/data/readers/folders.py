@@ -9,15 +9,15 @@ from pathlib import Path
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
 
-# Without split folders a file's place is its hash: these percent ranges are the splits.
+# Without split folders the hash decides: these ranges, in percent, are the splits.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
 
 def hash_percent(key: str) -> float:
-    """Where a key ("<class>/<stem>") falls in [0, 100): the fixed split's only rule.
+    """Hashes a key ("<class>/<stem>") to [0, 100), which decides its split.
 
-    The first 8 hex digits of SHA-256 over 2^32, so it depends on neither the machine
-    nor the other files.
+    It is the first 8 hex digits of SHA-256 over 2^32, so it depends on neither the
+    machine nor the other files.
     """
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 * 100
 
@@ -44,10 +44,11 @@ def in_split(
     made: bool = False,
     spans: Mapping[str, tuple[int, int]] = HASH_SPLITS,
 ) -> Callable[[str], bool]:
-    """Whether a key's hash puts it in a split; made: the archive made the split itself.
+    """Returns a function that says whether a key is in a split, by its hash.
 
-    Then only a part such as "[:90%]" is left to the hash. spans: the splits that are a
-    share of the hash, in per cent; others are all of it.
+    made: whether the archive made the split, so that the hash decides only a part such
+    as "[:90%]". spans: split -> its range of the hash in percent; other splits have the
+    whole range.
     """
     name, low, high = parse_split(split)
     start, end = (0, 100) if made else spans.get(name, (0, 100))
@@ -61,8 +62,8 @@ def find_classes(
 ) -> tuple[str, ...]:
     """The folders with images in <folder>/[<split>/][<subfolder>/], sorted.
 
-    names: split -> its folder. Raises ValueError where there is none, or a folder lies
-    beside the split folders, of which it may be one.
+    names: split -> its folder. Raises ValueError if there is none, or if another folder
+    beside the split folders could be a split.
     """
     tops = [folder / name for name in names.values() if _folders(folder / name)]
     beside = [p.name for p in _folders(folder) if tops and p not in tops]
@@ -88,18 +89,17 @@ def class_folder_entries(
     *,
     all_there: bool = True,
 ) -> Listing:
-    """Lists <folder>/[<split>/]<class>/<image>, sorted, all in class order.
+    """Lists <folder>/[<split>/]<class>/<image> in class order, sorted by name.
 
-    names: split -> its folder. all_there: a class without a folder is an error.
-    Raises FileNotFoundError naming the class folders that are missing (all of them), or
-    the split folders that there are.
+    names: split -> its folder. all_there: whether all class folders must exist. Raises
+    FileNotFoundError naming all missing class folders, or the existing split folders.
     """
     entries = []
     for base, low, high, tops in split_folders(folder, split, names, classes):
         if all_there:
             check_folders([base], classes)
         for name, path in class_images(base, classes):
-            hashed = f"{name}/{path.stem}"  # of CIFAR-100, too, with its class "train"
+            hashed = f"{name}/{path.stem}"  # correct for CIFAR-100's class "train", too
             if low <= hash_percent(hashed) < high:
                 example = "/".join([*tops, hashed])
                 entries.append(Entry(example, name, {key: path}, hash_key=hashed))
@@ -107,7 +107,7 @@ def class_folder_entries(
 
 
 def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """(class, image) of <base>/<class>/<image>, in class order, then by name."""
+    """Yields (class, image) of <base>/<class>/<image>, in class order, then by name."""
     for name in classes:
         for path in _images(base / name):
             yield name, path
@@ -133,7 +133,7 @@ def paired_folder_entries(
         bases = {k: base / sub for k, sub in subfolders.items()}
         for path in bases.values():
             if not path.is_dir():
-                raise FileNotFoundError(f"{path}: this sensor's folder is missing")
+                raise FileNotFoundError(f"{path}: this sensor's folder does not exist")
         if all_there:
             check_folders(list(bases.values()), classes)
         for label in classes or ("",):
@@ -151,9 +151,9 @@ def paired_folder_entries(
 
 
 def plain_folder_entries(folder: Path, split: str, key: str) -> Listing:
-    """Entries of every image under a folder at any depth, unlabelled, by their paths.
+    """Lists all images below a folder, unlabelled, sorted by path.
 
-    The splits are by hash of the path under the folder, which is the id.
+    The id is the path below the folder; its hash decides the split.
     """
     wanted = in_split(split)
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -164,7 +164,7 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> Listing:
 
 
 def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
-    """Raises FileNotFoundError naming the classes that have a folder in none."""
+    """Raises FileNotFoundError naming the classes without a folder in any base."""
     missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
     if missing:
         there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
@@ -179,10 +179,11 @@ def splits_there(
     classes: tuple[str, ...] = (),
     names: Mapping[str, str] = SPLIT_NAMES,
 ) -> list[str]:
-    """The splits that a set's folder has folders of; names: split -> its folder.
+    """The splits that have a folder. names: split -> its folder.
 
-    A class of that name (CIFAR-100 has "train") is none, nor is a test folder without
-    any folder in it beside other splits: ImageNet's test images have no labels.
+    A class of that name (CIFAR-100 has "train") is not a split. Neither is a test
+    folder without class folders beside other splits: ImageNet's test images have no
+    labels.
     """
     present = [s for s in SPLITS if (folder / names[s]).is_dir()]
     present = [
@@ -196,14 +197,14 @@ def splits_there(
 
 
 def _is_flat(folder: Path) -> bool:
-    with os.scandir(folder) as files:  # of ImageNet's 100,000, without asking for each
+    with os.scandir(folder) as files:  # fast for ImageNet's 100,000 files
         return not any(file.is_dir() for file in files)
 
 
 def split_folders(
     folder: Path, split: str, names: Mapping[str, str], classes: tuple[str, ...] = ()
 ) -> list[tuple[Path, float, float, list[str]]]:
-    """(folder, percent from, to, id prefix) for each folder that the split reads."""
+    """(folder, percent from, to, id prefix) for each folder of a split."""
     name, low, high = parse_split(split)
     if present := splits_there(folder, classes, names):
         wanted = present if name == "all" else [name]
@@ -216,9 +217,9 @@ def split_folders(
 
 
 def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundError:
-    """The error for a split that the archive did not make, with those that it did."""
+    """The error for a split that the archive does not have, naming those it has."""
     there = where / name
-    unlabelled = f" (in {there} are no folders of classes)" if there.is_dir() else ""
+    unlabelled = f" ({there} has no class folders)" if there.is_dir() else ""
     return FileNotFoundError(
         f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)} (a part"
         f" of one can serve: '{present[0]}[90%:]')"
@@ -226,12 +227,12 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
 
 
 def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five of them, in words."""
+    """The first five things as text."""
     return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file}; ValueError for two files of one name."""
+    """{name without suffix: file}. Raises ValueError for two files of one name."""
     found: dict[str, Path] = {}
     for path in _images(folder):
         if path.stem in found:
@@ -243,7 +244,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, hidden ones and archivers' left out, sorted."""
+    """The folders in a folder, sorted, without hidden ones and those of archivers."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"]

@@ -1,8 +1,8 @@
-"""SEN12MS as it is downloaded (Schmitt et al. 2019), labelled by its land cover.
+"""SEN12MS as downloaded (Schmitt et al. 2019), labelled by its land cover.
 
 <season>/{s1,s2,lc}_<scene>/<season>_{s1,s2,lc}_<scene>_p<patch>.tif, such as
 ROIs1158_spring/s2_0/ROIs1158_spring_s2_0_p30.tif. train_list.txt and test_list.txt of
-the authors' toolbox (a file name a line) lie beside the seasons or in splits/.
+the authors' toolbox (one file name a line) are beside the seasons or in splits/.
 
 The authors give no validation list: it is the tenth of the training scenes with the
 highest hash. Patches of a scene are neighbours, so a scene is in one split or part.
@@ -20,8 +20,8 @@ from rsclip_jax.data.codecs.geotiff import read_tif
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing
 
-# Season, scene and patch. Its Sentinel-1 image holds NaN; the authors left it out of
-# their lists, and no list need be there.
+# (season, scene, patch). The Sentinel-1 image of DAMAGED holds NaN. The authors left it
+# out of their lists, but the lists may be missing.
 Patch = tuple[str, str, str]
 DAMAGED: Patch = ("ROIs1868_summer", "146", "p202")
 # The simplified scheme of Schmitt and Wu (2021, arXiv 2104.00704): the IGBP numbers in
@@ -68,18 +68,18 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
     entries = []
     for patch in common:
         season, scene, _ = patch
-        if wanted(place := f"{season}_{scene}"):
+        if wanted(scene_key := f"{season}_{scene}"):
             files = {key: _file(folder, key, patch) for key in keys}
             lc, id_ = _file(folder, "lc", patch), _name("s2", patch)
-            entries.append(Entry(id_, "", files, label_file=lc, hash_key=place))
+            entries.append(Entry(id_, "", files, label_file=lc, hash_key=scene_key))
     rule = ", ".join(path.name for path in lists)
     return Listing(sorted(entries, key=lambda entry: entry.id), stray, absent, rule)
 
 
 def read_largest(path: Path) -> tuple[str, ...]:
-    """The one class with the most pixels of a land cover map; the first of equal ones.
+    """The class with the most pixels of a land cover map; the first among equals.
 
-    Raises ValueError naming the file that is no IGBP map.
+    Raises ValueError naming a file that is not an IGBP map.
     """
     counts, _ = _count(path)
     return (max(counts, key=counts.__getitem__),)
@@ -90,7 +90,7 @@ def read_present(path: Path) -> tuple[str, ...]:
 
     The authors' IGBP_probability_labels.pkl has the same shares as decimal numbers;
     only a share that rounding moves across a tenth could differ. Raises ValueError
-    naming the file that is no IGBP map.
+    naming a file that is not an IGBP map.
     """
     counts, pixels = _count(path)
     return tuple(name for name, count in counts.items() if 10 * count >= pixels)
@@ -104,13 +104,13 @@ def _count(path: Path) -> tuple[dict[str, int], int]:
     known = {n for numbers in IGBP.values() for n in numbers}
     if strange := sorted(set(pixels) - known - set(_UNCLASSIFIED)):
         raise ValueError(
-            f"{path}: {strange[0]} in the first band is no IGBP class (1 to 17); is"
+            f"{path}: {strange[0]} in the first band is not an IGBP class (1 to 17); is"
             " this a land cover map of SEN12MS?"
         )
     counts = {name: sum(pixels.get(n, 0) for n in of) for name, of in IGBP.items()}
     if not any(counts.values()):
         raise ValueError(
-            f"{path}: no pixel has a class; fetch the file again, or do without the"
+            f"{path}: no pixel has a class; fetch the file again, or leave out the"
             " patch"
         )
     return counts, band.size
@@ -127,12 +127,13 @@ def _file(folder: Path, key: str, patch: Patch) -> Path:
 
 
 def _listed(folder: Path, key: str) -> set[Patch]:
-    """The patches of s1, s2 or lc, by one listing of each folder: there are 180,662."""
+    """The patches of s1, s2 or lc (180,662), by listing each folder once."""
     found = set()
-    for place in folder.glob(f"ROIs*/{key}_*"):
-        season, scene = place.parent.name, place.name.removeprefix(f"{key}_")
-        start = f"{season}_{place.name}_"
-        for name in os.listdir(place):
+    for scene_folder in folder.glob(f"ROIs*/{key}_*"):
+        season = scene_folder.parent.name
+        scene = scene_folder.name.removeprefix(f"{key}_")
+        start = f"{season}_{scene_folder.name}_"
+        for name in os.listdir(scene_folder):
             if name.startswith(start) and name.endswith(".tif"):
                 number = name.removeprefix(start).removesuffix(".tif")
                 found.add((season, scene, number))
@@ -147,7 +148,7 @@ def _listed(folder: Path, key: str) -> set[Patch]:
 def _chosen(
     folder: Path, lists: dict[Path, list[Patch]], split: str, there: set[Patch]
 ) -> tuple[set[Patch], dict[Path, list[str]]]:
-    """(the patches of the split's lists that are there, {list: the others})."""
+    """(patches of the split's lists that exist, {list: the others})."""
     name = parse_split(split)[0]
     wanted = {"all": _LISTS, "test": ("test",)}.get(name, ("train",))
     chosen: set[Patch] = set()
@@ -166,12 +167,12 @@ def _chosen(
 
 
 def _read_lists(folder: Path) -> dict[Path, list[Patch]]:
-    """{list that is there: its patches}, none of them in two places."""
+    """{existing list: its patches}. Raises ValueError for a patch in two lists."""
     lists: dict[Path, list[Patch]] = {}
     seen: dict[Patch, str] = {}
     for kind in _LISTS:
-        places = [folder / f"{kind}_list.txt", folder / "splits" / f"{kind}_list.txt"]
-        for path in [p for p in places if p.is_file()][:1]:
+        paths = [folder / f"{kind}_list.txt", folder / "splits" / f"{kind}_list.txt"]
+        for path in [p for p in paths if p.is_file()][:1]:
             lists[path] = _read_list(path, seen)
     return lists
 
@@ -184,14 +185,14 @@ def _read_list(path: Path, seen: dict[Patch, str]) -> list[Patch]:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise ValueError(
-                f"{path}: line {number}, {line!r}, is no patch's file name, such as"
+                f"{path}: line {number}, {line!r}, is not a patch's file name, such as"
                 " ROIs1158_spring_s2_0_p30.tif"
             )
         patch = (match[1], match[2], match[3])
         if patch in seen:
             raise ValueError(
                 f"{path}: line {number}, {line.strip()}, is in {seen[patch]} already;"
-                " take one of the two out"
+                " remove one of the two"
             )
         seen[patch] = f"line {number} of {path.name}"
         if patch != DAMAGED:

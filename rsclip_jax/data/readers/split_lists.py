@@ -1,9 +1,9 @@
 """Official split lists: text files beside a set that name the images of each split.
 
-A line is an image's file name ("Forest_1.jpg") or "<class>/<name>". The suffix does not
-count: the lists of EuroSAT name JPEGs and serve its TIFFs too. Such are the lists of
-Neumann et al. (arXiv 1911.06721) as torchgeo reads them (eurosat-train.txt), and
-Food-101's meta/train.txt.
+A line is an image's file name ("Forest_1.jpg") or "<class>/<name>". The suffix is
+ignored: EuroSAT's lists name JPEGs and are used for its TIFFs, too. Examples are the
+lists of Neumann et al. (arXiv 1911.06721) as torchgeo reads them (eurosat-train.txt),
+and Food-101's meta/train.txt.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from rsclip_jax.data.types import SPLITS, Listing
 
 
 def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
-    """{split: its list} in the first of the folders that holds any; {} without one.
+    """{split: its list} in the first folder that has any; {} without lists.
 
     pattern: the lists' name, such as "eurosat-{split}.txt".
     """
@@ -52,9 +52,9 @@ def read_lists(
 ) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
     """({split: keys of its images}, {split: the lines whose image is absent}).
 
-    known: the keys, "<class>/<stem>", of the images that there are. Raises ValueError
-    for an empty list, and naming list and images for one that stands twice, in two
-    lists, or under a name that two classes have.
+    known: the keys, "<class>/<stem>", of the images that exist. Raises ValueError for
+    an empty list, and for an image that is listed twice, is in two lists, or has a name
+    that two classes have, naming lists and images.
     """
     by_stem: dict[str, list[str]] = {}
     for key in known:
@@ -71,14 +71,14 @@ def read_lists(
 
 
 def _read_list(path: Path) -> list[str]:
-    """The names in a list without their suffixes; blank lines do not count."""
+    """Reads the names in a list without suffixes and blank lines."""
     lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     names = [_without_suffix(line.replace("\\", "/")) for line in lines if line]
     if not names:
         raise ValueError(f"{path}: the list is empty; fetch it again, or remove it")
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(
-            f"{path}: {len(twice)} image(s) stand twice in this list:"
+            f"{path}: {len(twice)} image(s) occur twice in this list:"
             f" {first_of(twice)}; fetch it again, or remove the repeated lines"
         )
     return names
@@ -92,20 +92,20 @@ def _without_suffix(name: str) -> str:
 def check_disjoint(
     lists: Mapping[str, Path], names: Mapping[str, Sequence[str]]
 ) -> None:
-    """Raises ValueError naming both lists and what they share; names: split -> all."""
+    """Raises ValueError if two lists share names. names: split -> the list's names."""
     splits = list(lists)
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:
             if common := sorted(set(names[one]) & set(names[other])):
                 raise ValueError(
                     f"{lists[one]} and {lists[other].name} both name {len(common)}"
-                    f" image(s): {first_of(common)}; an image is of one split: fetch"
-                    " both lists again"
+                    f" image(s): {first_of(common)}; an image can be in one split only:"
+                    " fetch both lists again"
                 )
 
 
 def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
-    """The key of the image of that name; "" without."""
+    """The key of the image with this name; "" without one."""
     *above, stem = name.split("/")
     keys = by_stem.get(stem, [])
     if above:

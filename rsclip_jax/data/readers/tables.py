@@ -1,6 +1,6 @@
 """Tables of paths and labels: csv (UTF-8, commas) and parquet, GeoParquet among them.
 
-A row is a record: a column of paths for each sensor and, as they are named, columns of
+A row is a record. There is a column of paths for each sensor, and optional columns of
 labels, splits and ids. A geometry column is not read.
 """
 
@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing, tail_of
@@ -20,7 +19,7 @@ from rsclip_jax.io.lookup import look_up
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table. line: where it stands, as an editor counts, or row number."""
+    """A row of a table. line: its line in a csv file, or its number in parquet."""
 
     line: int
     id: str
@@ -38,18 +37,25 @@ def read_table(
     separator: str,
     splits: Mapping[str, str],
 ) -> list[Row]:
-    """All rows of a file of reader csv or parquet, checked but for the images.
+    """Reads and checks all rows of a table; whether the images exist is not checked.
 
-    columns: "label", "split", "id" or a sensor's key -> column. Paths are relative to
-    folder. separator: what stands between several labels in a cell; a parquet column
-    may hold lists instead. splits: train, val, test -> the table's word for it. Without
-    a column of ids the path in the column that columns names first is the id.
+    Args:
+        path: the table.
+        reader: "csv" or "parquet".
+        folder: what the paths are relative to.
+        columns: "label", "split", "id" or a record key -> column. Without "id", the
+            path in the first of these columns is the id.
+        separator: what separates several labels in a cell; "" for one label. A parquet
+            column may hold lists instead.
+        splits: train, val, test -> the table's name of the split.
 
-    Raises FileNotFoundError without the file; ValueError naming file and line for what
-    is not a table, lacks a column, a path or a label, or repeats an id.
+    Raises:
+        FileNotFoundError: for a missing table.
+        ValueError: naming file and line, for a file that is no table, lacks a column,
+            a path or a label, or repeats an id.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such table")
+        raise FileNotFoundError(f"{path}: this table does not exist")
     read = {"csv": _read_csv, "parquet": _read_parquet}[reader]
     words = {word: name for name, word in splits.items()}
     rows = [
@@ -57,7 +63,7 @@ def read_table(
         for line, cells in read(path, tuple(dict.fromkeys(columns.values())))
     ]
     if not rows:
-        raise ValueError(f"{path}: a table without a row")
+        raise ValueError(f"{path}: the table has no rows")
     _check_ids(path, rows, "id" in columns)
     return rows
 
@@ -97,7 +103,7 @@ def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
 
 
 def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
-    """Raises ValueError for a label that is no class: line, nearest class and all."""
+    """Raises ValueError for an unknown label, naming its line and the nearest class."""
     known = dict.fromkeys(classes)
     for row in rows:
         try:
@@ -127,8 +133,8 @@ def _row(path, folder, columns, line, cells, separator, words) -> Row:
     return Row(line, id_, files, labels, words.get(split, ""))
 
 
-def _labels(where: str, column: str, cell: Any, separator: str) -> tuple[str, ...]:
-    """The labels of a cell: one, or with a separator any number, none among them."""
+def _labels(where: str, column: str, cell: object, separator: str) -> tuple[str, ...]:
+    """The labels of a cell: one, or any number with a separator."""
     if isinstance(cell, list) and not separator:
         raise ValueError(
             f'{where}: a list of labels in column {column!r}; set task = "multi"'
@@ -141,7 +147,7 @@ def _labels(where: str, column: str, cell: Any, separator: str) -> tuple[str, ..
     return (_text(cell),)
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     return "" if cell is None else str(cell).strip()
 
 
@@ -157,16 +163,16 @@ def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
             [f"{id_!r} in lines {first_of(at)}" for id_, at in twice.items()], "; "
         )
         way = (
-            "give each row an id of its own"
+            "give each row its own id"
             if has_column
             else "name a column of ids (columns.id), or put all labels of an image into"
             ' one row (task = "multi")'
         )
-        raise ValueError(f"{path}: {len(twice)} id(s) stand twice: {shown}; {way}")
+        raise ValueError(f"{path}: {len(twice)} id(s) occur twice: {shown}; {way}")
 
 
 def _absent(files: Iterable[str]) -> Iterable[str]:
-    """The files that are not there: one listing of each folder, not a question each."""
+    """The files that do not exist, found by listing each folder once."""
     listed: dict[str, set[str]] = {}
     for file in files:
         folder, name = os.path.split(file)
@@ -177,7 +183,7 @@ def _absent(files: Iterable[str]) -> Iterable[str]:
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
-    """(line, {column: cell}) of each row that is not blank."""
+    """Yields (line, {column: cell}) for each row that is not blank."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -203,7 +209,7 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
 
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
-    import pyarrow.parquet  # slow to import, and needed here alone
+    import pyarrow.parquet  # slow to import, and needed only here
 
     try:
         names = pyarrow.parquet.read_schema(path).names
@@ -221,7 +227,7 @@ def _check_columns(path: Path, wanted: Sequence[str], there: Sequence[str]) -> N
     if missing := [name for name in wanted if name not in there]:
         raise ValueError(
             f"{path}: no column {', '.join(map(repr, missing))}; it has"
-            f" {', '.join(map(repr, there)) or 'none'} (commas part them in csv)"
+            f" {', '.join(map(repr, there)) or 'none'} (a csv has commas between them)"
         )
     if twice := [name for name in wanted if list(there).count(name) > 1]:
-        raise ValueError(f"{path}: column {twice[0]!r} stands there twice")
+        raise ValueError(f"{path}: column {twice[0]!r} occurs twice")

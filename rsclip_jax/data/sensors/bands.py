@@ -1,4 +1,4 @@
-"""Moving bands by name, never by index, and pictures made of some."""
+"""Selection of bands by name, and RGB composites of bands."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,10 +15,12 @@ def select_bands(
     target: tuple[str, ...],
     fill: str = "error",
 ) -> np.ndarray:
-    """Bands of [..., len(source)] in the order of target: [..., len(target)].
+    """Reorders the bands of [..., len(source)] to [..., len(target)].
 
-    A target band that source lacks is an error, or with fill "zero" zeros, or with fill
-    "mean" the mean of the bands that are there. ValueError with both lists otherwise.
+    A target band that is missing in source is filled with zeros (fill "zero") or the
+    mean of the other bands (fill "mean"), or raises an error (fill "error").
+
+    Raises ValueError naming both lists.
     """
     if fill not in ("error", "zero", "mean"):
         raise ValueError(f"fill {fill!r} is not known; use 'error', 'zero' or 'mean'")
@@ -30,7 +32,7 @@ def select_bands(
     missing = [band for band in target if band not in source]
     if missing and fill == "error":
         raise ValueError(
-            f"bands {missing} are wanted but not there: wanted {target}, found"
+            f"bands {missing} are missing: wanted {target}, found"
             f" {source}; fill='zero' or 'mean' would make them up"
         )
     out = np.zeros((*array.shape[:-1], len(target)), array.dtype)
@@ -47,20 +49,20 @@ def make_composite(
 ) -> np.ndarray:
     """uint8 RGB [..., 3] of [..., len(bands)] in the unit of the composite's sensor.
 
-    ValueError with both lists where a band of it is not among `bands`.
+    Raises ValueError with both lists if one of its bands is not among `bands`.
     """
     rgb = select_bands(array, bands, composite.bands)
     scale = np.float32(255 / composite.divisor)
     return (np.clip(rgb * scale, 0, 255) + np.float32(0.5)).astype(np.uint8)
 
 
-def band_places(
+def band_indices(
     held: Sensor, bands: tuple[str, ...], unit: str, where: str
 ) -> tuple[int, ...]:
-    """Where each of `bands` stands in a sensor's arrays.
+    """The index of each of `bands` in a sensor's arrays.
 
-    ValueError with both lists and units where one is not there, or in another unit;
-    where: what wants them.
+    where: who needs the bands, for the error. Raises ValueError with both lists and
+    units if a band is missing or the units differ.
     """
     if held.unit != unit or not set(bands) <= set(held.bands):
         raise ValueError(
@@ -70,10 +72,10 @@ def band_places(
     return tuple(held.bands.index(band) for band in bands)
 
 
-def sensor_part(sensor: Sensor, places: Sequence[int]) -> Sensor:
-    """The sensor with some of its bands only, by their places."""
+def sensor_part(sensor: Sensor, indices: Sequence[int]) -> Sensor:
+    """The sensor with only some of its bands, by their indices."""
     per_band = ("bands", "wavelengths", "resolution", "mean", "std")
     parts: dict[str, Any] = {
-        name: tuple(getattr(sensor, name)[i] for i in places) for name in per_band
+        name: tuple(getattr(sensor, name)[i] for i in indices) for name in per_band
     }
     return dataclasses.replace(sensor, **parts)

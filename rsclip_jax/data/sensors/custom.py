@@ -1,4 +1,4 @@
-"""A sensor of the user's own: a TOML file that says what its bands are."""
+"""Custom sensors: a TOML file describes the bands."""
 
 import dataclasses
 import tomllib
@@ -12,10 +12,10 @@ _LONGEST = 100.0  # um: thermal infrared ends at 14, and radar has nan
 
 
 def load_sensor(path: str | Path) -> Sensor:
-    """A sensor of your own from a TOML file; its name is the path as given.
+    """Loads a custom sensor from a TOML file; its name is the path as given.
 
-    The keys are the fields of Sensor without name; clip_sigma, level, valid and nodata
-    may be left out:
+    The keys are the fields of Sensor except name; clip_sigma, level, valid and nodata
+    are optional:
 
         modality = "ir"
         bands = ["SWIR1", "SWIR2"]
@@ -28,14 +28,14 @@ def load_sensor(path: str | Path) -> Sensor:
         valid = [0, 20000]
         nodata = 0
 
-    Raises FileNotFoundError without the file, and ValueError naming it with every
-    unknown or missing key, or the value of a wrong type or length.
+    Raises FileNotFoundError for a missing file, and ValueError naming it with all
+    unknown or missing keys, or a value of a wrong type or length.
     """
     path = str(path)
     try:
         values = tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such sensor file") from None
+        raise FileNotFoundError(f"{path}: this sensor file does not exist") from None
     except ValueError as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from error
     fields = {f.name: f for f in dataclasses.fields(Sensor) if f.name != "name"}
@@ -48,13 +48,13 @@ def load_sensor(path: str | Path) -> Sensor:
             f" {', '.join(fields)}"
         )
     read = {k: _read_value(path, k, v, fields[k].type) for k, v in values.items()}
-    if problem := _in_other_units(read["unit"], read["wavelengths"]):
+    if problem := _unit_problem(read["unit"], read["wavelengths"]):
         raise ValueError(f"{path}: {problem}")
     return Sensor(path, **read)
 
 
-def _in_other_units(unit: str, wavelengths: Sequence[float]) -> str:
-    """What a file of a sensor has in units that are not read; "" if nothing."""
+def _unit_problem(unit: str, wavelengths: Sequence[float]) -> str:
+    """What is wrong with a sensor's units; "" if nothing."""
     if unit not in UNITS:
         known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
         return f'unit = "{unit}" is none of {known}; convert the files to one of them'
@@ -68,7 +68,7 @@ def _in_other_units(unit: str, wavelengths: Sequence[float]) -> str:
 
 
 def _read_value(path: str, key: str, value: Any, kind: Any) -> Any:
-    """A TOML value as a field of Sensor: text, a number or a tuple of either."""
+    """Converts a TOML value to a field of Sensor: text, a number, or a tuple."""
     is_list = "tuple" in str(kind)
     one = str if kind is str or "str" in str(kind) else float
     items = value if is_list else [value]

@@ -1,4 +1,4 @@
-"""What a row of the table of sensors is, and one of composites."""
+"""Sensor and Composite: the entries of the tables of sensors and composites."""
 
 import dataclasses
 import math
@@ -20,17 +20,23 @@ UNITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sensor:
-    """Bands in file order, and how an encoder trained here normalises them.
+    """The bands of a sensor in file order, and their normalisation.
 
-    name: of the row, or the path of a user's file. unit: one of UNITS. wavelengths in
-    micrometres (nan for radar) and resolution in metres (nan: any), one a band. level:
-    of the product. valid: lowest and highest value that a file can hold, in its unit;
-    nodata: the value that stands for none. An encoder sees clip((x - mean) / std,
-    -clip_sigma, clip_sigma).
+    An encoder sees clip((x - mean) / std, -clip_sigma, clip_sigma).
+
+    Attributes:
+        name: the name in SENSORS, or the path of a custom sensor's file.
+        modality: the record key, also used in results: rgb, s1, s2, ir, ...
+        unit: one of UNITS.
+        wavelengths: micrometres, for each band (nan for radar).
+        resolution: metres, for each band (nan: any).
+        level: the product's processing level.
+        valid: lowest and highest value that a file can hold, in its unit.
+        nodata: the value that marks missing pixels, if there is one.
     """
 
     name: str
-    modality: str  # the key of a record and the word in results: rgb, s1, s2, ir, ...
+    modality: str
     bands: tuple[str, ...]
     unit: str
     dtype: str
@@ -55,27 +61,27 @@ class Sensor:
             raise ValueError(f"sensor {self.name}: {problem}")
 
 
-def _problem(row: Sensor) -> str:
-    """What is wrong with a row whose lists have equal lengths; "" if nothing is."""
-    if not row.bands or len(set(row.bands)) != len(row.bands):
-        return f"bands {row.bands} should be distinct, and one at least"
-    if not row.modality.isidentifier() or row.modality == "text":
+def _problem(sensor: Sensor) -> str:
+    """What is wrong with a sensor whose lists have equal lengths; "" if nothing."""
+    if not sensor.bands or len(set(sensor.bands)) != len(sensor.bands):
+        return f"bands {sensor.bands} should be distinct, and at least one"
+    if not sensor.modality.isidentifier() or sensor.modality == "text":
         return (
-            f"modality {row.modality!r} should be one word, the key of a record, and"
+            f"modality {sensor.modality!r} should be one word, the key of a record, and"
             " not 'text'"
         )
-    if not all(s > 0 for s in row.std):
-        return f"std {row.std} should be above 0"
-    if not row.clip_sigma > 0:
-        return f"clip_sigma {row.clip_sigma} should be above 0"
-    if len(row.valid) != 2 or not row.valid[0] < row.valid[1]:
-        return f"valid {row.valid} should be a lowest and a highest value"
+    if not all(s > 0 for s in sensor.std):
+        return f"std {sensor.std} should be above 0"
+    if not sensor.clip_sigma > 0:
+        return f"clip_sigma {sensor.clip_sigma} should be above 0"
+    if len(sensor.valid) != 2 or not sensor.valid[0] < sensor.valid[1]:
+        return f"valid {sensor.valid} should be a lowest and a highest value"
     try:
-        kind: str = np.dtype(row.dtype).kind
+        kind: str = np.dtype(sensor.dtype).kind
     except TypeError:
         kind = ""
     if kind not in ("u", "i", "f"):
-        return f"dtype {row.dtype!r} should be an integer or float of numpy's"
+        return f"dtype {sensor.dtype!r} should be an integer or float of numpy's"
     return ""
 
 
@@ -83,7 +89,7 @@ def _problem(row: Sensor) -> str:
 class Composite:
     """An 8-bit RGB picture of three bands: clip(x / divisor, 0, 1) * 255.
 
-    sensor: the row that it is made of; bands: its red, green and blue.
+    sensor: name of the sensor that it is made of. bands: its red, green and blue.
     """
 
     name: str

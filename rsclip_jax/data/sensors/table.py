@@ -1,4 +1,4 @@
-"""The table of sensors, and of the pictures that are made of their bands."""
+"""The tables of sensors and of RGB composites of their bands."""
 
 import functools
 from typing import Any
@@ -27,24 +27,23 @@ _LANDSAT_M = (30.0,) * 7 + (15.0, 30.0, 100.0, 100.0)
 # fmt: on
 
 _EIGHT_BIT: dict[str, Any] = {"unit": "8-bit", "dtype": "uint8", "valid": (0.0, 255.0)}
-# ESA writes DN of 1 to 32767, 0 where there is no measurement and 65535 where a
-# detector was saturated; clouds and glint go far above 10000, and resampling a
-# saturated pixel gives anything below. So no DN can be refused, only a patch without
-# any.
+# ESA writes DN from 1 to 32767, 0 for missing pixels and 65535 for saturated ones.
+# Clouds and glint are far above 10000, and resampled saturated pixels can have any
+# value. So every DN is valid; only a patch that is all nodata is refused.
 _DN: dict[str, Any] = {
     "unit": "DN",
     "dtype": "uint16",
     "valid": (0.0, 65535.0),
     "nodata": 0.0,
 }
-# USGS gives 7273 to 43636 as the range of surface reflectance, which is 0 to 1; snow,
-# cloud and deep shade lie outside and are in the files all the same. 0 is fill.
+# USGS gives 7273 to 43636 as the range of surface reflectance (0 to 1), but snow,
+# clouds and deep shade are outside of it. 0 is fill.
 _C2: dict[str, Any] = {"dtype": "uint16", "valid": (1.0, 65535.0), "nodata": 0.0}
-# A file in Celsius lies below, one in sensor counts above; the coldest cloud tops and
-# fires lie within.
+# Files in Celsius are below, files in sensor counts above; the coldest cloud tops and
+# fires are within.
 _KELVIN = (100.0, 1000.0)
-# Below the noise of the radar files get as low as they were clipped, bright corners
-# reach tens of dB; -9999 and -32768 lie outside.
+# Below the radar's noise the values depend on how files were clipped; bright corners
+# reach tens of dB. The nodata values -9999 and -32768 are outside.
 _DECIBEL = (-150.0, 100.0)
 
 

@@ -8,7 +8,7 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sensors.bands import band_places
+from rsclip_jax.data.sensors.bands import band_indices
 from rsclip_jax.data.types import Source
 from rsclip_jax.models.sensor import (
     SensorSpec,
@@ -48,7 +48,7 @@ def check_sensors(run: Run, c: AlignSettings) -> None:
                 row = run.open(spec).dataset
                 sensor = get_sensor(row.sensors[key])
                 encoder = f"config.align.{setting} = {spec!r}: an encoder of"
-                band_places(sensor, seen.bands, seen.unit, f"{encoder} {seen.name}")
+                band_indices(sensor, seen.bands, seen.unit, f"{encoder} {seen.name}")
                 common.say_moved(run, "align", row, sensor.name, seen.name)
 
 

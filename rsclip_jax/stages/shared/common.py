@@ -1,6 +1,8 @@
 """What several stages need: data, the input CLIP, its heads, scores."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +161,8 @@ def input_variant(run: Run) -> Variant | None:
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # also where config.init is no longer at hand
     told = {"variant": c.variant or None, "activation": c.activation or None}
-    return api.find_variant(c.init, **told)
+    with _naming_settings():
+        return api.find_variant(c.init, **told)
 
 
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
@@ -170,13 +173,28 @@ def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]
 def load_init(run: Run, alpha: float | None = None) -> api.Model:
     """The model that config.init names, as config.variant and its like say."""
     c = run.config
-    return api.load(
-        c.init,
-        variant=c.variant or None,
-        activation=c.activation or None,
-        image_size=c.image_size or None,
-        alpha=alpha,
-    )
+    with _naming_settings():
+        return api.load(
+            c.init,
+            variant=c.variant or None,
+            activation=c.activation or None,
+            image_size=c.image_size or None,
+            alpha=alpha,
+        )
+
+
+@contextlib.contextmanager
+def _naming_settings() -> Iterator[None]:
+    """Adds the settings that set them to an error that names arguments of api.load."""
+    try:
+        yield
+    except ValueError as error:
+        arguments = ("variant", "activation", "image_size")
+        named = [a for a in arguments if re.search(rf"\b{a}\b", str(error))]
+        if not named:
+            raise
+        settings = ", ".join(f"--config.{a}" for a in named)
+        raise ValueError(f"{error} ({settings})") from error
 
 
 def data_digests(sources: Iterable[Source]) -> dict[str, str]:

@@ -310,7 +310,9 @@ def test_a_class_that_one_sensor_lacks_is_all_strays(tmp_path):
 
 def test_a_sensors_folder_that_is_not_there_is_named(tmp_path):
     save(tmp_path / "optical/a.png", flat(1))
-    with pytest.raises(FileNotFoundError, match=r"radar: this sensor's folder is miss"):
+    with pytest.raises(
+        FileNotFoundError, match=r"radar: this sensor's folder does not"
+    ):
         open_source(write(tmp_path, PAIRS))
 
 
@@ -353,16 +355,16 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         ),
         (
             PHOTOS.replace('= "rgb"', '= "s2_l2a"'),
-            "of the modality 's2': write s2 = 's2",
+            "has the modality 's2': write s2 = 's2",
         ),
-        (PHOTOS + 's1 = "s1_grd"', "has one file a record; paired_folders has more"),
+        (PHOTOS + 's1 = "s1_grd"', "has one file for each record; use paired_folders"),
         (with_top(PAIRS, "same_place = 0"), "same_place = 0 should be true or false"),
         (with_top(PHOTOS, "same_place = false"), r"unknown keys \['same_place'\]"),
         (
             with_top(PHOTOS, "classes = []"),
             r"classes = \[\] should be a list of strings",
         ),
-        (with_top(PHOTOS, 'classes = ["a", "a"]'), "classes = .* none of them twice"),
+        (with_top(PHOTOS, 'classes = ["a", "a"]'), "classes = .* without repeats"),
         (
             with_top(PHOTOS, 'classes = "a"'),
             "classes = 'a' should be a list of strings",
@@ -390,12 +392,12 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         ),
         (
             PHOTOS + '[splits]\nval = "test"',
-            "splits make .*, of which two are the same",
+            "splits are .*, of which two are the same",
         ),
         (S2 + '[composites]\nrgb = "s2_rgb"', "composites.rgb: unknown composite"),
         (
             PHOTOS + '[composites]\nrgb = "s2_l2a_rgb"',
-            "rgb stands in sensors and in com",
+            "rgb is in sensors and in com",
         ),
         (S2 + '[composites]\nrgb = "s2_l1c_rgb"', "is made of s2_l1c, and sensors ="),
         (
@@ -428,7 +430,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(TABLE, 'task = "multi"').replace('label = "class"', ""),
             "task = 'multi', and columns has no label",
         ),
-        (with_top(TABLE, 'separator = ";"'), "separator goes with task = 'multi', not"),
+        (with_top(TABLE, 'separator = ";"'), "separator needs task = 'multi', not"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
@@ -440,7 +442,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
 
 def test_a_missing_file_and_one_with_a_public_name_are_named(tmp_path):
     path = str(tmp_path / "none.toml")
-    with pytest.raises(FileNotFoundError, match=rf"{path}: there is no such dataset f"):
+    with pytest.raises(FileNotFoundError, match=rf"{path}: this dataset file does not"):
         open_source(path)
     with pytest.raises(ValueError, match="eurosat_ms is the name of a public dataset"):
         get_dataset(write(tmp_path, PHOTOS, "eurosat_ms.toml"))

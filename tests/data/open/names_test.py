@@ -27,8 +27,8 @@ def test_three_names_and_a_command_for_the_others(name):
 
 def test_a_split_behind_the_name_is_told_from_it():
     words = said_of("eurosat_rgb:val:64")
-    assert "a name alone is asked for here, 'eurosat_rgb', without 'val:64'" in words
-    assert "names no folder: wds:FOLDER would" in said_of("wds:")
+    assert "give only the name 'eurosat_rgb' here, without the split 'val:64'" in words
+    assert "names no folder; write wds:FOLDER" in said_of("wds:")
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_a_split_behind_the_name_is_told_from_it():
     ],
 )
 def test_a_path_is_called_one_and_the_set_of_that_folder_named(path, name, root):
-    assert f"here {name!r} with root = {root};" in said_of(path)
+    assert f"here {name!r} with root = {root}." in said_of(path)
 
 
 def test_another_folder_is_described_by_a_file(tmp_path):
     words = said_of(str(tmp_path))
-    assert "is a path: a set of the table goes by its name" in words
-    assert "described by a TOML file" in words
+    assert "is a path: give the name of a dataset" in words
+    assert "give a TOML file that describes it" in words
     assert "did you mean" not in words
     with pytest.raises(ValueError, match="a TOML file describes a folder of your own"):
         DatasetSpec.parse(f"{tmp_path}:val")

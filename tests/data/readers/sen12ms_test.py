@@ -204,7 +204,7 @@ def test_ties_and_unclassified_pixels(tmp_path, cover, largest, present):
 def test_a_map_of_another_kind_or_of_nothing_is_named(archive):
     source = open_source("sen12ms_multi", archive)
     write_map(file_of(archive, SPRING, "lc"), {18: 1, 5: 99})
-    with pytest.raises(ValueError, match=r"lc_0_p30\.tif: 18 in .* no IGBP class"):
+    with pytest.raises(ValueError, match=r"lc_0_p30\.tif: 18 in .* not an IGBP class"):
         source[0]
     write_map(file_of(archive, SPRING, "lc"), {0: 100})
     with pytest.raises(ValueError, match=r"lc_0_p30\.tif: no pixel has a class"):
@@ -291,7 +291,7 @@ def test_faults_of_lists_are_named_by_line(archive):
     with pytest.raises(ValueError, match=r"test_list\.txt: line 2.*of train_list"):
         open_source("sen12ms", archive, "train")
     write_lists(archive, train=[SPRING, "p31"], test=[])
-    with pytest.raises(ValueError, match=r"line 2, 'p31\.tif', is no patch's file"):
+    with pytest.raises(ValueError, match=r"line 2, 'p31\.tif', is not a patch's file"):
         open_source("sen12ms", archive, "train")
     write_lists(archive, train=[SPRING])
     (archive / "SEN12MS" / "test_list.txt").unlink()

@@ -180,15 +180,15 @@ def test_a_parquet_file_that_is_cut_or_lacks_a_column_is_named(images):
     [
         (
             "path;class\na.png;sea\n",
-            r"no column 'path', 'class'; it has 'path;class' \(c",
+            r"no column 'path', 'class'; it has 'path;class' \(a c",
         ),
         (
             "path,fold\na.png,train\n",
             r"t\.csv: no column 'class'; it has 'path', 'fold'",
         ),
-        ("path,class,class\na.png,a,b\n", "column 'class' stands there twice"),
+        ("path,class,class\na.png,a,b\n", "column 'class' occurs twice"),
         ("", r"t\.csv: no column 'path', 'class'; it has none"),
-        ("path,class\n\n", r"t\.csv: a table without a row"),
+        ("path,class\n\n", r"t\.csv: the table has no rows"),
         (
             "path,class\na.png,sea\nb.p",
             r"line 3: 1 cells, but the header has 2; is the",
@@ -203,7 +203,7 @@ def test_a_parquet_file_that_is_cut_or_lacks_a_column_is_named(images):
         ),
         (
             "path,class\na.png,sea\nb.png,a\na.png,ice\n",
-            r"t\.csv: 1 id\(s\) stand twice: 'a\.png' in lines 2, 4; name a colu",
+            r"t\.csv: 1 id\(s\) occur twice: 'a\.png' in lines 2, 4; name a colu",
         ),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_wrong_table_is_named_with_what_is_wrong(images, table, words):
 def test_a_table_that_is_not_there_is_named(images):
     path = write(images, LINES)
     (images / "t.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"t\.csv: there is no such table"):
+    with pytest.raises(FileNotFoundError, match=r"t\.csv: this table does not exist"):
         open_source(path)
 
 
@@ -241,7 +241,7 @@ def test_ids_that_stand_twice_are_counted_and_the_first_named(images):
     rows = [f"{i % 20},a.png,sea" for i in range(40)]
     path = write(images, "\n".join(["id,path,class", *rows]), 'id = "id"\n')
     words = (
-        r"20 id\(s\) stand twice: '0' in lines 2, 22; .*'4' in lines 6, 26; \.\.\.; g"
+        r"20 id\(s\) occur twice: '0' in lines 2, 22; .*'4' in lines 6, 26; \.\.\.; g"
     )
     with pytest.raises(ValueError, match=words):
         open_source(path)

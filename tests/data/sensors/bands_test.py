@@ -10,7 +10,7 @@ from rsclip_jax.data.sensors import (
     SENSORS,
     select_bands,
 )
-from rsclip_jax.data.sensors.bands import band_places, make_composite
+from rsclip_jax.data.sensors.bands import band_indices, make_composite
 
 # The same 13 bands in other people's files: EuroSAT, BigEarthNet and any sorted folder
 # put B8A last.
@@ -47,7 +47,7 @@ def test_composites_are_of_bands_that_their_sensor_has():
 
 
 def test_a_composite_of_a_band_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"bands \['B02'\] are wanted"):
+    with pytest.raises(ValueError, match=r"bands \['B02'\] are missing"):
         make_composite(
             np.zeros((1, 1, 2), np.uint16), ("B04", "B03"), COMPOSITES["s2_l1c_rgb"]
         )
@@ -70,7 +70,7 @@ def test_places_are_found_by_name(held, wanted, places):
     values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
     values = {key: (1.0,) * len(held) for key in values}
     sensor = dataclasses.replace(row, name="held", bands=held, **values)
-    assert band_places(sensor, row.bands, row.unit, "x") == places
+    assert band_indices(sensor, row.bands, row.unit, "x") == places
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_places_are_found_by_name(held, wanted, places):
 def test_places_that_are_not_there_are_refused_with_both_lists(held, wanted, words):
     row = SENSORS[wanted]
     with pytest.raises(ValueError, match=words):
-        band_places(SENSORS[held], row.bands, row.unit, "x")
+        band_indices(SENSORS[held], row.bands, row.unit, "x")
 
 
 def test_bands_come_by_name_and_not_by_place():
@@ -112,7 +112,7 @@ def test_the_result_does_not_share_memory_with_the_source():
 
 def test_a_missing_band_is_refused_unless_a_fill_is_chosen():
     array = np.array([[[2.0, 6.0]]], np.float32)
-    with pytest.raises(ValueError, match=r"bands \['B10'\] are wanted") as error:
+    with pytest.raises(ValueError, match=r"bands \['B10'\] are missing") as error:
         select_bands(array, ("B02", "B03"), ("B03", "B10"))
     assert "('B03', 'B10')" in str(error.value)
     assert "('B02', 'B03')" in str(error.value)

@@ -122,6 +122,8 @@ def test_bytes_that_are_no_text_are_no_sensor(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.toml"
-    with pytest.raises(FileNotFoundError, match="there is no such sensor file") as err:
+    with pytest.raises(
+        FileNotFoundError, match="this sensor file does not exist"
+    ) as err:
         get_sensor(str(path))
     assert str(path) in str(err.value)

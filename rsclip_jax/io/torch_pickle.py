@@ -1,0 +1,206 @@
+"""The pickle in a torch file, run without torch and without running anything else.
+
+A pickle is a program, so it is read through twice: first only looked at, when any name
+or instruction that a weight file has no need of is refused, then run with stand-ins of
+ours for the few names that are left. No class of torch or of the file is ever imported.
+"""
+
+import collections
+import io
+import pickle
+import pickletools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+_DTYPES = {
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "ByteStorage": np.uint8,
+    "CharStorage": np.int8,
+    "ShortStorage": np.int16,
+    "IntStorage": np.int32,
+    "LongStorage": np.int64,
+    "BoolStorage": np.bool_,
+}
+# These have no storage class of their own: bytes, and the dtype beside them.
+_UNTYPED = {"uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64}
+# What torch's own writers emit at their default protocol, 2.
+_OPCODES = frozenset(
+    """PROTO STOP MARK GLOBAL REDUCE NEWOBJ BUILD BINPERSID BINPUT LONG_BINPUT BINGET
+    LONG_BINGET TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE EMPTY_LIST EMPTY_DICT APPEND
+    APPENDS SETITEM SETITEMS BINUNICODE BININT BININT1 BININT2 LONG1 BINFLOAT NONE
+    NEWTRUE NEWFALSE""".split()
+)
+
+
+class Refused(Exception):
+    """Why the file is not read; the caller adds its name."""
+
+
+# A pickle can set the attributes of what it has made, so what is checked once must be
+# immutable afterwards: tuples without a __dict__.
+class _StorageType(NamedTuple):
+    """Stands for torch.FloatStorage and its like, and for torch.uint16."""
+
+    dtype: np.dtype
+
+
+class Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    size: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; all in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Function(NamedTuple):
+    """Stands for one of torch's functions."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+
+class Module:
+    """Stands for any TorchScript class: its attributes, and nothing that runs."""
+
+    state: Any = None
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+def unpickle(file, found: dict[str, Storage] | None = None) -> Any:
+    """The next pickle of the stream, looked through before it is run."""
+    start = file.tell()
+    _look_through(file)
+    end = file.tell()
+    file.seek(start)
+    return _Unpickler(io.BytesIO(file.read(end - start)), found).load()
+
+
+def _look_through(file) -> None:
+    """Raises Refused naming all that the pickle asks for and should not."""
+    names, opcodes = set(), set()
+    try:
+        for count, (opcode, arg, _position) in enumerate(pickletools.genops(file)):
+            if opcode.name not in _OPCODES:
+                opcodes.add(opcode.name)
+            elif opcode.name == "GLOBAL":
+                module, _, name = str(arg).partition(" ")
+                if _stand_in(module, name) is None:
+                    names.add(f"{module}.{name}")
+            elif opcode.name == "LONG_BINPUT" and int(str(arg)) > count:
+                opcodes.add(f"LONG_BINPUT {arg}")  # would reserve that much memory
+    except (ValueError, UnicodeDecodeError) as error:
+        if not names:
+            raise Refused(f"its pickle is damaged ({error})") from error
+    if names:
+        raise Refused(
+            f"its pickle asks for {', '.join(sorted(names))}, which weights do not"
+            " need and which could run anything; none of it was run. Save the"
+            " state dict alone, or as .safetensors, where you trust the file"
+        )
+    if opcodes:
+        raise Refused(
+            f"its pickle uses {', '.join(sorted(opcodes))}, which torch.save does not"
+            " write by default; save it again with its defaults"
+        )
+
+
+def _stand_in(module: str, name: str) -> Any:
+    """What we put in a name's place; None for a name that is refused."""
+    if module == "torch" and name in _DTYPES:
+        return _StorageType(np.dtype(_DTYPES[name]))
+    if module == "torch" and name in _UNTYPED:
+        return _StorageType(np.dtype(_UNTYPED[name]))
+    if (module, name) == ("torch.storage", "UntypedStorage"):
+        return _StorageType(np.dtype(np.uint8))
+    if module == "__torch__" or module.startswith("__torch__."):
+        return type("Module", (Module,), {})  # its own: it could be written to
+    return _STAND_INS.get(f"{module}.{name}")
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, found: dict[str, Storage] | None):
+        super().__init__(file)
+        self.found = {} if found is None else found
+
+    def find_class(self, module: str, name: str) -> Any:
+        stand_in = _stand_in(module, name)
+        if stand_in is None:
+            raise Refused(f"its pickle asks for {module}.{name}")
+        return stand_in
+
+    def persistent_load(self, pid: Any) -> Storage:
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
+            raise Refused(f"its pickle refers to {pid!r:.80}, which is no storage")
+        kind, key, size = expect(_StorageType, pid[1]), expect(str, pid[2]), pid[4]
+        if len(pid) > 5 and pid[5] is not None:
+            raise Refused("storages that are views of others are not read here")
+        storage = Storage(key, kind.dtype, expect(int, size))
+        if self.found.setdefault(key, storage) != storage:
+            raise Refused(f"storage {key!r} is described in two ways")
+        return storage
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *rest) -> Tensor:
+    """torch._utils._rebuild_tensor{,_v2}; gradients and hooks are no weights."""
+    del rest
+    sizes = [*expect(tuple, shape), *expect(tuple, strides), offset]
+    if len(shape) != len(strides) or any(expect(int, n) < 0 for n in sizes):
+        raise Refused(f"a tensor of shape {shape!r:.80}, strides {strides!r:.80}")
+    return Tensor(expect(Storage, storage), offset, shape, strides)
+
+
+def _rebuild_tensor_v3(storage, offset, shape, strides, grad, hooks, dtype, *rest):
+    """Of a dtype without a storage class: the storage counts in bytes."""
+    dtype, raw = expect(_StorageType, dtype).dtype, expect(Storage, storage)
+    typed = Storage(raw.key, dtype, raw.size // dtype.itemsize)
+    return _rebuild_tensor(typed, offset, shape, strides)
+
+
+def _first(value, *rest):
+    """torch._utils._rebuild_parameter: the tensor; build_intlist: the list."""
+    del rest
+    return value
+
+
+_STAND_INS = {
+    "collections.OrderedDict": collections.OrderedDict,
+    "torch.Size": tuple,
+    "torch._utils._rebuild_tensor": _Function(_rebuild_tensor),
+    "torch._utils._rebuild_tensor_v2": _Function(_rebuild_tensor),
+    "torch._utils._rebuild_tensor_v3": _Function(_rebuild_tensor_v3),
+    "torch._utils._rebuild_parameter": _Function(_first),
+    "torch._utils._rebuild_parameter_with_state": _Function(_first),
+    **{
+        f"torch.jit._pickle.{name}": _Function(_first)
+        for name in (
+            "build_boollist",
+            "build_doublelist",
+            "build_intlist",
+            "build_tensorlist",
+            "restore_type_tag",
+        )
+    },
+}
+
+
+def expect(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Refused(f"its pickle has {value!r:.80} in the place of {kind.__name__}")
+    return value
