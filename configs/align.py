@@ -14,7 +14,7 @@ Result    runs/align: a table with zero-shot and retrieval of each sensor before
           after, report.html, and the encoders, which --config.init=runs/align takes.
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

@@ -21,7 +21,7 @@ which is logged. Name a dataset that your CLIP must not lose instead:
 Or take an alpha: --config.patch.alpha=0.5
 """
 
-from configs import common
+from rsclip_jax.configs import common
 
 
 def get_config():

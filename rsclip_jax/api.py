@@ -13,7 +13,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.models import inference
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
-from rsclip_jax.models.sensor import SensorSpec, spec_sensor
+from rsclip_jax.models.sensor import SensorEncoder, SensorSpec, spec_sensor
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
@@ -36,9 +36,9 @@ class Model:
     Models compare by identity. Their params are moved to the device once, at their
     first use.
 
-    sensors: modality ("s1") -> (spec, params).
-    digests: "clip" and each modality -> digest of the weights.
-    steps: "clip" and each modality -> steps of the stage that trained it.
+    sensors: modality ("s1") -> its encoder.
+    digest: digest of the CLIP's weights.
+    clip_steps: steps of the stage that trained the CLIP.
     source: the origin of weight files: "path", by which load finds them again,
         "files" with the sha256 of each, "name" and "revision" of named ones; {} for a
         model that a stage trained.
@@ -49,16 +49,29 @@ class Model:
 
     variant: Variant
     params: dict
-    sensors: dict[str, tuple[SensorSpec, dict]]
-    digests: dict[str, str]
-    steps: dict[str, int]
+    sensors: dict[str, SensorEncoder]
+    digest: str
+    clip_steps: int = 0
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
     task_head: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        sensors = ", ".join(f"{k}: {s.sensor}" for k, (s, _) in self.sensors.items())
+        sensors = ", ".join(f"{k}: {e.spec.sensor}" for k, e in self.sensors.items())
         digests = ", ".join(f"{k} {v}" for k, v in self.digests.items())
         return f"Model({self.variant.name}, sensors {{{sensors}}}, digests {digests})"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What pins a number to the weights of "clip" and of each sensor's encoder."""
+        return {"clip": self.digest, **{k: e.digest for k, e in self.sensors.items()}}
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """How long "clip" and each sensor's encoder were trained."""
+        return {
+            "clip": self.clip_steps,
+            **{k: e.steps for k, e in self.sensors.items()},
+        }
 
     @functools.cached_property
     def _clip(self) -> OnDevice:
@@ -66,7 +79,7 @@ class Model:
 
     @functools.cached_property
     def _encoders(self) -> OnDevice:
-        return OnDevice({key: params for key, (_, params) in self.sensors.items()})
+        return OnDevice({key: e.params for key, e in self.sensors.items()})
 
     def encode_image(
         self,
@@ -124,7 +137,7 @@ class Model:
         modality, held = self._find_encoder(sensor)
         return inference.encode_arrays(
             self._encoders[modality],
-            self.sensors[modality][0],
+            self.sensors[modality].spec,
             array,
             held,
             block=block,
@@ -134,7 +147,7 @@ class Model:
     def _find_encoder(self, sensor: str) -> tuple[str, Sensor]:
         """(key of self.sensors, the sensor of the arrays that are to be encoded)."""
         if sensor in self.sensors:
-            return sensor, spec_sensor(self.sensors[sensor][0])
+            return sensor, spec_sensor(self.sensors[sensor].spec)
         known = sensor in SENSORS or str(sensor).endswith(".toml")
         held = get_sensor(sensor) if known else None
         if held is None or held.modality not in self.sensors:
@@ -221,8 +234,7 @@ def load(
         path, origin, variant = found.path, found.origin, variant or found.variant
     row, params = load_clip(path, variant, activation=activation, image_size=image_size)
     origin = {**origin, "files": file_digests(path)}
-    digests = {"clip": checkpoint.params_digest(params)}
-    return Model(row, params, {}, digests, {"clip": 0}, origin)
+    return Model(row, params, {}, checkpoint.params_digest(params), source=origin)
 
 
 def find_variant(
@@ -263,33 +275,28 @@ def _load_workdir(workdir: Path) -> Model:
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP that lies elsewhere
         clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
-    if clip.digests["clip"] != teacher["digest"]:
+    if clip.digest != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
-            f" but the one found has {clip.digests['clip']}: run align again in a new"
+            f" but the one found has {clip.digest}: run align again in a new"
             " workdir"
         )
-    sensors, digests = read_encoders(params, meta)
-    return dataclasses.replace(
-        clip,
-        sensors=sensors,
-        digests={**clip.digests, **digests},
-        steps={**clip.steps, **dict.fromkeys(sensors, meta.steps)},
-    )
+    return dataclasses.replace(clip, sensors=read_encoders(params, meta))
 
 
-def read_encoders(params: dict, meta: StageMeta) -> tuple[dict, dict[str, str]]:
-    """({modality: (spec, params)}, {modality: digest}) of what stage align made.
+def read_encoders(params: dict, meta: StageMeta) -> dict[str, SensorEncoder]:
+    """{modality: encoder} of what stage align made.
 
     One encoder's params lie there bare, with meta.spec; several by modality, with
     meta.specs and meta.digests.
     """
     if meta.specs is None:
         spec = SensorSpec.from_json(meta.spec or {})
-        return {spec.modality: (spec, params)}, {spec.modality: meta.digest}
-    specs = [SensorSpec.from_json(values) for values in meta.specs]
-    sensors = {spec.modality: (spec, params[spec.modality]) for spec in specs}
-    return sensors, dict(meta.digests or {})
+        return {spec.modality: SensorEncoder(spec, params, meta.digest, meta.steps)}
+    digests, found = meta.digests or {}, {}
+    for key, spec in ((s["modality"], SensorSpec.from_json(s)) for s in meta.specs):
+        found[key] = SensorEncoder(spec, params[key], digests[key], meta.steps)
+    return found
 
 
 def load_alpha(workdir: Path, alpha: float) -> Model:
@@ -323,9 +330,9 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
             )
     visual = interpolate(clip.params["visual"], theta_1, alpha)
     params = {**clip.params, "visual": visual}
-    digests = {"clip": checkpoint.params_digest(params)}
+    digest = checkpoint.params_digest(params)
     head = checkpoint.load_head(workdir / "patch", alpha)
-    return dataclasses.replace(patched, params=params, digests=digests, task_head=head)
+    return dataclasses.replace(patched, params=params, digest=digest, task_head=head)
 
 
 def _load_as(path: str, variant: Variant) -> Model:
@@ -341,9 +348,8 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
             row = Variant.from_json(meta.variant)
-            digests, steps = {"clip": meta.digest}, {"clip": meta.steps}
             head = checkpoint.load_head(workdir / stage)
-            return Model(row, params, {}, digests, steps, task_head=head)
+            return Model(row, params, {}, meta.digest, meta.steps, task_head=head)
     raise FileNotFoundError(
         f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
         " workdir of a run?"

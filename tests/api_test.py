@@ -18,7 +18,7 @@ from rsclip_jax.data.sensors.custom import load_sensor
 from rsclip_jax.io.files import write_json
 from rsclip_jax.models import inference
 from rsclip_jax.models.clip import CLIP, init_clip, normalize_rgb
-from rsclip_jax.models.sensor import init_sensor, input_fields, vit_spec
+from rsclip_jax.models.sensor import SensorEncoder, init_sensor, input_fields, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import save_clip
 from rsclip_jax.weights.load import resize_positions
@@ -212,7 +212,7 @@ def test_an_encoder_of_a_sensors_file_takes_what_the_file_says(
     lines += ["wavelengths = [nan, nan]", "resolution = [10, 10]"]
     path.write_text("\n".join(lines))
     spec = dataclasses.replace(spec, **input_fields(get_sensor(str(path))))
-    own = dataclasses.replace(model, sensors={"s1": (spec, params)})
+    own = dataclasses.replace(model, sensors={"s1": SensorEncoder(spec, params, "b")})
     array = records[0]["s1"].copy()
     z = own.encode([array], sensor="s1")
     np.testing.assert_array_equal(z, model.encode([array], sensor="s1"))
@@ -262,8 +262,9 @@ def with_encoder(model, name):
     row = get_sensor(name)
     sizes = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 1}
     spec = vit_spec(row, **sizes, out_dim=64)
-    pair = spec, jax.device_get(init_sensor(spec, jax.random.key(1)))
-    return dataclasses.replace(model, sensors={**model.sensors, row.modality: pair})
+    params = jax.device_get(init_sensor(spec, jax.random.key(1)))
+    encoder = SensorEncoder(spec, params, digest="b")
+    return dataclasses.replace(model, sensors={**model.sensors, row.modality: encoder})
 
 
 @pytest.mark.parametrize("order", [(1, 0), (1, 0, 1)])

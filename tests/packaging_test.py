@@ -129,6 +129,13 @@ def test_every_config_that_is_started_is_listed():
     assert not {"common", "__init__"} & set(list_shipped())
 
 
+@pytest.mark.parametrize("name", list_shipped())
+def test_a_config_imports_nothing_that_only_a_clone_has(name):
+    text = (FOLDER / f"{name}.py").read_text()
+    assert not re.search(r"^(from|import) configs\b", text, re.MULTILINE)
+    assert "from rsclip_jax.configs import common" in text
+
+
 # The wheel
 
 

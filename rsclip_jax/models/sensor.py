@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -79,6 +79,20 @@ class SensorSpec:
     def from_json(cls, values: Mapping) -> "SensorSpec":
         """The spec of a stored dict."""
         return cls(**with_tuples(values))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SensorEncoder:
+    """A trained encoder: digest names its weights, steps is how long it was trained."""
+
+    spec: SensorSpec
+    params: dict
+    digest: str
+    steps: int = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpacks as (spec, params), as in save_encoder(path, *encoder)."""
+        return iter((self.spec, self.params))
 
 
 _OF_SENSOR = tuple("modality bands mean std clip_sigma unit dtype nodata level".split())

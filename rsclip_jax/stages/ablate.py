@@ -38,10 +38,7 @@ class Setting:
 
 
 def check_ablate(run: Run) -> None:
-    """Raises ValueError for a sweep of which one combination could not be run.
-
-    All of those that could not are named, before the first one trains.
-    """
+    """Raises ValueError naming every combination that cannot be run."""
     wrong = []
     for setting in settings_of(run.config):
         try:
@@ -63,11 +60,11 @@ def run_ablate(run: Run) -> None:
     settings = settings_of(run.config)
     for i, setting in enumerate(settings, start=1):
         at = on_clip_of(run, with_values(run, setting))
-        said = f"ablate: {i} of {len(settings)}, {setting.name}"
+        text = f"ablate: {i} of {len(settings)}, {setting.name}"
         if checkpoint.has_product(at.workdir / "align"):
-            run.log(f"{said}: done before, skipped")
+            run.log(f"{text}: done before, skipped")
             continue
-        run.log(said)
+        run.log(text)
         if jax.process_index() == 0:
             results.start_stage(at.results, "align")
         run_align(at)
@@ -76,7 +73,7 @@ def run_ablate(run: Run) -> None:
 
 
 def write_table(run: Run, settings: list[Setting]) -> None:
-    """The table of what was measured after each training, and meta.json last."""
+    """Writes the table of what was measured after each training, then meta.json."""
     folder, rows = run.workdir / "ablate", []
     for setting in settings:
         at = with_values(run, setting)
@@ -85,7 +82,7 @@ def write_table(run: Run, settings: list[Setting]) -> None:
             for r in results.read_results(at.results)
             if r.stage == "align" and r.step == at.config.align.steps
         ]
-        # the table's best is the highest, which of a gap's numbers says nothing
+        # the table marks the highest value, and a higher gap is not better
         shown = [r for r in found if r.task != "modality_gap"]
         rows.append(Row(setting.labels, shown))
         run.write(
@@ -124,11 +121,6 @@ def settings_of(config: ConfigDict) -> list[Setting]:
 
     Raises ValueError for a key that is no setting of stage align, naming near ones.
     """
-    if "ablate" not in config:
-        raise ValueError(
-            "config.stages names 'ablate', but this config has no section"
-            " config.ablate; configs/ablate.py has"
-        )
     sweep = config.ablate.sweep
     form = "(('align.losses', (..., ...)), ('align.student', ('clip', 'vit')))"
     if not sweep or not all(_is_axis(axis) for axis in sweep):
@@ -143,7 +135,7 @@ def settings_of(config: ConfigDict) -> list[Setting]:
             near = difflib.get_close_matches(str(key), known, n=3, cutoff=0.4)
             raise ValueError(
                 f"config.ablate.sweep names {key!r}, which is not a setting of stage"
-                f" align, or twice there; near it are {', '.join(near) or known}"
+                f" align, or is named twice; similar: {', '.join(near) or known}"
             )
     combined = itertools.product(*(values for _, values in sweep))
     return _named([dict(zip(keys, values, strict=True)) for values in combined])
@@ -169,7 +161,7 @@ def _swept_keys(config: ConfigDict) -> Iterator[str]:
 
 
 def _named(combined: list[dict[str, Any]]) -> list[Setting]:
-    """With names for folders, and a digest in them where two would be one."""
+    """Settings with folder names; a digest tells names apart that would be equal."""
     names = []
     for values in combined:
         parts = [f"{key.rsplit('.', 1)[-1]}={short(x)}" for key, x in values.items()]
@@ -181,7 +173,7 @@ def _named(combined: list[dict[str, Any]]) -> list[Setting]:
             name = f"{name[:100]},{digest}"
         settings.append(Setting(name, values))
     if len({s.name for s in settings}) < len(settings):
-        raise ValueError("config.ablate.sweep has one combination twice")
+        raise ValueError("config.ablate.sweep names one combination twice")
     return settings
 
 

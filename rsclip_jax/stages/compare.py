@@ -58,7 +58,7 @@ def run_compare(run: Run) -> None:
     # the others are not here to search
     mesh = run.mesh if jax.process_count() == 1 else None
     records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
-    said = [text for other in runs[1:] for text in left_out(runs[0], other)]
+    skipped = [text for other in runs[1:] for text in left_out(runs[0], other)]
     adjusted = holm([_known(r.p_value) for r in records])
     records = [
         dataclasses.replace(r, p_holm=None if r.p_value is None else round(p, 6))
@@ -68,10 +68,10 @@ def run_compare(run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(r.to_json()) + "\n" for r in records)
     write_text(folder / "comparison.jsonl", lines)
-    text = format_comparison(records, said)
+    text = format_comparison(records, skipped)
     write_text(folder / "table.txt", text + "\n")
-    write_text(folder / "table.md", format_markdown(records, said) + "\n")
-    page = comparison_page(runs, records, said)
+    write_text(folder / "table.md", format_markdown(records, skipped) + "\n")
+    page = comparison_page(runs, records, skipped)
     write_text(folder / "compare.html", page)
     run.log(f"\n{text}\n\nside by side: {folder / 'compare.html'}")
 
@@ -84,7 +84,7 @@ def _known(p_value: float | None) -> float:
 
 
 def open_runs(run: Run) -> list[Workdir]:
-    """config.runs, read. Raises ValueError for what is no finished run, or twice."""
+    """Reads config.runs. Raises ValueError for one unfinished or named twice."""
     paths = [Path(path) for path in run.config.get("runs", ())]
     if len(paths) < 2:
         raise ValueError(
@@ -104,8 +104,8 @@ def open_run(path: Path) -> Workdir:
     made = read_workdir(path, _refuse)
     if not made.config and not made.metas:
         raise ValueError(
-            f"config.runs names {path}, which is no workdir of a run: there is no"
-            " config.json in it"
+            f"config.runs names {path}, which is not the workdir of a run: it has no"
+            " config.json"
         )
     wanted = made.config.get("stages", made.metas)
     for stage in (s for s in STAGES if s in wanted or (path / s).exists()):
@@ -114,8 +114,8 @@ def open_run(path: Path) -> Workdir:
             done = checkpoint.has_product(path / stage)
         if not done:
             raise ValueError(
-                f"config.runs names {path}, whose stage {stage!r} has not finished: the"
-                " command that began it goes on with it"
+                f"config.runs names {path}, whose stage {stage!r} has not finished: run"
+                " the command that began it again"
             )
     return made
 
@@ -125,7 +125,7 @@ def _refuse(text: str) -> None:
 
 
 def settings_of(run: Workdir) -> Mapping:
-    """Its config; of one combination of an ablation, what its stage was given."""
+    """The config; one combination of an ablation has it in its stage's meta."""
     return run.config or next(iter(run.metas.values())).config or {}
 
 
@@ -133,7 +133,7 @@ def settings_of(run: Workdir) -> Mapping:
 
 
 def check_pair(a: Workdir, b: Workdir) -> None:
-    """Raises ValueError where two runs share no number, or not the examples of one."""
+    """Raises ValueError for runs that share no number, or that differ in examples."""
     wrong = dict.fromkeys([*wrong_outcomes(a, b), *wrong_records(a, b)])
     if wrong:
         raise ValueError(
@@ -151,13 +151,12 @@ def check_pair(a: Workdir, b: Workdir) -> None:
         )
     of_a, of_b = (", ".join(sorted(sets_of(run))) or "none" for run in (a, b))
     raise ValueError(
-        f"there is no set on which both runs have a number: {a.path} has {of_a};"
-        f" {b.path} has {of_b}"
+        f"the runs have no dataset in common: {a.path} has {of_a}; {b.path} has {of_b}"
     )
 
 
 def sets_of(run: Workdir) -> set[str]:
-    """The sets that a run has results of, as settings spell them."""
+    """The datasets that a run has results of, as settings spell them."""
     kept = {
         o.name for (_, when), os in run.outcomes.items() if when == "after" for o in os
     }
@@ -168,13 +167,13 @@ Pair = tuple[Outcome, Outcome, str]
 
 
 def shared(a: Workdir, b: Workdir) -> list[Pair]:
-    """(outcome of a, of b, sensor) of what both have: of each the latest stage's."""
+    """(outcome of a, of b, sensor) of what both have, from each run's latest stage."""
     of_a, of_b = latest(a), latest(b)
     return [(of_a[key], of_b[key], key[1]) for key in of_a if key in of_b]
 
 
 def pairs(a: Workdir, b: Workdir) -> list[Pair]:
-    """shared's, but what depends on texts that are not the same in both."""
+    """The shared ones that do not depend on different texts."""
     return [pair for pair in shared(a, b) if not _unlike_pair(pair)]
 
 
@@ -184,7 +183,7 @@ def _unlike_pair(pair: Pair) -> tuple:
 
 
 def _unlike(one: Mapping, other: Mapping, pins: Sequence[str] = _ASKED) -> tuple:
-    """(the first pin that two have not alike, its value in each); () of none."""
+    """(the first pin that differs, its value in each), or ()."""
     values = ((pin, one.get(pin), other.get(pin)) for pin in pins)
     return next((found for found in values if found[1] != found[2]), ())
 
@@ -194,7 +193,7 @@ def _unlike_results(one: Result, other: Result, pins: Sequence[str] = _ASKED) ->
 
 
 def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
-    """{(set, sensor): what the last stage that has it made of it}."""
+    """{(dataset, sensor): the outcome of the last stage that has one}."""
     found = {}
     for stage in STAGES:
         for outcome in run.outcomes.get((stage, "after"), ()):
@@ -228,12 +227,12 @@ def finals(run: Workdir) -> dict[tuple, Result]:
 
 
 def untested(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
-    """Records that both have, of what their outcomes have no test for."""
+    """Results that both have and that their outcomes give no test for."""
     return [two for two in _beside(a, b) if not _unlike_results(*two)]
 
 
 def _beside(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
-    """untested's, and those of other prompts, probes or references."""
+    """As untested, with those of different prompts, probes or references."""
     of_a, of_b = finals(a), finals(b)
     tested = {(one.name, sensor): one for one, _, sensor in pairs(a, b)}
 
@@ -247,9 +246,9 @@ def _beside(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
 
 
 def left_out(a: Workdir, b: Workdir) -> list[str]:
-    """What both have of other prompts, probes or references, a line a set and reason.
+    """Why results that both have are not compared: a line for each dataset and reason.
 
-    Of tests other numbers of the set can stand beside each other all the same.
+    A dataset without tests can still have other numbers side by side.
     """
     found: dict[tuple, dict[str, None]] = {}
     for one, other, sensor in shared(a, b):
@@ -270,7 +269,7 @@ def _differ(a: Workdir, b: Workdir, pin: str, one: Any, other: Any) -> str:
 
 
 def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
-    """What tells the examples of outcomes apart, a line a set."""
+    """How the examples of two outcomes differ, a line for each dataset."""
     names = str(a.path), str(b.path)
     for one, other, _ in shared(a, b):
         if text := find_mismatch(one, other, names, prompts=False):
@@ -278,14 +277,14 @@ def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
 
 
 def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
-    """As wrong_outcomes, of numbers without an outcome."""
+    """As wrong_outcomes, for numbers without an outcome."""
     for one, other in _beside(a, b):
         if unlike := _unlike_results(one, other, ("split_digest",)):
             yield f"{set_name(one)}: {_differ(a, b, *unlike)}"
 
 
 def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[Comparison]:
-    """Records of every number that both runs have; without an outcome untested.
+    """Every number that both runs have; those without an outcome are untested.
 
     mesh as of compare_outcomes. Raises ValueError where there is none.
     """
@@ -319,7 +318,7 @@ def _change(one: Result, other: Result) -> dict:
 
 
 def _about(one: Mapping, other: Mapping) -> dict:
-    """What a comparison is of, and which stages measured it."""
+    """What is compared, and which stages measured it."""
     kept = ("dataset", "split", "tile", "split_digest", "prompts")
     about = {key: one[key] for key in kept if key in one}
     return {**about, "stage_a": one["stage"], "stage_b": other["stage"]}

@@ -1,4 +1,4 @@
-"""Stage export: a model written in the layouts that other tools read, with its card."""
+"""Stage export: writes a model in the layouts of other tools, with its model card."""
 
 import shutil
 from pathlib import Path
@@ -65,9 +65,9 @@ def run_export(run: Run) -> None:
 
 
 def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
-    """{stage: its meta} of the stages that made a workdir's model; {} of a file.
+    """{stage: its meta} of the stages that made a workdir's model; {} for a file.
 
-    Where the CLIP was made in another workdir, that one's stages go before.
+    The stages of another workdir that made the CLIP come first.
     """
     found = {
         stage: checkpoint.load_meta(workdir / stage)

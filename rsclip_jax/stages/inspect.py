@@ -1,4 +1,4 @@
-"""Stage inspect: what a dataset holds, in numbers, words and a contact sheet."""
+"""Stage inspect: reports what a dataset holds, with a contact sheet."""
 
 import functools
 import shutil
@@ -47,7 +47,7 @@ def check_inspect(run: Run) -> None:
 
 
 def run_inspect(run: Run) -> None:
-    """Prints what was found; writes it and the contact sheet, a folder a dataset.
+    """Prints what was found, and writes it with a contact sheet.
 
     Records that cannot be read are reported, whatever config.data.on_error says.
     """
@@ -93,30 +93,30 @@ def run_inspect(run: Run) -> None:
 def open_splits(
     name: str, root: str, max_nodata: float = 0.0
 ) -> tuple[dict[str, Source], dict[str, dict]]:
-    """(the splits that can be opened, {split: what is to be said of it}).
+    """(the splits that can be opened, {split: notes on it}).
 
     Raises the first split's error where none can.
     """
     sources: dict[str, Source] = {}
-    said: dict[str, dict] = {split: {} for split in _SPLITS}
+    notes: dict[str, dict] = {split: {} for split in _SPLITS}
     errors = []
     for split in _SPLITS:
         try:
             sources[split], left_out = open_split(name, root, split, max_nodata)
             if left_out:
-                said[split]["left_out"] = left_out
+                notes[split]["left_out"] = left_out
         except (ValueError, FileNotFoundError) as error:
-            said[split]["missing"] = str(error)
+            notes[split]["missing"] = str(error)
             errors.append(error)
     if not sources:
         raise errors[0]
-    return sources, said
+    return sources, notes
 
 
 def open_split(
     name: str, root: str, split: str, max_nodata: float
 ) -> tuple[Source, str]:
-    """(the split, what is wrong with it although it opens, such as missing pairs)."""
+    """(the split, what is wrong with it, such as missing pairs, or "")."""
     opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
         return opened(), ""
@@ -133,7 +133,7 @@ def summarise(
     scans: dict[str, Scan],
     splits: dict[str, dict],
 ) -> dict:
-    """All that was found, as summary.json has it. splits: what open_splits said."""
+    """All that was found, as summary.json has it. splits: open_splits' notes."""
     found = {
         split: {
             **splits[split],
@@ -162,9 +162,9 @@ def summarise(
         "splits": {**splits, **found},
         "sensors": {k: summarise_sensor(k, row, scans.values()) for k in row.sensors},
         "unreadable": [
-            {"split": split, "id": ids[split][place], "error": error}
+            {"split": split, "id": ids[split][index], "error": error}
             for split, s in scans.items()
-            for place, error in sorted(s.unreadable.items())
+            for index, error in sorted(s.unreadable.items())
         ],
         "duplicate_ids": [
             {"id": ids[s][places[0]], "splits": {s: len(p) for s, p in group.items()}}
@@ -180,7 +180,7 @@ def summarise(
 
 
 def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
-    """One sensor key over all splits: its row of the table, and what its files hold."""
+    """One sensor key over all splits: its entry in SENSORS and what its files hold."""
     sensor = get_sensor(row.sensors[key])
     read = [s for s in scans if key in s.moments]
     shapes = sum((s.shapes[key] for s in read), Counter())
@@ -202,7 +202,7 @@ def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
 def identical_images(
     key: str, ids: dict[str, list[str]], scans: dict[str, Scan]
 ) -> list[dict[str, list[str]]]:
-    """{split: ids} of each image of this key that stands more than once."""
+    """{split: ids} of each image of this key that occurs more than once."""
     digests = {split: s.digests.get(key, []) for split, s in scans.items()}
     return [
         {
@@ -214,7 +214,7 @@ def identical_images(
 
 
 def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
-    """Writes a line a row, tabs between; where, or "" if there is none."""
+    """Writes a line for each row, tab-separated; the path, or "" without rows."""
     if not rows:
         return ""
     lines = [" ".join("\t".join(row).split("\n")) for row in rows]
@@ -258,7 +258,7 @@ def left_out_lines(
     strange: dict[Path, int],
     unread: list[Path],
 ) -> list[tuple[str, ...]]:
-    """(split or "-", what, why no record is of it), each of them once."""
+    """(split or "-", file or record, why no record comes from it), each once."""
     lines: dict[tuple[str, str], str] = {}
     for split, source in sources.items():
         for found in source.left_out:

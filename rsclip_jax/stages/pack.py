@@ -57,14 +57,14 @@ def check_places(run: Run) -> None:
     ours = pack_folder(c.pack.out, row.name).resolve()
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         raise ValueError(
-            f"the pack would lie in {ours}, and the archive lies in {theirs}: one"
-            " would be read as part of the other; choose another --config.pack.out"
-            f" than {c.pack.out}"
+            f"the pack would be in {ours}, and the archive is in {theirs}: one would be"
+            " read as part of the other; choose another --config.pack.out than"
+            f" {c.pack.out}"
         )
 
 
 def check_splits(run: Run) -> None:
-    """Opens every split, as the archive has it; the error says how to leave one out."""
+    """Opens every split of the archive; the error tells how to leave one out."""
     splits = tuple(run.config.pack.splits)
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(

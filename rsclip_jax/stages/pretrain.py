@@ -122,7 +122,7 @@ def run_pretrain(run: Run) -> None:
 def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
     """Reports zero-shot on every test dataset, or retrieval if it has captions."""
     digest = checkpoint.params_digest(params)
-    clip = api.Model(variant, params, {}, {"clip": digest}, {"clip": step})
+    clip = api.Model(variant, params, {}, digest, step)
     visual = sharding.put_params(params["visual"], run.mesh)
     for source in tests:
         z, labels, seen = run.encode(

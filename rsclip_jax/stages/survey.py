@@ -1,4 +1,4 @@
-"""Stage survey: several models on the same sets, one table, published values beside."""
+"""Stage survey: several models on the same datasets, in one table."""
 
 import copy
 import dataclasses
@@ -25,13 +25,13 @@ from rsclip_jax.weights import PRETRAINED, is_name
 
 
 def check_survey(run: Run) -> None:
-    """Raises ValueError for what would stop this stage: names, sets, two of a name."""
+    """Raises ValueError for what would stop this stage."""
     models = model_folders(run)
     for init in models.values():
         if run.config.dry_run and init not in PRETRAINED:
             raise ValueError(
-                f"config.dry_run: the shapes of {init!r} are not known before it is"
-                f" read; those of {', '.join(PRETRAINED)} are"
+                f"config.dry_run: the shapes of {init!r} are unknown until it is read;"
+                f" a dry run takes {', '.join(PRETRAINED)}"
             )
         if not run.config.dry_run and not (Path(init).exists() or is_name(init)):
             raise ValueError(
@@ -45,37 +45,37 @@ def check_survey(run: Run) -> None:
 def run_survey(run: Run) -> None:
     """Evaluates each of config.models in <workdir>/survey/<model>, and then the table.
 
-    A model that cannot be had is said and left out; the same command tries it again,
-    and does not repeat those that are done. Of a dry run all weights are random, and it
-    lies in survey/dry_run/.
+    Models that cannot be loaded are skipped with a warning; the same command retries
+    them and skips those that are done. A dry run has random weights and its own folder,
+    survey/dry_run/.
     """
     models, missing = model_folders(run), {}
     for i, (name, init) in enumerate(models.items(), start=1):
         at = run_of(run, name, init)
-        said = f"survey: {i} of {len(models)}, {name}"
+        text = f"survey: {i} of {len(models)}, {name}"
         if not run.config.dry_run and is_evaluated(at):
-            run.log(f"{said}: done before, skipped")
+            run.log(f"{text}: done before, skipped")
             continue
-        run.log(said)
+        run.log(text)
         try:
             model = random_model(init) if run.config.dry_run else common.load_init(at)
         except (ValueError, OSError) as error:
             missing[name] = str(error)
-            run.log(f"survey: {name} is left out: {error}")
+            run.log(f"survey: warning: {name} is skipped: {error}")
             continue
         run_evaluate(at, model)
     if len(missing) == len(models):
-        raise ValueError("config.models: none of them can be had; each is said above")
+        raise ValueError(
+            "config.models: none of them could be loaded; see the warnings above"
+        )
     if jax.process_index() == 0:
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
-        run.log(
-            f"left out, to be tried again by the same command: {', '.join(missing)}"
-        )
+        run.log(f"skipped: {', '.join(missing)}; run the command again to retry")
 
 
 def write_survey(run: Run, models: dict[str, str]) -> None:
-    """table.md and table.csv; all numbers in results.jsonl, but those of a dry run."""
+    """Writes table.md, table.csv and, except for a dry run, results.jsonl."""
     folder, found = survey_folder(run), {}
     for name, init in models.items():
         found[name] = results.read_results(run_of(run, name, init).results)
@@ -90,8 +90,8 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
     run.log(f"\n{text}\n")
     if run.config.dry_run:
         run.log(
-            f"random weights, {run.config.dry_records} records of each set: it shows"
-            " that all of it runs, and nothing else"
+            f"random weights, {run.config.dry_records} records of each dataset: a dry"
+            " run shows only that everything runs"
         )
     run.log(f"{folder / 'table.md'}, {folder / 'table.csv'}")
     if set(models) == set(model_folders(run)):
@@ -110,7 +110,7 @@ def is_surveyed(run: Run) -> bool:
 
 
 def _tabled(run: Run) -> StageMeta:
-    """What the table is of, as JSON gives it back."""
+    """What the table shows, as JSON gives it back."""
     published = [list(row) for row in run.config.published]
     return StageMeta(models=list(model_folders(run)), published=published)
 
@@ -177,5 +177,5 @@ def random_model(name: str) -> api.Model:
     """Random weights of the shapes of a row of PRETRAINED."""
     variant = get_variant(PRETRAINED[name].variant)
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
-    digests = {"clip": checkpoint.params_digest(params)}
-    return api.Model(variant, params, {}, digests, {"clip": 0}, {"random": name})
+    digest = checkpoint.params_digest(params)
+    return api.Model(variant, params, {}, digest, source={"random": name})

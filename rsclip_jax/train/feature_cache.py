@@ -28,7 +28,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.files import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.data.types import READING, ReadOptions, Record, Source
-from rsclip_jax.io.files import write_json
+from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.io.lock import locked
 
 # uint8 pictures [m, size, size, 3] -> features [m, d]
@@ -183,7 +183,7 @@ def check_meta(folder: Path, wanted: dict) -> dict:
     wanted: some of its sections. More views than wanted are accepted.
     """
     try:
-        found = json.loads((folder / "meta.json").read_text())
+        found = read_json(folder / "meta.json")
         named = {**{section: {} for section in wanted}, **found}
     except (ValueError, TypeError) as error:
         raise ValueError(

@@ -17,6 +17,7 @@ import optax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from rsclip_jax.io.files import write_text
 from rsclip_jax.train import checkpoint, optim, sharding
 from rsclip_jax.train.settings import TrainSettings
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
@@ -147,7 +148,7 @@ class _Log:
         # Steps after the checkpoint that training resumes from will run again.
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= start]
         if jax.process_index() == 0:
-            path.write_text("".join(f"{x}\n" for x in kept))
+            write_text(path, "".join(f"{x}\n" for x in kept))
 
     def add(self, step: int, metrics: dict) -> None:
         self.pending = (step, metrics)

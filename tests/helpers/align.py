@@ -20,7 +20,7 @@ SMALL = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 
 def teacher():
     variant = get_variant("mini")
     params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(variant, params, {}, "a")
 
 
 def config_with(**settings):

@@ -5,7 +5,7 @@ import jax
 from configs import evaluate
 from rsclip_jax import api
 from rsclip_jax.models.clip import init_clip
-from rsclip_jax.models.sensor import init_sensor, vit_spec
+from rsclip_jax.models.sensor import SensorEncoder, init_sensor, vit_spec
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
@@ -27,8 +27,7 @@ def model_of(sensor):
     spec = vit_spec(sensor, **sizes, out_dim=row.embed_dim)
     params = jax.device_get(init_sensor(spec, jax.random.key(1)))
     clip = jax.device_get(init_clip(row, jax.random.key(0)))
-    digests, steps = {"clip": "a", key: "b"}, {"clip": 0, key: 1}
-    return api.Model(row, clip, {key: (spec, params)}, digests, steps)
+    return api.Model(row, clip, {key: SensorEncoder(spec, params, "b", 1)}, "a")
 
 
 def evaluate_source(run, model, source):

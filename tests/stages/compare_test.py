@@ -321,13 +321,13 @@ def test_runs_without_a_number_in_common_are_refused(tmp_path):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     a = write_run(tmp_path / "a", [outcome(0, 1.0)])
     other = write_run(tmp_path / "other", [outcome(0, 1.0, dataset="e")])
-    said = rf"no set on which both .*{a} has d:test; .*other has e:test"
+    said = rf"no dataset in common: {a} has d:test; .*other has e:test"
     refused(tmp_path, said, a, other)
     refused(tmp_path, r"config\.runs = \('.*a',\): name two workdirs or more", a)
     refused(tmp_path, "names one workdir twice", a, tmp_path / "other" / ".." / "a")
     refused(tmp_path, "nowhere, and there is no such folder", a, tmp_path / "nowhere")
     (tmp_path / "plain").mkdir()
-    refused(tmp_path, "plain, which is no workdir", a, tmp_path / "plain")
+    refused(tmp_path, "plain, which is not the workdir", a, tmp_path / "plain")
     cut = write_run(tmp_path / "cut", [outcome(0, 1.0)])
     (cut / "align" / "params").rmdir()
     refused(tmp_path, "cut, whose stage 'align' has not finished", a, cut)

@@ -59,7 +59,7 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     with few_scenes():
         run_stages(config(one, gone, published=published), workdir)
         said = capsys.readouterr().out
-        assert "gone is left out" in said
+        assert "gone is skipped" in said
         assert "tried again by the same command: gone" in said
         run_stages(config(one, two, published=published), workdir)
         said = capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
     with few_scenes():
         run_stages(settings, tmp_path / "w")
         said = capsys.readouterr().out
-        assert "random weights, 20 records of each set" in said
+        assert "random weights, 20 records of each dataset" in said
         # and then the true one, in the same workdir
         true = config(save_clip(tmp_path / "clip", 0))
         run_stages(true, tmp_path / "w")
@@ -118,7 +118,7 @@ def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
         ((), {}, "config.models is empty"),
         (("RemoteCLIP-ViT-B-23",), {}, "none of .*RemoteCLIP-ViT-B-32"),
         (("{w}/a/clip", "{w}/b/clip"), {}, "are both 'clip' in the table"),
-        (("{w}/a/clip",), {"dry_run": True}, "the shapes of .* are not known"),
+        (("{w}/a/clip",), {"dry_run": True}, "the shapes of .* are unknown"),
         (("{w}/a/clip",), {"published": (("a", "b"),)}, "has .*'a', 'b'.*percent"),
         (("{w}/a/clip",), {"datasets": ()}, "config.datasets is empty"),
     ],
@@ -135,7 +135,7 @@ def test_what_is_refused(tmp_path, models, settings, message):
 def test_no_model_at_all_is_an_error(tmp_path):
     gone = tmp_path / "gone.safetensors"
     gone.write_bytes(b"no weights")
-    with few_scenes(), pytest.raises(ValueError, match="none of them can be had"):
+    with few_scenes(), pytest.raises(ValueError, match="none of them could be loaded"):
         run_stages(config(gone), tmp_path / "w")
 
 

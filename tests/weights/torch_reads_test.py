@@ -13,6 +13,7 @@ from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.models.clip import CLIP, init_clip
 from rsclip_jax.models.sensor import (
+    SensorEncoder,
     init_sensor,
     input_fields,
     make_sensor_encoder,
@@ -163,7 +164,7 @@ def test_the_lines_of_a_model_card_read_what_was_exported(tmp_path):
     folder = tmp_path / "export"
     save_clip(folder / "clip", v, params)
     save_encoder(folder / "s1", spec, encoder)
-    model = Model(v, params, {"s1": (spec, encoder)}, {"clip": "a", "s1": "b"}, {})
+    model = Model(v, params, {"s1": SensorEncoder(spec, encoder, "b")}, "a")
     card = make_card(
         model,
         layout="open_clip",

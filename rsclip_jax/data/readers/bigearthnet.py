@@ -8,7 +8,6 @@ metadata.parquet.
 """
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.readers.split_lists import check_disjoint
 from rsclip_jax.data.types import SPLITS, Entry, Listing
+from rsclip_jax.io.files import read_json
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
@@ -98,7 +98,7 @@ def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
 def read_labels(path: Path) -> tuple[str, ...]:
     """Reads the labels of a patch's json. Raises ValueError for a file without any."""
     try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["labels"])
+        return tuple(read_json(path)["labels"])
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: it has no readable labels ({error})") from error
 
@@ -188,7 +188,7 @@ def _partners(folder: Path) -> dict[str, str]:
     for patch in sorted(_listed(folder)):
         path = folder / patch / f"{patch}_labels_metadata.json"
         try:
-            found[json.loads(path.read_text())["corresponding_s2_patch"]] = patch
+            found[read_json(path)["corresponding_s2_patch"]] = patch
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: no corresponding_s2_patch in it") from error
     return found

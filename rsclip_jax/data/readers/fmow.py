@@ -14,7 +14,6 @@ image's path, ...
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS, Entry, Listing
+from rsclip_jax.io.files import read_json
 
 _COLUMNS = ("category", "location_id", "image_id")
 # A box narrower than this share of the image gets this share of its width around it.
@@ -166,7 +166,7 @@ def crop_to_box(array: np.ndarray, file: Path, category: str) -> np.ndarray:
 def read_box(file: Path, category: str) -> tuple[int, int, int, int]:
     """(x, y, width, height) in pixels of the first box of a category."""
     try:
-        boxes = json.loads(file.read_text("utf-8"))["bounding_boxes"]
+        boxes = read_json(file)["bounding_boxes"]
         boxes = boxes if isinstance(boxes, list) else [boxes]
         named = [b for b in boxes if b.get("category") == category]
         x, y, width, height = map(int, (named or boxes)[0]["box"])

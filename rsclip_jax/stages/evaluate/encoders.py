@@ -1,4 +1,4 @@
-"""What of a model encodes which set, fed from its files, and what pins its numbers."""
+"""Which of a model's encoders take which dataset, and what pins their numbers."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import numpy as np
 from rsclip_jax import api
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.models import inference
 from rsclip_jax.stages.evaluate.settings import Parts
@@ -16,23 +17,33 @@ from rsclip_jax.train import sharding
 
 
 class Encoded(NamedTuple):
-    """What a model made of a split: {sensor: embeddings}, labels, what was read."""
+    """A split through a model: {sensor: embeddings}, labels, the records read."""
 
     z: dict[str, np.ndarray]
     labels: np.ndarray
     seen: Source
 
 
-def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, dict]:
+class BatchEncoder(NamedTuple):
+    """encode: unit-norm embeddings of a batch on the mesh; size: the images' side."""
+
+    encode: Encoder
+    size: int
+
+
+Encoders = dict[str, BatchEncoder]  # by modality
+
+
+def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
     """{spec: feed_all's encoders}, all before the first split is encoded.
 
     Raises ValueError for a dataset that the model cannot encode, or where no part would
     give a number.
     """
     encoders = make_encoders(run, model)
-    fed: dict[str, dict] = {}
+    fed: dict[str, Encoders] = {}
     datasets = {spec: run.open(spec).dataset for spec in parts.encoded}
-    of_name: dict[str, dict] = {}  # what is left out of a dataset is logged once
+    of_name: dict[str, Encoders] = {}  # what is left out of a dataset is logged once
     for spec, dataset in datasets.items():
         name = DatasetSpec.parse(spec).name
         try:
@@ -53,64 +64,66 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, dict]:
     return fed
 
 
-def make_encoders(run: Run, model: api.Model) -> dict:
-    """modality -> (encoder of a batch, image size)."""
+def make_encoders(run: Run, model: api.Model) -> Encoders:
+    """modality -> the encoder of a batch, with its weights on the devices."""
     visual = sharding.put_params(model.params["visual"], run.mesh)
     variant = model.variant
     encoders = {
-        "rgb": (
+        "rgb": BatchEncoder(
             lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant),
             variant.image_size,
         )
     }
-    for modality, (spec, params) in model.sensors.items():
-        encoders[modality] = (common.sensor_encoder(run, spec, params), spec.image_size)
+    for modality, made in model.sensors.items():
+        encode = common.sensor_encoder(run, made.spec, made.params)
+        encoders[modality] = BatchEncoder(encode, made.spec.image_size)
     return encoders
 
 
-def feed_all(run: Run, model: api.Model, encoders: dict, row: Dataset) -> dict:
-    """make_encoders' encoders of the sensors that a set holds, fed from its files.
+def feed_all(run: Run, model: api.Model, encoders: Encoders, row: Dataset) -> Encoders:
+    """The encoders of the sensors that a dataset holds, fed from its files.
 
-    One whose bands are not there is left out, and said. Raises ValueError where none is
-    left.
+    One whose bands are not there is left out, which is logged. Raises ValueError where
+    none is left.
     """
     fed, refused = {}, []
     for key in (key for key in row.sensors if key in encoders):
-        encoder, size = encoders[key]
+        encoder = encoders[key]
         if key != "rgb":
-            spec, _ = model.sensors[key]
+            spec = model.sensors[key].spec
             try:
-                encoder = common.feed(encoder, spec, row)
+                encode = common.feed(encoder.encode, spec, row)
             except (ValueError, FileNotFoundError) as error:  # or a sensor's file
                 refused.append(str(error))
                 run.log(f"evaluate: {row.name} as {key} is left out: {error}")
                 continue
+            encoder = BatchEncoder(encode, encoder.size)
             common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
-        fed[key] = encoder, size
+        fed[key] = encoder
     if not fed:
         raise ValueError(
             f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
             f" {', '.join(encoders)} (sensors:"
-            f" {[spec.sensor for spec, _ in model.sensors.values()]})"
+            f" {[made.spec.sensor for made in model.sensors.values()]})"
             + "".join(f"; {text}" for text in refused)
         )
     return fed
 
 
-def encode(run: Run, fed: dict, source: Source) -> Encoded:
+def encode(run: Run, fed: Encoders, source: Source) -> Encoded:
     """A split through feed_all's encoders, and these fused."""
     z, labels, seen = run.encode(
         "evaluate",
         source,
-        {key: encoder for key, (encoder, _) in fed.items()},
-        {key: size for key, (_, size) in fed.items()},
+        {key: encoder.encode for key, encoder in fed.items()},
+        {key: encoder.size for key, encoder in fed.items()},
     )
     common.warn_of_absent_classes(run, "evaluate", seen, labels)
     return Encoded(add_fused(z), labels, seen)
 
 
 def pins(model: api.Model, sensor: str) -> dict:
-    """What pins a number of a record's sensor to the weights that made it: all of them.
+    """The step and the digests that pin a number to all weights that took part.
 
     step is the sensor encoder's where there is one.
     """

@@ -1,4 +1,4 @@
-"""The probes of stage evaluate: which sets config.evaluate names, and their numbers."""
+"""The probes of stage evaluate: their checks and their numbers."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -39,15 +39,17 @@ def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
     opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
     for spec, source in zip(sets, opened, strict=True):
         if common.classes_of(source) != common.classes_of(opened[0]):
-            raise ValueError(f"{setting}: {sets[0]!r} and {spec!r} have other classes")
+            raise ValueError(
+                f"{setting}: {sets[0]!r} and {spec!r} have different classes"
+            )
     for (a, one), (b, other) in itertools.combinations(
         zip(sets, opened, strict=True), 2
     ):
         if ids := shared_ids(one, other):
             raise ValueError(
-                f"{setting}: {a!r} and {b!r} share {len(ids)} records, and what a probe"
-                " was fitted or chosen on says nothing about others; parts are written"
-                " train[:90%] and train[90%:]"
+                f"{setting}: {a!r} and {b!r} share {len(ids)} records; a probe must be"
+                " tested on records that it was not fitted or chosen on, such as"
+                " train[90%:] after train[:90%]"
             )
     if knn_k > len(opened[0]):
         raise ValueError(

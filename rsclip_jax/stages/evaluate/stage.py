@@ -57,7 +57,7 @@ def check_evaluate(run: Run) -> None:
 
 
 def check_prompts(names: Sequence[str]) -> None:
-    """Raises ValueError for config.evaluate.prompts that are none, unknown or twice."""
+    """Raises ValueError for prompt sets that are missing, unknown or named twice."""
     setting = f"config.evaluate.prompts = {tuple(names)}"
     if not names or len(set(names)) < len(names):
         raise ValueError(
@@ -85,11 +85,11 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     settings = read_settings(run.config)
     earlier = find_earlier(run, settings)
     todo = find_missing(run, settings, earlier)
-    start(run, todo, earlier)
     model = model or input_model(run)
     before = load_reference(settings.reference, model) if todo.forgetting else None
     fed = feed_each(run, model, todo)
     check_sensors(todo.probes, fed)
+    start(run, todo, earlier)
     kept = {}
     for spec in todo.datasets:
         kept[spec] = evaluate_source(run, model, fed[spec], run.open(spec), settings)
@@ -214,15 +214,16 @@ def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
 
 
 def reference_now(reference: str) -> dict[str, str]:
-    """What tells config.evaluate.reference from other weights; {} without one."""
+    """What identifies the reference's weights; {} without one."""
     return model_digests(Path(reference), reference) if reference else {}
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
-    """What tells the evaluated weights from others, without reading them.
+    """What identifies the evaluated weights, without reading them.
 
-    {stage: digest} of this workdir's products or config.init's; of a weight file or
-    folder the sizes and times of change of its files, of pretrained weights their name.
+    {stage: digest} for the products of this workdir or of config.init; for a weight
+    file or folder, the sizes and modification times of its files; for pretrained
+    weights, their name.
     """
     found = products(workdir) or (products(Path(init)) if init else {})
     if found or not init:
@@ -239,7 +240,7 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
 
 
 def products(workdir: Path) -> dict[str, str]:
-    """{stage: digest of its product} of the stages that are done."""
+    """{stage: digest of its product} for the stages that are done."""
     return {
         stage: checkpoint.load_meta(workdir / stage).digest
         for stage in (*api.CLIP_STAGES, "align")
@@ -289,9 +290,9 @@ def evaluate_source(
         found += [(record, {"prompts": prompts}) for record in records]
     if not found and row.task not in common.LABELLED:
         run.log(
-            f"evaluate: {source.spec} gives no number: it has no labels,"
-            " and retrieval needs two sensors that this model encodes, and two records:"
-            f" here are {', '.join(z)} and {len(seen)}"
+            f"evaluate: {source.spec} gives no number: it has no labels, and retrieval"
+            " needs two records in two sensors that this model encodes; found"
+            f" {len(seen)} in {', '.join(z)}"
         )
     for record, asked in found:
         made = pins(model, record["sensor"])
@@ -304,7 +305,7 @@ def evaluate_source(
 
 
 def search(run: Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
-    """(record of retrieval, what pins its prompts) by place, and by label with heads.
+    """(retrieval record, what pins its prompts), by location and, with heads, by label.
 
     heads: zero_shot_head's by prompt set; classes are searched with main_head's.
     """
@@ -319,10 +320,10 @@ def search(run: Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
 
 
 def main_head(heads: dict) -> tuple[str, np.ndarray, str]:
-    """(prompt set, head, prompts digest) of what is kept, searched with and compared.
+    """(prompt set, head, prompts digest) that is kept, searched with and compared.
 
-    The set's own prompts where these are asked, whichever come first, so that
-    evaluations with other prompts besides can be compared.
+    The dataset's own prompts if they are among them, so that evaluations with different
+    additional prompts can be compared.
     """
     name = DATASET if DATASET in heads else next(iter(heads))
     return (name, *heads[name])

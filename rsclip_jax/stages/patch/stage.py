@@ -162,8 +162,8 @@ def patch_in_turn(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
     for i, (part, source) in enumerate(zip(parts, sets.train, strict=True)):
         run.log(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
         params = {**clip.params, "visual": theta}
-        digests = {"clip": checkpoint.params_digest(params)}
-        begun = dataclasses.replace(clip, params=params, digests=digests)
+        digest = checkpoint.params_digest(params)
+        begun = dataclasses.replace(clip, params=params, digest=digest)
         theta_1 = jax.device_get(fine_tune(part, c, begun, [source]))
         before = original if i else None
         sweep = Sweep(run, c, clip, theta, theta_1, original=before, round_=i + 1)

@@ -1,4 +1,4 @@
-"""What stages need of a config: data, the input CLIP, its heads, reports."""
+"""What several stages need: data, the input CLIP, its heads, scores."""
 
 import contextlib
 import re
@@ -78,8 +78,8 @@ def check_told_apart(setting: str, row: Dataset) -> None:
     """Raises ValueError for a labelled set of one class."""
     if not _is_told_apart(row):
         raise ValueError(
-            f"{setting} has one class, {row.classnames[0]!r}: there is nothing to tell"
-            " it from, and so nothing to learn or to measure"
+            f"{setting} has one class, {row.classnames[0]!r}: at least two classes are"
+            " needed to train or measure"
         )
 
 
@@ -99,7 +99,7 @@ def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None
         more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
         listed = ", ".join(absent[:20]) + more
         run.log(
-            f"{stage}: warning: {row.name}:{source.split} has no example of"
+            f"{stage}: warning: {source.spec} has no example of"
             f" {len(absent)} of {len(counts)} classes ({listed}), so nothing is"
             " measured of them; use a larger split, such as {row.name}:all, or"
             " split lists that give every split some of each class"
@@ -107,7 +107,7 @@ def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None
 
 
 def gives_numbers(run: Run, spec: str) -> bool:
-    """Whether any model has a number of a split, though it encode one sensor only."""
+    """Whether a split gives numbers even to a model that encodes one sensor."""
     try:
         row = run.open(spec).dataset
     except FileNotFoundError:
@@ -116,15 +116,12 @@ def gives_numbers(run: Run, spec: str) -> bool:
 
 
 def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
-    """Whether zero-shot of a source is measured; says so where its one class forbids.
-
-    Of one class every answer is right.
-    """
+    """Whether zero-shot of a source is measured. Logs that one class forbids it."""
     row = source.dataset
     if row.task in LABELLED and not _is_told_apart(row):
         run.log(
-            f"{stage}: {source.spec} has one class, {row.classnames[0]!r}:"
-            " every answer is right, and zero-shot is left out"
+            f"{stage}: {source.spec} has one class, {row.classnames[0]!r}: every answer"
+            " is right, so zero-shot is skipped"
         )
     return _is_told_apart(row)
 
@@ -226,7 +223,7 @@ def zero_shot_head(clip: api.Model, source: Source, prompt_set: str = DATASET):
 
 
 def classes_of(source: Source) -> tuple:
-    """What the labels of a set mean."""
+    """What the labels of a dataset mean."""
     row = source.dataset
     return row.task, row.classes, row.classnames
 
@@ -243,18 +240,18 @@ def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
     Raises ValueError with both lists where they are not all there.
     """
     key, held = spec.modality, get_sensor(row.sensors[spec.modality])
-    places = list(input_places(spec, held))
-    if places == list(range(len(held.bands))):
+    indices = list(input_places(spec, held))
+    if indices == list(range(len(held.bands))):
         return encoder
-    return lambda batch: encoder({**batch, key: batch[key][..., places]})
+    return lambda batch: encoder({**batch, key: batch[key][..., indices]})
 
 
 def say_moved(run: Run, stage: str, row: Dataset, held: str, wanted: str) -> None:
-    """Says that an encoder sees another product than it was made for."""
+    """Logs that an encoder gets another product than it was trained on."""
     if held != wanted:
         run.log(
             f"{stage}: {row.name}'s {held} goes by the names of its bands into an"
-            f" encoder of {wanted}"
+            f" encoder trained on {wanted}"
         )
 
 
@@ -304,13 +301,13 @@ def encode_captions(
     each = list(dict.fromkeys(texts))  # captions are often repeated
     say_cut(run, source, each, clip.variant.context_length)
     zeach = clip.encode_text(each, truncate=True)
-    places = {text: i for i, text in enumerate(each)}
+    indices = {text: i for i, text in enumerate(each)}
     owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
-    return zeach[[places[text] for text in texts]], owners, captions_digest(captions)
+    return zeach[[indices[text] for text in texts]], owners, captions_digest(captions)
 
 
 def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
-    """Says how many of the different captions of a source are too long for a tower."""
+    """Logs how many different captions of a source are too long for a tower."""
     if cut := int((count_tokens(texts) > length).sum()):
         run.log(
             f"{source.spec}: {cut:,} of {len(texts):,} different"

@@ -1,4 +1,4 @@
-"""What a model forgot: its outcomes beside those of the model that it came from."""
+"""Forgetting: a model's outcomes beside those of the model it came from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ TASKS = (*common.LABELLED, "captions")
 
 
 def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) -> None:
-    """Writes what was forgotten of one set, pinned to the weights before and after."""
+    """Writes what was forgotten of one dataset, pinned to both models' weights."""
     about = {k: v for k, v in after.pins.items() if k != "task"}
     about["checkpoint"] = after.pins["checkpoint"]["rgb"]
     about["reference"] = before.pins["checkpoint"]["rgb"]
@@ -38,13 +38,13 @@ def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
     """
     if specs and not reference:
         raise ValueError(
-            f"config.evaluate.forgetting = {specs} asks what the model forgot: set"
-            " --config.evaluate.reference to what it was before, a weight file or the"
-            " workdir that patched it"
+            f"config.evaluate.forgetting = {specs} needs a model to compare with: set"
+            " --config.evaluate.reference to a weight file, or to the workdir that"
+            " patched the model"
         )
     if reference and not specs:
         raise ValueError(
-            f"config.evaluate.reference = {reference!r} is compared on no set: name"
+            f"config.evaluate.reference = {reference!r} is compared on no dataset: name"
             " some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
         )
     for spec in specs:
@@ -71,9 +71,9 @@ def evaluate_forgetting(
 
 
 def reference_variant(reference: str) -> Variant | None:
-    """The variant of config.evaluate.reference, where that says it itself.
+    """The reference's variant if its files tell it, or None.
 
-    Raises FileNotFoundError where there is no such thing.
+    Raises FileNotFoundError if it does not exist.
     """
     if not Path(reference).exists() and not is_name(reference):
         raise FileNotFoundError(
@@ -109,7 +109,7 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
         if own != its:
             raise ValueError(
                 f"config.evaluate.reference = {reference!r} has {field} {its}, and the"
-                f" evaluated model {own}: it is not what that model was before"
+                f" evaluated model {own}: it is not the model that was trained further"
             )
     return before
 
@@ -117,7 +117,7 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
 def outcomes_of(
     run: Run, models: dict[str, api.Model], source: Source
 ) -> dict[str, Outcome]:
-    """{name: what each model makes of a source's RGB}, which is decoded once."""
+    """{name: outcome of a source's RGB through each model}; it is decoded once."""
     encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
     side = models["after"].variant.image_size
     z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
@@ -140,7 +140,7 @@ def _rgb_encoder(run: Run, model: api.Model):
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
-    """What an outcome has of its set's captions, or of its classes."""
+    """An outcome's fields from its dataset's captions, or from its classes."""
     if seen.dataset.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         return {"ztxt": ztxt, "owners": owners, "prompts": prompts}

@@ -65,7 +65,7 @@ class Run:
         return source
 
     def _check_name(self, name: str) -> None:
-        """Raises ValueError for a second set of one short name, as results have it."""
+        """Raises ValueError for two datasets with one short name, which results use."""
         for other in {DatasetSpec.parse(spec).name for spec in self.opened}:
             same = Path(other).resolve() == Path(name).resolve()
             if short_name(other) == short_name(name) and not same:
@@ -143,13 +143,13 @@ class Run:
             self.log(f"{stage}: no thumbnails of {outcome.name}: {error}")
 
     def log(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Prints one line, on one process."""
         if jax.process_index() == 0:
             print(text, flush=True)
 
 
 def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.Outcome:
-    """What a model made of a source.
+    """The outcome of a source through a model.
 
     found: labels, head, ztxt, owners as of Outcome, and pins as of Run.report;
     checkpoint is {sensor: digest}.
@@ -166,7 +166,7 @@ def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.
 
 
 def _about(source: Source) -> dict[str, Any]:
-    """What pins a number to the examples that it is of."""
+    """What pins a number to its examples."""
     about: dict[str, Any] = {
         "dataset": source.dataset.name,
         "split": source.split,

@@ -103,10 +103,10 @@ def test_what_was_made_loads_as_an_encoder_a_sensor(aligned):
         assert model.digests[key] == checkpoint.params_digest(params)
         assert model.steps[key] == 3
     scale = meta.sources["scale_s1"]
-    assert list(model.sensors["s1"][0].mean) == scale["mean"]
+    assert list(model.sensors["s1"].spec.mean) == scale["mean"]
     assert "scale_s2" not in meta.sources
-    assert model.sensors["s1"][0].width == SMALL["width"]
-    assert model.sensors["s2"][0].width == teacher().variant.vision_width
+    assert model.sensors["s1"].spec.width == SMALL["width"]
+    assert model.sensors["s2"].spec.width == teacher().variant.vision_width
     assert sorted(p.name for p in (aligned / "align").glob("*.png")) == [
         "retrieval_s1.png",
         "retrieval_s2.png",

@@ -179,7 +179,7 @@ def test_a_probe_that_fails_leaves_what_was_reported_and_the_workdir_free(
         ({"probes": ((*SETS[:2], "blind:val"),)}, "have no labels each"),
         (
             {"probes": ((*SETS[:2], "miniature_natural:test"),)},
-            "'miniature:train' and 'miniature_natural:test' have other classes",
+            "'miniature:train' and 'miniature_natural:test' have different classes",
         ),
         (
             {"probes": (("miniature:train", "miniature:val", "miniature:all"),)},

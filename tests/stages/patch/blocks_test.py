@@ -27,7 +27,7 @@ from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
 def clip():
     variant = get_variant("mini")
     params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(variant, params, {}, "a")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ TINY = Variant("tiny", 16, 32, 8, 32, 2, 2, 16, 1, 1, "gelu")
 @pytest.fixture(scope="module")
 def clip() -> api.Model:
     params = jax.device_get(init_clip(TINY, jax.random.key(3)))
-    return api.Model(TINY, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(TINY, params, {}, "a")
 
 
 def head_config(**settings):
@@ -75,7 +75,7 @@ def test_the_head_learns_with_the_tower_by_any_recipe(clip, tmp_path, settings):
     assert not np.array_equal(head_1, head_0)
 
     def loss(theta, head):
-        model = api.Model(TINY, {"visual": theta}, {}, {}, {})
+        model = api.Model(TINY, {"visual": theta}, {}, "")
         z = model.encode_image([r["rgb"] for r in records])
         labels = np.array([r["label"] for r in records])
         return float(losses.softmax_xent(z @ head, labels))
@@ -97,7 +97,7 @@ def test_the_task_is_read_through_the_mixture_and_others_through_the_text(clip, 
     for alpha in (0.0, 0.5, 1.0):
         theta = interpolate(clip.params["visual"], theta_1, alpha)
         head = interpolate(head_0, head_1, alpha)
-        z = api.Model(TINY, {"visual": theta}, {}, {}, {}).encode_image(
+        z = api.Model(TINY, {"visual": theta}, {}, "").encode_image(
             [r["rgb"] for r in records]
         )
         (record,) = (

@@ -145,7 +145,7 @@ def test_what_cannot_be_meant_is_refused_before_training(tmp_path, settings, wor
 @functools.cache
 def tiny_clip() -> api.Model:
     params = jax.device_get(init_clip(TINY, jax.random.key(3)))
-    return api.Model(TINY, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(TINY, params, {}, "a")
 
 
 def recipe_config(**settings) -> ConfigDict:
@@ -170,7 +170,7 @@ def loss_of(theta, source) -> float:
     """Of all training scenes, through the zero-shot head."""
     records = [source[i] for i in range(len(source))]
     clip = tiny_clip()
-    model = api.Model(TINY, {**clip.params, "visual": theta}, {}, clip.digests, {})
+    model = api.Model(TINY, {**clip.params, "visual": theta}, {}, clip.digest)
     logits = model.encode_image([r["rgb"] for r in records]) @ _head(source)
     labels = np.stack([r["label"] for r in records]).astype(np.int32)
     return float(losses.label_loss(logits, labels, source.dataset.task))
@@ -228,7 +228,7 @@ def test_a_resnet_s_convolutions_take_adapters_too(tmp_path):
     for i in (1, 2, 3, 4):  # 0 at first, which lets no gradient through
         last = params["visual"][f"layer{i}_0"]["bn3"]
         last["scale"] = last["scale"] + 1
-    clip = api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    clip = api.Model(variant, params, {}, "a")
     settings = {**LORA, "steps": 2, "lora.targets": r"layer[34]_0/conv\d/kernel"}
     with few_scenes():
         run = make_run(tmp_path, recipe_config(**settings))

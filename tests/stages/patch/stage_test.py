@@ -72,7 +72,7 @@ def test_the_choice_is_told_in_numbers():
 def tiny_clip():
     variant = get_variant("mini")
     params = jax.device_get(init_clip(variant, jax.random.key(3)))
-    return api.Model(variant, params, {}, {"clip": "a"}, {"clip": 0})
+    return api.Model(variant, params, {}, "a")
 
 
 def test_the_sweep_measures_the_models_that_it_makes_bit_for_bit(tmp_path):

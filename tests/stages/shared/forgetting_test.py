@@ -108,7 +108,11 @@ def test_a_weight_file_is_a_reference(tiny_run, tmp_path):
     ("reference", "sets", "said"),
     [
         ("", ("miniature:test",), r"config\.evaluate\.forgetting = .*reference to"),
-        ("x.pt", (), r"config\.evaluate\.reference = 'x\.pt' is compared on no set"),
+        (
+            "x.pt",
+            (),
+            r"config\.evaluate\.reference = 'x\.pt' is compared on no dataset",
+        ),
         ("x", ("minature:val",), r"evaluate\.forgetting: .*did you mean 'miniature'"),
     ],
 )
@@ -133,7 +137,7 @@ def test_a_reference_that_says_another_variant_is_refused(tiny_run, tmp_path, fi
     file = tmp_path / "clip.safetensors"
     save_clip(file, row, model.params)
     config = config_of(tiny_run, file, "miniature:test")
-    with pytest.raises(ValueError, match=f"has {field} .*not what that model was"):
+    with pytest.raises(ValueError, match=f"has {field} .*not the model that"):
         run_tiny(tmp_path / "w", config)
     assert read_results(tmp_path / "w/results.jsonl") == []
 
