@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import align_sar
 from rsclip_jax.data.miniature import scenes
-from rsclip_jax.data.sources import files as sources
+from rsclip_jax.data.sources import memory as sources
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import Result, read_results
 from rsclip_jax.stages.shared.run import Run

@@ -21,8 +21,9 @@ from rsclip_jax.data.readers.folders import (
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.sources import tfds, webdataset
-from rsclip_jax.data.sources.files import ArraySource, FileSource, leave_out
+from rsclip_jax.data.sources.files import FileSource, leave_out
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
+from rsclip_jax.data.sources.memory import ArraySource
 from rsclip_jax.data.sources.so2sat import So2SatSource
 from rsclip_jax.data.types import (
     SPLIT_NAMES,
@@ -33,11 +34,6 @@ from rsclip_jax.data.types import (
     OpenOptions,
     Source,
 )
-
-_SSL4EO_FILES = {
-    "s1": ("VV", "VH"),
-    "s2c": tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()),
-}
 
 Opener = Callable[[Dataset, Path, str, OpenOptions], Source]
 
@@ -85,7 +81,7 @@ def _relative_to(dataset: Dataset) -> str:
 def _open_class_folders(
     dataset: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> Source:
-    key = next(key for key in dataset.sensors if key not in dataset.composites)
+    key = _image_key(dataset)
     names, named = _splits_of(dataset), bool(dataset.classes)
     strict = named and not options.partial
     if lists := _find_lists(dataset, folder):
@@ -103,6 +99,11 @@ def _open_class_folders(
     return _open_listing(dataset, split, listing, options)
 
 
+def _image_key(dataset: Dataset) -> str:
+    """The record key of the files, where there is one file for each record."""
+    return next(key for key in dataset.sensors if key not in dataset.composites)
+
+
 def _check_ids(entries: Sequence[Entry]) -> None:
     """Raises ValueError for two files that differ in their suffixes alone."""
     seen: dict[str, Entry] = {}
@@ -111,14 +112,6 @@ def _check_ids(entries: Sequence[Entry]) -> None:
         if first is not entry:
             files = ", ".join(str(x) for e in (first, entry) for x in e.files.values())
             raise ValueError(f"{files}: two files of one name; keep one of them")
-
-
-def _open_folder(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    key = next(key for key in dataset.sensors if key not in dataset.composites)
-    listing = plain_folder_entries(folder, split, key)
-    return _open_listing(dataset, split, listing, options)
 
 
 def _find_lists(dataset: Dataset, folder: Path) -> dict[str, Path]:
@@ -165,13 +158,6 @@ def _open_arrays(
         arrays = read_arrays(*found, split, dataset.classes)
         return ArraySource(dataset, split, arrays, options)
     return _open_class_folders(dataset, folder, split, options)
-
-
-def _open_fmow(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = fmow_entries(folder, split, dataset.classes)
-    return _open_listing(dataset, split, listing, options)
 
 
 def _open_imagenet(
@@ -246,39 +232,6 @@ def _open_table(
     return _open_listing(dataset, split, listing, options)
 
 
-def _open_bigearthnet_v1(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = bigearthnet.v1_entries(folder, split, dataset.sensors)
-    return _open_listing(dataset, split, listing, options)
-
-
-def _open_bigearthnet_v2(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = bigearthnet.v2_entries(folder, split, dataset.sensors)
-    return _open_listing(dataset, split, listing, options)
-
-
-def _open_ssl4eo(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = pairs.ssl4eo_entries(folder, split, _SSL4EO_FILES)
-    entries = [
-        dataclasses.replace(e, files={"s1": e.files["s1"], "s2": e.files["s2c"]})
-        for e in listing.entries
-    ]
-    listing = dataclasses.replace(listing, entries=entries)
-    return _open_listing(dataset, split, listing, options)
-
-
-def _open_sen1floods11(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = pairs.sen1floods_entries(folder, split)
-    return _open_listing(dataset, split, listing, options)
-
-
 def _open_sen12ms(
     dataset: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> Source:
@@ -289,30 +242,35 @@ def _open_sen12ms(
     return _open_listing(dataset, split, listing, options, read)
 
 
-def _open_captions(
-    dataset: Dataset, folder: Path, split: str, options: OpenOptions
-) -> Source:
-    listing = captions.caption_entries(folder, dataset.name, split)
-    return _open_listing(dataset, split, listing, options)
+def _opener(read: Callable[[Dataset, Path, str], Listing]) -> Opener:
+    """The opener of a layout that needs only its reader: (dataset, folder, split)."""
+
+    def open_listed(
+        dataset: Dataset, folder: Path, split: str, options: OpenOptions
+    ) -> Source:
+        listing = read(dataset, folder, split)
+        return _open_listing(dataset, split, listing, options)
+
+    return open_listed
 
 
 OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
-    "folder": _open_folder,
+    "folder": _opener(lambda d, f, s: plain_folder_entries(f, s, _image_key(d))),
     "arrays": _open_arrays,
-    "fmow": _open_fmow,
+    "fmow": _opener(lambda d, f, s: fmow_entries(f, s, d.classes)),
     "imagenet": _open_imagenet,
     "paired_folders": _open_paired_folders,
     "eurosat_s1_s2": _open_eurosat_s1_s2,
     "csv": _open_table,
     "parquet": _open_table,
-    "bigearthnet_v1": _open_bigearthnet_v1,
-    "bigearthnet_v2": _open_bigearthnet_v2,
-    "ssl4eo": _open_ssl4eo,
-    "sen1floods11": _open_sen1floods11,
+    "bigearthnet_v1": _opener(lambda d, f, s: bigearthnet.v1_entries(f, s, d.sensors)),
+    "bigearthnet_v2": _opener(lambda d, f, s: bigearthnet.v2_entries(f, s, d.sensors)),
+    "ssl4eo": _opener(lambda d, f, s: pairs.ssl4eo_entries(f, s)),
+    "sen1floods11": _opener(lambda d, f, s: pairs.sen1floods_entries(f, s)),
     "sen12ms": _open_sen12ms,
     "so2sat": So2SatSource,
-    "captions": _open_captions,
+    "captions": _opener(lambda d, f, s: captions.caption_entries(f, d.name, s)),
     "wds": webdataset.open_webdataset,
     "tfds": tfds.open_tfds,
 }

@@ -6,25 +6,26 @@ scenes a location, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from rsclip_jax.data.readers.folders import in_split
 from rsclip_jax.data.types import Entry, Listing
 
+# Record key -> sensor folder, band files.
+_SSL4EO = {
+    "s1": ("s1", ("VV", "VH")),
+    "s2": ("s2c", tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split())),
+}
 
-def ssl4eo_entries(
-    folder: Path, split: str, bands: Mapping[str, tuple[str, ...]]
-) -> Listing:
+
+def ssl4eo_entries(folder: Path, split: str) -> Listing:
     """Lists pairs of scenes; locations without a partner are stray.
-
-    bands: "s1", "s2c" ... -> file names.
 
     The n-th scenes of both sensors by date, which is in their names, are a pair: each
     season has one of each. All scenes of a location are in one split.
     """
     wanted = in_split(split)
-    locations = {key: _folders(folder / key) for key in bands}
+    locations = {key: _folders(folder / sub) for key, (sub, _) in _SSL4EO.items()}
     common = set.intersection(*(set(found) for found in locations.values()))
     stray = [
         p for found in locations.values() for n, p in found.items() if n not in common
@@ -33,15 +34,15 @@ def ssl4eo_entries(
     for location in sorted(filter(wanted, common)):
         scenes = {
             key: sorted(_folders(locations[key][location]).values(), key=_date)
-            for key in bands
+            for key in _SSL4EO
         }
         if len({len(found) for found in scenes.values()}) > 1:
             stray.append(next(iter(locations.values()))[location])
             continue
         for n, paths in enumerate(zip(*scenes.values(), strict=True)):
             files = {
-                key: tuple(path / f"{band}.tif" for band in bands[key])
-                for key, path in zip(bands, paths, strict=True)
+                key: tuple(path / f"{band}.tif" for band in _SSL4EO[key][1])
+                for key, path in zip(_SSL4EO, paths, strict=True)
             }
             entries.append(Entry(f"{location}/{n}", "", files, hash_key=location))
     return Listing(entries, stray)

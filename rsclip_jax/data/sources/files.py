@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -20,9 +19,7 @@ from rsclip_jax.data.codecs.geotiff import (
 )
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
-from rsclip_jax.data.miniature import scenes
 from rsclip_jax.data.readers import bigearthnet
-from rsclip_jax.data.readers.arrays import Arrays
 from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.sensors import (
     COMPOSITES,
@@ -198,45 +195,6 @@ def read_sensor(
     if array.dtype == np.float64 and sensor.dtype == "float32":
         array = array.astype(np.float32)  # no sensor has more than seven digits
     return check_array(array, sensor, where, max_nodata)
-
-
-class ArraySource(Source):
-    """Records whose pixels are in one array, in memory or memory-mapped."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        split: str,
-        arrays: Arrays,
-        options: OpenOptions = DEFAULTS,
-    ):
-        self.dataset, self.split, self.ids = dataset, split, arrays.ids
-        self.max_nodata = options.max_nodata
-        self._labels = [dataset.classes.index(label) for label in arrays.labels]
-        self._images = arrays.images
-
-    def __getitem__(self, index: int) -> Record:
-        pixels = np.ascontiguousarray(self._images[index])
-        return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
-
-
-class MiniatureSource(Source):
-    """A view of the embedded miniature world, which needs no files."""
-
-    def __init__(self, dataset: Dataset, split: str, options: OpenOptions = DEFAULTS):
-        self.dataset, self.split = dataset, split
-        self.max_nodata = options.max_nodata
-        self._records = _open_view(dataset.name, split)
-        self.ids = list(self._records.ids)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._records[index]
-
-
-@functools.lru_cache(maxsize=16)
-def _open_view(view: str, split: str):
-    # Drawing a split takes seconds, and several stages read the same one.
-    return scenes.open_miniature(view, split)
 
 
 def first_record(source: Source, on_error: str) -> Record:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from rsclip_jax.data.catalog.datasets import DATASETS
-from rsclip_jax.data.sources.files import MiniatureSource
+from rsclip_jax.data.sources.memory import MiniatureSource
 from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.common import has_zero_shot
 from tests.helpers.runs import few_scenes, make_run, tiny_config

@@ -8,7 +8,7 @@ from configs import evaluate
 from rsclip_jax import metrics
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import get_dataset
-from rsclip_jax.data.sources.files import MiniatureSource
+from rsclip_jax.data.sources.memory import MiniatureSource
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
