@@ -31,10 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public names at their first use: importing the package loads nothing heavy.
-
-    Other modules are imported by their own names.
-    """
+    """Imports a public name at its first use, so importing the package stays light."""
     match name:
         case "load" | "Model":
             from rsclip_jax import api

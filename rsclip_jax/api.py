@@ -1,4 +1,4 @@
-"""load(source) and the encode methods: what a notebook and the stages use."""
+"""load(source) and the encode methods, for notebooks and the stages."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from rsclip_jax.weights import (
     suggest,
 )
 
-CLIP_STAGES = ("patch", "pretrain")  # the later stage's CLIP first
+CLIP_STAGES = ("patch", "pretrain")  # the latest stage's CLIP takes precedence
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A CLIP, and the sensor encoders that were aligned to it.
+    """A CLIP and the sensor encoders that were aligned to it.
 
     Models compare by identity. Their params are moved to the device once, at their
     first use.
@@ -39,11 +39,11 @@ class Model:
     sensors: modality ("s1") -> its encoder.
     digest: digest of the CLIP's weights.
     clip_steps: steps of the stage that trained the CLIP.
-    source: the origin of weight files: "path", by which load finds them again,
-        "files" with the sha256 of each, "name" and "revision" of named ones; {} for a
-        model that a stage trained.
+    source: the origin of weight files: "path", which load accepts again, "files" with
+        the sha256 of each, and "name" and "revision" if they were loaded by name; {}
+        for a model that a stage trained.
     task_head: class name -> column [d] of the head that stage patch trained and
-        interpolated with the tower, if it did; logits are
+        interpolated with the tower; None if it trained none. Logits are
         embeddings @ np.stack([*task_head.values()], 1).
     """
 
@@ -62,12 +62,12 @@ class Model:
 
     @property
     def digests(self) -> dict[str, str]:
-        """What pins a number to the weights of "clip" and of each sensor's encoder."""
+        """The digests of the weights of "clip" and of each sensor's encoder."""
         return {"clip": self.digest, **{k: e.digest for k, e in self.sensors.items()}}
 
     @property
     def steps(self) -> dict[str, int]:
-        """How long "clip" and each sensor's encoder were trained."""
+        """The training steps of "clip" and of each sensor's encoder."""
         return {
             "clip": self.clip_steps,
             **{k: e.steps for k, e in self.sensors.items()},
@@ -91,12 +91,12 @@ class Model:
         """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
 
         Args:
-            block: images that are encoded at a time. The last block is padded, so any
-                number of images is one compiled program; a smaller block is quicker for
-                a single image.
-            max_shrink: images whose short side is more than this many times the
-                encoder's input are refused, since resizing loses what is in them; None
-                allows any.
+            block: the number of images to encode at a time. The last block is padded,
+                so one compiled program serves any number of images; a smaller block is
+                faster for a single image.
+            max_shrink: raises ValueError for an image whose short side is more than
+                this many times the encoder's input, because resizing loses its content;
+                None allows any size.
         """
         return inference.encode_images(
             self._clip, self.variant, images, block=block, max_shrink=max_shrink
@@ -107,7 +107,7 @@ class Model:
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of one text or several.
 
-        truncate: cut texts that are too long, instead of raising ValueError.
+        truncate: truncates texts that are too long instead of raising ValueError.
         """
         return inference.encode_texts(
             self._clip, self.variant, texts, truncate=truncate
@@ -126,11 +126,11 @@ class Model:
         Args:
             sensor: a key of self.sensors, for arrays of the sensor that the encoder was
                 trained on; or the name in SENSORS, or the .toml, of the arrays' sensor,
-                whose bands are moved to the encoder's by name; or "rgb".
+                whose bands are matched to the encoder's by name; or "rgb".
             block, max_shrink: as in encode_image.
 
-        Raises ValueError for a sensor without an encoder here, other bands or another
-        unit than the encoder's, a wrong dtype, NaN, or an array that is too large.
+        Raises ValueError for a sensor without an encoder, bands or a unit that differ
+        from the encoder's, a wrong dtype, NaN, or an array that is too large.
         """
         if sensor == "rgb":
             return self.encode_image(array, block=block, max_shrink=max_shrink)
@@ -145,7 +145,7 @@ class Model:
         )
 
     def _find_encoder(self, sensor: str) -> tuple[str, Sensor]:
-        """(key of self.sensors, the sensor of the arrays that are to be encoded)."""
+        """(key of self.sensors, the sensor of the arrays to encode)."""
         if sensor in self.sensors:
             return sensor, spec_sensor(self.sensors[sensor].spec)
         known = sensor in SENSORS or str(sensor).endswith(".toml")
@@ -162,17 +162,17 @@ class Model:
         classnames: Sequence[str],
         templates: str | Sequence[str] = "a satellite photo of {c}.",
     ) -> np.ndarray:
-        """The classifier [d, k] of class names: embeddings @ it are logits.
+        """The zero-shot classifier [d, k] of class names.
 
-        It takes embeddings of any sensor.
+        Logits are embeddings @ classifier, for embeddings of any sensor.
 
         Args:
-            classnames: k different names.
-            templates: one or several, each with {c} for the name; the mean of a name's
-                embeddings is taken.
+            classnames: k distinct names.
+            templates: one or several, each with {c} for the name; a name's embeddings
+                are averaged over them.
 
-        Raises ValueError for no names or templates, one string of names, names that
-        appear twice, and a template without {c}.
+        Raises ValueError for missing names or templates, a single string of names,
+        repeated names, and a template without {c}.
         """
         return inference.make_head(self._clip, self.variant, classnames, templates)
 
@@ -187,35 +187,35 @@ def load(
 ) -> Model:
     """Loads a model from a weight file or folder, from a workdir, or by name.
 
-    A workdir gives its patched CLIP, or else its pretrained one, and every sensor
-    encoder.
+    From a workdir it loads the patched CLIP, or else the pretrained one, and all sensor
+    encoders.
 
     Args:
         source: a file or folder of OpenAI, open_clip or Hugging Face, a workdir, a name
-            of weights.PRETRAINED, or hf:OWNER/NAME[/PATH][@REVISION]. A path that
-            exists takes precedence over a name.
-        variant, activation: for weight files that do not tell them.
+            in weights.PRETRAINED, or hf:OWNER/NAME[/PATH][@REVISION]. An existing path
+            takes precedence over a name.
+        variant, activation: for weight files that do not state them.
         image_size: resizes the position embeddings of weight files.
-        alpha: loads a workdir's patched CLIP at another alpha than the chosen one,
+        alpha: loads a workdir's patched CLIP at this alpha instead of the chosen one,
             without the sensor encoders, which were aligned to the chosen one.
 
-    Raises FileNotFoundError saying what was looked for, and ValueError for arguments
-    that do not go with the source.
+    Raises FileNotFoundError if the source does not exist, and ValueError for arguments
+    that do not apply to it.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
         if image_size or activation:
             raise ValueError(
                 f"{source} is a workdir, whose models keep the image size and"
-                " activation that they were trained with: leave image_size and"
-                " activation out"
+                " activation that they were trained with: omit image_size and"
+                " activation"
             )
         model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name
         if asked != model.variant.name:
             raise ValueError(
                 f"{source} holds a CLIP of variant {model.variant.name!r}, not"
-                f" {asked!r}: leave variant out for a workdir"
+                f" {asked!r}: omit variant for a workdir"
             )
         return model
     if alpha is not None:
@@ -228,13 +228,13 @@ def load(
         found = find_pretrained(str(source))
         if found is None:
             raise FileNotFoundError(
-                f"{source}: neither a weight file or folder nor the workdir of a run;"
+                f"{source}: not a weight file or folder, nor the workdir of a run;"
                 f" {suggest(str(source))}"
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
-    row, params = load_clip(path, variant, activation=activation, image_size=image_size)
+    v, params = load_clip(path, variant, activation=activation, image_size=image_size)
     origin = {**origin, "files": file_digests(path)}
-    return Model(row, params, {}, checkpoint.params_digest(params), source=origin)
+    return Model(v, params, {}, checkpoint.params_digest(params), source=origin)
 
 
 def find_variant(
@@ -243,9 +243,9 @@ def find_variant(
     variant: str | Variant | None = None,
     activation: str | None = None,
 ) -> Variant | None:
-    """The variant of the model that load would return; None if there is none.
+    """The variant of the model that load would return; None if there is no model.
 
-    Downloads the weights of a name that are not cached.
+    Downloads named weights that are not cached.
     """
     path = Path(source)
     if path.is_dir() and not is_weight_folder(path):
@@ -273,7 +273,7 @@ def _load_workdir(workdir: Path) -> Model:
     teacher = meta.sources["teacher"]
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
-    else:  # aligned to a CLIP that lies elsewhere
+    else:  # aligned to a CLIP outside the workdir
         clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
     if clip.digest != teacher["digest"]:
         raise ValueError(
@@ -285,10 +285,10 @@ def _load_workdir(workdir: Path) -> Model:
 
 
 def read_encoders(params: dict, meta: StageMeta) -> dict[str, SensorEncoder]:
-    """{modality: encoder} of what stage align made.
+    """{modality: encoder} from the product of stage align.
 
-    One encoder's params lie there bare, with meta.spec; several by modality, with
-    meta.specs and meta.digests.
+    A single encoder's params are the whole tree, with meta.spec; several are stored by
+    modality, with meta.specs and meta.digests.
     """
     if meta.specs is None:
         spec = SensorSpec.from_json(meta.spec or {})
@@ -309,8 +309,9 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
     meta = checkpoint.load_meta(workdir / "patch")
     if meta.rounds is not None:
         raise ValueError(
-            f"alpha = {alpha}: {workdir}/patch was patched on one task after the other,"
-            " each at its own alpha, and has no one alpha to change: leave it out"
+            f"alpha = {alpha}: {workdir}/patch was patched on several tasks in turn,"
+            " each with a separate alpha, so there is no single alpha to change: omit"
+            " it"
         )
     sources = meta.sources
     path = sources["theta_0"]["path"]
@@ -324,9 +325,9 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
         digest, found = sources[name]["digest"], checkpoint.params_digest(params)
         if digest != found:
             raise ValueError(
-                f"{workdir}/patch was made from {name} with digest {digest}, and what"
-                f" lies there now has {found} (theta_0: {path}; theta_1: its"
-                " folder theta_1, or else its last checkpoint)"
+                f"{workdir}/patch was made from {name} with digest {digest}, but the"
+                f" current {name} has {found} (theta_0: {path}; theta_1: the workdir's"
+                " patch/theta_1, or else its last checkpoint)"
             )
     visual = interpolate(clip.params["visual"], theta_1, alpha)
     params = {**clip.params, "visual": visual}
@@ -347,9 +348,9 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
-            row = Variant.from_json(meta.variant)
+            v = Variant.from_json(meta.variant)
             head = checkpoint.load_head(workdir / stage)
-            return Model(row, params, {}, meta.digest, meta.steps, task_head=head)
+            return Model(v, params, {}, meta.digest, meta.steps, task_head=head)
     raise FileNotFoundError(
         f"{workdir}: no finished stage {' or '.join(stages)} in this folder; is it the"
         " workdir of a run?"

@@ -1,7 +1,7 @@
 """python -m rsclip_jax.main --config=FILE [--workdir=DIR] [--config.key=value ...]
 
-Runs config.stages in order in one workdir; a stage whose product is there is skipped.
-FILE may be the config.json of a workdir.
+Runs config.stages in order in one workdir; finished stages are skipped. FILE may be the
+config.json of a workdir.
 """
 
 import difflib
@@ -23,7 +23,7 @@ _SAVED = Path(__file__).parent / "stages" / "saved_config.py"
 
 
 def main(argv: list[str]) -> None:
-    """Runs the stages; a user's error is one message, its traceback goes to a file."""
+    """Runs the stages; an error prints one message, its traceback goes to a file."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
@@ -41,12 +41,10 @@ def main(argv: list[str]) -> None:
         print(error, file=sys.stderr)
         sys.exit(error.code)
     except KeyboardInterrupt:
-        text = (
-            "\nstopped; the same command continues from the last save, if there is one"
-        )
+        text = "\nstopped; the same command continues from the last checkpoint, if any"
         print(text, file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in "| head"
+    except BrokenPipeError:  # the output's reader has exited, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError) as error:
@@ -56,13 +54,13 @@ def main(argv: list[str]) -> None:
 
 
 def run_stages(config, workdir: Path) -> None:
-    """Checks the workdir and every stage, runs those that are not done, and closes."""
+    """Checks the workdir and all stages, runs unfinished ones, writes the report."""
     import jax
 
     from rsclip_jax.records import results
     from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
     from rsclip_jax.stages.shared.closing import close
-    from rsclip_jax.stages.shared.own_data import fill_in
+    from rsclip_jax.stages.shared.dataset_settings import fill_in
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
     from rsclip_jax.train.sharding import make_mesh
@@ -76,7 +74,7 @@ def run_stages(config, workdir: Path) -> None:
         if start_over or not stage.is_done(run):
             stage.check(run)
     if jax.process_index() == 0:
-        if start_over:  # only now that nothing is wrong with the new settings
+        if start_over:  # only after all settings have passed their checks
             empty(workdir, STAGES)
         begin(config, workdir)
     names = ", ".join(stage.name for stage in stages)
@@ -84,7 +82,7 @@ def run_stages(config, workdir: Path) -> None:
     for line in filled:
         run.log(line)
     if cut := results.count_cut(run.results):
-        run.log(f"{run.results}: {cut} incomplete line(s), which are skipped")
+        run.log(f"{run.results}: skipping {cut} incomplete line(s)")
     for stage in stages:
         run_stage(run, stage)
     close(run)
@@ -99,13 +97,13 @@ def run_stage(run, stage) -> None:
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
-        run.log(f"{stage.name}: done before, skipped")
+        run.log(f"{stage.name}: already done, skipped")
         log_changed(run, stage.name)
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
     if jax.process_index() == 0 and not stage.resumes:
-        # without meta.json, a stage that is killed from here on is not done
+        # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
     stage.run(run)
@@ -116,7 +114,7 @@ def run_stage(run, stage) -> None:
 
 
 def default_workdir() -> str:
-    """runs/<config's stem>[-<variant>]; for a saved config.json its folder's name."""
+    """runs/<config's stem>[-<variant>], or runs/<folder's name> for a config.json."""
     path, _, variant = config_flags.get_config_filename(
         flags.FLAGS["config"]
     ).partition(":")
@@ -126,18 +124,19 @@ def default_workdir() -> str:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parsing, the config loaded; a mistake is one line on stderr and exit 2."""
+    """Parses flags and loads the config; an error is one line on stderr and exit 2."""
     from rsclip_jax.stages.shipped_configs import find_shipped
 
     if "--version" in argv[1:]:
         print(f"rsclip-jax {__version__}")
         sys.exit(0)
-    argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
+    argv[:] = name_dataset(argv)  # in place, because argv is sys.argv, and
+    # ml_collections reads sys.argv
     argv = read_saved(find_shipped(argv))
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
-            _CONFIG.value.keys()  # a file that could not be read says so only now
+            _CONFIG.value.keys()  # raises for a file that could not be read
         return rest
     except (flags.Error, LookupError, AttributeError, OSError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
@@ -145,21 +144,21 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def name_dataset(argv: list[str]) -> list[str]:
-    """Flags with --config.data=mine.toml spelled --config.data.dataset=mine.toml."""
+    """Replaces --config.data=mine.toml by --config.data.dataset=mine.toml."""
     return [re.sub(r"^(--?config\.data)(?==|$)", r"\1.dataset", arg) for arg in argv]
 
 
 def read_saved(argv: list[str]) -> list[str]:
-    """Flags with --config=FILE.json replaced by the config file that reads it."""
+    """Replaces --config=FILE.json by the config file that reads it."""
     flag = r"(?<![^\0])(--?config[=\0])([^\0]+\.json)(?![^\0])"
     return re.sub(flag, rf"\1{_SAVED}:\2", "\0".join(argv)).split("\0")
 
 
 def explain(text: str, argv: list[str]) -> str:
-    """ml_collections' message in words of the command line."""
+    """Rewrites ml_collections' message for the command line."""
     if text.startswith("flag --config.") and "Traceback" not in text:
         return text  # a value of the wrong type
-    if "Traceback" in text:  # the config file's own error, at the end
+    if "Traceback" in text:  # an error in the config file, on the last line
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
     if missing:
@@ -171,9 +170,9 @@ def explain(text: str, argv: list[str]) -> str:
 
 
 def mistyped_setting(argv: list[str]) -> str:
-    """The first --config.a.b that the config file does not have; "" if all are there.
+    """The message for the first --config.a.b that does not exist; "" if all exist.
 
-    With the nearest of the settings there, where one is near, and all of them.
+    It suggests the nearest setting, if one is near, and lists all of them.
     """
     lines = "\n".join(argv)
     file = re.search(r"^--?config[=\n](.+)", lines, re.MULTILINE)
@@ -196,10 +195,10 @@ def mistyped_setting(argv: list[str]) -> str:
 
 
 def run_command() -> None:
-    """The command rsclip-jax, and python -m rsclip_jax.main."""
+    """The entry point of rsclip-jax and python -m rsclip_jax.main."""
     try:
         app.run(main, flags_parser=parse_flags)
-    except KeyboardInterrupt:  # before the stages began
+    except KeyboardInterrupt:  # before the stages started
         sys.exit(130)
 
 

@@ -220,7 +220,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path):
         other.patch.lr = 0.5
         other.data_root = "elsewhere"
     with pytest.raises(
-        ValueError, match=r"config\.patch\.lr: 0\.0005 there, 0\.5"
+        ValueError, match=r"config\.patch\.lr: 0\.0005 in the workdir, 0\.5"
     ) as e:
         run_stages(other, tmp_path / "w")
     assert "--config.overwrite=True" in str(e.value)
@@ -270,7 +270,9 @@ def test_the_way_out_of_a_bad_file_is_open_in_the_same_workdir(tmp_path):
     stored = json.loads((tmp_path / "w" / "config.json").read_text())
     assert stored["data"]["on_error"] == "skip"
     other.data.max_nodata = 0.1
-    with pytest.raises(ValueError, match=r"config\.data\.max_nodata: 0\.0 there, 0\.1"):
+    with pytest.raises(
+        ValueError, match=r"config\.data\.max_nodata: 0\.0 in the workdir, 0\.1"
+    ):
         run_stages(other, tmp_path / "w")
 
 
@@ -290,8 +292,8 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path):
 
 def test_new_and_removed_settings_differ():
     assert differences({"a": 1}, {"b": {"c": 2}}) == [
-        "config.a: 1 there, None here",
-        "config.b: None there, {'c': 2} here",
+        "config.a: 1 in the workdir, None in this run",
+        "config.b: None in the workdir, {'c': 2} in this run",
     ]
 
 

@@ -132,10 +132,10 @@ def test_metadata_of_a_machine_are_found():
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("every number: /home/ann/runs/colab/results.jsonl", True),
+        ("all results: /home/ann/runs/colab/results.jsonl", True),
         ("wrote it\n/home/ann", True),
         (r"C:\Users\ann", True),
-        ("every number: runs/colab/results.jsonl", False),
+        ("all results: runs/colab/results.jsonl", False),
         ("pictures: runs/a/b.png, runs/c/d.png", False),
         ("https://example.org/a/b", False),
     ],

@@ -119,7 +119,7 @@ def test_the_stage_that_the_guide_adds_runs_once(extended):
     assert "count: done in" in done.stdout
     counts = (extended / "w/count/counts.json").read_text()
     assert json.loads(counts) == {"miniature:test": 1000}
-    assert "count: done before, skipped" in run(extended, *command).stdout
+    assert "count: already done, skipped" in run(extended, *command).stdout
     done = run(extended, *command, "--config.datasets=()", "--workdir=x")
     assert "error: config.datasets is empty: name what to count" in done.stderr
 

@@ -244,7 +244,7 @@ def test_a_finished_run_is_not_run_again(tiny_run, capsys):
     with few_scenes():
         run_stages(tiny_config(), tiny_run)
     said = capsys.readouterr().out
-    assert said.count("done before, skipped") == 4
+    assert said.count("already done, skipped") == 4
     assert "recall@10" in said  # the closing table all the same
     assert read_results(tiny_run / "results.jsonl") == before
     assert {p: p.stat().st_mtime_ns for p in (tiny_run / "align").rglob("*")} == stamps

@@ -1,1 +1,1 @@
-"""Atomic writing, locks, torch archives, look-up by name."""
+"""Atomic writes, locks, torch files, lookup by name."""

@@ -1,4 +1,4 @@
-"""Which code made a file: the commit of the clone, or the installed version."""
+"""Which code wrote a file: the clone's commit, or the installed version."""
 
 import os
 import subprocess
@@ -8,10 +8,10 @@ from rsclip_jax.version import __version__
 
 
 def git_commit() -> str:
-    """The commit of the clone that this file is tracked in, else the version.
+    """The commit of the clone that tracks this file, else the version.
 
-    A package that is installed below another project's clone (in its .venv) is not
-    tracked there, so that project's commit says nothing about it.
+    A package installed inside another project's clone (in its .venv) is not tracked
+    there, so that project's commit does not describe it.
     """
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
@@ -20,8 +20,8 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints when run in a folder; None where it fails or is absent."""
-    # within a hook, these name the repository of the hook
+    """The output of git in a folder; None if it fails or is not installed."""
+    # within a git hook, these variables name the hook's repository
     env = {k: v for k, v in os.environ.items() if k not in _REPOSITORY}
     try:
         return subprocess.run(

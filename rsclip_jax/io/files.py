@@ -1,4 +1,4 @@
-"""Files that a kill never leaves half written, and JSON whose errors name the file."""
+"""Atomic writes, and JSON whose errors name the file."""
 
 import contextlib
 import json
@@ -13,9 +13,8 @@ import numpy as np
 def replacing(path: Path) -> Iterator[Path]:
     """Yields the path of a temporary file that replaces `path` when the block ends.
 
-    A kill leaves the old file or the new one, never half; a block that raises leaves
-    the old one. The temporary file lies beside `path` and is named after it, with
-    ".tmp" at the end. Makes the folder.
+    A killed process leaves the whole old or new file; a block that raises leaves the
+    old one. The temporary file is `path` with ".tmp" appended. Creates the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -28,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds the path to an OSError of writing, such as that of a full disk."""
+    """Adds the path to an OSError from writing, such as a full disk."""
     try:
         yield
     except OSError as error:
@@ -41,7 +40,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """In UTF-8."""
     write_bytes(path, text.encode())
 
 
@@ -56,8 +54,8 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises ValueError naming a file that is not JSON."""
+    """The content of a JSON file. Raises ValueError naming a file that is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of decoding, too
+    except ValueError as error:  # includes decoding errors
         raise ValueError(f"{path} is not valid JSON: {error}") from error

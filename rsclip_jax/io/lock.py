@@ -11,16 +11,16 @@ import filelock
 def locked(
     path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Holds the lock file `path`; a process that is killed releases it.
+    """Holds the lock file `path`; a killed process releases it.
 
     Args:
-        path: a file of its own, in a folder that exists. It stays there.
-        wait: whether to wait for another holder, or to raise BlockingIOError.
+        path: a file used for nothing else, in an existing folder. It is not removed.
+        wait: whether to wait for another holder or raise BlockingIOError.
         on_wait: called once before waiting.
 
-    Raises OSError where the file cannot be created.
+    Raises OSError if the file cannot be created.
     """
-    # filelock would try again for ever, without a word, where it may not create it
+    # without permission to create the file, filelock would retry silently for ever
     with open(path, "a", encoding="utf-8"):
         pass
     lock = filelock.FileLock(path)

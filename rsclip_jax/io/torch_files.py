@@ -1,8 +1,8 @@
-"""torch's .pt, .pth and .bin files, read without torch and without running anything.
+"""Reads torch's .pt, .pth and .bin files without torch and without running code.
 
-Such a file is a pickle beside raw storages: in a zip (torch.save since 1.6, and the
-TorchScript archives that OpenAI's CLIP comes as) or one after the other (before 1.6).
-torch_pickle.py runs the pickle; here its tensors get their storages.
+Such a file is a pickle and raw storages: in a zip (torch.save since 1.6, and OpenAI's
+TorchScript archives of CLIP) or concatenated (before 1.6). torch_pickle.py reads the
+pickle; this module maps its tensors to their storages.
 """
 
 import io
@@ -24,16 +24,17 @@ from rsclip_jax.io.torch_pickle import (
     unpickle,
 )
 
+_BIG_ENDIAN = "written on a big-endian machine, which is not supported"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, before the zip format
-_MAX_ATTRIBUTES = 1_000_000  # of a module: shared submodules can multiply without end
+_MAX_ATTRIBUTES = 1_000_000  # of a module: shared submodules can multiply endlessly
 
 
 def load_torch(path: str | Path) -> Any:
-    """What torch.save or torch.jit.save wrote: containers of memory-mapped arrays.
+    """Reads a file of torch.save or torch.jit.save as containers of numpy arrays.
 
     A TorchScript module becomes {"visual.conv1.weight": array, ...}. Arrays keep the
-    file's dtype (bfloat16 as ml_dtypes'), are read-only, and are paged in when read.
-    Raises ValueError naming the file and what in it is refused or broken.
+    file's dtype (bfloat16 as ml_dtypes'), are read-only and memory-mapped. Raises
+    ValueError naming the file and the part that is refused or damaged.
     """
     path = Path(path)
     try:
@@ -45,7 +46,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 def read_torch(data: bytes, where: str) -> Any:
-    """As load_torch, of a file's bytes; where: what an error calls them."""
+    """load_torch for a file's bytes; where: their name in errors."""
     if not data:
         raise ValueError(f"{where}: the file is empty")
     memory = mmap.mmap(-1, len(data))
@@ -62,11 +63,11 @@ def _read(data: mmap.mmap, where: str) -> Any:
         raise ValueError(f"{where}: {error}") from error
     except _BROKEN as error:
         raise ValueError(
-            f"{where}: damaged, or not a torch file ({error}); fetch it again"
+            f"{where}: damaged, or not a torch file ({error}); download it again"
         ) from error
 
 
-# What zipfile, pickle and the stand-ins raise on bytes that make no sense.
+# Errors of zipfile, pickle and the stand-ins on damaged bytes.
 _BROKEN = (
     zipfile.BadZipFile,
     pickle.UnpicklingError,
@@ -82,7 +83,7 @@ _BROKEN = (
 
 
 def _read_zip(data: mmap.mmap) -> Any:
-    # zipfile asks of a file what a mmap has, but its types do not know
+    # a mmap has the methods that zipfile needs, but zipfile's types do not allow it
     with zipfile.ZipFile(cast(IO[bytes], data)) as archive:
         records = {info.filename: info for info in archive.infolist()}
         pickles = [n for n in records if n.count("/") == 1 and n.endswith("/data.pkl")]
@@ -94,7 +95,7 @@ def _read_zip(data: mmap.mmap) -> Any:
         folder = pickles[0].removesuffix("data.pkl")
         order = records.get(f"{folder}byteorder")
         if order is not None and bytes(_record(data, order)) != b"little":
-            raise Refused("written on a big-endian machine, which is not read here")
+            raise Refused(_BIG_ENDIAN)
 
     def storage(key: str) -> memoryview:
         info = records.get(f"{folder}data/{key}")
@@ -107,32 +108,32 @@ def _read_zip(data: mmap.mmap) -> Any:
 
 
 def _record(data: mmap.mmap, info: zipfile.ZipInfo) -> memoryview:
-    """The bytes of a stored record, where they lie in the file."""
+    """The bytes of an uncompressed record, without a copy."""
     if info.compress_type != zipfile.ZIP_STORED:
-        raise Refused(f"record {info.filename} is compressed; torch writes none so")
+        raise Refused(f"record {info.filename} is compressed, which torch never does")
     header = data[info.header_offset : info.header_offset + 30]
     if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise Refused(f"record {info.filename} is damaged; fetch the file again")
+        raise Refused(f"record {info.filename} is damaged; download the file again")
     names = int.from_bytes(header[26:28], "little")
     extra = int.from_bytes(header[28:30], "little")
     start = info.header_offset + 30 + names + extra
     if start + info.file_size > len(data):
-        raise Refused(f"record {info.filename} is cut off; fetch the file again")
+        raise Refused(f"record {info.filename} is cut off; download the file again")
     return memoryview(data)[start : start + info.file_size]
 
 
 def _read_legacy(data: mmap.mmap) -> Any:
-    """Pickles of magic, protocol, system, object, storage keys; then the storages."""
+    """Reads pickles of magic, protocol, system, object and keys, then the storages."""
     try:
         magic = unpickle(data)
     except Refused:
         magic = None
     if magic != _LEGACY_MAGIC:
-        raise Refused("neither a zip archive nor a stream of torch.save's")
+        raise Refused("neither a zip archive nor written by torch.save")
     unpickle(data)
     system = expect(dict, unpickle(data))
     if not system.get("little_endian", True):
-        raise Refused("written on a big-endian machine, which is not read here")
+        raise Refused(_BIG_ENDIAN)
     found: dict[str, Storage] = {}
     root = unpickle(data, found)
     keys = expect(list, unpickle(data))
@@ -142,13 +143,13 @@ def _read_legacy(data: mmap.mmap) -> Any:
             raise Refused(f"storage {key!r} belongs to no tensor")
         size = found[key].size * found[key].dtype.itemsize
         if int.from_bytes(data[at : at + 8], "little") != found[key].size:
-            raise Refused(f"storage {key!r} is damaged; fetch the file again")
+            raise Refused(f"storage {key!r} is damaged; download the file again")
         spans[key] = (at + 8, at + 8 + size)
         at += 8 + size
 
     def storage(key: str) -> memoryview:
         if key not in spans or spans[key][1] > len(data):
-            raise Refused(f"storage {key!r} is cut off; fetch the file again")
+            raise Refused(f"storage {key!r} is cut off; download the file again")
         return memoryview(data)[slice(*spans[key])]
 
     return _resolve(root, storage)
@@ -160,7 +161,7 @@ def _resolve(root: Any, storage) -> Any:
 
     def walk(x):
         if id(x) not in done:
-            done[id(x)] = None  # a container that holds itself
+            done[id(x)] = None  # for a container that contains itself
             done[id(x)] = convert(x)
         return done[id(x)]
 
@@ -186,7 +187,7 @@ def _module_tensors(module: Module) -> list[tuple[str, Tensor]]:
         attributes = expect(dict, module.state or {})
         seen += 1 + len(attributes)
         if seen > _MAX_ATTRIBUTES:
-            raise Refused(f"a module of more than {_MAX_ATTRIBUTES} attributes")
+            raise Refused(f"a module has more than {_MAX_ATTRIBUTES} attributes")
         for name, value in attributes.items():
             if isinstance(value, Module):
                 pending.append((f"{prefix}{name}.", value))
@@ -196,7 +197,7 @@ def _module_tensors(module: Module) -> list[tuple[str, Tensor]]:
 
 
 def _view(tensor: Tensor, storage) -> np.ndarray:
-    """The tensor's elements where they lie in the file."""
+    """A view of the tensor's elements in the file."""
     s = tensor.storage
     count = math.prod(tensor.shape)
     reach = sum((n - 1) * m for n, m in zip(tensor.shape, tensor.strides, strict=True))
@@ -204,13 +205,13 @@ def _view(tensor: Tensor, storage) -> np.ndarray:
     if count > s.size or last >= max(s.size, 1):
         raise Refused(
             f"a tensor of shape {tensor.shape} and strides {tensor.strides} at"
-            f" {tensor.offset} does not lie in its storage of {s.size} elements"
+            f" {tensor.offset} exceeds its storage of {s.size} elements"
         )
     raw = storage(s.key)
     if len(raw) < s.size * s.dtype.itemsize:
         raise Refused(
             f"storage {s.key!r} has {len(raw)} bytes, not {s.size} x"
-            f" {s.dtype.itemsize}; fetch the file again"
+            f" {s.dtype.itemsize}; download the file again"
         )
     flat = np.frombuffer(raw, s.dtype, s.size) if s.size else np.zeros(0, s.dtype)
     strides = tuple(n * s.dtype.itemsize for n in tensor.strides)

@@ -1,8 +1,8 @@
-"""The pickle in a torch file, run without torch and without running anything else.
+"""Reads the pickle in a torch file without torch and without running foreign code.
 
-A pickle is a program, so it is read through twice: first only looked at, when any name
-or instruction that a weight file has no need of is refused, then run with stand-ins of
-ours for the few names that are left. No class of torch or of the file is ever imported.
+A pickle is a program, so it is read twice. The first pass only inspects it and refuses
+any name or instruction that weights do not need; the second runs it with our stand-ins
+for the remaining names. No class of torch or of the file is ever imported.
 """
 
 import collections
@@ -27,9 +27,9 @@ _DTYPES = {
     "LongStorage": np.int64,
     "BoolStorage": np.bool_,
 }
-# These have no storage class of their own: bytes, and the dtype beside them.
+# These have no storage class: the file has bytes and a separate dtype.
 _UNTYPED = {"uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64}
-# What torch's own writers emit at their default protocol, 2.
+# The instructions that torch writes at its default protocol, 2.
 _OPCODES = frozenset(
     """PROTO STOP MARK GLOBAL REDUCE NEWOBJ BUILD BINPERSID BINPUT LONG_BINPUT BINGET
     LONG_BINGET TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE EMPTY_LIST EMPTY_DICT APPEND
@@ -39,13 +39,13 @@ _OPCODES = frozenset(
 
 
 class Refused(Exception):
-    """Why the file is not read; the caller adds its name."""
+    """The reason why a file is not read; the caller adds its name."""
 
 
-# A pickle can set the attributes of what it has made, so what is checked once must be
-# immutable afterwards: tuples without a __dict__.
+# A pickle can set attributes of objects that it made, so checked values are immutable:
+# tuples without a __dict__.
 class _StorageType(NamedTuple):
-    """Stands for torch.FloatStorage and its like, and for torch.uint16."""
+    """Stands for storage classes such as torch.FloatStorage, and for torch.uint16."""
 
     dtype: np.dtype
 
@@ -57,7 +57,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage; all in elements."""
+    """A view of a storage; offset, shape and strides count elements."""
 
     storage: Storage
     offset: int
@@ -75,7 +75,7 @@ class _Function(NamedTuple):
 
 
 class Module:
-    """Stands for any TorchScript class: its attributes, and nothing that runs."""
+    """Stands for any TorchScript class: attributes without code."""
 
     state: Any = None
 
@@ -84,16 +84,16 @@ class Module:
 
 
 def unpickle(file, found: dict[str, Storage] | None = None) -> Any:
-    """The next pickle of the stream, looked through before it is run."""
+    """Inspects the next pickle of the stream, then runs it."""
     start = file.tell()
-    _look_through(file)
+    _inspect(file)
     end = file.tell()
     file.seek(start)
     return _Unpickler(io.BytesIO(file.read(end - start)), found).load()
 
 
-def _look_through(file) -> None:
-    """Raises Refused naming all that the pickle asks for and should not."""
+def _inspect(file) -> None:
+    """Raises Refused naming everything that the pickle uses and should not."""
     names, opcodes = set(), set()
     try:
         for count, (opcode, arg, _position) in enumerate(pickletools.genops(file)):
@@ -110,9 +110,9 @@ def _look_through(file) -> None:
             raise Refused(f"its pickle is damaged ({error})") from error
     if names:
         raise Refused(
-            f"its pickle asks for {', '.join(sorted(names))}, which weights do not"
-            " need and which could run anything; none of it was run. Save the"
-            " state dict alone, or as .safetensors, where you trust the file"
+            f"its pickle uses {', '.join(sorted(names))}, which weights do not"
+            " need and which could run any code; nothing was run. If you trust the"
+            " file, save only its state dict, or save it as .safetensors"
         )
     if opcodes:
         raise Refused(
@@ -122,7 +122,7 @@ def _look_through(file) -> None:
 
 
 def _stand_in(module: str, name: str) -> Any:
-    """What we put in a name's place; None for a name that is refused."""
+    """The stand-in for a name; None for a name that is refused."""
     if module == "torch" and name in _DTYPES:
         return _StorageType(np.dtype(_DTYPES[name]))
     if module == "torch" and name in _UNTYPED:
@@ -130,7 +130,7 @@ def _stand_in(module: str, name: str) -> Any:
     if (module, name) == ("torch.storage", "UntypedStorage"):
         return _StorageType(np.dtype(np.uint8))
     if module == "__torch__" or module.startswith("__torch__."):
-        return type("Module", (Module,), {})  # its own: it could be written to
+        return type("Module", (Module,), {})  # a new class: the pickle may modify it
     return _STAND_INS.get(f"{module}.{name}")
 
 
@@ -142,15 +142,15 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         stand_in = _stand_in(module, name)
         if stand_in is None:
-            raise Refused(f"its pickle asks for {module}.{name}")
+            raise Refused(f"its pickle uses {module}.{name}")
         return stand_in
 
     def persistent_load(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise Refused(f"its pickle refers to {pid!r:.80}, which is no storage")
+            raise Refused(f"its pickle refers to {pid!r:.80}, which is not a storage")
         kind, key, size = expect(_StorageType, pid[1]), expect(str, pid[2]), pid[4]
         if len(pid) > 5 and pid[5] is not None:
-            raise Refused("storages that are views of others are not read here")
+            raise Refused("storages that are views of others are not supported")
         storage = Storage(key, kind.dtype, expect(int, size))
         if self.found.setdefault(key, storage) != storage:
             raise Refused(f"storage {key!r} is described in two ways")
@@ -158,7 +158,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest) -> Tensor:
-    """torch._utils._rebuild_tensor{,_v2}; gradients and hooks are no weights."""
+    """torch._utils._rebuild_tensor{,_v2}, without gradients and hooks."""
     del rest
     sizes = [*expect(tuple, shape), *expect(tuple, strides), offset]
     if len(shape) != len(strides) or any(expect(int, n) < 0 for n in sizes):
@@ -167,14 +167,14 @@ def _rebuild_tensor(storage, offset, shape, strides, *rest) -> Tensor:
 
 
 def _rebuild_tensor_v3(storage, offset, shape, strides, grad, hooks, dtype, *rest):
-    """Of a dtype without a storage class: the storage counts in bytes."""
+    """For a dtype without a storage class: the storage counts bytes."""
     dtype, raw = expect(_StorageType, dtype).dtype, expect(Storage, storage)
     typed = Storage(raw.key, dtype, raw.size // dtype.itemsize)
     return _rebuild_tensor(typed, offset, shape, strides)
 
 
 def _first(value, *rest):
-    """torch._utils._rebuild_parameter: the tensor; build_intlist: the list."""
+    """The tensor of torch._utils._rebuild_parameter, the list of build_intlist."""
     del rest
     return value
 
@@ -202,5 +202,5 @@ _STAND_INS = {
 
 def expect(kind: type, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Refused(f"its pickle has {value!r:.80} in the place of {kind.__name__}")
+        raise Refused(f"its pickle has {value!r:.80} instead of {kind.__name__}")
     return value

@@ -1,7 +1,7 @@
 """Embeddings of images, of sensor arrays and of texts, and the zero-shot head.
 
-The functions that take params move them to the device once a call, which costs nothing
-for params that are there already: OnDevice keeps them there between calls.
+Each call moves its params to the device, which is free if they are there already;
+OnDevice keeps them there between calls.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Images and sensor arrays of any size, fitted to what an encoder takes."""
+"""Fits images and sensor arrays of any size to an encoder's input."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +10,26 @@ from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.pipeline.geometry import fit
 from rsclip_jax.data.sensors import Sensor
-from rsclip_jax.models.sensor import SensorSpec, input_places
+from rsclip_jax.models.sensor import SensorSpec, input_indices
 
 Image = np.ndarray | PIL.Image.Image | str | Path
-# An object of this many pixels becomes one pixel: what lies in a whole scene is gone.
+# Objects of this many pixels shrink to one pixel; larger ratios lose a scene's content.
 MAX_SHRINK = 8.0
 
 
 def fit_images(
     images: Image | Sequence[Image], size: int, max_shrink: float | None = MAX_SHRINK
 ) -> list[np.ndarray]:
-    """uint8 [size, size, 3] of uint8 [h, w, 3] arrays, PIL images or paths, or of one.
+    """Converts images to uint8 [size, size, 3], as CLIP's preprocessing does.
 
-    The short side is resized, the centre cut, as CLIP's preprocessing does.
+    Resizes the short side and crops the centre.
 
     Args:
+        images: uint8 [h, w, 3] arrays, PIL images or paths, or one of these.
         max_shrink: the largest ratio of an image's short side to `size`; None for any.
 
-    Raises ValueError, TypeError or FileNotFoundError naming the image that is none, or
-    is larger.
+    Raises ValueError, TypeError or FileNotFoundError naming the image that is invalid
+    or too large.
     """
     fitted = []
     for index, image in enumerate(_as_list(images)):
@@ -45,12 +46,12 @@ def fit_arrays(
     held: Sensor,
     max_shrink: float | None = MAX_SHRINK,
 ) -> list[np.ndarray]:
-    """[size, size, bands] of the encoder, of arrays [h, w, c] of sensor `held`.
+    """Converts arrays [h, w, c] of sensor `held` to the encoder's [size, size, bands].
 
-    Bands are moved to the encoder's by name. max_shrink: as in fit_images. Raises
-    ValueError naming the array that is not of the sensor, or is larger.
+    Bands are matched by name. max_shrink: as in fit_images. Raises ValueError naming
+    the array that does not fit the sensor or is too large.
     """
-    indices = list(input_places(spec, held))
+    indices = list(input_indices(spec, held))
     fitted = []
     for index, array in enumerate(_as_list(arrays)):
         where = f"array {index}"
@@ -73,9 +74,9 @@ def _check_size(
     h, w = array.shape[:2]
     if max_shrink is not None and min(h, w) > max_shrink * size:
         raise ValueError(
-            f"{where}: {h} x {w} pixels, and the encoder takes {size} x {size}: one"
-            f" resized embedding would lose what is smaller than {min(h, w) // size}"
-            " pixels. Encode tiles (slices of the array; of a dataset, open"
+            f"{where}: {h} x {w} pixels, but the encoder takes {size} x {size}:"
+            f" resizing would lose objects smaller than {min(h, w) // size} pixels."
+            " Encode tiles (slices of the array; for a dataset, open"
             f" 'name:split:tile'), or allow it: max_shrink=None (now {max_shrink:g})"
         )
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from rsclip_jax.models.vit import Features
 
-BATCH_NORM_EPS = 1e-5  # torch's default, which no CLIP or encoder departs from
-EXPANSION = 4  # a block gives four times the channels that it works in
+BATCH_NORM_EPS = 1e-5  # torch's default, used by all CLIPs and encoders
+EXPANSION = 4  # ratio of a block's output channels to its inner ones
 
 
 class FrozenBatchNorm(nn.Module):
@@ -35,8 +35,8 @@ class FrozenBatchNorm(nn.Module):
 
 
 def conv(channels: int, size: int, stride: int, name: str) -> nn.Conv:
-    """A size x size convolution without a bias, padded as torch's ResNets are."""
-    # He's scale: statistics frozen at 0 and 1 do not hold activations in range.
+    """A size x size convolution without a bias, padded as in torch's ResNets."""
+    # He's scale, because statistics frozen at 0 and 1 do not normalise activations.
     return nn.Conv(
         channels,
         (size, size),
@@ -49,10 +49,10 @@ def conv(channels: int, size: int, stride: int, name: str) -> nn.Conv:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; EXPANSION * planes come out.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; EXPANSION * planes channels out.
 
-    antialias: average pools after the 3x3 convolution and before the shortcut's do the
-    striding, as in CLIP; otherwise the two convolutions are strided.
+    antialias: average pools after the 3x3 convolution and before the shortcut's
+    convolution replace their strides, as in CLIP.
     """
 
     planes: int
@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         stride, window = (1, self.stride) if self.antialias else (self.stride, 1)
         out = EXPANSION * self.planes
-        zeros = nn.initializers.zeros  # begins as the shortcut alone, CLIP's and timm's
+        zeros = nn.initializers.zeros  # starts as the shortcut alone, as in CLIP, timm
         y = conv(self.planes, 1, 1, "conv1")(x)
         y = nn.relu(FrozenBatchNorm(name="bn1")(y))
         y = conv(self.planes, 3, stride, "conv2")(y)
@@ -135,7 +135,7 @@ class ModifiedResNet(nn.Module):
     """CLIP's residual network (Radford et al. 2021, section 2.4).
 
     It starts with three convolutions and an average pool, has antialiased strides, and
-    attention instead of the last pool. The last grid is image_size / 32.
+    pools by attention. The last grid's side is image_size / 32.
     """
 
     image_size: int
@@ -186,9 +186,9 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
-        """Normalised image [b, h, w, bands] of any h and w -> features [b, out_dim].
+        """Normalised image [b, h, w, bands] -> features [b, out_dim], per-block ones.
 
-        Beside them per-block ones. Raises ValueError for another number of bands.
+        Any h and w. Raises ValueError for another number of bands.
         """
         if image.shape[-1] != self.bands:
             raise ValueError(

@@ -18,7 +18,7 @@ from rsclip_jax.models.vit import VisionTransformer
 
 @dataclasses.dataclass(frozen=True)
 class SensorSpec:
-    """What a sensor encoder's params do not say; stored beside them as JSON.
+    """Everything about a sensor encoder but its params; stored beside them as JSON.
 
     bands, mean, std, clip_sigma: the encoder's input is
     clip((x - mean) / std, -clip_sigma, clip_sigma) of x in the sensor's units, with the
@@ -26,8 +26,8 @@ class SensorSpec:
     ViT; four numbers, one a stage, for a ResNet, which uses only width, layers and
     out_dim. The other sizes are VisionTransformer's; their defaults make timm's ViT.
     unit, dtype, valid, nodata and level are copied from the sensor, so that a custom
-    sensor's file is not needed; older files lack them. An open end of valid is None,
-    because JSON has no infinity.
+    sensor's file is not needed; older files lack them. An unbounded end of valid is
+    None, because JSON has no infinity.
     """
 
     sensor: str
@@ -83,7 +83,7 @@ class SensorSpec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SensorEncoder:
-    """A trained encoder: digest names its weights, steps is how long it was trained."""
+    """An encoder, the digest of its weights and its number of training steps."""
 
     spec: SensorSpec
     params: dict
@@ -163,7 +163,7 @@ def spec_sensor(spec: SensorSpec) -> Sensor:
     if spec.sensor in SENSORS or not spec.dtype:
         return get_sensor(spec.sensor)
     low, high = spec.valid
-    unknown = (math.nan,) * len(spec.bands)  # and not asked for
+    unknown = (math.nan,) * len(spec.bands)  # an encoder does not use them
     return Sensor(
         spec.sensor,
         wavelengths=unknown,
@@ -200,9 +200,9 @@ def sensor_shapes(spec: SensorSpec) -> dict:
 def add_map(
     spec: SensorSpec, params: dict, out_dim: int, rng: jax.Array
 ) -> tuple[SensorSpec, dict]:
-    """(spec, params) with a random linear map of the pooled features to out_dim on top.
+    """(spec, params) with a random linear map from the pooled features to out_dim.
 
-    Pretrained encoders have no map to CLIP's width; alignment trains it.
+    Pretrained encoders have no map to CLIP's width; alignment trains one.
     """
     width = spec.pooled_width
     kernel = jax.random.normal(rng, (width, out_dim)) * width**-0.5
@@ -212,17 +212,17 @@ def add_map(
 
 
 def normalize_sensor(x: jax.Array, spec: SensorSpec) -> jax.Array:
-    """Raw values [b, h, w, c] in the file's units -> what the encoder sees, float32."""
+    """Raw values [b, h, w, c] in the file's units -> the encoder's float32 input."""
     mean = jnp.asarray(spec.mean, jnp.float32)[None, None, None]
     std = jnp.asarray(spec.std, jnp.float32)[None, None, None]
     x = (x.astype(jnp.float32) - mean) / std
     return jnp.clip(x, -spec.clip_sigma, spec.clip_sigma)
 
 
-def input_places(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
-    """Where the encoder's bands stand in the arrays of a sensor, found by name.
+def input_indices(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
+    """The indices of the encoder's bands in the arrays of sensor `held`, by name.
 
-    Raises ValueError with both lists and units where they are not all there.
+    Raises ValueError with both lists and units if bands are missing or units differ.
     """
     unit = spec_sensor(spec).unit
     return band_indices(held, spec.bands, unit, f"an encoder of {spec.sensor}")
@@ -238,7 +238,7 @@ def inflate_params(visual: dict, bands: int) -> dict:
     """A CLIP visual tower's params for `bands` bands instead of 3.
 
     Each band gets the mean of the RGB kernels times 3 / bands, so a scene equal in all
-    bands gives the patch embedding what a grey RGB image gave it.
+    bands has the same patch embedding as a grey RGB image.
     """
     kernel = np.asarray(visual["patch_embed"]["kernel"])  # [p, p, 3, width]
     names = tuple(f"new {i}" for i in range(bands))
@@ -268,8 +268,8 @@ def adapt_kernel(
     source, target = tuple(source), tuple(target)
     if kernel.shape[2] != len(source) or len(set(source)) != len(source):
         raise ValueError(
-            f"a kernel over {kernel.shape[2]} bands is not over the distinct bands"
-            f" {source}"
+            f"a kernel over {kernel.shape[2]} bands does not fit the band names"
+            f" {source}: give that many distinct names"
         )
     if missing not in ("error", "zero", "spread"):
         raise ValueError(f"missing {missing!r}: use 'error', 'zero' or 'spread'")
@@ -279,7 +279,7 @@ def adapt_kernel(
     if (dropped or new) and (missing == "error" or (missing == "zero" and not kept)):
         raise ValueError(
             f"the encoder's bands are {source}, the sensor's {target}: not in the"
-            f" sensor {dropped}, not in the encoder {new}; missing 'zero' reads the"
+            f" sensor {dropped}, not in the encoder {new}; missing 'zero' treats the"
             " first as zeros, 'spread' keeps the sum over bands"
         )
     filler = kernel.mean(axis=2) * np.float32(len(source) / len(target))

@@ -1,4 +1,4 @@
-"""The CLIP architectures by name, with everything that a weight file does not say."""
+"""The CLIP architectures by name, with everything that weight files do not store."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def attention_width(width: int, layers: int | Sequence[int]) -> int:
-    """Channels that a visual tower attends over: a ResNet's are 32 times its stem's."""
+    """Channels of a visual tower's attention: for a ResNet, 32 times its stem's."""
     return width if isinstance(layers, int) else 32 * width
 
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dict with tuples for lists, which JSON made of them."""
+    """The dict with its lists, as JSON has them, turned into tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
@@ -28,7 +28,7 @@ class Variant:
     weight files do not store it; the wrong one causes about 7 % relative error.
     vision_mlp_width: 0 means four times vision_width. vision_layers: the number of
     transformer blocks, or a ResNet's blocks in each of its four stages. A ResNet's
-    patch_size is 32, the pixels of one position of its last grid.
+    patch_size is 32: one position of its last grid covers 32 x 32 pixels.
     """
 
     name: str
@@ -75,7 +75,6 @@ class Variant:
 
     @classmethod
     def from_json(cls, values: Mapping) -> "Variant":
-        """The variant of a stored dict."""
         return cls(**with_tuples(values))
 
 
@@ -97,7 +96,7 @@ def _vit_l(name: str, image_size: int, activation: str) -> Variant:
 
 
 def _resnets(suffix: str, activation: str) -> list[Variant]:
-    """OpenAI's five; heads are 64 wide in both towers."""
+    """OpenAI's five ResNets; heads are 64 wide in both towers."""
     sizes = (  # image size, width, layers, embedding, text width
         ("RN50", 224, 64, (3, 4, 6, 3), 1024, 512),
         ("RN101", 224, 64, (3, 4, 23, 3), 512, 512),
@@ -105,19 +104,19 @@ def _resnets(suffix: str, activation: str) -> list[Variant]:
         ("RN50x16", 384, 96, (6, 8, 18, 8), 768, 768),
         ("RN50x64", 448, 128, (3, 15, 36, 10), 1024, 1024),
     )
-    rows = []
+    variants = []
     for name, image, width, layers, embed, text in sizes:
         vision = (width, layers, attention_width(width, layers) // 64)
         told = (embed, image, 32, *vision, text, 12, text // 64)
-        rows.append(Variant(name + suffix, *told, activation))
-    return rows
+        variants.append(Variant(name + suffix, *told, activation))
+    return variants
 
 
-# OpenAI's names carry OpenAI's activation. open_clip's names ("ViT-B-32") mean exact
-# GELU there, and the suffix "-quickgelu" means OpenAI's: we keep both conventions as
-# they are. A ResNet has one name in both: "RN50" is OpenAI's here, with QuickGELU in
-# the text tower, and "RN50-gelu" what open_clip calls "RN50".
-_ROWS = (
+# OpenAI's names ("ViT-B/32") mean QuickGELU. open_clip's names ("ViT-B-32") mean exact
+# GELU, and its suffix "-quickgelu" means OpenAI's activation: we keep both conventions.
+# A ResNet has one name in both: "RN50" is OpenAI's here, with QuickGELU in the text
+# tower, and "RN50-gelu" is open_clip's "RN50".
+_VARIANTS = (
     _vit_b("ViT-B/32", 32, "quick_gelu"),
     _vit_b("ViT-B/16", 16, "quick_gelu"),
     _vit_l("ViT-L/14", 224, "quick_gelu"),
@@ -137,12 +136,12 @@ _ROWS = (
     *_resnets("", "quick_gelu"),
     *_resnets("-quickgelu", "quick_gelu"),
     *_resnets("-gelu", "gelu"),
-    # Trained here, on two CPU cores: "mini" in a minute, "small" in a quarter of an
-    # hour.
+    # Small enough to train on two CPU cores: "mini" in a minute, "small" in a quarter
+    # of an hour.
     Variant("mini", 64, 32, 8, 96, 3, 3, 64, 2, 2, "quick_gelu", context_length=24),
     Variant("small", 128, 64, 8, 128, 4, 4, 128, 2, 4, "quick_gelu", context_length=24),
 )
-VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _VARIANTS}
 
 
 def get_variant(variant: str | Variant) -> Variant:

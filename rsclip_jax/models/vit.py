@@ -13,7 +13,7 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU; jax.nn.gelu's default is the tanh form, which torch's is not."""
+    """Exact GELU, torch's default; jax.nn.gelu's default is the tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -30,7 +30,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: jax.Array, tokens: int, mask: jax.Array | None = None
     ) -> jax.Array:
-        """Tokens of all images [b * n, width], n of them an image -> the same shape."""
+        """Tokens of all images [b * n, width], n per image -> the same shape."""
         width = x.shape[-1]
         depth = width // self.heads
         in_init = nn.initializers.normal(width**-0.5)
@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two dense layers, mlp_width inside."""
+    """Two dense layers with mlp_width channels between them."""
 
     activation: str
     out_std: float
@@ -135,8 +135,8 @@ def run_blocks(
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens; the kernel is [patch, patch, bands, width].
 
-    A reshape and one matmul: the strided convolution that it equals is 1.7 times slower
-    in XLA's CPU backward pass at ViT-B/32's size.
+    A reshape and one matmul: the equivalent strided convolution is 1.7 times slower in
+    XLA's CPU backward pass at ViT-B/32's size.
     """
 
     patch_size: int
@@ -164,15 +164,15 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     """A vision transformer over any number of bands, mapped to out_dim.
 
-    ln_pre, no patch bias and no map bias make CLIP's visual tower (Radford et al.
-    2021); their opposites make timm's ViT with a linear map on top.
+    With ln_pre and without patch_bias and proj_bias it is CLIP's visual tower (Radford
+    et al. 2021); with the opposite values it is timm's ViT with a linear map on top.
 
     pool: "token" takes the class token's output, "mean" the mean over the patches.
     out_dim: 0 returns the pooled features without a map. class_token: whether a class
-    token precedes the patches. registers: how many further tokens, which nothing reads,
-    precede them (Darcet et al. 2024). prefix_positions: whether these tokens have
-    position embeddings. patch_offset: pixels by which the patch grid begins above and
-    left of the image, filled with zeros.
+    token precedes the patches. registers: the number of register tokens, whose outputs
+    are unused (Darcet et al. 2024). prefix_positions: whether these tokens have
+    position embeddings. patch_offset: pixels of zero padding above and left of the
+    image, by which the patch grid is shifted.
     """
 
     image_size: int

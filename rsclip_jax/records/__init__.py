@@ -1,1 +1,1 @@
-"""What a run writes down: results, outcomes, budgets."""
+"""The records that a run writes: results, outcomes, meta, comparisons."""

@@ -1,4 +1,4 @@
-"""comparison.jsonl: one number that two runs share, a line each."""
+"""comparison.jsonl: a line for each number that two runs share."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import Any
 class Comparison:
     """The values of runs a and b, their difference b - a, and its paired test.
 
-    ci95 and p_value are None where there is no test; p_holm is p_value after Holm's
-    correction for all tests of the table. same: both have the same embeddings.
+    ci95 and p_value are None if there is no test; p_holm is p_value after Holm's
+    correction for all tests of the table. same: both have identical embeddings.
     """
 
     dataset: str
@@ -39,7 +39,7 @@ class Comparison:
     same: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Without the fields that do not apply; what a test gives may be null."""
+        """Omits fields that do not apply; a test's results may be null."""
         kept = ("a", "b", "difference", "ci95", "p_value", "p_holm")
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if v is not None or k in kept}

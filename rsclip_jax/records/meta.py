@@ -1,4 +1,4 @@
-"""<stage>/meta.json: what a finished stage says of its product."""
+"""<stage>/meta.json: the description of a finished stage's product."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from rsclip_jax.io.files import read_json, write_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AlphaChoice:
-    """Which mixture stage patch made, or one of its rounds."""
+    """The interpolation that stage patch, or one of its rounds, made."""
 
     alpha: float | None = None
     alpha_ci95: Sequence[float] | None = None
@@ -22,8 +22,10 @@ class AlphaChoice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageMeta(AlphaChoice):
-    """What meta.json says. A field that does not apply to the stage has its default,
-    and is absent from the file; keys of other versions are kept in `more`.
+    """The content of meta.json.
+
+    A field that does not apply to the stage has its default and is absent from the
+    file; keys of other versions are kept in `more`.
     """
 
     stage: str | None = None
@@ -35,18 +37,18 @@ class StageMeta(AlphaChoice):
     steps: int = 0
     variant: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)  # split digests
-    # {"theta_0", "teacher", ...: where the weights come from, with their digest}
+    # {"theta_0", "teacher", ...: the origin of the weights, with their digest}
     sources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rounds: Sequence[AlphaChoice] | None = None  # of sequential patching
     # of patch: {"val", "test", "supported_val", "supported_test": names of datasets}
     sets: Mapping[str, Sequence[str]] | None = None
     budget: Mapping[str, float] | None = None  # of patch: the fields of Budget
-    head: Mapping[str, Any] | None = None  # that patch trained
+    head: Mapping[str, Any] | None = None  # trained by patch
     spec: Mapping[str, Any] | None = None  # of the one sensor encoder
     specs: Sequence[Mapping[str, Any]] | None = None  # of several
     digests: Mapping[str, str] | None = None  # of several, by modality
     records: int | None = None  # results of an evaluation
-    model: Mapping[str, str] | None = None  # the weights that it is of
+    model: Mapping[str, str] | None = None  # the weights that were evaluated
     reference: Mapping[str, str] | None = None
     settings: Mapping[str, str] | None = None  # an ablation's products
     models: Sequence[str] | None = None  # of a survey
@@ -64,7 +66,7 @@ class StageMeta(AlphaChoice):
 
     def to_json(self) -> dict[str, Any]:
         values = _given(self)
-        if self.stage:  # a product names its sources even where it has none
+        if self.stage:  # a product has "sources" even if they are empty
             values["sources"] = self.sources
         if self.rounds is not None:
             values["rounds"] = [_given(one) for one in self.rounds]
@@ -73,7 +75,7 @@ class StageMeta(AlphaChoice):
 
 
 def _given(made: AlphaChoice) -> dict[str, Any]:
-    """Fields that differ from their defaults; a choice of alpha has all of its own."""
+    """Fields that differ from their defaults, and all fields of a choice of alpha."""
     kept = ("alpha", "alpha_ci95", "alpha_blocks") if made.alpha_chosen_by else ()
     default = type(made)()
     return {
@@ -85,10 +87,9 @@ def _given(made: AlphaChoice) -> dict[str, Any]:
 
 
 def read_meta(stage_dir: Path) -> StageMeta:
-    """Reads <stage>/meta.json."""
     return StageMeta.from_json(read_json(stage_dir / "meta.json"))
 
 
 def write_meta(stage_dir: Path, meta: StageMeta) -> None:
-    """Writes <stage>/meta.json, whole or not at all."""
+    """Writes <stage>/meta.json atomically."""
     write_json(stage_dir / "meta.json", meta.to_json())

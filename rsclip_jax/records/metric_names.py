@@ -1,12 +1,12 @@
-"""What each metric of results.jsonl is called, its unit, and which way is better."""
+"""The name, unit and better direction of each metric of results.jsonl."""
 
 import dataclasses
 import re
 from typing import Literal
 
-# The metric that a dataset is judged by, by the kind of its labels.
+# The primary metric of a dataset, by its task.
 PRIMARY = {"single": "accuracy", "multi": "mAP_macro"}
-# The metrics that a table for a person shows of these tasks; of other tasks, all.
+# The metrics of these tasks that tables show; other tasks show all.
 _FIRST = {
     "zero_shot": (*PRIMARY.values(), "mAP_micro"),
     "retrieval": ("recall@1", "recall@10", "recall@50"),
@@ -16,7 +16,7 @@ _FIRST = {
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """words: its name in a sentence. unit: a "share" of one, or a plain "number"."""
+    """words: its name in a sentence. unit: a "share" of 1, or a plain "number"."""
 
     words: str
     unit: Literal["share", "number"] = "share"
@@ -43,7 +43,7 @@ _METRICS = (
 
 
 def find_metric(name: str) -> Metric:
-    """The first pattern that matches the whole name; an unknown one is a number."""
+    """The metric of a name in results.jsonl; an unknown one is a plain number."""
     for pattern, metric in _METRICS:
         if match := re.fullmatch(pattern, name):
             words = metric.words.format(*match.groups())
@@ -52,10 +52,10 @@ def find_metric(name: str) -> Metric:
 
 
 def is_primary(task: str, metric: str) -> bool:
-    """Whether a result is the zero-shot value that its dataset is judged by."""
+    """Whether a result is its dataset's primary zero-shot metric."""
     return task == "zero_shot" and metric in PRIMARY.values()
 
 
 def is_first(task: str, metric: str) -> bool:
-    """Whether a table for a person shows this metric of this task."""
+    """Whether tables show this metric of this task."""
     return metric in _FIRST.get(task, (metric,))

@@ -1,4 +1,4 @@
-"""What a model made of a split, kept for pictures and comparisons: one .npz a set."""
+"""A model's outputs on a split, kept for pictures and comparisons: one .npz each."""
 
 import dataclasses
 import itertools
@@ -19,15 +19,14 @@ ARRAYS = ("labels", "head", "ztxt", "owners")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A split through a model, in the order of its ids.
+    """A model's outputs on a split, in the order of its ids.
 
-    pins: as a result's stage, dataset, split, split_digest, prompts, prompt_set, step
-    and tile; its task ("single", "multi", "none", "captions"); checkpoint as
-    {sensor: digest}.
+    pins: stage, dataset, split, split_digest, prompts, prompt_set, step and tile, as in
+    a Result; the dataset's task; checkpoint as {sensor: digest}.
 
-    z: {sensor: unit-norm embeddings [n, d]}, RGB and fused sensors among them. labels:
-    [n], multi-hot [n, k] or None; head [d, k] of classnames, so that logits = z @ head.
-    Of captioned sets ztxt [m, d], and owners [m], which image each caption is of.
+    z: {sensor: unit-norm embeddings [n, d]}, including RGB and fused sensors. labels:
+    [n], multi-hot [n, k] or None. head: [d, k] for classnames; logits = z @ head. For
+    captions: ztxt [m, d], and owners [m], the index of each caption's image.
     """
 
     pins: Mapping[str, Any]
@@ -41,25 +40,25 @@ class Outcome:
 
     @property
     def name(self) -> str:
-        """As settings spell the set: "name:split" or "name:split:tile"."""
+        """The dataset as in settings: "name:split" or "name:split:tile"."""
         pins = self.pins
         spec = DatasetSpec(pins["dataset"], pins["split"], pins.get("tile") or 0)
         return str(spec)
 
     @property
     def file_name(self) -> str:
-        """The name as a file's: "cifar10:train[95%:]" is cifar10-train[95_-]."""
+        """The name as a file name: "cifar10:train[95%:]" is cifar10-train[95_-]."""
         return re.sub(r"[^\w.\[\]-]", "_", self.name.replace(":", "-"))
 
     def logits(self, sensor: str) -> np.ndarray:
         """Zero-shot logits [n, k] from a sensor. Raises ValueError without a head."""
         if self.head is None:
-            raise ValueError(f"{self.name} has no classes, and so no logits")
+            raise ValueError(f"{self.name} has no classes, so there are no logits")
         return self.z[sensor] @ self.head
 
 
 def save_outcome(folder: Path, outcome: Outcome) -> Path:
-    """Writes folder/<set>.npz, whole or not at all; its path."""
+    """Writes folder/<file_name>.npz atomically; returns its path."""
     path = folder / f"{outcome.file_name}.npz"
     text = {"pins": dict(outcome.pins), "classnames": outcome.classnames}
     arrays = {key: getattr(outcome, key) for key in ARRAYS}
@@ -72,15 +71,15 @@ def save_outcome(folder: Path, outcome: Outcome) -> Path:
 
 
 def load_outcome(path: Path) -> Outcome:
-    """Reads what save_outcome wrote. Raises ValueError for a file that is none."""
+    """Reads a file of save_outcome. Raises ValueError for any other file."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = {key: stored[key] for key in stored.files}
         text = json.loads(str(found["text"]))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path}: this is not what an evaluation keeps ({error}); delete it to do"
-            " without, or the stage's folder to have all of it made again"
+            f"{path}: not a file of kept embeddings ({error}); delete it to continue"
+            " without it, or delete the stage's folder to run the stage again"
         ) from error
     return Outcome(
         pins=text["pins"],
@@ -92,16 +91,16 @@ def load_outcome(path: Path) -> Outcome:
 
 
 def load_outcomes(folder: Path) -> list[Outcome]:
-    """All of a folder, by file name; none where there is no folder."""
+    """All outcomes of a folder by file name; [] if there is no folder."""
     return [load_outcome(path) for path in sorted(folder.glob("*.npz"))]
 
 
 def find_mismatch(
     a: Outcome, b: Outcome, names: tuple[str, str], *, prompts: bool = True
 ) -> str:
-    """Why two outcomes are not of the same examples and texts; "" where they are.
+    """How the examples or texts of two outcomes differ; "" if they are the same.
 
-    names: what to call them. prompts: whether what they were asked with counts.
+    names: of the two in the message. prompts: whether to compare the prompts.
     """
     for pin in ("split_digest", *(("prompts",) if prompts else ())):
         if (one := a.pins.get(pin)) != (other := b.pins.get(pin)):
@@ -113,5 +112,5 @@ def find_mismatch(
     for name in ("labels", "owners"):
         one, other = getattr(a, name), getattr(b, name)
         if one is not None and other is not None and not np.array_equal(one, other):
-            return f"{name} of {names[0]} are not those of {names[1]}"
+            return f"{name} of {names[0]} differ from those of {names[1]}"
     return ""

@@ -1,4 +1,4 @@
-"""results.jsonl: every reported number of every stage, one JSON object a line."""
+"""results.jsonl: every reported number of every stage, one JSON object per line."""
 
 import dataclasses
 import json
@@ -16,23 +16,23 @@ FIELDS = tuple(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One reported number, and what it was measured with.
+    """One reported number, and the model, data and prompts that it was measured with.
 
-    The first twelve fields are in every line. The others are None where they do not
-    apply, and absent from the line.
+    The first twelve fields are in every line. The others are None, and absent from the
+    line, if they do not apply.
     """
 
     stage: str
     dataset: str
     split: str
-    sensor: str  # "rgb", "s1", fused "s1+s2"; of retrieval "rgb->s1", "text->s1"
+    sensor: str  # "rgb", "s1", fused "s1+s2"; for retrieval "rgb->s1", "text->s1"
     task: str
     metric: str
-    value: float | None  # None where no example decides it
+    value: float | None  # None if undefined on these examples
     n: int  # examples, or queries
     step: int  # 0: before the stage trained
     prompts: str | None  # digest of the texts
-    checkpoint: str  # digest of the weights, joined by "+" where several took part
+    checkpoint: str  # digest of the weights; several are joined by "+"
     split_digest: str
     tile: int | None = None  # side of the tiles that the records were cut into
     split_rule: str | None = None
@@ -43,7 +43,7 @@ class Result:
     alpha_blocks: Mapping[str, float] | None = None
     round: int | None = None  # of sequential patching, from 1
     head: str | None = None  # digest of a trained head
-    reference: str | None = None  # digest of the weights that forgetting counts from
+    reference: str | None = None  # digest of the weights that forgetting compares with
     p_value: float | None = None
     before: float | None = None  # the reference's value
     k: int | None = None  # nearest neighbours
@@ -51,9 +51,9 @@ class Result:
     per_seed: Sequence[float | None] | None = None
     C: float | Sequence[float] | None = None  # scikit-learn's inverse regularisation
     converged: bool | None = None
-    train: str | None = None  # what a probe was fitted on
+    train: str | None = None  # the split that a probe was fitted on
     train_digest: str | None = None
-    val: str | None = None  # what its C was chosen on
+    val: str | None = None  # the split that its C was chosen on
     val_digest: str | None = None
     seconds: float | None = None
     setting: str | None = None  # of an ablation
@@ -62,7 +62,7 @@ class Result:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Result":
-        """Reads a line; unknown keys go to `more`. Raises ValueError for a lack."""
+        """Reads a line; unknown keys go to `more`. Raises ValueError if keys lack."""
         if missing := [name for name in FIELDS if name not in values]:
             raise ValueError(f"a result lacks {missing}: {dict(values)}")
         known = {name: values[name] for name in _NAMES if name in values}
@@ -70,7 +70,7 @@ class Result:
         return cls(**known, more=more)
 
     def to_json(self) -> dict[str, Any]:
-        """The line's keys and values, in the order that lines have always had."""
+        """The line's keys and values, in the order that all versions use."""
         kept = {*FIELDS, *_NULLABLE.get(self.stage, ()), *_NULLABLE.get(self.task, ())}
         values = {name: getattr(self, name) for name in _order(self)}
         values = {k: v for k, v in values.items() if v is not None or k in kept}
@@ -78,7 +78,7 @@ class Result:
 
 
 _NAMES = tuple(f.name for f in dataclasses.fields(Result) if f.name != "more")
-# Optional keys that a line of this stage or task has even where they are null.
+# Optional keys that lines of this stage or task have even if they are null.
 _NULLABLE = {"patch": ("alpha",), "forgetting": ("p_value", "before")}
 _PINS = "stage prompts dataset split split_digest tile split_rule".split()
 _ORDERS = {
@@ -98,8 +98,8 @@ _LAST = (
 
 
 def _order(result: Result) -> Iterable[str]:
-    """All names. The order depends on the task, so that files of two versions differ
-    in no byte where their numbers are the same."""
+    """All names, in an order by task, so that equal numbers give equal bytes in all
+    versions."""
     kind = "default"
     if result.task == "forgetting" or result.metric == "median_rank":
         kind = "forgetting" if result.task == "forgetting" else "median_rank"
@@ -109,9 +109,9 @@ def _order(result: Result) -> Iterable[str]:
 
 
 def read_results(path: Path) -> list[Result]:
-    """All whole lines; one that a kill cut short is skipped.
+    """Reads all complete lines; a line cut short by a kill is skipped.
 
-    Raises ValueError naming the file for a line that lacks a field.
+    Raises ValueError naming the file if a line lacks a field.
     """
     try:
         return [Result.from_json(values) for _, values in _whole_lines(path)]
@@ -120,7 +120,7 @@ def read_results(path: Path) -> list[Result]:
 
 
 def count_cut(path: Path) -> int:
-    """How many lines are not whole, such as one cut short by a kill."""
+    """The number of incomplete lines, such as one cut short by a kill."""
     if not path.exists():
         return 0
     lines = [line for line in path.read_text().splitlines() if line]
@@ -128,12 +128,12 @@ def count_cut(path: Path) -> int:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of any .jsonl file; lines that a kill cut short are skipped."""
+    """The objects of any .jsonl file; lines cut short by a kill are skipped."""
     return [values for _, values in _whole_lines(path)]
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(the line, its object) of each whole line."""
+    """(line, its object) for each complete line."""
     if not path.exists():
         return
     for line in path.read_text().splitlines():
@@ -146,22 +146,22 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _no_number(_: str) -> None:
-    """For NaN and infinities, which are no JSON."""
+    """For NaN and infinities, which are not JSON."""
 
 
 def start_stage(path: Path, stage: str) -> None:
-    """Removes what an unfinished run of this stage wrote: it will report again."""
+    """Removes the results of an unfinished run of this stage, which will rerun."""
     keep_results(path, lambda values: values["stage"] != stage)
 
 
 def keep_results(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Removes the lines that are not wanted; the others keep every byte."""
+    """Removes unwanted lines; the others stay byte for byte."""
     kept = [line for line, values in _whole_lines(path) if wanted(values)]
     write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def append_results(path: Path, results: Iterable[Result]) -> None:
-    """Adds results, all or none. Raises ValueError for a value that is NaN."""
+    """Appends results, all or none. Raises ValueError for a value that is NaN."""
     lines = [_line(result) for result in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -169,8 +169,10 @@ def append_results(path: Path, results: Iterable[Result]) -> None:
 
 
 def _line(result: Result) -> str:
-    # ASCII, so that no character is cut in two by a kill or taken for a line break.
+    # ASCII, so that a kill cannot split a character and none reads as a line break
     try:
         return json.dumps(result.to_json(), allow_nan=False) + "\n"
     except ValueError as error:
-        raise ValueError(f"a result has a value that JSON lacks: {result}") from error
+        raise ValueError(
+            f"a result has a value that JSON cannot represent: {result}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Stage ablate: stage align once for every combination of settings, and one table."""
+"""Stage ablate: runs stage align for every combination of settings; one table."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Swept key -> its value in few letters."""
+        """Swept key -> its value, abbreviated."""
         return {key: short(value) for key, value in self.values.items()}
 
 
@@ -43,7 +43,7 @@ def check_ablate(run: Run) -> None:
     for setting in settings_of(run.config):
         try:
             at = with_values(run, setting)
-            # beside the CLIP that this run has or will have
+            # in this run's workdir, which has or will have the CLIP
             check_align(dataclasses.replace(at, workdir=run.workdir))
             check_begun(at)
         except (ValueError, FileNotFoundError) as error:
@@ -53,16 +53,17 @@ def check_ablate(run: Run) -> None:
 
 
 def run_ablate(run: Run) -> None:
-    """Aligns and reports in <workdir>/ablate/<name>, those that are not done yet.
+    """Aligns and reports each unfinished combination in <workdir>/ablate/<name>.
 
-    Then <workdir>/ablate/table.md and table.csv, and all numbers in results.jsonl.
+    Then writes <workdir>/ablate/table.md and table.csv, and adds all results to
+    results.jsonl.
     """
     settings = settings_of(run.config)
     for i, setting in enumerate(settings, start=1):
         at = on_clip_of(run, with_values(run, setting))
         text = f"ablate: {i} of {len(settings)}, {setting.name}"
         if checkpoint.has_product(at.workdir / "align"):
-            run.log(f"{text}: done before, skipped")
+            run.log(f"{text}: already done, skipped")
             continue
         run.log(text)
         if jax.process_index() == 0:
@@ -73,7 +74,7 @@ def run_ablate(run: Run) -> None:
 
 
 def write_table(run: Run, settings: list[Setting]) -> None:
-    """Writes the table of what was measured after each training, then meta.json."""
+    """Writes the table of results after each training, then meta.json."""
     folder, rows = run.workdir / "ablate", []
     for setting in settings:
         at = with_values(run, setting)
@@ -82,7 +83,7 @@ def write_table(run: Run, settings: list[Setting]) -> None:
             for r in results.read_results(at.results)
             if r.stage == "align" and r.step == at.config.align.steps
         ]
-        # the table marks the highest value, and a higher gap is not better
+        # the table marks the highest value, but a higher gap is not better
         shown = [r for r in found if r.task != "modality_gap"]
         rows.append(Row(setting.labels, shown))
         run.write(
@@ -96,7 +97,7 @@ def write_table(run: Run, settings: list[Setting]) -> None:
 
 
 def is_ablated(run: Run) -> bool:
-    """Whether the table is of this sweep, and of what lies there now."""
+    """Whether the table is of this sweep and of the current products."""
     folder = run.workdir / "ablate"
     if not (folder / "meta.json").exists():
         return False
@@ -104,7 +105,7 @@ def is_ablated(run: Run) -> bool:
 
 
 def digests(run: Run, settings: list[Setting]) -> dict[str, str]:
-    """{name: digest of its product}, "" of what is not made."""
+    """{name: digest of its product, or ""}."""
     found = {}
     for setting in settings:
         folder = run.workdir / "ablate" / setting.name / "align"
@@ -119,7 +120,7 @@ def digests(run: Run, settings: list[Setting]) -> dict[str, str]:
 def settings_of(config: ConfigDict) -> list[Setting]:
     """Every combination of config.ablate.sweep, ((key, (value, ...)), ...), in order.
 
-    Raises ValueError for a key that is no setting of stage align, naming near ones.
+    Raises ValueError for a key that is not a setting of stage align, with similar ones.
     """
     sweep = config.ablate.sweep
     form = "(('align.losses', (..., ...)), ('align.student', ('clip', 'vit')))"
@@ -147,7 +148,7 @@ def _is_axis(axis: Any) -> bool:
 
 
 def _swept_keys(config: ConfigDict) -> Iterator[str]:
-    """What may be swept: "seed" and "align.<...>"."""
+    """The settings that can be swept: "seed" and "align.<...>"."""
     yield "seed"
     sections = [("align", config.get("align", ConfigDict()))]
     while sections:
@@ -161,7 +162,7 @@ def _swept_keys(config: ConfigDict) -> Iterator[str]:
 
 
 def _named(combined: list[dict[str, Any]]) -> list[Setting]:
-    """Settings with folder names; a digest tells names apart that would be equal."""
+    """Settings with folder names; a digest makes equal names distinct."""
     names = []
     for values in combined:
         parts = [f"{key.rsplit('.', 1)[-1]}={short(x)}" for key, x in values.items()]
@@ -173,12 +174,12 @@ def _named(combined: list[dict[str, Any]]) -> list[Setting]:
             name = f"{name[:100]},{digest}"
         settings.append(Setting(name, values))
     if len({s.name for s in settings}) < len(settings):
-        raise ValueError("config.ablate.sweep names one combination twice")
+        raise ValueError("config.ablate.sweep names the same combination twice")
     return settings
 
 
 def short(value: Any) -> str:
-    """A value in few letters: (("mse", 1.0), ("labels", 0.05)) is mse+0.05labels."""
+    """Abbreviates a value: (("mse", 1.0), ("labels", 0.05)) is mse+0.05labels."""
     if isinstance(value, str):
         return Path(value).name
     if isinstance(value, int | float):
@@ -192,7 +193,7 @@ def short(value: Any) -> str:
 
 
 def with_values(run: Run, setting: Setting) -> Run:
-    """The run of one combination in its own folder, without a CLIP of its own.
+    """The run of one combination, in a separate folder without a CLIP.
 
     Raises ValueError for a value of another type than the setting has.
     """
@@ -211,7 +212,7 @@ def with_values(run: Run, setting: Setting) -> Run:
 
 
 def on_clip_of(run: Run, at: Run) -> Run:
-    """The run of a combination, on the CLIP that the workdir of all of them has."""
+    """The run of a combination, starting from the CLIP of the whole run's workdir."""
     config = at.config
     with config.unlocked():
         config.stages = ("align",)
@@ -221,7 +222,7 @@ def on_clip_of(run: Run, at: Run) -> Run:
 
 
 def check_begun(at: Run) -> None:
-    """Raises ValueError where its folder holds an alignment of other settings."""
+    """Raises ValueError if its folder holds an alignment with other settings."""
     folder = at.workdir / "align"
     if not checkpoint.has_product(folder):
         return

@@ -35,9 +35,9 @@ from rsclip_jax.stats.paired_tests import holm
 from rsclip_jax.train import checkpoint
 
 _TRAINED = ("pretrain", "patch", "align")
-# what two records must have alike beside their examples; where not, they are left out
+# fields that two comparable results must share besides their examples
 _ASKED = ("prompts", "train_digest", "val_digest", "k", "reference")
-_SAME = ("sensor", "task", "metric", "n")  # of what a number is
+_SAME = ("sensor", "task", "metric", "n")  # fields that identify a result
 
 
 def check_compare(run: Run) -> None:
@@ -48,14 +48,14 @@ def check_compare(run: Run) -> None:
 
 
 def run_compare(run: Run) -> None:
-    """Compares each of config.runs with the first; prints the table, writes all of it.
+    """Compares each of config.runs with the first, and prints the table.
 
-    <workdir>/compare/ has comparison.jsonl, table.txt, table.md and compare.html.
+    Writes <workdir>/compare/ with comparison.jsonl, table.txt, table.md, compare.html.
     """
     if jax.process_index():
         return
     runs = open_runs(run)
-    # the others are not here to search
+    # only this process is running, so a mesh of several cannot search
     mesh = run.mesh if jax.process_count() == 1 else None
     records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
     skipped = [text for other in runs[1:] for text in left_out(runs[0], other)]
@@ -84,7 +84,7 @@ def _known(p_value: float | None) -> float:
 
 
 def open_runs(run: Run) -> list[Workdir]:
-    """Reads config.runs. Raises ValueError for one unfinished or named twice."""
+    """Reads config.runs. Raises ValueError for an unfinished or repeated run."""
     paths = [Path(path) for path in run.config.get("runs", ())]
     if len(paths) < 2:
         raise ValueError(
@@ -98,9 +98,12 @@ def open_runs(run: Run) -> list[Workdir]:
 
 
 def open_run(path: Path) -> Workdir:
-    """A workdir, or what stage ablate made of one combination. Raises ValueError."""
+    """Reads a workdir, or the folder of one combination of stage ablate.
+
+    Raises ValueError if it is not finished.
+    """
     if not path.is_dir():
-        raise ValueError(f"config.runs names {path}, and there is no such folder")
+        raise ValueError(f"config.runs names {path}, but there is no such folder")
     made = read_workdir(path, _refuse)
     if not made.config and not made.metas:
         raise ValueError(
@@ -115,7 +118,7 @@ def open_run(path: Path) -> Workdir:
         if not done:
             raise ValueError(
                 f"config.runs names {path}, whose stage {stage!r} has not finished: run"
-                " the command that began it again"
+                " its command again"
             )
     return made
 
@@ -125,19 +128,19 @@ def _refuse(text: str) -> None:
 
 
 def settings_of(run: Workdir) -> Mapping:
-    """The config; one combination of an ablation has it in its stage's meta."""
+    """The config; for one combination of an ablation, from its stage's meta."""
     return run.config or next(iter(run.metas.values())).config or {}
 
 
-# What two of them share
+# What two runs share
 
 
 def check_pair(a: Workdir, b: Workdir) -> None:
-    """Raises ValueError for runs that share no number, or that differ in examples."""
+    """Raises ValueError for runs that share no result, or whose examples differ."""
     wrong = dict.fromkeys([*wrong_outcomes(a, b), *wrong_records(a, b)])
     if wrong:
         raise ValueError(
-            f"{a.path} and {b.path} did not measure the same:\n  "
+            f"{a.path} and {b.path} were measured on different examples:\n  "
             + "\n  ".join(wrong)
             + "\nevaluate both on the same data"
         )
@@ -145,7 +148,7 @@ def check_pair(a: Workdir, b: Workdir) -> None:
         return
     if unlike := left_out(a, b):
         raise ValueError(
-            f"{a.path} and {b.path} have no number of the same:\n  "
+            f"{a.path} and {b.path} have no comparable result:\n  "
             + "\n  ".join(unlike)
             + "\nevaluate both with the same prompts, probes and reference"
         )
@@ -156,7 +159,7 @@ def check_pair(a: Workdir, b: Workdir) -> None:
 
 
 def sets_of(run: Workdir) -> set[str]:
-    """The datasets that a run has results of, as settings spell them."""
+    """The datasets of a run's results, spelled as in settings."""
     kept = {
         o.name for (_, when), os in run.outcomes.items() if when == "after" for o in os
     }
@@ -167,13 +170,13 @@ Pair = tuple[Outcome, Outcome, str]
 
 
 def shared(a: Workdir, b: Workdir) -> list[Pair]:
-    """(outcome of a, of b, sensor) of what both have, from each run's latest stage."""
+    """(a's outcome, b's, sensor) for those that both have, from the latest stages."""
     of_a, of_b = latest(a), latest(b)
     return [(of_a[key], of_b[key], key[1]) for key in of_a if key in of_b]
 
 
 def pairs(a: Workdir, b: Workdir) -> list[Pair]:
-    """The shared ones that do not depend on different texts."""
+    """The shared outcomes, without those whose texts differ."""
     return [pair for pair in shared(a, b) if not _unlike_pair(pair)]
 
 
@@ -203,9 +206,10 @@ def latest(run: Workdir) -> dict[tuple[str, str], Outcome]:
 
 
 def finals(run: Workdir) -> dict[tuple, Result]:
-    """{(set, sensor, task, metric, what else tells records apart): the last stage's}.
+    """{(dataset, sensor, task, metric, prompts, ...): the last stage's result}.
 
-    Of stage patch those of its product on the test sets, of others those after it.
+    For stage patch, only its product's on the test datasets; for other stages, only
+    results after training.
     """
     patch = settings_of(run).get("patch", {})
     named = (patch.get("test", ""), patch.get("supported_test", ()))
@@ -218,7 +222,7 @@ def finals(run: Workdir) -> dict[tuple, Result]:
             if stage == "patch":
                 final = r.checkpoint == product and set_name(r) in tests
             if final:
-                # stages but evaluate have the set's own prompts alone, and do not say
+                # other stages use only the dataset's prompts, without storing a name
                 of = (getattr(r, key) for key in VARIANTS if key != "prompt_set")
                 asked = r.prompt_set or "dataset"
                 key = (set_name(r), r.sensor, r.task, r.metric, asked, *of)
@@ -227,12 +231,12 @@ def finals(run: Workdir) -> dict[tuple, Result]:
 
 
 def untested(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
-    """Results that both have and that their outcomes give no test for."""
+    """Results that both have but whose outcomes give no test."""
     return [two for two in _beside(a, b) if not _unlike_results(*two)]
 
 
 def _beside(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
-    """As untested, with those of different prompts, probes or references."""
+    """Like untested, including results of different prompts, probes or references."""
     of_a, of_b = finals(a), finals(b)
     tested = {(one.name, sensor): one for one, _, sensor in pairs(a, b)}
 
@@ -246,9 +250,9 @@ def _beside(a: Workdir, b: Workdir) -> list[tuple[Result, Result]]:
 
 
 def left_out(a: Workdir, b: Workdir) -> list[str]:
-    """Why results that both have are not compared: a line for each dataset and reason.
+    """Why shared results are not compared: a line for each dataset and reason.
 
-    A dataset without tests can still have other numbers side by side.
+    Other results of the same dataset may still be compared.
     """
     found: dict[tuple, dict[str, None]] = {}
     for one, other, sensor in shared(a, b):
@@ -277,16 +281,16 @@ def wrong_outcomes(a: Workdir, b: Workdir) -> Iterator[str]:
 
 
 def wrong_records(a: Workdir, b: Workdir) -> Iterator[str]:
-    """As wrong_outcomes, for numbers without an outcome."""
+    """Like wrong_outcomes, for results without an outcome."""
     for one, other in _beside(a, b):
         if unlike := _unlike_results(one, other, ("split_digest",)):
             yield f"{set_name(one)}: {_differ(a, b, *unlike)}"
 
 
 def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[Comparison]:
-    """Every number that both runs have; those without an outcome are untested.
+    """Compares every result that both runs have; those without an outcome are untested.
 
-    mesh as of compare_outcomes. Raises ValueError where there is none.
+    mesh: as in compare_outcomes. Raises ValueError if there is no such result.
     """
     names = {"run_a": str(a.path), "run_b": str(b.path)}
     found = []
@@ -295,7 +299,7 @@ def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[Compa
         if has_text(sensor) and "prompt_set" in one.pins:
             about["prompt_set"] = one.pins["prompt_set"]
         test: dict[str, Any] = {}
-        if are_same(one, other, sensor):  # a test of nothing, that others would pay for
+        if are_same(one, other, sensor):  # a test would only weaken Holm's correction
             test = {"same": True, "ci95": None, "p_value": None}
         for r in compare_outcomes(one, other, sensor, mesh=mesh):
             found.append(Comparison(**{**about, **r, **test}))
@@ -303,7 +307,7 @@ def compare_runs(a: Workdir, b: Workdir, mesh: Mesh | None = None) -> list[Compa
         about = {**_about(vars(left), vars(right)), **names}
         about |= {key: getattr(left, key) for key in (*_SAME, *VARIANTS)}
         found.append(Comparison(**about, **_change(left, right)))
-    if not found:  # such as of one record, which has no retrieval
+    if not found:  # for example a single record, which allows no retrieval
         raise ValueError(f"{a.path} and {b.path} have no number in common")
     order = {
         name: i for i, name in enumerate(dict.fromkeys(set_name(r) for r in found))
@@ -318,7 +322,7 @@ def _change(one: Result, other: Result) -> dict:
 
 
 def _about(one: Mapping, other: Mapping) -> dict:
-    """What is compared, and which stages measured it."""
+    """The dataset and prompts that are compared, and the stages that measured them."""
     kept = ("dataset", "split", "tile", "split_digest", "prompts")
     about = {key: one[key] for key in kept if key in one}
     return {**about, "stage_a": one["stage"], "stage_b": other["stage"]}

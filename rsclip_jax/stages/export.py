@@ -1,4 +1,4 @@
-"""Stage export: writes a model in the layouts of other tools, with its model card."""
+"""Stage export: writes a model in the layouts of other tools, with a model card."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from rsclip_jax.weights.tool_configs import has_timm_model
 
 
 def check_export(run: Run) -> None:
-    """Raises ValueError for what would stop this stage."""
+    """Raises ValueError for anything that would stop this stage."""
     c = run.config.export
     for name, known in (("layout", LAYOUTS), ("dtype", tuple(DTYPES))):
         if c[name] not in known:
@@ -42,12 +42,12 @@ def run_export(run: Run) -> None:
         return
     model = common.load_init(run, alpha=c.alpha)
     folder = run.workdir / "export"
-    shutil.rmtree(folder, ignore_errors=True)  # what an unfinished run left
+    shutil.rmtree(folder, ignore_errors=True)  # left by an unfinished run
     clip = folder / ("clip.safetensors" if c.layout == "openai" else "clip")
     save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
     written = {"clip": clip}
     for modality, (spec, params) in model.sensors.items():
-        # a folder for timm, or one file where timm has no such model
+        # a folder for timm, or one file if timm has no such model
         name = modality if has_timm_model(spec) else f"{modality}.safetensors"
         written[modality] = folder / name
         save_encoder(folder / name, spec, params, dtype=c.dtype)
@@ -67,7 +67,7 @@ def run_export(run: Run) -> None:
 def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
     """{stage: its meta} of the stages that made a workdir's model; {} for a file.
 
-    The stages of another workdir that made the CLIP come first.
+    If another workdir's stages made the CLIP, they come first.
     """
     found = {
         stage: checkpoint.load_meta(workdir / stage)

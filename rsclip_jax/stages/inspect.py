@@ -34,7 +34,7 @@ _CONTEXT = 77  # tokens that CLIP's text towers take
 
 
 def check_inspect(run: Run) -> None:
-    """Raises ValueError for what would stop this stage."""
+    """Raises ValueError for anything that would stop this stage."""
     try:
         get_dataset(run.config.dataset, run.config.data_root)
     except (ValueError, FileNotFoundError) as error:
@@ -47,15 +47,15 @@ def check_inspect(run: Run) -> None:
 
 
 def run_inspect(run: Run) -> None:
-    """Prints what was found, and writes it with a contact sheet.
+    """Prints a summary of the dataset, and writes it with a contact sheet.
 
-    Records that cannot be read are reported, whatever config.data.on_error says.
+    Unreadable records are reported regardless of config.data.on_error.
     """
     c = run.config
     if jax.process_index():
         return
     sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
-    row = next(iter(sources.values())).dataset
+    dataset = next(iter(sources.values())).dataset
     scans = {
         split: scan(
             source,
@@ -64,30 +64,30 @@ def run_inspect(run: Run) -> None:
         )
         for split, source in sources.items()
     }
-    folder = run.workdir / "inspect" / folder_name(row.name)
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier look
+    folder = run.workdir / "inspect" / folder_name(dataset.name)
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier inspection
     folder.mkdir(parents=True)
-    summary = summarise(row, sources, scans, splits)
+    summary = summarise(dataset, sources, scans, splits)
     summary["data_root"] = str(c.data_root)
     lost = [(x["split"], x["id"], x["error"]) for x in summary["unreadable"]]
     summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
     strange, unread = find_unread(sources.values()) or ({}, [])
     summary |= describe_unread(strange, unread)
-    lines = left_out_lines(row, sources, strange, unread)
-    summary["filled"] = describe_filled(row, sources, scans)
+    lines = left_out_lines(dataset, sources, strange, unread)
+    summary["filled"] = describe_filled(dataset, sources, scans)
     summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
     sheet = folder / "contact_sheet.png"
-    rows = example_rows(row, sources, scans, seed=c.seed)
+    rows = example_rows(dataset, sources, scans, seed=c.seed)
     summary["contact_sheet"] = str(sheet) if rows else ""
     if rows:
-        sensors = {key: get_sensor(name) for key, name in row.sensors.items()}
-        title = f"{row.name}: {', '.join(sources)}"
-        if row.classes:
-            title += f" ({len(rows)} of {len(row.classes)} classes)"
+        sensors = {key: get_sensor(name) for key, name in dataset.sensors.items()}
+        title = f"{dataset.name}: {', '.join(sources)}"
+        if dataset.classes:
+            title += f" ({len(rows)} of {len(dataset.classes)} classes)"
         save_contact_sheet(sheet, rows, sensors, title)
     write_json(folder / "summary.json", summary)
     run.log(f"\n{format_inspection(summary)}\n")
-    run.log(f"all of it: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
+    run.log(f"summary: {folder / 'summary.json'}\npictures: {sheet if rows else '-'}")
 
 
 def open_splits(
@@ -95,7 +95,7 @@ def open_splits(
 ) -> tuple[dict[str, Source], dict[str, dict]]:
     """(the splits that can be opened, {split: notes on it}).
 
-    Raises the first split's error where none can.
+    Raises the first split's error if none can be opened.
     """
     sources: dict[str, Source] = {}
     notes: dict[str, dict] = {split: {} for split in _SPLITS}
@@ -116,24 +116,24 @@ def open_splits(
 def open_split(
     name: str, root: str, split: str, max_nodata: float
 ) -> tuple[Source, str]:
-    """(the split, what is wrong with it, such as missing pairs, or "")."""
+    """(the split, its problem, such as missing pairs, or "")."""
     opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
     try:
         return opened(), ""
     except (ValueError, FileNotFoundError) as error:
         try:
             return opened(on_error="skip", partial=True), str(error)
-        except FileNotFoundError:  # there is nothing of it
+        except FileNotFoundError:  # nothing of it exists
             raise error from None
 
 
 def summarise(
-    row: Dataset,
+    dataset: Dataset,
     sources: dict[str, Source],
     scans: dict[str, Scan],
     splits: dict[str, dict],
 ) -> dict:
-    """All that was found, as summary.json has it. splits: open_splits' notes."""
+    """The content of summary.json. splits: open_splits' notes."""
     found = {
         split: {
             **splits[split],
@@ -141,47 +141,51 @@ def summarise(
             "read": len(scans[split].indices),
             "unreadable": len(scans[split].unreadable),
             "split_rule": source.split_rule,
-            "classes": count_labels(scans[split].all_labels, len(row.classes)).tolist(),
+            "classes": count_labels(
+                scans[split].all_labels, len(dataset.classes)
+            ).tolist(),
         }
         for split, source in sources.items()
     }
-    if row.task == "captions":
+    if dataset.task == "captions":
         for split, s in scans.items():
             found[split]["captions"] = describe_captions(s.captions, _CONTEXT)
     total = np.sum([split["classes"] for split in found.values()], axis=0)
-    empty = [c for c, n in zip(row.classes, total, strict=True) if not n]
+    empty = [c for c, n in zip(dataset.classes, total, strict=True) if not n]
     for of_split in found.values():
-        counts = zip(row.classes, of_split["classes"], total, strict=True)
+        counts = zip(dataset.classes, of_split["classes"], total, strict=True)
         of_split["classes_without_example"] = [c for c, n, m in counts if m and not n]
     ids = {split: source.ids for split, source in sources.items()}
     return {
-        "dataset": row.name,
-        "task": row.task,
-        "classes": list(row.classes),
+        "dataset": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
         "classes_without_example": empty,
         "splits": {**splits, **found},
-        "sensors": {k: summarise_sensor(k, row, scans.values()) for k in row.sensors},
+        "sensors": {
+            k: summarise_sensor(k, dataset, scans.values()) for k in dataset.sensors
+        },
         "unreadable": [
             {"split": split, "id": ids[split][index], "error": error}
             for split, s in scans.items()
             for index, error in sorted(s.unreadable.items())
         ],
         "duplicate_ids": [
-            {"id": ids[s][places[0]], "splits": {s: len(p) for s, p in group.items()}}
+            {"id": ids[s][indices[0]], "splits": {s: len(p) for s, p in group.items()}}
             for group in find_repeats(ids)
-            for s, places in list(group.items())[:1]
+            for s, indices in list(group.items())[:1]
         ],
         "identical_images": [
             {"key": key, "ids": group}
-            for key in row.sensors
+            for key in dataset.sensors
             for group in identical_images(key, ids, scans)
         ],
     }
 
 
-def summarise_sensor(key: str, row: Dataset, scans: Iterable[Scan]) -> dict:
-    """One sensor key over all splits: its entry in SENSORS and what its files hold."""
-    sensor = get_sensor(row.sensors[key])
+def summarise_sensor(key: str, dataset: Dataset, scans: Iterable[Scan]) -> dict:
+    """One sensor key over all splits: its sensor, and statistics of its files."""
+    sensor = get_sensor(dataset.sensors[key])
     read = [s for s in scans if key in s.moments]
     shapes = sum((s.shapes[key] for s in read), Counter())
     statistics = []
@@ -206,15 +210,15 @@ def identical_images(
     digests = {split: s.digests.get(key, []) for split, s in scans.items()}
     return [
         {
-            split: [ids[split][scans[split].indices[i]] for i in places]
-            for split, places in group.items()
+            split: [ids[split][scans[split].indices[i]] for i in indices]
+            for split, indices in group.items()
         }
         for group in find_repeats(digests)
     ]
 
 
 def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
-    """Writes a line for each row, tab-separated; the path, or "" without rows."""
+    """Writes each row as a tab-separated line; returns the path, or "" without rows."""
     if not rows:
         return ""
     lines = [" ".join("\t".join(row).split("\n")) for row in rows]
@@ -223,7 +227,7 @@ def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def describe_unread(strange: dict[Path, int], unread: list[Path]) -> dict:
-    """What find_unread found, as summary.json has it: counts."""
+    """The counts of find_unread's findings for summary.json."""
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in unread)
     return {
         "unknown_folders": {str(path): n for path, n in strange.items()},
@@ -232,11 +236,11 @@ def describe_unread(strange: dict[Path, int], unread: list[Path]) -> dict:
 
 
 def describe_filled(
-    row: Dataset, sources: dict[str, Source], scans: dict[str, Scan]
+    dataset: Dataset, sources: dict[str, Source], scans: dict[str, Scan]
 ) -> dict[str, dict[str, int]] | None:
-    """{record key: pixels filled, and in how many of the records read}.
+    """{record key: filled pixels, and the number of records with any}.
 
-    {} at config.data.max_nodata 0; None of a pack, which was filled when it was made.
+    {} if config.data.max_nodata is 0; None for a pack, which was filled when packed.
     """
     if not any(source.max_nodata for source in sources.values()):
         return {}
@@ -247,24 +251,24 @@ def describe_filled(
             "pixels": sum(sum(s.filled.get(key, ())) for s in scans.values()),
             "records": sum(len(s.filled.get(key, ())) for s in scans.values()),
         }
-        for key in row.sensors
-        if key not in row.composites
+        for key in dataset.sensors
+        if key not in dataset.composites
     }
 
 
 def left_out_lines(
-    row: Dataset,
+    dataset: Dataset,
     sources: dict[str, Source],
     strange: dict[Path, int],
     unread: list[Path],
 ) -> list[tuple[str, ...]]:
-    """(split or "-", file or record, why no record comes from it), each once."""
+    """Distinct (split or "-", file or record, why it gives no record)."""
     lines: dict[tuple[str, str], str] = {}
     for split, source in sources.items():
         for found in source.left_out:
             lines.setdefault(found, split)
     for path, count in strange.items():
-        lines[str(path), f"no class of {row.name}, {count} file(s) in it"] = "-"
+        lines[str(path), f"no class of {dataset.name}, {count} file(s) in it"] = "-"
     for path in unread:
         lines[str(path), "no record is read from it"] = "-"
     return [(split, *found) for found, split in lines.items()]

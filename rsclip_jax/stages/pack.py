@@ -1,4 +1,4 @@
-"""Stage pack: a dataset's splits as ArrayRecord shards under config.pack.out."""
+"""Stage pack: writes a dataset's splits as ArrayRecord shards in config.pack.out."""
 
 import functools
 from pathlib import Path
@@ -18,7 +18,7 @@ from rsclip_jax.version import __version__
 
 
 def check_pack(run: Run) -> None:
-    """Raises ValueError or OSError for what would stop this stage."""
+    """Raises ValueError or OSError for anything that would stop this stage."""
     c = run.config.pack
     if not run.config.dataset or not c.out:
         raise ValueError(
@@ -38,33 +38,33 @@ def check_pack(run: Run) -> None:
     if root and Path(c.out).resolve() == Path(root).resolve():
         raise ValueError(
             f"config.pack.out = {c.out} is config.data_root, where"
-            f" {short_name(run.config.dataset)}/ may be the archive itself; choose"
-            " another folder"
+            f" {short_name(run.config.dataset)}/ may be the archive: choose another"
+            " folder"
         )
-    check_places(run)
+    check_folders(run)
 
 
-def check_places(run: Run) -> None:
-    """Raises ValueError where the pack and its archive would share a folder.
+def check_folders(run: Run) -> None:
+    """Raises ValueError if the pack and its archive would share a folder.
 
-    A pack's folders are called as splits are: the archive would be read by them.
+    A pack's folders have the names of splits, so they would be read as the archive's.
     """
     c = run.config
-    row = get_dataset(c.dataset, c.data_root, packed=False)
-    if row.kind == "miniature":
+    dataset = get_dataset(c.dataset, c.data_root, packed=False)
+    if dataset.kind == "miniature":
         return
-    theirs = find_folder(row, c.data_root).resolve()
-    ours = pack_folder(c.pack.out, row.name).resolve()
+    theirs = find_folder(dataset, c.data_root).resolve()
+    ours = pack_folder(c.pack.out, dataset.name).resolve()
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         raise ValueError(
             f"the pack would be in {ours}, and the archive is in {theirs}: one would be"
-            " read as part of the other; choose another --config.pack.out than"
-            f" {c.pack.out}"
+            " read as part of the other; choose another folder than --config.pack.out="
+            f"{c.pack.out}"
         )
 
 
 def check_splits(run: Run) -> None:
-    """Opens every split of the archive; the error tells how to leave one out."""
+    """Opens all splits of the archive; the error explains how to omit one."""
     splits = tuple(run.config.pack.splits)
     if not splits or not set(splits) <= set(SPLITS):
         raise ValueError(
@@ -82,7 +82,7 @@ def check_splits(run: Run) -> None:
 
 
 def run_pack(run: Run) -> None:
-    """Packs each split that is not packed, then notes the order of them all."""
+    """Packs each split that is not packed yet, then writes the order of split all."""
     c, name = run.config.pack, short_name(run.config.dataset)
     if jax.process_index():
         return
@@ -108,19 +108,19 @@ def run_pack(run: Run) -> None:
 
 
 def summary(folder: Path, packed: bool) -> str:
-    """A packed split in words."""
+    """A line about a packed split."""
     size = sum(path.stat().st_size for path in folder.glob("*.array_record"))
     count = (folder / "ids.txt").read_text().count("\n")
     skipped = folder / "skipped.txt"
-    left_out = skipped.read_text().count("\n") if skipped.exists() else 0
+    unreadable = skipped.read_text().count("\n") if skipped.exists() else 0
     text = f"{count:,} records, {size / 1e6:,.1f} MB in {folder}"
-    if left_out:
-        text += f"; {left_out:,} left out, listed in {skipped}"
-    return text if packed else f"packed before: {text}"
+    if unreadable:
+        text += f"; {unreadable:,} skipped, listed in {skipped}"
+    return text if packed else f"already packed: {text}"
 
 
 def archive(run: Run, split: str) -> Source:
-    """The split as the archive has it, opened once."""
+    """The archive's split, opened once."""
     key = f"{run.config.dataset}:{split} of the archive"
     if key not in run.opened:
         run.opened[key] = opener(run, split)()
@@ -128,7 +128,7 @@ def archive(run: Run, split: str) -> Source:
 
 
 def opener(run: Run, split: str) -> functools.partial:
-    """What opens the archive's split, in any process."""
+    """A function that opens the archive's split in any process."""
     c = run.config
     return functools.partial(
         open_source,
@@ -142,7 +142,7 @@ def opener(run: Run, split: str) -> functools.partial:
 
 
 def half_of(run: Run, split: str) -> list[str] | None:
-    """The ids of the first half by hash; None where the archive takes no parts."""
+    """The ids of the first half by hash; None if the archive cannot be divided."""
     try:
         return opener(run, f"{split}[:50%]")().ids
     except ValueError:
@@ -152,11 +152,13 @@ def half_of(run: Run, split: str) -> list[str] | None:
 
 
 def provenance(run: Run) -> dict:
-    """Where a pack comes from: the archive's folder, and the package that wrote it."""
+    """The origin of a pack: the archive's folder and the package's version."""
     root = run.config.data_root
-    row = get_dataset(run.config.dataset, root, packed=False)
+    dataset = get_dataset(run.config.dataset, root, packed=False)
     return {
-        "source": "" if row.kind == "miniature" else find_folder(row, root).name,
+        "source": ""
+        if dataset.kind == "miniature"
+        else find_folder(dataset, root).name,
         "version": __version__,
         "git_commit": git_commit(),
     }

@@ -1,8 +1,7 @@
 """Stage pretrain: contrastive image-text training from scratch.
 
-The texts are captions, or class names in templates; datasets of both kinds can be
-mixed. It is for runs without a pretrained file: the embedded miniature and small real
-datasets.
+Texts are captions, or class names in templates; datasets of both kinds can be mixed.
+For runs without pretrained weights: the embedded miniature and small real datasets.
 """
 
 import dataclasses
@@ -33,7 +32,7 @@ from rsclip_jax.train.settings import TrainSettings
 
 @dataclasses.dataclass(frozen=True)
 class PretrainSettings:
-    """config.pretrain, read once; configs/common.py says what each setting means."""
+    """config.pretrain; configs/common.py explains each setting."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -44,7 +43,7 @@ class PretrainSettings:
 
     @classmethod
     def of(cls, c: ConfigDict) -> "PretrainSettings":
-        """The settings of a section; errors name the setting."""
+        """Reads the section; errors name the setting."""
         return cls(
             as_specs(c.train),
             as_specs(c.test),
@@ -56,12 +55,11 @@ class PretrainSettings:
 
 
 def settings_of(run: Run) -> PretrainSettings:
-    """The settings of this stage."""
     return PretrainSettings.of(run.config.pretrain)
 
 
 def check_pretrain(run: Run) -> None:
-    """Raises ValueError for what would stop this stage, or make it pointless."""
+    """Raises ValueError for anything that would stop this stage or void its results."""
     settings = settings_of(run)
     tasks = {
         "train": (settings.train, ("single", "captions")),
@@ -76,8 +74,8 @@ def check_pretrain(run: Run) -> None:
     if run.config.init:
         raise ValueError(
             f"config.init = {run.config.init!r}, but stage 'pretrain' starts from"
-            " random weights: leave 'pretrain' out of config.stages, or config.init"
-            " empty"
+            " random weights: remove 'pretrain' from config.stages, or leave"
+            " config.init empty"
         )
     tested = {"test": settings.test}
     if not settings.allow_other_data:
@@ -87,7 +85,7 @@ def check_pretrain(run: Run) -> None:
 
 
 def run_pretrain(run: Run) -> None:
-    """Trains config.variant on config.pretrain.train; reports it on the test sets."""
+    """Trains config.variant on config.pretrain.train; reports on the test datasets."""
     settings = settings_of(run)
     steps = settings.training.steps
     variant = get_variant(run.config.variant)
@@ -146,11 +144,10 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
 def caption_tokens(
     run: Run, sources: Sequence[Source], variant: Variant
 ) -> list[Tokens]:
-    """For each source the tokens that train_batches draws its texts from.
+    """The tokens from which train_batches draws each source's texts.
 
-    All texts are cut to the length of the longest: the text tower is causal and the
-    rest is padding. Captions longer than the tower takes are truncated, as CLIP does,
-    and counted.
+    All are cut to the longest text's length; the text tower is causal and the rest is
+    padding. Captions too long for the tower are truncated, as in CLIP, and counted.
     """
     tables = [
         tokens_of_captions(run, source, variant.context_length)
@@ -171,12 +168,12 @@ def tokens_of_captions(
     """(the distinct captions of a source, their token ids [m, length])."""
     captions = read_captions(source, run.config.data.on_error)
     texts = list(dict.fromkeys(text for of_one in captions for text in of_one))
-    common.say_cut(run, source, texts, length)
+    common.log_truncated(run, source, texts, length)
     return texts, tokenize(texts, length, truncate=True)
 
 
 def tokens_of_classes(source: Source, length: int) -> tuple[list[str], np.ndarray]:
-    """(no texts, token ids [k, templates, length] of a source's class captions)."""
+    """([], token ids [k, templates, length] of a source's class names in templates)."""
     prompts = fill_templates(source.dataset.classnames, source.dataset.templates)
-    ids = tokenize([p for row in prompts for p in row], length)
+    ids = tokenize([p for of_class in prompts for p in of_class], length)
     return [], ids.reshape(len(prompts), -1, length)

@@ -1,4 +1,4 @@
-"""All stages, in the order in which they build on each other."""
+"""All stages, each after those that it builds on."""
 
 import difflib
 import functools
@@ -20,7 +20,7 @@ def _has_product(stage: str, run: Run) -> bool:
 
 
 def _never(run: Run) -> bool:
-    """For stages that look at files, which may have changed since."""
+    """For stages that read files that may have changed."""
     del run
     return False
 
@@ -118,9 +118,9 @@ STAGES = (
 
 
 def find_stages(names: Sequence[str]) -> list[Stage]:
-    """The stages of these names, in their order.
+    """The stages of these names, in order.
 
-    Raises ValueError for another name, with the nearest one and all of them.
+    Raises ValueError for an unknown name, with the nearest one and a list of all.
     """
     known = {stage.name: stage for stage in STAGES}
     for name in names:
@@ -134,12 +134,12 @@ def find_stages(names: Sequence[str]) -> list[Stage]:
 
 
 def check_sections(config: ConfigDict, stages: Sequence[Stage]) -> None:
-    """Raises ValueError for a stage whose settings the config does not have."""
+    """Raises ValueError for a stage whose settings are missing from the config."""
     for stage in stages:
         if missing := [key for key in stage.needs if key not in config]:
             raise ValueError(
                 f"config.stages names {stage.name!r}, but this config has no"
-                f" {' and no '.join(f'config.{key}' for key in missing)}: take"
-                f" {stage.name!r} out of config.stages, or start from"
+                f" {' and no '.join(f'config.{key}' for key in missing)}: remove"
+                f" {stage.name!r} from config.stages, or start from"
                 f" --config={stage.example}"
             )

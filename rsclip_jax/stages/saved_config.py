@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 
 
 def get_config(path: str) -> ConfigDict:
-    """The config that a run wrote. Raises ValueError for JSON that is no config."""
+    """The config that a run saved. Raises ValueError for any other file."""
     with open(path) as file:
         try:
             values = json.load(file)
@@ -25,7 +25,7 @@ def get_config(path: str) -> ConfigDict:
 
 
 def _as_settings(value: Any) -> Any:
-    """JSON's lists were tuples, and its nulls are numbers that may be left out."""
+    """Turns JSON's lists into tuples and its nulls into optional numbers."""
     if isinstance(value, dict):
         return {key: _as_settings(item) for key, item in value.items()}
     if isinstance(value, list):

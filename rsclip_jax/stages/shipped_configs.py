@@ -1,4 +1,4 @@
-"""The shipped configs by name, wherever the command is run."""
+"""Finds the shipped configs by name from any folder."""
 
 import re
 from pathlib import Path
@@ -9,16 +9,16 @@ FOLDER = Path(rsclip_jax.configs.__path__[0])
 
 
 def list_shipped() -> list[str]:
-    """The names of the configs that a person starts."""
+    """The names of the configs that can be run."""
     files = sorted(FOLDER.glob("*.py"))
     return [p.stem for p in files if "def get_config" in p.read_text("utf-8")]
 
 
 def find_shipped(argv: list[str]) -> list[str]:
-    """The command line with a shipped config's path for its name.
+    """Replaces a shipped config's name on the command line by its path.
 
-    NAME, NAME.py and configs/NAME.py in --config are a file of that path if there is
-    one here, else the shipped config. A variant after a colon stays.
+    --config=NAME, NAME.py or configs/NAME.py means the file of that path if it exists,
+    else the shipped config. A variant after a colon is kept.
     """
     flag = re.compile(r"--?config(=(?P<value>.*))?", re.DOTALL)
     out, is_value = [], False

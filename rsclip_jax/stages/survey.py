@@ -25,28 +25,28 @@ from rsclip_jax.weights import PRETRAINED, is_name
 
 
 def check_survey(run: Run) -> None:
-    """Raises ValueError for what would stop this stage."""
+    """Raises ValueError for anything that would stop this stage."""
     models = model_folders(run)
     for init in models.values():
         if run.config.dry_run and init not in PRETRAINED:
             raise ValueError(
-                f"config.dry_run: the shapes of {init!r} are unknown until it is read;"
-                f" a dry run takes {', '.join(PRETRAINED)}"
+                f"config.dry_run: the shapes of {init!r} are unknown without reading"
+                f" it; a dry run accepts {', '.join(PRETRAINED)}"
             )
         if not run.config.dry_run and not (Path(init).exists() or is_name(init)):
             raise ValueError(
-                f"config.models names {init!r}: no such file or folder, and none of"
-                f" {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
+                f"config.models names {init!r}: there is no such file or folder, and it"
+                f" is none of {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
             )
     check_published(run)
     check_evaluate(run)
 
 
 def run_survey(run: Run) -> None:
-    """Evaluates each of config.models in <workdir>/survey/<model>, and then the table.
+    """Evaluates each of config.models in <workdir>/survey/<model>; writes the table.
 
     Models that cannot be loaded are skipped with a warning; the same command retries
-    them and skips those that are done. A dry run has random weights and its own folder,
+    them and skips finished ones. A dry run uses random weights and the folder
     survey/dry_run/.
     """
     models, missing = model_folders(run), {}
@@ -54,7 +54,7 @@ def run_survey(run: Run) -> None:
         at = run_of(run, name, init)
         text = f"survey: {i} of {len(models)}, {name}"
         if not run.config.dry_run and is_evaluated(at):
-            run.log(f"{text}: done before, skipped")
+            run.log(f"{text}: already done, skipped")
             continue
         run.log(text)
         try:
@@ -91,7 +91,7 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
     if run.config.dry_run:
         run.log(
             f"random weights, {run.config.dry_records} records of each dataset: a dry"
-            " run shows only that everything runs"
+            " run only tests that everything works"
         )
     run.log(f"{folder / 'table.md'}, {folder / 'table.csv'}")
     if set(models) == set(model_folders(run)):
@@ -99,7 +99,7 @@ def write_survey(run: Run, models: dict[str, str]) -> None:
 
 
 def is_surveyed(run: Run) -> bool:
-    """Whether all models are done on what lies there now, and the table is theirs."""
+    """Whether all models are done with the current data, and the table is of them."""
     if run.config.dry_run:
         return False
     folder = survey_folder(run)
@@ -110,13 +110,13 @@ def is_surveyed(run: Run) -> bool:
 
 
 def _tabled(run: Run) -> StageMeta:
-    """What the table shows, as JSON gives it back."""
+    """The meta of the table: its models and published values."""
     published = [list(row) for row in run.config.published]
     return StageMeta(models=list(model_folders(run)), published=published)
 
 
 def check_published(run: Run) -> None:
-    """Raises ValueError for a row of config.published of another form."""
+    """Raises ValueError for a malformed row of config.published."""
     for row in run.config.published:
         if not (isinstance(row, tuple | list) and len(row) == 5):
             raise ValueError(
@@ -126,9 +126,9 @@ def check_published(run: Run) -> None:
 
 
 def model_folders(run: Run) -> dict[str, str]:
-    """{folder's name: weights, as config.init names them} of config.models.
+    """{folder name: weights as in config.init} of config.models.
 
-    Raises ValueError for none, and for two of one name.
+    Raises ValueError if there are none, or if two have the same name.
     """
     models: dict[str, str] = {}
     for init in run.config.models:
@@ -148,13 +148,12 @@ def model_folders(run: Run) -> dict[str, str]:
 
 
 def survey_folder(run: Run) -> Path:
-    """Where the models' folders and the table lie."""
     folder = run.workdir / "survey"
     return folder / "dry_run" if run.config.dry_run else folder
 
 
 def run_of(run: Run, name: str, init: str) -> Run:
-    """The evaluation of one model: a run of its own, on data opened once for all."""
+    """The run that evaluates one model, on data opened once for all models."""
     config = copy.deepcopy(run.config)
     with config.unlocked():
         config.update(stages=("evaluate",), init=init, variant="", activation="")
@@ -174,7 +173,7 @@ def few_records(run: Run) -> dict[str, Source]:
 
 
 def random_model(name: str) -> api.Model:
-    """Random weights of the shapes of a row of PRETRAINED."""
+    """Random weights in the shapes of a model in PRETRAINED."""
     variant = get_variant(PRETRAINED[name].variant)
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
     digest = checkpoint.params_digest(params)

@@ -2,8 +2,8 @@
 
 <stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
 <stage>/params and <stage>/meta.json                  when it is done
-<stage>/theta_1           what patch trained, where the last checkpoint is not that
-<stage>/head.npz          a head that patch trained with its tower, mixed like it
+<stage>/theta_1           patch's trained tower, if it is not the last checkpoint
+<stage>/head.npz          patch's trained head, interpolated like its tower
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
     """A manager of <stage>/checkpoints that keeps the newest `keep` steps."""
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.LatestN(keep),
-        cleanup_tmp_directories=True,  # what a kill in the middle of a save leaves
+        cleanup_tmp_directories=True,  # left by a kill during a save
         enable_async_checkpointing=False,  # a step's state is donated to the next
     )
     return ocp.CheckpointManager(folder.resolve(), options=options)
@@ -42,10 +42,10 @@ def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
 def save_state(
     manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
 ) -> None:
-    """Writes params, optimizer state, data position and meta, once for each step."""
+    """Writes params, optimizer state, data position and meta, once per step."""
     step = int(state.step)
     if step in manager.all_steps():
-        return  # Orbax would return False in silence
+        return  # Orbax would silently return False
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
         train=ocp.args.StandardSave({"opt_state": state.opt_state}),
@@ -61,17 +61,17 @@ def restore_state(
 ) -> TrainState:
     """The state of the latest step, with state's shardings; batches resume there too.
 
-    Raises ValueError if meta's sources (theta_0, a teacher, the data) differ from those
-    of the checkpoint, naming those that differ.
+    Raises ValueError naming the sources in meta (theta_0, a teacher, the data) that
+    differ from the checkpoint's.
     """
     step = manager.latest_step()
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     then, now = manager.restore(step, args=args)["meta"]["sources"], meta["sources"]
     if then != now:
         raise ValueError(
-            f"{manager.directory}: step {step} was made from other sources than this"
-            f" run has:\n  {_differing(then, now)}\nchoose another --workdir, or remove"
-            " that folder to begin the stage anew"
+            f"{manager.directory}: the sources of step {step} differ from this run's:"
+            f"\n  {_differing(then, now)}\nchoose another --workdir, or remove that"
+            " folder to restart the stage"
         )
 
     def like(tree):
@@ -100,14 +100,14 @@ def _differing(then: dict, now: dict) -> str:
 
 
 def has_product(stage_dir: Path) -> bool:
-    """Whether the stage is done: Orbax renames the folder into place last of all."""
+    """Whether the stage is done: Orbax renames the folder to params last."""
     return (stage_dir / "params").is_dir()
 
 
 def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
-    """Writes <stage>/meta.json, then <stage>/params; never over an earlier product."""
+    """Writes <stage>/meta.json, then <stage>/params; never overwrites a product."""
     if has_product(stage_dir):
-        raise FileExistsError(f"{stage_dir}/params is there already and stays as it is")
+        raise FileExistsError(f"{stage_dir}/params exists and is not overwritten")
     meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
     if jax.process_index() == 0:
         write_meta(stage_dir, meta)
@@ -116,7 +116,7 @@ def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
 
 
 def made_now(meta: StageMeta) -> StageMeta:
-    """The meta with when, where and by which commit the stage was finished."""
+    """The meta with the time, the devices and the commit of the finished stage."""
     now = datetime.datetime.now(datetime.UTC)
     return dataclasses.replace(
         meta,
@@ -129,18 +129,18 @@ def made_now(meta: StageMeta) -> StageMeta:
 def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
     """(params as numpy arrays, meta) of a finished stage.
 
-    Raises FileNotFoundError naming the folder and the stage that would make it.
+    Raises FileNotFoundError naming the folder and the stage to run.
     """
     if not has_product(stage_dir):
         raise FileNotFoundError(
-            f"{stage_dir}/params is not there: stage {stage_dir.name!r} of"
+            f"{stage_dir}/params does not exist: stage {stage_dir.name!r} of"
             f" {stage_dir.parent} has not finished; run it first"
         )
     return _restore_numpy(stage_dir / "params"), load_meta(stage_dir)
 
 
 def save_trained(stage_dir: Path, params: PyTree) -> None:
-    """Writes <stage>/theta_1: what was trained, where no checkpoint holds it so."""
+    """Writes <stage>/theta_1: trained params that no checkpoint holds."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((stage_dir / "theta_1").resolve(), params, force=True)
 
@@ -148,13 +148,13 @@ def save_trained(stage_dir: Path, params: PyTree) -> None:
 def load_trained(stage_dir: Path) -> PyTree:
     """theta_1 of patch as numpy arrays: save_trained's, or else the last checkpoint's.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is neither.
     """
     if (stage_dir / "theta_1").is_dir():
         return _restore_numpy(stage_dir / "theta_1")
     folder = last_checkpoint(stage_dir)
     if folder is None:
-        raise FileNotFoundError(f"{stage_dir}/checkpoints: no checkpoint in it")
+        raise FileNotFoundError(f"{stage_dir}/checkpoints holds no checkpoint")
     return _restore_numpy(folder / "params")
 
 
@@ -164,7 +164,7 @@ def save_head(
     ends: tuple[np.ndarray, np.ndarray],
     classnames: Sequence[str],
 ) -> None:
-    """Writes <stage>/head.npz: a head [d, k] mixed of its ends, the text's first."""
+    """Writes <stage>/head.npz: an interpolated head [d, k] and its ends, text first."""
     write_npz(
         stage_dir / "head.npz",
         head=head,
@@ -177,9 +177,9 @@ def save_head(
 def load_head(
     stage_dir: Path, alpha: float | None = None
 ) -> dict[str, np.ndarray] | None:
-    """{class name: its column [d]} of save_head's head; None where there is none.
+    """{class name: its column [d]} of save_head's head; None if there is none.
 
-    alpha: mixed anew at it.
+    alpha: interpolates the ends at this alpha instead.
     """
     path = stage_dir / "head.npz"
     if not path.exists():
@@ -192,14 +192,14 @@ def load_head(
 
 
 def last_checkpoint(stage_dir: Path) -> Path | None:
-    """The folder of a stage's last checkpoint, where there is one."""
+    """The folder of a stage's last checkpoint; None without one."""
     folders = (stage_dir / "checkpoints").glob("*")
     steps = {int(p.name): p for p in folders if p.name.isdigit()}
     return steps[max(steps)] if steps else None
 
 
 def begun_sources(stage_dir: Path) -> dict:
-    """The sources of a stage's last checkpoint, as its meta has them; {} without."""
+    """The sources in the meta of a stage's last checkpoint; {} without one."""
     folder = last_checkpoint(stage_dir)
     if folder is None:
         return {}
@@ -207,8 +207,8 @@ def begun_sources(stage_dir: Path) -> dict:
 
 
 def _restore_numpy(folder: Path) -> PyTree:
-    # The handler of the tree itself: a step's items have no checkpoint's metadata, for
-    # which a Checkpointer would look.
+    # The handler directly: a Checkpointer would look for checkpoint metadata, which a
+    # step's items lack.
     folder = folder.resolve()
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         as_numpy = jax.tree.map(
@@ -220,12 +220,11 @@ def _restore_numpy(folder: Path) -> PyTree:
 
 
 def load_meta(stage_dir: Path) -> StageMeta:
-    """What a finished stage says of its product."""
     return read_meta(stage_dir)
 
 
 def params_digest(params: PyTree) -> str:
-    """Digest of a tree's names, types and values: which weights a number is about."""
+    """Digest of a tree's names, dtypes and values, which identifies the weights."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         array = np.asarray(leaf)

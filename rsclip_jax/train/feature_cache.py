@@ -1,11 +1,11 @@
-"""A frozen teacher's features of a source's images, computed once and looked up.
+"""A cache of a frozen teacher's features for the images of a source.
 
 <folder>/teacher_features.npy   float32 [n, v, d]: record, view, feature; memory-mapped
-<folder>/teacher_records.npy    for each record, whether it is done, and its crc32
-<folder>/meta.json              what the features are of; written last
+<folder>/teacher_records.npy    for each record, its state and its CRC-32
+<folder>/meta.json              teacher, dataset and views of the features
 
-An image that is only flipped and turned has eight views (geometry.number_view), so its
-features can be computed once for each. Random crops and colour jitter cannot be cached
+An image that is only flipped and rotated has eight views (geometry.number_view), so the
+features of each are computed once. Random crops and colour jitter cannot be cached
 (unbounded views).
 """
 
@@ -31,15 +31,15 @@ from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.io.lock import locked
 
-# uint8 pictures [m, size, size, 3] -> features [m, d]
+# uint8 images [m, size, size, 3] -> features [m, d]
 EncodePictures = Callable[[np.ndarray], np.ndarray]
 
 _NOT_MADE, _MADE, _UNREADABLE = 0, 1, 2
 _MARK = np.dtype([("state", np.uint8), ("crc", np.uint32)])
-_SAMPLE = 8  # records that are encoded again where features are used again
-# Other devices round otherwise (TF32, bfloat16); another picture is far beyond.
+_SAMPLE = 8  # records to encode again before existing features are used
+# Devices round differently (TF32, bfloat16); another image differs far more.
 _TOLERANCE = 0.02
-_SECONDS = 5.0  # of work that a power cut may cost
+_SECONDS = 5.0  # of work that an interruption may lose
 _WAY = (
     "use another folder, remove {folder} to compute them again, or train without a"
     " cache"
@@ -48,10 +48,10 @@ _WAY = (
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How the images are read, as view_batches takes it, and what is logged.
+    """How images are read (see view_batches), and where progress is logged.
 
-    keys: "rgb", and the sensors that are read beside it to check that the record is
-    whole. batch_size: pictures that are encoded at a time. say: shows a line.
+    keys: "rgb", and sensors to read with it to check that the record is complete.
+    options.batch_size: the number of images to encode at a time.
     """
 
     keys: Collection[str] = ("rgb",)
@@ -59,14 +59,14 @@ class Reading:
     log: Callable[[str], None] = print
 
     def views_of(
-        self, source: Source, places: Sequence[int], meta: dict
+        self, source: Source, indices: Sequence[int], meta: dict
     ) -> Iterator[dict]:
-        """view_batches of these records in the views of a cache."""
+        """view_batches of these records in the cached views."""
         records = max(1, self.options.batch_size // len(meta["views"]))
         options = dataclasses.replace(self.options, batch_size=records)
         return view_batches(
             source,
-            places,
+            indices,
             size=meta["pictures"]["size"],
             views=meta["views"],
             keys=self.keys,
@@ -75,9 +75,9 @@ class Reading:
 
 
 class Taught(Wrapper):
-    """A source whose records have "teacher": the features of their image, by view.
+    """A source whose records have "teacher": the features of their image by view.
 
-    Reading a record without features raises a ValueError, as computing them did.
+    Reading a record without features raises ValueError, as computing them did.
     """
 
     def __init__(self, source: Source, features: np.ndarray, made, views: Sequence):
@@ -109,11 +109,15 @@ def open_taught(
 ) -> Taught:
     """The source with a teacher's features, which are computed unless they exist.
 
-    teacher: its identity (digest, settings). size: side in pixels of the images that
-    encode takes. dim: channels of a feature. Raises ValueError if existing features are
-    damaged, or of another teacher, other records or fewer views, or if a sample that is
-    encoded again differs. An interrupted computation resumes; several runs or processes
-    take turns.
+    An interrupted computation resumes; several runs or processes take turns.
+
+    Args:
+        teacher: the teacher's identity (digest, settings).
+        size: the side in pixels of encode's images.
+        dim: the number of channels of a feature.
+
+    Raises ValueError if existing features are damaged, belong to another teacher, other
+    records or fewer views, or if a sample that is encoded again differs.
     """
     shape = (len(source), len(views), dim)
     meta: dict[str, Any] = {
@@ -123,7 +127,7 @@ def open_taught(
         "features": {"dim": dim, "dtype": "float32"},
         "views": list(views),
     }
-    meta = json.loads(json.dumps(meta))  # as the file gives it back
+    meta = json.loads(json.dumps(meta))  # as the file will return it
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, reading.log):
         if (folder / "meta.json").exists():
@@ -135,9 +139,9 @@ def open_taught(
         features, marks = open_files(folder, shape)
         check_rows(folder, source, features, marks, reading)
         check_sample(folder, source, features, marks, encode, meta, reading)
-        todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be mended by now
+        todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be repaired by now
         if made := len(source) - len(todo):
-            reading.log(f"{folder}: features of {made:,} of {len(source):,} are there")
+            reading.log(f"{folder}: {made:,} of {len(source):,} records are cached")
         if len(todo):
             features, marks = open_files(folder, shape, "r+")
             make(source, todo, features, marks, encode, meta, reading)
@@ -165,9 +169,9 @@ def describe(shape: tuple[int, int, int]) -> str:
 def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Locks the folder; a process that is killed releases the lock."""
     with contextlib.ExitStack() as stack:
-        # a folder of somebody else may be read-only
+        # another user's folder may be read-only
         with contextlib.suppress(OSError):
-            text = f"{folder}: waiting for another run that computes these features"
+            text = f"{folder}: waiting for another run to compute these features"
             held = locked(folder / "lock", on_wait=lambda: log(text))
             stack.enter_context(held)
         yield
@@ -190,17 +194,19 @@ def check_meta(folder: Path, wanted: dict) -> dict:
             f"{folder}/meta.json is damaged ({error}): {_way(folder)}"
         ) from error
     lines = [
-        f"{section} {key}: {a!r} there, {b!r} in this run"
+        f"{section} {key}: {a!r} in the cache, {b!r} in this run"
         for section in wanted.keys() - {"views"}
         for key in sorted({*named[section], *wanted[section]})
         if (a := named[section].get(key)) != (b := wanted[section].get(key))
     ]
     if missing := sorted(set(wanted["views"]) - set(named["views"])):
-        lines.append(f"views: {named['views']} there, this run draws also {missing}")
+        lines.append(
+            f"views: {named['views']} in the cache, this run also draws {missing}"
+        )
     if lines:
         text = "\n  ".join(sorted(lines))
         raise ValueError(
-            f"{folder} holds features of other data than this run's:\n  {text}\n"
+            f"{folder} holds features that do not fit this run:\n  {text}\n"
             + _way(folder)
         )
     return found
@@ -254,15 +260,15 @@ def open_files(
 
 
 def check_rows(folder: Path, source: Source, features, marks, reading: Reading) -> None:
-    """Raises ValueError for features that differ from those that were written."""
+    """Raises ValueError for features whose checksum is wrong."""
     made = np.flatnonzero(marks["state"] == _MADE)
     quiet = not (reading.options.progress and sys.stderr.isatty())
     bar = tqdm(made, "check of features", unit="record", leave=False, disable=quiet)
     crc = np.asarray(marks["crc"])
-    for place in bar:
-        if checksum(features[place]) != crc[place]:
+    for index in bar:
+        if checksum(features[index]) != crc[index]:
             raise ValueError(
-                f"{folder}: the features of record {source.ids[place]} are damaged:"
+                f"{folder}: the features of record {source.ids[index]} are damaged:"
                 f" {_way(folder)}"
             )
 
@@ -275,31 +281,30 @@ def checksum(row: np.ndarray) -> int:
 def check_sample(
     folder: Path, source: Source, features, marks, encode, meta: dict, reading: Reading
 ) -> None:
-    """Raises ValueError if a record's image has changed since it was encoded."""
+    """Raises ValueError if a sample of the images has changed since encoding."""
     made = np.flatnonzero(marks["state"] == _MADE)
     if not len(made):
         return
     spread = spread_indices(len(made), _SAMPLE)
     pictures, kept = [], []
-    places: list[int] = []
+    indices: list[int] = []
     for batch in reading.views_of(source, made[spread].tolist(), meta):
         for i in np.flatnonzero(batch["mask"]):
-            place, view = int(batch["index"][i]), len(places) % len(meta["views"])
+            index, view = int(batch["index"][i]), len(indices) % len(meta["views"])
             pictures.append(batch["rgb"][i, view])
-            kept.append(features[place, view])
-            places.append(place)
-    if not places:
+            kept.append(features[index, view])
+            indices.append(index)
+    if not indices:
         return
     apart = relative_difference(encode(np.stack(pictures)), np.stack(kept))
     if (far := apart > _TOLERANCE).any():
         worst = ", ".join(
-            f"{source.ids[places[i]]} ({100 * apart[i]:.0f} %)"
+            f"{source.ids[indices[i]]} ({100 * apart[i]:.0f} %)"
             for i in np.flatnonzero(far)
         )
         raise ValueError(
-            f"{folder}: of {len(places)} records that were encoded again, these"
-            f" differ: {worst}; their files have changed, or the weights:"
-            f" {_way(folder)}"
+            f"{folder}: {len(indices)} records were encoded again, and these differ:"
+            f" {worst}; their files or the weights have changed: {_way(folder)}"
         )
 
 
@@ -314,15 +319,15 @@ def make(
 ) -> None:
     """Computes the features of the records todo; an interruption keeps those so far.
 
-    A record is marked only when its features are on the disk.
+    A record is marked only after its features are on disk.
     """
     fresh: list[tuple[int, int, int]] = []
     saved = time.monotonic()
 
     def save() -> None:
         features.flush()
-        for place, state, crc in fresh:
-            marks[place] = state, crc
+        for index, state, crc in fresh:
+            marks[index] = state, crc
         marks.flush()
         fresh.clear()
 
@@ -336,13 +341,13 @@ def make(
     try:
         for batch in reading.views_of(source, todo.tolist(), meta):
             rows = encode_views(encode, batch["rgb"])
-            for place, whole, row in zip(
+            for index, whole, row in zip(
                 batch["index"], batch["mask"], rows, strict=True
             ):
                 if whole:
-                    features[place] = row
+                    features[index] = row
                 state = _MADE if whole else _UNREADABLE
-                fresh.append((place, state, checksum(row) if whole else 0))
+                fresh.append((index, state, checksum(row) if whole else 0))
             if time.monotonic() - saved > _SECONDS:
                 save()
                 saved = time.monotonic()

@@ -118,7 +118,7 @@ def _run_steps(
     with bar, _signals() as stop:
         for step in range(start + 1, steps + 1):
             state, metrics = advance(state)
-            # Reading the step before keeps the device busy and the host one ahead.
+            # Reading the previous step's metrics keeps the host one step ahead.
             bar.set_postfix(loss=log.check(), refresh=False)
             log.add(step, metrics)
             bar.update()
@@ -145,7 +145,7 @@ class _Log:
         self.last = (start, time.perf_counter())
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
-        # Steps after the checkpoint that training resumes from will run again.
+        # Steps after the checkpoint that training resumes from run again.
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= start]
         if jax.process_index() == 0:
             write_text(path, "".join(f"{x}\n" for x in kept))
@@ -192,7 +192,7 @@ class _Log:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Yields a list that collects SIGINT and SIGTERM; a second signal acts at once."""
+    """Yields a list that collects SIGINT and SIGTERM; a second one acts immediately."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may set handlers
@@ -202,7 +202,7 @@ def _signals() -> Iterator[list[int]]:
         del frame
         caught.append(signum)
         signal.signal(signum, previous[signum])
-        text = "\nstopping after this step; a second time stops at once, unsaved ..."
+        text = "\nstopping after this step; press again to stop now without saving ..."
         print(text, file=sys.stderr, flush=True)
 
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""Pure: low-rank adapters (LoRA, Hu et al. 2022) as trees beside a model's own."""
+"""Pure: low-rank adapters (LoRA, Hu et al. 2022) as separate parameter trees."""
 
 import math
 import re
@@ -16,10 +16,10 @@ PyTree = Any
 def add_lora(params: PyTree, targets: str, rank: int, rng: jax.Array) -> PyTree:
     """Adapters {"a" [fan_in, rank], "b" [rank, out]} for the kernels targets matches.
 
-    The tree has them at the kernels' paths, and nothing else. a is normal with variance
+    The tree holds only these, at the kernels' paths. a is normal with variance
     1 / fan_in, b is zero, so the model starts unchanged. A convolution's kernel [h, w,
-    in, out] counts as the matrix [h * w * in, out]. Raises ValueError if nothing
-    matches, or if rank is below 1 or above a kernel's.
+    in, out] counts as the matrix [h * w * in, out]. Raises ValueError if no kernel
+    matches, or if rank is below 1 or above a kernel's rank.
     """
     check_pattern(targets, "targets")
     names = jax.tree.leaves(leaf_names(params))

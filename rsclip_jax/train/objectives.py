@@ -1,4 +1,4 @@
-"""What each stage minimises: its loss_fn (params, frozen, batch) -> (loss, metrics)."""
+"""The objective of each stage: a loss_fn (params, frozen, batch) -> (loss, metrics)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,8 +47,8 @@ def make_contrastive_loss(
 def make_patch_loss(encode: Encode, task: str, **options: Any):
     """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
 
-    frozen["class_weights"] [k], where given, weighs the classes. options: those of
-    label_loss that are not arrays.
+    frozen["class_weights"] [k], if present, weights the classes. options: the options
+    of label_loss that are not arrays.
     """
 
     def loss_fn(params, frozen, batch):
@@ -65,9 +65,9 @@ def make_patch_loss(encode: Encode, task: str, **options: Any):
 def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
     """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
 
-    For each image a prompt of its class is drawn, by seed and step, from
-    frozen["prompts"] [k, templates, d] (unit norm); images of one class are each
-    other's positives. frozen["t"]: the temperature's inverse. contrastive: as in
+    Each image gets a random prompt of its class, drawn by seed and step from
+    frozen["prompts"] [k, templates, d] (unit norm); images of one class are positives
+    of each other. frozen["t"]: the inverse temperature. contrastive: as in
     make_contrastive_loss.
     """
 
@@ -83,9 +83,9 @@ def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed
 
 
 def make_joint_loss(encode: Encode, task: str):
-    """loss_fn of several tasks: each example through the classes of its own task.
+    """loss_fn of several tasks: each example is classified among its task's classes.
 
-    frozen["head"] [d, k] has the heads of all tasks side by side, frozen["owner"] [k]
+    frozen["head"] [d, k] holds the heads of all tasks side by side, frozen["owner"] [k]
     the task of each class; labels are as in joint_loss.
     """
 
@@ -121,18 +121,19 @@ def make_align_loss(
 ):
     """loss_fn of stage align: the weighted sum of terms, each a name in ALIGN_TERMS.
 
-    mse, cosine, smooth_l1, relational compare features with those of
+    mse, cosine, smooth_l1 and relational compare features with those of
     frozen["teacher"]. info_nce (by contrastive, as in make_contrastive_loss) and
     sigmoid take the other scenes of the batch as negatives, at inverse temperature t.
     labels and soft_labels go through frozen["head"]: the batch's labels of the task,
-    and the KL to the teacher's own zero-shot distribution (a Bernoulli for each class
-    of task "multi"), which needs neither label nor caption. Zavras et al. 2024 use
-    {"mse": 1, "labels": 0.05}. Weights (first, last) need batch["step"] and steps.
+    and the KL divergence from the teacher's zero-shot distribution (a Bernoulli for
+    each class of task "multi"), which needs neither labels nor captions. Zavras et al.
+    2024 use {"mse": 1, "labels": 0.05}. Weights (first, last) need batch["step"] and
+    steps.
 
     Several students, {sensor: encoder of params[sensor]}, learn the same teacher
     features: the loss is the mean over sensors, each over the examples where
-    batch["has_<sensor>"] is True (all without that key), and metrics are called
-    "<sensor>/<term>". Raises ValueError for an unknown term.
+    batch["has_<sensor>"] is True (all examples without that key), and metrics are
+    called "<sensor>/<term>". Raises ValueError for an unknown term.
     """
     compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
 
@@ -170,7 +171,7 @@ def _make_compare(terms, *, task, steps, t, contrastive):
     mask: the examples that count; None is all.
     """
     if unknown := set(terms) - set(ALIGN_TERMS):
-        raise ValueError(f"terms {sorted(unknown)} are none of {ALIGN_TERMS}")
+        raise ValueError(f"terms {sorted(unknown)} are unknown; use {ALIGN_TERMS}")
 
     def term(name, fstudent, fteacher, frozen, batch, mask):
         if name in FEATURE_TERMS:

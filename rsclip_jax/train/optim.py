@@ -11,7 +11,7 @@ import optax
 from rsclip_jax.interpolate import block_names, block_of
 
 PyTree = Any
-# (regex on a parameter's name, factor of its rate); True is 1, False is frozen
+# (regex on a parameter's name, factor of its learning rate); True is 1, False freezes
 Rules = Sequence[tuple[str, bool | float]]
 
 
@@ -44,7 +44,7 @@ def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
 
 
 def check_trainable(rules: Rules, params: PyTree) -> None:
-    """Raises ValueError if rules miss a parameter, match none, or train nothing.
+    """Raises ValueError if a parameter has no rule, a rule no match, or none trains.
 
     Only a catch-all ".*" at the end may match nothing.
     """
@@ -124,8 +124,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipped AdamW; leaves that `trainable` freezes get no update and no moments.
 
-    Only matrices decay: biases, LayerNorm scales and the temperature do not. A leaf's
-    rate is the schedule's times its factors in trainable and rates. ema > 0: with_ema.
+    Weight decay applies to matrices only, not to biases, LayerNorm scales and the
+    temperature. A leaf's learning rate is the schedule's times its factors in trainable
+    and rates. ema: see with_ema; 0 keeps no average.
     """
     tx = optax.chain(
         optax.clip_by_global_norm(clip_norm),
@@ -178,7 +179,7 @@ def with_ema(
         updates, inner = tx.update(updates, state.inner, params)
         steps = state.steps + 1
         share = 1 - jnp.minimum(decay, steps / (9 + steps))
-        # in this form the average of a leaf that does not move is bit-identical to it
+        # in this form the average of a frozen leaf stays bit-identical to it
         mean = jax.tree.map(
             lambda m, p: m + (share * (p - m)).astype(m.dtype),
             state.mean,

@@ -13,13 +13,13 @@ EVERYTHING: optim.Rules = ((".*", True),)
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """How long, how fast and of what a training updates the parameters.
+    """The length, optimizer, trained parameters and augmentation of a training.
 
-    steps and warmup count batches of batch_size examples; lr is AdamW's peak rate, b2
-    its second-moment decay. checkpoint_every and log_every are in steps. trainable:
-    rules of optim.check_trainable. layer_decay: see optim.layer_rules. ema: see
-    optim.with_ema, 0 keeps no average. Raises ValueError for out-of-range training
-    settings.
+    steps and warmup count batches of batch_size examples; lr is AdamW's peak learning
+    rate, b2 its second-moment decay. checkpoint_every and log_every are in steps.
+    trainable: rules as in optim.check_trainable. layer_decay: see optim.layer_rules.
+    ema: see optim.with_ema; 0 keeps no average. Raises ValueError for out-of-range
+    training settings.
     """
 
     batch_size: int
@@ -61,8 +61,8 @@ def make_tx(
 ) -> optax.GradientTransformation:
     """The optimizer of these parameters.
 
-    tower: the tree whose blocks layer_decay counts, where params (adapters, say) are
-    not all of it. Raises ValueError naming the setting that does not fit the params.
+    tower: the tree whose blocks layer_decay counts, if params (such as adapters) are
+    only a part of it. Raises ValueError naming the setting that does not fit params.
     """
     optim.check_trainable(settings.trainable, params)
     rates: optim.Rules = ((".*", 1.0),)

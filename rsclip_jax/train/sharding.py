@@ -16,7 +16,7 @@ AXES = ("data", "fsdp")
 
 
 def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
-    """A ("data", "fsdp") mesh over all devices; one entry may be -1 (what is left).
+    """A ("data", "fsdp") mesh over all devices; one entry may be -1 (the rest).
 
     Raises ValueError if the shape does not use every device.
     """
@@ -28,7 +28,7 @@ def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
             sizes[sizes.index(-1)] = devices // other
     if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != devices:
         raise ValueError(
-            f"mesh = {tuple(shape)} does not lay out {devices} devices as (data, fsdp);"
+            f"mesh = {tuple(shape)} does not cover {devices} devices as (data, fsdp);"
             " (-1, 1) always does"
         )
     # Explicit axes, jax's default, do not work with Linen's concatenations.
@@ -37,18 +37,17 @@ def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
 
 
 def make_local_mesh() -> Mesh:
-    """A mesh of this process's devices, for work that each process does alone."""
+    """A mesh of this process's devices, for work that each process does separately."""
     devices = np.asarray(jax.local_devices())[:, None]
     return Mesh(devices, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of a value that is the same on every device."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of the leading dimension over both axes."""
+    """Shards the leading dimension over both axes."""
     return NamedSharding(mesh, P(AXES))
 
 
@@ -56,14 +55,14 @@ def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
     """Shards each leaf's largest divisible dimension over fsdp, if it has one."""
     size = mesh.shape["fsdp"]
 
-    def place(leaf):
+    def shard(leaf):
         dims = [i for i, n in enumerate(np.shape(leaf)) if n % size == 0 and n >= size]
         if size == 1 or not dims:
             return replicated(mesh)
         largest = max(dims, key=lambda i: np.shape(leaf)[i])
         return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(shard, tree)
 
 
 def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -72,7 +71,7 @@ def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch as arrays of the global batch."""
+    """Turns this process's part of a batch into arrays of the global batch."""
     sharding = batch_sharding(mesh)
     return {
         k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()

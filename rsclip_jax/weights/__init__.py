@@ -6,7 +6,7 @@ from rsclip_jax.weights.hub import fetch
 from rsclip_jax.weights.load import load_clip, read_variant
 from rsclip_jax.weights.load_encoder import (
     find_encoder,
-    has_own_scale,
+    has_input_scale,
     load_encoder,
 )
 from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, is_name, suggest
@@ -19,7 +19,7 @@ __all__ = [
     "file_digests",
     "find_encoder",
     "find_pretrained",
-    "has_own_scale",
+    "has_input_scale",
     "is_name",
     "is_weight_folder",
     "load_clip",

@@ -1,8 +1,8 @@
 """DOFA's patch embedding: a small transformer that makes a kernel for each wavelength.
 
 Xiong et al. 2024 (arXiv 2403.15356), in the names of the authors' and torchgeo's files.
-For a sensor the wavelengths are fixed, and so is the kernel: it is made once, and what
-is left is an ordinary ViT, which trains and exports as such.
+A sensor's wavelengths are fixed, so its kernel is computed once; the rest is an
+ordinary ViT, which trains and exports as such.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 PREFIXES = ("patch_embed.weight_generator.", "patch_embed.fclayer.")
-RADAR_UM = 3.75  # the number that stands for Sentinel-1's bands in DOFA's training
+RADAR_UM = 3.75  # stands for Sentinel-1's bands in DOFA's training
 _GENERATOR = "patch_embed.weight_generator"
 _LAYER = f"{_GENERATOR}.transformer_encoder.layers.0"
 _HEADS, _EPS, _SCALE = 4, 1e-5, 0.01  # torch's encoder layer has eps 1e-5
@@ -23,8 +23,8 @@ def make_kernel(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kernel [width, bands, patch, patch], bias [width]) in torch's order of axes.
 
-    read gives a tensor by its name in the file; wavelengths are in micrometres, one a
-    band, in the order of the sensor's bands.
+    read(name) returns a tensor of the file; wavelengths are in micrometres, one per
+    band, in the sensor's order.
     """
     with jax.default_matmul_precision("highest"):
         waves = _embed(np.asarray(wavelengths), len(read(f"{_GENERATOR}.bias_token").T))

@@ -1,4 +1,4 @@
-"""The spec of a sensor encoder's file: what its shapes and config tell of it."""
+"""The spec of a sensor encoder's weight file, from its shapes and its config."""
 
 import dataclasses
 import warnings
@@ -15,7 +15,7 @@ from rsclip_jax.weights.files import WeightFile
 
 
 def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
-    """What the shapes say of a timm ViT, and timm's defaults for what they do not."""
+    """Reads the spec of a timm ViT or a ResNet; timm's defaults fill the gaps."""
     ours = our_shapes(file)
     if _is_resnet(file):
         return SensorSpec(**input_fields(sensor), **_resnet_sizes(ours))
@@ -23,8 +23,8 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
         sizes = _vit_sizes(ours)
     except KeyError as error:
         raise ValueError(
-            f"{file.path}: no tensor for our {error.args[0]}; a timm ViT and a ResNet"
-            " of bottleneck blocks are read here, and this holds"
+            f"{file.path}: no tensor for our {error.args[0]}; only timm ViTs and"
+            " ResNets of bottleneck blocks can be read, and this file holds"
             f" {', '.join(sorted(file.shapes)[:5])}, ..."
         ) from error
     is_mean = _norm_of(file) == "fc_norm" or not sizes["class_token"]
@@ -33,8 +33,8 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
     pool = told.pop("pool", "avg" if is_mean else "token")
     if pool not in ("token", "avg") or (pool == "avg" and "norm.weight" in file.shapes):
         raise ValueError(
-            f"{file.path}: global_pool {pool!r} behind timm's {_norm_of(file)!r} is not"
-            " read here; 'token' is, and 'avg' before 'fc_norm'"
+            f"{file.path}: global_pool {pool!r} with timm's {_norm_of(file)!r} is not"
+            " supported; use 'token', or 'avg' with 'fc_norm'"
         )
     spec = SensorSpec(
         **input_fields(sensor),
@@ -48,14 +48,14 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
 
 
 def _from_config(file: WeightFile) -> dict[str, Any]:
-    """What the config.json of a folder that timm wrote says, and no shape does."""
+    """The fields that timm's config.json states and no shape shows."""
     arguments = file.config.get("model_args", {})
     told = {"heads": arguments.get("num_heads"), "pool": file.config.get("global_pool")}
     if (activation := arguments.get("act_layer")) is not None:
         if activation not in ACTIVATIONS:
             raise ValueError(
-                f"{file.path}: act_layer = {activation!r} is not read here;"
-                f" {', '.join(ACTIVATIONS)} are"
+                f"{file.path}: act_layer = {activation!r} is not supported; use"
+                f" {', '.join(ACTIVATIONS)}"
             )
         told["activation"] = activation
     return {key: value for key, value in told.items() if value}
@@ -75,11 +75,11 @@ def our_shapes(file: WeightFile) -> dict[str, tuple[int, ...]]:
 
 
 def with_norm(file: WeightFile, width: int) -> WeightFile:
-    """The file with a last LayerNorm, which some exports of pretraining leave out."""
+    """The file with a final LayerNorm, which some pretraining exports lack."""
     if {"norm.weight", "fc_norm.weight"} & file.shapes.keys():
         return file
     warnings.warn(
-        f"{file.path}: no last LayerNorm in the file; it begins as the identity",
+        f"{file.path}: the file has no final LayerNorm; it starts as the identity",
         stacklevel=3,
     )
     made = {"norm.weight": np.ones(width), "norm.bias": np.zeros(width)}
@@ -91,7 +91,7 @@ def _norm_of(file: WeightFile) -> str:
 
 
 def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Sizes in SensorSpec's terms; KeyError with the path that is missing."""
+    """Sizes as SensorSpec names them; KeyError with the path that is missing."""
     patch, _, _, width = ours["patch_embed/kernel"]
     tokens = ours["positional_embedding"][0]
     registers = ours.get("register_embedding", (0,))[0]
@@ -131,12 +131,12 @@ def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def is_dofa(file: WeightFile) -> bool:
-    """Whether the file has DOFA's generator in place of a patch embedding."""
+    """Whether the file has DOFA's kernel generator instead of a patch embedding."""
     return any(name.startswith(dofa.PREFIXES) for name in file.shapes)
 
 
 def with_kernel(file: WeightFile, sensor: Sensor) -> WeightFile:
-    """A DOFA file with the patch embedding of a sensor's wavelengths put in."""
+    """A DOFA file with the patch embedding generated for a sensor's wavelengths."""
     waves = sensor.wavelengths
     if sensor.unit == "dB":
         waves = (dofa.RADAR_UM,) * len(waves)

@@ -10,9 +10,9 @@ from rsclip_jax.io.lookup import look_up
 class EncoderRow:
     """One published sensor encoder.
 
-    repository and file: where it is on the Hugging Face hub. sensor: the bands, in
-    their order, the unit and the scale that it was trained on; None for DOFA, which
-    takes any bands, by wavelength.
+    repository and file: its location on the Hugging Face hub. sensor: the bands in
+    order, the unit and the scale that it was trained on; None for DOFA, which takes
+    any bands, by wavelength.
     """
 
     name: str
@@ -31,17 +31,17 @@ def _s2(name: str, repository: str, file: str) -> EncoderRow:
     return EncoderRow(name, repository, file, _REFLECTANCE)
 
 
-# Backscatter in dB, standardised as torchgeo hands these encoders out, and clipped at
-# two sigma as SSL4EO-S12 stores it. The authors' loader, in its usual 8 bits, maps that
-# range of their own mean and std (-12.55, -20.19; 5.26, 5.91) to [0, 1] instead.
+# Backscatter in dB, standardised as torchgeo distributes these encoders, and clipped at
+# two sigma as SSL4EO-S12 stores it. The authors' 8-bit loader instead maps that range,
+# with their mean and std (-12.55, -20.19; 5.26, 5.91), to [0, 1].
 def _s1(name: str, repository: str, file: str) -> EncoderRow:
     return EncoderRow(name, repository, file, SENSORS["s1_grd"])
 
 
 _SSL4EO, _FGMAE = "wangyi111/SSL4EO-S12", "wangyi111/FGMAE"
-# SSL4EO-S12 (Wang et al. 2023, arXiv 2211.07044) and FG-MAE (arXiv 2310.18653), by
-# their authors and as torchgeo hands them out; DOFA (arXiv 2403.15356). All their ViTs
-# have heads of 64 channels but ViT-H (80), though MoCo v3's own ViT-S has 12 heads.
+# SSL4EO-S12 (Wang et al. 2023, arXiv 2211.07044) and FG-MAE (arXiv 2310.18653), from
+# their authors and from torchgeo; DOFA (arXiv 2403.15356). All their ViTs have heads of
+# 64 channels except ViT-H (80), although the original MoCo v3 ViT-S has 12 heads.
 _ROWS = (
     _s2(
         "ssl4eo-moco-vits16-s2",

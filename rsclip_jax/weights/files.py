@@ -1,7 +1,7 @@
-"""What lies on disk as one mapping: tensor names, shapes, a reader, and its config.
+"""Opens weight files: tensor names, shapes, a reader and the config beside them.
 
-Knows containers (safetensors, torch's files, shards with an index, folders) and the
-wrapping of training scripts; what the names mean is layouts.py's.
+Handles containers (safetensors, torch files, shards with an index, folders) and the
+wrappers of training scripts; layouts.py interprets the names.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from rsclip_jax.io.files import read_json
 from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-WEIGHT_NAMES = (*SUFFIXES, ".index.json")  # how the names of weight files end
-# The weight files of a folder, the first found: safetensors before pickles.
+WEIGHT_NAMES = (*SUFFIXES, ".index.json")  # endings of weight files' names
+# Weight files that a folder may hold, in order of preference: safetensors first.
 IN_FOLDER = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -28,20 +28,20 @@ IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# The first of the two that is there says what the model is; Hugging Face keeps the
-# image's mean and std in a file beside it.
+# The first of these two that exists describes the model; Hugging Face keeps the image
+# mean and std in another file.
 _MODEL_CONFIGS = ("open_clip_config.json", "config.json")
 _PREPROCESSOR = "preprocessor_config.json"
 CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR)
-# Where training scripts put the weights: open_clip and MoCo, MAE, DINO.
+# Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name; read(name) gives one, memory-mapped where the format allows.
+    """Tensors by name; read(name) returns one, memory-mapped if the format allows.
 
-    metadata is a safetensors header's; config the JSON beside the weights in a folder
+    metadata: of the safetensors header. config: the JSON beside the weights in a folder
     (its "kind": "open_clip" or "hf").
     """
 
@@ -52,7 +52,7 @@ class WeightFile:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def renamed(self, names: Mapping[str, str]) -> "WeightFile":
-        """The same tensors, under new names: {new: old}."""
+        """The same tensors under new names: {new: old}."""
         shapes = {new: self.shapes[old] for new, old in names.items()}
         return dataclasses.replace(
             self, shapes=shapes, read=lambda new: self.read(names[new])
@@ -60,10 +60,10 @@ class WeightFile:
 
 
 def open_weights(path: str | Path) -> WeightFile:
-    """The tensors of a file, an index of shards, or a folder that holds either.
+    """Opens a weight file, an index of shards, or a folder that holds either.
 
-    "module." (data parallel training) is taken off where all names have it. Raises
-    FileNotFoundError or ValueError naming the file and what was expected there.
+    The prefix "module." (data parallel training) is removed if all names have it.
+    Raises FileNotFoundError or ValueError naming the file and what was expected.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,19 +75,19 @@ def open_weights(path: str | Path) -> WeightFile:
 
 
 def is_weight_folder(path: Path) -> bool:
-    """Whether open_weights would find a weight file in it."""
+    """Whether the folder has a weight file that open_weights would read."""
     return usual_file(path) is not None
 
 
 def usual_file(folder: Path, among: Collection[Path] | None = None) -> Path | None:
-    """The weight file that open_weights reads of a folder: of `among`, or on disk."""
+    """The weight file of a folder that open_weights reads, among these or on disk."""
     paths = (folder / name for name in IN_FOLDER)
     exists = Path.is_file if among is None else among.__contains__
     return next(filter(exists, paths), None)
 
 
 def file_digests(path: Path) -> dict[str, str]:
-    """{name: sha256} of all files that open_weights reads of a file or folder."""
+    """{name: sha256} of all files that open_weights reads from a path."""
     read, folder = [path], path.parent
     if path.is_dir():
         folder = path
@@ -107,7 +107,8 @@ def _find_weights(folder: Path) -> Path:
     found = usual_file(folder)
     if found is None:
         raise FileNotFoundError(
-            f"{folder}: no weight file in it; one of {', '.join(IN_FOLDER)}"
+            f"{folder}: no weight file in this folder; expected one of"
+            f" {', '.join(IN_FOLDER)}"
         )
     return found
 
@@ -133,8 +134,8 @@ def _open_file(path: Path) -> WeightFile:
         shapes = {name: array.shape for name, array in tensors.items()}
         return _without_module(WeightFile(path, shapes, tensors.__getitem__))
     raise ValueError(
-        f"{path}: not a weight file by its name; {', '.join(SUFFIXES)}, an"
-        " .index.json of shards, or a folder are read"
+        f"{path}: not the name of a weight file; give {', '.join(SUFFIXES)}, an"
+        " .index.json of shards, or a folder"
     )
 
 
@@ -149,7 +150,7 @@ def _open_safetensors(path: Path) -> WeightFile:
 
 
 def shard_names(path: Path) -> list[str]:
-    """The shards that an index names; [] of a file that is no index."""
+    """The shards that an index names; [] for other files."""
     return sorted(set(_weight_map(path).values())) if _is_index(path) else []
 
 
@@ -178,10 +179,10 @@ def _open_shards(index: Path) -> WeightFile:
 
 
 def _unwrap(loaded: Any, path: Path) -> dict[str, np.ndarray]:
-    """The state dict in what a training script saved; other entries are left out."""
+    """The state dict inside what a training script saved, without other entries."""
     if not isinstance(loaded, dict):
         kind = type(loaded).__name__
-        raise ValueError(f"{path}: holds a {kind}, not a state dict")
+        raise ValueError(f"{path}: contains a {kind}, not a state dict")
     for key in _WRAPPERS:
         if isinstance(loaded.get(key), dict):
             return _unwrap(loaded[key], path)
@@ -190,7 +191,7 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, np.ndarray]:
     }
     if not tensors:
         raise ValueError(
-            f"{path}: no tensors in it, but {', '.join(map(str, loaded)) or 'nothing'}"
+            f"{path}: no tensors, only {', '.join(map(str, loaded)) or 'an empty dict'}"
         )
     return tensors
 

@@ -1,8 +1,8 @@
-"""Files of repositories on the Hugging Face hub, or placed by hand where it is away.
+"""Downloads files from the Hugging Face hub, or finds copies placed by hand.
 
-A file is looked for in three places: the folder of hand-placed files (RSCLIP_WEIGHTS,
-or ~/.cache/rsclip_jax/weights), the hub, and, where the hub cannot be reached, what its
-own cache (HF_HOME) still holds. Only what is read is fetched.
+Files are looked for in the folder of hand-placed files (RSCLIP_WEIGHTS, or
+~/.cache/rsclip_jax/weights), then on the hub, then, if the hub cannot be reached, in
+its cache (HF_HOME). Only files that are read are downloaded.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rsclip_jax.weights.files import CONFIGS, WEIGHT_NAMES, shard_names, usual_file
 
-TIMEOUT = 10  # seconds without an answer before the hub counts as not reachable
+TIMEOUT = 10  # seconds before the hub counts as unreachable
 _LISTED = 12  # files of a repository that an error names
 _log = logging.getLogger(__name__)
 
@@ -21,9 +21,11 @@ _log = logging.getLogger(__name__)
 def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
     """The local path of one file of a repository ("owner/name").
 
-    revision: a branch, a tag or a commit; the default branch where None. Raises
-    FileNotFoundError naming the file and where to place it by hand where it cannot be
-    had, ValueError for names that no repository has.
+    Args:
+        revision: a branch, a tag or a commit; None is the default branch.
+
+    Raises FileNotFoundError saying where to put the file by hand if it cannot be
+    downloaded, ValueError for an invalid name.
     """
     placed = placed_folder(repository, revision) / _checked(filename)
     if placed.is_file():
@@ -34,9 +36,12 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
 def fetch_weights(repository: str, path: str = "", revision: str | None = None) -> Path:
     """The local path of a weight file, or of a folder with one, for open_weights.
 
-    path: a file, or a folder ("": the repository itself) whose usual weight file is
-    fetched with its config: the first of files.IN_FOLDER that is there. The shards of
-    an index come with it. Raises as fetch does.
+    Args:
+        path: a file, or a folder ("": the whole repository), of which the first of
+            files.IN_FOLDER that exists is downloaded with its config. An index's shards
+            are downloaded with it.
+
+    Raises as fetch does.
     """
     placed = placed_folder(repository, revision) / _checked(path)
     if placed.is_file() or usual_file(placed):
@@ -51,7 +56,7 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
 
 
 def placed_folder(repository: str, revision: str | None = None) -> Path:
-    """Where hand-placed files of a repository at a revision are looked for."""
+    """The folder of a repository's hand-placed files at a revision."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or ".." in repository:
         raise ValueError(f"{repository!r} is not of the form owner/name")
     name = repository.replace("/", "--")
@@ -62,7 +67,7 @@ def placed_folder(repository: str, revision: str | None = None) -> Path:
 
 
 def commit_of(path: Path) -> str:
-    """The commit that a path in the hub's cache belongs to; "" of any other path."""
+    """The commit that a path in the hub's cache belongs to; "" for other paths."""
     found = re.search(
         r"/models--[^/]+/snapshots/([0-9a-f]{40})/", f"{path.as_posix()}/"
     )
@@ -71,9 +76,9 @@ def commit_of(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Looked:
-    """A repository at a revision: its commit and the files that can be had.
+    """A repository at a revision: its commit and its available files.
 
-    reason: why the hub did not answer as wished; then files are those in its cache.
+    reason: why the hub could not be used, if so; then files are those in its cache.
     """
 
     repository: str
@@ -83,31 +88,31 @@ class _Looked:
     reason: str = ""
 
     def missing(self, path: Path, what: str) -> str:
-        """One line: what could not be had, and the way out. path: in the repository."""
+        """The error for a path of the repository: what is missing and what to do."""
         name = f"hf:{self.repository}"
         if self.reason:
-            place = placed_folder(self.repository, self.revision) / path
+            target = placed_folder(self.repository, self.revision) / path
             return (
                 f"{name}: {self.reason}; download {what} by hand from repository"
                 f" {self.repository} of the Hugging Face hub and give its path, or"
-                f" place it at {place}"
+                f" put it at {target}"
             )
         there = sorted(self.files, key=lambda n: (not n.endswith(WEIGHT_NAMES), n))
         listed = ", ".join(there[:_LISTED]) + (", ..." if there[_LISTED:] else "")
         return (
-            f"{name}: it has no {what}, but {listed or 'no files'}; name one, such as"
-            f" {name}/{there[0] if there else 'FILE'}"
+            f"{name}: the repository has no {what}; it has {listed or 'no files'}: name"
+            f" one, such as {name}/{there[0] if there else 'FILE'}"
         )
 
 
 def _look_up(repository: str, revision: str | None) -> _Looked:
-    """Asks the hub for the commit and its files; its cache where it does not answer."""
+    """Gets the commit and its files from the hub, or from its cache if that fails."""
     from huggingface_hub import HfApi, errors, resolve_revision
 
     try:
-        # With a timeout, which resolve_revision lacks: the hub is there, or it is not.
+        # resolve_revision has no timeout, so ask here whether the hub answers.
         info = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
-        # Leaves the commit in the cache, for when the hub cannot be reached.
+        # Stores the commit in the cache, for when the hub cannot be reached.
         commit = resolve_revision(repository, revision=revision).resolved
         files = frozenset(file.rfilename for file in info.siblings or ())
         return _Looked(repository, revision, commit, files)
@@ -121,12 +126,11 @@ def _look_up(repository: str, revision: str | None) -> _Looked:
     paths = (path for path in folder.rglob("*") if path.is_file())
     files = frozenset(path.relative_to(folder).as_posix() for path in paths)
     if files:
-        _log.warning("hf:%s: %s; its files in the cache are used", repository, reason)
+        _log.warning("hf:%s: %s; using the files in its cache", repository, reason)
     return _Looked(repository, revision, found.resolved, files, reason)
 
 
 def _snapshot(repository: str, commit: str) -> Path:
-    """The folder of a commit in the hub's cache."""
     from huggingface_hub import constants
 
     folder = f"models--{repository.replace('/', '--')}"
@@ -134,7 +138,7 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _get_usual(looked: _Looked, folder: Path) -> Path:
-    """The usual weight file of a folder of the repository, its configs beside it."""
+    """Downloads the usual weight file of a folder of the repository, and its config."""
     weights = usual_file(folder, among={Path(name) for name in looked.files})
     if weights is None:
         usual = f"weight file in {folder}" if folder.parts else "usual weight file"
@@ -148,13 +152,13 @@ def _get_usual(looked: _Looked, folder: Path) -> Path:
 
 
 def _get(looked: _Looked, name: str) -> Path:
-    """The path of a file of the repository, fetched where the cache lacks it."""
+    """The path of a file of the repository, downloaded unless it is cached."""
     from huggingface_hub import errors, hf_hub_download
 
     if name not in looked.files:
         what = name.rpartition("/")[2] if looked.reason else f"file {name}"
         raise FileNotFoundError(looked.missing(Path(name), what))
-    try:  # a file of this commit that the cache has is not asked for
+    try:  # uses the cache without asking the hub
         path = hf_hub_download(looked.repository, name, revision=looked.commit)
     except (errors.HTTPError, errors.EntryNotFoundError) as error:
         reason = _reason(error, looked.revision)
@@ -165,15 +169,15 @@ def _get(looked: _Looked, name: str) -> Path:
 
 
 def _reason(error: Exception, revision: str | None) -> str:
-    """Why a file of the hub cannot be had, in a few words."""
+    """Why a file cannot be downloaded, in a few words."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "the hub is not asked, as HF_HUB_OFFLINE is set"
+        return "the hub is not used because HF_HUB_OFFLINE is set"
     if isinstance(error, errors.GatedRepoError):
-        return "its owner wants terms accepted on its page, and HF_TOKEN set"
+        return "access is gated: accept the terms on its page and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "there is no such repository, or a private one that HF_TOKEN opens"
+        return "there is no such repository, or it is private and needs HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"it has no revision {revision!r}"
     first = (str(error) or type(error).__name__).splitlines()[0]

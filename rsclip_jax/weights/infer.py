@@ -1,8 +1,8 @@
 """The variant of a CLIP file: sizes from its shapes, the rest from its config.
 
-Shapes do not tell the number of heads, the activation, LayerNorm's eps or the image's
+Shapes do not show the number of heads, the activation, LayerNorm's eps or the image
 mean and std. These come from the caller, else from the config in the folder, else from
-a known variant of the same sizes; an activation that none of them tells is an error.
+a known variant of the same sizes. An unknown activation is an error.
 """
 
 from collections.abc import Mapping
@@ -19,47 +19,50 @@ from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.rules import count_blocks
 
 HEAD_WIDTH = 64  # OpenAI's, and open_clip's default
-# OpenAI's own loader puts these beside the weights; all its models use QuickGELU.
+# OpenAI's loader puts these beside the weights; all its models use QuickGELU.
 _OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 
 
 def infer_variant(
     file: WeightFile, ours: Mapping[str, tuple[int, ...]], activation: str | None = None
 ) -> Variant:
-    """The variant that fits a file; ours: our path -> shape in our order of axes.
+    """The variant that fits a file.
 
-    Raises ValueError saying which argument to pass if the file does not tell it.
+    Args:
+        ours: our parameter path -> shape in our order of axes.
+
+    Raises ValueError saying which argument to pass if the file is ambiguous.
     """
     try:
         sizes = read_sizes(ours)
     except KeyError as error:
         raise ValueError(
             f"{file.path}: no tensor for our {error.args[0]}, so the model's sizes"
-            " cannot be read from it; pass variant="
+            " cannot be inferred; pass variant="
         ) from error
     told = _told(file)
-    rows = rows_of(sizes)
+    known = variants_of(sizes)
     widths = {
         "vision": attention_width(sizes["vision_width"], sizes["vision_layers"]),
         "text": sizes["text_width"],
     }
     for tower, width in widths.items():
         by_width = max(width // HEAD_WIDTH, 1)
-        heads = getattr(rows[0], f"{tower}_heads") if rows else by_width
+        heads = getattr(known[0], f"{tower}_heads") if known else by_width
         told.setdefault(f"{tower}_heads", heads)
-    activation = activation or told.get("activation") or _only_activation(rows)
+    activation = activation or told.get("activation") or _only_activation(known)
     if activation is None:
-        names = " or ".join(row.name for row in rows) or "a Variant of your own"
+        names = " or ".join(v.name for v in known) or "a custom Variant"
         raise ValueError(
-            f"{file.path}: the file does not say which activation its model has; pass"
+            f"{file.path}: the file does not state its model's activation; pass"
             f" activation='quick_gelu' or 'gelu', or variant= {names}"
         )
-    name = next((r.name for r in rows if r.activation == activation), file.path.stem)
+    name = next((v.name for v in known if v.activation == activation), file.path.stem)
     return Variant(**{"name": name, **sizes, **told, "activation": activation})
 
 
 def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The sizes in Variant's terms; KeyError with the path that is missing."""
+    """The sizes as Variant names them; KeyError with the path that is missing."""
     is_resnet = "visual/attnpool/positional_embedding" in ours
     return {
         **(_resnet_sizes(ours) if is_resnet else _vit_sizes(ours)),
@@ -96,26 +99,26 @@ def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _grid(positions: tuple[int, ...]) -> int:
-    """The side of the grid whose positions, and one more, these are."""
+    """The side of the grid; one position is the class token or the mean."""
     return round((positions[0] - 1) ** 0.5)
 
 
-def rows_of(sizes: Mapping[str, Any]) -> list[Variant]:
+def variants_of(sizes: Mapping[str, Any]) -> list[Variant]:
     """The known variants of these sizes."""
     return [
-        row
-        for row in VARIANTS.values()
-        if all(getattr(row, key) == value for key, value in sizes.items())
+        v
+        for v in VARIANTS.values()
+        if all(getattr(v, key) == value for key, value in sizes.items())
     ]
 
 
-def _only_activation(rows: list[Variant]) -> str | None:
-    kinds = {row.activation for row in rows}
+def _only_activation(variants: list[Variant]) -> str | None:
+    kinds = {v.activation for v in variants}
     return kinds.pop() if len(kinds) == 1 else None
 
 
 def _told(file: WeightFile) -> dict[str, Any]:
-    """What the folder's config and the file's own marks say, in Variant's terms."""
+    """The fields of Variant that the folder's config or the file itself states."""
     if file.config.get("kind") == "open_clip":
         return _from_open_clip(file)
     if file.config.get("kind") == "hf":
@@ -131,8 +134,8 @@ def _from_open_clip(file: WeightFile) -> dict[str, Any]:
     for section, key in ((vision, "timm_model_name"), (text, "hf_model_name")):
         if section.get(key):
             raise ValueError(
-                f"{file.path}: {key} = {section[key]!r} is no tower of CLIP's, and is"
-                " not read here"
+                f"{file.path}: {key} = {section[key]!r} is not a CLIP tower and is not"
+                " supported"
             )
     _refuse_other_towers(file, {"vision_cfg": vision, "text_cfg": text})
     told: dict[str, Any] = {
@@ -149,7 +152,7 @@ def _from_open_clip(file: WeightFile) -> dict[str, Any]:
     return told
 
 
-# What a config can set, no shape shows, and the towers here have no other way of.
+# Options that no shape shows and that the towers here support in one way only.
 _OPEN_CLIP_FIXED: dict[str, dict[str, Any]] = {
     "vision_cfg": {"pool_type": "tok", "act_kwargs": None, "norm_kwargs": None},
     "text_cfg": {
@@ -166,7 +169,7 @@ def _refuse_other_towers(file: WeightFile, sections: Mapping[str, Any]) -> None:
         for key, value in fixed.items():
             if (found := sections[section].get(key, value)) != value:
                 raise ValueError(
-                    f"{file.path}: {section}.{key} = {found!r} is not read here, only"
+                    f"{file.path}: {section}.{key} = {found!r} is not supported, only"
                     f" {value!r}"
                 )
 
@@ -178,18 +181,18 @@ def _from_hf(file: WeightFile) -> dict[str, Any]:
         if vision[key] != text[key]:
             raise ValueError(
                 f"{file.path}: {key} is {vision[key]!r} in the visual tower and"
-                f" {text[key]!r} in the text tower; one for both is read here"
+                f" {text[key]!r} in the text tower; they must be equal"
             )
     if vision["hidden_act"] not in ("quick_gelu", "gelu"):
         raise ValueError(
-            f"{file.path}: hidden_act = {vision['hidden_act']!r} is not read here;"
-            " 'quick_gelu' and 'gelu' are"
+            f"{file.path}: hidden_act = {vision['hidden_act']!r} is not supported; use"
+            " 'quick_gelu' or 'gelu'"
         )
-    # 2 stands in older files for "the largest id", which the text tower pools at.
+    # Older files have 2 for "the largest id", where the text tower pools.
     if text["eos_token_id"] not in (2, text["vocab_size"] - 1):
         raise ValueError(
             f"{file.path}: eos_token_id = {text['eos_token_id']} is not the largest of"
-            f" {text['vocab_size']} ids, where the text tower here pools"
+            f" {text['vocab_size']} ids, where the text tower pools"
         )
     pixels = file.config.get("preprocessor", {})
     return {

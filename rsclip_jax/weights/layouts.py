@@ -61,7 +61,7 @@ def _norm(theirs: str, ours: str) -> list[Rule]:
 
 
 def _stages(theirs: str, ours: str) -> list[Rule]:
-    """The four stages, which CLIP's ResNet and torchvision's call alike."""
+    """The four stages, named alike in CLIP's ResNet and torchvision's."""
     theirs, ours = f"{theirs}layer{{i}}.{{j}}.", f"{ours}layer{{i}}_{{j}}/"
     shortcut = f"{theirs}downsample.0.weight", f"{ours}downsample_conv/kernel", "conv"
     return [
@@ -86,9 +86,9 @@ OPEN_CLIP_RESNET: list[Rule] = [
         for t, o, how in (("weight", "kernel", "dense"), ("bias", "bias", "same"))
     ),
 ]
-# Batches that the statistics were taken over: nothing reads it, torch wants it there.
+# The number of batches behind the statistics: nothing reads it, but torch expects it.
 BATCHES = "num_batches_tracked"
-# Buffers and sizes that some files carry along and that are not weights.
+# Buffers and sizes in some files that are not weights.
 OPEN_CLIP_IGNORE = (
     "attn_mask",
     "input_resolution",
@@ -173,7 +173,7 @@ _TIMM_BLOCK = {
 
 
 def timm_vit(norm: str = "norm") -> list[Rule]:
-    """timm's ViT; norm: "fc_norm" where it stands behind the mean of the patches."""
+    """timm's ViT; norm: "fc_norm" if it follows the mean over patches."""
     return [
         ("cls_token", "class_embedding", "token"),
         ("reg_token", "register_embedding", "tokens"),
@@ -190,12 +190,12 @@ def timm_vit(norm: str = "norm") -> list[Rule]:
     ]
 
 
-# What the pretraining task had beside the encoder: a classifier or projector, whose
-# place the linear map to CLIP's width takes, and MAE's decoder.
+# Parts of the pretraining task: MAE's decoder, and a classifier or projector, which the
+# linear map to CLIP's width replaces.
 TIMM_HEAD = r"head\..*"
 TIMM_IGNORE = (TIMM_HEAD, r"fc\..*", r"decoder_.*", r"mask_token")
 
-# Of a ResNet: torchvision's, timm's, torchgeo's and MoCo v2's names are the same.
+# torchvision, timm, torchgeo and MoCo v2 name a ResNet's tensors alike.
 TORCHVISION_RESNET: list[Rule] = [
     *_conv_norm("", "", "1"),
     *_stages("", ""),
@@ -205,14 +205,14 @@ TORCHVISION_RESNET: list[Rule] = [
 TORCHVISION_HEAD = r"fc\..*"
 TORCHVISION_IGNORE = (TORCHVISION_HEAD, r"head\..*", rf".*\.{BATCHES}")
 
-# Where self-supervised checkpoints keep the encoder: MoCo v3, MoCo v2, DINO.
+# Prefixes of the encoder in self-supervised checkpoints: MoCo v3, MoCo v2, DINO.
 ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
 
 
 def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]:
-    """(rules, patterns to ignore) of the layout that the names are in.
+    """(rules, patterns to ignore) of the layout with these tensor names.
 
-    Raises ValueError with the first names for none of them.
+    Raises ValueError listing the first names if no layout has them.
     """
     names = list(names)
     if "visual.attnpool.positional_embedding" in names:
@@ -222,7 +222,7 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
     if any(name.startswith("vision_model.") for name in names):
         return HF_CLIP, HF_IGNORE
     raise ValueError(
-        f"no CLIP of OpenAI's, open_clip's or Hugging Face's layout: {len(names)}"
-        f" tensors, {', '.join(sorted(names)[:5])}, ... (weights.load_encoder reads"
-        " sensor encoders)"
+        "not a CLIP in the layout of OpenAI, open_clip or Hugging Face: it has"
+        f" {len(names)} tensors, {', '.join(sorted(names)[:5])}, ..."
+        " (weights.load_encoder reads sensor encoders)"
     )

@@ -1,4 +1,4 @@
-"""Weight files of other tools as params of ours."""
+"""Loads CLIP weights written by other tools."""
 
 import dataclasses
 import json
@@ -28,22 +28,22 @@ def load_clip(
 
     Args:
         variant: a name or a Variant; None infers it from the sizes and the config.
-        activation: "quick_gelu" or "gelu", instead of what the config says.
+        activation: "quick_gelu" or "gelu", overriding the config.
         image_size: resizes the position embeddings to another image size.
 
     Raises ValueError listing every tensor that does not fit.
     """
     file = _without_text(open_weights(path))
     table, ignore = layouts.find_clip_layout(file.shapes)
-    v = _told_variant(file, table, variant, activation)
-    if image_size:  # a variant given may be of the size that is asked for already
+    v = _find_variant(file, table, variant, activation)
+    if image_size:  # the caller's variant may already have the new size
         v = _of_file_size(v, rules.our_shapes(file.shapes, table))
     params = rules.load_strict(
         file.shapes,
         file.read,
         table,
         clip_shapes(v),
-        where=f"{path} as {v.name}{_other_rows(file, table, v)}",
+        where=f"{path} as {v.name}{_other_variants(file, table, v)}",
         ignore=ignore,
     )
     if not image_size or image_size == v.image_size:
@@ -59,14 +59,14 @@ def read_variant(
     *,
     activation: str | None = None,
 ) -> Variant:
-    """The variant that load_clip finds, from names and shapes alone."""
+    """The variant that load_clip would find, from tensor names and shapes alone."""
     file = _without_text(open_weights(path))
     table, _ = layouts.find_clip_layout(file.shapes)
-    return _told_variant(file, table, variant, activation)
+    return _find_variant(file, table, variant, activation)
 
 
 def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
-    """The variant with the file's image size, or unchanged if the file does not say."""
+    """The variant with the file's image size, or unchanged if that is unknown."""
     try:
         return dataclasses.replace(v, image_size=infer.read_sizes(ours)["image_size"])
     except KeyError:
@@ -74,16 +74,16 @@ def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
 
 
 def _with_grid(visual: dict, grid: int) -> dict:
-    if "attnpool" in visual:  # a ResNet's positions, the first one the mean's
+    if "attnpool" in visual:  # a ResNet's positions; the first belongs to the mean
         return {**visual, "attnpool": _with_grid(visual["attnpool"], grid)}
     positions = resize_positions(visual["positional_embedding"], grid)
     return {**visual, "positional_embedding": positions}
 
 
 def resize_positions(positions: np.ndarray, grid: int, prefix: int = 1) -> np.ndarray:
-    """Position embeddings [prefix + m * m, width] on a grid x grid; the first stay.
+    """Position embeddings [prefix + m * m, width] resized to a grid x grid.
 
-    Bicubic (a = -0.5), antialiased, as open_clip does it.
+    The first `prefix` are kept. Bicubic (a = -0.5) and antialiased, as in open_clip.
     """
     first, patches = positions[:prefix], positions[prefix:]
     m = round(len(patches) ** 0.5)
@@ -95,31 +95,31 @@ def resize_positions(positions: np.ndarray, grid: int, prefix: int = 1) -> np.nd
 
 
 def _without_text(file: WeightFile) -> WeightFile:
-    """open_clip's custom text towers have a "text." before what is OpenAI's name."""
+    """open_clip's custom text towers prefix OpenAI's names with "text."."""
     names = {name.removeprefix("text."): name for name in file.shapes}
-    # Two towers in one file: loading it names the tensors that are too many.
+    # If both forms are present, loading reports the extra tensors.
     return file.renamed(names) if len(names) == len(file.shapes) else file
 
 
-def _other_rows(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:
-    """For an error: the known variants of the file's sizes, unless v is one of them."""
+def _other_variants(file: WeightFile, table: list[rules.Rule], v: Variant) -> str:
+    """For an error: known variants with the file's sizes, unless v is one of them."""
     try:
         sizes = infer.read_sizes(rules.our_shapes(file.shapes, table))
     except KeyError:
         return ""
-    names = [row.name for row in infer.rows_of(sizes)]
+    names = [known.name for known in infer.variants_of(sizes)]
     if v.name in names or not names:
         return ""
     return f" (its sizes are those of {', '.join(names)}: pass one as variant=)"
 
 
-def _told_variant(
+def _find_variant(
     file: WeightFile,
     table: list[rules.Rule],
     variant: str | Variant | None,
     activation: str | None,
 ) -> Variant:
-    if variant is None and "variant" in file.metadata:  # one that save_clip wrote
+    if variant is None and "variant" in file.metadata:  # written by save_clip
         variant = Variant.from_json(json.loads(file.metadata["variant"]))
     if variant is None:
         return infer.infer_variant(

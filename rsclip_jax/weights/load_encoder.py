@@ -1,4 +1,4 @@
-"""Sensor encoders of other tools as a spec and params of ours."""
+"""Loads sensor encoders written by other tools."""
 
 import dataclasses
 import json
@@ -41,24 +41,24 @@ def load_encoder(
     heads: int | None = None,
     activation: str | None = None,
 ) -> tuple[SensorSpec, dict]:
-    """(spec, params) of a sensor encoder, with the input that its weights expect.
+    """(spec, params) of a sensor encoder, with the input scale that its weights expect.
 
     The spec's out_dim is 0 if the file has no map to CLIP's width; add_map adds one.
 
     Args:
         source: a name in ENCODERS, downloaded from the hub, or the path of a timm ViT,
             a ResNet of bottleneck blocks (alone or within a MoCo, DINO or MAE
-            checkpoint), DOFA, or what save_encoder wrote.
-        sensor: the sensor that the encoder will see (a Sensor, its name or a .toml); by
-            default the one that it was trained on. Its values are scaled as those of
-            `row`, or without one by the sensor's own mean and std.
-        row: for a path, the name in ENCODERS of the same encoder.
-        bands: the file's bands, if neither `row` nor their number tells them. They are
-            moved to the sensor's by name. DOFA's kernel is made from the sensor's
-            wavelengths instead.
-        missing: for bands that differ, as in adapt_kernel.
+            checkpoint), DOFA, or a file written by save_encoder.
+        sensor: the sensor to encode (a Sensor, its name or a .toml); by default the one
+            that the encoder was trained on. Values are scaled as in the training of
+            `row`, or without `row` by the sensor's mean and std.
+        row: for a path, the name of the same encoder in ENCODERS.
+        bands: the file's bands, if neither `row` nor their number determines them. They
+            are matched to the sensor's by name. DOFA's kernel is generated from the
+            sensor's wavelengths instead.
+        missing: what to do about bands that differ; see adapt_kernel.
         image_size: resizes the position embeddings.
-        heads, activation: if not timm's (64 channels per head, exact GELU).
+        heads, activation: if they are not timm's (64 channels per head, exact GELU).
 
     Raises ValueError naming the file and what does not fit.
     """
@@ -71,7 +71,7 @@ def load_encoder(
     if sensor is None:
         if stored is None:
             raise ValueError(
-                f"{path}: nothing says which sensor this encoder is for; give sensor="
+                f"{path}: the file does not state its encoder's sensor; give sensor="
                 + ("" if row else ", or row= with a name of ENCODERS")
             )
         spec = _told(stored, heads, activation, path)
@@ -83,7 +83,7 @@ def load_encoder(
     count = our_shapes(file)[f"{spec.first_layer}/kernel"][2]
     bands = tuple(bands) or _bands_of(file, count, stored or trained, sensor)
     params = _read_params(file, dataclasses.replace(spec, bands=bands))
-    params = _see_bands(params, spec.first_layer, bands, sensor.bands, missing, path)
+    params = _with_bands(params, spec.first_layer, bands, sensor.bands, missing, path)
     spec = dataclasses.replace(spec, **_input(sensor, stored or trained, str(path)))
     return _resized(spec, params, image_size)
 
@@ -91,9 +91,9 @@ def load_encoder(
 def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     """(local path, origin) of an encoder's weights.
 
-    origin: "path"; for a name of ENCODERS, which is downloaded unless it is cached,
-    also "name" and "revision". A path that exists takes precedence. Raises
-    FileNotFoundError saying which file to put where, ValueError for an unknown name.
+    origin: "path"; for a name in ENCODERS, which is downloaded unless it is cached,
+    also "name" and "revision". An existing path takes precedence over a name. Raises
+    FileNotFoundError saying where to put the file, ValueError for an unknown name.
     """
     path = Path(source)
     if path.exists():
@@ -108,11 +108,11 @@ def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     return path, origin
 
 
-def has_own_scale(source: str | Path, row: str = "") -> bool:
+def has_input_scale(source: str | Path, row: str = "") -> bool:
     """Whether load_encoder scales the input as in training, not by the sensor's scale.
 
-    It does if ENCODERS or the file itself tells that scale. DOFA has none: its authors
-    standardise each dataset by its own mean and std.
+    It does if ENCODERS or the file itself holds that scale. DOFA has none: its authors
+    standardise each dataset by the dataset's mean and std.
     """
     path, origin = find_encoder(source)
     row = row or origin.get("name", "")
@@ -122,7 +122,7 @@ def has_own_scale(source: str | Path, row: str = "") -> bool:
 
 
 def _stored_spec(file: WeightFile) -> SensorSpec | None:
-    """The spec that save_encoder put into the file's header."""
+    """The spec that save_encoder wrote into the file's header."""
     text = file.metadata.get("spec")
     return SensorSpec.from_json(json.loads(text)) if text else None
 
@@ -138,7 +138,7 @@ def _encoder_alone(file: WeightFile) -> WeightFile:
 def _told(
     spec: SensorSpec, heads: int | None, activation: str | None, path: Path
 ) -> SensorSpec:
-    """The spec with what the caller says of it; ValueError for what cannot be."""
+    """The spec with the caller's heads and activation; ValueError if they are wrong."""
     heads, activation = heads or spec.heads, activation or spec.activation
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -152,7 +152,7 @@ def _told(
 # Input
 
 
-def _see_bands(
+def _with_bands(
     params: dict,
     layer: str,
     bands: tuple[str, ...],
@@ -160,7 +160,6 @@ def _see_bands(
     missing: str,
     path: Path,
 ) -> dict:
-    """The params with their first layer's bands moved to the sensor's."""
     try:
         kernel = adapt_kernel(params[layer]["kernel"], bands, wanted, missing=missing)
     except ValueError as error:
@@ -171,26 +170,25 @@ def _see_bands(
 def _bands_of(
     file: WeightFile, count: int, trained: SensorSpec | Sensor | None, sensor: Sensor
 ) -> tuple[str, ...]:
-    """The names of the file's bands."""
     if count == 3 and trained is None:
-        return ("R", "G", "B")  # what is trained on three bands, where nothing tells
+        return ("R", "G", "B")  # the usual three bands
     for known in (trained, sensor):
         if known is not None and len(known.bands) == count:
             return known.bands
     told = trained or sensor
     raise ValueError(
-        f"{file.path}: its first layer is over {count} bands, not the"
-        f" {len(told.bands)} of {told.bands}; say which they are with bands=, or with"
-        " row= what the encoder was trained on"
+        f"{file.path}: its first layer takes {count} bands, not the"
+        f" {len(told.bands)} of {told.bands}; name them with bands=, or give the"
+        " encoder's name in ENCODERS with row="
     )
 
 
 def _input(
     sensor: Sensor, trained: SensorSpec | Sensor | None, where: str
 ) -> dict[str, Any]:
-    """The input fields: the sensor's, at the scale of what the encoder was trained on.
+    """The sensor's input fields at the scale that the encoder was trained on.
 
-    A band that it was not trained on keeps the sensor's scale.
+    Bands that it was not trained on keep the sensor's scale.
     """
     fields = input_fields(sensor)
     if trained is None:
@@ -202,9 +200,9 @@ def _input(
             f" {sensor.name} is in {sensor.unit}"
         )
     for key in ("mean", "std"):
-        own = dict(zip(sensor.bands, getattr(sensor, key), strict=True))
+        default = dict(zip(sensor.bands, getattr(sensor, key), strict=True))
         theirs = dict(zip(trained.bands, getattr(trained, key), strict=True))
-        fields[key] = tuple({**own, **theirs}[band] for band in sensor.bands)
+        fields[key] = tuple({**default, **theirs}[band] for band in sensor.bands)
     return {**fields, "clip_sigma": trained.clip_sigma}
 
 
@@ -216,7 +214,7 @@ def _read_params(file: WeightFile, spec: SensorSpec) -> dict:
         head, ignore = layouts.TORCHVISION_HEAD, list(layouts.TORCHVISION_IGNORE)
     else:
         head, ignore = layouts.TIMM_HEAD, list(layouts.TIMM_IGNORE)
-    if spec.out_dim:  # one that save_encoder wrote: its head is the map to CLIP
+    if spec.out_dim:  # written by save_encoder: its head is the map to CLIP
         ignore.remove(head)
         ignore += [] if spec.proj_bias else [r"head\.bias"]
     return rules.load_strict(

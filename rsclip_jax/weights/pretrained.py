@@ -1,7 +1,7 @@
-"""Names of pretrained CLIPs, and hf: names, to local files and the variant they are.
+"""Resolves names of pretrained CLIPs and hf: names to local files and variants.
 
 Each entry states the activation, because most of these files do not. Fine-tuning does
-not change it, so it is that of the weights that the training started from.
+not change it, so it is that of the weights that training started from.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from rsclip_jax.weights.encoders import ENCODERS
 class Pretrained:
     """One published CLIP. file "" is the repository's usual weight file.
 
-    published: where a file that is not on the hub can be had; it is then looked for
-    among the hand-placed files only.
+    published: where to get a file that is not on the hub; it is then looked for among
+    the hand-placed files only.
     """
 
     name: str
@@ -30,17 +30,17 @@ class Pretrained:
     published: str = ""
 
 
-_OPENAI = "OpenAI's own weights: QuickGELU"
+_OPENAI = "OpenAI's weights: QuickGELU"
 _LAION = "trained by open_clip with exact GELU on LAION-2B"
-# RemoteCLIP: the README's example builds "ViT-B-32" with exact GELU and loads the file
-# into it; the script that repeats the paper's retrieval table builds it from "openai",
-# which is QuickGELU. The training began from OpenAI's weights: we believe the script.
+# RemoteCLIP: the README's example builds "ViT-B-32" with exact GELU; the script that
+# reproduces the paper's retrieval table builds it from "openai", which is QuickGELU.
+# Training started from OpenAI's weights, so we follow the script.
 _REMOTE = (
     "fine-tuned from OpenAI's weights, as its retrieval script loads it: QuickGELU"
 )
 # SkyScript's training command builds L/14 from "openai" and B/32 from "laion2b_e16".
 _SKY = "the README of wangzhecheng/SkyScript on GitHub links {}.zip: unpack it"
-# open_clip's table has a mean and std of 0.5 for this one alone.
+# Only this model has a mean and std of 0.5 in open_clip's table.
 _LAION_L = dataclasses.replace(
     VARIANTS["ViT-L-14"], image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)
 )
@@ -111,7 +111,7 @@ PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
 class Found:
     """The weights of a name: a file or folder for load_clip, and its variant if known.
 
-    origin: what a run records: "name"; "path", which finds the same bytes again;
+    origin: what a run records: "name"; "path", which leads to the same bytes again;
     "revision", the commit, if the weights came from the hub.
     """
 
@@ -128,8 +128,8 @@ def is_name(source: str) -> bool:
 def find_pretrained(source: str) -> Found | None:
     """Finds a name of PRETRAINED or hf:OWNER/NAME[/PATH][@REVISION]; else None.
 
-    Downloads files that are not cached. Raises FileNotFoundError saying which file to
-    put where, ValueError for a malformed hf: name.
+    Downloads files that are not cached. Raises FileNotFoundError saying where to put
+    the file, ValueError for a malformed hf: name.
     """
     row = PRETRAINED.get(source)
     if row is not None and row.published:
@@ -163,7 +163,7 @@ def _placed(row: Pretrained) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"{row.name}: not on the Hugging Face hub; {row.published}, and give the"
-            f" path of its {path.name}, or place it at {path}"
+            f" path of its {path.name}, or put it at {path}"
         )
     return path
 
@@ -179,15 +179,15 @@ def _found(
 
 
 def suggest(source: str) -> str:
-    """For an error: the names that an unknown name may have been meant for."""
+    """For an error: names similar to an unknown one."""
     if source in VARIANTS:
         rows = [
             row.name
             for row in PRETRAINED.values()
             if _sizes(row.variant) == _sizes(source)
         ]
-        named = f": {', '.join(rows)}" if rows else ", of which none has a name here"
-        return f"{source!r} is an architecture; weights are asked for{named}"
+        named = f": {', '.join(rows)}" if rows else "; none are known by name"
+        return f"{source!r} is an architecture; give the name of its weights{named}"
     if source in ENCODERS:
         return f"{source!r} is a sensor encoder, which weights.load_encoder reads"
     lower = {
@@ -197,13 +197,14 @@ def suggest(source: str) -> str:
     near = difflib.get_close_matches(source.lower(), lower, n=1)
     meant = f": did you mean {lower[near[0]]!r}?" if near else "."
     return (
-        f"nor the name of pretrained weights{meant} There are {', '.join(PRETRAINED)},"
-        " and hf:OWNER/NAME for a repository of the Hugging Face hub"
+        f"not the name of pretrained weights either{meant} Known:"
+        f" {', '.join(PRETRAINED)}, and hf:OWNER/NAME for a repository of the Hugging"
+        " Face hub"
     )
 
 
 def _sizes(variant: str | Variant) -> Variant:
-    """A variant without the fields in which models of one architecture differ."""
+    """The variant without the fields in which models of one architecture differ."""
     v = VARIANTS[variant] if isinstance(variant, str) else variant
     same = VARIANTS["mini"]
     return dataclasses.replace(

@@ -1,9 +1,9 @@
 """Conversion tables, applied strictly in both directions.
 
-A table is a list of (name in the file, our path, transform); "{i}" and "{j}" stand for
-layer numbers in both. A path that ends in "[1/3]" is the second of three equal parts of
-our array's last axis, where the file keeps apart what we keep joined. Every name is
-matched exactly once and every problem is reported at once.
+A table is a list of (name in the file, our path, transform); "{i}" and "{j}" are layer
+numbers in both. A path that ends in "[1/3]" is the second of three equal parts of our
+array's last axis, for files that store the parts separately. Every name is matched
+exactly once, and one error reports all problems.
 """
 
 import functools
@@ -16,8 +16,8 @@ import numpy as np
 
 Rule = tuple[str, str, str]
 
-# name: (file -> ours, ours -> file); torch keeps dense kernels [out, in], convolutions
-# [out, in, h, w], and timm a leading 1 on its tokens.
+# name: (file -> ours, ours -> file); torch stores dense kernels [out, in], convolutions
+# [out, in, h, w], and timm adds a leading 1 to its tokens.
 _TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
     "same": (lambda x: x, lambda x: x),
     "dense": (lambda x: x.T, lambda x: x.T),
@@ -39,7 +39,7 @@ def block_rules(prefix: str, path: str, names: Mapping[str, str]) -> list[Rule]:
 def convert_names(
     names: Iterable[str], rules: Sequence[Rule]
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """({name: (our path, transform)}, names that no rule knows)."""
+    """({name: (our path, transform)}, names that no rule matches)."""
     out, unknown = {}, []
     for name in names:
         for theirs, ours, transform in rules:
@@ -52,7 +52,7 @@ def convert_names(
 
 
 def count_blocks(paths: Iterable[str], prefix: str) -> int:
-    """How many blocks there are of our paths "<prefix>_<number>/..."."""
+    """The number of blocks in paths "<prefix>_<number>/..."."""
     found = (re.match(rf"{re.escape(prefix)}_(\d+)/", path) for path in paths)
     return 1 + max((int(m[1]) for m in found if m), default=-1)
 
@@ -60,14 +60,14 @@ def count_blocks(paths: Iterable[str], prefix: str) -> int:
 def our_shapes(
     shapes: Mapping[str, tuple[int, ...]], rules: Sequence[Rule]
 ) -> dict[str, tuple[int, ...]]:
-    """{our path: shape in our order} of the names that the rules know; parts apart."""
+    """{our path: shape in our order} of the names that the rules match."""
     found, _ = convert_names(shapes, rules)
     ours = ((path, _new_shape(shapes[n], how)) for n, (path, how) in found.items())
     return {path: shape for path, shape in ours if shape is not None}
 
 
 def _names_of(path: str, rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
-    """[(name in the file, our path with its part, transform)] of one of our arrays."""
+    """[(name in the file, our path with its part, transform)] for one of our paths."""
     out = []
     for theirs, ours, transform in rules:
         whole, part = _split(ours)
@@ -77,7 +77,7 @@ def _names_of(path: str, rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
 
 
 def _rename(name: str, pattern: str, new: str) -> str | None:
-    """The new name where the pattern matches all of the name, numbers carried over."""
+    """The new name with the same numbers if the pattern matches the whole name."""
     match = _compiled(pattern).fullmatch(name)
     return None if match is None else new.format_map(match.groupdict())
 
@@ -95,7 +95,6 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _part_of(part: str, size: int) -> slice:
-    """The slice of an axis that "[1/3]" stands for; all of it for ""."""
     if not part:
         return slice(None)
     i, n = map(int, part.strip("[]").split("/"))
@@ -113,8 +112,14 @@ def load_strict(
 ) -> dict:
     """The params tree of `targets` (ShapeDtypeStructs), float32, from a file's tensors.
 
-    shapes: name -> shape of all the file's tensors; read gives one. Raises ValueError
-    listing every missing, unknown and misshapen tensor before any is read.
+    Args:
+        shapes: name -> shape of all tensors in the file.
+        read: returns one tensor by name.
+        where: the start of an error message.
+        ignore: regular expressions of names to skip.
+
+    Raises ValueError listing every missing, unknown and misshapen tensor before any is
+    read.
     """
     names = [n for n in shapes if not any(re.fullmatch(p, n) for p in ignore)]
     found, unknown = convert_names(names, rules)
@@ -175,7 +180,7 @@ def _new_shape(shape: Sequence[int], transform: str) -> tuple[int, ...] | None:
 def export_names(params: dict, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """The params under the layout's names and in its order of axes.
 
-    Raises ValueError naming every leaf that the layout has no name for.
+    Raises ValueError naming every leaf without a name in the layout.
     """
     flat: dict[str, Any] = flax.traverse_util.flatten_dict(params, sep="/")
     out, unknown = {}, []

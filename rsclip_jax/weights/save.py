@@ -1,4 +1,4 @@
-"""CLIPs and sensor encoders written in the layouts that other tools read."""
+"""Saves CLIPs and sensor encoders in the layouts of other tools."""
 
 import dataclasses
 import json
@@ -38,12 +38,15 @@ def save_clip(
 ) -> None:
     """Writes a CLIP in a public layout, as .safetensors.
 
-    layout "open_clip" or "openai" (the same names, and OpenAI's three sizes beside
-    them): `path` is a file where it ends in .safetensors, else, for open_clip, a folder
-    that gets the config too. "hf": a folder as transformers' CLIPModel, CLIPProcessor
-    and tokenizer read it. Raises ValueError for a layout or dtype that is not known,
-    where a value does not fit the dtype, and where the layout cannot say what the model
-    is.
+    Args:
+        path: for "openai" a .safetensors file; for "open_clip" a .safetensors file, or
+            a folder, which gets the config too; for "hf" a folder that transformers'
+            CLIPModel, CLIPProcessor and tokenizer read.
+        layout: "open_clip", "openai" (the same names, with OpenAI's three sizes added)
+            or "hf".
+
+    Raises ValueError for an unknown layout or dtype, a value that does not fit the
+    dtype, and a model that the layout cannot describe.
     """
     path, v = Path(path), get_variant(variant)
     _check_dtype(dtype)
@@ -60,13 +63,13 @@ def save_clip(
 def save_encoder(
     path: str | Path, spec: SensorSpec, params: dict, *, dtype: str = "float32"
 ) -> None:
-    """Writes a sensor encoder in timm's names, its map to CLIP's width as timm's head.
+    """Writes a sensor encoder in timm's names; its map to CLIP's width is timm's head.
 
-    `path` is a file where it ends in .safetensors, else a folder that gets a
-    config.json too. timm.create_model("local-dir:<path>", pretrained=True) reads the
-    folder; without pretrained=True, timm's weights are random. The model takes the
-    spec's input, clip((x - mean) / std, -clip_sigma, clip_sigma). Raises ValueError for
-    an unknown dtype, and for a spec that timm has no model of.
+    `path` is a .safetensors file, or a folder, which gets a config.json too.
+    timm.create_model("local-dir:<path>", pretrained=True) reads the folder; without
+    pretrained=True, timm's weights are random. The model takes the spec's input,
+    clip((x - mean) / std, -clip_sigma, clip_sigma). Raises ValueError for an unknown
+    dtype, and for a folder with a spec that timm has no model for.
     """
     path = Path(path)
     _check_dtype(dtype)
@@ -105,7 +108,7 @@ def _open_clip_tensors(v: Variant, params: dict, dtype: str) -> dict[str, np.nda
 
 
 def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """With the counter that torch keeps beside each batch norm's statistics."""
+    """Adds the counter that torch keeps beside each batch norm's statistics."""
     norms = [n for n in tensors if n.endswith("running_var")]
     counts = {n.replace("running_var", layouts.BATCHES) for n in norms}
     return tensors | dict.fromkeys(sorted(counts), np.array(0, np.int64))
@@ -115,13 +118,13 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
     told = {
         "activation": (v.activation, "quick_gelu"),
         "layer_norm_eps": (v.layer_norm_eps, 1e-5),
-        "channels of a visual head": (v.vision_head_width, 64),
-        "channels of a text head": (v.text_width // v.text_heads, 64),
+        "width of a visual head": (v.vision_head_width, 64),
+        "width of a text head": (v.text_width // v.text_heads, 64),
     }
     for what, (found, built) in told.items():
         if found != built:
             raise ValueError(
-                f"layout 'openai' does not say {what}, and OpenAI's code builds"
+                f"layout 'openai' does not store the {what}, and OpenAI's code assumes"
                 f" {built}, not this model's {found}: use 'open_clip' or 'hf'"
             )
     tensors = _open_clip_tensors(v, params, dtype)
@@ -137,7 +140,7 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
 def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
     if isinstance(v.vision_layers, tuple):
         raise ValueError(
-            f"layout 'hf': transformers' CLIPModel has no ResNet such as {v.name}; use"
+            f"layout 'hf': transformers' CLIPModel cannot be the ResNet {v.name}; use"
             " 'open_clip' or 'openai'"
         )
     path.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,7 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
     _write(path / "model.safetensors", tensors, _variant_header(v))
     write_json(path / "config.json", hf_config(v, dtype), sort_keys=False)
     write_json(path / "preprocessor_config.json", hf_preprocessor(v), sort_keys=False)
-    if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is no subset of CLIP's
+    if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is not CLIP's
         _save_hf_tokenizer(path, v)
 
 
@@ -154,9 +157,9 @@ LAYOUTS = tuple(_WRITERS)
 
 
 def _save_hf_tokenizer(path: Path, v: Variant) -> None:
-    """CLIPTokenizer's files; transformers pads with the end token, and so do we there.
+    """Writes CLIPTokenizer's files, which pad with the end token, as transformers does.
 
-    What follows the first end token has no influence on the text's features.
+    Tokens after the first end token do not change a text's features.
     """
     names, merges = vocabulary_names()
     start, end = "<|startoftext|>", "<|endoftext|>"
@@ -193,10 +196,10 @@ def _variant_header(v: Variant) -> dict[str, str]:
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
-    # "pt" is what transformers, open_clip and timm want the header to say
+    # transformers, open_clip and timm require "pt"
     metadata = {"format": "pt", **header}
     with naming(path), replacing(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
-        mask = os.umask(0)  # only setting it tells it
+        mask = os.umask(0)  # it can only be read by setting it
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # safetensors makes it its owner's alone
+        temporary.chmod(0o666 & ~mask)  # safetensors lets only the owner read it

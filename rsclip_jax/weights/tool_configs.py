@@ -1,4 +1,4 @@
-"""The config files in which open_clip, transformers and timm say what a model is."""
+"""The config files with which open_clip, transformers and timm describe a model."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from rsclip_jax.models.variants import Variant
 
 
 def open_clip_config(v: Variant) -> dict[str, Any]:
-    """open_clip_config.json of a variant; ValueError where it cannot say all of it."""
+    """open_clip_config.json; ValueError for a variant that it cannot describe."""
     if v.layer_norm_eps != 1e-5:
         raise ValueError(
-            f"layout 'open_clip': its config does not say eps = {v.layer_norm_eps}, and"
-            " open_clip builds 1e-5: use 'hf'"
+            "layout 'open_clip': its config cannot store eps ="
+            f" {v.layer_norm_eps}, and open_clip assumes 1e-5: use 'hf'"
         )
     vision: dict[str, Any] = {
         "image_size": v.image_size,
-        "layers": v.vision_layers,  # a list of four is a ResNet there
+        "layers": v.vision_layers,  # open_clip takes a list of four for a ResNet
         "width": v.vision_width,
         "head_width": v.vision_head_width,
     }
@@ -74,22 +74,22 @@ def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
     }
 
 
-# timm's class of that LayerNorm eps; config.json cannot say it otherwise
+# timm's architecture with that LayerNorm eps, which config.json cannot set
 _TIMM_NAMES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch32_clip_224"}
 
 
 def has_timm_model(spec: SensorSpec) -> bool:
-    """Whether timm's ViT or ResNet can be what the spec says."""
+    """Whether timm's ViT or ResNet can implement the spec."""
     if spec.is_resnet:
-        return spec.width == 64  # timm's stem has no other
+        return spec.width == 64  # the only width of timm's stem
     return spec.eps in _TIMM_NAMES and not spec.patch_offset
 
 
 def timm_config(spec: SensorSpec) -> dict[str, Any]:
     """config.json of timm for a sensor encoder.
 
-    The architecture's name only picks the LayerNorm's eps; all sizes stand in
-    model_args. Raises ValueError for a spec that timm's ViT cannot be.
+    The architecture's name only selects the LayerNorm's eps; model_args has all sizes.
+    Raises ValueError for a spec that timm cannot implement.
     """
     if not has_timm_model(spec):
         what = "patch_offset" if spec.patch_offset else "eps"

@@ -23,7 +23,7 @@ def test_up_to_eight_times_the_input_is_resized(shape):
 
 
 def test_a_whole_scene_is_refused_unless_it_is_allowed():
-    words = r"1: 129 x 300 pixels, and the encoder takes 16 x 16: .*name:split:tile.*"
+    words = r"1: 129 x 300 pixels, but the encoder takes 16 x 16: .*name:split:tile.*"
     words += r"max_shrink=None \(now 8\)"
     small, large = np.zeros((16, 16, 3), np.uint8), np.zeros((129, 300, 3), np.uint8)
     with pytest.raises(ValueError, match=f"image {words}"):

@@ -62,7 +62,9 @@ def test_a_broken_file_is_named(tmp_path, broken):
     path = save_outcome(tmp_path, make_outcome())
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if broken == "cut" else broken)
-    with pytest.raises(ValueError, match=r"eurosat_rgb-test\.npz: this is not what"):
+    with pytest.raises(
+        ValueError, match=r"eurosat_rgb-test\.npz: not a file of kept embeddings"
+    ):
         load_outcome(path)
 
 
@@ -71,7 +73,7 @@ def test_what_tells_two_sets_of_examples_apart_is_named():
     assert find_mismatch(one, make_outcome(owners=np.array([0, 1])), names) == ""
     assert find_mismatch(one, make_outcome(), names) == ""  # without captions
     moved = make_outcome(owners=np.array([0, 0]))
-    assert find_mismatch(one, moved, names) == "owners of a are not those of b"
+    assert find_mismatch(one, moved, names) == "owners of a differ from those of b"
     asked = make_outcome(pins={**one.pins, "prompts": "x"})
     assert find_mismatch(one, asked, names) == "prompts is None in a and 'x' in b"
     assert find_mismatch(one, asked, names, prompts=False) == ""

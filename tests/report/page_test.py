@@ -171,4 +171,4 @@ def test_a_report_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(closing, "write_report", fail)
     assert closing._try_report(Run) is None
-    assert Run.logged == ["report.html: not written: OSError: no space left"]
+    assert Run.logged == ["report.html could not be written: OSError: no space left"]

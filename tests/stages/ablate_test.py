@@ -54,7 +54,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
         longer = config(("align.losses", (MSE, BOTH, (("cosine", 1.0),))))
         run_stages(longer, workdir)
     said = capsys.readouterr().out
-    assert said.count("done before, skipped") == 2
+    assert said.count("already done, skipped") == 2
     assert "3 of 3, losses=cosine" in said
     assert "| losses" in said
     rows = read_table(workdir)
@@ -89,7 +89,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
     )
     with few_scenes():
         run_stages(longer, workdir)
-    assert "ablate: done before, skipped" in capsys.readouterr().out
+    assert "ablate: already done, skipped" in capsys.readouterr().out
     with few_scenes(), pytest.raises(ValueError, match=r"align\.lr: 0\.001 there"):
         run_stages(config(("seed", (0, 1)), lr=0.1), workdir)
 
@@ -103,7 +103,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
         ((("align.stdent", ("vit",)),), r"'align\.stdent', .*similar: align\.stude"),
         ((("patch.lr", (0.1,)),), r"'patch\.lr', which is not a setting of stage"),
         ((("seed", (0,)), ("seed", (1,))), "or is named twice"),
-        ((("seed", (0, 0)),), "one combination twice"),
+        ((("seed", (0, 0)),), "the same combination twice"),
         ((("align.lr", ("fast",)),), r"lr=fast: align\.lr: Could not override"),
     ],
 )

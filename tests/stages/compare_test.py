@@ -257,7 +257,7 @@ def test_of_other_prompts_where_all_needs_them_is_refused(tmp_path):
     whole = [outcome(0, 1.0, prompts=name) for name in "pq"]
     rgb = [dataclasses.replace(o, z={"rgb": o.z["rgb"]}) for o in whole]
     a, b = (write_run(tmp_path / o.pins["prompts"], [o]) for o in rgb)
-    said = rf"no number of the same:\n  d:test: tests of rgb: prompts is 'p' in {a}"
+    said = rf"no comparable result:\n  d:test: tests of rgb: prompts is 'p' in {a}"
     refused(tmp_path, said, a, b)
 
 
@@ -325,7 +325,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     refused(tmp_path, said, a, other)
     refused(tmp_path, r"config\.runs = \('.*a',\): name two workdirs or more", a)
     refused(tmp_path, "names one workdir twice", a, tmp_path / "other" / ".." / "a")
-    refused(tmp_path, "nowhere, and there is no such folder", a, tmp_path / "nowhere")
+    refused(tmp_path, "nowhere, but there is no such folder", a, tmp_path / "nowhere")
     (tmp_path / "plain").mkdir()
     refused(tmp_path, "plain, which is not the workdir", a, tmp_path / "plain")
     cut = write_run(tmp_path / "cut", [outcome(0, 1.0)])
@@ -339,7 +339,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     broken = write_run(tmp_path / "broken", [outcome(0, 1.0)])
     (file,) = broken.glob("align/outcomes/after/*.npz")
     file.write_bytes(b"no")
-    refused(tmp_path, r"^.*d-test\.npz: .*is not what an evaluation keeps", a, broken)
+    refused(tmp_path, r"^.*d-test\.npz: .*not a file of kept embeddings", a, broken)
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ def test_a_finished_export_is_not_written_again(tiny_run, tmp_path, capsys):
     folder = run_export(tmp_path / "w", tiny_run)
     before = (folder / "README.md").stat().st_mtime_ns
     run_export(tmp_path / "w", tiny_run)
-    assert "done before" in capsys.readouterr().out
+    assert "already done" in capsys.readouterr().out
     assert (folder / "README.md").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"config\.export\.layout: 'open_clip' there"):
         run_export(tmp_path / "w", tiny_run, layout="hf")

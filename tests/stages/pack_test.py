@@ -63,7 +63,7 @@ def test_the_command_packs_all_splits_and_then_skips_them(tmp_path, archive):
             assert found[i]["label"] == want[i]["label"]
     again = run()
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("packed before: ") == 3
+    assert again.stdout.count("already packed: ") == 3
 
 
 def test_the_manifest_says_where_it_comes_from(tmp_path, archive):
@@ -103,7 +103,7 @@ def test_unreadable_files_are_left_out_when_asked(tmp_path, archive, capsys):
     with pytest.raises(ValueError, match=rf"{bad}: unreadable or cut image"):
         run_pack(tmp_path)
     run_pack(tmp_path, on_error="skip")
-    assert "1 left out, listed in " in capsys.readouterr().out
+    assert "1 skipped, listed in " in capsys.readouterr().out
     (listed,) = (tmp_path / "out").rglob("skipped.txt")
     assert listed.read_text().startswith(f"cat/3\t{bad}: unreadable or cut image")
     found = open_source("cifar10", tmp_path / "out")

@@ -74,7 +74,7 @@ def test_captions_and_classes_have_one_length_and_long_captions_are_cut(
     assert whole.argmax() > 24
     np.testing.assert_array_equal(captions[long], [*whole[:23], END])
     said = capsys.readouterr().out
-    assert "rsicd:train: 16 of 32 different captions have more than 24 tokens" in said
+    assert "rsicd:train: 16 of 32 distinct captions have more than 24 tokens" in said
     # without the long ones all are as short as the longest of both
     coloured_set(tmp_path / "b")
     run = make_run(tmp_path, tiny_config(data_root=str(tmp_path / "b")))
@@ -91,7 +91,7 @@ def test_captions_and_classes_have_one_length_and_long_captions_are_cut(
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ((0.5,), r"has 1 numbers, and config\.pretrain\.train 2 dataset"),
+        ((0.5,), r"has 1 numbers for 2 dataset"),
         ((0.5, 0.3, 0.2), "has 3 numbers"),
         ((1.0, 0.0), "above 0"),
         ((1.0, -1.0), "above 0"),

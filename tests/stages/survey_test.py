@@ -63,9 +63,9 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
         assert "tried again by the same command: gone" in said
         run_stages(config(one, two, published=published), workdir)
         said = capsys.readouterr().out
-        assert said.count("done before, skipped") == 1
+        assert said.count("already done, skipped") == 1
         run_stages(config(one, two, published=published), workdir)
-        assert "survey: done before, skipped" in capsys.readouterr().out
+        assert "survey: already done, skipped" in capsys.readouterr().out
         other = (("one", "miniature", "accuracy", 7.0, "paper C"), *published)
         run_stages(config(one, two, published=other), workdir)
         assert read_table(workdir / "survey")[0]["published"] == "7 (paper C)"

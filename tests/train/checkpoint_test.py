@@ -126,7 +126,7 @@ def test_what_was_trained_may_be_kept_apart_from_the_checkpoints(tmp_path):
 
 def test_a_stage_that_has_not_begun_has_nothing_to_read(tmp_path):
     assert checkpoint.begun_sources(tmp_path / "s") == {}
-    with pytest.raises(FileNotFoundError, match="s/checkpoints: no checkpoint in it"):
+    with pytest.raises(FileNotFoundError, match="s/checkpoints holds no checkpoint"):
         checkpoint.load_trained(tmp_path / "s")
 
 

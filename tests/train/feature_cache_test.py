@@ -68,9 +68,12 @@ def test_what_is_there_is_used_after_a_look_at_a_few_records(tmp_path):
         ({"teacher": {**TEACHER, "activation": "quick_gelu"}}, "teacher activation: "),
         ({"source": Pictures(19)}, "dataset split_digest: "),
         ({"source": Pictures(name="others")}, "dataset name: 'pictures:train' there"),
-        ({"size": 24}, "pictures size: 12 there, 24 in this run"),
-        ({"dim": 6}, "features dim: 5 there, 6"),
-        ({"views": range(5)}, r"views: \[0, 4\] there, .* also \[1, 2, 3\]"),
+        ({"size": 24}, "pictures size: 12 in the cache, 24 in this run"),
+        ({"dim": 6}, "features dim: 5 in the cache, 6"),
+        (
+            {"views": range(5)},
+            r"views: \[0, 4\] in the cache, .* also draws \[1, 2, 3\]",
+        ),
         ({"encode": Encoder(scale=1.1)}, r"train/0 \(10 %\).* weights"),
     ],
 )
@@ -98,7 +101,7 @@ def test_other_pictures_under_the_same_ids_are_noticed(tmp_path, changed):
             other = Pictures(seed=1) if index in changed else super()
             return other.read(index, keys)
 
-    with pytest.raises(ValueError, match=r"encoded again.* files have changed"):
+    with pytest.raises(ValueError, match=r"encoded again.* have changed"):
         taught(tmp_path, Changed())
 
 

@@ -129,7 +129,7 @@ def test_a_weight_may_lie_on_a_line_over_training(toy):
 
 
 def test_a_term_that_is_not_known_is_refused(toy):
-    with pytest.raises(ValueError, match=r"terms \['l2'\] are none of \('mse'"):
+    with pytest.raises(ValueError, match=r"terms \['l2'\] are unknown; use \('mse'"):
         align(toy, {"l2": 1.0})
 
 

@@ -36,7 +36,7 @@ def test_mesh_shapes(shape, want):
     "shape", [(3, -1), (4, 1), (4, 4), (-1, -1), (0, -1), (-2, -4), (8,), (8, 1, 1)]
 )
 def test_a_mesh_that_leaves_devices_out_is_refused(shape):
-    said = rf"^mesh = {re.escape(str(shape))} does not lay out 8 devices"
+    said = rf"^mesh = {re.escape(str(shape))} does not cover 8 devices"
     with pytest.raises(ValueError, match=said):
         sharding.make_mesh(shape)
 

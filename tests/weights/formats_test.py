@@ -128,7 +128,7 @@ def test_sizes_come_from_shapes_and_only_the_rest_is_asked_for():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_act": "relu"}, r"hidden_act = 'relu' is not read here"),
+        ({"hidden_act": "relu"}, r"hidden_act = 'relu' is not supported"),
         ({"eos_token_id": 5}, r"eos_token_id = 5 is not the largest of 64"),
         ({"layer_norm_eps": 1e-6}, r"layer_norm_eps is 1e-05 in the visual"),
     ],
@@ -159,15 +159,17 @@ def test_an_open_clip_tower_of_another_kind_is_named(tmp_path, section, key, val
     """No shape shows it, so it would load and give other embeddings."""
     changed = {**OPEN_CLIP_CONFIG["model_cfg"][section], key: value}
     folder = open_clip_folder(tmp_path / "a", **{section: changed})
-    with pytest.raises(ValueError, match=f"{section}.{key} = .* is not read here"):
+    with pytest.raises(ValueError, match=f"{section}.{key} = .* is not supported"):
         load_clip(folder)
 
 
 def test_a_folder_or_file_of_something_else_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weight file in it; one of open_cl"):
+    with pytest.raises(
+        FileNotFoundError, match="no weight file in this folder; expected"
+    ):
         load_clip(tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"a\.txt: not a weight file by its name"):
+    with pytest.raises(ValueError, match=r"a\.txt: not the name of a weight file"):
         load_clip(tmp_path / "a.txt")
     with pytest.raises(ValueError, match=r"no CLIP of OpenAI's.*blocks\.0\.attn"):
         load_clip(FOLDER / "timm_toy.safetensors")

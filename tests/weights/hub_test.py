@@ -208,7 +208,7 @@ def test_what_the_hub_refuses_is_one_line(client, server, publish):
     publish("me/gated", toy_files())
     server.gated.add("me/gated")
     gated = client.load("hf:me/gated")["error"]
-    assert "terms accepted" in gated
+    assert "accept the terms" in gated
     assert "HF_TOKEN" in gated
     assert all(len(line.splitlines()) == 1 for line in (nobody["error"], gated))
 
@@ -230,13 +230,13 @@ def test_without_the_hub_its_cache_serves(server, publish, tmp_path):
             assert sha256(Path(file["path"])) == sha256(TOY / "config.json")
             missing = away.load("hf:me/else/a.pt")
             place = tmp_path / "placed" / "me--else" / "a.pt"
-            assert missing["error"].endswith(f"or place it at {place}")
+            assert missing["error"].endswith(f"or put it at {place}")
             assert missing["error"].startswith("hf:me/else: ")
             assert "download a.pt by hand from repository me/else" in missing["error"]
             assert len(missing["error"].splitlines()) == 1
             whole = away.load("hf:me/else")["error"]
             assert "download its weight file and config (model.safetensors," in whole
-            assert whole.endswith(f"or place it at {place.parent}")
+            assert whole.endswith(f"or put it at {place.parent}")
             assert max(x["seconds"] for x in (pinned, file, missing)) < 5
     assert "HF_HUB_OFFLINE is set" in missing["error"]
 
@@ -368,8 +368,11 @@ def test_every_row_has_its_architecture_and_activation():
     [
         ("remoteclip-vit-b32", "did you mean 'RemoteCLIP-ViT-B-32'? There are OpenAI"),
         ("openai/clip-vit-base-patch32", "mean 'hf:openai/clip-vit-base-patch32'?"),
-        ("ViT-H-14", "an architecture; weights are asked for: LAION2B-ViT-H-14, GeoRS"),
-        ("mini", "'mini' is an architecture; weights are asked for, of which none"),
+        (
+            "ViT-H-14",
+            "an architecture; give the name of its weights: LAION2B-ViT-H-14, GeoRS",
+        ),
+        ("mini", "'mini' is an architecture; give the name of its weights; none"),
         ("hf:openai", "not of the form hf:OWNER/NAME"),
         ("hf:me/toy/../../x.pt", "not a path within a repository"),
         ("hf:../toy", "not of the form owner/name"),
@@ -379,7 +382,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(placed, name, words):
     with pytest.raises((FileNotFoundError, ValueError)) as error:
         rsclip_jax.load(name)
     assert words in str(error.value)
-    assert "neither a weight file" in str(error.value) or name.startswith("hf:")
+    assert "not a weight file" in str(error.value) or name.startswith("hf:")
 
 
 def test_every_architecture_is_answered(placed):

@@ -86,7 +86,7 @@ def test_openais_layout_gives_the_same_weights_back(tmp_path):
 
 
 def test_hugging_face_has_no_resnets(tmp_path, toy):
-    with pytest.raises(ValueError, match="no ResNet such as toy; use 'open_clip'"):
+    with pytest.raises(ValueError, match="cannot be the ResNet toy; use 'open_clip'"):
         save_clip(tmp_path / "hf", *toy, "hf")
     assert not list(tmp_path.iterdir())
 

@@ -58,11 +58,11 @@ def test_openais_layout_gives_the_same_weights_back(tmp_path):
     [
         (
             {"activation": "gelu"},
-            "does not say activation.*builds quick_gelu, not.*gelu",
+            "does not store the activation.*assumes quick_gelu, not.*gelu",
         ),
-        ({"layer_norm_eps": 1e-6}, "does not say layer_norm_eps"),
-        ({"vision_heads": 2}, "channels of a visual head.*builds 64, not this.*32"),
-        ({"text_heads": 2}, "channels of a text head"),
+        ({"layer_norm_eps": 1e-6}, "does not store the layer_norm_eps"),
+        ({"vision_heads": 2}, "width of a visual head.*assumes 64, not this.*32"),
+        ({"text_heads": 2}, "width of a text head"),
     ],
 )
 def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, words):
@@ -76,7 +76,7 @@ def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, w
 def test_open_clips_config_does_not_say_another_eps(tmp_path):
     variant = toy_variant("gelu", layer_norm_eps=1e-6)
     params = random_params(variant)
-    with pytest.raises(ValueError, match=r"does not say eps = 1e-06"):
+    with pytest.raises(ValueError, match=r"cannot store eps = 1e-06"):
         save_clip(tmp_path / "a", variant, params)
 
 

@@ -1,1 +1,1 @@
-"""Stage align: a sensor encoder onto the features of the patched CLIP."""
+"""Stage align: trains sensor encoders to reproduce the patched CLIP's features."""

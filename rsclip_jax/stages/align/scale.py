@@ -1,4 +1,4 @@
-"""The scale at which a student sees its sensor (config.align.normalize)."""
+"""The normalisation of a student's input (config.align.normalize)."""
 
 import dataclasses
 import json
@@ -12,21 +12,21 @@ from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.align.students import is_pretrained
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
-from rsclip_jax.weights import has_own_scale
+from rsclip_jax.weights import has_input_scale
 
 
 def check_scale(c: AlignSettings) -> None:
-    """Raises ValueError for a scale that is unknown, out of range or not replaceable.
+    """Raises ValueError for a scale that is unknown, out of range or not allowed.
 
-    The scale that a student's weights were trained at is never replaced.
+    A pretrained student keeps the scale that it was trained on.
     """
     for key in c.sensors:
         check_how(c, c.scales[key], c.students[key])
     low_high = c.normalize_percentiles
     if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1] <= 100:
         raise ValueError(
-            f"config.align.normalize_percentiles = {low_high} should be a low"
-            " and a high percentile, between 0 and 100"
+            f"config.align.normalize_percentiles = {low_high} must be a low and a high"
+            " percentile, between 0 and 100"
         )
     if c.normalize_records < 0:
         raise ValueError(
@@ -36,7 +36,7 @@ def check_scale(c: AlignSettings) -> None:
 
 
 def check_how(c: AlignSettings, how: str, student: str) -> None:
-    """Raises ValueError for an unknown normalisation, or one a student rules out."""
+    """Raises ValueError for a normalisation that is unknown or not allowed."""
     if how not in ("sensor", *HOW):
         raise ValueError(
             f"config.align.normalize = {how!r} is not known; use 'sensor',"
@@ -44,21 +44,21 @@ def check_how(c: AlignSettings, how: str, student: str) -> None:
         )
     if how == "sensor" or not is_pretrained(student):
         return
-    if has_own_scale(student, c.pretrained["row"]):
+    if has_input_scale(student, c.pretrained["row"]):
         raise ValueError(
             f"config.align.normalize = {how!r}: {student} keeps the scale that it was"
-            " trained on; leave config.align.normalize at 'sensor', or train a student"
-            " without a scale of its own ('clip', 'vit')"
+            " trained on; leave config.align.normalize at 'sensor', or use student"
+            " 'clip' or 'vit'"
         )
 
 
 def scaled_sensor(
     run: Run, c: AlignSettings, train: Source, key: str
 ) -> tuple[Sensor, dict]:
-    """(the sensor as its student sees it, {"scale": how it was measured} for the meta).
+    """(the sensor with its student's scale, {"scale": how it was measured} for meta).
 
-    The dictionary is empty for the sensor's own scale; with several sensors the key is
-    "scale_<sensor>". A stage that resumes keeps the scale of its checkpoint, since the
+    The dictionary is empty for the sensor's default scale; with several sensors the key
+    is "scale_<sensor>". A resumed stage keeps the scale of its checkpoint, because the
     files may have changed.
     """
     sensor = get_sensor(train.dataset.sensors[key])
@@ -78,7 +78,7 @@ def scaled_sensor(
 
 
 def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
-    """The scale measured on a training source, as JSON reads it back."""
+    """The scale measured on a training source, as JSON returns it."""
     how = c.scales[key]
     try:
         scale = measure_scale(
@@ -92,7 +92,7 @@ def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
     except ValueError as error:
         raise ValueError(
             f"config.align.normalize = {how!r}: {error_text(error)};"
-            " --config.align.normalize=sensor takes the sensor's own scale instead"
+            " --config.align.normalize=sensor uses the sensor's default scale instead"
         ) from error
     made = {
         "how": how,
@@ -106,10 +106,10 @@ def find_scale(run: Run, c: AlignSettings, train: Source, key: str) -> dict:
 
 
 def describe_scale(sensor: Sensor, scale: dict) -> str:
-    """One line a band."""
+    """One line per band."""
     lines = [
-        f"align: {sensor.name} as {scale['how']} of {scale['records']} records"
-        f" ({scale['pixels']:,} pixels) of {scale['dataset']}, clipped at"
+        f"align: {sensor.name} normalised by {scale['how']} of {scale['records']}"
+        f" records ({scale['pixels']:,} pixels) of {scale['dataset']}, clipped at"
         f" {scale['clip_sigma']:g}"
     ]
     for band, mean, std in zip(sensor.bands, sensor.mean, sensor.std, strict=True):

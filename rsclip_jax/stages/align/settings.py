@@ -1,4 +1,4 @@
-"""config.align, read once into frozen settings: one value or several end here."""
+"""config.align as frozen settings, with one value per sensor."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from rsclip_jax.train.settings import TrainSettings
 
 @dataclasses.dataclass(frozen=True)
 class AlignSettings:
-    """config.align; configs/common.py says what each setting means.
+    """config.align; configs/common.py explains each setting.
 
-    students, scales: sensor -> its student, and how its input is normalised. losses:
-    as given; terms: those that have a weight.
+    students, scales: sensor -> its student, and its input's normalisation. losses: as
+    given; terms: those with a weight.
     """
 
     train: tuple[str, ...]
@@ -43,7 +43,7 @@ class AlignSettings:
 
     @classmethod
     def of(cls, c: ConfigDict) -> "AlignSettings":
-        """The settings of a section; errors name the setting."""
+        """Reads the section; errors name the setting."""
         sensors = _read_sensors(c)
         return cls(
             train=as_specs(c.train),
@@ -68,7 +68,6 @@ class AlignSettings:
 
     @property
     def several(self) -> bool:
-        """Whether several sensors are aligned."""
         return len(self.sensors) > 1
 
     @property
@@ -87,7 +86,6 @@ class AlignSettings:
 
 
 def settings_of(run: Run) -> AlignSettings:
-    """The settings of this stage."""
     return AlignSettings.of(run.config.align)
 
 
@@ -97,7 +95,7 @@ def _read_sensors(c: ConfigDict) -> tuple[str, ...]:
     if not words or len(set(words)) < len(names):
         raise ValueError(
             f"config.align.sensor = {c.sensor!r}: name a sensor, such as 's1', or"
-            " several, each once, such as ('s1', 's2')"
+            " several distinct ones, such as ('s1', 's2')"
         )
     return names
 

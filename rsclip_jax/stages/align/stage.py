@@ -40,7 +40,7 @@ from rsclip_jax.train import checkpoint, objectives, sharding
 
 
 def check_align(run: Run) -> None:
-    """Raises ValueError for what would stop this stage, or make it pointless."""
+    """Raises ValueError for anything that would stop this stage or void its results."""
     c = settings_of(run)
     tasks = {name: (getattr(c, name), common.ANY_TASK) for name in ("train", "test")}
     training.check_sources(run, "align", tasks)
@@ -97,9 +97,9 @@ def distil(
     train: Sequence[Source],
     scales: Mapping[str, dict],
 ) -> Students:
-    """The students trained on the frozen teacher's features and, if asked, labels.
+    """Trains the students on the frozen teacher's features and, if set, labels.
 
-    scales: those of scaled_sensor for all students, kept with every checkpoint.
+    scales: from scaled_sensor for all students, saved with every checkpoint.
     """
     taught = make_teaching(run, c, teacher, train, tuple(students))
     frozen = {"teacher": taught.frozen}
@@ -148,7 +148,7 @@ def student_encoder(spec) -> objectives.Encode:
 
 
 def plot_retrieval(run: Run, c: AlignSettings, found: Mapping[str, tuple]) -> None:
-    """Draws retrieval.png, or one picture a sensor, from what report found."""
+    """Draws retrieval.png, or one picture per sensor; found: as returned by report."""
     for key, (z, source) in found.items():
         name = f"retrieval_{key}.png" if c.several else "retrieval.png"
         strip = run.workdir / "align" / name
@@ -171,7 +171,7 @@ def check_losses(c: AlignSettings) -> None:
         )
     if not c.terms:
         raise ValueError(
-            f"config.align.losses = {c.losses} weigh nothing: the paper has"
+            f"config.align.losses = {c.losses} has no weight above 0: the paper uses"
             " (('mse', 1.0), ('labels', 0.05))"
         )
     if not c.temperature > 0:
@@ -179,9 +179,9 @@ def check_losses(c: AlignSettings) -> None:
 
 
 def head_source(run: Run, c: AlignSettings, train: Sequence[Source]) -> Source:
-    """The source whose class names make the head: that of classes_of, or train's first.
+    """The source of the head's class names: classes_of, or the first of train.
 
-    Raises ValueError if the settings need labels that the pairs do not have.
+    Raises ValueError if the losses need labels that the pairs lack.
     """
     first, with_labels = train[0], "labels" in c.terms
     for source in train if with_labels else ():
@@ -189,13 +189,13 @@ def head_source(run: Run, c: AlignSettings, train: Sequence[Source]) -> Source:
             raise ValueError(
                 f"config.align.losses has 'labels', but the pairs of"
                 f" {source.dataset.name} have none; use 'soft_labels' (the teacher's"
-                " own zero-shot distribution)"
+                " zero-shot distribution)"
             )
         if common.classes_of(source) != common.classes_of(first):
             raise ValueError(
                 f"config.align.losses has 'labels', but {first.dataset.name} and"
-                f" {source.dataset.name} of config.align.train have other classes; use"
-                " 'soft_labels' (the teacher's own zero-shot distribution)"
+                f" {source.dataset.name} of config.align.train have different classes;"
+                " use 'soft_labels' (the teacher's zero-shot distribution)"
             )
     if c.classes_of and not with_labels:
         return run.open(c.classes_of)
@@ -218,7 +218,7 @@ def report(
 ) -> dict[str, tuple[dict[str, np.ndarray], Source]]:
     """Reports zero-shot, retrieval and modality gaps of each sensor on every test.
 
-    The fused embedding of several sensors counts as one more sensor. Returns, for the
+    The fused embedding of several sensors counts as another sensor. Returns, for the
     pictures, sensor -> (embeddings, source) of the first test that holds it.
     """
     visual = sharding.put_params(teacher.params["visual"], run.mesh)
@@ -236,10 +236,10 @@ def report(
         return {"step": step, "checkpoint": made}
 
     for source in tests:
-        row = source.dataset
+        dataset = source.dataset
         fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
-        for key in (key for key in students if key in row.sensors):
-            fed[key] = common.feed(encoders[key], students[key][0], row)
+        for key in (key for key in students if key in dataset.sensors):
+            fed[key] = common.feed(encoders[key], students[key][0], dataset)
         held = {key: sizes[key] for key in fed}
         z, labels, seen = run.encode("align", source, fed, held)
         z = add_fused(z)

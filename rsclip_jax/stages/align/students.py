@@ -29,27 +29,27 @@ Students = dict[str, tuple[SensorSpec, Any]]
 
 
 def check_sensors(run: Run, c: AlignSettings) -> None:
-    """Raises ValueError unless datasets pair RGB with the sensors, in fitting bands.
+    """Raises ValueError unless the datasets pair RGB with the sensors' bands.
 
-    Each dataset must hold one of the sensors, and each sensor lie in a training one.
+    Each dataset must hold one of the sensors, and some training dataset each sensor.
     """
     for spec in (*c.train, *c.test):
-        row = run.open(spec).dataset
+        dataset = run.open(spec).dataset
         if "rgb" in c.sensors or not held_by(run, c, spec):
             raise ValueError(
-                f"config.align.sensor = {c.sensor}: dataset {row.name} holds"
-                f" {', '.join(row.sensors)}; align needs 'rgb' and another sensor of"
-                " the same location"
+                f"config.align.sensor = {c.sensor}: dataset {dataset.name} holds"
+                f" {', '.join(dataset.sensors)}; align needs 'rgb' and another sensor"
+                " of the same location"
             )
     for key in c.sensors:
         seen = get_sensor(first_source(run, c, key).dataset.sensors[key])
         for setting, specs in (("train", c.train), ("test", c.test)):
             for spec in (s for s in specs if key in held_by(run, c, s)):
-                row = run.open(spec).dataset
-                sensor = get_sensor(row.sensors[key])
+                dataset = run.open(spec).dataset
+                sensor = get_sensor(dataset.sensors[key])
                 encoder = f"config.align.{setting} = {spec!r}: an encoder of"
                 band_indices(sensor, seen.bands, seen.unit, f"{encoder} {seen.name}")
-                common.say_moved(run, "align", row, sensor.name, seen.name)
+                common.log_moved(run, "align", dataset, sensor.name, seen.name)
 
 
 def held_by(run: Run, c: AlignSettings, spec: str) -> list[str]:
@@ -59,7 +59,7 @@ def held_by(run: Run, c: AlignSettings, spec: str) -> list[str]:
 
 
 def first_source(run: Run, c: AlignSettings, sensor: str) -> Source:
-    """The first training source with a sensor; its files define the encoder's input.
+    """The first training source with a sensor; it defines the encoder's input.
 
     Raises ValueError if no training source has the sensor.
     """
@@ -76,9 +76,9 @@ def first_source(run: Run, c: AlignSettings, sensor: str) -> Source:
 
 
 def check_students(run: Run, c: AlignSettings) -> None:
-    """Reads the students' weight files, if any, to find what does not fit.
+    """Raises ValueError for students that do not fit; reads their weight files, if any.
 
-    Raises ValueError also for a student "clip" if the teacher's tower cannot be one.
+    Also for a student "clip" if the teacher's tower cannot be widened.
     """
     for key in c.sensors:
         student = c.students[key]
@@ -98,7 +98,7 @@ def check_students(run: Run, c: AlignSettings) -> None:
 
 def read_student(c: AlignSettings, sensor: Sensor) -> tuple[SensorSpec, dict]:
     """The pretrained encoder of a sensor, read as the settings say."""
-    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": as the file says
+    told = {k: x for k, x in c.pretrained.items() if x}  # 0 and "": read from the file
     try:
         return load_encoder(c.students[sensor.modality], sensor, **told)
     except (ValueError, FileNotFoundError) as error:
@@ -115,10 +115,11 @@ def is_pretrained(student: str) -> bool:
 def make_student(
     run: Run, c: AlignSettings, teacher: api.Model, sensor: Sensor
 ) -> tuple[SensorSpec, dict]:
-    """A sensor's encoder by its student, with initial params.
+    """A sensor's initial encoder.
 
-    "clip": the teacher's tower, patch embedding inflated. "vit": a random timm ViT of
-    the settings' size. A name in ENCODERS or a path: that pretrained encoder.
+    Student "clip" is the teacher's tower with an inflated patch embedding, "vit" a
+    random timm ViT of the settings' size; a name in ENCODERS or a path is that
+    pretrained encoder.
     """
     student, v = c.students[sensor.modality], teacher.variant
     if student == "clip":
@@ -141,7 +142,7 @@ def make_student(
 
 
 def pretrained_sources(c: AlignSettings, students: Students) -> dict[str, dict]:
-    """The entries of meta.json about students that came with weights."""
+    """The entries of meta.json about pretrained students."""
     found = {}
     for key, (_, params) in students.items():
         student = c.students[key]
@@ -160,7 +161,7 @@ def pack(students: Students) -> Any:
 
 
 def unpack(students: Students, params: Any) -> Students:
-    """The students with packed params."""
+    """The students with the params of a packed tree."""
     several = len(students) > 1
     return {
         key: (spec, params[key] if several else params)
@@ -178,7 +179,7 @@ def describe_students(students: Students) -> dict[str, Any]:
 
 
 def seen_sensor(spec: SensorSpec, train: Source) -> Sensor:
-    """The sensor of the training files, with the encoder's own mean."""
+    """The sensor of the training files, with the encoder's mean."""
     held = get_sensor(train.dataset.sensors[spec.modality])
     means = dict(zip(spec.bands, spec.mean, strict=True))
     return dataclasses.replace(held, mean=tuple(means[b] for b in held.bands))

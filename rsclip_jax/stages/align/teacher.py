@@ -1,7 +1,7 @@
-"""How the frozen teacher's features reach the student's batches (config.align.cache).
+"""The teacher's features for the students' batches (config.align.cache).
 
-off: the teacher's tower is part of each step. exact and d4: its features are computed
-once (feature_cache), and training reads neither the tower nor RGB.
+off: each step runs the teacher's tower. exact, d4: the features are computed once
+(feature_cache), and training needs neither the tower nor RGB.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Teaching:
     """The teacher's part in training.
 
     train: the pairs, with cached features if there are any. frozen: the arrays that
-    encode(frozen, batch) -> fteacher needs on the device. sizes: the sides of what is
-    read for it.
+    encode(frozen, batch) -> fteacher needs on the device. sizes: record key -> side in
+    pixels of the images that it needs.
     """
 
     train: Sequence[Source]
@@ -50,10 +50,8 @@ class Teaching:
 
 
 def check_cache(run: Run, c: AlignSettings, train: Sequence[Source]) -> None:
-    """Raises ValueError for an unknown cache, or unbounded views, or other features.
-
-    Other features are those that lie in the folder and are of other pictures.
-    """
+    """Raises ValueError for an unknown cache, unbounded views, or a folder that does
+    not fit."""
     if c.cache not in _CACHES:
         raise ValueError(
             f"config.align.cache = {c.cache!r} is not known; use"
@@ -66,9 +64,9 @@ def check_cache(run: Run, c: AlignSettings, train: Sequence[Source]) -> None:
         )
     if c.cache == "off":
         return
-    views, thrown_away = list(cached_views(c)), run.config.overwrite
+    views, overwrite = list(cached_views(c)), run.config.overwrite
     for source, folder in cache_folders(run, c, train):
-        if (folder / "meta.json").exists() and (c.cache_dir or not thrown_away):
+        if (folder / "meta.json").exists() and (c.cache_dir or not overwrite):
             wanted = {"dataset": describe_source(source), "views": views}
             with named(f"config.align.cache = {c.cache!r}: "):
                 check_meta(folder, wanted)
@@ -77,9 +75,8 @@ def check_cache(run: Run, c: AlignSettings, train: Sequence[Source]) -> None:
 def cache_folders(
     run: Run, c: AlignSettings, train: Sequence[Source]
 ) -> list[tuple[Source, Path]]:
-    """(source, folder of its features); each of several has its own folder."""
-    own = run.workdir / "align" / "teacher_features"
-    folder = Path(c.cache_dir or own)
+    """(source, folder of its features); each of several sources has a subfolder."""
+    folder = Path(c.cache_dir or run.workdir / "align" / "teacher_features")
     if len(train) == 1:
         return [(train[0], folder)]
     names = [f"{s.dataset.name}_{s.split}" for s in train]
@@ -108,7 +105,7 @@ def make_teaching(
     train: Sequence[Source],
     sensors: Sequence[str],
 ) -> Teaching:
-    """The teacher for students of these sensors, cached as the settings say."""
+    """The teacher for students of these sensors, cached or not by the settings."""
     variant = teacher.variant
     if c.cache == "off":
         return Teaching(
@@ -136,7 +133,7 @@ def make_teaching(
 
 
 def make_reading(run: Run, keys: Sequence[str]) -> Reading:
-    """How the pictures are read, and what is logged, by the run's settings."""
+    """How the images are read and progress is logged, by the run's settings."""
     return Reading(
         keys=keys,
         options=run.read_options("align"),
@@ -145,7 +142,7 @@ def make_reading(run: Run, keys: Sequence[str]) -> Reading:
 
 
 def visual_settings(variant: Variant) -> dict[str, Any]:
-    """The settings of a tower that change features and are not in its params."""
+    """The settings of a tower that change its features but not its params."""
     names = ("image_size", "vision_heads", "activation", "layer_norm_eps")
     return {
         name: getattr(variant, name) for name in (*names, "image_mean", "image_std")
@@ -155,7 +152,8 @@ def visual_settings(variant: Variant) -> dict[str, Any]:
 def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
     """uint8 [m, size, size, 3] -> un-normalised features, on this process's devices.
 
-    At most a block at a time, padded to a power of two: few programs are compiled.
+    Encodes at most a block at a time, padded to a power of two, so that few programs
+    are compiled.
     """
     mesh, variant = sharding.make_local_mesh(), teacher.variant
     visual = sharding.put_params(teacher.params["visual"], mesh)

@@ -1,4 +1,4 @@
-"""Which of a model's encoders take which dataset, and what pins their numbers."""
+"""Matches a model's encoders to datasets, and names the weights behind a result."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from rsclip_jax.train import sharding
 
 
 class Encoded(NamedTuple):
-    """A split through a model: {sensor: embeddings}, labels, the records read."""
+    """A model's embeddings of a split by sensor, its labels, and the records read."""
 
     z: dict[str, np.ndarray]
     labels: np.ndarray
@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
 
 
 class BatchEncoder(NamedTuple):
-    """encode: unit-norm embeddings of a batch on the mesh; size: the images' side."""
+    """encode: unit-norm embeddings of a batch on the mesh; size: side of the images."""
 
     encode: Encoder
     size: int
@@ -35,15 +35,15 @@ Encoders = dict[str, BatchEncoder]  # by modality
 
 
 def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
-    """{spec: feed_all's encoders}, all before the first split is encoded.
+    """{spec: feed_all's encoders} for all splits, before the first one is encoded.
 
-    Raises ValueError for a dataset that the model cannot encode, or where no part would
+    Raises ValueError for a dataset that the model cannot encode, or if no part would
     give a number.
     """
     encoders = make_encoders(run, model)
     fed: dict[str, Encoders] = {}
     datasets = {spec: run.open(spec).dataset for spec in parts.encoded}
-    of_name: dict[str, Encoders] = {}  # what is left out of a dataset is logged once
+    of_name: dict[str, Encoders] = {}  # so that skipped sensors are logged once
     for spec, dataset in datasets.items():
         name = DatasetSpec.parse(spec).name
         try:
@@ -58,14 +58,14 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
         d.task == "none" and len(fed[s]) < 2 for s, d in datasets.items()
     ):
         raise ValueError(
-            f"config.datasets = {tuple(datasets)} give no number: they have no labels,"
-            " and this model encodes one of their sensors only"
+            f"config.datasets = {tuple(datasets)} give no results: they have no labels,"
+            " and this model encodes only one of their sensors"
         )
     return fed
 
 
 def make_encoders(run: Run, model: api.Model) -> Encoders:
-    """modality -> the encoder of a batch, with its weights on the devices."""
+    """{modality: encoder of a batch}, with weights on the devices."""
     visual = sharding.put_params(model.params["visual"], run.mesh)
     variant = model.variant
     encoders = {
@@ -80,30 +80,34 @@ def make_encoders(run: Run, model: api.Model) -> Encoders:
     return encoders
 
 
-def feed_all(run: Run, model: api.Model, encoders: Encoders, row: Dataset) -> Encoders:
-    """The encoders of the sensors that a dataset holds, fed from its files.
+def feed_all(
+    run: Run, model: api.Model, encoders: Encoders, dataset: Dataset
+) -> Encoders:
+    """The encoders for the sensors that a dataset holds.
 
-    One whose bands are not there is left out, which is logged. Raises ValueError where
-    none is left.
+    An encoder whose bands are missing is skipped and logged. Raises ValueError if none
+    is left.
     """
     fed, refused = {}, []
-    for key in (key for key in row.sensors if key in encoders):
+    for key in (key for key in dataset.sensors if key in encoders):
         encoder = encoders[key]
         if key != "rgb":
             spec = model.sensors[key].spec
             try:
-                encode = common.feed(encoder.encode, spec, row)
-            except (ValueError, FileNotFoundError) as error:  # or a sensor's file
+                encode = common.feed(encoder.encode, spec, dataset)
+            except (ValueError, FileNotFoundError) as error:  # or no file of the sensor
                 refused.append(str(error))
-                run.log(f"evaluate: {row.name} as {key} is left out: {error}")
+                run.log(f"evaluate: {key} of {dataset.name} is skipped: {error}")
                 continue
             encoder = BatchEncoder(encode, encoder.size)
-            common.say_moved(run, "evaluate", row, row.sensors[key], spec.sensor)
+            common.log_moved(
+                run, "evaluate", dataset, dataset.sensors[key], spec.sensor
+            )
         fed[key] = encoder
     if not fed:
         raise ValueError(
-            f"dataset {row.name} holds {dict(row.sensors)}, and this model encodes"
-            f" {', '.join(encoders)} (sensors:"
+            f"dataset {dataset.name} holds {dict(dataset.sensors)}, but this model"
+            f" encodes {', '.join(encoders)} (sensors:"
             f" {[made.spec.sensor for made in model.sensors.values()]})"
             + "".join(f"; {text}" for text in refused)
         )
@@ -111,7 +115,7 @@ def feed_all(run: Run, model: api.Model, encoders: Encoders, row: Dataset) -> En
 
 
 def encode(run: Run, fed: Encoders, source: Source) -> Encoded:
-    """A split through feed_all's encoders, and these fused."""
+    """Encodes a split by feed_all's encoders, and fuses the sensors."""
     z, labels, seen = run.encode(
         "evaluate",
         source,
@@ -123,9 +127,9 @@ def encode(run: Run, fed: Encoders, source: Source) -> Encoded:
 
 
 def pins(model: api.Model, sensor: str) -> dict:
-    """The step and the digests that pin a number to all weights that took part.
+    """The step and the digests of all weights behind a sensor's results.
 
-    step is the sensor encoder's where there is one.
+    step is the sensor encoder's, if there is one.
     """
     named = ["clip" if m in ("rgb", "text") else m for m in parts_of(sensor)]
     keys = list(dict.fromkeys(named))

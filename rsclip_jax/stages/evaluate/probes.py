@@ -1,4 +1,4 @@
-"""The probes of stage evaluate: their checks and their numbers."""
+"""The probes of stage evaluate: checks and results."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -20,21 +20,21 @@ from rsclip_jax.stages.shared.run import Run
 
 
 def check_probes(run: Run, settings: Settings) -> None:
-    """Raises ValueError for datasets or settings that no probe can be made of."""
+    """Raises ValueError for datasets or settings that do not make a probe."""
     shots = settings.shots
     if not all(count >= 1 for count in shots) or len(set(shots)) < len(shots):
         raise ValueError(
-            f"config.evaluate.shots = {shots} must be different numbers of examples of"
-            " each class, from 1; () makes no few-shot probes"
+            f"config.evaluate.shots = {shots} must be distinct numbers of examples per"
+            " class, from 1; () runs no few-shot probes"
         )
     for name in ("knn_k", "shot_seeds"):
         if (value := getattr(settings, name)) < 1:
             raise ValueError(f"config.evaluate.{name} = {value} is below 1")
     for sets in settings.parts.probes:
-        _check_sets(run, sets, settings.knn_k)
+        _check_splits(run, sets, settings.knn_k)
 
 
-def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
+def _check_splits(run: Run, sets: Probe, knn_k: int) -> None:
     setting = "config.evaluate.probes"
     opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
     for spec, source in zip(sets, opened, strict=True):
@@ -47,28 +47,28 @@ def _check_sets(run: Run, sets: Probe, knn_k: int) -> None:
     ):
         if ids := shared_ids(one, other):
             raise ValueError(
-                f"{setting}: {a!r} and {b!r} share {len(ids)} records; a probe must be"
-                " tested on records that it was not fitted or chosen on, such as"
-                " train[90%:] after train[:90%]"
+                f"{setting}: {a!r} and {b!r} share {len(ids)} records, but a probe must"
+                " be tested on new records: name disjoint splits, such as train[:90%]"
+                " and train[90%:]"
             )
     if knn_k > len(opened[0]):
         raise ValueError(
-            f"config.evaluate.knn_k = {knn_k} neighbours are more than the"
-            f" {len(opened[0])} records of {sets[0]!r}"
+            f"config.evaluate.knn_k = {knn_k} is more than the {len(opened[0])} records"
+            f" of {sets[0]!r}"
         )
 
 
 def check_sensors(probes: Sequence[Probe], fed: Mapping[str, Mapping]) -> None:
-    """Raises ValueError for a probe without a sensor in all three splits.
+    """Raises ValueError for a probe whose three splits share no sensor.
 
-    fed: {spec: what the model encodes of it}.
+    fed: {spec: its encoders by sensor}.
     """
     for sets in probes:
         held = {spec: list(fed[spec]) for spec in sets}
         if not set.intersection(*map(set, held.values())):
             raise ValueError(
-                f"config.evaluate.probes: the model encodes no sensor that all of the"
-                f" three have: {held}"
+                "config.evaluate.probes: the model encodes no sensor that all three"
+                f" splits have: {held}"
             )
 
 
@@ -78,9 +78,9 @@ def run_probes(
     encode: Callable[[str], Encoded],
     pin: Callable[[str], dict[str, Any]],
 ) -> None:
-    """Reports every probe. One that fails leaves the results before it.
+    """Reports all probes. If one fails, the results of those before it are kept.
 
-    encode: of a split. pin: what pins a number of a sensor to the weights.
+    encode: encodes a split. pin: returns the fields that identify a sensor's weights.
     """
     kept: dict[str, Encoded] = {}
     for sets in settings.parts.probes:

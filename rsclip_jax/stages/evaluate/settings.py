@@ -1,4 +1,4 @@
-"""The settings of stage evaluate, and which of its parts are still to be measured."""
+"""The settings of stage evaluate, divided into parts that are measured separately."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,9 +14,10 @@ Probe = tuple[str, ...]  # (train, val, test)
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What stage evaluate measures, each part apart from the others.
+    """The measurements of stage evaluate, in independent parts.
 
-    datasets: zero-shot, retrieval, gap. forgetting: compared with the reference.
+    datasets: for zero-shot, retrieval and gap. probes: (train, val, test). forgetting:
+    datasets to compare with the reference on.
     """
 
     datasets: tuple[str, ...] = ()
@@ -25,7 +26,7 @@ class Parts:
 
     @property
     def encoded(self) -> tuple[str, ...]:
-        """The splits that the evaluated model encodes, each once."""
+        """The distinct splits that the evaluated model encodes."""
         of_probes = (spec for sets in self.probes for spec in sets)
         return tuple(dict.fromkeys((*self.datasets, *of_probes)))
 
@@ -55,7 +56,7 @@ class Parts:
         )
 
     def of(self, specs: Iterable[str]) -> "Parts":
-        """The parts that need no other splits than these."""
+        """The parts that need only these splits."""
         known = set(specs)
         return Parts(
             tuple(x for x in self.datasets if x in known),

@@ -1,4 +1,4 @@
-"""Stage evaluate: any params on any datasets, zero-shot, retrieval, gap, probes."""
+"""Stage evaluate: zero-shot, retrieval, gap, probes and forgetting of any model."""
 
 import dataclasses
 import functools
@@ -42,11 +42,11 @@ from rsclip_jax.train import checkpoint
 
 
 def check_evaluate(run: Run) -> None:
-    """Raises ValueError for what would stop this stage."""
+    """Raises ValueError for anything that would stop this stage."""
     settings = read_settings(run.config)
     if not settings.parts.encoded:
         raise ValueError(
-            "config.datasets is empty: name what to evaluate on, such as"
+            "config.datasets is empty: name datasets to evaluate on, such as"
             " --config.datasets=\"('eurosat_rgb:val',)\""
         )
     for spec in settings.parts.datasets:
@@ -72,15 +72,15 @@ def check_prompts(names: Sequence[str]) -> None:
 
 
 def run_evaluate(run: Run, model: api.Model | None = None) -> None:
-    """Evaluates config.init, or what this workdir made, on config.datasets.
+    """Evaluates this workdir's model, or config.init, on config.datasets.
 
-    model: instead of either.
+    Uses every sensor of a dataset that the model has an encoder for, and the fusion of
+    all but RGB. Measures zero-shot with labels, text retrieval with captions, retrieval
+    between sensors, and the gaps between all of these; then the probes and the
+    forgetting of config.evaluate. Each split is encoded once. Earlier results of the
+    same weights and data are kept.
 
-    Every sensor of a dataset that the model has an encoder for, and those but RGB
-    fused: zero-shot where there are labels, retrieval with text where there are
-    captions, and between two sensors; the gap between all of these. Then the probes
-    and the forgetting of config.evaluate. Each split is encoded once. What an earlier
-    evaluation of the same weights and data measured stays as it is.
+    model: evaluated instead of either.
     """
     settings = read_settings(run.config)
     earlier = find_earlier(run, settings)
@@ -106,11 +106,11 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
 
 
 def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
-    """Removes what will be measured again; without an earlier evaluation, all of it.
+    """Removes results that will be measured again; logs those that stay.
 
-    Logs what stays.
+    Without an earlier evaluation, removes all.
     """
-    if jax.process_count() > 1:  # all have read what the first one now changes
+    if jax.process_count() > 1:  # all must have read the files that the first changes
         multihost_utils.sync_global_devices("evaluate: read")
     if jax.process_index():
         return
@@ -137,7 +137,7 @@ def finish(
     lines = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
     if not lines:
         raise ValueError(
-            f"config.datasets = {settings.parts.datasets} gave no number: they have no"
+            f"config.datasets = {settings.parts.datasets} gave no results: they have no"
             " labels, and too few records for retrieval"
         )
     folder = run.workdir / "evaluate"
@@ -153,13 +153,13 @@ def finish(
     write_meta(folder, checkpoint.made_now(meta))
 
 
-# What an earlier evaluation left
+# Earlier evaluations
 
 
 def is_evaluated(run: Run) -> bool:
-    """Whether the stage is done, with the weights and the data that lie there now.
+    """Whether the stage is done with the current weights and data.
 
-    Data that is no longer there has not changed.
+    Data that no longer exists counts as unchanged.
     """
     settings = read_settings(run.config)
     earlier = find_earlier(run, settings)
@@ -167,7 +167,7 @@ def is_evaluated(run: Run) -> bool:
 
 
 def find_earlier(run: Run, settings: Settings) -> StageMeta | None:
-    """The meta of a finished evaluation of the same weights whose results are whole."""
+    """The meta of a finished evaluation of the same weights with all its results."""
     folder = run.workdir / "evaluate"
     if not (folder / "meta.json").exists():
         return None
@@ -181,7 +181,7 @@ def find_earlier(run: Run, settings: Settings) -> StageMeta | None:
 
 
 def find_missing(run: Run, settings: Settings, earlier: StageMeta | None) -> Parts:
-    """The parts that an earlier evaluation did not measure, or on other data."""
+    """The parts that an earlier evaluation did not measure on the same data."""
     wanted = settings.parts
     if earlier is None:
         return wanted
@@ -203,7 +203,7 @@ def find_missing(run: Run, settings: Settings, earlier: StageMeta | None) -> Par
 
 
 def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
-    """Whether a split has the digests of an earlier evaluation, or is gone."""
+    """Whether a split has the digests of an earlier evaluation, or no longer exists."""
     (name,) = short_specs(spec)
     try:
         now = common.data_digests([run.open(spec)])
@@ -214,16 +214,16 @@ def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
 
 
 def reference_now(reference: str) -> dict[str, str]:
-    """What identifies the reference's weights; {} without one."""
+    """model_digests of the reference; {} without one."""
     return model_digests(Path(reference), reference) if reference else {}
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
-    """What identifies the evaluated weights, without reading them.
+    """Identifies the evaluated weights without reading them.
 
-    {stage: digest} for the products of this workdir or of config.init; for a weight
-    file or folder, the sizes and modification times of its files; for pretrained
-    weights, their name.
+    {stage: digest} for the products of this workdir or of config.init; a digest of the
+    sizes and modification times of a weight file or folder; the name of pretrained
+    weights.
     """
     found = products(workdir) or (products(Path(init)) if init else {})
     if found or not init:
@@ -249,7 +249,7 @@ def products(workdir: Path) -> dict[str, str]:
 
 
 def input_model(run: Run) -> api.Model:
-    """What this workdir made, or config.init."""
+    """This workdir's model, or config.init."""
     if any(
         checkpoint.has_product(run.workdir / stage)
         for stage in ("align", *api.CLIP_STAGES)
@@ -266,8 +266,8 @@ def input_model(run: Run) -> api.Model:
 def evaluate_source(
     run: Run, model: api.Model, fed: dict, source: Source, settings: Settings
 ) -> Encoded:
-    """Reports one dataset's split, and keeps it. fed: feed_all's encoders."""
-    row, encoded = source.dataset, encode(run, fed, source)
+    """Reports one split and keeps its outcome. fed: feed_all's encoders."""
+    dataset, encoded = source.dataset, encode(run, fed, source)
     z, labels, seen = encoded
     heads = {}
     if common.has_zero_shot(run, "evaluate", source):
@@ -283,14 +283,14 @@ def evaluate_source(
     if heads:
         name, head, prompts = main_head(heads)
         about = {"labels": labels, "head": head, "prompts": prompts, "prompt_set": name}
-    if row.task == "captions":
+    if dataset.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         about = {"ztxt": ztxt, "owners": owners, "prompts": prompts}
         records = text_retrieval_records(z, ztxt, owners, mesh=run.mesh)
         found += [(record, {"prompts": prompts}) for record in records]
-    if not found and row.task not in common.LABELLED:
+    if not found and dataset.task not in common.LABELLED:
         run.log(
-            f"evaluate: {source.spec} gives no number: it has no labels, and retrieval"
+            f"evaluate: {source.spec} gives no results: it has no labels, and retrieval"
             " needs two records in two sensors that this model encodes; found"
             f" {len(seen)} in {', '.join(z)}"
         )
@@ -305,9 +305,9 @@ def evaluate_source(
 
 
 def search(run: Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
-    """(retrieval record, what pins its prompts), by location and, with heads, by label.
+    """(retrieval record, its prompt fields), by location and, with heads, by label.
 
-    heads: zero_shot_head's by prompt set; classes are searched with main_head's.
+    heads: zero_shot_head's by prompt set; main_head's is used for class queries.
     """
     if not heads:
         return [(record, {}) for record in retrieval_records(z, mesh=run.mesh)]
@@ -320,9 +320,9 @@ def search(run: Run, z: dict, labels, heads: dict) -> list[tuple[dict, dict]]:
 
 
 def main_head(heads: dict) -> tuple[str, np.ndarray, str]:
-    """(prompt set, head, prompts digest) that is kept, searched with and compared.
+    """(prompt set, head, prompts digest) to keep, search with and compare by.
 
-    The dataset's own prompts if they are among them, so that evaluations with different
+    The dataset's prompts if they are among them, so that evaluations with different
     additional prompts can be compared.
     """
     name = DATASET if DATASET in heads else next(iter(heads))
@@ -330,7 +330,7 @@ def main_head(heads: dict) -> tuple[str, np.ndarray, str]:
 
 
 def keep(run: Run, model: api.Model, encoded: Encoded, **found: Any) -> Outcome:
-    """Run.keep of what this model made; step is that of its longest training."""
+    """Run.keep for this model; step is that of its longest training."""
     made = {sensor: pins(model, sensor) for sensor in encoded.z}
     return run.keep(
         "evaluate",

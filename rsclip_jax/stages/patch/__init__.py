@@ -1,1 +1,1 @@
-"""Stage patch: robust fine-tuning and interpolation."""
+"""Stage patch: robust fine-tuning and weight interpolation."""

@@ -1,4 +1,4 @@
-"""An alpha for each block, searched on validation data from the best single alpha."""
+"""Searches an alpha for each block on validation data, from the best single alpha."""
 
 import json
 import sys
@@ -39,10 +39,11 @@ def choose_blocks(
 ) -> tuple[Blocks, float, list[float]]:
     """(an alpha for each block, the tasks' mean with it, the supported values).
 
-    sources and curves: those of the tasks (one curve, their mean) and of the supported
-    datasets. The result is never below the single alpha on these sources, and never
-    over the budget: what the search found on a part of them is measured on all of them,
-    and dropped if it does not hold. Reports the values.
+    The search may use a part of the data; its result is measured on all of it, and
+    replaced by the single alpha if that is better or the budget is exceeded. Reports
+    the values.
+
+    sources, curves: of the tasks (one curve, their mean) and the supported datasets.
     """
     task, supported = curves
     start: Blocks = dict.fromkeys(block_names(sweep.theta_0), alpha)
@@ -52,8 +53,8 @@ def choose_blocks(
     mean, kept = _values(measured, len(sources[0]))
     if found != start and (mean < task[alpha] or not budget.allows(before, kept)):
         sweep.run.log(
-            "patch: the alphas by block were found on a part of the validation data and"
-            " do not hold on all of it: the single one stays"
+            "patch: the alphas by block, found on a part of the validation data, are"
+            " not better on all of it: the single alpha is kept"
             " (config.patch.block_examples = 0 searches on all of it)"
         )
         found = start
@@ -113,7 +114,7 @@ def _search(
 class _Decoded:
     """A source to evaluate many times: its batches stay in memory if they fit.
 
-    examples: how many to read, evenly spread; 0: all. size: the bytes that stay in
+    examples: the number to read, evenly spread; 0 reads all. size: bytes kept in
     memory, 0 if they exceed `room`. Values are also written to
     patch/block_values.jsonl, from which an interrupted search resumes.
     """

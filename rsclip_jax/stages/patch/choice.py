@@ -1,4 +1,4 @@
-"""The choice of alpha on validation data: swept, limited by a budget, and described."""
+"""The choice of alpha on validation data, within a budget of forgetting."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,18 +25,19 @@ from rsclip_jax.stages.patch.choose_alpha import (
 )
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.patch.sweep import Alpha, Sweep
+from rsclip_jax.stages.shared import common
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What was chosen on validation data, and the values there.
+    """The alpha chosen on validation data, and the values there.
 
-    val and supported: the sources of the curves tasks and limits, in order; supported
-    are those that limit alpha. blocks: an alpha for each block, where the settings ask
-    for it, and with_blocks the tasks' mean and the limits' values then. note: what to
-    do about alpha 0, "" otherwise.
+    val, supported: the sources of the curves tasks and limits, in order; supported are
+    those that limit alpha. blocks: an alpha for each block, if the settings ask for it;
+    with_blocks: the tasks' mean and the limits' values with them. note: what to do
+    about alpha 0, else "".
     """
 
     alpha: float
@@ -53,11 +54,10 @@ class Choice:
 
     @property
     def product(self) -> Alpha:
-        """The alpha, or the alphas by block, of the stage's product or the round's."""
+        """The alpha, or alphas by block, of the stage's or round's product."""
         return self.alpha if self.blocks is None else self.blocks
 
     def meta(self) -> dict[str, Any]:
-        """The entries of meta.json about the choice."""
         return {
             "alpha": self.alpha,
             "alpha_ci95": self.interval,
@@ -72,8 +72,8 @@ def check_choice(c: PatchSettings) -> None:
     alphas = c.alphas
     if not {0.0, 1.0} <= set(alphas) or len(set(alphas)) < len(alphas):
         raise ValueError(
-            f"config.patch.alphas = {alphas} must be distinct and hold 0.0 and 1.0, the"
-            " original and the fine-tuned model"
+            f"config.patch.alphas = {alphas} must be distinct and include 0.0 and 1.0,"
+            " the original and the fine-tuned model"
         )
     if min(alphas) < 0 or max(alphas) > 1:
         raise ValueError(f"config.patch.alphas = {alphas} must lie between 0 and 1")
@@ -101,13 +101,14 @@ def choose(
 ) -> Choice:
     """Sweeps alpha over validation data, chooses by the settings, logs the choice.
 
-    share: the part of the budget that may be spent.
+    share: the fraction of the budget that may be spent.
     """
     run, c = sweep.run, sweep.settings
     given = () if c.alpha is None else (float(c.alpha),)
     found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
     for source in val:
-        log_absent(run, source, sweep.labels[str(source.spec)])
+        labels = sweep.labels[str(source.spec)]
+        common.warn_of_absent_classes(run, "patch", source, labels)
     n = len(val)
     kept = [
         n + i
@@ -119,7 +120,7 @@ def choose(
     if not limits and not given:
         run.log(
             "patch: no supported dataset limits alpha: it is chosen by the task alone,"
-            " and what the CLIP forgets is not counted (config.patch.supported_val)"
+            " regardless of forgetting (config.patch.supported_val)"
         )
     curves = [mean_curve(found[:n]), *limits]
     budget = c.budget.share(share)
@@ -148,26 +149,11 @@ def choose(
     return dataclasses.replace(choice, note=note)
 
 
-def log_absent(run: Run, source: Source, labels: np.ndarray) -> None:
-    """Warns of classes without an example in a validation source.
-
-    labels: ids [n], or multi-hot [n, k].
-    """
-    names = source.dataset.classnames
-    held = np.unique(labels if labels.ndim == 1 else np.nonzero(labels)[1])
-    if absent := [name for i, name in enumerate(names) if i not in held]:
-        run.log(
-            f"warning: {source.spec} has no example of {len(absent)} of"
-            f" {len(names)} classes ({', '.join(absent)}): alpha is chosen without"
-            " them. Use a larger validation split, or one with every class"
-        )
-
-
 def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> bool:
-    """Whether the original CLIP beats a constant guess on a source; logs it if not.
+    """Whether the original CLIP beats a constant guess on a source; warns if not.
 
-    The lower end of a 95 % bootstrap interval must be above the share of the largest
-    class or, for several labels, above the mean share of the classes.
+    The lower end of a 95 % bootstrap interval must exceed the share of the largest
+    class or, for several labels, the mean share of the classes.
     """
     labels = sweep.labels[str(source.spec)]
     chance = float(labels.mean())
@@ -181,8 +167,8 @@ def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> b
     sweep.run.log(
         f"warning: patch: the original CLIP has {value_before(curve):.3f} on"
         f" {source.spec}, no better than guessing ({chance:.3f}): it cannot show"
-        " what is forgotten, and does not limit alpha. Name a dataset that the CLIP"
-        " knows in config.patch.supported_val and supported_test"
+        " forgetting and does not limit alpha. Name a dataset that the CLIP knows in"
+        " config.patch.supported_val and supported_test"
     )
     return False
 
@@ -223,7 +209,7 @@ def describe_choice(
     *,
     chosen: bool,
 ) -> str:
-    """What was chosen, how certain it is, and what it costs, on validation data.
+    """The chosen alpha, its certainty and its cost on validation data, in one line.
 
     curve: the task's and that of each supported dataset, whose names are given.
     """
@@ -231,8 +217,8 @@ def describe_choice(
     how = "chosen" if chosen else "given as config.patch.alpha, evaluated"
     low, high = interval
     lines = [
-        f"patch: alpha {alpha:g} {how} on validation data (the choice: {low:g} to"
-        f" {high:g} in 95 % of bootstrap samples): task {task[0.0]:.3f} ->"
+        f"patch: alpha {alpha:g} {how} on validation data (95 % of bootstrap samples"
+        f" choose {low:g} to {high:g}): task {task[0.0]:.3f} ->"
         f" {task[alpha]:.3f} (alpha 1: {task[1.0]:.3f})"
     ]
     lines += [
@@ -250,14 +236,14 @@ def describe_blocks(
     values: Sequence[float],
     names: Sequence[str],
 ) -> str:
-    """What alphas by block gained over the single alpha, on validation data."""
+    """The gain of alphas by block over the single alpha on validation data."""
     (mean, *kept), (task, *supported) = values, curves
     if set(blocks.values()) == {alpha}:
         return f"patch: alpha by block gained nothing over the single alpha {alpha:g}"
     each = ", ".join(f"{name} {a:g}" for name, a in blocks.items())
     lines = [
         f"patch: alpha by block gained {100 * (mean - task[alpha]):.1f} points on the"
-        f" validation data that chose it: task {task[alpha]:.3f} -> {mean:.3f} ({each})"
+        f" same validation data: task {task[alpha]:.3f} -> {mean:.3f} ({each})"
     ]
     lines += [
         f"{name}: {s[alpha]:.3f} -> {value:.3f}"

@@ -14,12 +14,11 @@ Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float
 def choose_alpha(task: Curve, supported: Sequence[Curve], budget: Budget) -> float:
     """The alpha with the best task value within the budget of every supported dataset.
 
-    A drop is counted from value_before. Alpha 0 is always allowed. The smaller of two
-    alphas with equal values wins: it forgets less. Raises ValueError without alpha 0,
-    from which a drop is counted.
+    A drop is relative to value_before. Alpha 0 is always allowed. The smaller of two
+    alphas with equal values wins: it forgets less. Raises ValueError without alpha 0.
     """
     if 0.0 not in task:
-        raise ValueError("alpha 0, from which the drop is counted, must be evaluated")
+        raise ValueError("alpha 0 must be evaluated, because drops are relative to it")
     before = [value_before(s) for s in supported]
     allowed = [
         a
@@ -51,7 +50,7 @@ def bootstrap_alpha(
 
 
 def mean_draw(draws: Sequence[Draw]) -> Draw:
-    """A draw of mean_curve; each task's dataset is sampled on its own."""
+    """A draw of mean_curve; each task's dataset is sampled separately."""
     return lambda rng: mean_curve([draw(rng) for draw in draws])
 
 
@@ -67,11 +66,11 @@ def search_blocks(
     """(an alpha for each block, its task value), by cyclic coordinate search.
 
     The search starts from the best single alpha (start: the same for all blocks). Each
-    block's alpha in turn goes up or down by the step, within [0, 1]; a move that raises
-    the task value within the budget is kept, and when no block has one the next step is
-    tried. So the result is never worse than the start on the validation examples, and
-    never over the budget. before: the supported values that a drop is counted from.
-    They are evaluated only if the task gains.
+    block's alpha in turn moves up and down by a step, within [0, 1]; a move that raises
+    the task value within the budget is kept, and the next step is tried when no move
+    does. So the result is never worse than the start on the validation examples, and
+    never over the budget. before: the supported values that drops are relative to.
+    evaluate computes supported values only if the task gains.
     """
     best = dict(start)
     value, _ = evaluate(best)

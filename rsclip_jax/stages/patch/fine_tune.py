@@ -21,7 +21,7 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
 
     With LoRA it is the merged tower, with ema the averaged one; with a trained head it
     also holds "head" [d, k], which recipes.split_head separates. Several sources are
-    trained on together.
+    trained jointly.
     """
     theta_0 = clip.params["visual"]
     tower = theta_0
@@ -44,7 +44,7 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
         loss_fn, rules = recipes.with_head(loss_fn), (("head", True), *rules)
     run.log(
         f"patch: recipe {c.recipe} trains {optim.count_trained(rules, params):,}"
-        f" parameters, of a tower of {optim.count_trained(EVERYTHING, theta_0):,}"
+        f" parameters; the tower has {optim.count_trained(EVERYTHING, theta_0):,}"
     )
     theta_1 = training.fit(
         run,
@@ -75,11 +75,11 @@ def train_head(
     frozen: dict,
     origins: dict,
 ):
-    """The zero-shot head trained on the frozen tower's features, the start of LP-FT.
+    """Trains the zero-shot head on the frozen tower's features.
 
-    Kumar et al. 2022 (arXiv 2202.10054). The tower then trains through this head, which
-    stays as it is; evaluation still reads the tower through the text, unless the head
-    is trained with it. Checkpoints and curve lie in <workdir>/patch/head.
+    The first step of LP-FT (Kumar et al. 2022, arXiv 2202.10054). The tower then trains
+    through this frozen head; evaluation still uses the text head, unless the head is
+    trained with the tower. Checkpoints and curve are in <workdir>/patch/head.
     """
     settings = dataclasses.replace(
         c.training,

@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning for stage patch: which parameters train, by which loss."""
+"""Fine-tuning recipes of stage patch: which parameters train, with which loss."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
 LOSSES = ("labels", "asymmetric", "flyp")
 HEADS = ("text", "trained")
 _BY_NAME = {
-    # without a ResNet's batch statistics, which nothing trains
+    # without a ResNet's batch statistics, which are never trained
     "norm": r"(.*/)?(ln_\w+|(downsample_)?bn\d?)/(scale|bias)",
     "bias": r"(.*/)?bias",
 }
@@ -46,7 +46,7 @@ def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
         _check_loss(c, source)
     if len(train) > 1 and c.head == "trained":
         raise ValueError(
-            "config.patch.head = 'trained' trains the head of one task, and"
+            "config.patch.head = 'trained' trains the head of one task, but"
             f" config.patch.train names {len(train)}: use 'text', or patch on one task"
         )
     if len(train) > 1 and c.tasks == "joint":
@@ -67,8 +67,8 @@ def _check_numbers(c: PatchSettings) -> None:
             )
         if value and c.loss == "flyp":
             raise ValueError(
-                f"config.patch.{name} = {value} has no meaning for config.patch.loss"
-                " = 'flyp', which has no class scores: set it to 0"
+                f"config.patch.{name} = {value} does not apply to config.patch.loss ="
+                " 'flyp', which has no class scores: set it to 0"
             )
     for name, least in (("last_blocks", 1), ("head_steps", 1), ("head_lr", 0)):
         if (value := getattr(c, name)) < least:
@@ -83,18 +83,18 @@ def _check_numbers(c: PatchSettings) -> None:
 
 
 def _check_loss(c: PatchSettings, source: Source) -> None:
-    row, wanted = source.dataset, {"asymmetric": "multi", "flyp": "single"}
-    if row.task != wanted.get(c.loss, row.task):
+    dataset, wanted = source.dataset, {"asymmetric": "multi", "flyp": "single"}
+    if dataset.task != wanted.get(c.loss, dataset.task):
         labels = {"single": "one label", "multi": "several labels"}
         raise ValueError(
-            f"config.patch.loss = {c.loss!r} is for images of"
-            f" {labels[wanted[c.loss]]} each, and {row.name}'s have"
-            f" {labels[row.task]}: use 'labels', which takes both"
+            f"config.patch.loss = {c.loss!r} needs images with"
+            f" {labels[wanted[c.loss]]} each, but {dataset.name}'s have"
+            f" {labels[dataset.task]}: use 'labels', which accepts both"
         )
     for name, value in (("recipe", "lp_ft"), ("head", "trained")):
         if c.loss == "flyp" and getattr(c, name) == value:
             raise ValueError(
-                f"config.patch.{name} = {value!r} trains a head, and config.patch.loss"
+                f"config.patch.{name} = {value!r} trains a head, but config.patch.loss"
                 " = 'flyp' has none: use loss 'labels', or recipe 'full' and head"
                 " 'text'"
             )
@@ -105,7 +105,7 @@ def _check_joint(c: PatchSettings) -> None:
     for name, wanted in plain.items():
         if (value := getattr(c, name)) != wanted:
             raise ValueError(
-                f"config.patch.{name} = {value!r} is for one task, and"
+                f"config.patch.{name} = {value!r} is for one task, but"
                 f" config.patch.tasks = 'joint' trains on several: leave it {wanted!r},"
                 " or use 'parallel' or 'sequential'"
             )
@@ -127,8 +127,8 @@ def tower_rules(c: PatchSettings, theta: Any) -> optim.Rules:
     """The (regex, trained) pairs of the recipe for a visual tower.
 
     Recipes full and lp_ft take them from the setting trainable; for LoRA, which trains
-    nothing but its adapters, they are rules for the adapters. Raises ValueError naming
-    the settings that contradict each other.
+    only its adapters, they are rules for the adapters. Raises ValueError naming
+    settings that contradict each other.
     """
     given = c.training.trainable
     if c.recipe in ("full", "lp_ft"):
@@ -159,13 +159,12 @@ def _last_blocks(theta: Any, count: int) -> optim.Rules:
 
 
 def start_lora(c: PatchSettings, theta_0: Any, seed: int) -> Any:
-    """The initial adapters of config.patch.lora; errors name the setting."""
     with named("config.patch.lora."):
         return add_lora(theta_0, c.lora.targets, c.lora.rank, jax.random.key(seed))
 
 
 def through_lora(loss_fn, scale: float):
-    """A tower's loss_fn of its adapters; the tower itself is frozen["theta_0"]."""
+    """Turns a tower's loss_fn into one of adapters; frozen["theta_0"] is the tower."""
 
     def of_adapters(adapters, frozen, batch):
         theta = merge_lora(frozen["theta_0"], adapters, scale)
@@ -175,7 +174,7 @@ def through_lora(loss_fn, scale: float):
 
 
 def through_head(loss_fn):
-    """A tower's loss_fn of {"head"}; the tower itself is frozen["theta_0"]."""
+    """Turns a tower's loss_fn into one of {"head"}; frozen["theta_0"] is the tower."""
 
     def of_head(params, frozen, batch):
         return loss_fn(frozen["theta_0"], {**frozen, **params}, batch)
@@ -184,7 +183,7 @@ def through_head(loss_fn):
 
 
 def with_head(loss_fn):
-    """A tower's loss_fn of the tower and its head, which params hold as "head"."""
+    """Turns a tower's loss_fn into one of the tower and its head, params["head"]."""
 
     def of_both(params, frozen, batch):
         theta, head = split_head(params)
@@ -194,7 +193,7 @@ def with_head(loss_fn):
 
 
 def split_head(params):
-    """(the tower, the head trained with it or None) of what fine_tune returns."""
+    """(the tower, its trained head or None), from the result of fine_tune."""
     theta = {name: leaf for name, leaf in params.items() if name != "head"}
     return theta, params.get("head")
 
@@ -202,8 +201,8 @@ def split_head(params):
 def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]):
     """(loss_fn of the visual tower, its frozen arrays, the sources to read).
 
-    One source has the setting's loss; several are trained jointly: their classes stand
-    side by side, and each example goes through those of its own task.
+    One source uses the setting's loss; several are trained jointly: their classes are
+    concatenated, and each example is classified among its task's classes.
     """
 
     def encode(params, batch):
@@ -213,9 +212,9 @@ def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
         return join_tasks(clip, train, encode)
     (source,) = train
     if c.loss == "flyp":
-        row = source.dataset
+        dataset = source.dataset
         prompts = encode_prompts(
-            clip.params, clip.variant, row.classnames, row.templates
+            clip.params, clip.variant, dataset.classnames, dataset.templates
         )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         frozen = {"prompts": prompts, "t": np.asarray(scale, np.float32)}
@@ -231,7 +230,7 @@ def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
 
 
 def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Encode):
-    """What make_loss returns for several tasks in one training."""
+    """make_loss for several tasks in one training."""
     heads = [common.zero_shot_head(clip, source)[0] for source in train]
     sizes = [head.shape[1] for head in heads]
     starts = np.cumsum([0, *sizes])
@@ -247,7 +246,7 @@ def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Enco
 
 
 def label_options(c: PatchSettings) -> dict[str, Any]:
-    """The options of label_loss that the settings fix."""
+    """The options of label_loss in the settings."""
     options: dict[str, Any] = {"smoothing": c.label_smoothing}
     if c.loss == "asymmetric":
         options["asymmetric"] = c.asymmetric
@@ -255,7 +254,7 @@ def label_options(c: PatchSettings) -> dict[str, Any]:
 
 
 def balance_classes(run: Run, c: PatchSettings, source: Source) -> np.ndarray:
-    """The weight [k] of each class, from how many records of the source have it."""
+    """The weight [k] of each class, from the number of its records in the source."""
     labels = scan(source, (), run.read_options("patch")).all_labels
     counts = count_labels(labels, len(source.dataset.classes))
     return losses.class_balanced_weights(counts, c.class_balanced)

@@ -1,4 +1,4 @@
-"""config.patch, read once into frozen settings."""
+"""config.patch as frozen settings."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True)
 class PatchSettings:
-    """config.patch; configs/common.py says what each setting means.
+    """config.patch; configs/common.py explains each setting.
 
-    train, val, test: one dataset for each task.
+    train, val, test: one dataset per task.
     """
 
     train: tuple[str, ...]
@@ -68,7 +68,7 @@ class PatchSettings:
 
     @classmethod
     def of(cls, c: ConfigDict) -> "PatchSettings":
-        """The settings of a section; errors name the setting."""
+        """Reads the section; errors name the setting."""
         specs = ("train", "val", "test", "supported_val", "supported_test")
         sections = ("lora", "asymmetric", "training")
         names = [field.name for field in dataclasses.fields(cls)]
@@ -85,10 +85,9 @@ class PatchSettings:
 
     @property
     def budget(self) -> Budget:
-        """What each supported dataset may lose."""
+        """How much each supported dataset may lose."""
         return Budget(self.max_supported_drop, self.min_supported_retained)
 
 
 def settings_of(run: Run) -> PatchSettings:
-    """The settings of this stage."""
     return PatchSettings.of(run.config.patch)

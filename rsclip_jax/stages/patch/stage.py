@@ -1,7 +1,7 @@
 """Stage patch: robust fine-tuning of the visual tower, then weight interpolation.
 
 WiSE-FT (Wortsman et al. 2022) and PAINT (Ilharco et al. 2022): fine-tune through the
-frozen zero-shot head, interpolate with the original weights, choose alpha on
+frozen zero-shot head, interpolate with the original weights, and choose alpha on
 validation data.
 """
 
@@ -34,7 +34,7 @@ from rsclip_jax.train import checkpoint
 
 
 def check_patch(run: Run) -> None:
-    """Raises ValueError for what would stop this stage, or make it pointless."""
+    """Raises ValueError for anything that would stop this stage or void its results."""
     c = settings_of(run)
     supported = ("supported_val", "supported_test")
     names = ("train", "val", "test", *supported)
@@ -50,9 +50,9 @@ def check_patch(run: Run) -> None:
 
 
 def check_roles(run: Run, c: PatchSettings) -> None:
-    """Raises ValueError if what is trained, chosen or reported on is not kept apart.
+    """Raises ValueError if training, validation and test datasets share records.
 
-    Also if the validation or test dataset of a task is not that of its training.
+    Also if a task's validation or test split is of another dataset than its training.
     """
     for train, val, test in zip(c.train, c.val, c.test, strict=True):
         if not c.allow_other_data:
@@ -92,7 +92,7 @@ def run_patch(run: Run) -> None:
         sets=name_sets(run, c, choice),
         budget=dataclasses.asdict(choice.budget),
     )
-    if one_by_one:  # a round's alpha is not one between the original and the product
+    if one_by_one:  # a round's alpha does not relate the original to the product
         rounds = tuple(
             AlphaChoice(train=str(s.spec), **choice.meta())
             for s, choice in zip(sets.train, choices, strict=True)
@@ -114,7 +114,7 @@ def run_patch(run: Run) -> None:
 
 
 def name_sets(run: Run, c: PatchSettings, choice: Choice) -> dict[str, list[str]]:
-    """The datasets as results spell them; supported_val: those that limit alpha."""
+    """Role -> datasets, named as in results; supported_val: those that limit alpha."""
     limits = [s for s in c.supported_val if run.open(s) in choice.supported]
     roles = {"val": c.val, "test": c.test, "supported_val": limits}
     roles["supported_test"] = c.supported_test
@@ -122,20 +122,20 @@ def name_sets(run: Run, c: PatchSettings, choice: Choice) -> dict[str, list[str]
 
 
 def report_lost(sweep: Sweep, product: Alpha | None) -> None:
-    """Reports what the product forgot on the supported test datasets.
+    """Reports the product's forgetting on the supported test datasets.
 
-    product: None if it has no single alpha.
+    product: its alpha, alphas by block, or None if it has neither.
     """
-    own: dict[str, Any] = {"alpha": product}
+    pins: dict[str, Any] = {"alpha": product}
     if isinstance(product, Mapping):
-        own = {"alpha": None, "alpha_blocks": dict(product)}
+        pins = {"alpha": None, "alpha_blocks": dict(product)}
     for spec in short_specs(sweep.settings.supported_test):
         before, after = (sweep.kept[spec, w] for w in ("before", "after"))
-        report_forgetting(sweep.run, before, after, **own)
+        report_forgetting(sweep.run, before, after, **pins)
 
 
 def patch_once(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
-    """One task, or several together: (sweep, [choice], the origins of theta_1)."""
+    """Patches on all tasks at once: (sweep, [choice], the origins of theta_1)."""
     found, made = fine_tune_tasks(run, c, clip, sets.train)
     theta_1, head_1 = split_head(found)
     heads: dict[str, Any] = {}
@@ -149,10 +149,10 @@ def patch_once(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
 
 
 def patch_in_turn(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
-    """Patches on one task a round; returns the last sweep, all choices, the origins.
+    """Patches on one task per round: (the last sweep, all choices, the origins).
 
-    Each round starts from the choice of the round before, and its objective is the mean
-    of the tasks so far. The loss of a supported dataset is always counted from the
+    Each round starts from the product of the previous one, and its objective is the
+    mean of the tasks so far. A supported dataset's loss is always relative to the
     original model. The budget grows with the rounds, so that the first does not spend
     all of it.
     """
@@ -179,11 +179,13 @@ def patch_in_turn(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
 
 
 def save_head(run: Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
-    """Writes patch/head.npz, the mixed head and its ends; returns its meta entry."""
+    """Writes patch/head.npz, the interpolated head; returns its meta entry."""
     assert sweep.heads is not None
     assert sweep.head_of is not None
-    row = sweep.head_of.dataset
+    dataset = sweep.head_of.dataset
     head = sweep.head(sweep.head_of, product, sweep.heads[0])
     if jax.process_index() == 0:
-        checkpoint.save_head(run.workdir / "patch", head, sweep.heads, row.classnames)
-    return {"dataset": row.name, "digest": checkpoint.params_digest(head)}
+        checkpoint.save_head(
+            run.workdir / "patch", head, sweep.heads, dataset.classnames
+        )
+    return {"dataset": dataset.name, "digest": checkpoint.params_digest(head)}

@@ -20,13 +20,13 @@ from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
 
-# One alpha for the tower (ORIGINAL: the model before any patching), or one a block.
+# One alpha for the tower (ORIGINAL: the model before any patching), or one per block.
 Alpha = float | Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One source, measured at several alphas, in their order."""
+    """One source, measured at several alphas, in order."""
 
     seen: Source
     prompts: str
@@ -41,7 +41,7 @@ class Measured:
         return [primary_value(self.seen, records) for records in self.records]
 
     def draw(self, alphas: Sequence[float]) -> Draw:
-        """A draw: the values at the first alphas on a bootstrap sample."""
+        """A function of rng: the values at these alphas on a bootstrap sample."""
         logits = {
             alpha: z @ head
             for alpha, z, head in zip(alphas, self.z, self.heads, strict=False)
@@ -67,10 +67,10 @@ def as_number(value: float | None) -> float:
 class Sweep:
     """Evaluates interpolations of theta_0 and theta_1.
 
-    original: the tower before any patching, if theta_0 was patched on other tasks
-    before. round_: counted from 1, if each task has a round. heads: the zero-shot and
-    the trained head of the source head_of; datasets with its classes are read through
-    the interpolated head, others through the text.
+    original: the tower before any patching, if theta_0 was already patched on other
+    tasks. round_: counted from 1, if each task has a round. heads: the zero-shot and
+    the trained head of the source head_of; datasets with its classes are classified by
+    the interpolated head, others by their text head.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Sweep:
         # ("name:split", "before" or "after") -> its outcome
         self.kept: dict[tuple[str, str], Outcome] = {}
         self.labels: dict[str, np.ndarray] = {}  # "name:split" -> its labels
-        # only the ends stay on the device; an interpolation lives for one batch
+        # only the ends stay on the device; an interpolation is made for each batch
         put = partial(sharding.put_params, mesh=run.mesh)
         self._ends = put(theta_0), put(theta_1)
         self._original = None
@@ -120,9 +120,9 @@ class Sweep:
         for source in sources:
             measured = self.measure(source, wanted)
             self.labels[str(source.spec)] = measured.labels
-            for place, alpha in enumerate(wanted):
+            for index, alpha in enumerate(wanted):
                 if alpha != ORIGINAL:
-                    self.write(measured, place, alpha)
+                    self.write(measured, index, alpha)
             if product is not None:
                 self.keep(measured, wanted.index(0.0), "before", 0.0)
                 self.keep(measured, wanted.index(product), "after", product)
@@ -135,13 +135,13 @@ class Sweep:
         ends: tuple[Alpha, ...] = (ORIGINAL, product)
         for source in sources:
             measured = self.measure(source, ends)
-            for place, alpha in enumerate(ends):
-                self.write(measured, place, alpha, alpha=None)
-                when = ("before", "after")[place]
-                self.keep(measured, place, when, alpha, alpha=None)
+            for index, alpha in enumerate(ends):
+                self.write(measured, index, alpha, alpha=None)
+                when = ("before", "after")[index]
+                self.keep(measured, index, when, alpha, alpha=None)
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
-        """Measures a source at each alpha, and reports nothing."""
+        """Measures a source at each alpha, without reporting."""
         text, prompts = common.zero_shot_head(self.clip, source)
         heads = [self.head(source, alpha, text) for alpha in alphas]
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
@@ -160,47 +160,46 @@ class Sweep:
             labels,
         )
 
-    def write(self, measured: Measured, place: int, of: Alpha, **pins: Any) -> None:
-        """Reports what was measured at the alpha `of`, the place-th.
+    def write(self, measured: Measured, index: int, of: Alpha, **pins: Any) -> None:
+        """Reports the records at alpha `of`, which has this index in measured.
 
-        pins: in place of the record's own "alpha".
+        pins: override the fields that identify the model.
         """
-        own = self.pins(of)
+        model = self.pins(of)
         if self.is_mixed(measured.seen):
-            own["head"] = checkpoint.params_digest(measured.heads[place])
+            model["head"] = checkpoint.params_digest(measured.heads[index])
         self.run.report(
             "patch",
             measured.seen,
-            measured.records[place],
+            measured.records[index],
             prompts=measured.prompts,
-            **{**own, **pins},
+            **{**model, **pins},
         )
 
     def pins(self, of: Alpha) -> dict[str, Any]:
-        """The fields of a result that identify the model at the alpha `of`."""
-        own: dict[str, Any] = {"alpha": of}
+        """The fields of a result that identify the model at alpha `of`."""
+        found: dict[str, Any] = {"alpha": of}
         if isinstance(of, Mapping):
-            own = {"alpha": None, "alpha_blocks": dict(of)}
+            found = {"alpha": None, "alpha_blocks": dict(of)}
         if self.round:
-            own["round"] = self.round
-        return {**own, "step": self.step(of), "checkpoint": self.digest(of)}
+            found["round"] = self.round
+        return {**found, "step": self.step(of), "checkpoint": self.digest(of)}
 
     def keep(
-        self, measured: Measured, place: int, when: str, of: Alpha, **pins: Any
+        self, measured: Measured, index: int, when: str, of: Alpha, **pins: Any
     ) -> None:
-        """Keeps what the model at the alpha `of`, the place-th, made of a source.
+        """Keeps the outcome at alpha `of`, and reports its modality gap.
 
-        And reports its modality gap, but not to a head that was trained: that is no
-        text. pins: as of write.
+        A trained head is not text, so it has no gap. index, pins: as in write.
         """
         made = {**self.pins(of), **pins}
         outcome = self.run.keep(
             "patch",
             when,
             measured.seen,
-            {"rgb": measured.z[place]},
+            {"rgb": measured.z[index]},
             labels=measured.labels,
-            head=measured.heads[place],
+            head=measured.heads[index],
             prompts=measured.prompts,
             step=made["step"],
             checkpoint={"rgb": made["checkpoint"]},
@@ -211,12 +210,12 @@ class Sweep:
             common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
 
     def step(self, of: Alpha) -> int:
-        """The training steps of the model at this alpha, all rounds together."""
+        """The training steps of the model at this alpha, over all rounds."""
         rounds = max(self.round, 1) - (of == 0)
         return 0 if of == ORIGINAL else rounds * self.settings.training.steps
 
     def is_mixed(self, source: Source) -> bool:
-        """Whether a source is read through the interpolated head."""
+        """Whether a source is classified by the interpolated head."""
         return self.head_of is not None and (
             common.classes_of(source) == common.classes_of(self.head_of)
         )
@@ -225,13 +224,13 @@ class Sweep:
         """The head of a source at this alpha; text: its zero-shot head."""
         if self.heads is None or alpha == ORIGINAL or not self.is_mixed(source):
             return text
-        own = alpha["projection"] if isinstance(alpha, Mapping) else alpha
-        return interpolate(*self.heads, own)
+        at = alpha["projection"] if isinstance(alpha, Mapping) else alpha
+        return interpolate(*self.heads, at)
 
     def encoder(self, alpha: Alpha) -> Callable:
         """The encoder of a batch at this alpha; all alphas share one compiled program.
 
-        The weights are interpolated outside it, so they equal the product's exactly.
+        The weights are interpolated outside it, so that they equal the product's.
         """
 
         def encode(batch):

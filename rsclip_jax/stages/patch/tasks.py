@@ -1,4 +1,4 @@
-"""Patching on several tasks: at once, one after the other, or each alone and merged.
+"""Patching on several tasks: joint, sequential, or in parallel and merged.
 
 PAINT (Ilharco et al. 2022), section 5: joint, sequential and parallel patching.
 """
@@ -52,7 +52,7 @@ def open_sets(run: Run, c: PatchSettings) -> Sets:
 
 
 def check_tasks(c: PatchSettings, sets: Sets) -> None:
-    """Raises ValueError for tasks that cannot be patched together as asked."""
+    """Raises ValueError for tasks that the settings cannot combine."""
     for name, known in (("tasks", ORDERS), ("merge", MERGES)):
         if (value := getattr(c, name)) not in known:
             raise ValueError(
@@ -63,15 +63,15 @@ def check_tasks(c: PatchSettings, sets: Sets) -> None:
     for name in ("val", "test"):
         if len(found := getattr(sets, name)) != count:
             raise ValueError(
-                f"config.patch.train names {count} task(s) and config.patch.{name}"
-                f" {len(found)}: name one dataset of each for every task, in order"
+                f"config.patch.train names {count} task(s), but config.patch.{name}"
+                f" {len(found)}: name one dataset per task in each, in order"
             )
     if len(set(c.train)) < count:
         raise ValueError(f"config.patch.train = {c.train} names a dataset twice")
     if c.merge != "mean" and c.tasks != "parallel":
         raise ValueError(
-            f"config.patch.merge = {c.merge!r} merges models that were fine-tuned each"
-            f" alone: set config.patch.tasks = 'parallel', not {c.tasks!r}"
+            f"config.patch.merge = {c.merge!r} merges separately fine-tuned models: set"
+            f" config.patch.tasks = 'parallel', not {c.tasks!r}"
         )
     if c.fisher_examples < 1:
         raise ValueError(
@@ -91,13 +91,14 @@ def _check_joint(c: PatchSettings, sets: Sets) -> None:
     if c.tasks == "joint" and len(kinds) > 1:
         told = ", ".join(f"{s.dataset.name}: {s.dataset.task}" for s in sets.train)
         raise ValueError(
-            "config.patch.tasks = 'joint' trains with one loss, and the tasks differ:"
-            f" one label an image and several ({told}); use 'parallel' or 'sequential'"
+            "config.patch.tasks = 'joint' trains with one loss, but some tasks have one"
+            f" label per image and some several ({told}); use 'parallel' or"
+            " 'sequential'"
         )
 
 
 def task_runs(run: Run, train: Sequence[Source]) -> list[Run]:
-    """One run for each task's fine-tuning, in patch/tasks/<dataset>."""
+    """One run per task for its fine-tuning, in patch/tasks/<dataset>."""
     names = [folder_name(s.dataset.name) for s in train]
     if len(set(names)) < len(names):  # splits of one dataset
         names = [f"{name}_{i + 1}" for i, name in enumerate(names)]
@@ -107,10 +108,9 @@ def task_runs(run: Run, train: Sequence[Source]) -> list[Run]:
 def fine_tune_tasks(
     run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]
 ):
-    """(theta_1 of all tasks at once, {"theta_1 of <task>": its origin} of several).
+    """(theta_1 of all tasks, {"theta_1 of <task>": its origin} if several are merged).
 
-    theta_1 ends one line from theta_0: jointly, it is trained on all tasks; in
-    parallel, it is merged from one model a task.
+    theta_1 is trained on all tasks jointly, or merged from one model per task.
     """
     if len(train) == 1 or c.tasks == "joint":
         return jax.device_get(fine_tune(run, c, clip, train)), {}
@@ -129,12 +129,11 @@ def fine_tune_tasks(
 
 
 def merge(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source], thetas):
-    """The theta_1 merged from one model a task, by the setting merge.
+    """theta_1 merged from one model per task, by the setting merge.
 
-    Interpolating to it with alpha adds, for "mean", alpha / n of each of n task
-    vectors, as in PAINT; for "sum", alpha of each, as in task arithmetic (Ilharco et
-    al. 2023). "fisher" is the mean weighted by each model's Fisher information on its
-    task.
+    Interpolating to it with alpha adds alpha / n of each of n task vectors for "mean",
+    as in PAINT, and alpha of each for "sum", as in task arithmetic (Ilharco et al.
+    2023). "fisher" is the mean weighted by each model's Fisher information on its task.
     """
     if c.merge == "mean":
         return soup(thetas)
@@ -150,9 +149,8 @@ def merge(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source], 
 def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source, theta):
     """The Fisher diagonal of a tower on fisher_examples of a task.
 
-    Labels are drawn from the model's own distribution, with the run's seed. It is
-    scaled to a mean of 1: a task counts by which weights matter, not by how confident
-    its model is.
+    Labels are drawn from the model's distribution, with the run's seed. The diagonal is
+    scaled to a mean of 1, so that confident models do not count more.
     """
     run.log(f"patch: Fisher information on {source.dataset.name} ...")
     count = min(c.fisher_examples, len(source))
@@ -184,7 +182,7 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
 def draw_labels(logits: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
     """Labels drawn from a model's distribution: [n], or [n, k] for task "multi"."""
     if task == "multi":
-        # the same as a uniform draw below the sigmoid, but it cannot overflow
+        # equivalent to a uniform draw below the sigmoid, but cannot overflow
         draws = rng.logistic(size=logits.shape)
         return (draws < logits).astype(np.int32)
     # the argmax of Gumbel-shifted logits follows their softmax

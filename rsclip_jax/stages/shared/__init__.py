@@ -1,1 +1,1 @@
-"""What several stages need."""
+"""Code that several stages share."""

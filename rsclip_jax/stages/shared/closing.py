@@ -1,4 +1,4 @@
-"""How a run ends: the table of what it measured, and the report."""
+"""The end of a run: the closing table and the report."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from rsclip_jax.train.checkpoint import has_product, load_meta
 
 
 def close(run: Run) -> None:
-    """Prints the closing table, writes the report, and says where everything is."""
+    """Prints the closing table, writes the report, and logs the paths of all files."""
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), patch.get("supported_test", ())]
     shown = [spec for one in tests for spec in short_specs(one)]
     records = closing_records(read_results(run.results), shown)
-    if not records:  # an export measures nothing
+    if not records:  # such as for an export
         return
     patched = run.workdir / "patch"
     meta = load_meta(patched) if has_product(patched) else None
@@ -29,7 +29,7 @@ def close(run: Run) -> None:
             run.log(f"warning: {meta.alpha_note}")
     run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
-    run.log(f"every number: {run.results}\npictures: {', '.join(pictures) or 'none'}")
+    run.log(f"all results: {run.results}\npictures: {', '.join(pictures) or 'none'}")
     if jax.process_index() == 0 and (path := _try_report(run)):
         run.log(f"report: {path}")
 
@@ -39,5 +39,5 @@ def _try_report(run: Run) -> Path | None:
     try:
         return write_report(run.workdir, run.log)
     except Exception as error:
-        run.log(f"report.html: not written: {type(error).__name__}: {error}")
+        run.log(f"report.html could not be written: {type(error).__name__}: {error}")
         return None

@@ -1,4 +1,4 @@
-"""What several stages need: data, the input CLIP, its heads, scores."""
+"""Helpers of several stages: data, the input CLIP, zero-shot heads, scores."""
 
 import contextlib
 import re
@@ -27,7 +27,7 @@ from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
 from rsclip_jax.models import inference
-from rsclip_jax.models.sensor import SensorSpec, input_places
+from rsclip_jax.models.sensor import SensorSpec, input_indices
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records import outcomes
 from rsclip_jax.stages.shared.run import Run
@@ -38,7 +38,7 @@ ANY_TASK = (*LABELLED, "none", "captions")
 
 
 def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
-    """A source of one of these tasks; an error names the setting."""
+    """Opens a source of one of these tasks; errors name the setting."""
     try:
         source = run.open(spec)
     except (ValueError, FileNotFoundError) as error:
@@ -52,7 +52,7 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
             "captions": "captions",
         }
         raise ValueError(
-            f"{setting} = {spec!r}: its images have {kind[task]} each, and this stage"
+            f"{setting} = {spec!r}: its images have {kind[task]} each, but this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
         )
     _check_content(f"{setting} = {spec!r}", source, tasks)
@@ -60,79 +60,81 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
 
 
 def _check_content(setting: str, source: Source, tasks: Sequence[str]) -> None:
-    """Raises ValueError for a source without records, or classes that say nothing."""
-    row = source.dataset
+    """Raises ValueError for a source without records or with unusable classes."""
+    dataset = source.dataset
     if not len(source):
         raise ValueError(f"{setting} has no records; name another split")
-    if row.task not in LABELLED:
+    if dataset.task not in LABELLED:
         return
     try:
-        fill_templates(row.classnames, row.templates)
+        fill_templates(dataset.classnames, dataset.templates)
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from error
     if tuple(tasks) == LABELLED:
-        check_told_apart(setting, row)
+        check_classes(setting, dataset)
 
 
-def check_told_apart(setting: str, row: Dataset) -> None:
-    """Raises ValueError for a labelled set of one class."""
-    if not _is_told_apart(row):
+def check_classes(setting: str, dataset: Dataset) -> None:
+    """Raises ValueError for a labelled dataset of one class."""
+    if not _can_be_wrong(dataset):
         raise ValueError(
-            f"{setting} has one class, {row.classnames[0]!r}: at least two classes are"
-            " needed to train or measure"
+            f"{setting} has one class, {dataset.classnames[0]!r}: at least two classes"
+            " are needed to train or measure"
         )
 
 
-def _is_told_apart(row: Dataset) -> bool:
-    """Whether zero-shot can be wrong: several classes, or any of several labels."""
-    return row.task == "multi" or (row.task == "single" and len(row.classes) > 1)
+def _can_be_wrong(dataset: Dataset) -> bool:
+    """Whether zero-shot answers can be wrong: several classes, or multi-label."""
+    return dataset.task == "multi" or (
+        dataset.task == "single" and len(dataset.classes) > 1
+    )
 
 
 def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None:
-    """Logs which classes none of a split's labels, [n] or [n, k], is of."""
-    row = source.dataset
-    if row.task not in LABELLED:
+    """Logs the classes without an example in a split's labels, [n] or [n, k]."""
+    dataset = source.dataset
+    if dataset.task not in LABELLED:
         return
-    counts = count_labels(labels, len(row.classes))
-    absent = [name for name, n in zip(row.classnames, counts, strict=True) if not n]
+    counts = count_labels(labels, len(dataset.classes))
+    absent = [name for name, n in zip(dataset.classnames, counts, strict=True) if not n]
     if absent:
         more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
         listed = ", ".join(absent[:20]) + more
         run.log(
             f"{stage}: warning: {source.spec} has no example of"
-            f" {len(absent)} of {len(counts)} classes ({listed}), so nothing is"
-            " measured of them; use a larger split, such as {row.name}:all, or"
-            " split lists that give every split some of each class"
+            f" {len(absent)} of {len(counts)} classes ({listed}), so they are not"
+            f" measured; use a larger split, such as {dataset.name}:all, or split"
+            " lists that put some of each class into every split"
         )
 
 
 def gives_numbers(run: Run, spec: str) -> bool:
-    """Whether a split gives numbers even to a model that encodes one sensor."""
+    """Whether a split gives numbers even for a model that encodes only one sensor."""
     try:
-        row = run.open(spec).dataset
+        dataset = run.open(spec).dataset
     except FileNotFoundError:
         return False
-    return row.task == "captions" or _is_told_apart(row)
+    return dataset.task == "captions" or _can_be_wrong(dataset)
 
 
 def has_zero_shot(run: Run, stage: str, source: Source) -> bool:
-    """Whether zero-shot of a source is measured. Logs that one class forbids it."""
-    row = source.dataset
-    if row.task in LABELLED and not _is_told_apart(row):
+    """Whether zero-shot of a source is measured. Logs if it has only one class."""
+    dataset = source.dataset
+    if dataset.task in LABELLED and not _can_be_wrong(dataset):
         run.log(
-            f"{stage}: {source.spec} has one class, {row.classnames[0]!r}: every answer"
-            " is right, so zero-shot is skipped"
+            f"{stage}: {source.spec} has one class, {dataset.classnames[0]!r}: every"
+            " answer is right, so zero-shot is skipped"
         )
-    return _is_told_apart(row)
+    return _can_be_wrong(dataset)
 
 
 def input_clip(
     run: Run, stage: str, earlier: tuple[str, ...]
 ) -> tuple[api.Model, dict[str, Any]]:
-    """(a stage's CLIP to start from, its source): an earlier stage's or config.init.
+    """(the CLIP that a stage starts from, its source for the stage's meta).
 
-    The source is what the stage's meta keeps: "path", "digest" and, of weight files,
-    what api.Model.source has. Raises ValueError saying how to give one.
+    The CLIP is an earlier stage's or config.init. The source has "path", "digest" and,
+    for weight files, the entries of api.Model.source. Raises ValueError without a CLIP.
     """
     for name in earlier:
         if checkpoint.has_product(run.workdir / name):
@@ -146,20 +148,20 @@ def input_clip(
     path = Path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
-            run.log(f"{stage}: starts from what stage {name} of {path} made")
+            run.log(f"{stage}: starts from the product of stage {name} in {path}")
             break
     return _with_source(load_init(run), path)
 
 
 def input_variant(run: Run) -> Variant | None:
-    """The variant of the CLIP that a stage will start from; None where none is told."""
+    """The variant of the CLIP that a stage will start from; None if it is unknown."""
     c = run.config
     if "pretrain" in c.stages:
         return get_variant(c.variant)
     if not c.init:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
-        return here  # also where config.init is no longer at hand
+        return here  # even if config.init no longer exists
     told = {"variant": c.variant or None, "activation": c.activation or None}
     with _naming_settings():
         return api.find_variant(c.init, **told)
@@ -171,7 +173,7 @@ def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]
 
 
 def load_init(run: Run, alpha: float | None = None) -> api.Model:
-    """The model that config.init names, as config.variant and its like say."""
+    """The model of config.init, loaded with config.variant, activation, image_size."""
     c = run.config
     with _naming_settings():
         return api.load(
@@ -185,7 +187,7 @@ def load_init(run: Run, alpha: float | None = None) -> api.Model:
 
 @contextlib.contextmanager
 def _naming_settings() -> Iterator[None]:
-    """Adds the settings that set them to an error that names arguments of api.load."""
+    """Adds the settings to an error that names arguments of api.load."""
     try:
         yield
     except ValueError as error:
@@ -198,9 +200,9 @@ def _naming_settings() -> Iterator[None]:
 
 
 def data_digests(sources: Iterable[Source]) -> dict[str, str]:
-    """{"name:split" or "name:split:tile": split_digest}, which tells other data.
+    """{"name:split" or "name:split:tile": split_digest}, which detects changed data.
 
-    And {"name:split labels": labels_digest} where other labels can have the same ids.
+    Also {"name:split labels": labels_digest} where labels can change without the ids.
     """
     digests = {}
     for source in sources:
@@ -212,54 +214,58 @@ def data_digests(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def zero_shot_head(clip: api.Model, source: Source, prompt_set: str = DATASET):
-    """(head [d, k], prompts digest) of a labelled source's names.
+    """(head [d, k], prompts digest) of a labelled source's class names.
 
-    In the templates of a named prompt set; "dataset" is the source's own.
+    prompt_set: the name of a set of templates; "dataset" is the dataset's templates.
     """
-    row = source.dataset
-    templates = get_templates(prompt_set, row.templates)
-    head = clip.zero_shot(row.classnames, templates)
-    return head, prompts_digest(row.classnames, templates)
+    dataset = source.dataset
+    templates = get_templates(prompt_set, dataset.templates)
+    head = clip.zero_shot(dataset.classnames, templates)
+    return head, prompts_digest(dataset.classnames, templates)
 
 
 def classes_of(source: Source) -> tuple:
-    """What the labels of a dataset mean."""
-    row = source.dataset
-    return row.task, row.classes, row.classnames
+    """The task, classes and class names, which define the meaning of labels."""
+    dataset = source.dataset
+    return dataset.task, dataset.classes, dataset.classnames
 
 
 def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
-    """Encoder of a batch for one sensor."""
+    """The encoder of one sensor in a batch."""
     placed = sharding.put_params(params, run.mesh)
     return lambda b: inference.encode_sensor(placed, b[spec.modality], spec=spec)
 
 
-def feed(encoder: Encoder, spec: SensorSpec, row: Dataset) -> Encoder:
-    """The encoder fed from a set's files, whose bands are moved to its own by name.
+def feed(encoder: Encoder, spec: SensorSpec, dataset: Dataset) -> Encoder:
+    """The encoder for a dataset's files, whose bands are matched by name.
 
-    Raises ValueError with both lists where they are not all there.
+    Raises ValueError with both lists if bands are missing.
     """
-    key, held = spec.modality, get_sensor(row.sensors[spec.modality])
-    indices = list(input_places(spec, held))
+    key, held = spec.modality, get_sensor(dataset.sensors[spec.modality])
+    indices = list(input_indices(spec, held))
     if indices == list(range(len(held.bands))):
         return encoder
     return lambda batch: encoder({**batch, key: batch[key][..., indices]})
 
 
-def say_moved(run: Run, stage: str, row: Dataset, held: str, wanted: str) -> None:
-    """Logs that an encoder gets another product than it was trained on."""
+def log_moved(run: Run, stage: str, dataset: Dataset, held: str, wanted: str) -> None:
+    """Logs that an encoder gets another sensor product than it was trained on."""
     if held != wanted:
         run.log(
-            f"{stage}: {row.name}'s {held} goes by the names of its bands into an"
-            f" encoder trained on {wanted}"
+            f"{stage}: {dataset.name} holds {held} and the encoder was trained on"
+            f" {wanted}: bands are matched by name"
         )
 
 
 def score(source: Source, z, labels, head, sensor: str) -> list[dict]:
     """Zero-shot records of embeddings through a head."""
-    row = source.dataset
+    dataset = source.dataset
     return zero_shot_records(
-        z @ head, labels, task=row.task, sensor=sensor, classnames=row.classnames
+        z @ head,
+        labels,
+        task=dataset.task,
+        sensor=sensor,
+        classnames=dataset.classnames,
     )
 
 
@@ -270,9 +276,9 @@ def report_gap(
     outcome: outcomes.Outcome,
     pin: Callable[[str], dict[str, Any]],
 ) -> None:
-    """Reports the gap between the modalities of what a model made of a source.
+    """Reports the gap between the modalities in a model's embeddings of a source.
 
-    pin: what pins a number of a record's sensor, "rgb->text", to the weights.
+    pin: returns the fields that identify the weights behind a sensor, "rgb->text".
     """
     for record in gap_records(outcome):
         sensor = record["sensor"]
@@ -286,7 +292,7 @@ def report_gap(
 def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
     """(retrieval records of a captioned source, digest of its captions).
 
-    z: modality -> embeddings [n, d] of all its images, in order.
+    z: modality -> embeddings [n, d] of all images, in order.
     """
     ztxt, owners, digest = encode_captions(run, clip, source)
     return text_retrieval_records(z, ztxt, owners, mesh=run.mesh), digest
@@ -295,21 +301,21 @@ def score_captions(run: Run, clip: api.Model, source: Source, z: dict):
 def encode_captions(
     run: Run, clip: api.Model, source: Source
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """(ztxt [m, d], owners [m], digest) of a source's captions, image by image."""
+    """(ztxt [m, d], owners [m], digest) of a source's captions, in image order."""
     captions = read_captions(source)
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
-    say_cut(run, source, each, clip.variant.context_length)
+    log_truncated(run, source, each, clip.variant.context_length)
     zeach = clip.encode_text(each, truncate=True)
     indices = {text: i for i, text in enumerate(each)}
     owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
     return zeach[[indices[text] for text in texts]], owners, captions_digest(captions)
 
 
-def say_cut(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
-    """Logs how many different captions of a source are too long for a tower."""
+def log_truncated(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
+    """Logs how many distinct captions of a source are too long for a text tower."""
     if cut := int((count_tokens(texts) > length).sum()):
         run.log(
-            f"{source.spec}: {cut:,} of {len(texts):,} different"
-            f" captions have more than {length} tokens and are cut there"
+            f"{source.spec}: {cut:,} of {len(texts):,} distinct captions have more than"
+            f" {length} tokens and are truncated"
         )

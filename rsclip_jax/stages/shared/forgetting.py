@@ -1,4 +1,4 @@
-"""Forgetting: a model's outcomes beside those of the model it came from."""
+"""Forgetting: compares a model's outcomes with those of the model it started from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ TASKS = (*common.LABELLED, "captions")
 
 
 def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) -> None:
-    """Writes what was forgotten of one dataset, pinned to both models' weights."""
+    """Reports the forgetting on one dataset, with the digests of both models."""
     about = {k: v for k, v in after.pins.items() if k != "task"}
     about["checkpoint"] = after.pins["checkpoint"]["rgb"]
     about["reference"] = before.pins["checkpoint"]["rgb"]
@@ -34,7 +34,7 @@ def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) ->
 def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
     """Raises ValueError for a reference without datasets, or datasets without one.
 
-    And for datasets that tell nothing about forgetting.
+    Also for datasets on which forgetting cannot be measured.
     """
     if specs and not reference:
         raise ValueError(
@@ -44,16 +44,16 @@ def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
         )
     if reference and not specs:
         raise ValueError(
-            f"config.evaluate.reference = {reference!r} is compared on no dataset: name"
-            " some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
+            f"config.evaluate.reference = {reference!r} needs datasets to compare on:"
+            " name some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
         )
     for spec in specs:
         source = common.open_as(run, "config.evaluate.forgetting", spec, TASKS)
-        row = source.dataset
-        if row.task in common.LABELLED:
+        dataset = source.dataset
+        if dataset.task in common.LABELLED:
             setting = f"config.evaluate.forgetting = {spec!r}"
-            common.check_told_apart(setting, row)
-        if "rgb" not in row.sensors:
+            common.check_classes(setting, dataset)
+        if "rgb" not in dataset.sensors:
             raise ValueError(
                 f"config.evaluate.forgetting names {spec!r}, which has no RGB"
             )
@@ -64,36 +64,36 @@ def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
 def evaluate_forgetting(
     run: Run, specs: Sequence[str], before: api.Model, model: api.Model
 ) -> None:
-    """Reports what the model forgot of each dataset."""
+    """Reports the model's forgetting on each dataset."""
     models = {"before": before, "after": model}
     for spec in specs:
         report_forgetting(run, **outcomes_of(run, models, run.open(spec)))
 
 
 def reference_variant(reference: str) -> Variant | None:
-    """The reference's variant if its files tell it, or None.
+    """The reference's variant if its files state it, else None.
 
     Raises FileNotFoundError if it does not exist.
     """
     if not Path(reference).exists() and not is_name(reference):
         raise FileNotFoundError(
-            f"config.evaluate.reference = {reference!r}: no such file, folder or"
-            " workdir, and no name of weights"
+            f"config.evaluate.reference = {reference!r}: there is no such file, folder,"
+            " workdir or name of weights"
         )
     try:
         return api.find_variant(reference)
-    except ValueError:  # such as a bare state dict, which says no activation
+    except ValueError:  # such as a bare state dict, which has no activation
         return None
 
 
 def load_reference(reference: str, model: api.Model) -> api.Model:
-    """The model that forgetting counts from.
+    """The model that forgetting is relative to.
 
-    reference: a weight file, which is read as one of the evaluated model's variant
-    where it does not say its own; a name; or a workdir, which stands for the CLIP that
-    it patched. Raises ValueError where it cannot be what the model was before.
+    reference: a weight file, which is read as the evaluated model's variant if it does
+    not state one; a name of weights; or a workdir, which stands for the CLIP that it
+    patched. Raises ValueError if the model cannot have started from it.
     """
-    row, path = reference_variant(reference) or model.variant, Path(reference)
+    variant, path = reference_variant(reference) or model.variant, Path(reference)
     try:
         if checkpoint.has_product(path / "patch"):
             before = api.load(path, alpha=0.0)
@@ -101,15 +101,15 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
             before = api.load(path)
         else:
             side = model.variant.image_size
-            before = api.load(reference, variant=row, image_size=side)
+            before = api.load(reference, variant=variant, image_size=side)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"config.evaluate.reference: {error}") from error
     for field in ("image_size", "activation", "image_mean", "image_std"):
-        own, its = getattr(model.variant, field), getattr(before.variant, field)
-        if own != its:
+        after, its = getattr(model.variant, field), getattr(before.variant, field)
+        if after != its:
             raise ValueError(
-                f"config.evaluate.reference = {reference!r} has {field} {its}, and the"
-                f" evaluated model {own}: it is not the model that was trained further"
+                f"config.evaluate.reference = {reference!r} has {field} {its}, but the"
+                f" evaluated model has {after}: it did not start from this reference"
             )
     return before
 
@@ -117,7 +117,7 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
 def outcomes_of(
     run: Run, models: dict[str, api.Model], source: Source
 ) -> dict[str, Outcome]:
-    """{name: outcome of a source's RGB through each model}; it is decoded once."""
+    """{name: outcome of a source's RGB through each model}; images are decoded once."""
     encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
     side = models["after"].variant.image_size
     z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
@@ -140,7 +140,7 @@ def _rgb_encoder(run: Run, model: api.Model):
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
-    """An outcome's fields from its dataset's captions, or from its classes."""
+    """An outcome's fields from its dataset's captions or classes."""
     if seen.dataset.task == "captions":
         ztxt, owners, prompts = common.encode_captions(run, model, seen)
         return {"ztxt": ztxt, "owners": owners, "prompts": prompts}

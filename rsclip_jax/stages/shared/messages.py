@@ -1,8 +1,8 @@
-"""Config keys in the messages of functions that know only their own arguments."""
+"""Adds config keys to messages of functions that know only their arguments."""
 
 import re
 
-# Argument of data.open_source and of reading -> the setting that it comes from.
+# Argument of data.open_source and of reading -> its setting.
 _SETTINGS = {
     "root": "config.data_root",
     "mesh": "config.mesh",

@@ -1,4 +1,4 @@
-"""Whether the datasets of a stage are apart where they must be, and of one kind."""
+"""Checks that a stage's training, validation and test datasets fit together."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ Specs = Mapping[str, Sequence[str]]
 
 
 def shared_ids(one: Source, other: Source) -> list[str]:
-    """The ids that two splits of a dataset have in common; of tiles the image's id."""
+    """The ids that two splits of a dataset share; a tile counts as its image."""
     if one.dataset.name != other.dataset.name:
         return []
     first, second = ({i.partition("/tile_")[0] for i in s.ids} for s in (one, other))
@@ -19,10 +19,10 @@ def shared_ids(one: Source, other: Source) -> list[str]:
 
 
 def check_apart(run: Run, stage: str, *roles: Specs) -> None:
-    """Raises ValueError if datasets of two roles share records, and names some.
+    """Raises ValueError naming records that datasets of two roles share.
 
-    roles: what is trained on, chosen on, reported on. The datasets of one role may
-    share records.
+    roles: the datasets to train on, to choose on, to report on. Datasets of one role
+    may share records.
     """
     for one, other in itertools.combinations(roles, 2):
         for (name, a), (other_name, b) in itertools.product(_each(one), _each(other)):
@@ -31,10 +31,10 @@ def check_apart(run: Run, stage: str, *roles: Specs) -> None:
             shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
             raise ValueError(
                 f"config.{stage}.{name} = {a!r} and config.{stage}.{other_name} ="
-                f" {b!r} share {len(ids)} records ({shown}), so a value on the second"
-                " says nothing about new images: name other splits, or parts such as"
-                f" 'train[:90%]' and 'train[90%:]'; --config.{stage}.allow_shared=True"
-                " runs it all the same"
+                f" {b!r} share {len(ids)} records ({shown}), so results on the second"
+                " would not be on new images: name other splits, or parts such as"
+                " 'train[:90%]' and 'train[90%:]', or allow it:"
+                f" --config.{stage}.allow_shared=True"
             )
 
 
@@ -45,9 +45,9 @@ def _each(specs: Specs) -> list[tuple[str, str]]:
 def check_same_dataset(
     run: Run, stage: str, train: Sequence[str], others: Specs
 ) -> None:
-    """Raises ValueError unless each setting has a dataset that is trained on.
+    """Raises ValueError unless each setting names a dataset that is trained on.
 
-    Naming train alone would leave the others at the config's own data.
+    Setting only train would leave the others at the config's defaults.
     """
     trained = {run.open(spec).dataset.name for spec in train}
     wrong = {
@@ -61,8 +61,7 @@ def check_same_dataset(
     names = ", ".join(f"config.{stage}.{name}" for name in ("train", *others))
     raise ValueError(
         f"config.{stage}.train = {_show(train)}, but {told} is of another dataset:"
-        f" name all of {names}; --config.{stage}.allow_other_data=True runs it all the"
-        " same"
+        f" set all of {names}, or allow it: --config.{stage}.allow_other_data=True"
     )
 
 

@@ -1,4 +1,4 @@
-"""A run: a config, its workdir and its mesh, as every stage gets them."""
+"""A run: the config, workdir and mesh that every stage receives."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -29,15 +29,15 @@ class Run:
     workdir: Path
     mesh: Mesh
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)
-    part: str = ""  # of a stage that trains several times: a folder in the stage's
+    part: str = ""  # subfolder of a stage that trains several times
 
     @property
     def results(self) -> Path:
-        """Where every reported number goes."""
+        """The file of all reported numbers."""
         return self.workdir / "results.jsonl"
 
     def folder(self, stage: str) -> Path:
-        """Where a stage's training, or this part of it, keeps its state and curve."""
+        """The folder of a stage, or of this part of it."""
         return self.workdir / stage / self.part
 
     def open(self, spec: str) -> Source:
@@ -65,7 +65,7 @@ class Run:
         return source
 
     def _check_name(self, name: str) -> None:
-        """Raises ValueError for two datasets with one short name, which results use."""
+        """Raises ValueError if two datasets would have one name in results."""
         for other in {DatasetSpec.parse(spec).name for spec in self.opened}:
             same = Path(other).resolve() == Path(name).resolve()
             if short_name(other) == short_name(name) and not same:
@@ -75,7 +75,7 @@ class Run:
                 )
 
     def skipped(self, stage: str) -> Path:
-        """The stage's list of what could not be read; see data/skipped.py."""
+        """The stage's list of records that could not be read; see data/bad_records."""
         return self.workdir / stage / "skipped.txt"
 
     def read_options(self, stage: str, batch_size: int = 0) -> ReadOptions:
@@ -104,9 +104,9 @@ class Run:
     def report(
         self, stage: str, source: Source, records: Sequence[dict], **pins: Any
     ) -> list[Result]:
-        """Writes an evaluation's records with what pins them; returns the results.
+        """Writes an evaluation's records as results; returns the results.
 
-        pins: step, checkpoint, prompts (or None), and alpha where there is one.
+        pins: step, checkpoint, prompts (or None), and alpha if there is one.
         """
         base = {"stage": stage, "prompts": None, **_about(source)}
         whole = [Result(**{**base, **record, **pins}) for record in records]
@@ -114,18 +114,18 @@ class Run:
         return whole
 
     def write(self, whole: Iterable[Result]) -> None:
-        """Adds results to the workdir's; one process does."""
+        """Appends results to the workdir's, from one process."""
         if jax.process_index() == 0:
             append_results(self.results, whole)
 
     def keep(
         self, stage: str, when: str, source: Source, z: dict, **found: Any
     ) -> outcomes.Outcome:
-        """make_outcome's, kept for the report and for comparisons.
+        """Makes an outcome and saves it for the report and for comparisons.
 
-        It lies at <stage>/outcomes/<when>/, unless config.keep_embeddings is False, and
-        of what comes after a stage thumbnails for the report's gallery beside it.
-        when: "before" or "after" a stage.
+        It is saved in <stage>/outcomes/<when>/, unless config.keep_embeddings is False;
+        after a stage, thumbnails for the report's gallery are saved too. when: "before"
+        or "after" the stage.
         """
         outcome = make_outcome(stage, source, z, **found)
         if self.config.keep_embeddings and jax.process_index() == 0:
@@ -139,11 +139,11 @@ class Run:
         path = thumbnails_path(self.folder(stage), outcome)
         try:
             save_thumbnails(path, outcome, source)
-        except Exception as error:  # a picture is never worth a training
+        except Exception as error:  # a picture must not stop a training
             self.log(f"{stage}: no thumbnails of {outcome.name}: {error}")
 
     def log(self, text: str) -> None:
-        """Prints one line, on one process."""
+        """Prints one line, from one process."""
         if jax.process_index() == 0:
             print(text, flush=True)
 
@@ -151,22 +151,22 @@ class Run:
 def make_outcome(stage: str, source: Source, z: dict, **found: Any) -> outcomes.Outcome:
     """The outcome of a source through a model.
 
-    found: labels, head, ztxt, owners as of Outcome, and pins as of Run.report;
+    found: labels, head, ztxt and owners as in Outcome, and pins as in Run.report, but
     checkpoint is {sensor: digest}.
     """
     arrays = {key: found.pop(key, None) for key in outcomes.ARRAYS}
-    row = source.dataset
+    dataset = source.dataset
     return outcomes.Outcome(
-        {"stage": stage, "task": row.task, **_about(source), **found},
+        {"stage": stage, "task": dataset.task, **_about(source), **found},
         tuple(source.ids),
         z,
-        classnames=row.classnames,
+        classnames=dataset.classnames,
         **arrays,
     )
 
 
 def _about(source: Source) -> dict[str, Any]:
-    """What pins a number to its examples."""
+    """The fields that identify the examples behind a number."""
     about: dict[str, Any] = {
         "dataset": source.dataset.name,
         "split": source.split,

@@ -1,4 +1,4 @@
-"""What main knows of a stage."""
+"""The interface between main and a stage."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from rsclip_jax.stages.shared.run import Run
 class Stage:
     """One stage of config.stages.
 
-    check: raises ValueError or FileNotFoundError for what would stop it. is_done:
-    whether it has nothing left to do. binds: the sections of the config that must stay
-    as they are in a workdir where the stage has begun; () for a stage whose workdir
-    any config may use. needs: the settings that it cannot do without, and example: a
-    shipped config that has them. resumes: it decides itself which of its earlier
-    results stay; the results of others are removed before they run.
+    check: raises ValueError or FileNotFoundError for anything that would stop the
+    stage. is_done: whether nothing is left to do. binds: the sections of the config
+    that may not change in a workdir where the stage has begun; () if all may change.
+    needs: the settings that the stage requires; example: a shipped config with them.
+    resumes: whether the stage itself keeps its valid earlier results; those of other
+    stages are removed before they run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Training as a stage's section of the config asks: checks, batches, loop, product."""
+"""Training for the stages: settings, checks, batches, loop and product."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ from rsclip_jax.train.settings import TrainSettings, make_tx
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What training batches are made of, as train_batches takes it.
+    """The sources of training batches, and how train_batches reads them.
 
     sizes: record key -> side in pixels. sensors, optional, tokens, weights: as in
     train_batches.
@@ -40,7 +40,7 @@ class TrainingData:
 
 @contextlib.contextmanager
 def named(setting: str) -> Iterator[None]:
-    """Puts the setting before the message of a ValueError that is raised within."""
+    """Prefixes the message of a ValueError raised within with the setting."""
     try:
         yield
     except ValueError as error:
@@ -62,10 +62,10 @@ def check_sources(
     datasets: Mapping[str, tuple[Sequence[str], tuple[str, ...]]],
     may_be_empty: Sequence[str] = (),
 ) -> None:
-    """Opens every dataset of a stage, so that a faulty one is found before training.
+    """Opens all datasets of a stage, so that errors appear before training.
 
-    datasets: setting of config.<stage> -> (its specs, the tasks that they may have).
-    Raises ValueError or FileNotFoundError naming the setting and its value.
+    datasets: setting of config.<stage> -> (its specs, allowed tasks). Raises ValueError
+    or FileNotFoundError naming the setting and its value.
     """
     for name, (specs, tasks) in datasets.items():
         if not specs and name not in may_be_empty:
@@ -77,7 +77,7 @@ def check_sources(
             held = open_as(run, f"config.{stage}.{name}", spec, tasks).dataset.sensors
             if "rgb" not in held:
                 raise ValueError(
-                    f"config.{stage}.{name} = {spec!r} holds {', '.join(held)}, and"
+                    f"config.{stage}.{name} = {spec!r} holds {', '.join(held)}, but"
                     f" stage {stage!r} needs 'rgb'"
                 )
 
@@ -88,14 +88,14 @@ def check_weights(
     """Raises ValueError unless each training dataset has a weight above 0, or none."""
     if weights and len(weights) != len(train):
         raise ValueError(
-            f"config.{stage}.weights = {weights} has {len(weights)} numbers, and"
-            f" config.{stage}.train {len(train)} dataset(s): give one for each, or"
+            f"config.{stage}.weights = {weights} has {len(weights)} numbers for"
+            f" {len(train)} dataset(s) in config.{stage}.train: give one for each, or"
             " () to mix them by size"
         )
     if not all(0 < weight < math.inf for weight in weights):
         raise ValueError(
-            f"config.{stage}.weights = {weights} must all be above 0; remove a dataset"
-            f" without a share from config.{stage}.train"
+            f"config.{stage}.weights = {weights} must all be above 0; to leave a"
+            f" dataset out, remove it from config.{stage}.train"
         )
 
 
@@ -106,13 +106,15 @@ def check_augmentation(
     train: Sequence[Source],
     keys: Sequence[str],
 ) -> None:
-    """Raises ValueError for augmentation that these keys of the sources cannot have.
+    """Raises ValueError, naming the setting, for augmentation that does not fit.
 
-    Each setting must act on at least one of them, and a crop must fit into the first
-    image. The message names the setting.
+    Each setting must apply to at least one of these keys, and a crop must fit into the
+    first image.
     """
     held = [s.dataset.sensors for s in train]
-    names = dict.fromkeys(row[key] for row in held for key in keys if key in row)
+    names = dict.fromkeys(
+        sensors[key] for sensors in held for key in keys if key in sensors
+    )
     with named(f"config.{stage}."):
         check_augment(augment, map(get_sensor, names))
         for source in train if augment.crop_pixels else ():
@@ -134,8 +136,11 @@ def fit(
 ) -> Any:
     """Trains params in the stage's folder; returns the trained ones.
 
-    origins: what the weights come from, {"theta_0": {"path", "digest"}}; a training
-    that was begun with other weights or data is refused. tower: see make_tx.
+    Args:
+        origins: the origin of the weights, {"theta_0": {"path", "digest"}}.
+        tower: see make_tx.
+
+    Raises ValueError if the stage's checkpoint was trained from other weights or data.
     """
     batch_size = settings.batch_size
     sharding.check_batch_size(batch_size, run.mesh, f"config.{stage}.batch_size")
@@ -164,7 +169,7 @@ def make_batches(
     run: Run, stage: str, settings: TrainSettings, data: TrainingData
 ) -> Any:
     """The training batches of a stage: this process's share of them."""
-    # grain is slow to import and evaluation alone does not train
+    # imported here because grain is slow to import and not needed for evaluation
     from rsclip_jax.data.pipeline.batches import train_batches
 
     return train_batches(

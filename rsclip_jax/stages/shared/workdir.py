@@ -1,4 +1,4 @@
-"""The workdir of a run: whose it is, by which config, and what may be removed."""
+"""The workdir of a run: checks it against the config, empties it, begins it."""
 
 import json
 import shutil
@@ -11,31 +11,31 @@ from ml_collections import ConfigDict
 from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.stages.shared.stage import Stage
 
-# These may change between two runs in one workdir: no number depends on them, or (the
-# data and its left-out records, by their digests) each number says so itself.
+# These may change between two runs in one workdir: no number depends on them, or each
+# number records them (data and skipped records, by digest).
 _FREE = (
     "overwrite",
     "stages",
     "progress",
     "data.threads",
-    "data.on_error",  # the way out for a training that met a bad file
+    "data.on_error",  # so that a training that met a bad file can continue
     "data_root",
-    "datasets",  # those that were not measured yet are measured
+    "datasets",  # only new ones are measured
     "eval_batch_size",
     "keep_embeddings",
-    "align.cache",  # the same features to rounding
+    "align.cache",  # the same features up to rounding
     "align.cache_dir",
     *(
-        f"{stage}.allow_{what}"  # they only refuse a run, or not
+        f"{stage}.allow_{what}"  # they only allow a run
         for stage in ("pretrain", "patch", "align")
         for what in ("shared", "other_data")
     ),
-    "evaluate.probes",  # as datasets
+    "evaluate.probes",  # like datasets
     "evaluate.forgetting",
     "ablate.sweep",  # a longer one continues a shorter one
     "models",  # likewise
     "published",
-    "dry_run",  # has a folder of its own
+    "dry_run",  # uses a separate folder
     "dry_records",
     "inspect",
 )
@@ -44,14 +44,14 @@ _FREE = (
 def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
     """Whether the workdir has to be emptied first, as config.overwrite allows.
 
-    stages: all that there are. Raises ValueError for a path that is no folder, for
-    another program's folder, and for the workdir of another config.
+    stages: all stages. Raises ValueError for a file, for another program's folder, and
+    for the workdir of another config.
     """
     for path in (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(
-                f"--workdir={workdir}: {path} is a file; name a folder, which is made"
-                " if it does not exist"
+                f"--workdir={workdir}: {path} is a file; name a folder, which is"
+                " created if it does not exist"
             )
     stored = workdir / "config.json"
     if not stored.exists():
@@ -78,23 +78,25 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
 
 
 def _has_begun(workdir: Path, stage: Stage) -> bool:
-    """Whether a workdir holds what a stage made with the settings there.
+    """Whether a workdir holds results that a stage made with the stored settings.
 
-    An evaluation that did not finish starts over, so its settings may change.
+    An unfinished evaluation starts over, so its settings may change.
     """
     folder = workdir / stage.name
     return (folder / "meta.json" if stage.resumes else folder).exists()
 
 
 def _has_others_files(workdir: Path) -> bool:
-    """Whether it holds files beside the traceback of a failed start."""
+    """Whether it holds files besides the traceback of a failed start."""
     return workdir.is_dir() and any(p.name != "error.txt" for p in workdir.iterdir())
 
 
 def differences(
     old: dict, new: dict, prefix: str = "", idle: Collection[str] = ()
 ) -> list[str]:
-    """A line, "config.patch.lr: 0.1 there, 0.2 here", for each setting that binds.
+    """A line for each changed setting that binds.
+
+    It reads "config.patch.lr: 0.1 in the workdir, 0.2 in this run".
 
     idle: sections that do not bind.
     """
@@ -104,22 +106,22 @@ def differences(
         a, b = old.get(key), new.get(key)
         if name in _FREE or name in idle or a == b:
             continue
-        if key not in old and not b:  # a newer setting, which is off
+        if key not in old and not b:  # a newer setting that is off
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{name}.")
         else:
-            lines.append(f"config.{name}: {a!r} there, {b!r} here")
+            lines.append(f"config.{name}: {a!r} in the workdir, {b!r} in this run")
     return lines
 
 
 def as_json(config: ConfigDict) -> dict:
-    """The config as JSON gives it back: tuples become lists."""
+    """The config as JSON returns it: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def empty(workdir: Path, stages: Sequence[Stage]) -> None:
-    """Removes what a run makes, and nothing else that may lie there."""
+    """Removes the files of a run, and no others."""
     for stage in stages:
         shutil.rmtree(workdir / stage.name, ignore_errors=True)
     for name in ("results.jsonl", "report.html"):
@@ -133,13 +135,13 @@ def begin(config: ConfigDict, workdir: Path) -> None:
 
 
 def keep_traceback(workdir: Path) -> str:
-    """Writes the current traceback into a workdir of ours; where it is, in words."""
+    """Writes the current traceback into the workdir of a run; returns a note on it."""
     if not (workdir / "config.json").exists() and _has_others_files(workdir):
         return ""
     trace = workdir / "error.txt"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         trace.write_text(traceback.format_exc())
-    except OSError:  # the workdir itself is what is wrong
+    except OSError:  # the workdir cannot be written
         return ""
     return f"(traceback: {trace})"

@@ -183,7 +183,7 @@ def geo_tif(path, side, pixel=10.0, **place):
     return path
 
 
-def check_places(max_shift, *paths):
+def check_folders(max_shift, *paths):
     found = []
     read_band_files(paths, found)
     assert [f.path for f in found] == list(paths)
@@ -194,9 +194,9 @@ def test_files_of_one_place_pass_at_any_pixel_size(tmp_path):
     fine = geo_tif(tmp_path / "fine.tif", 12)
     coarse = geo_tif(tmp_path / "coarse.tif", 2, 60.0)
     near = geo_tif(tmp_path / "near.tif", 12, left=300010.0, top=5000030.0)
-    check_places(1.0, fine, coarse)
-    check_places(0.0, fine, coarse)
-    check_places(1.0, coarse, near, fine)
+    check_folders(1.0, fine, coarse)
+    check_folders(0.0, fine, coarse)
+    check_folders(1.0, coarse, near, fine)
     check_same_location([], 1.0)
 
 
@@ -218,7 +218,7 @@ def test_files_of_two_places_are_both_named_with_what_they_say(
     one = geo_tif(tmp_path / "one.tif", 12)
     other = geo_tif(tmp_path / "other.tif", **{"side": 12, **changed})
     with pytest.raises(ValueError, match=fault) as error:
-        check_places(max_shift, one, other)
+        check_folders(max_shift, one, other)
     text = str(error.value)
     assert f"{one} (EPSG:32633, 300000, 4999920, 300120, 5000040)" in text
     assert f"{other} (EPSG:{changed.get('epsg', 32633)}, " in text
@@ -228,9 +228,9 @@ def test_files_of_two_places_are_both_named_with_what_they_say(
 def test_a_tiepoint_within_the_image_and_a_large_shift_that_is_allowed(tmp_path):
     plain = geo_tif(tmp_path / "plain.tif", 12)
     far = geo_tif(tmp_path / "far.tif", 12, left=300050.0)
-    check_places(5.0, plain, far)
+    check_folders(5.0, plain, far)
     inner = {"left": 300030.0, "top": 5000020.0, "tie": (3.0, 2.0)}
-    check_places(0.0, plain, geo_tif(tmp_path / "inner.tif", 12, **inner))
+    check_folders(0.0, plain, geo_tif(tmp_path / "inner.tif", 12, **inner))
 
 
 def test_what_the_tags_do_not_tell_is_not_guessed(tmp_path):

@@ -148,7 +148,10 @@ def test_probe_data_that_changed_is_evaluated_anew(probed, tiny_run, monkeypatch
 
 def test_other_probes_want_another_workdir(probed, tiny_run):
     config = config_of(tiny_run, datasets=("miniature:test",), knn_k=6)
-    with few_scenes(), pytest.raises(ValueError, match=r"evaluate\.knn_k: 5 there, 6"):
+    with (
+        few_scenes(),
+        pytest.raises(ValueError, match=r"evaluate\.knn_k: 5 in the workdir, 6"),
+    ):
         run_stages(config, probed)
 
 
@@ -192,7 +195,7 @@ def test_a_probe_that_fails_leaves_what_was_reported_and_the_workdir_free(
         ({"knn_k": 65}, r"knn_k = 65 neighbours .* 64 records of 'miniature:train'"),
         ({"knn_k": 0}, r"config\.evaluate\.knn_k = 0 is below 1"),
         ({"shot_seeds": 0}, r"config\.evaluate\.shot_seeds = 0 is below 1"),
-        ({"shots": (1, 1)}, r"config\.evaluate\.shots = \(1, 1\) must be different"),
+        ({"shots": (1, 1)}, r"config\.evaluate\.shots = \(1, 1\) must be distinct"),
         ({"shots": (0,)}, r"config\.evaluate\.shots = \(0,\) must be"),
         ({"probes": ()}, r"config\.datasets is empty"),
     ],
@@ -219,7 +222,7 @@ def test_an_empty_split_and_one_without_the_sensor_are_refused(tmp_path):
         with pytest.raises(ValueError, match="'miniature:val' has no records"):
             stage.check_evaluate(run)
     fed = {SETS[0]: {"rgb": 0}, SETS[1]: {"rgb": 0}, SETS[2]: {"s1": 0}}
-    with pytest.raises(ValueError, match="no sensor that all of the three have"):
+    with pytest.raises(ValueError, match="no sensor that all three splits have"):
         probes.check_sensors((SETS,), fed)
 
 

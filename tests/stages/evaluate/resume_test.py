@@ -46,7 +46,7 @@ def test_what_is_new_is_measured_and_the_rest_keeps_every_byte(
     run_tiny(workdir, fewer)
     assert file.read_text() == first
     assert len(encoded) == 2
-    assert "evaluate: done before, skipped" in capsys.readouterr().out
+    assert "evaluate: already done, skipped" in capsys.readouterr().out
 
     # one more, and a probe: only these
     more = config(tiny_run, "miniature:val", "miniature:test", probes=(SETS,))
@@ -63,7 +63,7 @@ def test_what_is_new_is_measured_and_the_rest_keeps_every_byte(
     assert {outcome.name for outcome in kept} == names
     assert "miniature_multi" in (workdir / "evaluate" / "table.txt").read_text()
     run_tiny(workdir, more)
-    assert "evaluate: done before, skipped" in capsys.readouterr().out
+    assert "evaluate: already done, skipped" in capsys.readouterr().out
 
     # as one evaluation of all of it would have measured
     once = run_tiny(

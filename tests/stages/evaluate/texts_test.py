@@ -195,7 +195,7 @@ def test_captions_are_searched_in_every_sensor_that_has_an_encoder(
     assert value["rgb->s1", "recall@1"].prompts is None
     assert {r.task for r in results} == {"retrieval"}
     said = capsys.readouterr().out
-    assert "different captions have more than 24 tokens and are cut there" in said
+    assert "distinct captions have more than 24 tokens and are truncated" in said
 
 
 def test_captioned_sets_of_files_are_evaluated(tiny_run, tmp_path):

@@ -133,7 +133,7 @@ def test_what_holds_on_a_part_only_is_dropped(sweep, monkeypatch, capsys):
     task, kept = {0.0: 1.0}, {0.0: 1.0}  # which no model reaches
     found, _, _ = blocks.choose_blocks(sweep, 0.0, sources, (task, [kept]), budget)
     assert found == dict.fromkeys(names, 0.0)
-    assert "the single one stays" in capsys.readouterr().out
+    assert "the single alpha is kept" in capsys.readouterr().out
     digest = sweep.digest(0.0)
     assert {r.checkpoint for r in reported(sweep)} == {digest}
 

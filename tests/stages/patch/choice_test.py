@@ -9,6 +9,7 @@ from rsclip_jax.records.budget import Budget
 from rsclip_jax.stages.patch import choice
 from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
+from rsclip_jax.stages.shared import common
 from rsclip_jax.train.checkpoint import load_meta
 from tests.helpers.align import teacher
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -38,7 +39,7 @@ def test_alpha_0_is_told_when_chosen_at_the_end_and_in_meta(tmp_path, capsys):
     assert meta.alpha == 0
     assert meta.alpha_note.startswith("alpha 0 was chosen: the product is the original")
     shown = capsys.readouterr().out
-    logged, closing = shown.split("every number: ")[0].split("patch: after = ")
+    logged, closing = shown.split("all results: ")[0].split("patch: after = ")
     assert f"warning: patch: {meta.alpha_note}" in logged
     assert f"warning: {meta.alpha_note}" in closing
 
@@ -62,12 +63,12 @@ def test_classes_without_a_validation_example_are_named(tmp_path, capsys, task):
     labels = np.array([0, 2, 2])
     if task == "multi":
         labels = np.eye(len(names), dtype=np.uint8)[[0, 2]]
-    choice.log_absent(run, source, labels)
+    common.warn_of_absent_classes(run, "patch", source, labels)
     told = capsys.readouterr().out
     assert (
         f"no example of {len(names) - 2} of {len(names)} classes ({names[1]}," in told
     )
-    choice.log_absent(run, source, np.arange(len(names)))
+    common.warn_of_absent_classes(run, "patch", source, np.arange(len(names)))
     assert capsys.readouterr().out == ""
 
 

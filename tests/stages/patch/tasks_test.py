@@ -283,7 +283,7 @@ MIXED = {"train": ("miniature:train", "miniature_multi:train")}
         ({**TWO, "tasks": "both"}, r"patch\.tasks = 'both'.* joint, sequential"),
         ({**TWO, "tasks": "parallel", "merge": "max"}, r"patch\.merge = 'max'"),
         ({**TWO, "merge": "sum"}, r"patch\.merge = 'sum'.*'parallel', not 'joint'"),
-        ({**TWO, "val": TWO["val"][0]}, r"names 2 task\(s\) and config\.patch\.val 1"),
+        ({**TWO, "val": TWO["val"][0]}, r"names 2 task\(s\), but config\.patch\.val 1"),
         ({**TWO, "test": ()}, r"config\.patch\.test is empty"),
         ({**TWO, "train": TWO["train"][:1] * 2}, "names a dataset twice"),
         ({**TWO, **MIXED}, r"'joint' trains with one loss.*miniature_multi: multi"),

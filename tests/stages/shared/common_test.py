@@ -41,7 +41,7 @@ def test_zero_shot_is_of_what_can_be_told_apart(
     ("error", "settings"),
     [
         ("a.pt: pass activation='gelu', or variant=", "variant, --config.activation"),
-        ("leave image_size out", "image_size"),
+        ("omit image_size", "image_size"),
     ],
 )
 def test_an_error_of_loading_names_the_settings(tmp_path, monkeypatch, error, settings):

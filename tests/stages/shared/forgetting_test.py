@@ -111,7 +111,7 @@ def test_a_weight_file_is_a_reference(tiny_run, tmp_path):
         (
             "x.pt",
             (),
-            r"config\.evaluate\.reference = 'x\.pt' is compared on no dataset",
+            r"config\.evaluate\.reference = 'x\.pt' needs datasets to compare on",
         ),
         ("x", ("minature:val",), r"evaluate\.forgetting: .*did you mean 'miniature'"),
     ],

@@ -87,7 +87,7 @@ def test_splits_that_are_apart_and_two_of_one_role_pass(tmp_path):
             "patch",
             {"train": "miniature_aerial:train"},
             r"train = 'miniature_aerial:train', but config\.patch\.val = 'miniature:val"
-            r"' and config\.patch\.test = 'miniature:test' is of another dataset: name"
+            r"' and config\.patch\.test = 'miniature:test' is of another dataset: set"
             r" all of config\.patch\.train, config\.patch\.val, config\.patch\.test",
         ),
         (

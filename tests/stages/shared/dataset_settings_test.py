@@ -11,7 +11,7 @@ from configs import align, align_sar, patch
 from rsclip_jax.main import name_dataset, run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
-from rsclip_jax.stages.shared.own_data import fill_in, find_parts
+from rsclip_jax.stages.shared.dataset_settings import fill_in, find_parts
 from rsclip_jax.stages.shared.workdir import differences
 from rsclip_jax.train.checkpoint import load_meta
 from rsclip_jax.weights import save_clip
@@ -87,7 +87,7 @@ def test_patching_needs_the_dataset_and_a_clip(own, clip, tmp_path, capsys):
     alpha = load_meta(tmp_path / "w" / "patch").alpha
     assert alpha == min(a for a, value in values.items() if value == best)
     run_stages(config, tmp_path / "w")  # the same command again
-    assert "patch: done before, skipped" in capsys.readouterr().out
+    assert "patch: already done, skipped" in capsys.readouterr().out
 
 
 def test_aligning_needs_the_dataset_and_a_clip(own, clip, tmp_path):
@@ -112,7 +112,7 @@ def test_the_dataset_tells_splits_sensors_and_terms(own):
     config.data.dataset = "miniature"
     assert fill_in(config)[0].align.sensor == ("s1", "s2", "ir")
     config.data.dataset = "miniature_natural"
-    with pytest.raises(ValueError, match="holds rgb, and stage align needs 'rgb' and"):
+    with pytest.raises(ValueError, match="holds rgb, but stage align needs 'rgb' and"):
         fill_in(config)
 
 
@@ -176,4 +176,6 @@ def test_a_newer_setting_that_is_off_does_not_refuse_an_older_workdir():
     old, new = {"patch": {"lr": 0.1}}, {"patch": {"lr": 0.1, "newer": False}}
     assert differences(old, new) == []
     new["patch"]["newer"] = True
-    assert differences(old, new) == ["config.patch.newer: None there, True here"]
+    assert differences(old, new) == [
+        "config.patch.newer: None in the workdir, True in this run"
+    ]

@@ -1,7 +1,7 @@
 """Settings that follow from the dataset that config.data.dataset names.
 
-A config for one's own data leaves the splits, the sensors and the loss terms empty;
-they are filled in here before the stages begin.
+configs/patch.py and configs/align.py leave splits, sensors and loss terms empty; they
+are filled in here before the stages begin.
 """
 
 import copy
@@ -12,7 +12,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.types import SPLITS
 from rsclip_jax.stages.shared.common import LABELLED
 
-# stage -> its settings that the dataset tells
+# stage -> its settings that the dataset determines
 _FILLED = {
     "patch": ("train", "val", "test"),
     "align": ("train", "test", "sensor", "losses"),
@@ -20,10 +20,10 @@ _FILLED = {
 
 
 def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
-    """(the config with its empty settings filled, a line for each that was).
+    """(the config with its empty settings filled, a line for each filled one).
 
-    The config itself is not changed; one without empty settings comes back as it is.
-    Raises ValueError if no dataset is named, or if it does not hold what a stage needs.
+    The argument is not changed; a config without empty settings is returned as it is.
+    Raises ValueError if no dataset is named, or if it lacks data that a stage needs.
     """
     empty = [
         (stage, key)
@@ -35,8 +35,8 @@ def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
     if not empty:
         if name and f"{name}:" not in repr(config.to_dict()):
             raise ValueError(
-                f"config.data = {name} has no effect: this config names its datasets"
-                " itself; use configs/patch.py or configs/align.py"
+                f"config.data = {name} has no effect, because this config names its"
+                " datasets: use configs/patch.py or configs/align.py"
             )
         return config, []
     if not name:
@@ -60,9 +60,8 @@ def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
 def find_parts(config: ConfigDict) -> dict[str, str]:
     """{"train": split, "val": split, "test": split} of config.data.dataset.
 
-    Where a split is missing, a part of another one stands for it, such as
-    "train[90%:]"; no two of the three share a record. Raises ValueError if there is
-    no split to train on.
+    A part of another split, such as "train[90%:]", replaces a missing one; the three
+    share no record. Raises ValueError if there is no split to train on.
     """
     held = [split for split in SPLITS if _has(config, split)]
     if held == list(SPLITS):
@@ -81,7 +80,7 @@ def _has(config: ConfigDict, split: str) -> bool:
     try:
         _open(config, split)
     except FileNotFoundError:
-        _open(config, "all")  # where files are missing, and not the split, this raises
+        _open(config, "all")  # raises if files are missing, not just the split
         return False
     return True
 
@@ -98,23 +97,23 @@ def _open(config: ConfigDict, split: str):
 
 
 def _align_values(config: ConfigDict) -> dict:
-    """The settings of stage align: what to read, which sensors, which loss terms."""
+    """The settings of stage align: splits, sensors and loss terms."""
     name = config.data.dataset
-    row = get_dataset(name, config.data_root)
-    sensors = tuple(key for key in row.sensors if key != "rgb")
-    if not sensors or "rgb" not in row.sensors:
+    dataset = get_dataset(name, config.data_root)
+    sensors = tuple(key for key in dataset.sensors if key != "rgb")
+    if not sensors or "rgb" not in dataset.sensors:
         raise ValueError(
-            f"config.data = {name}: it holds {', '.join(row.sensors)}, and stage align"
-            " needs 'rgb' and another sensor of the same images: name it in the file's"
-            " [sensors] and, for a table, [columns]"
+            f"config.data = {name}: it holds {', '.join(dataset.sensors)}, but stage"
+            " align needs 'rgb' and another sensor of the same images: name it in the"
+            " file's [sensors] and, for a table, [columns]"
         )
     parts = find_parts(config)
     train = parts["train"]
-    if parts["test"] in SPLITS:  # nothing is chosen, so no split is needed for it
+    if parts["test"] in SPLITS:  # align chooses nothing, so it needs no val split
         train = "train"
     elif train != "train":
         train = "train[:85%]"
-    losses = [("mse", 1.0)] + [("labels", 0.05)] * (row.task in LABELLED)
+    losses = [("mse", 1.0)] + [("labels", 0.05)] * (dataset.task in LABELLED)
     return {
         "train": f"{name}:{train}",
         "test": (f"{name}:{parts['test']}",),

@@ -245,7 +245,7 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
     first = run_tiny(workdir, config)
     capsys.readouterr()
     assert run_tiny(workdir, config) == first
-    assert "done before, skipped" in capsys.readouterr().out
+    assert "already done, skipped" in capsys.readouterr().out
     if change == "file":
         toml.write_text(SWAPPED)
     else:
@@ -256,7 +256,7 @@ def test_data_that_changed_is_evaluated_anew(copied, tmp_path, capsys, change):
     second = run_tiny(workdir, config)
     same = second[0].split_digest == first[0].split_digest
     assert same == (change == "labels")
-    assert "done before" not in capsys.readouterr().out
+    assert "already done" not in capsys.readouterr().out
     toml.unlink()  # what is gone has not changed
     assert run_tiny(workdir, config) == second
 
