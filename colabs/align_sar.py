@@ -13,25 +13,24 @@
 #
 # # Radar joins CLIP
 #
-# Radar sees through clouds and at night. CLIPs, though, are trained on photographs with
-# captions, and hardly any radar image has one. Still, a radar and an optical satellite
-# pass over the same places. So an encoder of radar is trained to give, of a radar
-# image, the features that CLIP's visual tower gives of the optical image of the same
-# place (Zavras et al. 2024). Then whatever is done with CLIP's embeddings can be done
-# from radar: zero-shot classification, and search with words and between sensors.
+# Radar sees through clouds and at night. But CLIPs are trained on captioned
+# photographs, and hardly any radar image has a caption. Radar and optical satellites
+# do, however, image the same locations. So a radar encoder is trained to reproduce the
+# features that CLIP's visual tower computes from the optical image of the same location
+# (Zavras et al. 2024). Then everything that works with CLIP's embeddings works with
+# radar: zero-shot classification, and search with words and between sensors.
 #
 # It runs without a download, in about two minutes on two CPU cores, on the package's
-# embedded miniature: synthetic scenes that an optical sensor and a C-band radar see,
-# with the physics of each.
+# embedded miniature: synthetic scenes as an optical sensor and a C-band radar see them.
 
 # %% [markdown]
 # ## Set-up
 #
 # The next cell makes the package importable and shows the devices. In a clone of the
 # repository, and wherever the package and what it needs are installed, it installs
-# nothing. On a hosted runtime it clones the repository and installs what is missing; a
-# jax of the host that the package works with stays as it is. Set the repository's
-# address in the field, or in the environment variable `RSCLIP_REPOSITORY`.
+# nothing. On a hosted runtime it clones the repository and installs missing packages,
+# but keeps the host's jax if its version fits. Set the repository's address in the
+# field, or in the environment variable `RSCLIP_REPOSITORY`.
 
 # %%
 import os
@@ -70,7 +69,7 @@ def is_met(requirement: Requirement) -> bool:
 
 
 def install(clone: Path) -> None:
-    """Installs what is missing or too old; a jax within the range is not touched."""
+    """Installs missing or outdated packages; keeps a jax within the range."""
     project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
     needed = [Requirement(line) for line in project["dependencies"]]
     missing = [str(r) for r in needed if not is_met(r)]
@@ -96,7 +95,8 @@ import jax
 print(jax.devices())
 
 # %% [markdown]
-# `QUICK` is for seeing that all cells run, a few steps each: its numbers mean nothing.
+# `QUICK` trains for only a few steps, to test that all cells run; its numbers mean
+# nothing.
 
 # %%
 QUICK = bool(os.environ.get("RSCLIP_QUICK"))
@@ -122,11 +122,11 @@ from rsclip_jax.report.contact_sheet import render, views_of
 # %% [markdown]
 # ## What the radar sees
 #
-# A record of the set holds one place as several sensors see it. Radar is VV and VH
+# A record holds images of one location from several sensors. Radar is VV and VH
 # backscatter in dB, shown as red and green with their difference as blue: buildings are
 # bright, water and roads dark, trees scatter into VH. Speckle makes single pixels
-# unreliable, and nothing has the colour that it has in RGB: CLIP's tower, as it is,
-# would see noise.
+# unreliable, and no colour means what it means in RGB: CLIP's unchanged tower would see
+# noise.
 
 # %%
 scenes = open_source("miniature", split="test")
@@ -153,21 +153,21 @@ for top, bottom, record, picture in zip(*axes, picked, radar):
     show(bottom, picture)
 axes[0, 0].set_ylabel("RGB")
 axes[1, 0].set_ylabel("radar")
-figure.suptitle(f"The same places; radar is {radar_view.heading} (dB: {stretch})")
+figure.suptitle(f"The same locations; radar is {radar_view.heading} (dB: {stretch})")
 plt.show()
 
 # %% [markdown]
 # ## Train
 #
-# Three stages, each skipped where its product is there: `pretrain` makes a small CLIP,
-# `patch` fits its visual tower to satellite RGB (see `patch_and_sweep.ipynb`), and
-# `align` trains the radar encoder. Its student starts as a copy of the tower whose
-# first layer reads two bands in place of three. The teacher, the patched tower, is
-# frozen, as is the text. The loss is the squared distance of the features plus 0.05
-# times the cross-entropy of the labels through the text; `config.align.losses` has
+# Three stages run, unless they are already done: `pretrain` trains a small CLIP,
+# `patch` adapts its visual tower to satellite RGB (see `patch_and_sweep.ipynb`), and
+# `align` trains the radar encoder. This student starts as a copy of the tower with a
+# first layer for two bands instead of three. The teacher, the patched tower, is frozen,
+# and so is the text tower. The loss is the squared distance of the features plus 0.05
+# times the cross-entropy of the labels through the text head; `config.align.losses` has
 # others.
 #
-# For a CLIP and pairs of your own: `config.init`, `config.data_root` and
+# To use another CLIP and other pairs, set `config.init`, `config.data_root` and
 # `config.align.train` (rsclip_jax/data/README.md).
 
 # %%
@@ -179,8 +179,8 @@ if QUICK:
 run_stages(config, workdir)
 
 # %% [markdown]
-# Both parts of the loss along the training, from `align/metrics.jsonl`. The distance
-# does not go to zero: radar does not see all that RGB shows.
+# Both terms of the loss during training, from `align/metrics.jsonl`. The distance does
+# not reach zero, because radar does not show everything that RGB shows.
 
 # %%
 curve = [json.loads(line) for line in (workdir / "align/metrics.jsonl").open()]
@@ -196,11 +196,11 @@ for ax in (left, right):
 plt.show()
 
 # %% [markdown]
-# ## What came of it
+# ## Results
 #
-# Every number that a stage reports is a line of `results.jsonl`, with its 95 %
-# bootstrap interval; step 0 is before the stage. Retrieval asks for the one scene among
-# 1,000 that is of the very same place, so chance is k / 1,000.
+# Every result is a line of `results.jsonl`, with its 95 % interval; step 0 is before
+# the stage. Retrieval looks for the one scene among 1,000 that shows the same location,
+# so chance is k / 1,000.
 
 # %%
 found = [
@@ -226,9 +226,9 @@ plt.show()
 # %% [markdown]
 # ## The two sensors in one space
 #
-# The stage keeps the embeddings of its test set. Their two main directions (those of
-# RGB), before and after: first radar lies on one heap, whatever its class, then on the
-# RGB of its class.
+# The stage keeps the embeddings of its test split. The plots show them on the first two
+# principal components of RGB: before alignment all radar embeddings are in one cluster,
+# after it they are near the RGB embeddings of their class.
 
 # %%
 when = {
@@ -242,9 +242,9 @@ figure, axes = plt.subplots(
 )
 for ax, (name, outcome) in zip(axes, when.items()):
     for i, label in enumerate((1, 3, 4, 7)):
-        own = outcome.labels == label
+        of_class = outcome.labels == label
         for sensor, marker in (("rgb", "."), ("s1", "x")):
-            points = (outcome.z[sensor][own] - centre) @ axes_of[:2].T
+            points = (outcome.z[sensor][of_class] - centre) @ axes_of[:2].T
             style = {"marker": marker, "color": f"C{i}", "alpha": 0.7, "s": 28}
             ax.scatter(*points.T, **style, label=f"{names[label]}, {sensor}")
     ax.set(title=f"{name} alignment", xlabel="first direction")
@@ -255,11 +255,10 @@ plt.show()
 # %% [markdown]
 # ## Zero-shot from radar
 #
-# `load` gives the patched CLIP with its radar encoder; `encode` takes radar in dB. The
-# same matrix of class names, `zero_shot`, serves both sensors. Radar tells buildings
-# and water; a highway is as dark as a river and taken for one, and crop land is taken
-# for grassland. Some classes it knows better than its teacher: a little of its loss is
-# the labels.
+# `load` loads the patched CLIP with its radar encoder; `encode` takes radar in dB. The
+# same zero-shot classifier serves both sensors. Radar recognises buildings and water
+# well; highways are as dark as rivers, and crop land resembles grassland. It can be
+# better than its teacher on some classes, because its loss includes the labels.
 
 # %%
 model = rsclip_jax.load(workdir)
@@ -282,9 +281,9 @@ plt.show()
 # %% [markdown]
 # ## Retrieval between the sensors
 #
-# The stage has drawn radar queries, each with the RGB scene of its place (green) and
-# its rank among all, and the five nearest RGB scenes. Where the place itself is not
-# among them, its class mostly is.
+# The stage has drawn radar queries, each with the RGB scene of the same location
+# (green), its rank among all scenes, and the five nearest RGB scenes. Even if the
+# location is not among them, they are mostly of its class.
 
 # %%
 Image(workdir / "align/retrieval.png")
@@ -292,9 +291,9 @@ Image(workdir / "align/retrieval.png")
 # %% [markdown]
 # ## Words in, radar out
 #
-# The radar encoder has never seen a caption. It was trained to the features of images,
-# and those lie where their texts are. Green frames are scenes of the class in the
-# query.
+# The radar encoder has never seen a caption. It was trained to reproduce image
+# features, which are close to those of matching texts. Green frames mark scenes of the
+# class in the query.
 
 # %%
 queries = ("river", "industrial buildings", "forest", "lake")
@@ -311,4 +310,4 @@ figure.suptitle("The eight radar scenes nearest to each text")
 plt.show()
 
 # %% [markdown]
-# To search a folder of files like this, RGB and radar: `search_archive.ipynb`.
+# `search_archive.ipynb` searches a folder of RGB and radar files in this way.

@@ -13,26 +13,26 @@
 #
 # # Patching a CLIP: the sweep over alpha, live
 #
-# Fine-tuning teaches a CLIP satellite images and makes it forget others. Mixing the
-# weights of before and after,
+# Fine-tuning teaches a CLIP satellite images and makes it forget others. Interpolating
+# the weights before and after,
 #
 # theta(alpha) = (1 - alpha) theta_0 + alpha theta_1,
 #
 # keeps most of both (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et al. 2022). This
-# notebook fine-tunes, evaluates mixtures one by one while a picture grows, and chooses
-# the alpha under a budget of what may be forgotten.
+# notebook fine-tunes a CLIP, evaluates interpolations one by one in a live plot, and
+# chooses alpha within a forgetting budget.
 #
 # It runs without a download, in one to two minutes on two CPU cores, on the package's
-# embedded miniature: synthetic scenes, and a small CLIP that is trained on the way.
+# embedded miniature: synthetic scenes, and a small CLIP that is trained first.
 
 # %% [markdown]
 # ## Set-up
 #
 # The next cell makes the package importable and shows the devices. In a clone of the
 # repository, and wherever the package and what it needs are installed, it installs
-# nothing. On a hosted runtime it clones the repository and installs what is missing; a
-# jax of the host that the package works with stays as it is. Set the repository's
-# address in the field, or in the environment variable `RSCLIP_REPOSITORY`.
+# nothing. On a hosted runtime it clones the repository and installs missing packages,
+# but keeps the host's jax if its version fits. Set the repository's address in the
+# field, or in the environment variable `RSCLIP_REPOSITORY`.
 
 # %%
 import os
@@ -71,7 +71,7 @@ def is_met(requirement: Requirement) -> bool:
 
 
 def install(clone: Path) -> None:
-    """Installs what is missing or too old; a jax within the range is not touched."""
+    """Installs missing or outdated packages; keeps a jax within the range."""
     project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
     needed = [Requirement(line) for line in project["dependencies"]]
     missing = [str(r) for r in needed if not is_met(r)]
@@ -97,9 +97,9 @@ import jax
 print(jax.devices())
 
 # %% [markdown]
-# `MAX_DROP` is the budget of the choice below: what accuracy on the supported set may
-# fall by. `QUICK` is for seeing that all cells run, a few steps each: its numbers mean
-# nothing.
+# `MAX_DROP` is the forgetting budget: how much accuracy on the supported dataset may
+# fall. `QUICK` trains for only a few steps, to test that all cells run; its numbers
+# mean nothing.
 
 # %%
 MAX_DROP = 0.05  # @param {type: "number"}
@@ -127,12 +127,12 @@ from rsclip_jax.train.checkpoint import load_meta
 # %% [markdown]
 # ## Fine-tune
 #
-# Stage `pretrain` makes the CLIP, theta_0 (with weights of your own, `config.init` is
-# their file or name, and `pretrain` is left out of `config.stages`). Stage `patch`
+# Stage `pretrain` trains the CLIP, theta_0 (to use other weights, set `config.init` to
+# their file or name and remove `pretrain` from `config.stages`). Stage `patch`
 # fine-tunes its visual tower on labelled satellite scenes, through the frozen text
-# tower: the class names stay the classifier. The set to improve on, the task, is
-# `miniature`; what must not be forgotten, the supported set, is `miniature_natural`,
-# drawings of everyday things. Every setting of the two is in `configs/align_sar.py`.
+# tower: the class names stay the classifier. The dataset to improve on, the task, is
+# `miniature`; the dataset not to forget, the supported dataset, is `miniature_natural`,
+# drawings of everyday things. `configs/align_sar.py` has all settings of both stages.
 
 # %%
 config = align_sar.get_config()
@@ -143,8 +143,8 @@ if QUICK:
 run_stages(config, workdir)
 
 # %% [markdown]
-# The stage has chosen an alpha already, at the end of its output; the cells below do by
-# hand what it did. First the curve of the training: the labels are learned.
+# The stage has already chosen an alpha, at the end of its output; the cells below
+# repeat the choice by hand. First the training curve:
 
 # %%
 curve = [json.loads(line) for line in (workdir / "patch/metrics.jsonl").open()]
@@ -157,9 +157,9 @@ plt.show()
 # %% [markdown]
 # ## The two ends
 #
-# `load` gives a patched workdir at any alpha: 0 is the original CLIP, 1 the fine-tuned
-# one. A mixture is `interpolate` of their visual towers, and nothing more; it costs as
-# much to run as either. Alpha is chosen on validation scenes; the test scenes wait.
+# `load` loads a patched workdir at any alpha: 0 is the original CLIP, 1 the fine-tuned
+# one. `interpolate` of their visual towers gives all models between; each is as fast as
+# either end. Alpha is chosen on validation scenes, not on test scenes.
 
 # %%
 theta_0 = rsclip_jax.load(workdir, alpha=0.0)
@@ -173,14 +173,14 @@ def mix(alpha):
 
 
 class Examples:
-    """Images, labels and zero-shot head of a set."""
+    """Images, labels and zero-shot head of a split."""
 
     def __init__(self, name: str, split: str):
         source = open_source(name, split=split)
         self.names = source.dataset.classnames
         self.images = [record["rgb"] for record in source]
         self.labels = np.array([record["label"] for record in source])
-        # The text tower is not patched: one head for all mixtures.
+        # The text tower is not patched, so all interpolations share one head.
         self.head = theta_0.zero_shot(self.names, source.dataset.templates)
 
     def logits(self, model) -> np.ndarray:
@@ -196,10 +196,10 @@ supported = Examples("miniature_natural", "val")
 # %% [markdown]
 # ## Sweep
 #
-# One mixture after the other is evaluated, and the picture grows. What to see: the
-# supported set falls slowly at first, while the task gains most of its points early. So
-# the curve on the right bulges towards the upper right corner, above the straight line
-# between its ends: a mixture is better than either end for most ways to weigh the two.
+# The plot grows as the interpolations are evaluated. The supported dataset falls slowly
+# at first, while the task gains most of its points early. So the curve on the right
+# bulges towards the upper right corner, above the straight line between its ends: for
+# most trade-offs between the two datasets, an interpolation is better than either end.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
@@ -247,9 +247,9 @@ plt.close(figure)
 # %% [markdown]
 # ## Choose under a budget
 #
-# The choice is the alpha of the best task accuracy at which the supported set has lost
-# no more than the budget. The table has it for several budgets, so that you see what
-# the next point of forgetting would buy.
+# The chosen alpha has the best task accuracy among those at which the supported dataset
+# loses at most the budget. The table lists it for several budgets, to show how much
+# accuracy a larger budget would gain.
 
 # %%
 budgets = sorted({0.0, 0.01, 0.02, 0.05, 0.1, 0.2, MAX_DROP})
@@ -266,17 +266,17 @@ figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 ax.plot(alphas, x, "o-", label="task: miniature")
 ax.plot(alphas, y, "s-", label="supported: miniature_natural")
 ax.axhspan(0, 100 * least, color="tab:orange", alpha=0.12, linewidth=0)
-ax.text(1, 3, "where the supported set must not be", fontsize=9, ha="right")
+ax.text(1, 3, "below the budget of the supported dataset", fontsize=9, ha="right")
 ax.axvline(chosen, color="crimson", linestyle="--", label=f"chosen: {chosen:g}")
 ax.set(xlabel="alpha", ylabel="zero-shot accuracy (%)", ylim=(0, 100))
-ax.set_title(f"The best alpha that costs at most {100 * MAX_DROP:g} points")
+ax.set_title(f"The best alpha that loses at most {100 * MAX_DROP:g} points")
 ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The stage did the same with alphas by tenths and a budget of 5 points
-# (`config.patch.max_supported_drop`). It also says how sure the choice is: the alphas
-# chosen in 95 % of bootstrap resamples of the validation scenes.
+# The stage did the same with alphas in steps of 0.1 and a budget of 5 points
+# (`config.patch.max_supported_drop`). It also reports how certain the choice is: the
+# range of alphas chosen in 95 % of bootstrap samples of the validation scenes.
 
 # %%
 meta = load_meta(workdir / "patch")
@@ -286,9 +286,9 @@ print(f"by hand {chosen:g}; stage patch {meta.alpha:g} ({low:g} to {high:g})")
 # %% [markdown]
 # ## On the test scenes
 #
-# Scenes that chose nothing. The patched CLIP gains on every class of the task, and what
-# it forgets is spread over the drawings; the fine-tuned one gains more, and loses some
-# drawings almost altogether.
+# The test scenes had no part in the choice. The patched CLIP gains on the task and
+# forgets little; the fine-tuned one gains more, and forgets some drawings almost
+# completely.
 
 # %%
 models = {
@@ -299,17 +299,17 @@ models = {
 figure, axes = plt.subplots(1, 2, figsize=(14, 5), layout="constrained", sharey=True)
 for ax, name in zip(axes, ("miniature", "miniature_natural")):
     test = Examples(name, "test")
-    places = np.arange(len(test.names))
+    positions = np.arange(len(test.names))
     for i, (label, model) in enumerate(models.items()):
         logits = test.logits(model)
         mean = 100 * top_k_accuracy(logits, test.labels)
         ax.bar(
-            places + 0.28 * (i - 1),
+            positions + 0.28 * (i - 1),
             100 * per_class_accuracy(logits, test.labels),
             0.26,
             label=f"{label}: {mean:.1f} %",
         )
-    ax.set_xticks(places, test.names, rotation=40, ha="right")
+    ax.set_xticks(positions, test.names, rotation=40, ha="right")
     ax.set(title=f"{name}:test", ylim=(0, 118))
     ax.legend(ncols=3, frameon=False, loc="upper center")
 axes[0].set_ylabel("zero-shot accuracy (%)")
@@ -318,12 +318,10 @@ plt.show()
 # %% [markdown]
 # ## An alpha for each block
 #
-# `interpolate` takes a tree of alphas, too, and `block_prefix` makes one of an alpha
-# for each block of the tower. Here one block at a time is fine-tuned and the rest
-# original: which of them holds what was learned, and what is forgotten with it? In this
-# tower the first ones gain most and forget most, and the last ones gain a little for
-# nothing. With `config.patch.per_block=True` the stage looks for the best alpha of
-# each.
+# `interpolate` also accepts a tree of alphas, and `block_prefix` builds one from an
+# alpha for each block of the tower. Here one block at a time has its fine-tuned weights
+# and the others have the original ones, which shows how much each block gains and
+# forgets. With `config.patch.per_block=True` the stage searches the best alpha of each.
 
 # %%
 visual = theta_0.params["visual"]
@@ -347,5 +345,5 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The product of the stage, `runs/colab/patch`, is what `rsclip_jax.load` now gives, and
-# what the next stage aligns radar to: `align_sar.ipynb`.
+# `rsclip_jax.load("runs/colab")` now loads the patched CLIP. The next stage aligns a
+# radar encoder to it: `align_sar.ipynb`.

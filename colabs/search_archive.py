@@ -13,23 +13,22 @@
 #
 # # Search an archive, with words and across sensors
 #
-# An archive is a folder of scenes without labels: RGB pictures and radar GeoTIFFs of
-# the same places. Its images are encoded once, with the CLIP for RGB and its aligned
-# encoder for radar, and the embeddings kept in a small file. From then on a search is
-# one matrix product: by a sentence, or by an example of either sensor.
+# An archive is a folder of unlabelled scenes: RGB pictures and radar GeoTIFFs of the
+# same locations. Its images are encoded once, RGB by the CLIP and radar by the aligned
+# encoder, and the embeddings are kept in a small file. After that a search is one
+# matrix product, for a sentence or for an example image of either sensor.
 #
-# It runs without a download, in about two minutes on two CPU cores; nearly all of it is
-# the training of the models, which is skipped where another of these notebooks has made
-# them.
+# It runs without a download, in about two minutes on two CPU cores. Most of the time is
+# training, which is skipped if another of these notebooks has trained the models.
 
 # %% [markdown]
 # ## Set-up
 #
 # The next cell makes the package importable and shows the devices. In a clone of the
 # repository, and wherever the package and what it needs are installed, it installs
-# nothing. On a hosted runtime it clones the repository and installs what is missing; a
-# jax of the host that the package works with stays as it is. Set the repository's
-# address in the field, or in the environment variable `RSCLIP_REPOSITORY`.
+# nothing. On a hosted runtime it clones the repository and installs missing packages,
+# but keeps the host's jax if its version fits. Set the repository's address in the
+# field, or in the environment variable `RSCLIP_REPOSITORY`.
 
 # %%
 import os
@@ -68,7 +67,7 @@ def is_met(requirement: Requirement) -> bool:
 
 
 def install(clone: Path) -> None:
-    """Installs what is missing or too old; a jax within the range is not touched."""
+    """Installs missing or outdated packages; keeps a jax within the range."""
     project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
     needed = [Requirement(line) for line in project["dependencies"]]
     missing = [str(r) for r in needed if not is_met(r)]
@@ -94,7 +93,8 @@ import jax
 print(jax.devices())
 
 # %% [markdown]
-# `QUICK` is for seeing that all cells run, a few steps each: its numbers mean nothing.
+# `QUICK` trains for only a few steps, to test that all cells run; its numbers mean
+# nothing.
 
 # %%
 QUICK = bool(os.environ.get("RSCLIP_QUICK"))
@@ -120,8 +120,8 @@ from rsclip_jax.report.contact_sheet import render, views_of
 # %% [markdown]
 # ## A CLIP with a radar encoder
 #
-# `load` takes the workdir of any run that has aligned a sensor. This one is of the
-# miniature; how it is trained is in `patch_and_sweep.ipynb` and `align_sar.ipynb`.
+# `load` accepts the workdir of any run that has aligned a sensor. This one uses the
+# miniature; `patch_and_sweep.ipynb` and `align_sar.ipynb` explain its training.
 
 # %%
 config = align_sar.get_config()
@@ -137,10 +137,10 @@ model
 # ## The archive
 #
 # Scenes of the miniature are written to `runs/archive/rgb/*.png` and
-# `runs/archive/s1/*.tif` (float32, VV and VH in dB), under names that say nothing. What
-# is in them is kept aside in `contents`, to choose queries and to judge the hits by;
-# the search does not see it. For an archive of your own set `archive` to its folder and
-# leave the writing out.
+# `runs/archive/s1/*.tif` (float32, VV and VH in dB), under meaningless names.
+# `contents` keeps their classes to choose queries and to judge the results; the search
+# does not use it. For another archive, set `archive` to its folder and skip the
+# writing.
 
 # %%
 archive = Path("runs/quick_archive" if QUICK else "runs/archive")
@@ -155,12 +155,12 @@ for i in range(60 if QUICK else len(made)):
     tifffile.imwrite(archive / "s1" / f"{name}.tif", record["s1"], **bands_last)
     contents[name] = made.dataset.classnames[record["label"]]
 size = sum(path.stat().st_size for path in archive.rglob("*.*")) / 1e6
-print(f"{len(contents)} places, {size:.0f} MB")
+print(f"{len(contents)} locations, {size:.0f} MB")
 
 # %% [markdown]
-# A TOML file says what lies there; `open_source` then reads it as it reads a public
-# set, and refuses files that are not what it says. The README (A dataset of your own)
-# has other layouts: plain folders, tables, several bands in several files.
+# A TOML file describes the archive; `open_source` then reads it like a public dataset,
+# and refuses files that do not match the description. rsclip_jax/data/README.md
+# explains other layouts: plain folders, tables, bands in separate files.
 
 # %%
 toml = archive.with_suffix(".toml")
@@ -184,7 +184,7 @@ print({key: scenes[0][key].shape for key in scenes.dataset.sensors})
 
 # %% [markdown]
 # Radar is shown as VV, VH and their difference, with one stretch for all scenes, so
-# that their pictures compare.
+# that their pictures can be compared.
 
 # %%
 radar_view = views_of(SENSORS["s1_grd"])[0]
@@ -211,21 +211,21 @@ for i, (top, bottom) in enumerate(axes.T):
     show(bottom, pictures["s1"][i])
 axes[0, 0].set_ylabel("RGB")
 axes[1, 0].set_ylabel("radar")
-figure.suptitle("The first ten places of the archive")
+figure.suptitle("The first ten locations of the archive")
 plt.show()
 
 # %% [markdown]
 # ## Encode once, keep the index
 #
-# Two embeddings a place. They are of this model, so its digests go into the file: an
-# index of other weights would find nonsense without a word, and is made anew instead.
+# The index has two embeddings per location. It also stores the model's digests, because
+# an index of other weights would silently give nonsense; it is rebuilt instead.
 
 # %%
 INDEX = archive.with_suffix(".npz")
 
 
 def build_index() -> None:
-    """Encodes the archive, 256 places at a time, and writes INDEX."""
+    """Encodes the archive, 256 locations at a time, and writes INDEX."""
     parts = {"rgb": [], "s1": []}
     for start in range(0, len(scenes), 256):
         stop = min(start + 256, len(scenes))
@@ -237,7 +237,7 @@ def build_index() -> None:
 
 
 def load_index() -> dict[str, np.ndarray] | None:
-    """What build_index wrote, if it is of this model and these scenes."""
+    """Reads INDEX; None if it is not of this model and these scenes."""
     if not INDEX.exists():
         return None
     with np.load(INDEX) as file:
@@ -251,19 +251,19 @@ if load_index() is None:
     build_index()
 index = load_index()
 z = {"rgb": index["z_rgb"], "s1": index["z_s1"]}
-print(f"{len(z['rgb'])} places of {z['rgb'].shape[1]} numbers a sensor", end=", ")
+print(f"{len(z['rgb'])} locations, {z['rgb'].shape[1]} numbers per sensor", end=", ")
 print(f"{INDEX.stat().st_size / 1e6:.1f} MB: {time.perf_counter() - started:.1f} s")
 
 # %% [markdown]
 # ## Search by words
 #
-# `search` gives the nearest places to an embedding, whatever it is the embedding of.
-# Green frames are hits that hold what was asked for.
+# `search` returns the locations nearest to any embedding. Green frames mark results of
+# the class in the query.
 
 
 # %%
 def search(query: np.ndarray, sensor: str, k: int = 8) -> np.ndarray:
-    """The k places whose images by this sensor are nearest to query [d]."""
+    """The k locations whose images of this sensor are nearest to query [d]."""
     return np.argsort(-(z[sensor] @ query), kind="stable")[:k]
 
 
@@ -287,34 +287,34 @@ plt.show()
 # %% [markdown]
 # ## Search by example, across sensors
 #
-# A radar image in, RGB out, and the reverse: a cloudy day's radar pass finds optical
-# scenes that look like it, or the radar of a place that was photographed. The place of
-# the query itself is left out here, so that what is found is somewhere else.
+# A radar query finds RGB scenes, and the reverse: radar from a cloudy day finds similar
+# optical scenes, and a photograph finds radar images. The query's location is excluded
+# here, so all results are other locations.
 
 # %%
 examples = ("highway", "residential buildings", "orchard")
-places = [
+queries = [
     scenes.ids.index(next(n for n, c in contents.items() if c == e)) for e in examples
 ]
 figure, axes = plt.subplots(6, 8, figsize=(12, 10.2), layout="constrained")
-for i, place in enumerate(places):
+for i, query in enumerate(queries):
     for row, (sensor, other) in zip(
         axes[2 * i : 2 * i + 2], (("s1", "rgb"), ("rgb", "s1"))
     ):
-        hits = [j for j in search(z[sensor][place], other) if j != place][:7]
-        show(row[0], pictures[sensor][place], examples[i], "black")
+        hits = [j for j in search(z[sensor][query], other) if j != query][:7]
+        show(row[0], pictures[sensor][query], examples[i], "black")
         row[0].set_ylabel(f"{sensor} -> {other}", fontsize=9)
         show_hits(row[1:], hits, other, examples[i])
 figure.suptitle("Queries in black frames, and the seven nearest of the other sensor")
 plt.show()
 
 # %% [markdown]
-# ## How good is it
+# ## How good the search is
 #
-# Of the ten nearest to each query, how many are of its class? With words there are ten
-# queries, one a class; with examples every place is one, and chance is one in ten.
-# Beside it how often the place of the query itself is among the ten nearest, which is
-# far harder than its class: here chance is 1 %.
+# On the left, the share of the ten nearest scenes that are of the query's class. There
+# are ten queries with words, one per class; with examples every location is a query.
+# Chance is 10 %. On the right, how often the query's location is among the ten nearest,
+# which is far harder: chance is 1 %.
 
 # %%
 truth = np.array([contents[name] for name in scenes.ids])
@@ -323,7 +323,7 @@ ztxt = model.encode_text([f"a satellite photo of {c}." for c in classes])
 
 
 def precision(queries, sensor, wanted, leave_out=False) -> float:
-    """Mean share of the ten nearest that are of the wanted class."""
+    """The mean share of the ten nearest scenes that are of the wanted class."""
     similar = queries @ z[sensor].T
     if leave_out:
         np.fill_diagonal(similar, -np.inf)
@@ -337,7 +337,7 @@ bars = {
     "rgb -> s1": precision(z["rgb"], "s1", truth, leave_out=True),
     "s1 -> rgb": precision(z["s1"], "rgb", truth, leave_out=True),
 }
-same_place = {
+same_location = {
     "rgb -> s1": np.mean(match_ranks(z["rgb"], z["s1"]) <= 10),
     "s1 -> rgb": np.mean(match_ranks(z["s1"], z["rgb"]) <= 10),
 }
@@ -346,7 +346,7 @@ figure, (left, right) = plt.subplots(
 )
 for ax, values, chance, title in (
     (left, bars, 10, "Share of the ten nearest with the query's class"),
-    (right, same_place, 1000 / len(truth), "Queries whose own place is among the ten"),
+    (right, same_location, 1000 / len(truth), "Queries with their location among ten"),
 ):
     drawn = ax.bar(list(values), [100 * v for v in values.values()], 0.6)
     ax.bar_label(drawn, fmt="%.0f %%", padding=2)
@@ -356,5 +356,5 @@ for ax, values, chance, title in (
 plt.show()
 
 # %% [markdown]
-# The index is plain numpy: append the rows of new scenes, or hand the arrays to a
-# library for approximate search where there are millions.
+# The index is plain numpy: append the embeddings of new scenes, or pass the arrays to a
+# library for approximate search if there are millions.

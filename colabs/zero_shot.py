@@ -13,23 +13,23 @@
 #
 # # Zero-shot classification and search with words
 #
-# A CLIP puts images and texts into one space, where what belongs together is near. So a
-# list of class names is a classifier, and a sentence is a search, without training on
-# the archive at hand. This notebook loads a CLIP, classifies scenes with names and
-# templates of your own, looks at what is confused, and searches with words.
+# A CLIP embeds images and texts in one space, where matching ones are close. So a list
+# of class names is a classifier, and a sentence is a search query, without training on
+# your archive. This notebook loads a CLIP, classifies scenes with class names and
+# templates that you choose, shows which classes are confused, and searches with words.
 #
 # It runs without a download, in about a minute on two CPU cores: the CLIP and the
-# scenes are the package's embedded miniature, synthetic and 32 pixels wide. What is
-# done to them is what is done to a real CLIP and real scenes.
+# scenes are the package's embedded miniature, synthetic and 32 pixels wide. The same
+# steps work with a real CLIP and real scenes.
 
 # %% [markdown]
 # ## Set-up
 #
 # The next cell makes the package importable and shows the devices. In a clone of the
 # repository, and wherever the package and what it needs are installed, it installs
-# nothing. On a hosted runtime it clones the repository and installs what is missing; a
-# jax of the host that the package works with stays as it is. Set the repository's
-# address in the field, or in the environment variable `RSCLIP_REPOSITORY`.
+# nothing. On a hosted runtime it clones the repository and installs missing packages,
+# but keeps the host's jax if its version fits. Set the repository's address in the
+# field, or in the environment variable `RSCLIP_REPOSITORY`.
 
 # %%
 import os
@@ -68,7 +68,7 @@ def is_met(requirement: Requirement) -> bool:
 
 
 def install(clone: Path) -> None:
-    """Installs what is missing or too old; a jax within the range is not touched."""
+    """Installs missing or outdated packages; keeps a jax within the range."""
     project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
     needed = [Requirement(line) for line in project["dependencies"]]
     missing = [str(r) for r in needed if not is_met(r)]
@@ -94,9 +94,9 @@ import jax
 print(jax.devices())
 
 # %% [markdown]
-# `SOURCE` is the CLIP: a weight file, a folder, the workdir of a run or a name; empty,
-# a small one is trained below. `QUICK` is for seeing that all cells run, a few steps
-# each: its numbers mean nothing.
+# `SOURCE` is the CLIP: a weight file, a folder, the workdir of a run or a name; if it
+# is empty, a small one is trained below. `QUICK` trains for only a few steps, to test
+# that all cells run; its numbers mean nothing.
 
 # %%
 SOURCE = ""  # @param {type: "string"}
@@ -116,8 +116,8 @@ from rsclip_jax.metrics import top_k_accuracy
 # %% [markdown]
 # ## Load a CLIP
 #
-# The real ones are loaded by name (fetched once from the Hugging Face hub, then kept)
-# or from a file that is already there:
+# Real CLIPs are loaded by name (downloaded once from the Hugging Face hub) or from a
+# local file:
 #
 # ```python
 # model = rsclip_jax.load("RemoteCLIP-ViT-B-32")  # or OpenAI-ViT-B-32, ...
@@ -125,11 +125,11 @@ from rsclip_jax.metrics import top_k_accuracy
 # model = rsclip_jax.load("hf:laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
 # ```
 #
-# Without a network, stage `pretrain` trains a small one (0.4 million parameters see
-# images) on captioned pictures: drawings of everyday things, "a photo of a ball.", and
-# aerial photographs, "an aerial photo of river.". That takes most of this notebook's
-# time, and is done once: the stages of a workdir that are finished are skipped, also by
-# the other notebooks.
+# Without a network, stage `pretrain` trains a small CLIP (its visual tower has 0.4
+# million parameters) on captioned pictures: drawings of everyday things, "a photo of a
+# ball.", and aerial photographs, "an aerial photo of river.". Training takes most of
+# this notebook's time and happens once: all notebooks share a workdir, and finished
+# stages are skipped.
 
 # %%
 config = align_sar.get_config()
@@ -140,8 +140,8 @@ if not SOURCE:
     run_stages(config, workdir)
 
 # %% [markdown]
-# The table says what the CLIP knows before training (chance is 10 %) and after it, on
-# test images: the drawings, and satellite scenes, of which it has seen none.
+# The table shows accuracy on test images before training (chance is 10 %) and after it:
+# on the drawings, and on satellite scenes, which the CLIP has never seen.
 
 # %%
 model = rsclip_jax.load(SOURCE or workdir)
@@ -150,10 +150,10 @@ model
 # %% [markdown]
 # ## Scenes
 #
-# `open_source` opens any set of the table in the README, or a TOML file of your own, as
-# a sequence of records. Two are compared here: aerial photographs, of the kind that the
-# CLIP was trained on, and satellite scenes of the same ten classes. The satellite looks
-# through the atmosphere, from further away, with other bands.
+# `open_source` opens any dataset of the table in rsclip_jax/data/README.md, or a custom
+# dataset described by a TOML file, as a sequence of records. Two are compared here:
+# aerial photographs, like those that the CLIP was trained on, and satellite scenes of
+# the same ten classes, seen through the atmosphere, from further away, in other bands.
 
 # %%
 aerial = open_source("miniature_aerial", split="test")
@@ -181,15 +181,15 @@ for row, source, kind in zip(axes, (aerial, satellite), ("aerial", "satellite"))
         first = int(np.flatnonzero(labels_of(source) == label)[0])
         show(ax, source[first]["rgb"], names[label])
     row[0].set_ylabel(kind)
-figure.suptitle("One scene of each class, as an aeroplane and as a satellite see it")
+figure.suptitle("One scene of each class from an aeroplane and from a satellite")
 plt.show()
 
 # %% [markdown]
 # ## Class names are the classifier
 #
-# `model.zero_shot(names, templates)` writes each name into each template, encodes the
-# texts and takes their mean: a matrix with a column for each class. An image's
-# embedding times that matrix is its logits.
+# `model.zero_shot(names, templates)` inserts each name into each template, encodes the
+# texts and averages them by class: a matrix with a column for each class. An image's
+# logits are its embedding times that matrix.
 
 # %%
 zaerial = model.encode_image([record["rgb"] for record in aerial])
@@ -204,8 +204,8 @@ for kind, z, source in (
     print(f"{kind:9}  zero-shot accuracy {100 * accuracy:.1f} %")
 
 # %% [markdown]
-# Of a single scene the softmax of the logits says how sure the CLIP is. Green is the
-# scene's own class, which is not always among the first four.
+# For a single scene, the softmax of the logits shows how confident the CLIP is. Green
+# is the true class, which is not always among the first four.
 
 # %%
 picked = [
@@ -232,10 +232,10 @@ plt.show()
 # %% [markdown]
 # ## Templates
 #
-# The sentence around the name counts, too: it should be like the captions that the CLIP
-# was trained on. Several templates can be given, whose mean is steadier than any one.
-# Put your own into the list. This CLIP has read "an aerial photo of ..." and never the
-# word "satellite".
+# The sentence around the name matters too: it should resemble the captions that the
+# CLIP was trained on. The mean over several templates is more robust than any single
+# one. Add templates to the list. This CLIP was trained on "an aerial photo of ..." and
+# has never read the word "satellite".
 
 # %%
 templates = {
@@ -264,14 +264,14 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 plt.show()
 
 # %% [markdown]
-# ## Class names of your own
+# ## Custom class names
 #
-# The classes are yours to choose. Here ten become six, and a class may be described in
-# several wordings, of which the one that fits best counts. The right-hand sides are
-# words that this CLIP has read; to a CLIP that was trained on the web you can say more.
+# You choose the classes. Here ten become six, and a class may have several wordings, of
+# which the best match counts. The right-hand sides are words that this CLIP has read; a
+# CLIP that was trained on the web knows many more.
 
 # %%
-own = {
+custom = {
     "farmland": ("annual crop land", "orchard"),
     "forest": ("forest",),
     "grassland": ("grassland",),
@@ -279,38 +279,38 @@ own = {
     "water": ("river", "lake"),
     "bare or sealed": ("bare soil", "highway"),
 }
-wordings = [w for each in own.values() for w in each]
-owner = np.array([i for i, each in enumerate(own.values()) for _ in each])
-to_own = np.array([owner[wordings.index(name)] for name in names])
+wordings = [w for each in custom.values() for w in each]
+owner = np.array([i for i, each in enumerate(custom.values()) for _ in each])
+to_custom = np.array([owner[wordings.index(name)] for name in names])
 
 
-def own_logits(z: np.ndarray) -> np.ndarray:
-    """[n, own classes]: of each the highest of its wordings."""
+def custom_logits(z: np.ndarray) -> np.ndarray:
+    """[n, custom classes]: the highest logit among each class's wordings."""
     each = z @ model.zero_shot(wordings, aerial.dataset.templates)
-    return np.stack([each[:, owner == i].max(1) for i in range(len(own))], 1)
+    return np.stack([each[:, owner == i].max(1) for i in range(len(custom))], 1)
 
 
 for kind, z, source in (
     ("aerial", zaerial, aerial),
     ("satellite", zsatellite, satellite),
 ):
-    truth = to_own[labels_of(source)]
-    several = top_k_accuracy(own_logits(z), truth)
+    truth = to_custom[labels_of(source)]
+    several = top_k_accuracy(custom_logits(z), truth)
     bare = top_k_accuracy(
-        z @ model.zero_shot(list(own), aerial.dataset.templates), truth
+        z @ model.zero_shot(list(custom), aerial.dataset.templates), truth
     )
-    print(f"{kind:9}  in several wordings {100 * several:.1f} %", end="")
-    print(f"  by the six names alone {100 * bare:.1f} %")
+    print(f"{kind:9}  with several wordings {100 * several:.1f} %", end="")
+    print(f"  with the six names alone {100 * bare:.1f} %")
 
 # %% [markdown]
-# By the names alone it is far worse: no caption held "water" or "farmland".
+# The names alone are far worse: no caption contained "water" or "farmland".
 #
-# ## What is confused
+# ## Which classes are confused
 #
-# A row is a class, its columns are what the scenes of that class were taken for. On the
-# left, where the CLIP is at home, what looks alike is confused: crop land and
-# grassland, forest and orchard. On the right two columns fill: what the haze makes blue
-# is taken for water.
+# A row is a true class and a column a predicted one. On the left, on the kind of images
+# that the CLIP was trained on, similar classes are confused: crop land and grassland,
+# forest and orchard. On the right, haze makes scenes blue, and many are taken for
+# water.
 
 # %%
 figure, axes = plt.subplots(
@@ -330,18 +330,18 @@ for ax, kind, z, source in (
             colour = "white" if value > 60 else "black"
             ax.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
     accuracy = 100 * top_k_accuracy(z @ head, labels)
-    ax.set(title=f"{kind}: accuracy {accuracy:.1f} %", xlabel="taken for")
+    ax.set(title=f"{kind}: accuracy {accuracy:.1f} %", xlabel="predicted class")
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
     ax.set_yticks(range(len(names)), names)
-axes[0].set_ylabel("class of the scene")
+axes[0].set_ylabel("true class")
 figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
 plt.show()
 
 # %% [markdown]
 # ## Search with words
 #
-# A query is one text; the scenes nearest to it are the hits. Green frames are scenes
-# whose class is in the query (the search does not see it). Write your own.
+# A query is one text; its nearest scenes are the results. Green frames mark scenes
+# whose class is in the query (the search does not know the classes). Try other queries.
 
 # %%
 queries = {
@@ -363,6 +363,5 @@ figure.suptitle("The eight satellite scenes nearest to each text")
 plt.show()
 
 # %% [markdown]
-# What is far from its training data, this CLIP knows half as well, and it will not be
-# otherwise with a real one: that is what stage `patch` is for. `patch_and_sweep.ipynb`
-# goes on from here.
+# This CLIP is much worse on images unlike its training data, and so is a real one.
+# Stage `patch` improves it there: continue with `patch_and_sweep.ipynb`.

@@ -208,7 +208,7 @@ def test_a_dtype_without_a_storage_class(tmp_path):
     for dtype, words in (
         (b"K\x02", "its pickle has 2 instead of"),
         (b"ctorch\nuint64\n", "exceeds its storage of 1 elements"),
-        (b"ctorch\nload\n", "asks for torch.load"),
+        (b"ctorch\nload\n", "uses torch.load"),
         (b"ctorch\nuint16\n}X\x05\x00\x00\x00dtypeK\x01sb", "damaged, or not a torch"),
     ):
         with pytest.raises(ValueError, match=words):

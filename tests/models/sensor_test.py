@@ -121,7 +121,7 @@ def test_what_spread_adds_is_equal_for_all_bands():
         (RGB, ("R", "G"), "error", r"not in the sensor \['B'\].*'zero'.*'spread'"),
         (RGB, ("VV", "VH"), "zero", r"not in the encoder \['VV', 'VH'\]"),
         (("R", "G"), ("R",), "zero", r"over 3 bands does not fit the band names"),
-        (("R", "R", "B"), ("R",), "zero", r"distinct bands"),
+        (("R", "R", "B"), ("R",), "zero", r"distinct names"),
         (RGB, ("R",), "mean", r"missing 'mean': use 'error', 'zero' or 'spread'"),
     ],
 )

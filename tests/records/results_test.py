@@ -175,7 +175,9 @@ def test_start_stage_begins_a_new_file(path):
 
 @pytest.mark.parametrize("changes", [{"value": float("nan")}, {"ci95": [0, np.inf]}])
 def test_what_json_lacks_is_refused_and_nothing_is_written(path, changes):
-    with pytest.raises(ValueError, match=r"a value that JSON lacks.*recall@1"):
+    with pytest.raises(
+        ValueError, match=r"a value that JSON cannot represent.*recall@1"
+    ):
         append_results(path, [result(), result(**changes)])
     assert read_results(path) == []
 

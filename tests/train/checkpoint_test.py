@@ -41,7 +41,7 @@ def test_a_product_sharded_over_devices_is_whole_on_disk(tmp_path):
 
 def test_a_product_is_never_written_over(tmp_path):
     checkpoint.save_product(tmp_path / "s", params(), StageMeta())
-    with pytest.raises(FileExistsError, match="stays as it is"):
+    with pytest.raises(FileExistsError, match="is not overwritten"):
         checkpoint.save_product(tmp_path / "s", {"a": np.zeros(2)}, StageMeta())
     jax.tree.map(
         np.testing.assert_array_equal,

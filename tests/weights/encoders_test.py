@@ -127,7 +127,7 @@ def test_a_timm_folder_says_heads_activation_and_pool(tmp_path):
 
 @pytest.mark.parametrize("pool", ["avg", "map"])
 def test_a_pool_behind_the_norm_is_refused(tmp_path, pool):
-    with pytest.raises(ValueError, match=rf"global_pool '{pool}' behind .*'norm'"):
+    with pytest.raises(ValueError, match=rf"global_pool '{pool}' with .*'norm'"):
         load_encoder(timm_folder(tmp_path, global_pool=pool), S1)
 
 
@@ -351,7 +351,7 @@ def test_without_a_row_bands_go_by_number_or_by_name(tmp_path):
     path = FOLDER / "timm_toy.safetensors"  # two bands
     spec, _ = load_encoder(path, S1, heads=2)
     assert (spec.mean, spec.std) == (S1.mean, S1.std)
-    with pytest.raises(ValueError, match=r"over 2 bands, not the 13"):
+    with pytest.raises(ValueError, match=r"takes 2 bands, not the 13"):
         load_encoder(path, S2, heads=2)
     spec, params = load_encoder(path, S1, bands=("VH", "VV"), heads=2)
     want = safetensors.numpy.load_file(path)["patch_embed.proj.weight"]
@@ -374,7 +374,7 @@ def test_a_missing_last_norm_is_the_identity_and_said(tmp_path):
         del tensors[name]
     path = tmp_path / "a.safetensors"
     safetensors.numpy.save_file(tensors, path)
-    with pytest.warns(UserWarning, match="no last LayerNorm"):
+    with pytest.warns(UserWarning, match="no final LayerNorm"):
         _, params = load_encoder(path, S1, heads=2)
     np.testing.assert_array_equal(params["ln_post"]["scale"], np.ones(32))
     np.testing.assert_array_equal(params["ln_post"]["bias"], np.zeros(32))

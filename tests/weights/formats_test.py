@@ -121,7 +121,9 @@ def test_shards_are_put_together(tmp_path):
 
 def test_sizes_come_from_shapes_and_only_the_rest_is_asked_for():
     path = FOLDER / "clip_toy_quick_gelu.safetensors"
-    with pytest.raises(ValueError, match=r"which activation.*activation='quick_gelu'"):
+    with pytest.raises(
+        ValueError, match=r"its model's activation.*activation='quick_gelu'"
+    ):
         load_clip(path)
 
 
@@ -164,14 +166,12 @@ def test_an_open_clip_tower_of_another_kind_is_named(tmp_path, section, key, val
 
 
 def test_a_folder_or_file_of_something_else_says_so(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="no weight file in this folder; expected"
-    ):
+    with pytest.raises(FileNotFoundError, match="no weight file in this folder"):
         load_clip(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"a\.txt: not the name of a weight file"):
         load_clip(tmp_path / "a.txt")
-    with pytest.raises(ValueError, match=r"no CLIP of OpenAI's.*blocks\.0\.attn"):
+    with pytest.raises(ValueError, match=r"not a CLIP in the layout.*blocks\.0\.attn"):
         load_clip(FOLDER / "timm_toy.safetensors")
 
 

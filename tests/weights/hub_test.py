@@ -189,7 +189,7 @@ def test_one_file_of_any_kind(client, server, publish):
     assert again["path"] == first["path"]
     assert server.gets() == []
     assert (
-        "it has no file encoder.pth, but ckpt/encoder.pth;"
+        "has no file encoder.pth; it has ckpt/encoder.pth:"
         in (client.ask("fetch", "me/files", "encoder.pth")["error"])
     )
 
@@ -198,8 +198,8 @@ def test_what_the_hub_refuses_is_one_line(client, server, publish):
     named = {"RemoteCLIP-RN50.pt": "x", "README.md": "x", "RemoteCLIP-ViT-B-32.pt": "x"}
     publish("chen/odd", named)
     assert client.load("hf:chen/odd")["error"] == (
-        "hf:chen/odd: it has no usual weight file, but RemoteCLIP-RN50.pt,"
-        " RemoteCLIP-ViT-B-32.pt, README.md; name one, such as"
+        "hf:chen/odd: the repository has no usual weight file; it has"
+        " RemoteCLIP-RN50.pt, RemoteCLIP-ViT-B-32.pt, README.md: name one, such as"
         " hf:chen/odd/RemoteCLIP-RN50.pt"
     )
     nobody = client.load("hf:no/body")
@@ -315,7 +315,7 @@ def test_what_is_not_on_the_hub_says_where_it_is(placed):
     with pytest.raises(FileNotFoundError, match=r"SkyScript on GitHub links") as error:
         rsclip_jax.load("SkyCLIP-ViT-L-14")
     place = placed / "wangzhecheng--SkyScript/SkyCLIP_ViT_L14_top30pct/epoch_20.pt"
-    assert str(error.value).endswith(f"place it at {place}")
+    assert str(error.value).endswith(f"put it at {place}")
 
 
 def test_a_path_goes_before_a_name(placed, tmp_path, monkeypatch):
@@ -366,7 +366,7 @@ def test_every_row_has_its_architecture_and_activation():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("remoteclip-vit-b32", "did you mean 'RemoteCLIP-ViT-B-32'? There are OpenAI"),
+        ("remoteclip-vit-b32", "did you mean 'RemoteCLIP-ViT-B-32'? Known: OpenAI"),
         ("openai/clip-vit-base-patch32", "mean 'hf:openai/clip-vit-base-patch32'?"),
         (
             "ViT-H-14",

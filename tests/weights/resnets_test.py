@@ -110,7 +110,7 @@ def test_openais_marks_tell_the_activation(tmp_path, tensors):
     """Only the heads are guessed: 64 wide, where no row fits."""
     path = tmp_path / "bare.safetensors"
     safetensors.numpy.save_file(tensors, path)
-    with pytest.raises(ValueError, match="which activation"):
+    with pytest.raises(ValueError, match="its model's activation"):
         load_clip(path)
     marks = {"input_resolution": 64, "context_length": 8, "vocab_size": 64}
     tensors |= {name: np.array(value) for name, value in marks.items()}

@@ -47,7 +47,7 @@ def test_a_file_of_one_known_size_needs_no_variant(tmp_path):
 
 
 def test_an_unknown_activation_is_asked_for():
-    with pytest.raises(ValueError, match=r"which activation.*variant="):
+    with pytest.raises(ValueError, match=r"its model's activation.*variant="):
         load_clip(TOY)
 
 

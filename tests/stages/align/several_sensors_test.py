@@ -229,7 +229,7 @@ ONE = {"student": "vit", "normalize": "sensor"}  # for whatever sensors
                 "train": ("miniature:train", "miniature_multi:train"),
                 "losses": (("labels", 1.0),),
             },
-            "miniature and miniature_multi of config.align.train have different classes",
+            "miniature and miniature_multi of config.align.train have different cl",
         ),
     ],
 )
