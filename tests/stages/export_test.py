@@ -47,7 +47,7 @@ def test_every_layout_holds_the_run_s_models(tiny_run, tmp_path, layout, name):
 
 
 def test_openais_layout_is_one_file_of_what_its_code_builds(tiny_run, tmp_path):
-    with pytest.raises(ValueError, match="channels of a visual head"):
+    with pytest.raises(ValueError, match="width of a visual head"):
         run_export(tmp_path / "mini", tiny_run, layout="openai")
     row = toy_variant("quick_gelu", vision_width=64, **OPENAI_HEADS)
     params = jax.device_get(init_clip(row, jax.random.key(0)))
@@ -146,7 +146,7 @@ def test_a_weight_file_is_converted(tmp_path):
     card = (folder / "README.md").read_text()
     assert "Converted, not trained further." in card
     assert "No result was measured with exactly these weights." in card
-    with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is no workdir"):
+    with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is not a workdir"):
         run_export(tmp_path / "x", init, alpha=0.5)
 
 
@@ -156,7 +156,7 @@ def test_a_finished_export_is_not_written_again(tiny_run, tmp_path, capsys):
     run_export(tmp_path / "w", tiny_run)
     assert "already done" in capsys.readouterr().out
     assert (folder / "README.md").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"config\.export\.layout: 'open_clip' there"):
+    with pytest.raises(ValueError, match=r"config\.export\.layout: 'open_clip' in the"):
         run_export(tmp_path / "w", tiny_run, layout="hf")
 
 

@@ -167,7 +167,7 @@ def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
         run = make_run(tmp_path, settings)
         sensor, made = scaled_sensor(run, run.open("miniature:train"), "s1")
     first, *lines = capsys.readouterr().out.splitlines()
-    assert "s1_grd as percentile of 9 records" in first
+    assert "s1_grd normalised by percentile of 9 records" in first
     for band, mean, std, line in zip(
         sensor.bands, made["scale"]["mean"], made["scale"]["std"], lines, strict=True
     ):

@@ -113,7 +113,7 @@ def test_a_pretrained_student_sees_at_its_own_scale_and_trains(tmp_path):
 def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
     path = FOLDER / "timm_toy.safetensors"  # two bands
     run = make_run(tmp_path, config_with(student=str(path), sensor="s2"))
-    with pytest.raises(ValueError, match=r"config\.align\.pretrained: .*over 2 bands"):
+    with pytest.raises(ValueError, match=r"config\.align\.pretrained: .*takes 2 bands"):
         make_student(run, get_sensor("s2_l1c"))
 
 

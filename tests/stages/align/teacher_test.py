@@ -132,7 +132,7 @@ def test_an_image_without_turns_has_one_view(tmp_path):
             with pytest.raises(ValueError, match=r"\[0\] in the cache, .* \[1, 2, 3\]"):
                 start()
         other_set = run.open("miniature_multi:train")
-        with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
+        with pytest.raises(ValueError, match="dataset name: 'miniature:train' in the"):
             check_cache(run, settings_of(run), [other_set])
         run.config.overwrite = True
         check_cache(run, settings_of(run), [other_set])
@@ -157,7 +157,7 @@ def test_each_of_several_sets_has_features_of_its_own(tmp_path):
         }
         (folder / "miniature_val").rename(folder / "away")
         (folder / "miniature_train").rename(folder / "miniature_val")
-        with pytest.raises(ValueError, match="dataset name: 'miniature:train' there"):
+        with pytest.raises(ValueError, match="dataset name: 'miniature:train' in the"):
             check_cache(run, settings_of(run), train)
 
 

@@ -98,7 +98,7 @@ FREEZE = (("blocks_.*", True), (".*", False))
         ({"loss": "flyp", "recipe": "lp_ft"}, r"'lp_ft' trains a head"),
         ({"loss": "flyp", "head": "trained"}, r"'trained' trains a head"),
         ({"head": "linear"}, r"head = 'linear' is not known; use one of text, trained"),
-        ({"loss": "flyp", "label_smoothing": 0.1}, r"label_smoothing = 0\.1 has no m"),
+        ({"loss": "flyp", "label_smoothing": 0.1}, r"label_smoothing = 0\.1 does not"),
         ({"loss": "flyp", "class_balanced": 0.9}, r"class_balanced = 0\.9 does not"),
         ({"label_smoothing": 1.0}, r"label_smoothing = 1\.0 is not in \[0, 1\)"),
         ({"class_balanced": -0.1}, r"class_balanced = -0\.1 is not in \[0, 1\)"),

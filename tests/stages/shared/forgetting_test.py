@@ -137,7 +137,7 @@ def test_a_reference_that_says_another_variant_is_refused(tiny_run, tmp_path, fi
     file = tmp_path / "clip.safetensors"
     save_clip(file, row, model.params)
     config = config_of(tiny_run, file, "miniature:test")
-    with pytest.raises(ValueError, match=f"has {field} .*not the model that"):
+    with pytest.raises(ValueError, match=f"has {field} .*did not start from"):
         run_tiny(tmp_path / "w", config)
     assert read_results(tmp_path / "w/results.jsonl") == []
 
