@@ -1,4 +1,4 @@
-"""Records that cannot be read: a hint in their errors, and the list of skipped ones."""
+"""Bad records: hints in their errors, and the list of those that are skipped."""
 
 import contextlib
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.lock import locked
 
 _HINT = "on_error='skip' leaves such records out"
@@ -29,6 +30,24 @@ def error_text(error: BaseException) -> str:
     """The message of an error, with the hint of suggest_skip if it has one."""
     noted = _HINT in getattr(error, "__notes__", ())
     return f"{error}; {_HINT}" if noted else str(error)
+
+
+def first_record(source: Source, on_error: str) -> Record:
+    """Reads the first record; with on_error "skip", the first that can be read."""
+    if on_error != "skip":
+        with suggest_skip():
+            return source[0]
+    for i in range(len(source)):
+        with contextlib.suppress(ValueError, OSError):
+            return source[i]
+    raise ValueError(f"no record of {source.spec} is readable")
+
+
+def leave_out(text: str, way: str, on_error: str) -> None:
+    """Prints a warning with on_error "skip"; else raises ValueError."""
+    if on_error != "skip":
+        raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
+    print(f"warning: {text}; left out", flush=True)
 
 
 class SkippedList:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.catalog.custom import with_classes
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.open.locate import MARKS, find_folder
@@ -21,7 +22,7 @@ from rsclip_jax.data.readers.folders import (
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.sources import tfds, webdataset
-from rsclip_jax.data.sources.files import FileSource, leave_out
+from rsclip_jax.data.sources.files import FileSource
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.sources.memory import ArraySource
 from rsclip_jax.data.sources.so2sat import So2SatSource

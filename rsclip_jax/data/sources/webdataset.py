@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import first_of, hash_percent, split_folders
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import leave_out
 from rsclip_jax.data.types import (
     SPLIT_NAMES,
     Dataset,

@@ -14,7 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.sensors.custom import load_sensor
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from tests.conftest import REPO
 from tests.helpers.geotiffs import geo_tags
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sources.wrappers import TiledSource, Wrapper
 from tests.helpers.caption_sets import LAYOUTS, listed, write_set
 

@@ -8,7 +8,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.readers.folders import HASH_SPLITS
 from rsclip_jax.data.readers.split_lists import find_lists, read_lists
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Subset, TiledSource
 
 CLASSES = DATASETS["eurosat_rgb"].classes

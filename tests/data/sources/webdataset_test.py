@@ -17,7 +17,7 @@ from configs import inspect, pack
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.readers.folders import hash_percent
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.golden import FOLDER
