@@ -53,15 +53,15 @@ def leave_out(text: str, way: str, on_error: str) -> None:
 class SkippedList:
     """The file that lists skipped records, one line each: "spec, id, reason" with tabs.
 
-    It is appended to, each record once, by any number of threads, processes and resumed
-    runs. Lines that others have appended are read when a record is added, each once: so
-    the cost is linear in the number of records.
+    Any number of threads, processes and resumed runs append to it, each record once.
+    Adding a record reads only the lines that others have appended since, so the cost is
+    linear in the number of records.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._keys: set[str] = set()
-        self._end = 0  # what lies before it in the file has been read
+        self._end = 0  # offset in the file up to which lines have been read
         self._lock = threading.Lock()
 
     def add(self, spec: str, record_id: str, reason: str) -> None:
@@ -83,7 +83,7 @@ class SkippedList:
                 self._end = file.tell()
 
     def _read_new(self, file: BinaryIO) -> bool:
-        """Reads the lines behind _end; whether a kill has cut the last one."""
+        """Reads the lines after _end; returns whether a kill has cut the last one."""
         file.seek(self._end)
         text = file.read().decode()
         self._keys.update(line.rpartition("\t")[0] for line in text.splitlines())

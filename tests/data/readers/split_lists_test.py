@@ -169,7 +169,7 @@ def test_lists_beside_split_folders_are_two_splits_of_one_set(tmp_path):
     touch_images(tmp_path / "eurosat_rgb" / "train")
     assert open_source("eurosat_rgb", tmp_path, "train")
     make_lists(tmp_path)
-    with pytest.raises(ValueError, match="two splits of one dataset"):
+    with pytest.raises(ValueError, match="split the dataset in two ways"):
         open_source("eurosat_rgb", tmp_path, "train")
 
 

@@ -383,9 +383,7 @@ def test_counts_that_disagree_are_named(photos, tmp_path):
 )
 def test_a_missing_file_is_named_with_the_way_out(photos, tmp_path, name):
     (photos / name).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=rf"{name} is missing; write .* into it"
-    ):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing; write "):
         open_source(PHOTOS, tmp_path, "train")
 
 
