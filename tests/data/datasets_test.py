@@ -14,7 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.miniature import scenes as miniature
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from tests.conftest import REPO
 from tests.helpers.coordinate_scenes import Scenes

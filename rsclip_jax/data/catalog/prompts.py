@@ -1,7 +1,7 @@
 """Class names by class folder, and sets of prompt templates.
 
-Names are matched to classes by name, never by position: OpenAI's list of EuroSAT names
-has another order than the folders.
+Names are matched to classes by name, never by position, since OpenAI's list of EuroSAT
+names is in another order than the folders.
 """
 
 import hashlib
@@ -138,12 +138,12 @@ PROMPT_SETS = {
 }
 
 
-def get_templates(prompt_set: str, own: Sequence[str]) -> tuple[str, ...]:
-    """The templates of a prompt set; own: a dataset's templates, for "dataset".
+def get_templates(prompt_set: str, templates: Sequence[str]) -> tuple[str, ...]:
+    """The templates of a prompt set; "dataset" stands for the dataset's `templates`.
 
     Raises ValueError naming the known sets for an unknown one.
     """
-    sets = {DATASET: tuple(own), **PROMPT_SETS}
+    sets = {DATASET: tuple(templates), **PROMPT_SETS}
     return look_up(sets, prompt_set, "prompt set")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from rsclip_jax.data.sources.files import first_record
+from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.sources.packed import (
     check_shard,
     describe_own,

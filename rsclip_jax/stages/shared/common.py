@@ -17,8 +17,9 @@ from rsclip_jax.data.catalog.prompts import (
     prompts_digest,
 )
 from rsclip_jax.data.inspect.statistics import count_labels
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import labels_digest, read_captions, split_digest
+from rsclip_jax.data.sources.digests import labels_digest, split_digest
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder

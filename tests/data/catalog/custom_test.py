@@ -14,7 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.sensors.custom import load_sensor
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from tests.conftest import REPO
 from tests.helpers.geotiffs import geo_tags
 
@@ -132,7 +132,7 @@ def test_split_folders_may_be_called_otherwise_and_lack_a_class(tmp_path):
     save(tmp_path / "photos/train/ice/1.png", flat(2))
     save(tmp_path / "photos/valid/sea/9.png", flat(3))
     path = write(tmp_path, PHOTOS)
-    with pytest.raises(ValueError, match=r"valid beside the split folders train; a ta"):
+    with pytest.raises(ValueError, match=r"valid beside the split folders train; if i"):
         open_source(path)
     path = write(tmp_path, PHOTOS + '[splits]\nval = "valid"\n')
     source = open_source(path, "", "val")
@@ -155,7 +155,7 @@ def test_a_named_class_without_a_folder_is_an_error(photos):
 
 def test_two_files_of_one_name_are_no_two_records(photos):
     save(photos / "photos" / "SeaLake" / "3.bmp", flat(3))
-    with pytest.raises(ValueError, match=r"3\.bmp, .*3\.png: two files of one name"):
+    with pytest.raises(ValueError, match=r"3\.bmp, .*3\.png: files with the same name"):
         open_source(write(photos, PHOTOS))
 
 
@@ -357,7 +357,10 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             PHOTOS.replace('= "rgb"', '= "s2_l2a"'),
             "has the modality 's2': write s2 = 's2",
         ),
-        (PHOTOS + 's1 = "s1_grd"', "has one file for each record; use paired_folders"),
+        (
+            PHOTOS + 's1 = "s1_grd"',
+            "reads one file for each record; use paired_folders",
+        ),
         (with_top(PAIRS, "same_place = 0"), "same_place = 0 should be true or false"),
         (with_top(PHOTOS, "same_place = false"), r"unknown keys \['same_place'\]"),
         (
@@ -392,7 +395,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         ),
         (
             PHOTOS + '[splits]\nval = "test"',
-            "splits are .*, of which two are the same",
+            "two of the splits .* have the same name",
         ),
         (S2 + '[composites]\nrgb = "s2_rgb"', "composites.rgb: unknown composite"),
         (
@@ -417,7 +420,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS.replace("class_folders", "folder"), 'classes = ["a"]'),
             r"unknown keys \['classes'\]",
         ),
-        (with_top(PAIRS, 'classes = ["a"]'), "classes without labels; set task, or"),
+        (with_top(PAIRS, 'classes = ["a"]'), "classes need labels, .*; set task, or"),
         (PAIRS.replace('s1 = "radar"', ""), r"subfolders has .*missing keys \['s1'\]"),
         (
             TABLE.replace('rgb = "path"', ""),

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data.bad_records import error_text
+from rsclip_jax.data.bad_records import error_text, first_record
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.pipeline.tolerant import Tolerant
-from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.types import ReadOptions
 from tests.helpers.packs import pack_archive

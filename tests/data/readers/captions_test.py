@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sources.wrappers import TiledSource, Wrapper
 from tests.helpers.caption_sets import LAYOUTS, listed, write_set
 
@@ -160,7 +160,7 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"images": [{"filename": "a.jpg", "spl', "cut short, or no captions file"),
+        ('{"images": [{"filename": "a.jpg", "spl', "cut short, or not a captions file"),
         ("[]", "expected {'images'"),
         ('{"images": {"a.jpg": 1}}', "expected {'images'"),
         ('{"annotations": []}', "KeyError: 'images'"),
@@ -194,7 +194,7 @@ def test_a_json_of_another_kind_is_refused_whole(tmp_path, text, words, on_error
 def test_a_json_that_is_no_text_is_refused(tmp_path):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / "dataset_rsicd.json").write_bytes(b'{"images": "\xff\xfe\x00')
-    with pytest.raises(ValueError, match="cut short, or no captions file"):
+    with pytest.raises(ValueError, match="cut short, or not a captions file"):
         open_source("rsicd", tmp_path)
 
 

@@ -8,7 +8,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.readers.folders import HASH_SPLITS
 from rsclip_jax.data.readers.split_lists import find_lists, read_lists
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Subset, TiledSource
 
 CLASSES = DATASETS["eurosat_rgb"].classes
@@ -169,7 +169,7 @@ def test_lists_beside_split_folders_are_two_splits_of_one_set(tmp_path):
     touch_images(tmp_path / "eurosat_rgb" / "train")
     assert open_source("eurosat_rgb", tmp_path, "train")
     make_lists(tmp_path)
-    with pytest.raises(ValueError, match="two splits of one dataset"):
+    with pytest.raises(ValueError, match="split the dataset in two ways"):
         open_source("eurosat_rgb", tmp_path, "train")
 
 

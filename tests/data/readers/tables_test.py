@@ -229,7 +229,7 @@ def test_a_label_that_is_no_class_gets_the_nearest(images):
 
 def test_a_split_that_is_none_says_how_to_name_it(images):
     path = write(images, LINES.replace("val", "dev"), SPLIT)
-    words = r"line 4: split 'dev' is none of train, val, test; .* such as val = 'dev'"
+    words = r"line 4: split 'dev' is not one of train, val, test; .* as val = 'dev'"
     with pytest.raises(ValueError, match=words):
         open_source(path)
     path = write(images, LINES.replace("val", ""), SPLIT)

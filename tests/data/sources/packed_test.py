@@ -116,7 +116,7 @@ def test_a_split_that_is_not_packed_is_named(tmp_path):
     pack_numbers(tmp_path, 10)
     with pytest.raises(FileNotFoundError, match=r"'test' is not packed; train are"):
         open_numbers(tmp_path, "test")
-    words = r"'train\[:50%\]' cannot be read: .* not made by a hash .* pack it again"
+    words = r"'train\[:50%\]' cannot be read.* did not make .* pack it again"
     with pytest.raises(ValueError, match=words):
         open_numbers(tmp_path, "train[:50%]")
     assert open_packed(ROW, "", "train") is None

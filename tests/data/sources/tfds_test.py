@@ -18,7 +18,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import PHOTO_TEMPLATES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.helpers.bigearthnet import SIDES

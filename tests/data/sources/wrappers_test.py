@@ -5,7 +5,7 @@ import pytest
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import SharedLabels, TiledSource
 from rsclip_jax.data.types import Dataset, ReadOptions
 from tests.helpers.coordinate_scenes import Scenes

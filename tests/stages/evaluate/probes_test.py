@@ -9,7 +9,7 @@ import pytest
 
 from configs import evaluate
 from rsclip_jax import api
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
