@@ -134,7 +134,13 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
     argv = read_saved(find_shipped(argv))
+    path = Path(config_file(argv)[0])
     try:
+        if path.is_dir() or (path.is_file() and path.suffix != ".py"):
+            raise flags.Error(
+                f"--config={path} is not a config: give a Python file, the name of a"
+                " shipped config, or the config.json of a workdir"
+            )
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.keys()  # a file that could not be read says so only now
@@ -157,8 +163,11 @@ def read_saved(argv: list[str]) -> list[str]:
 
 def explain(text: str, argv: list[str]) -> str:
     """ml_collections' message in words of the command line."""
-    if text.startswith("flag --config.") and "Traceback" not in text:
-        return text  # a value of the wrong type
+    if text.startswith(("flag --config.", "--config=")) and "Traceback" not in text:
+        return text  # a value of the wrong type, or a file that is no config
+    if "get_config() takes 0" in text:
+        path, variant = config_file(argv)
+        return f"{path} has no variants: leave ':{variant}' out"
     if "Traceback" in text:  # the config file's own error, at the end
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
@@ -170,19 +179,25 @@ def explain(text: str, argv: list[str]) -> str:
     return mistyped_setting(argv) or text.strip()
 
 
+def config_file(argv: list[str]) -> tuple[str, str]:
+    """(the path that --config gives, its variant); "" where there is none."""
+    file = re.search(r"^--?config[=\n](.+)", "\n".join(argv), re.MULTILINE)
+    path, _, variant = (file[1] if file else "").partition(":")
+    return path, variant
+
+
 def mistyped_setting(argv: list[str]) -> str:
     """The first --config.a.b that the config file does not have; "" if all are there.
 
     With the nearest of the settings there, where one is near, and all of them.
     """
-    lines = "\n".join(argv)
-    file = re.search(r"^--?config[=\n](.+)", lines, re.MULTILINE)
-    path, _, size = (file[1] if file else "").partition(":")
-    if not path:
+    path, size = config_file(argv)
+    get_config = runpy.run_path(path).get("get_config") if path else None
+    if get_config is None:
         return ""
-    get_config = runpy.run_path(path)["get_config"]
     config = get_config(size) if size else get_config()
-    for name in re.findall(r"^--?(config\.[\w.]+)", lines, re.MULTILINE):
+    names = re.findall(r"^--?(config\.[\w.]+)", "\n".join(argv), re.MULTILINE)
+    for name in names:
         section = config
         for part in name.split(".")[1:]:
             keys = list(section.keys()) if hasattr(section, "keys") else []

@@ -380,6 +380,8 @@ def test_models_are_compared_by_identity(model, tiny_run):
     [
         ("lake", r"class names 'lake': give a list of names"),
         ([], r"class names \[\]: give a list of names"),
+        ((name for name in ["lake", "sea"]), r"class names <gen.*: give a list of nam"),
+        (None, r"class names None: give a list of names"),
         ((), r"class names \(\)"),
         (["lake", "lake"], r"appear twice: \['lake'\]"),
         (["lake", ""], "have no name"),

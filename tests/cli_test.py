@@ -36,12 +36,17 @@ def run_main(*args, config="configs/align_sar.py"):
         (
             "configs/align_sar.py",
             "--config.patch.learning_rate=1",
-            "config.patch.learning_rate is not a setting: There are alpha, alphas,",
+            "config.patch.learning_rate is not a setting: There are allow_other_data,",
         ),
         ("configs/align_sar.py", "--config.patsch.lr=1", "'patch'"),
         ("configs/align_sar.py", "--config.patch.steps=many", "steps"),
         ("configs/align_sar.py:huge", "", "miniature, small, vit_b32"),
         ("configs/nothing.py", "", "no config file 'configs/nothing.py'"),
+        ("common", "", "no config file 'common'"),
+        ("configs/common.py", "", "get_config"),
+        ("configs/patch.py:x", "", "has no variants: leave ':x' out"),
+        ("configs", "", "--config=configs is not a config: give a Python file"),
+        ("pyproject.toml", "", "--config=pyproject.toml is not a config"),
     ],
 )
 def test_a_mistyped_command_is_one_line(config, flag, words):
@@ -91,16 +96,31 @@ def test_a_saved_config_can_be_run_again(tmp_path):
     config = tiny_config(stages=())
     run_stages(config, tmp_path / "w")
     saved = tmp_path / "w" / "config.json"
-    flags = ["--config.patch.alpha=0.5", "--config.align.steps=7"]
+    several = "('miniature:train','miniature:val')"  # where it was one
+    flags = ["--config.patch.alpha=0.5", f"--config.patch.train={several}"]
     done = run_main(*flags, f"--workdir={tmp_path}/again", config=str(saved))
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "again" / "config.json").read_text())
     wanted = json.loads(saved.read_text())
-    wanted["patch"]["alpha"], wanted["align"]["steps"] = 0.5, 7
+    wanted["patch"].update(alpha=0.5, train=["miniature:train", "miniature:val"])
     assert told == wanted
     assert get_config(str(saved)).to_dict() == config.to_dict()
     done = run_main("--config.align.stepz=7", config=str(saved))
     assert "config.align.stepz is not a setting: did you mean 'steps'" in done.stderr
+
+
+def test_a_saved_config_of_an_older_version_gets_the_newer_settings(tmp_path):
+    saved = tmp_path / "config.json"
+    values = tiny_config().to_dict()
+    del values["keep_embeddings"], values["data"]["dataset"]
+    del values["patch"]["allow_shared"], values["patch"]["augment"]["rotate"]
+    saved.write_text(json.dumps(values))
+    config = get_config(str(saved))
+    assert config.keep_embeddings
+    assert config.data.dataset == ""
+    assert not config.patch.allow_shared
+    assert not config.patch.augment.rotate
+    assert config.patch.steps == values["patch"]["steps"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ names is in another order than the folders.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rsclip_jax.data.catalog.classes import FMOW_TEMPLATES, IMAGENET_TEMPLATES
 from rsclip_jax.io.lookup import look_up
@@ -155,7 +155,8 @@ def fill_templates(
     Raises ValueError for no templates or one without {c}, for no class names, one
     string instead of several, and class names that are empty or appear twice.
     """
-    if isinstance(classnames, str) or not len(classnames):
+    several = isinstance(classnames, Collection) and not isinstance(classnames, str)
+    if not several or not len(classnames):
         raise ValueError(
             f"class names {classnames!r}: give a list of names, such as ['lake',"
             " 'forest']"

@@ -25,6 +25,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
 )
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.patch.sweep import Alpha, Sweep
+from rsclip_jax.stages.shared.common import warn_of_absent_classes
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
 
@@ -107,7 +108,9 @@ def choose(
     given = () if c.alpha is None else (float(c.alpha),)
     found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
     for source in val:
-        log_absent(run, source, sweep.labels[str(source.spec)])
+        labels = sweep.labels[str(source.spec)]
+        effect = "have no say in alpha"
+        warn_of_absent_classes(run, "patch", source, labels, effect)
     n = len(val)
     kept = [
         n + i
@@ -146,21 +149,6 @@ def choose(
     note = describe_zero(curves, budget, names)
     run.log(f"warning: patch: {note}")
     return dataclasses.replace(choice, note=note)
-
-
-def log_absent(run: Run, source: Source, labels: np.ndarray) -> None:
-    """Warns of classes without an example in a validation source.
-
-    labels: ids [n], or multi-hot [n, k].
-    """
-    names = source.dataset.classnames
-    held = np.unique(labels if labels.ndim == 1 else np.nonzero(labels)[1])
-    if absent := [name for i, name in enumerate(names) if i not in held]:
-        run.log(
-            f"warning: {source.spec} has no example of {len(absent)} of"
-            f" {len(names)} classes ({', '.join(absent)}): alpha is chosen without"
-            " them. Use a larger validation split, or one with every class"
-        )
 
 
 def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> bool:

@@ -89,8 +89,13 @@ def _is_told_apart(row: Dataset) -> bool:
     return row.task == "multi" or (row.task == "single" and len(row.classes) > 1)
 
 
-def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None:
-    """Logs which classes none of a split's labels, [n] or [n, k], is of."""
+def warn_of_absent_classes(
+    run: Run, stage: str, source: Source, labels, effect: str = "are not measured"
+) -> None:
+    """Logs which classes none of a split's labels, [n] or [n, k], is of.
+
+    effect: what follows for these classes.
+    """
     row = source.dataset
     if row.task not in LABELLED:
         return
@@ -100,10 +105,9 @@ def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None
         more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
         listed = ", ".join(absent[:20]) + more
         run.log(
-            f"{stage}: warning: {source.spec} has no example of"
-            f" {len(absent)} of {len(counts)} classes ({listed}), so nothing is"
-            " measured of them; use a larger split, such as {row.name}:all, or"
-            " split lists that give every split some of each class"
+            f"warning: {stage}: {source.spec} has no example of {len(absent)} of"
+            f" {len(counts)} classes ({listed}), which {effect}: use a larger split,"
+            " or split lists that give every split some of each class"
         )
 
 
