@@ -33,7 +33,7 @@ def test_embeddings_keep_the_sources_order_over_a_padded_last_batch(mesh):
     assert seen is source
 
 
-def test_unreadable_records_are_left_out_of_all(mesh, tmp_path, capsys):
+def test_unreadable_records_are_left_out(mesh, tmp_path, capsys):
     for k, name in enumerate(rows.DATASETS["eurosat_rgb"].classes):
         path = tmp_path / "eurosat_rgb" / "val" / name / f"{name}_1.png"
         path.parent.mkdir(parents=True)
