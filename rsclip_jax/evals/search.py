@@ -41,12 +41,12 @@ def nearest(
       the earlier row is first.
 
     Raises:
-      ValueError: for another k, and for nan or infinite values.
+      ValueError: for a k out of range, and for nan or infinite values.
     """
     if not 0 < k <= len(gallery):
         raise ValueError(
-            f"k = {k}: the gallery has {len(gallery)} rows; choose a k between 1 and"
-            " that"
+            f"k = {k}: the gallery has {len(gallery)} rows; choose a k from 1 to"
+            f" {len(gallery)}"
         )
     for name, z in (("queries", queries), ("gallery", gallery)):
         if not _is_finite(z):

@@ -1,4 +1,4 @@
-"""The scale of a sensor's input, measured on a dataset instead of the sensor's own."""
+"""Measures the scale of a sensor's input on a dataset, to replace the sensor's own."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def _scale_of(
         x[x == sensor.nodata] = np.nan
     (row,) = measure(x[None, :, None]).rows(("",))
     if row["min"] is None:
-        raise ValueError(f"{where} has no values but NaN or nodata")
+        raise ValueError(f"{where} holds only NaN or nodata")
     if row["min"] == row["max"]:
         raise ValueError(
             f"{where} is constant: every value is {row['min']:g} {sensor.unit}, which"

@@ -150,7 +150,7 @@ def _order_oddities(rows: Sequence[dict]) -> list[str]:
 
 
 def count_labels(labels: Iterable, classes: int) -> np.ndarray:
-    """Number of examples of each class, int64 [classes]; label -1 counts nowhere."""
+    """The number of examples of each class, int64 [classes]; -1 is not counted."""
     counts = np.zeros(classes, np.int64)
     for label in labels:
         if np.ndim(label):
@@ -163,9 +163,9 @@ def count_labels(labels: Iterable, classes: int) -> np.ndarray:
 def describe_captions(captions: Sequence[Sequence[str]], length: int) -> dict:
     """Counts over the captions of each image.
 
-    an_image and different_an_image: {number of captions: number of images}, the second
-    without an image's own repetitions. cut: captions of more than `length` tokens.
-    shared: distinct captions that more than one image has.
+    an_image and different_an_image: {number of captions: number of images}; the second
+    counts an image's repeated captions once. cut: captions of more than `length`
+    tokens. shared: distinct captions that more than one image has.
     """
     texts = Counter(text for of_one in captions for text in of_one)
     images = Counter(text for of_one in captions for text in set(of_one))

@@ -21,8 +21,8 @@ def find_unread(
       sources: all splits of the dataset.
 
     Returns:
-      ({folder of no class: the number of its files}, unused files). None where records
-      have no files of their own, or one file per band (millions of them).
+      ({folder that is not a class: the number of its files}, unused files). None where
+      records are not in files of their own, or have one file per band (millions).
     """
     files = [source for source in sources if isinstance(source, FileSource)]
     if len(files) < len(sources) or any(map(_a_file_a_band, files)):

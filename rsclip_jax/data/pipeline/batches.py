@@ -60,8 +60,8 @@ def train_batches(
     with_label = len({source.label_length for source in sources}) == 1
     parts = []
     for i, source in enumerate(sources):
-        # Indices go through grain and become records only at the end: grain measures
-        # the size of all that a source gives, which costs as much as augmenting it.
+        # grain sees indices and makes records only at the end, because it measures the
+        # size of every element, which for records costs as much as augmenting them.
         order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         make_example = ExampleMaker(
@@ -165,7 +165,7 @@ def _in_order(
     make: Callable[[int, Mapping], dict],
     options: ReadOptions,
 ) -> Iterator[dict]:
-    """Batches of the examples that make(index, out) makes of these indices."""
+    """Batches of make(index, out) for these indices, in order."""
     dataset = grain.MapDataset.range(len(indices)).map(
         lambda i: functools.partial(make, int(indices[i]))
     )
@@ -193,10 +193,10 @@ def _batched(
 
 
 def _fill(examples: Sequence[Make]) -> dict:
-    """A batch of examples, each written into the batch's arrays where it can be.
+    """Makes a batch, writing each example into the batch's arrays where possible.
 
-    Made all at once before they are stacked, the examples of a batch of large patches
-    would be written to fresh memory twice, which takes three times as long as reading.
+    Stacking finished examples would write them to fresh memory twice, which for large
+    patches takes three times as long as reading them.
     """
     batch: dict = {}
     for i, make in enumerate(examples):

@@ -282,7 +282,7 @@ def test_a_setting_that_would_change_nothing_is_refused(key, acts_on):
     others = [row for name, row in SENSORS.items() if name not in acts_on]
     others = [row for row in others if not row.name.startswith("landsat_oli")]
     with pytest.raises(
-        ValueError, match=rf"^augment\.{key} = .*none of the sensors is such: .*8-bit"
+        ValueError, match=rf"^augment\.{key} = .*but the sensors are .*8-bit"
     ):
         check_augment(augment, others)
     for name in acts_on:
