@@ -195,6 +195,17 @@ def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     assert "photos" not in evaluated
 
 
+def test_a_supported_dataset_that_limits_nothing_is_not_shown_as_the_task(tmp_path):
+    """It was at chance: meta.json does not list it among those that limit alpha."""
+    run = read_workdir(make_workdir(tmp_path), print)
+    sets = {**run.metas["patch"].sets, "supported_val": []}
+    meta = dataclasses.replace(run.metas["patch"], sets=sets)
+    run = dataclasses.replace(run, metas={**run.metas, "patch": meta})
+    body = per_class(run).body
+    assert "patch, supported dataset: photos:test" in body
+    assert "photos:val" not in body
+
+
 def test_the_largest_changes_are_shown(tmp_path):
     run = read_workdir(make_workdir(tmp_path), print)
     gains = {f"class {i}": i / 1000 for i in range(200)}

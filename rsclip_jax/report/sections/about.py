@@ -169,5 +169,6 @@ def role_of(run: Workdir, change: Change) -> str:
     """A dataset's role: patch's task, a supported dataset of patch, or the stage."""
     if change.stage != "patch":
         return change.stage
-    supported = change.name in run.sets("supported_val", "supported_test")
-    return "patch, supported dataset" if supported else "patch, task"
+    task = run.sets("val", "test")
+    is_task = change.name in task or not task
+    return "patch, task" if is_task else "patch, supported dataset"
