@@ -36,6 +36,7 @@ def overview(run: Workdir) -> Section:
         "overview.html",
         stages=stages,
         alpha=describe_alpha(patch) if patch else "",
+        warning=patch.alpha_note if patch else "",
         sources=_sources(run.metas),
         config=json.dumps(run.config, indent=2) if run.config else "",
     )
