@@ -246,7 +246,7 @@ def test_an_encoder_of_a_sensors_file_works_where_the_file_is_not(
         table._load_once.cache_clear()
         own = rsclip_jax.load(workdir)
         if not kept and folder == elsewhere:
-            with pytest.raises(FileNotFoundError, match=r"radar\.toml: there is no"):
+            with pytest.raises(FileNotFoundError, match=r"radar\.toml: .*not exist"):
                 own.encode([array], sensor="s1")
             continue
         np.testing.assert_array_equal(own.encode([array], sensor="s1"), want)

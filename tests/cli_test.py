@@ -16,6 +16,7 @@ from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
 from rsclip_jax.stages.saved_config import get_config
 from rsclip_jax.stages.shared.workdir import differences
 from tests.conftest import REPO
+from tests.helpers.marks import slow
 from tests.helpers.runs import tiny_config
 
 MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
@@ -80,7 +81,7 @@ def test_missing_data_root_is_named(tmp_path):
     assert "--config.data_root" in done.stderr.splitlines()[0]
 
 
-@pytest.mark.parametrize("inside", ["", "w"])
+@pytest.mark.parametrize("inside", ["", slow("w")])
 def test_a_workdir_that_is_a_file_is_named(tmp_path, inside):
     (tmp_path / "notes.txt").write_text("mine")
     done = run_main(f"--workdir={tmp_path / 'notes.txt' / inside}")

@@ -22,7 +22,8 @@ def share_interval(
 
     Wilson's score interval (Wilson 1927), which keeps its coverage where the share is
     near 0 or 1. Examples in groups are not independent: whole groups are bootstrapped
-    instead.
+    instead; where all examples are alike, every sample is too, and the interval is
+    Wilson's for the number of groups.
 
     Args:
       hits: bool [n].
@@ -36,11 +37,15 @@ def share_interval(
     n = len(hits)
     if not n:
         return float("nan"), float("nan")
-    if groups is not None:
+    found = int(np.sum(hits))
+    if groups is not None and 0 < found < n:
         times, rng = _affordable(2000, n), np.random.default_rng(seed)
         return interval_of(draw_group_means(hits, groups, times, rng))
-    found = binomtest(int(np.sum(hits)), n).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
+    if groups is not None:
+        n = len(np.unique(groups))
+        found = n if found else 0
+    ends = binomtest(found, n).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def mean_interval(

@@ -146,7 +146,7 @@ def test_a_weight_file_is_converted(tmp_path):
     card = (folder / "README.md").read_text()
     assert "Converted, not trained further." in card
     assert "No result was measured with exactly these weights." in card
-    with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is no workdir"):
+    with pytest.raises(ValueError, match=r"alpha = 0\.5: .*is not a workdir"):
         run_export(tmp_path / "x", init, alpha=0.5)
 
 

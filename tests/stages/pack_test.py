@@ -168,7 +168,7 @@ def test_a_pack_and_its_archive_do_not_share_a_folder(tmp_path, folder, out):
     before = sorted(tmp_path.rglob("*"))
     config.pack.out = str(tmp_path / out)
     ours, theirs = tmp_path / out / "photos", base
-    words = rf"lie in {ours}, and the archive lies in {theirs}: .*--config\.pack\.out"
+    words = rf"be in {ours}, and the archive is in {theirs}: .*--config\.pack\.out"
     with pytest.raises(ValueError, match=words):
         run_stages(config.lock(), tmp_path / "w")
     assert sorted(p for p in tmp_path.rglob("*") if p.name != "w") == before

@@ -102,6 +102,13 @@ def test_intervals_of_all_or_no_hits_have_a_width(n):
     assert share_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - low), abs=1e-12)
 
 
+@pytest.mark.parametrize("hit", [True, False])
+def test_groups_that_are_all_alike_have_the_interval_of_as_many_examples(hit):
+    found = share_interval(np.full(30, hit), np.arange(30) // 3)
+    assert found == share_interval(np.full(10, hit))
+    assert found[0] < found[1]
+
+
 def test_no_examples_have_no_share_interval():
     assert rounded(share_interval(np.zeros(0, bool))) == [None, None]
     assert rounded((0.12345678, 1.0)) == [0.123457, 1.0]

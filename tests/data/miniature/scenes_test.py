@@ -268,25 +268,30 @@ def softmax_accuracy(features, sensor="rgb", view="miniature", train_view=None):
     return model.score(features(test[sensor]), test["label"])
 
 
+@pytest.mark.slow
 def test_colour_alone_names_about_half_the_scenes_and_texture_most():
     by_colour = softmax_accuracy(colour)
     assert 0.45 < by_colour < 0.70
     assert softmax_accuracy(spatial) > max(0.8, by_colour + 0.15)
 
 
+@pytest.mark.slow
 def test_radar_brightness_alone_is_weak_but_useful():
     assert 0.30 < softmax_accuracy(colour_mean, sensor="s1") < 0.60
 
 
+@pytest.mark.slow
 def test_the_spectrum_tells_more_than_its_visible_part():
     by_rgb = softmax_accuracy(colour_mean)
     assert softmax_accuracy(colour_mean, sensor="s2") > by_rgb + 0.15
 
 
+@pytest.mark.slow
 def test_the_aerial_camera_helps_a_little():
     assert 0.25 < softmax_accuracy(colour, train_view="miniature_aerial") < 0.45
 
 
+@pytest.mark.slow
 def test_natural_objects_are_not_named_by_their_mean_colour():
     assert len(NATURAL_CLASSES) == 10
     assert softmax_accuracy(colour_mean, view="miniature_natural") < 0.5

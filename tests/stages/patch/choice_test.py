@@ -44,6 +44,7 @@ def test_alpha_0_is_told_when_chosen_at_the_end_and_in_meta(tmp_path, capsys):
     assert f"warning: {meta.alpha_note}" in closing
 
 
+@pytest.mark.slow
 def test_an_alpha_above_0_has_no_note(tmp_path, capsys):
     config = tiny_config(stages=("pretrain", "patch"))
     with config.unlocked():
