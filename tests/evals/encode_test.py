@@ -51,6 +51,6 @@ def test_unreadable_records_are_left_out(mesh, tmp_path, capsys):
     np.testing.assert_array_equal(labels, kept)
     assert seen.ids == [source.ids[i] for i in kept]
     assert [seen[i]["label"] for i in range(len(seen))] == kept
-    assert split_digest(seen) != sources.split_digest(source)
+    assert split_digest(seen) != split_digest(source)
     np.testing.assert_allclose(z["m"][:, 0], 10 * np.array(kept), rtol=1e-6)
     assert "Forest_1.png" in capsys.readouterr().err
