@@ -245,9 +245,7 @@ def sigmoid_contrastive(
 
 
 def softmax_kl(
-    logits: Float[Array, "b k"],
-    teacher_logits: Float[Array, "b k"],
-    mask: Mask = None,
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"], mask: Mask = None
 ) -> Scalar:
     """KL(teacher || student) between softmax distributions over k classes.
 
@@ -261,9 +259,7 @@ def softmax_kl(
 
 
 def sigmoid_kl(
-    logits: Float[Array, "b k"],
-    teacher_logits: Float[Array, "b k"],
-    mask: Mask = None,
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"], mask: Mask = None
 ) -> Scalar:
     """KL(teacher || student) between one Bernoulli distribution per class.
 

@@ -215,10 +215,7 @@ def _make_count(mesh: Mesh) -> Callable[..., tuple[jax.Array, jax.Array]]:
 
     rows, columns = P(sharding.AXES), P(None, sharding.AXES)
     sharded = jax.shard_map(
-        count,
-        mesh=mesh,
-        in_specs=(P(), rows, rows, P(), P()),
-        out_specs=(P(), columns),
+        count, mesh=mesh, in_specs=(P(), rows, rows, P(), P()), out_specs=(P(), columns)
     )
     return jax.jit(sharded)
 

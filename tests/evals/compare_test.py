@@ -84,12 +84,7 @@ def test_captions_of_an_image_are_drawn_together():
 def test_measured_sensors_are_named_as_in_results():
     one = make_outcome(0, "none")
     fused = make_outcome(z={**one.z, "s1+s2": one.z["s1"]}, labels=None, head=None)
-    assert measured_sensors(fused) == [
-        "rgb->s1",
-        "rgb->s1+s2",
-        "s1->rgb",
-        "s1+s2->rgb",
-    ]
+    assert measured_sensors(fused) == ["rgb->s1", "rgb->s1+s2", "s1->rgb", "s1+s2->rgb"]
     assert measured_sensors(make_outcome(labels=None, z={"rgb": one.z["rgb"]})) == []
     captions = measured_sensors(make_outcome(0, "captions"))
     assert {s for s in captions if has_text(s)} == {

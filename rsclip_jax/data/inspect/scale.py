@@ -62,11 +62,7 @@ def measure_scale(
     indices = spread_indices(len(source), records)
     share = max(_PIXELS // len(indices), 1)
     looks = look_at(
-        source,
-        indices,
-        key,
-        lambda array: _some_pixels(array, share),
-        options=options,
+        source, indices, key, lambda array: _some_pixels(array, share), options=options
     )
     parts = list(looks)
     where = f"{len(parts)} of {len(indices)} records of {source.dataset.name}"

@@ -12,12 +12,7 @@ from rsclip_jax.data.tokenizer import count_tokens
 
 # Values outside these ranges are damaged or in another unit. 30,000 DN is a reflectance
 # of 3, which only mirrors and fires exceed.
-_PLAUSIBLE = {
-    "DN": (0, 30000),
-    "reflectance": (0, 3),
-    "dB": (-80, 40),
-    "K": (150, 400),
-}
+_PLAUSIBLE = {"DN": (0, 30000), "reflectance": (0, 3), "dB": (-80, 40), "K": (150, 400)}
 
 
 @dataclasses.dataclass(frozen=True)

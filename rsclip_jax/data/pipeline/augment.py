@@ -82,10 +82,7 @@ def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
         "blur_prob": (is_rgb, "RGB images"),
         "speckle_looks": (is_decibel, "radar in dB"),
         "sar_gain_db": (is_decibel, "radar in dB"),
-        "band_dropout": (
-            is_multispectral,
-            "more than three optical bands",
-        ),
+        "band_dropout": (is_multispectral, "more than three optical bands"),
     }
     for key, (kind, words) in kinds.items():
         value = getattr(augment, key)

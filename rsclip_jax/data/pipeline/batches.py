@@ -161,9 +161,7 @@ def view_batches(
 
 
 def _in_order(
-    indices: Sequence[int],
-    make: Callable[[int, Mapping], dict],
-    options: ReadOptions,
+    indices: Sequence[int], make: Callable[[int, Mapping], dict], options: ReadOptions
 ) -> Iterator[dict]:
     """Batches of make(index, out) for these indices, in order."""
     dataset = grain.MapDataset.range(len(indices)).map(

@@ -176,9 +176,7 @@ def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
 
 
 def splits_there(
-    folder: Path,
-    classes: tuple[str, ...] = (),
-    names: Mapping[str, str] = SPLIT_NAMES,
+    folder: Path, classes: tuple[str, ...] = (), names: Mapping[str, str] = SPLIT_NAMES
 ) -> list[str]:
     """The splits that have a folder. names: split -> its folder.
 

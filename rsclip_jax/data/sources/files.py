@@ -18,12 +18,7 @@ from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    Sensor,
-    get_sensor,
-    select_bands,
-)
+from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -115,11 +110,7 @@ class FileSource(Source):
         return array
 
     def _composite(
-        self,
-        entry: Entry,
-        record: Record,
-        key: str,
-        found: list[Footprint],
+        self, entry: Entry, record: Record, key: str, found: list[Footprint]
     ) -> np.ndarray:
         dataset = self.dataset
         source, name = dataset.composites[key]

@@ -131,10 +131,7 @@ def find_manifest(root: str | Path, name: str) -> dict | None:
 
 
 def open_packed(
-    dataset: Dataset,
-    root: str | Path,
-    split: str,
-    options: OpenOptions = DEFAULTS,
+    dataset: Dataset, root: str | Path, split: str, options: OpenOptions = DEFAULTS
 ) -> "PackedSource | Selection | None":
     """Opens a packed split under a data root; None if the dataset is not packed there.
 

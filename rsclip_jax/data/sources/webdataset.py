@@ -40,10 +40,7 @@ IMAGES = ("webp", "jpg", "jpeg", "png")
 PATCH = "s2_patch.pth"
 _LABELS = re.compile(r"cls|labels_\d+\.pth")
 # Number of bands -> sensor, composite.
-_S2 = {
-    13: ("s2_l1c", "s2_l1c_rgb"),
-    12: ("s2_l2a", "s2_l2a_rgb"),
-}
+_S2 = {13: ("s2_l1c", "s2_l1c_rgb"), 12: ("s2_l2a", "s2_l2a_rgb")}
 
 
 def describe(name: str, folder: Path, path: str) -> Dataset:

@@ -381,10 +381,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS, 'classes = ["sea"]') + '[classnames]\nsee = "lake"',
             "classnames: unknown class 'see': did you mean 'sea'",
         ),
-        (
-            with_top(PHOTOS, 'classes = ["a_b", "a-b"]'),
-            "a_b, a-b would have",
-        ),
+        (with_top(PHOTOS, 'classes = ["a_b", "a-b"]'), "a_b, a-b would have"),
         (
             with_top(PHOTOS, 'templates = ["a {}"]'),
             r"templates: template 'a \{\}' has n",
@@ -397,15 +394,9 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             PHOTOS + '[splits]\ndev = "d"',
             r"splits has unknown keys \['dev'\].*train, v",
         ),
-        (
-            PHOTOS + '[splits]\nval = "test"',
-            "two of the splits .* have the same name",
-        ),
+        (PHOTOS + '[splits]\nval = "test"', "two of the splits .* have the same name"),
         (S2 + '[composites]\nrgb = "s2_rgb"', "composites.rgb: unknown composite"),
-        (
-            PHOTOS + '[composites]\nrgb = "s2_l2a_rgb"',
-            "rgb is in sensors and in com",
-        ),
+        (PHOTOS + '[composites]\nrgb = "s2_l2a_rgb"', "rgb is in sensors and in com"),
         (S2 + '[composites]\nrgb = "s2_l1c_rgb"', "is made of s2_l1c, and sensors ="),
         (
             S2 + '[composites]\ns1 = "s2_l1c_rgb"',

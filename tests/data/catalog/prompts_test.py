@@ -103,9 +103,7 @@ def test_labels_are_in_the_order_of_the_sorted_folders(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb"),
-    ],
+    [*("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb")],
 )
 def test_a_name_is_its_folder_with_spaces_and_at_most_one_added_word(name):
     dataset = DATASETS[name]

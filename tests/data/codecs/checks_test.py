@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.sensors import (
-    SENSORS,
-)
+from rsclip_jax.data.sensors import SENSORS
 
 
 def test_a_good_array_is_returned_unchanged():

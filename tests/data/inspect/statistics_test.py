@@ -133,11 +133,7 @@ def put(array, index, value):
             lambda x: put(x, (0, 0, 2), 60000),
             "to 60000, expected between 0 and 30000 DN",
         ),
-        (
-            S2,
-            lambda x: put(x, (slice(15), ..., 1), 0),
-            "75 % of B02 are 0, likely",
-        ),
+        (S2, lambda x: put(x, (slice(15), ..., 1), 0), "75 % of B02 are 0, likely"),
         (
             S2,
             lambda x: np.roll(x, 1, -1),

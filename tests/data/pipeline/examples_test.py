@@ -7,13 +7,7 @@ import pytest
 
 from rsclip_jax.data.sensors import get_sensor
 from tests.helpers.moved import write_sensor
-from tests.helpers.numbered import (
-    FULL,
-    Pictures,
-    assert_same,
-    batches_of,
-    take,
-)
+from tests.helpers.numbered import FULL, Pictures, assert_same, batches_of, take
 
 
 class Lacking(Pictures):

@@ -5,11 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    SENSORS,
-    select_bands,
-)
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS, select_bands
 from rsclip_jax.data.sensors.bands import band_indices, make_composite
 
 # The same 13 bands in other people's files: EuroSAT, BigEarthNet and any sorted folder

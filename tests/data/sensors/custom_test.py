@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.sensors import (
-    Sensor,
-    get_sensor,
-)
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.custom import load_sensor
 
 SWIR = """
@@ -79,10 +76,7 @@ def test_radar_has_nan_wavelengths_in_toml(tmp_path):
             SWIR.replace("unit", "units"),
             r"\['units'\], missing keys \['unit'\]; a sens",
         ),
-        (
-            SWIR.replace('unit = "DN"', ""),
-            r"unknown keys \[\], missing keys \['unit'",
-        ),
+        (SWIR.replace('unit = "DN"', ""), r"unknown keys \[\], missing keys \['unit'"),
         (SWIR.replace("[1500, 1500]", "[1500]"), "1 values of std for 2 bands"),
         (
             SWIR.replace("[1500, 1500]", "1500"),

@@ -375,11 +375,7 @@ def test_counts_that_disagree_are_named(photos, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "classnames.txt",
-        "zeroshot_classification_templates.txt",
-        "train/nshards.txt",
-    ],
+    ["classnames.txt", "zeroshot_classification_templates.txt", "train/nshards.txt"],
 )
 def test_the_error_for_a_missing_file_says_what_to_write(photos, tmp_path, name):
     (photos / name).unlink()
