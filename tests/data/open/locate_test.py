@@ -1,4 +1,4 @@
-"""Where a set lies, and what is said of a folder that does not hold it."""
+"""Finding a dataset's folder, and errors where it is missing."""
 
 import os
 import tarfile
