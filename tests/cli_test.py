@@ -316,6 +316,11 @@ def test_new_and_removed_settings_differ():
     ]
 
 
+def test_permission_to_share_records_may_be_given_later():
+    old, new = ({"patch": {"allow_shared": x, "lr": 1}} for x in (False, True))
+    assert differences(old, new) == []
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     command = [

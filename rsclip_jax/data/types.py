@@ -58,8 +58,8 @@ class Dataset:
         classes: class (or class folder) names in label order.
         classnames: the names of the classes in prompts, in the same order.
         templates: prompt templates with {c} for the class name.
-        folders: folders under data_root where the dataset may be, by its public names;
-            "" is data_root itself.
+        folders: folders under root where the dataset may be, by its public names; ""
+            is root itself.
         subfolders: record key -> folder of that sensor.
         file_bands: record key -> order of the bands in the files, where it differs from
             the sensor's.

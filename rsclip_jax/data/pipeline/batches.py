@@ -52,16 +52,14 @@ def train_batches(
       tokens a batch also has "text" [b, n], one of the class's prompts or the image's
       captions, drawn at random, and "group" [b], see number_groups.
 
-    Raises:
-      ValueError: where all sources together have less than one batch.
+    Raises ValueError where all sources together have less than one batch.
     """
     _check_enough(sources, options.batch_size)
     groups = number_groups(sources, tokens) if tokens else []
     with_label = len({source.label_length for source in sources}) == 1
     parts = []
     for i, source in enumerate(sources):
-        # grain sees indices and makes records only at the end, because it measures the
-        # size of every element, which for records costs as much as augmenting them.
+        # grain measures every element: records are slow to measure, so are made last.
         order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         make_example = ExampleMaker(

@@ -1,6 +1,6 @@
 """Datasets prepared by TensorFlow Datasets as array_record; needs no TensorFlow.
 
-<data_root>/<name>/[<config>/]<version>/{dataset_info.json,features.json,*.array_record*}
+<root>/<name>/[<config>/]<version>/{dataset_info.json,features.json,*.array_record*}
 The features describe a record: "image" (3 channels of 8 bits), "sentinel2" (EuroSAT's
 13 bands) or one feature for each band of Sentinel-2 (BigEarthNet); "label", or "labels"
 for several; "filename", the file's name in the original archive.
