@@ -350,7 +350,7 @@ def test_a_damaged_record_and_a_missing_file_are_named(tmp_path):
     for example in examples:
         noise = rng.integers(0, 256, (99, 98, 3), np.uint8)
         Image.fromarray(noise).save(example["image"])  # which takes 29 kB each
-    prepare(tmp_path, "places", PHOTO, {"train": rows})
+    prepare(tmp_path, "places", PHOTO, {"train": examples})
     (path,) = (tmp_path / "places" / "2.0.0").glob("*array_record*")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
