@@ -1,7 +1,7 @@
 """python -m rsclip_jax.main --config=FILE [--workdir=DIR] [--config.key=value ...]
 
 Runs config.stages in order in one workdir; a stage whose product is there is skipped.
-FILE may be the config.json of a workdir.
+FILE may be the name of a shipped config, such as patch, or a workdir's config.json.
 """
 
 import difflib
@@ -212,6 +212,7 @@ def mistyped_setting(argv: list[str]) -> str:
 
 def run_command() -> None:
     """The command rsclip-jax, and python -m rsclip_jax.main."""
+    sys.modules["__main__"].__doc__ = __doc__  # --help shows it
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages began
