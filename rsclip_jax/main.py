@@ -134,9 +134,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
     argv = read_saved(find_shipped(argv))
-    path = Path(config_file(argv)[0])
+    name, _ = config_file(argv)
+    path = Path(name)
     try:
-        if path.is_dir() or (path.is_file() and path.suffix != ".py"):
+        if name and path.exists() and not (path.is_file() and path.suffix == ".py"):
             raise flags.Error(
                 f"--config={path} is not a config: give a Python file, the name of a"
                 " shipped config, or the config.json of a workdir"
