@@ -1,7 +1,7 @@
 """python -m rsclip_jax.main --config=FILE [--workdir=DIR] [--config.key=value ...]
 
 Runs config.stages in order in one workdir; a stage whose product is there is skipped.
-FILE may be the config.json of a workdir.
+FILE may be the name of a shipped config, such as patch, or a workdir's config.json.
 """
 
 import difflib
@@ -134,9 +134,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     argv[:] = name_dataset(argv)  # in place: ml_collections reads sys.argv, which it is
     argv = read_saved(find_shipped(argv))
-    path = Path(config_file(argv)[0])
+    name, _ = config_file(argv)
+    path = Path(name)
     try:
-        if path.is_dir() or (path.is_file() and path.suffix != ".py"):
+        if name and path.exists() and not (path.is_file() and path.suffix == ".py"):
             raise flags.Error(
                 f"--config={path} is not a config: give a Python file, the name of a"
                 " shipped config, or the config.json of a workdir"
@@ -212,6 +213,7 @@ def mistyped_setting(argv: list[str]) -> str:
 
 def run_command() -> None:
     """The command rsclip-jax, and python -m rsclip_jax.main."""
+    sys.modules["__main__"].__doc__ = __doc__  # --help shows it
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages began

@@ -59,6 +59,12 @@ def test_a_mistyped_command_is_one_line(config, flag, words):
     assert words in done.stderr
 
 
+def test_a_command_without_a_config_says_how_to_give_one():
+    done = subprocess.run(MAIN[:-1], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "give a config, such as --config=configs/align_sar.py" in done.stderr
+
+
 def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
     done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:vit_b32")
     assert done.returncode == 1
