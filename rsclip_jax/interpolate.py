@@ -198,7 +198,7 @@ def soup(thetas: Sequence[PyTree], weights: Sequence[float] | None = None) -> Py
 def greedy_soup(
     thetas: Sequence[PyTree], score: Callable[[PyTree], float]
 ) -> tuple[PyTree, tuple[int, ...]]:
-    """A soup of the models that do not lower its score, tried from the best model on.
+    """A soup of the models that do not lower its score, added from the best one on.
 
     Args:
       thetas: the models' weights.

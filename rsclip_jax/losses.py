@@ -62,7 +62,7 @@ def clip_loss(
       groups: pairs of an equal number, such as those of the same caption, are each
         other's positives and share the target, as in UniCL (Yang et al. 2022); without
         groups, each pair's only positive is itself.
-      mask: pairs where it is False are neither queries nor negatives.
+      mask: False for pairs that are neither queries nor negatives.
 
     Returns:
       The mean of both directions' cross-entropies, each averaged over the pairs.
@@ -93,7 +93,7 @@ def sharded_clip_loss(
     logits [m, b] and not [b, b].
 
     Args:
-      zimg: the device's part of clip_loss's; likewise ztxt, groups and mask.
+      zimg, ztxt, groups, mask: the device's part of clip_loss's arguments.
       t: as for clip_loss.
       axis_name: the mesh axes that the batch is split over.
 
@@ -225,8 +225,8 @@ def sigmoid_contrastive(
       zimg: image embeddings of unit norm; only zimg[i] and ztxt[i] are a pair.
       ztxt: text embeddings of unit norm.
       t: exp(logit_scale), which multiplies the cosines.
-      bias: added to every logit; below zero since most pairs are none.
-      mask: examples where it is False are in no pair.
+      bias: added to every logit; below zero since most pairs do not match.
+      mask: False for examples that are in no pair.
 
     Returns:
       The sum of the b * b binary cross-entropies over b.
@@ -245,9 +245,7 @@ def sigmoid_contrastive(
 
 
 def softmax_kl(
-    logits: Float[Array, "b k"],
-    teacher_logits: Float[Array, "b k"],
-    mask: Mask = None,
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"], mask: Mask = None
 ) -> Scalar:
     """KL(teacher || student) between softmax distributions over k classes.
 
@@ -261,9 +259,7 @@ def softmax_kl(
 
 
 def sigmoid_kl(
-    logits: Float[Array, "b k"],
-    teacher_logits: Float[Array, "b k"],
-    mask: Mask = None,
+    logits: Float[Array, "b k"], teacher_logits: Float[Array, "b k"], mask: Mask = None
 ) -> Scalar:
     """KL(teacher || student) between one Bernoulli distribution per class.
 

@@ -1,7 +1,7 @@
 """python -m rsclip_jax.main --config=FILE [--workdir=DIR] [--config.key=value ...]
 
 Runs config.stages in order in one workdir; finished stages are skipped. FILE may be the
-config.json of a workdir.
+name of a shipped config, such as patch, or a workdir's config.json.
 """
 
 import difflib
@@ -133,7 +133,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     argv[:] = name_dataset(argv)  # in place, because argv is sys.argv, and
     # ml_collections reads sys.argv
     argv = read_saved(find_shipped(argv))
+    name, _ = config_file(argv)
+    path = Path(name)
     try:
+        if name and path.exists() and not (path.is_file() and path.suffix == ".py"):
+            raise flags.Error(
+                f"--config={path} is not a config: give a Python file, the name of a"
+                " shipped config, or the config.json of a workdir"
+            )
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.keys()  # raises for a file that could not be read
@@ -156,8 +163,11 @@ def read_saved(argv: list[str]) -> list[str]:
 
 def explain(text: str, argv: list[str]) -> str:
     """Rewrites ml_collections' message for the command line."""
-    if text.startswith("flag --config.") and "Traceback" not in text:
-        return text  # a value of the wrong type
+    if text.startswith(("flag --config.", "--config=")) and "Traceback" not in text:
+        return text  # a value of the wrong type, or a file that is not a config
+    if "get_config() takes 0" in text:
+        path, variant = config_file(argv)
+        return f"{path} has no variants: omit ':{variant}'"
     if "Traceback" in text:  # an error in the config file, on the last line
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
@@ -169,19 +179,25 @@ def explain(text: str, argv: list[str]) -> str:
     return mistyped_setting(argv) or text.strip()
 
 
+def config_file(argv: list[str]) -> tuple[str, str]:
+    """(the path that --config gives, its variant); "" where there is none."""
+    file = re.search(r"^--?config[=\n](.+)", "\n".join(argv), re.MULTILINE)
+    path, _, variant = (file[1] if file else "").partition(":")
+    return path, variant
+
+
 def mistyped_setting(argv: list[str]) -> str:
     """The message for the first --config.a.b that does not exist; "" if all exist.
 
     It suggests the nearest setting, if one is near, and lists all of them.
     """
-    lines = "\n".join(argv)
-    file = re.search(r"^--?config[=\n](.+)", lines, re.MULTILINE)
-    path, _, size = (file[1] if file else "").partition(":")
-    if not path:
+    path, size = config_file(argv)
+    get_config = runpy.run_path(path).get("get_config") if path else None
+    if get_config is None:
         return ""
-    get_config = runpy.run_path(path)["get_config"]
     config = get_config(size) if size else get_config()
-    for name in re.findall(r"^--?(config\.[\w.]+)", lines, re.MULTILINE):
+    names = re.findall(r"^--?(config\.[\w.]+)", "\n".join(argv), re.MULTILINE)
+    for name in names:
         section = config
         for part in name.split(".")[1:]:
             keys = list(section.keys()) if hasattr(section, "keys") else []
@@ -196,6 +212,7 @@ def mistyped_setting(argv: list[str]) -> str:
 
 def run_command() -> None:
     """The entry point of rsclip-jax and python -m rsclip_jax.main."""
+    sys.modules["__main__"].__doc__ = __doc__  # --help shows it
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages started

@@ -130,7 +130,7 @@ def mean_ap(
 ) -> float:
     """mAP: "macro" is the mean over classes that have a positive, "micro" pools all.
 
-    Raises ValueError for another average.
+    Raises ValueError for an unknown average.
     """
     if average == "macro":
         per_class = average_precision(scores, targets)
@@ -258,8 +258,8 @@ def ranked_gains(
       block: queries at a time, which bounds the memory.
 
     Returns:
-      (gains, whether the gallery has any gain for the query). Of equal scores the lower
-      gain ranks first; nan ranks last.
+      (gains, whether the gallery has any gain for the query). Among equal scores the
+      lower gain ranks first; nan ranks last.
     """
     queries, gallery = np.asarray(queries, float), np.asarray(gallery, float)
     block = max(1, min(block, 2**22 // max(1, len(gallery))))  # 32 MiB of scores

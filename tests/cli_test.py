@@ -16,6 +16,7 @@ from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
 from rsclip_jax.stages.saved_config import get_config
 from rsclip_jax.stages.shared.workdir import differences
 from tests.conftest import REPO
+from tests.helpers.marks import slow
 from tests.helpers.runs import tiny_config
 
 MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
@@ -42,6 +43,11 @@ def run_main(*args, config="configs/align_sar.py"):
         ("configs/align_sar.py", "--config.patch.steps=many", "steps"),
         ("configs/align_sar.py:huge", "", "miniature, small, vit_b32"),
         ("configs/nothing.py", "", "no config file 'configs/nothing.py'"),
+        ("common", "", "no config file 'common'"),
+        ("configs/common.py", "", "get_config"),
+        ("configs/patch.py:x", "", "has no variants: omit ':x'"),
+        ("configs", "", "--config=configs is not a config: give a Python file"),
+        ("pyproject.toml", "", "--config=pyproject.toml is not a config"),
     ],
 )
 def test_a_mistyped_command_is_one_line(config, flag, words):
@@ -51,6 +57,12 @@ def test_a_mistyped_command_is_one_line(config, flag, words):
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert words in done.stderr
+
+
+def test_a_command_without_a_config_says_how_to_give_one():
+    done = subprocess.run(MAIN[:-1], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "give a config, such as --config=configs/align_sar.py" in done.stderr
 
 
 def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
@@ -75,7 +87,7 @@ def test_missing_data_root_is_named(tmp_path):
     assert "--config.data_root" in done.stderr.splitlines()[0]
 
 
-@pytest.mark.parametrize("inside", ["", "w"])
+@pytest.mark.parametrize("inside", ["", slow("w")])
 def test_a_workdir_that_is_a_file_is_named(tmp_path, inside):
     (tmp_path / "notes.txt").write_text("mine")
     done = run_main(f"--workdir={tmp_path / 'notes.txt' / inside}")
@@ -91,16 +103,31 @@ def test_a_saved_config_can_be_run_again(tmp_path):
     config = tiny_config(stages=())
     run_stages(config, tmp_path / "w")
     saved = tmp_path / "w" / "config.json"
-    flags = ["--config.patch.alpha=0.5", "--config.align.steps=7"]
+    several = "('miniature:train','miniature:val')"  # where it was one
+    flags = ["--config.patch.alpha=0.5", f"--config.patch.train={several}"]
     done = run_main(*flags, f"--workdir={tmp_path}/again", config=str(saved))
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "again" / "config.json").read_text())
     wanted = json.loads(saved.read_text())
-    wanted["patch"]["alpha"], wanted["align"]["steps"] = 0.5, 7
+    wanted["patch"].update(alpha=0.5, train=["miniature:train", "miniature:val"])
     assert told == wanted
     assert get_config(str(saved)).to_dict() == config.to_dict()
     done = run_main("--config.align.stepz=7", config=str(saved))
     assert "config.align.stepz is not a setting: did you mean 'steps'" in done.stderr
+
+
+def test_a_saved_config_of_an_older_version_gets_the_newer_settings(tmp_path):
+    saved = tmp_path / "config.json"
+    values = tiny_config().to_dict()
+    del values["keep_embeddings"], values["data"]["dataset"]
+    del values["patch"]["allow_shared"], values["patch"]["augment"]["rotate"]
+    saved.write_text(json.dumps(values))
+    config = get_config(str(saved))
+    assert config.keep_embeddings
+    assert config.data.dataset == ""
+    assert not config.patch.allow_shared
+    assert not config.patch.augment.rotate
+    assert config.patch.steps == values["patch"]["steps"]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +320,11 @@ def test_new_and_removed_settings_differ():
         "config.a: 1 in the workdir, None in this run",
         "config.b: None in the workdir, {'c': 2} in this run",
     ]
+
+
+def test_permission_to_share_records_may_be_given_later():
+    old, new = ({"patch": {"allow_shared": x, "lr": 1}} for x in (False, True))
+    assert differences(old, new) == []
 
 
 @pytest.mark.slow

@@ -43,10 +43,10 @@ LAYERS = (
     {"data.catalog"},
     {"data.miniature"},  # the catalog names its classes
     {"data.sensors"},
+    {"data.bad_records"},
     {"data.types"},
     {
         "data",
-        "data.bad_records",
         "data.sampling",
         "data.specs",
         "data.tokenizer",

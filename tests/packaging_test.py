@@ -90,6 +90,15 @@ def test_the_public_names_are_listed_before_they_are_loaded():
         rsclip_jax.lossses  # noqa: B018
 
 
+def test_the_command_says_what_it_does_when_asked_for_help():
+    code = "import sys; from rsclip_jax.main import run_command\n"
+    code += "sys.argv = ['rsclip-jax', '--help']; run_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True
+    )
+    assert "Runs config.stages in order" in done.stdout + done.stderr
+
+
 # Shipped configs
 
 

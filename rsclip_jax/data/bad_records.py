@@ -1,4 +1,4 @@
-"""Records that cannot be read: a hint in their errors, and the list of skipped ones."""
+"""Bad records: hints in their errors, and the list of those that are skipped."""
 
 import contextlib
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.lock import locked
 
 _HINT = "on_error='skip' leaves such records out"
@@ -31,18 +32,36 @@ def error_text(error: BaseException) -> str:
     return f"{error}; {_HINT}" if noted else str(error)
 
 
+def first_record(source: Source, on_error: str) -> Record:
+    """Reads the first record; with on_error "skip", the first that can be read."""
+    if on_error != "skip":
+        with suggest_skip():
+            return source[0]
+    for i in range(len(source)):
+        with contextlib.suppress(ValueError, OSError):
+            return source[i]
+    raise ValueError(f"no record of {source.spec} is readable")
+
+
+def leave_out(text: str, way: str, on_error: str) -> None:
+    """Prints a warning with on_error "skip"; else raises ValueError."""
+    if on_error != "skip":
+        raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
+    print(f"warning: {text}; left out", flush=True)
+
+
 class SkippedList:
     """The file that lists skipped records, one line each: "spec, id, reason" with tabs.
 
-    It is appended to, each record once, by any number of threads, processes and resumed
-    runs. Lines that others have appended are read when a record is added, each once: so
-    the cost is linear in the number of records.
+    Any number of threads, processes and resumed runs append to it, each record once.
+    Adding a record reads only the lines that others have appended since, so the cost is
+    linear in the number of records.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self._keys: set[str] = set()
-        self._end = 0  # what lies before it in the file has been read
+        self._end = 0  # offset in the file up to which lines have been read
         self._lock = threading.Lock()
 
     def add(self, spec: str, record_id: str, reason: str) -> None:
@@ -64,7 +83,7 @@ class SkippedList:
                 self._end = file.tell()
 
     def _read_new(self, file: BinaryIO) -> bool:
-        """Reads the lines behind _end; whether a kill has cut the last one."""
+        """Reads the lines after _end; returns whether a kill has cut the last one."""
         file.seek(self._end)
         text = file.read().decode()
         self._keys.update(line.rpartition("\t")[0] for line in text.splitlines())

@@ -13,7 +13,7 @@ from rsclip_jax.data.sources.packed import find_manifest, open_packed
 from rsclip_jax.data.types import Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 
-# Kinds of datasets outside the catalog: "kind:path" is described by its files.
+# Datasets outside the catalog, named "kind:path": kind -> what describes their files.
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
     "tfds": tfds.describe,

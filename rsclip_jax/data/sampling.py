@@ -1,12 +1,12 @@
-"""A few of many: indices that are evenly spread."""
+"""Evenly spread samples."""
 
 import numpy as np
 
 
 def spread_indices(count: int, samples: int) -> list[int]:
-    """Indices of `samples` of `count` elements, evenly from the first to the last.
+    """Returns `samples` evenly spread indices from 0 to count - 1, both included.
 
-    All of them, in order, where samples is 0 or not below count.
+    Returns all indices where samples is 0 or at least count.
     """
     if not samples or samples >= count:
         return list(range(count))

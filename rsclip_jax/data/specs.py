@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# A dataset described by its own files, a name of the catalog, or a TOML file's path.
+# "wds:" or "tfds:" and a folder, a name of the catalog, or a TOML file's path.
 _NAME = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)(?:\w+|.+?\.toml)"
 _SPEC = re.compile(rf"({_NAME}):(\w+(?:\[[^\]]*\])?)(?::(\d+))?")
 

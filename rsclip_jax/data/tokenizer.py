@@ -49,7 +49,7 @@ def tokenize(
     Args:
         texts: one text or several. Special tokens are written as in open_clip:
             "<start_of_text>" and "<end_of_text>".
-        context_length: the number of ids in a row.
+        context_length: the number of ids for each text.
         truncate: whether to cut a text that is too long; its last id is the end token.
 
     Returns:
@@ -84,7 +84,7 @@ def count_tokens(texts: Sequence[str]) -> np.ndarray:
 
 
 def decode(ids: Iterable[int]) -> str:
-    """Decodes one row of token ids up to its first end token, without the start."""
+    """Decodes one text's token ids up to the first end token, without the start."""
     words = [i for i in itertools.takewhile(END.__ne__, map(int, ids)) if i != START]
     if wrong := [i for i in words if not 0 <= i < VOCAB_SIZE]:
         raise ValueError(f"token ids {wrong} are not in 0..{VOCAB_SIZE - 1}")

@@ -12,7 +12,7 @@ from typing import Any
 from rsclip_jax.data.specs import DatasetSpec
 
 Record = dict[str, Any]  # {"id", "label", record key of each sensor: array, ...}
-# (file or name in the archive, the reason why no record is made of it)
+# (file or name in the archive, why it gives no record)
 LeftOut = tuple[str, str]
 
 SPLITS = ("train", "val", "test")
@@ -58,8 +58,8 @@ class Dataset:
         classes: class (or class folder) names in label order.
         classnames: the names of the classes in prompts, in the same order.
         templates: prompt templates with {c} for the class name.
-        folders: folders under data_root where the dataset may be, by its public names;
-            "" is data_root itself.
+        folders: folders under root where the dataset may be, by its public names; ""
+            is root itself.
         subfolders: record key -> folder of that sensor.
         file_bands: record key -> order of the bands in the files, where it differs from
             the sensor's.
@@ -166,7 +166,7 @@ class Source:
         ids: the ids of the records, in order.
         split_rule: how the split was made, where the archive's lists or a hash that
             separates neighbours made it; "" otherwise.
-        left_out: what on_error "skip" left out.
+        left_out: the files and names that on_error "skip" left out.
         max_nodata: see OpenOptions.
         tile: side of a tile in pixels, where the records are tiles; 0 otherwise.
         is_packed: whether the records are read from a pack.

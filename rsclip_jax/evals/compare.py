@@ -1,4 +1,4 @@
-"""Two models' outcomes of one split, compared: the difference of each shared metric."""
+"""Compares two models' outcomes on a split: the difference of each shared metric."""
 
 import itertools
 
@@ -24,7 +24,7 @@ ZERO_SHOT = ("accuracy", "accuracy@5", "mean_recall", "mAP_macro", "mAP_micro")
 
 
 def measured_sensors(outcome: Outcome) -> list[str]:
-    """The sensors that an outcome has results for, as these spell them: "rgb->s1"."""
+    """The sensors that an outcome has results for, as in results: "rgb", "rgb->s1"."""
     found = list(outcome.z) if outcome.head is not None else []
     if outcome.labels is None:
         found = []
@@ -42,7 +42,7 @@ def has_text(sensor: str) -> bool:
 
 
 def is_compared(sensor: str, task: str, metric: str) -> bool:
-    """Whether compare_outcomes has the metric; other results have no paired test."""
+    """Whether compare_outcomes covers the metric; the others have no paired test."""
     if task != "retrieval":
         return task == "zero_shot" and metric in ZERO_SHOT
     if metric in {f"recall@{k}" for k in KS}:
@@ -71,13 +71,13 @@ def compare_outcomes(
     *,
     mesh: Mesh | None = None,
 ) -> list[dict]:
-    """Records of each metric of a sensor: values a and b, difference = b - a.
+    """Compares each metric of a sensor: values a and b, difference = b - a.
 
     Args:
       a: one model's outcome.
       b: the other's, on the same examples (outcomes.find_mismatch).
-      sensor: one of both outcomes' measured_sensors.
-      ks: of recall@k.
+      sensor: one that is in measured_sensors of both outcomes.
+      ks: the values of k in recall@k.
       mesh: the devices that search large galleries; None searches in numpy.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How far the modalities of one embedding space lie apart, and how each is spread.
+"""Distances between the modalities of an embedding space, and the spread of each.
 
 Liang et al. 2022, Mind the Gap (distance of the centroids); Wang and Isola 2020
 (alignment with their alpha = 2, uniformity with their t = 2).

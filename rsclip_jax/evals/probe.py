@@ -28,8 +28,8 @@ from rsclip_jax.stats.bootstrap import (
 # is halved four times.
 DECADES, STEP, HALVINGS = (-6.0, 6.0), 2.0, 4
 MAX_ITER = 1000
-# Fits and bootstrap samples multiply small matrices, where threads that wait for each
-# other and for other work on the same cores take up to a hundred times as long.
+# Fits and bootstrap samples multiply small matrices. With several threads, which wait
+# for each other, this takes up to a hundred times as long on busy cores.
 one_thread = ThreadpoolController().wrap(limits=1)
 
 
@@ -60,7 +60,7 @@ def linear_probe_records(
     """Logistic regression by L-BFGS: accuracy, or mAP_macro for multi-hot labels.
 
     It is fitted on train alone, with the C that is best on val (choose_probe). CLIP's
-    authors fit once more on both; here the training set of a number stays one dataset.
+    authors fit it again on train and val; here every probe is fitted on train only.
     """
     probe = choose_probe(train, val, classes)
     found = _score([probe.scores(test.z)], test.labels)
@@ -159,7 +159,7 @@ def knn_scores(
 def choose_probe(
     train: Examples, val: Examples, classes: int, halvings: int = HALVINGS
 ) -> Probe:
-    """The probe with the C that is best on val; the smallest where several are.
+    """The probe with the C that is best on val; in a tie, the smallest C.
 
     C is searched as in CLIP's paper: every second decade from 1e-6 to 1e6, then with
     halved steps around the best, down to an eighth of a decade.

@@ -31,7 +31,8 @@ def retrieval_records(
 
     Args:
       embeddings: {"rgb": [n, d], ...}; row i of each shows the same location.
-      ks: of recall@k; those not below n are left out, where recall is 1 by definition.
+      ks: the values of k in recall@k; those of n or more, for which recall is 1 by
+        definition, are left out.
       mesh: the devices that search large galleries; None searches in numpy.
       labels: class ids [n] or multi-hot [n, k]; with labels, label_retrieval_records'
         mAP@k is included.
@@ -71,7 +72,7 @@ def label_retrieval_records(
       labels: class ids [n] or multi-hot [n, k].
       head: [d, k], class texts; with it each class is a query of "text->rgb", where
         results with the class have a gain of 1.
-      ks: of mAP@k; those not below n are left out.
+      ks: the values of k in mAP@k; those of n or more are left out.
       mesh: as for retrieval_records.
 
     Returns:
@@ -144,7 +145,7 @@ def text_retrieval_records(
       embeddings: {"rgb": [n, d], ...} of images.
       ztxt: [m, d] of captions.
       owners: [m], the index of each caption's image.
-      ks: of recall@k; those not below the gallery's size are left out.
+      ks: the values of k in recall@k; those of the gallery's size or more are left out.
       mesh: as for retrieval_records.
 
     Returns:

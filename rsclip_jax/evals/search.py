@@ -41,12 +41,12 @@ def nearest(
       the earlier row is first.
 
     Raises:
-      ValueError: for another k, and for nan or infinite values.
+      ValueError: for a k out of range, and for nan or infinite values.
     """
     if not 0 < k <= len(gallery):
         raise ValueError(
-            f"k = {k}: the gallery has {len(gallery)} rows; choose a k between 1 and"
-            " that"
+            f"k = {k}: the gallery has {len(gallery)} rows; choose a k from 1 to"
+            f" {len(gallery)}"
         )
     for name, z in (("queries", queries), ("gallery", gallery)):
         if not _is_finite(z):
@@ -215,10 +215,7 @@ def _make_count(mesh: Mesh) -> Callable[..., tuple[jax.Array, jax.Array]]:
 
     rows, columns = P(sharding.AXES), P(None, sharding.AXES)
     sharded = jax.shard_map(
-        count,
-        mesh=mesh,
-        in_specs=(P(), rows, rows, P(), P()),
-        out_specs=(P(), columns),
+        count, mesh=mesh, in_specs=(P(), rows, rows, P(), P()), out_specs=(P(), columns)
     )
     return jax.jit(sharded)
 

@@ -62,7 +62,7 @@ def fit_arrays(
 
 
 def _as_list(images) -> Sequence[Image]:
-    one = isinstance(images, np.ndarray) and images.ndim == 3
+    one = isinstance(images, np.ndarray) and images.ndim in (2, 3)  # 2 is refused
     if one or isinstance(images, str | Path | PIL.Image.Image):
         return [images]
     return images
@@ -72,6 +72,8 @@ def _check_size(
     array: np.ndarray, size: int, max_shrink: float | None, where: str
 ) -> None:
     h, w = array.shape[:2]
+    if not min(h, w):
+        raise ValueError(f"{where}: {h} x {w} pixels: it is empty")
     if max_shrink is not None and min(h, w) > max_shrink * size:
         raise ValueError(
             f"{where}: {h} x {w} pixels, but the encoder takes {size} x {size}:"

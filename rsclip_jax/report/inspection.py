@@ -92,9 +92,9 @@ def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("s" if count != 1 else "")
 
 
-def _some(names: Sequence[str], empty: str = "") -> str:
+def _some(names: Sequence[str], empty: str = "", between: str = ", ") -> str:
     rest = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return ", ".join(names[:_FEW]) + rest if names else empty
+    return between.join(names[:_FEW]) + rest if names else empty
 
 
 def _findings(summary: dict) -> list[str]:
@@ -179,8 +179,9 @@ def _repeats(summary: dict) -> list[str]:
     for leak, words in ((True, "in two splits, a leak"), (False, "within one split")):
         for key in summary["sensors"]:
             same = [
-                " = ".join(
-                    f"{split}:{i}" for split, ids in x["ids"].items() for i in ids
+                _some(
+                    [f"{split}:{i}" for split, ids in x["ids"].items() for i in ids],
+                    between=" = ",
                 )
                 for x in summary["identical_images"]
                 if x["key"] == key and (len(x["ids"]) > 1) == leak

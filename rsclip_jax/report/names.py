@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.results import Result
 
@@ -16,7 +17,7 @@ def split_of(result: Result | Comparison) -> str:
 
 def set_name(result: Result | Comparison) -> str:
     """A result's dataset as settings spell it: "name:split" or "name:split:tile"."""
-    return f"{result.dataset}:{split_of(result)}"
+    return str(DatasetSpec(result.dataset, result.split, result.tile or 0))
 
 
 def metric_of(result: Result | Comparison) -> str:

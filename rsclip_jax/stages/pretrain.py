@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import fill_templates
-from rsclip_jax.data.pipeline.texts import Tokens
-from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.pipeline.texts import Tokens, read_captions
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source

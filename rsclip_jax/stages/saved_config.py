@@ -8,6 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+import rsclip_jax.configs.common as common
+
 
 def get_config(path: str) -> ConfigDict:
     """The config that a run saved. Raises ValueError for any other file."""
@@ -21,7 +23,29 @@ def get_config(path: str) -> ConfigDict:
             f"{path} is not a saved config: it has no 'stages'; give a config file, or"
             " the config.json of a workdir"
         )
-    return ConfigDict(_as_settings(values))
+    values = _as_settings(values)
+    config = common.base(values.pop("stages"))
+    config.data.update(values.pop("data", {}))
+    for name, value in values.items():
+        config[name] = _SECTIONS[name](**value) if name in _SECTIONS else value
+    return config
+
+
+# The functions that give a stage's section the settings that an older run lacks, and
+# the settings that take one dataset or several their type.
+_SECTIONS = {
+    section.__name__: section
+    for section in (
+        common.pretrain,
+        common.patch,
+        common.align,
+        common.evaluate,
+        common.ablate,
+        common.export,
+        common.inspect,
+        common.pack,
+    )
+}
 
 
 def _as_settings(value: Any) -> Any:

@@ -36,8 +36,7 @@ def find_shipped(argv: list[str]) -> list[str]:
 def _resolve(config: str) -> str:
     name, colon, variant = config.partition(":")
     path = Path(name)
-    shipped = FOLDER / f"{path.stem}.py"
     is_name = str(path.parent) in (".", "configs") and path.suffix in ("", ".py")
-    if path.is_file() or not is_name or not shipped.is_file():
+    if path.is_file() or not is_name or path.stem not in list_shipped():
         return config
-    return f"{shipped}{colon}{variant}"
+    return f"{FOLDER / path.stem}.py{colon}{variant}"

@@ -22,10 +22,11 @@ def share_interval(
 
     Wilson's score interval (Wilson 1927), which keeps its coverage where the share is
     near 0 or 1. Examples in groups are not independent: whole groups are bootstrapped
-    instead.
+    instead; where all examples are alike, every sample is too, and the interval is
+    Wilson's for the number of groups.
 
     Args:
-      hits: [n] of bool, one an example.
+      hits: bool [n].
       groups: [n], equal for examples that are drawn together, such as the captions of
         one image; None where examples are independent.
       seed: of the bootstrap over groups.
@@ -36,11 +37,15 @@ def share_interval(
     n = len(hits)
     if not n:
         return float("nan"), float("nan")
-    if groups is not None:
+    found = int(np.sum(hits))
+    if groups is not None and 0 < found < n:
         times, rng = _affordable(2000, n), np.random.default_rng(seed)
         return interval_of(draw_group_means(hits, groups, times, rng))
-    found = binomtest(int(np.sum(hits)), n).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
+    if groups is not None:
+        n = len(np.unique(groups))
+        found = n if found else 0
+    ends = binomtest(found, n).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def mean_interval(
@@ -91,7 +96,7 @@ def mean_recall_interval(
 
     hits [n]: whether each example's label was found; labels [n]. The counts of a
     class's hits and misses in a bootstrap sample are multinomial, so they are drawn
-    directly. Classes that a sample lacks are left out of its mean.
+    directly. A sample's mean leaves out the classes that it lacks.
     """
     if not len(hits):
         return float("nan"), float("nan")
@@ -110,8 +115,9 @@ def calibration_interval(
 ) -> Interval:
     """95 % bootstrap interval of the calibration error.
 
-    gaps [n, bins]: metrics.calibration_gaps. Chance widens gaps, so the samples' errors
-    are on average above the examples' own; that excess is subtracted from both ends.
+    gaps [n, bins]: metrics.calibration_gaps. Chance widens gaps, so a sample's
+    error is on average above the measured one; that excess is subtracted from both
+    ends.
     """
     if not len(gaps):
         return float("nan"), float("nan")
@@ -147,9 +153,9 @@ def map_intervals(
 
 
 def _affordable(bootstraps: int, size: int) -> int:
-    """At most `bootstraps` samples of `size` numbers, so that they take seconds.
+    """`bootstraps`, or fewer where `size` is large, so that they take seconds.
 
-    100 at least.
+    It is 100 at least.
     """
     return min(bootstraps, max(100, int(5e8 // max(size, 1))))
 
@@ -258,7 +264,7 @@ class _Ranked:
     """
 
     examples: np.ndarray  # [k, m]: the example of each score, best score first
-    ends: np.ndarray  # [p]: its flat index in examples; of equal scores the last's
+    ends: np.ndarray  # [p]: its flat index in examples; for equal scores, the last one
     owners: np.ndarray  # [p]: its example
     last: np.ndarray  # [p]: the last positive of an equal score
     classes: np.ndarray  # [p]

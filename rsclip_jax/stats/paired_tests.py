@@ -2,8 +2,9 @@
 
 The paired bootstrap (Efron and Tibshirani 1993; Koehn 2004) scores both models on each
 bootstrap sample. The interval is the middle 95 % of the samples' differences. The
-p-value inverts it: twice the share of differences on the rarer side of zero, those at
-zero counting for both sides, so that p is below 0.05 where the interval excludes zero.
+p-value inverts the interval: twice the share of differences on the rarer side of zero,
+where those at zero count for both sides. So p is below 0.05 if the interval excludes
+zero.
 The difference as measured counts as one more sample on that side, so p is never 0 but
 at least 2 / (samples + 1).
 """
@@ -128,8 +129,8 @@ def compare_recalls(
 ) -> Paired:
     """Compares the mean of the classes' recalls.
 
-    a, b: each model's hits [n]; labels [n]. Classes that a sample lacks are left out of
-    its mean.
+    a, b: each model's hits [n]; labels [n]. A sample's mean leaves out the classes that
+    it lacks.
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _check_alike(a, b)
@@ -137,7 +138,7 @@ def compare_recalls(
         return NOTHING
     classes, indices = np.unique(labels, return_inverse=True)
     k = len(classes)
-    # The counts of a class's examples by which models hit them are multinomial.
+    # Counts of a class's examples by which of the models hit them are multinomial.
     cells = np.bincount(4 * indices + 2 * a + b, minlength=4 * k)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(a), cells / len(a), size=bootstraps)

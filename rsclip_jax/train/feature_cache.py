@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import view_batches
 from rsclip_jax.data.sampling import spread_indices
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 from rsclip_jax.io.files import read_json, write_json

@@ -76,7 +76,7 @@ def test_the_file_is_appended_to_and_each_byte_is_read_at_most_once(tmp_path):
     assert alone.count == 0
 
 
-def test_a_line_that_a_kill_cut_is_ended_before_the_next(tmp_path):
+def test_a_line_cut_by_a_kill_is_ended_before_the_next(tmp_path):
     path = tmp_path / "skipped.txt"
     path.write_text("a:train\tx\tcut\na:train\ty\tsho")
     SkippedList(path).add("a:train", "z", "missing")

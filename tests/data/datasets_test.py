@@ -1,4 +1,4 @@
-"""open_source on every set: its records, its folders, tiles, and what it refuses."""
+"""open_source on every dataset: records, folders, tiles and errors."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.miniature import scenes as miniature
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from tests.conftest import REPO
 from tests.helpers.coordinate_scenes import Scenes
@@ -52,7 +52,7 @@ def noise(*shape, seed=0):
 
 
 def make_cifar10(folder, images=3):
-    """Class folders without split folders: each image is flat, its value its number."""
+    """Class folders without split folders; the value of each image is its number."""
     for label, name in enumerate(CIFAR10_CLASSES):
         for i in range(images):
             flat = np.full((32, 32, 3), 10 * label + i, np.uint8)
@@ -69,49 +69,49 @@ def make_pairs(folder, names, seed=0):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_row_agrees_with_itself(name):
-    row = DATASETS[name]
-    assert row.name == name
-    assert get_dataset(name) is row
-    for key, sensor in row.sensors.items():
+def test_a_dataset_is_consistent(name):
+    dataset = DATASETS[name]
+    assert dataset.name == name
+    assert get_dataset(name) is dataset
+    for key, sensor in dataset.sensors.items():
         assert SENSORS[sensor].modality == key
-    assert len(row.classes) == len(row.classnames)
-    assert (row.task in ("none", "captions")) == (not row.classes)
-    assert bool(row.folders) == (row.kind != "miniature")
-    if row.kind == "paired_folders":
-        assert row.subfolders.keys() == row.sensors.keys()
+    assert len(dataset.classes) == len(dataset.classnames)
+    assert (dataset.task in ("none", "captions")) == (not dataset.classes)
+    assert bool(dataset.folders) == (dataset.kind != "miniature")
+    if dataset.kind == "paired_folders":
+        assert dataset.subfolders.keys() == dataset.sensors.keys()
 
 
-def test_class_names_stand_beside_their_folders():
-    row = DATASETS["eurosat_rgb"]
-    names = dict(zip(row.classes, row.classnames, strict=True))
+def test_class_names_match_their_folders():
+    dataset = DATASETS["eurosat_rgb"]
+    names = dict(zip(dataset.classes, dataset.classnames, strict=True))
     assert names["SeaLake"] == "lake or sea"
     assert names["HerbaceousVegetation"] == "brushland or shrubland"
-    row = DATASETS["resisc45"]
-    names = dict(zip(row.classes, row.classnames, strict=True))
+    dataset = DATASETS["resisc45"]
+    names = dict(zip(dataset.classes, dataset.classnames, strict=True))
     assert names["thermal_power_station"] == "thermal power station"
 
 
 # Names that are refused.
 
 
-def test_a_composite_is_made_of_the_sensor_that_it_names():
+def test_a_composite_is_made_of_the_named_sensor():
     made = 0
-    for row in DATASETS.values():
-        for key, (source, name) in row.composites.items():
-            assert COMPOSITES[name].sensor == row.sensors[source], row.name
-            assert row.sensors[key] == "rgb"
+    for dataset in DATASETS.values():
+        for key, (source, name) in dataset.composites.items():
+            assert COMPOSITES[name].sensor == dataset.sensors[source], dataset.name
+            assert dataset.sensors[key] == "rgb"
             made += 1
     assert made >= 5
 
 
-def test_the_composite_of_13_bands_is_eurosats_own_jpeg(real_data):
+def test_the_composite_of_13_bands_is_eurosats_jpeg(real_data):
     """Within what JPEG loses: B04, B03 and B02 by name, DN 2750 white."""
     bands, jpegs = (open_source(n, real_data) for n in ("eurosat_ms", "eurosat_rgb"))
     assert len(bands) == 140
-    place = {name.split("/", 1)[1]: i for i, name in enumerate(jpegs.ids)}
+    index_of = {name.split("/", 1)[1]: i for i, name in enumerate(jpegs.ids)}
     for i in range(0, 140, 7):
-        record, photo = bands[i], jpegs[place[bands.ids[i]]]
+        record, photo = bands[i], jpegs[index_of[bands.ids[i]]]
         assert record["label"] == photo["label"]
         off = record["rgb"].astype(float) - photo["rgb"]
         assert np.abs(off).mean() < 6
@@ -119,7 +119,7 @@ def test_the_composite_of_13_bands_is_eurosats_own_jpeg(real_data):
 
 
 def test_eurosats_ninth_file_band_is_not_b8a(real_data):
-    """B8A stands last in the files, and beside B08 it is the same near infrared."""
+    """B8A is last in the files, and shows the same near infrared as B08."""
     source = open_source("eurosat_ms", real_data)
     bands = SENSORS["s2_l1c"].bands
     for i in range(0, 140, 14):
@@ -150,7 +150,9 @@ def test_a_split_without_images_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("folder", ["cifar10", "CIFAR-10", "CIFAR-10-images"])
 @pytest.mark.parametrize("kind", ["path", "text"])
-def test_a_set_lies_by_its_name_or_its_public_folder_name(tmp_path, folder, kind):
+def test_a_dataset_is_found_by_its_name_or_its_public_folder_name(
+    tmp_path, folder, kind
+):
     make_cifar10(tmp_path / folder)
     source = open_source("cifar10", str(tmp_path) if kind == "text" else tmp_path)
     assert len(source) == 30
@@ -172,23 +174,23 @@ def test_a_set_lies_by_its_name_or_its_public_folder_name(tmp_path, folder, kind
         ("stl10", "STL-10"),
     ],
 )
-def test_downloads_are_found_as_they_unpack(tmp_path, name, folder):
-    row = DATASETS[name]
-    side = row.size or 4
-    for i, c in enumerate(row.classes):
+def test_unpacked_downloads_are_found(tmp_path, name, folder):
+    dataset = DATASETS[name]
+    side = dataset.size or 4
+    for i, c in enumerate(dataset.classes):
         flat = np.full((side, side, 3), i, np.uint8)
         save(tmp_path / folder / c / f"{c}_1.jpg", flat)
     source = open_source(name, tmp_path)
-    assert source.ids == [f"{c}/{c}_1" for c in row.classes]
-    assert labels_of(source).tolist() == list(range(len(row.classes)))
+    assert source.ids == [f"{c}/{c}_1" for c in dataset.classes]
+    assert labels_of(source).tolist() == list(range(len(dataset.classes)))
 
 
 def test_uc_merceds_tifs_of_odd_sizes_are_read_pixel_for_pixel(tmp_path):
     """As it unpacks: a readme beside Images, uncompressed 8-bit RGB tifs."""
     root = tmp_path / "UCMerced_LandUse"
-    row = DATASETS["ucmerced"]
+    dataset = DATASETS["ucmerced"]
     sizes = [(256, 256), (257, 253), (242, 256)]
-    for label, name in enumerate(row.classes):
+    for label, name in enumerate(dataset.classes):
         for i, size in enumerate(sizes):
             image = noise(*size, 3, seed=10 * label + i)
             save(root / "Images" / name / f"{name}{i:02}.tif", image)
@@ -198,7 +200,7 @@ def test_uc_merceds_tifs_of_odd_sizes_are_read_pixel_for_pixel(tmp_path):
     for index in (0, 1, 2, 37, 62):
         label, i = divmod(index, 3)
         record = source[index]
-        name = row.classes[label]
+        name = dataset.classes[label]
         assert record["id"] == f"{name}/{name}{i:02}"
         assert record["label"] == label
         expected = noise(*sizes[i], 3, seed=10 * label + i)
@@ -210,7 +212,7 @@ def test_uc_merceds_tifs_of_odd_sizes_are_read_pixel_for_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("splits", [(), ("train", "test")])
-def test_cifar100s_class_train_is_no_split(tmp_path, splits):
+def test_cifar100s_class_train_is_not_a_split(tmp_path, splits):
     names = DATASETS["cifar100"].classes
     flat = np.zeros((32, 32, 3), np.uint8)
     for split in splits or ("",):
@@ -235,14 +237,14 @@ def test_cifar100s_class_train_is_no_split(tmp_path, splits):
         open_source("cifar100", tmp_path)
 
 
-def test_imagenets_splits_are_its_folders_and_its_suffix_is_in_capitals(tmp_path):
-    row = DATASETS["imagenet"]
-    for synset in row.classes:
+def test_imagenets_splits_are_folders_of_files_with_a_capital_suffix(tmp_path):
+    dataset = DATASETS["imagenet"]
+    for synset in dataset.classes:
         for split in ("train", "val"):
             (tmp_path / "imagenet" / split / synset).mkdir(parents=True)
     for i, label in enumerate((0, 744, 999)):
         name = f"ILSVRC2012_val_0000000{i}.JPEG"
-        folder = tmp_path / "imagenet" / "val" / row.classes[label]
+        folder = tmp_path / "imagenet" / "val" / dataset.classes[label]
         folder.mkdir(exist_ok=True)
         image = Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8))
         image.save(folder / name, "JPEG")
@@ -255,37 +257,37 @@ def test_imagenets_splits_are_its_folders_and_its_suffix_is_in_capitals(tmp_path
 
 
 def test_imagenets_validation_images_in_one_folder_are_refused(tmp_path):
-    """As its archive unpacks, without the folders that say the classes."""
+    """The archive unpacks without class folders."""
     save(tmp_path / "imagenet" / "val" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(FileNotFoundError, match=r"val: no folder for .*n01440764"):
         open_source("imagenet", tmp_path, "val")
 
 
-def test_a_flat_test_folder_is_no_labelled_split(tmp_path):
-    """ImageNet's test images lie in one folder beside train and val."""
-    row = DATASETS["imagenet"]
+def test_a_flat_test_folder_is_not_a_labelled_split(tmp_path):
+    """ImageNet's test images are in one folder beside train and val."""
+    dataset = DATASETS["imagenet"]
     base = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
     flat = np.zeros((4, 4, 3), np.uint8)
     for split in ("train", "val"):
-        for synset in row.classes:
+        for synset in dataset.classes:
             (base / split / synset).mkdir(parents=True)
-        save(base / split / row.classes[7] / f"{split}_1.jpg", flat)
+        save(base / split / dataset.classes[7] / f"{split}_1.jpg", flat)
     save(base / "test" / "ILSVRC2012_test_00000001.jpg", flat)
     source = open_source("imagenet", tmp_path, "all")
-    assert source.ids == [f"{s}/{row.classes[7]}/{s}_1" for s in ("train", "val")]
+    assert source.ids == [f"{s}/{dataset.classes[7]}/{s}_1" for s in ("train", "val")]
     with pytest.raises(
         FileNotFoundError, match=r"no split 'test' \(.* has no class folders"
     ):
         open_source("imagenet", tmp_path, "test")
-    (base / "test" / row.classes[0]).mkdir()  # some classes are not none
+    (base / "test" / dataset.classes[0]).mkdir()  # some classes are not none
     with pytest.raises(FileNotFoundError, match=r"test: no folder for the class"):
         open_source("imagenet", tmp_path, "all")
 
 
-def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
-    """One folder under another set's spelling: none may slip into its label."""
-    row = DATASETS["aid"]
-    for name in row.classes:
+def test_a_class_is_known_by_its_folder_and_not_by_its_index(tmp_path):
+    """One folder has another dataset's spelling: no class may take its label."""
+    dataset = DATASETS["aid"]
+    for name in dataset.classes:
         folder = {"BareLand": "bare_land"}.get(name, name)
         save(tmp_path / "AID" / folder / "1.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(
@@ -294,7 +296,7 @@ def test_a_class_goes_by_its_folder_and_not_by_its_place(tmp_path):
         open_source("aid", tmp_path)
 
 
-def test_the_folder_of_the_sets_own_name_comes_first(tmp_path):
+def test_the_folder_with_the_datasets_name_comes_first(tmp_path):
     make_cifar10(tmp_path / "cifar10", images=1)
     make_cifar10(tmp_path / "CIFAR-10", images=2)
     assert len(open_source("cifar10", tmp_path)) == 10
@@ -321,7 +323,7 @@ def test_a_record_holds_its_id_label_and_image(tmp_path):
         source[30]
 
 
-def test_a_file_is_read_when_it_is_asked_for(tmp_path):
+def test_a_file_is_read_on_access(tmp_path):
     make_cifar10(tmp_path / "cifar10")
     (tmp_path / "cifar10" / "bird" / "1.png").write_bytes(b"no image")
     source = open_source("cifar10", tmp_path)
@@ -333,26 +335,26 @@ def test_a_file_is_read_when_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "split"), REAL)
-def test_real_records_have_the_keys_types_shapes_and_labels_of_their_row(
+def test_real_records_have_the_keys_types_shapes_and_labels_of_their_dataset(
     real_data, name, split
 ):
     source = open_source(name, real_data, split)
-    row, (n, side) = source.dataset, REAL[name, split]
+    dataset, (n, side) = source.dataset, REAL[name, split]
     assert len(source) == len(set(source.ids)) == n
     for index in np.linspace(0, n - 1, 10).astype(int):
         record = source[index]
-        assert record.keys() == {"id", "label", *row.sensors}
+        assert record.keys() == {"id", "label", *dataset.sensors}
         assert record["id"] == source.ids[index]
-        for key, sensor in row.sensors.items():
+        for key, sensor in dataset.sensors.items():
             channels = len(SENSORS[sensor].bands)
             assert record[key].shape == (side, side, channels)
             assert record[key].dtype == np.uint8
             assert record[key].std() > 0
-        if row.task == "none":
+        if dataset.task == "none":
             assert record["label"] == -1
         else:
             folder = record["id"].split("/")[-2]
-            assert row.classes[record["label"]] == folder
+            assert dataset.classes[record["label"]] == folder
 
 
 def test_real_labels_are_balanced(real_data):
@@ -376,7 +378,7 @@ def test_real_classes_look_like_their_names(real_data):
 # Pairs.
 
 
-def test_pairs_hold_the_file_of_the_same_name_of_each_sensor(tmp_path):
+def test_pairs_hold_each_sensors_file_with_the_same_name(tmp_path):
     make_pairs(tmp_path / "sentinel_pairs", ["b", "a"])
     source = open_source("sentinel_pairs", tmp_path)
     assert source.ids == ["a", "b"]
@@ -411,7 +413,7 @@ def test_many_missing_partners_are_counted_and_the_first_named(tmp_path):
         open_source("sentinel_pairs", tmp_path)
 
 
-def test_colour_where_radar_should_be_is_refused_by_file(tmp_path):
+def test_a_colour_image_in_place_of_radar_is_refused(tmp_path):
     folder = tmp_path / "sentinel_pairs"
     make_pairs(folder, ["a"])
     save(folder / "s1_vh" / "a.png", noise(8, 8, 3))
@@ -426,23 +428,23 @@ def test_colour_where_radar_should_be_is_refused_by_file(tmp_path):
 @pytest.mark.parametrize(
     "name", ["miniature", "miniature_multi", "miniature_aerial", "miniature_natural"]
 )
-def test_a_miniature_view_needs_no_files_and_keeps_its_row(name):
+def test_a_miniature_dataset_needs_no_files(name):
     source = open_source(name, split="val")
-    row = source.dataset
+    dataset = source.dataset
     assert len(source) == len(source.ids) == SIZES["val"]
     record = source[3]
-    assert record.keys() == {"id", "label", *row.sensors}
+    assert record.keys() == {"id", "label", *dataset.sensors}
     assert record["id"] == source.ids[3] == f"{name}/val/000003"
-    for key, sensor in row.sensors.items():
+    for key, sensor in dataset.sensors.items():
         assert check_array(record[key], SENSORS[sensor], name) is record[key]
-    if row.task == "multi":
+    if dataset.task == "multi":
         assert record["label"].dtype == np.uint8
-        assert record["label"].shape == (len(row.classes),)
+        assert record["label"].shape == (len(dataset.classes),)
     else:
         assert isinstance(record["label"], int)
     labels = labels_of(source)
     assert labels.shape == (SIZES["val"], *np.shape(record["label"]))
-    assert set(np.unique(labels)) == set(range(2 if row.task == "multi" else 10))
+    assert set(np.unique(labels)) == set(range(2 if dataset.task == "multi" else 10))
 
 
 def test_a_miniature_source_is_the_miniature():
@@ -466,7 +468,7 @@ def test_a_split_of_the_miniature_is_drawn_once(monkeypatch):
 # Digests.
 
 
-def test_the_digest_pins_set_examples_and_order(tmp_path):
+def test_the_digest_depends_on_dataset_examples_and_order(tmp_path):
     make_cifar10(tmp_path / "cifar10", images=12)
     parts = ("all", "train", "val", "test", "train[:50%]", "train[50%:]")
     digests = [split_digest(open_source("cifar10", tmp_path, s)) for s in parts]
@@ -478,7 +480,7 @@ def test_the_digest_pins_set_examples_and_order(tmp_path):
     assert split_digest(source) not in digests
 
 
-def test_one_file_less_changes_the_digest_and_its_place_on_disk_does_not(tmp_path):
+def test_the_digest_depends_on_the_files_and_not_on_their_folder(tmp_path):
     for root in ("here", "there"):
         make_cifar10(tmp_path / root / "cifar10")
     here, there = (
@@ -490,7 +492,7 @@ def test_one_file_less_changes_the_digest_and_its_place_on_disk_does_not(tmp_pat
     assert split_digest(open_source("cifar10", tmp_path / "there")) != here
 
 
-def test_the_same_ids_in_another_set_have_another_digest():
+def test_the_same_ids_in_another_dataset_have_another_digest():
     scenes, others = Scenes(3, 4, 4), Scenes(3, 4, 4)
     others.dataset = DATASETS["sentinel_pairs"]
     assert split_digest(scenes) != split_digest(others)
@@ -500,7 +502,7 @@ def test_the_same_ids_in_another_set_have_another_digest():
 # Files of another size; missing pixels.
 
 
-def test_an_image_of_another_size_is_refused_by_name(tmp_path):
+def test_an_image_of_another_size_is_named(tmp_path):
     make_cifar10(tmp_path / "cifar10")
     save(tmp_path / "cifar10" / "bird" / "1.png", noise(32, 31, 3))
     source = open_source("cifar10", tmp_path)
@@ -513,13 +515,13 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_a_share_of_missing_pixels_that_is_none_is_refused(share):
+def test_a_max_nodata_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=r"max_nodata = .* below 1"):
         open_source("miniature", split="val", max_nodata=share)
 
 
-def test_a_composite_fills_what_is_missing_in_all_bands_and_no_dark_pixel(tmp_path):
-    """Whichever bands the picture is made of."""
+def test_a_composite_fills_pixels_missing_in_all_bands_and_keeps_dark_ones(tmp_path):
+    """This does not depend on the composite's bands."""
     root, name = tmp_path / "BigEarthNet-v1.0", "S2A_MSIL2A_20170613T101031_0_0"
     (root / name).mkdir(parents=True)
     for i, band in enumerate(SENSORS["s2_l2a"].bands):
@@ -549,12 +551,12 @@ def test_a_composite_fills_what_is_missing_in_all_bands_and_no_dark_pixel(tmp_pa
 def test_the_readme_names_the_splits_of_the_public_downloads(
     tmp_path, name, folder, has, lacks
 ):
-    """The small config's own are of the layout that its results were measured on."""
+    """The small config's splits are those of the layout that its results are for."""
     for split in has:
         for label in get_dataset(name).classes:
-            place = tmp_path / folder / split / label
-            place.mkdir(parents=True)
-            Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(place / "0.png")
+            class_folder = tmp_path / folder / split / label
+            class_folder.mkdir(parents=True)
+            Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(class_folder / "0.png")
     readme = (REPO / "configs/README.md").read_text()
     command = readme.partition("The same run on these")[2].split("```")[1]
     named = set(re.findall(rf"{name}:(\w+)", command))

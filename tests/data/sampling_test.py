@@ -19,12 +19,12 @@ from rsclip_jax.data.sampling import spread_indices
         (0, 0, []),
     ],
 )
-def test_by_hand(count, samples, want):
+def test_indices_by_hand(count, samples, want):
     assert spread_indices(count, samples) == want
 
 
 @pytest.mark.parametrize("count", [7, 64, 999])
-def test_gaps_differ_by_one_at_most_and_both_ends_are_in(count):
+def test_gaps_differ_by_at_most_one_and_both_ends_are_included(count):
     for samples in range(2, min(count, 60)):
         found = spread_indices(count, samples)
         assert len(found) == samples

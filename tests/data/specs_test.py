@@ -1,4 +1,4 @@
-"""What settings may write for data, and what it is taken for."""
+"""Dataset specs: parsing, errors and short names."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from rsclip_jax.data.specs import DatasetSpec, short_specs
         ("a:dev", ("a", "dev", 0)),  # for the source to refuse, which knows its splits
     ],
 )
-def test_a_spec_is_a_name_a_split_and_perhaps_a_tile(spec, parts):
+def test_a_spec_is_a_name_a_split_and_an_optional_tile(spec, parts):
     found = DatasetSpec.parse(spec)
     assert found == DatasetSpec(*parts)
     assert str(found) == spec
@@ -40,12 +40,12 @@ def test_a_spec_is_a_name_a_split_and_perhaps_a_tile(spec, parts):
         "a: v",
     ],
 )
-def test_anything_else_is_told_the_form(spec):
+def test_the_error_for_a_malformed_spec_shows_the_form(spec):
     with pytest.raises(ValueError, match=r"is not of the form name:split, .*toml:val"):
         DatasetSpec.parse(spec)
 
 
-def test_results_have_the_stem_of_a_file():
+def test_the_short_name_is_the_stem_of_a_toml_file():
     specs = ("x/my.set.toml:val[:50%]:64", "eurosat_rgb:val")
     assert short_specs(specs) == ("my.set:val[:50%]:64", "eurosat_rgb:val")
     assert short_specs("b.toml:test") == ("b:test",)

@@ -63,7 +63,7 @@ def test_ids_equal_open_clips_on_random_texts(tmp_path):
     assert not wrong
 
 
-def test_ids_known_by_heart():
+def test_known_ids():
     want = [START, 320, 1125, 539, 320, 2368, END, 0]
     np.testing.assert_array_equal(tokenize("a photo of a cat", 8), [want])
 
@@ -125,7 +125,7 @@ def test_a_text_that_just_fits():
     assert (tokenize("a " * 75)[0] > 0).all()
 
 
-def test_too_long_names_text_counts_and_way_out():
+def test_the_error_for_a_long_text_names_the_text_and_the_way_out():
     long = "an aerial photo of " + "forest " * 100
     message = (
         r"^texts\[1\] has 106 tokens.* context_length is 77: "

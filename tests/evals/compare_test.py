@@ -18,7 +18,7 @@ from tests.helpers.outcomes import N, make_outcome
 
 
 @pytest.mark.parametrize("task", ["single", "multi", "none", "captions"])
-def test_the_values_are_those_that_each_model_reports(task):
+def test_the_values_are_those_in_each_models_records(task):
     a, b = make_outcome(0, task, 0.8), make_outcome(1, task, 0.6)
     found = [r for s in measured_sensors(a) for r in compare_outcomes(a, b, s)]
     for key, one in (("a", a), ("b", b)):
@@ -42,7 +42,7 @@ def test_the_values_are_those_that_each_model_reports(task):
     assert all(r["ci95"][0] <= r["difference"] <= r["ci95"][1] for r in found)
 
 
-def test_a_model_against_itself_differs_by_nothing():
+def test_a_model_does_not_differ_from_itself():
     for task in ("single", "multi", "captions"):
         one = make_outcome(0, task)
         for sensor in measured_sensors(one):
@@ -51,7 +51,7 @@ def test_a_model_against_itself_differs_by_nothing():
 
 
 @pytest.mark.parametrize("task", ["single", "multi", "captions"])
-def test_over_the_mesh_the_differences_are_the_same(monkeypatch, task):
+def test_the_differences_are_the_same_over_the_mesh(monkeypatch, task):
     monkeypatch.setattr(search, "_SMALL", 0)
     used = []
     tiles = search._Tiles.of
@@ -65,7 +65,7 @@ def test_over_the_mesh_the_differences_are_the_same(monkeypatch, task):
         assert found == compare_outcomes(a, b, sensor)
 
 
-def test_captions_of_an_image_are_drawn_together_and_images_alone():
+def test_captions_of_an_image_are_drawn_together():
     a, b = make_outcome(0, "captions", 1.0), make_outcome(1, "captions", 0.7)
     (found,) = compare_outcomes(a, b, "text->rgb", ks=(5,))
     hits = []
@@ -81,15 +81,10 @@ def test_captions_of_an_image_are_drawn_together_and_images_alone():
     assert back["n"] == N
 
 
-def test_measured_sensors_are_spelled_as_in_results():
+def test_measured_sensors_are_named_as_in_results():
     one = make_outcome(0, "none")
     fused = make_outcome(z={**one.z, "s1+s2": one.z["s1"]}, labels=None, head=None)
-    assert measured_sensors(fused) == [
-        "rgb->s1",
-        "rgb->s1+s2",
-        "s1->rgb",
-        "s1+s2->rgb",
-    ]
+    assert measured_sensors(fused) == ["rgb->s1", "rgb->s1+s2", "s1->rgb", "s1+s2->rgb"]
     assert measured_sensors(make_outcome(labels=None, z={"rgb": one.z["rgb"]})) == []
     captions = measured_sensors(make_outcome(0, "captions"))
     assert {s for s in captions if has_text(s)} == {

@@ -1,4 +1,4 @@
-"""Forgetting by hand; what is not of the same examples is refused."""
+"""Forgetting against hand-computed values; other examples are refused."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from tests.helpers.outcomes import make_outcome, unit
 
 
 def test_accuracy_by_hand():
-    """Ten images of two classes: of the first 1 of 5 is lost, of the second 3 of 5."""
+    """Ten images of two classes: the first loses 1 of 5, the second 3 of 5."""
     labels = np.array([0] * 5 + [1] * 5)
     right = np.eye(2)[labels]
     wrong = right.copy()
@@ -41,7 +41,7 @@ def test_accuracy_by_hand():
     assert gained["value"] == pytest.approx(0.4)
 
 
-def test_several_labels_have_their_map_and_an_empty_class_no_change():
+def test_multi_hot_labels_use_map_and_an_empty_class_has_no_change():
     before, after = make_outcome(0, "multi"), make_outcome(1, "multi")
     labels = before.labels.copy()
     labels[:, 3] = 0
@@ -56,7 +56,7 @@ def test_several_labels_have_their_map_and_an_empty_class_no_change():
     assert found["per_class"]["a"] == pytest.approx(each, abs=1e-6)
 
 
-def test_captions_are_forgotten_both_ways():
+def test_recall_of_captions_is_measured_both_ways():
     before, after = make_outcome(0, "captions", 0.4), make_outcome(1, "captions", 1.0)
     found = {(r["sensor"], r["metric"]): r for r in forgetting_records(before, after)}
     assert set(found) == {
@@ -80,7 +80,7 @@ def test_captions_are_searched_over_the_mesh(monkeypatch):
     assert len(used) == 4  # both ways, of both models
 
 
-def test_a_model_forgets_nothing_of_itself():
+def test_a_model_compared_with_itself_forgets_nothing():
     (found,) = forgetting_records(make_outcome(), make_outcome())
     assert (found["value"], found["ci95"], found["p_value"]) == (0.0, [0.0, 0.0], 1.0)
     assert set(found["per_class"].values()) == {0.0}
@@ -105,7 +105,7 @@ def test_other_examples_are_refused(after, said):
         forgetting_records(make_outcome(), after)
 
 
-def test_a_set_without_texts_has_nothing_to_forget():
+def test_a_dataset_without_classes_or_captions_is_refused():
     one = make_outcome(0, "none", z={"rgb": unit(np.ones((60, 3)))})
     with pytest.raises(ValueError, match="d:test has neither classes nor captions"):
         forgetting_records(one, one)

@@ -1,4 +1,4 @@
-"""Embeddings fused over sensors, against numpy; what is searched in what."""
+"""Fused embeddings against numpy, and the pairs that are searched."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def embeddings(*keys, n=60):
     return out
 
 
-def test_it_is_the_direction_of_the_mean():
+def test_the_fusion_is_the_direction_of_the_mean():
     z = embeddings("s1", "s2", "ir")
     got = fuse([*z.values()])
     assert got.dtype == np.float32
@@ -27,7 +27,7 @@ def test_it_is_the_direction_of_the_mean():
     np.testing.assert_array_equal(fuse([z["s1"], -z["s1"]]), 0)
 
 
-def test_only_several_sensors_but_rgb_are_fused():
+def test_several_sensors_except_rgb_are_fused():
     for keys in ((), ("rgb",), ("s1",), ("rgb", "s1")):
         assert list(add_fused(embeddings(*keys))) == list(keys)
     z = embeddings("s2", "rgb", "s1")
@@ -47,7 +47,7 @@ def test_a_sensor_is_not_searched_in_its_own_fusion():
     assert want > found["rgb->s1", "recall@5"]  # two views of a location tell more
 
 
-def test_the_encoders_behind_a_number():
+def test_a_sensor_names_the_encoders_it_needs():
     assert parts_of("rgb") == ["rgb"]
     assert parts_of("s1+s2") == ["s1", "s2"]
     assert parts_of("rgb->s1+s2") == ["rgb", "s1", "s2"]

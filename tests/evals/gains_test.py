@@ -13,13 +13,13 @@ N, K = 300, 6
 
 @pytest.fixture(autouse=True)
 def no_small(monkeypatch):
-    """However small a search is, the devices do it."""
+    """Lets the devices do even small searches."""
     monkeypatch.setattr(search, "_SMALL", 0)
 
 
 @pytest.fixture
 def left(monkeypatch):
-    """How many queries numpy ranks whole rows of, a number a search."""
+    """For each search, the number of queries for which numpy ranks whole rows."""
     counts, rank = [], metrics.ranked_gains
 
     def count(queries, *args):
@@ -56,7 +56,7 @@ def embeddings_of(rng, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(queries, gallery, labels, k, **options):
-    """The same gains as of whole rows, and the same queries known."""
+    """Checks that gains and known queries are those of whole rows."""
     want = metrics.ranked_gains(queries, gallery, labels.of_rows, k)
     found = gains.nearest_gains(queries, gallery, labels, k, **options)
     for a, b in zip(found, want, strict=True):
@@ -69,7 +69,7 @@ KINDS = ("random", "ties", "duplicates", "near", "equal", "zero")
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("task", ["single", "multi"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gains_over_the_mesh_are_those_of_whole_rows(kind, task, memory):
+def test_gains_over_the_mesh_equal_those_of_whole_rows(kind, task, memory):
     rng = np.random.default_rng(KINDS.index(kind))
     queries, gallery = embeddings_of(rng, kind)
     options = {"mesh": make_mesh(), "memory": memory}
@@ -80,7 +80,7 @@ def test_gains_over_the_mesh_are_those_of_whole_rows(kind, task, memory):
 
 @pytest.mark.parametrize("task", ["single", "multi"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_class_prompts_find_what_has_the_class(kind, task):
+def test_class_prompts_find_records_with_the_class(kind, task):
     rng = np.random.default_rng(KINDS.index(kind))
     queries, gallery = embeddings_of(rng, kind)
     labels = labels_of(rng, task)
@@ -93,7 +93,7 @@ def test_class_prompts_find_what_has_the_class(kind, task):
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])
-def test_whole_rows_are_ranked_only_where_candidates_cannot_settle_it(task, left):
+def test_whole_rows_are_ranked_only_if_the_candidates_do_not_suffice(task, left):
     rng = np.random.default_rng(0)
     labels = gains.Overlap(*[labels_of(rng, task)] * 2)
     counts = {}
@@ -116,7 +116,7 @@ def test_the_candidates_may_be_the_whole_gallery(left):
 
 
 @pytest.mark.parametrize("mesh", [False, True])
-def test_nan_and_searches_without_a_mesh_are_numpys(mesh, left):
+def test_nan_and_searches_without_a_mesh_use_numpy(mesh, left):
     rng = np.random.default_rng(2)
     queries, gallery = embeddings_of(rng, "random")
     if mesh:
@@ -128,7 +128,7 @@ def test_nan_and_searches_without_a_mesh_are_numpys(mesh, left):
 
 
 @pytest.mark.parametrize("task", ["single", "multi", "classes"])
-def test_gains_of_pairs_are_some_of_those_of_rows(task):
+def test_gains_of_pairs_equal_those_of_rows(task):
     rng = np.random.default_rng(3)
     if task == "classes":
         labels = gains.Classes(labels_of(rng, "multi"))

@@ -50,8 +50,8 @@ def test_every_number_by_brute_force():
     assert record["value"] == pytest.approx(np.log(np.mean(each)), abs=1e-6)
 
 
-def test_intervals_are_of_bootstrapped_locations():
-    """Of bootstrap samples drawn here, one embedding pair at a time."""
+def test_intervals_bootstrap_locations():
+    """They equal those of bootstrap samples drawn here, pair by pair."""
     a, b = clouds(n=12, shift=1.0)
     rng = np.random.default_rng(5)
     paired, unpaired, even = [], [], []
@@ -76,7 +76,7 @@ def test_intervals_are_of_bootstrapped_locations():
         assert r["n"] == 12
 
 
-def test_one_cloud_twice_has_no_gap():
+def test_equal_modalities_have_no_gap():
     a, _ = clouds(n=200)
     records = {r["metric"]: r for r in gap.pair_records(a, a.copy(), "x")}
     assert records["centroid_distance"]["value"] == 0
@@ -90,7 +90,7 @@ def test_one_cloud_twice_has_no_gap():
     )
 
 
-def test_two_clouds_of_one_shape_are_hardly_told_apart_and_shifted_ones_are():
+def test_only_shifted_modalities_are_separable():
     same = values(gap.pair_records(*clouds(n=400), "x"))
     low = values(gap.pair_records(*clouds(n=400, shift=1.0), "x"))
     high = values(gap.pair_records(*clouds(n=400, shift=9.0), "x"))
@@ -102,7 +102,7 @@ def test_two_clouds_of_one_shape_are_hardly_told_apart_and_shifted_ones_are():
     assert distances[0] < 0.1
 
 
-def test_points_of_a_known_location():
+def test_points_with_a_known_gap():
     """Two modalities at right angles; a modality in one point; one at two poles."""
     a, b = np.tile([1.0, 0, 0], (6, 1)), np.tile([0, 1.0, 0], (6, 1))
     found = values(gap.pair_records(a, b, "x"))
@@ -118,7 +118,7 @@ def test_points_of_a_known_location():
 
 
 def test_both_embeddings_of_a_location_are_on_one_side_of_the_split(monkeypatch):
-    """Locations far apart: one half seen in training would give away the other."""
+    """Locations are far apart: seeing one embedding would give away the other."""
     a, b = clouds(n=30)
     seen = []
     fit = gap.fit_probe
@@ -157,7 +157,7 @@ def test_all_pairs_of_modalities_in_order():
     assert found == pytest.approx(distance, abs=1e-6)
 
 
-def test_a_record_s_text_is_the_mean_of_its_classes_or_captions():
+def test_a_records_text_is_the_mean_of_its_classes_or_captions():
     z, _ = clouds(n=3)
     head = np.eye(5)[:, :3] * [1.0, 20.0, 300.0]
     labels = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], np.uint8)
@@ -174,12 +174,12 @@ def test_a_record_s_text_is_the_mean_of_its_classes_or_captions():
     assert gap.text_side(outcome_of({"rgb": z})) is None
 
 
-def test_one_record_has_no_gap_to_speak_of():
+def test_one_record_has_no_gap():
     z, _ = clouds(n=1)
     assert gap.gap_records(outcome_of({"rgb": z, "s1": z})) == []
 
 
-def test_more_records_than_are_measured_are_evenly_spread(monkeypatch):
+def test_large_datasets_are_sampled_evenly(monkeypatch):
     a, b = clouds(n=101, shift=2.0)
     monkeypatch.setattr(gap, "UNIFORMITY_RECORDS", 11)
     monkeypatch.setattr(gap, "SEPARABILITY_RECORDS", 21)

@@ -38,7 +38,7 @@ def splits(**more):
     return [make_examples(n, seed, **more) for seed, n in enumerate((120, 80, 90))]
 
 
-def test_a_fit_is_scikit_learns():
+def test_a_fit_equals_scikit_learns():
     train, _, test = splits()
     probe_ = probe.fit_probe(train, 10.0, K)
     with warnings.catch_warnings():
@@ -61,7 +61,7 @@ def test_several_labels_are_one_against_the_rest():
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_c_is_the_smallest_of_those_best_on_val(several):
+def test_c_is_the_smallest_among_the_best_on_val(several):
     train, val, test = splits(several=several)
 
     @functools.cache
@@ -83,7 +83,7 @@ def test_c_is_the_smallest_of_those_best_on_val(several):
     assert value(best) >= value(coarse)
 
 
-def test_a_probe_reports_what_it_scores_on_test():
+def test_a_probe_reports_its_score_on_test():
     train, val, test = splits()
     (record,) = probe.linear_probe_records(train, val, test, sensor="s1", classes=K)
     model = LogisticRegression(C=record["C"], max_iter=1000)
@@ -98,7 +98,7 @@ def test_a_probe_reports_what_it_scores_on_test():
     assert high - low == pytest.approx(width, rel=0.15)
 
 
-def test_classes_that_train_lacks_are_missed_and_no_obstacle():
+def test_classes_absent_from_train_count_as_wrong():
     train, val, test = splits(noise=0.1)
     two = Examples(*(x[train.labels < 2] for x in train))
     (record,) = probe.linear_probe_records(two, val, test, sensor="rgb", classes=K)
@@ -108,7 +108,7 @@ def test_classes_that_train_lacks_are_missed_and_no_obstacle():
     assert record["value"] == pytest.approx(np.mean(test.labels == 2))
 
 
-def test_a_label_of_none_or_all_ranks_nothing():
+def test_a_label_that_no_or_every_example_has_is_not_ranked():
     train, val, test = splits(several=True, noise=0.1)
     train.labels[:, 1], train.labels[:, 2] = 0, 1
     scores = probe.fit_probe(train, 1.0, K).scores(test.z)
@@ -121,7 +121,7 @@ def test_a_label_of_none_or_all_ranks_nothing():
     assert record["value"] == pytest.approx(np.mean(each), abs=0.02)
 
 
-def test_a_fit_that_does_not_converge_says_so(monkeypatch):
+def test_a_fit_that_does_not_converge_is_recorded(monkeypatch):
     train, val, test = splits()
     monkeypatch.setattr(probe, "MAX_ITER", 2)
     (record,) = probe.linear_probe_records(train, val, test, sensor="rgb", classes=K)
@@ -129,7 +129,7 @@ def test_a_fit_that_does_not_converge_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_few_shots_are_nested_and_as_many_as_asked(several):
+def test_few_shot_subsets_are_nested_and_of_the_requested_size(several):
     train, _, _ = splits(several=several)
     for seed in range(3):
         fewer = set()
@@ -167,7 +167,7 @@ def test_few_shot_values_are_means_over_seeds():
     assert records[0]["value"] < records[1]["value"]
 
 
-def test_few_shots_of_several_labels():
+def test_few_shot_subsets_of_multi_hot_labels():
     train, val, test = splits(several=True)
     (record,) = probe.few_shot_records(
         train, val, test, sensor="rgb", classes=K, shots=(4,), seeds=2
@@ -177,7 +177,7 @@ def test_few_shots_of_several_labels():
     assert record["ci95"][0] < record["value"] < record["ci95"][1]
 
 
-def test_neighbours_vote_as_in_scikit_learn():
+def test_neighbours_vote_like_scikit_learns():
     train, _, test = splits()
     model = KNeighborsClassifier(
         n_neighbors=20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07)
@@ -190,7 +190,7 @@ def test_neighbours_vote_as_in_scikit_learn():
     np.testing.assert_allclose(scores, model.predict_proba(test.z), atol=1e-4)
 
 
-def test_neighbours_of_several_labels_by_brute_force():
+def test_neighbours_with_multi_hot_labels_equal_brute_force():
     train, _, test = splits(several=True)
     (record,) = probe.knn_records(train, test, sensor="s1", classes=K, k=7)
     scores = []

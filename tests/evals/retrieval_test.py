@@ -13,7 +13,7 @@ from rsclip_jax.stats.bootstrap import share_interval
 from rsclip_jax.train.sharding import make_mesh
 
 
-def test_both_ways_with_their_own_values():
+def test_both_directions_have_separate_values():
     # three sensor embeddings crowd round scene 0: the two directions differ
     rgb = np.eye(3, dtype=np.float32)
     s1 = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 0, 1]], np.float32)
@@ -31,7 +31,7 @@ def test_both_ways_with_their_own_values():
     assert ends["s1->rgb", "median_rank"] == [1.0, 2.0]
 
 
-def test_a_median_rank_is_that_of_the_ranks_and_has_an_interval():
+def test_the_median_rank_has_an_interval():
     rng = np.random.default_rng(0)
     rgb = rng.normal(size=(40, 8))
     s1 = rgb + 1.5 * rng.normal(size=(40, 8))
@@ -47,14 +47,14 @@ def test_a_median_rank_is_that_of_the_ranks_and_has_an_interval():
         assert low < high
 
 
-def test_equal_embeddings_earn_nothing():
+def test_equal_embeddings_score_nothing():
     z = np.ones((20, 4), np.float32) / 2
     records = retrieval_records({"rgb": z, "s1": z})
     assert {r["value"] for r in records if r["metric"] != "median_rank"} == {0.0}
     assert [r["value"] for r in records if r["metric"] == "median_rank"] == [20, 20]
 
 
-def test_one_modality_has_nothing_to_retrieve_and_large_k_says_nothing():
+def test_one_modality_and_large_k_give_no_records():
     z = np.eye(6, dtype=np.float32)
     assert retrieval_records({"rgb": z}) == []
     labels, head = np.zeros(6, int), np.ones((6, 2), np.float32)
@@ -80,7 +80,7 @@ def by_brute_force(z, ztxt, owners, k):
     return found["text"] / len(owners), found["image"] / len(z)
 
 
-def test_text_retrieval_is_that_of_a_sorted_list():
+def test_text_retrieval_equals_a_sorted_list():
     rng = np.random.default_rng(0)
     owners = [0, 0, 0, 1, 2, 2, 3, 3, 4, 5, 5, 5]  # 1 and 4 have one caption only
     z = rng.integers(-2, 3, (6, 4)).astype(np.float32)  # exact in any order of adding
@@ -110,7 +110,7 @@ def test_text_retrieval_is_that_of_a_sorted_list():
     assert {r["task"] for r in records} == {"retrieval"}
 
 
-def test_captions_that_are_all_alike_earn_nothing():
+def test_equal_captions_score_nothing():
     z = np.eye(8, dtype=np.float32)
     ztxt = np.repeat(z[:1], 16, axis=0)
     owners = np.repeat(np.arange(8), 2)
@@ -124,7 +124,7 @@ def test_captions_that_are_all_alike_earn_nothing():
 
 
 def test_intervals_of_captions_are_over_images():
-    """Five captions that are the same say no more than one of them."""
+    """Five equal captions of an image are worth no more than one."""
     rng = np.random.default_rng(6)
     z = rng.normal(size=(40, 8)).astype(np.float32)
     once = z + rng.normal(size=(40, 8)).astype(np.float32)
@@ -158,7 +158,7 @@ def test_intervals_of_captions_are_over_images():
 
 
 def by_sorting(queries, gallery, gain, k):
-    """mAP@k, a query at a time; of equal scores the lower gain comes first."""
+    """mAP@k, query by query; among equal scores the lower gain is first."""
     found = []
     for i, query in enumerate(queries):
         gains = [gain(i, j) for j in range(len(gallery))]
@@ -182,7 +182,7 @@ def jaccard(a, b):
 
 @pytest.mark.parametrize("task", ["single", "multi"])
 @pytest.mark.parametrize("levels", [2, 1000])  # with many ties, and few
-def test_label_retrieval_is_that_of_a_sorted_list(task, levels):
+def test_label_retrieval_equals_a_sorted_list(task, levels):
     rng = np.random.default_rng(levels)
     z = {
         key: rng.integers(-levels, levels + 1, (30, 4)).astype(np.float32)
@@ -220,7 +220,7 @@ def test_label_retrieval_is_that_of_a_sorted_list(task, levels):
     assert not found  # 30 is the whole gallery
 
 
-def test_with_class_ids_it_is_the_plain_average_precision():
+def test_class_ids_give_the_plain_average_precision():
     # s1 ranks + - + - for every query: precisions 1 and 2 / 3
     rgb = np.ones((4, 1), np.float32)
     s1 = np.array([[4.0], [3], [2], [1]], np.float32)
@@ -231,7 +231,7 @@ def test_with_class_ids_it_is_the_plain_average_precision():
 
 
 @pytest.mark.parametrize("dead", [1.0, 0.0, np.nan])
-def test_a_collapsed_encoder_earns_nothing_by_labels(dead):
+def test_a_collapsed_encoder_scores_nothing_by_label(dead):
     rng = np.random.default_rng(5)
     rgb = rng.normal(size=(200, 64)).astype(np.float32)
     one = rng.normal(size=64).astype(np.float32) if dead == 1.0 else dead
@@ -246,13 +246,13 @@ def test_a_collapsed_encoder_earns_nothing_by_labels(dead):
     assert {r["value"] for r in by_label if r["sensor"] in ways} == {0.0}
 
 
-def test_locations_without_any_label_have_no_result_by_label():
+def test_locations_without_a_label_are_no_queries():
     z = np.eye(60, dtype=np.float32)
     labels = np.zeros((60, 3), np.uint8)
     assert label_retrieval_records({"rgb": z, "s1": z}, labels, z[:, :3]) == []
 
 
-def test_over_the_mesh_the_records_are_the_same(monkeypatch):
+def test_the_records_are_the_same_over_the_mesh(monkeypatch):
     monkeypatch.setattr(search, "_SMALL", 0)
     counted = []
     make = search._make_count
@@ -268,7 +268,7 @@ def test_over_the_mesh_the_records_are_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])
-def test_over_the_mesh_the_records_by_label_are_the_same(monkeypatch, task):
+def test_the_records_by_label_are_the_same_over_the_mesh(monkeypatch, task):
     monkeypatch.setattr(search, "_SMALL", 0)
     found = []
     nearest = search.nearest

@@ -11,19 +11,19 @@ from tests.helpers.search import MEMORIES, unit
 
 @pytest.fixture
 def no_small(monkeypatch):
-    """However small a search is, the devices do it."""
+    """Lets the devices do even small searches."""
     monkeypatch.setattr(search, "_SMALL", 0)
 
 
 def sorted_by_hand(queries, gallery, k):
-    """Rows of the k nearest: higher scores first, of equal ones the earlier row."""
+    """Rows of the k nearest: higher scores first, earlier rows first in a tie."""
     scores = queries.astype(float) @ gallery.astype(float).T
     return [sorted(range(len(s)), key=lambda j, s=s: (-s[j], j))[:k] for s in scores]
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
-def test_the_nearest_are_those_of_a_sorted_list(shape, memory):
+def test_the_nearest_equal_a_sorted_list(shape, memory):
     rng = np.random.default_rng(0)
     queries, gallery = unit(rng, 37), unit(rng, 1100)
     scores, rows = search.nearest(
@@ -35,7 +35,7 @@ def test_the_nearest_are_those_of_a_sorted_list(shape, memory):
     )
 
 
-def test_the_cuts_are_real():
+def test_the_search_is_split_into_tiles():
     tiles = search._Tiles.of(np.ones((37, 16)), np.ones((1100, 16)), make_mesh(), 2**14)
     assert tiles.rows < 1100
     assert tiles.queries < 37
@@ -61,7 +61,7 @@ def test_all_of_a_gallery_with_negative_scores():
 
 
 @pytest.mark.parametrize("k", [0, 4])
-def test_a_k_that_the_gallery_has_not(k):
+def test_a_k_out_of_range_is_refused(k):
     z = np.ones((3, 2), np.float32)
     with pytest.raises(ValueError, match=f"k = {k}: the gallery has 3 rows"):
         search.nearest(z, z, k, mesh=make_mesh())
@@ -69,7 +69,7 @@ def test_a_k_that_the_gallery_has_not(k):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["queries", "gallery"])
-def test_values_that_are_no_numbers_are_refused(name, bad):
+def test_nan_and_infinite_values_are_refused(name, bad):
     given = {"queries": np.ones((3, 2)), "gallery": np.ones((5, 2))}
     given[name][2, 1] = bad
     with pytest.raises(ValueError, match=f"^{name}: some values are nan or infinite"):
@@ -79,7 +79,7 @@ def test_values_that_are_no_numbers_are_refused(name, bad):
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("shape", [(8, 1), (2, 4)])
 @pytest.mark.usefixtures("no_small")
-def test_ranks_are_numpys(shape, memory):
+def test_ranks_equal_numpys(shape, memory):
     rng = np.random.default_rng(2)
     gallery = unit(rng, 700)
     queries = gallery + 1.5 * unit(rng, 700)
@@ -125,7 +125,7 @@ def test_captions_find_their_image_and_images_any_caption():
 
 
 @pytest.mark.usefixtures("no_small")
-def test_nan_and_queries_without_a_match_are_as_numpy_has_them():
+def test_nan_and_missing_matches_are_handled_as_by_numpy():
     rng = np.random.default_rng(4)
     z, gallery = unit(rng, 20), unit(rng, 20)
     gallery[3] = np.nan

@@ -19,7 +19,7 @@ def by_metric(logits, labels, task, classnames, sensor="s1"):
     return {r["metric"]: r for r in records}
 
 
-def test_single_label_records_have_a_value_a_class():
+def test_single_label_records_have_one_value_per_class():
     logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [0, 1, 2]])
     found = by_metric(logits, np.array([0, 1, 2, 2]), "single", "abc")
     assert list(found) == ["accuracy", "mean_recall", "ece"]
@@ -34,7 +34,7 @@ def test_single_label_records_have_a_value_a_class():
 
 
 @pytest.mark.parametrize("k", [5, 6])
-def test_the_best_five_are_counted_where_there_are_more(k):
+def test_accuracy_at_5_needs_more_than_five_classes(k):
     logits = np.arange(k, dtype=float)[None].repeat(k, axis=0)
     found = by_metric(logits, np.arange(k), "single", "abcdef"[:k])
     assert found["accuracy"]["value"] == pytest.approx(1 / k)

@@ -10,7 +10,7 @@ from PIL import Image
 from rsclip_jax.data.catalog.classes import STL10_NAMES
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pack.write import pack_source, write_all
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.packed import open_packed
 from tests.helpers.pack_sources import ROW
 

@@ -62,11 +62,19 @@ def test_a_path_that_is_no_image_is_told(tmp_path, kind):
         (np.zeros((9, 9, 3)), ValueError, r"image 1: .*uint8 \[h, w, 3\], got float64"),
         (np.zeros((9, 9), np.uint8), ValueError, r"image 1: .*got uint8 \(9, 9\)"),
         (np.zeros((9, 9, 4), np.uint8), ValueError, r"image 1: .*\(9, 9, 4\)"),
+        (np.zeros((0, 9, 3), np.uint8), ValueError, r"image 1: 0 x 9 pixels: it is em"),
     ],
 )
 def test_what_is_no_image_is_named_by_its_index(image, error, words):
     with pytest.raises(error, match=words):
         fit_images([np.zeros((9, 9, 3), np.uint8), image], 16)
+
+
+def test_one_image_without_bands_is_one_image():
+    with pytest.raises(ValueError, match=r"image 0: .*got uint8 \(9, 8\)"):
+        fit_images(np.zeros((9, 8), np.uint8), 16)
+    with pytest.raises(ValueError, match=r"array 0: an array of shape \(9, 8\)"):
+        fit_arrays(np.zeros((9, 8), np.float32), SPEC, S1)
 
 
 def test_a_batch_on_a_device_is_a_batch():

@@ -13,6 +13,7 @@ from rsclip_jax.report.changes import Change
 from rsclip_jax.report.sections.about import (
     headline_changes,
     headlines,
+    overview,
     split_headlines,
 )
 from rsclip_jax.report.sections.choice import alpha_curves, sweep, swept_results
@@ -193,6 +194,25 @@ def test_forgetting_has_the_paired_interval_of_its_record(tmp_path):
     assert cells == [word.replace("_", " ") for word in wanted.split()]
     assert "clouds:test" in evaluated
     assert "photos" not in evaluated
+
+
+def test_the_report_warns_of_a_product_that_is_the_original(tmp_path):
+    run = read_workdir(make_workdir(tmp_path), print)
+    assert "Warning" not in overview(run).body
+    meta = dataclasses.replace(run.metas["patch"], alpha_note="alpha 0 was chosen")
+    run = dataclasses.replace(run, metas={**run.metas, "patch": meta})
+    assert "Warning: alpha 0 was chosen." in overview(run).body
+
+
+def test_a_supported_dataset_that_limits_nothing_is_not_shown_as_the_task(tmp_path):
+    """It was at chance: meta.json does not list it among those that limit alpha."""
+    run = read_workdir(make_workdir(tmp_path), print)
+    sets = {**run.metas["patch"].sets, "supported_val": []}
+    meta = dataclasses.replace(run.metas["patch"], sets=sets)
+    run = dataclasses.replace(run, metas={**run.metas, "patch": meta})
+    body = per_class(run).body
+    assert "patch, supported dataset: photos:test" in body
+    assert "photos:val" not in body
 
 
 def test_the_largest_changes_are_shown(tmp_path):

@@ -90,7 +90,7 @@ def test_each_combination_trains_once_and_stands_in_one_table(tmp_path, capsys):
     with few_scenes():
         run_stages(longer, workdir)
     assert "ablate: already done, skipped" in capsys.readouterr().out
-    with few_scenes(), pytest.raises(ValueError, match=r"align\.lr: 0\.001 there"):
+    with few_scenes(), pytest.raises(ValueError, match=r"align\.lr: 0\.001 in the"):
         run_stages(config(("seed", (0, 1)), lr=0.1), workdir)
 
 

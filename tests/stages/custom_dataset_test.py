@@ -13,7 +13,7 @@ from configs import evaluate, inspect, pack
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources.files import labels_digest, split_digest
+from rsclip_jax.data.sources.digests import labels_digest, split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip

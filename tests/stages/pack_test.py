@@ -13,8 +13,9 @@ import rsclip_jax
 from configs import pack
 from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sources import packed
-from rsclip_jax.data.sources.files import read_captions, split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.packed import PackedSource, Selection
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.main import run_stages

@@ -172,6 +172,7 @@ def test_a_little_training_beats_chance_and_reports_it(tmp_path):
     assert lines[0].checkpoint != lines[1].checkpoint
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_clip(tmp_path):
     digests = []
     for seed, name in ((0, "a"), (0, "b"), (1, "c")):

@@ -1,4 +1,4 @@
-"""Draws are metrics of the examples drawn; intervals against all possible draws."""
+"""Bootstrap draws against the metrics, and intervals against all possible draws."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def test_a_bootstrap_sample_is_the_same_for_all_alphas():
         assert values[0.0] == pytest.approx(scores[picked].mean())
 
 
-def test_a_bootstrapped_map_is_that_of_the_examples_drawn():
+def test_a_bootstrapped_map_equals_the_map_of_the_drawn_examples():
     rng = np.random.default_rng(0)
     scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
     targets = rng.integers(0, 2, (40, 3))
@@ -61,7 +61,7 @@ def wilson_by_hand(hits, n):
 
 
 @pytest.mark.parametrize(("hits", "n"), [(300, 1000), (54, 60), (3, 7), (1, 1)])
-def test_a_share_interval_is_wilsons(hits, n):
+def test_a_share_interval_is_wilsons_score_interval(hits, n):
     found = share_interval(np.random.default_rng(0).permutation(n) < hits)
     assert found == pytest.approx(wilson_by_hand(hits, n), abs=1e-12)
     # an end is a share from which the hits lie exactly 1.96 standard errors away
@@ -95,11 +95,18 @@ def test_a_share_interval_covers_the_true_share_as_often_as_it_claims(n):
 
 
 @pytest.mark.parametrize("n", [1, 10, 50])
-def test_all_or_none_of_the_examples_leave_room_for_doubt(n):
+def test_intervals_of_all_or_no_hits_have_a_width(n):
     low, high = share_interval(np.ones(n, bool))
     assert high == 1
     assert low == pytest.approx(n / (n + 1.959963984540054**2))
     assert share_interval(np.zeros(n, bool)) == pytest.approx((0, 1 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_groups_that_are_all_alike_have_the_interval_of_as_many_examples(hit):
+    found = share_interval(np.full(30, hit), np.arange(30) // 3)
+    assert found == share_interval(np.full(10, hit))
+    assert found[0] < found[1]
 
 
 def test_no_examples_have_no_share_interval():
@@ -107,7 +114,7 @@ def test_no_examples_have_no_share_interval():
     assert rounded((0.12345678, 1.0)) == [0.123457, 1.0]
 
 
-def test_map_intervals_are_quantiles_over_every_sample_there_is():
+def test_map_intervals_equal_the_exact_bootstrap():
     scores = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     found = map_intervals(scores, targets, bootstraps=4000)
@@ -135,7 +142,7 @@ def check_quantiles(interval, known):
 
 
 @pytest.mark.parametrize("n", [4, 5])
-def test_mean_and_median_intervals_are_quantiles_over_every_sample(n):
+def test_mean_and_median_intervals_equal_the_exact_bootstrap(n):
     values = np.array([3.0, 1.0, 7.0, 1.0, 20.0])[:n]
     known = quantiles_over_every_sample(lambda rows: values[rows].mean(), n)
     check_quantiles(mean_interval(values, bootstraps=6000), known)
@@ -153,7 +160,7 @@ def test_median_draws_are_medians_of_bootstrap_samples(n):
     np.testing.assert_allclose(median_interval(values), want, atol=0.03 * spread)
 
 
-def test_grouped_intervals_are_those_of_the_groups_drawn():
+def test_grouped_intervals_draw_whole_groups():
     rng = np.random.default_rng(4)
     groups = rng.permutation(np.repeat(np.arange(12) * 3, rng.integers(1, 6, 12)))
     values = rng.integers(1, 40, len(groups))
@@ -172,7 +179,7 @@ def test_grouped_intervals_are_those_of_the_groups_drawn():
         assert found == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=1e-12)
 
 
-def test_a_mean_recall_interval_is_quantiles_over_every_sample():
+def test_mean_recall_intervals_equal_the_exact_bootstrap():
     logits = np.array([[2.0, 1, 0], [2, 1, 0], [0, 1, 2], [1, 2, 0], [0, 2, 1]])
     labels = np.array([0, 1, 2, 1, 1])
     known = quantiles_over_every_sample(
@@ -182,7 +189,7 @@ def test_a_mean_recall_interval_is_quantiles_over_every_sample():
     check_quantiles(mean_recall_interval(hits, labels, bootstraps=6000), known)
 
 
-def test_a_calibration_interval_is_that_of_the_examples_drawn_less_their_excess():
+def test_a_calibration_interval_subtracts_the_bootstraps_excess():
     rng = np.random.default_rng(3)
     logits, labels = 2 * rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
     gaps, value = calibration_gaps(logits, labels), calibration_error(logits, labels)
@@ -198,7 +205,7 @@ def test_a_calibration_interval_is_that_of_the_examples_drawn_less_their_excess(
     assert low == 0 < high < 0.06
 
 
-def test_map_intervals_hold_the_value_and_follow_from_the_seed():
+def test_map_intervals_contain_the_value_and_depend_on_the_seed():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (300, 6))
     scores = targets + rng.normal(size=targets.shape)
@@ -210,7 +217,7 @@ def test_map_intervals_hold_the_value_and_follow_from_the_seed():
     assert map_intervals(scores, targets, bootstraps=200, seed=1) != found
 
 
-def test_no_examples_and_no_positive_have_no_interval():
+def test_no_examples_and_no_positives_give_no_interval():
     nothing = np.zeros(0)
     for ends in (
         mean_interval(nothing),

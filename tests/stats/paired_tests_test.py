@@ -41,7 +41,7 @@ def all_gains(gains: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("lost", "kept", "won"), [(3, 20, 9), (0, 5, 6), (7, 3, 6)])
-def test_shares_are_those_of_every_sample_there_is(lost, kept, won):
+def test_shares_equal_the_exact_bootstrap(lost, kept, won):
     gains = [-1] * lost + [0] * kept + [1] * won
     a = np.array([(g < 1 and i % 3 > 0) or g < 0 for i, g in enumerate(gains)])
     b = np.where(np.array(gains) == 0, a, np.array(gains) > 0)
@@ -55,7 +55,7 @@ def test_shares_are_those_of_every_sample_there_is(lost, kept, won):
         assert chances[values <= end + 1e-9].sum() >= q - 0.006
 
 
-def test_identical_models_differ_by_nothing():
+def test_identical_models_do_not_differ():
     hits = np.random.default_rng(0).random(200) < 0.3
     same = compare_shares(hits, hits)
     assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
@@ -65,7 +65,7 @@ def test_identical_models_differ_by_nothing():
         assert (same.difference, same.ci95, same.p_value) == (0.0, (0.0, 0.0), 1.0)
 
 
-def test_a_clearly_better_model_is_as_sure_as_the_samples_allow():
+def test_a_clearly_better_model_has_the_smallest_p_value():
     a = np.random.default_rng(0).random(400) < 0.4
     b = a | (np.random.default_rng(1).random(400) < 0.5)
     better = compare_shares(a, b)
@@ -85,7 +85,7 @@ def test_a_clearly_better_model_is_as_sure_as_the_samples_allow():
         assert found.ci95[0] > 0
 
 
-def test_pairs_are_told_apart_where_unpaired_intervals_overlap():
+def test_paired_differences_are_significant_where_unpaired_intervals_overlap():
     a = np.arange(500) < 200
     b = np.arange(500) < 212  # the same hits and twelve more
     alone = [share_interval(hits) for hits in (a, b)]
@@ -93,7 +93,7 @@ def test_pairs_are_told_apart_where_unpaired_intervals_overlap():
     assert compare_shares(a, b).p_value < 0.001
 
 
-def test_p_is_below_a_twentieth_where_the_interval_leaves_out_zero():
+def test_p_is_below_5_percent_where_the_interval_excludes_zero():
     rng = np.random.default_rng(0)
     for _ in range(20):
         a = rng.random(60) < 0.5
@@ -104,7 +104,7 @@ def test_p_is_below_a_twentieth_where_the_interval_leaves_out_zero():
             assert (found.p_value < 0.05) == (low > 0 or high < 0)
 
 
-def test_p_holds_its_level_where_there_is_no_difference():
+def test_p_keeps_its_level_without_a_difference():
     rng, rejected = np.random.default_rng(0), 0
     for seed in range(400):
         a, b = rng.random((2, 150)) < 0.5
@@ -131,7 +131,7 @@ def test_groups_are_drawn_whole():
     assert alone.p_value == pytest.approx(compare_shares(a, b).p_value, abs=0.02)
 
 
-def test_maps_are_those_of_every_sample_there_is():
+def test_maps_equal_the_exact_bootstrap():
     a = np.array([[0.9, 0.2], [0.4, 0.6], [0.7, 0.5], [0.1, 0.8]])
     b = np.array([[0.9, 0.1], [0.2, 0.9], [0.8, 0.8], [0.3, 0.3]])
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
@@ -165,14 +165,14 @@ def is_that_of_all(found, values, slack=0.012):
         assert np.mean(known <= end + 1e-9) >= q - slack
 
 
-def test_means_are_those_of_every_sample_there_is():
+def test_means_equal_the_exact_bootstrap():
     a, b = np.array([0.1, 0.5, 0.2, 0.9, 0.3]), np.array([0.3, 0.6, 0.1, 0.9, 0.9])
     found = compare_means(a, b)
     assert (found.a, found.b) == pytest.approx((0.4, 0.56))
     is_that_of_all(found, [b[r].mean() - a[r].mean() for r in all_rows(5)])
 
 
-def test_medians_are_those_of_every_sample_there_is():
+def test_medians_equal_the_exact_bootstrap():
     a, b = np.array([1, 7, 3, 20, 5]), np.array([2, 4, 1, 30, 5])
     found = compare_medians(a, b)
     assert (found.a, found.b, found.difference) == (5, 4, -1)
@@ -181,7 +181,7 @@ def test_medians_are_those_of_every_sample_there_is():
     )
 
 
-def test_mean_recalls_are_those_of_every_sample_there_is():
+def test_mean_recalls_equal_the_exact_bootstrap():
     labels = np.array([3, 3, 3, 8, 8])
     a, b = np.array([1, 0, 0, 1, 0], bool), np.array([1, 1, 0, 1, 1], bool)
 
@@ -197,7 +197,7 @@ def test_mean_recalls_are_those_of_every_sample_there_is():
     is_that_of_all(found, values)
 
 
-def test_the_seed_makes_the_draws():
+def test_the_draws_depend_on_the_seed():
     a, b = np.random.default_rng(0).random((2, 90)) < 0.5
     assert compare_shares(a, b) == compare_shares(a, b)
     assert compare_shares(a, b) != compare_shares(a, b, seed=1)
@@ -209,7 +209,7 @@ def test_the_seed_makes_the_draws():
     assert maps[0] == maps[1] != maps[2]
 
 
-def test_no_examples_have_no_difference_and_other_examples_are_refused():
+def test_no_examples_give_nan_and_different_lengths_are_refused():
     none = compare_shares(np.zeros(0, bool), np.zeros(0, bool))
     assert none.n == 0
     assert math.isnan(none.p_value)
@@ -233,7 +233,7 @@ def test_no_examples_have_no_difference_and_other_examples_are_refused():
         compare_maps(np.ones((3, 2)), np.ones((4, 2)), np.ones((3, 2)))
 
 
-def test_p_of_draws():
+def test_p_values_of_draws():
     assert p_value(np.array([1.0] * 98 + [-1.0])) == pytest.approx(2 * 2 / 100)
     assert p_value(np.array([1.0, -1.0, float("nan")])) == 1.0
     assert p_value(np.array([0.1, 0.2, 1e-17])) == 1.0  # zero by rounding
@@ -249,7 +249,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_holm_rejects_what_the_step_down_procedure_does():
+def test_holm_rejects_like_the_step_down_procedure():
     rng = np.random.default_rng(0)
     for _ in range(50):
         values = rng.random(8) ** 4

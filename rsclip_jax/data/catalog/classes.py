@@ -1,6 +1,6 @@
-"""Class folders of the photo sets with their names in prompts, and more templates.
+"""Class folders of the photo datasets, their names in prompts, and more templates.
 
-Names stand beside the folder that they belong to: label order is the folders' order.
+Each folder is followed by its name in prompts; the folders are in label order.
 """
 
 import importlib.resources
@@ -9,11 +9,11 @@ IMAGENET = "imagenet_classes.txt"
 
 
 def _spaced(folders: str) -> dict[str, str]:
-    """Folder names and the same with spaces."""
+    """{folder: its name with spaces for underscores}."""
     return {folder: folder.replace("_", " ") for folder in folders.split()}
 
 
-# UC Merced Land Use (Yang and Newsam 2010). Folders run words together.
+# UC Merced Land Use (Yang and Newsam 2010), whose folder names run words together.
 UCMERCED_NAMES = {
     "agricultural": "agricultural land",
     "airplane": "airplane",
@@ -72,7 +72,7 @@ AID_NAMES = {
     "Viaduct": "viaduct",
 }
 
-# RSSCN7 (Zou et al. 2015): a letter before each name, and in its files' names.
+# RSSCN7 (Zou et al. 2015): folder and file names begin with a letter for the class.
 RSSCN7_NAMES = {
     "aGrass": "grassland",
     "bField": "farmland",
@@ -94,8 +94,8 @@ PATTERNNET_NAMES = _spaced(
     wastewater_treatment_plant"""
 )
 
-# CIFAR-100's fine labels; OpenAI's names are the same with spaces, and its templates
-# are CIFAR-10's.
+# CIFAR-100's fine labels. OpenAI's class names are the labels with spaces, and its
+# templates are those of CIFAR-10.
 CIFAR100_NAMES = _spaced(
     """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy
     bridge bus butterfly camel can castle caterpillar cattle chair chimpanzee clock
@@ -112,8 +112,8 @@ CIFAR100_NAMES = _spaced(
 STL10_NAMES = _spaced("airplane bird car cat deer dog horse monkey ship truck")
 STL10_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.")
 
-# SEN12MS, by the simplified IGBP scheme. No names for prompts are published: these are
-# the classes in plain words.
+# SEN12MS's classes of the simplified IGBP scheme. No prompt names are published; these
+# put the classes in plain words.
 SEN12MS_NAMES = {
     "Forest": "forest",
     "Shrubland": "shrubland",
@@ -128,8 +128,8 @@ SEN12MS_NAMES = {
 }
 
 # So2Sat LCZ42: local climate zones 1 to 10 and A to G (Stewart and Oke 2012), in the
-# order of its one-hot labels. No names for prompts are published: these are the zones
-# in plain words.
+# order of its one-hot labels. No prompt names are published; these put the zones in
+# plain words.
 SO2SAT_NAMES = {
     "Compact high-rise": "compact high-rise buildings",
     "Compact mid-rise": "compact mid-rise buildings",
@@ -151,7 +151,7 @@ SO2SAT_NAMES = {
 }
 
 
-# Food-101 (Bossard et al. 2014); OpenAI's names are its folders with spaces.
+# Food-101 (Bossard et al. 2014). OpenAI's class names are the folders with spaces.
 FOOD101_NAMES = _spaced(
     """apple_pie baby_back_ribs baklava beef_carpaccio beef_tartare beet_salad beignets
     bibimbap bread_pudding breakfast_burrito bruschetta caesar_salad cannoli
@@ -171,8 +171,8 @@ FOOD101_NAMES = _spaced(
 )
 FOOD101_TEMPLATES = ("a photo of {c}, a type of food.",)
 
-# fMoW (Christie et al. 2018), and the templates of WiSE-FT (Wortsman et al. 2022) for
-# it, without its two that choose between "a" and "an" by the name.
+# fMoW (Christie et al. 2018), and its templates in WiSE-FT (Wortsman et al. 2022)
+# except the two that choose between "a" and "an" by the class name.
 FMOW_NAMES = _spaced(
     """airport airport_hangar airport_terminal amusement_park aquaculture
     archaeological_site barn border_checkpoint burial_site car_dealership
@@ -203,10 +203,10 @@ FMOW_TEMPLATES = (
 
 
 def _imagenet_names() -> dict[str, str]:
-    """ImageNet's 1,000 synsets with OpenAI's names for them.
+    """{synset: OpenAI's name} of ImageNet's 1,000 classes.
 
-    OpenAI calls n03773504 and n04008634 both "missile" and n04355933 and n04356056 both
-    "sunglasses"; WordNet's "projectile" and "sunglass" tell them apart here.
+    OpenAI calls both n03773504 and n04008634 "missile", and both n04355933 and
+    n04356056 "sunglasses"; here WordNet's "projectile" and "sunglass" distinguish them.
     """
     file = importlib.resources.files("rsclip_jax") / "data" / "assets" / IMAGENET
     lines = file.read_text("utf-8").splitlines()
@@ -217,7 +217,7 @@ IMAGENET_NAMES = _imagenet_names()
 
 
 def _imagenet_templates() -> tuple[str, ...]:
-    """OpenAI's 80, from their parts."""
+    """OpenAI's 80 templates, built from their parts."""
     views = [f"{kind} photo" for kind in "bad good bright dark blurry".split()]
     views += [f"{kind} photo" for kind in "cropped close-up pixelated".split()]
     views += ["photo", "low resolution photo", "jpeg corrupted photo"]

@@ -1,8 +1,8 @@
 """CORINE land cover: BigEarthNet's 43 classes, and the 19 and 5 made of them.
 
-The 43 are CORINE's third level, by code; the 19 are Sumbul et al. 2021's
-(arXiv 2105.07921), the 5 CORINE's first level, the code's first digit. 11 of the 43
-have no place in the 19.
+The 43 classes are CORINE's third level. Sumbul et al. 2021 (arXiv 2105.07921) merged 32
+of them into 19 and dropped 11. The 5 classes are CORINE's first level, the first digit
+of the code.
 """
 
 CODES: dict[str, int] = {
@@ -51,7 +51,7 @@ CODES: dict[str, int] = {
     "Estuaries": 522,
     "Sea and ocean": 523,
 }
-# The 19, in their order, with the codes that each holds.
+# The 19 classes in label order, with the codes that each merges.
 NINETEEN: dict[str, tuple[int, ...]] = {
     "Urban fabric": (111, 112),
     "Industrial or commercial units": (121,),
@@ -84,10 +84,10 @@ FIVE: dict[str, int] = {
 
 
 def class_map(count: int) -> dict[str, str]:
-    """{label as an archive spells it: class of the set of 5, 19 or 43}.
+    """{label in an archive: its class among `count` classes: 5, 19 or 43}.
 
-    Of the 43 names (version 1) and of the 19 (version 2); a label that has no place in
-    the set is mapped to "".
+    Labels are the 43 names of version 1 and the 19 names of version 2. A label that
+    belongs to none of the classes is mapped to "".
     """
     by_code = {code: name for name, codes in NINETEEN.items() for code in codes}
     first = {digit: name for name, digit in FIVE.items()}
@@ -97,11 +97,10 @@ def class_map(count: int) -> dict[str, str]:
         return {n: n for n in NINETEEN} | {
             name: by_code.get(code, "") for name, code in CODES.items()
         }
-    own = {name: first[codes[0] // 100] for name, codes in NINETEEN.items()}
-    return own | {name: first[code // 100] for name, code in CODES.items()}
+    merged = {name: first[codes[0] // 100] for name, codes in NINETEEN.items()}
+    return merged | {name: first[code // 100] for name, code in CODES.items()}
 
 
 def class_names(count: int) -> tuple[str, ...]:
-    """The classes of the set of 5, 19 or 43, in label order."""
-    names = {5: tuple(FIVE), 19: tuple(NINETEEN), 43: tuple(CODES)}
-    return names[count]
+    """The 5, 19 or 43 classes in label order."""
+    return {5: tuple(FIVE), 19: tuple(NINETEEN), 43: tuple(CODES)}[count]

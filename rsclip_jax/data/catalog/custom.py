@@ -105,7 +105,7 @@ def load_dataset(path: str | Path) -> Dataset:
 def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """Returns a custom dataset with its classes, their names and its label map.
 
-    Raises ValueError for a name of an unknown class, or for two classes of one name.
+    Raises ValueError for a class name of an unknown class, and for equal class names.
     """
     assert dataset.custom is not None
     given, known = dataset.custom.classnames, dict.fromkeys(classes, "")
@@ -225,7 +225,7 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
             )
     words = {**SPLIT_NAMES, **values.get("splits", {})}
     if len(set(words.values())) < len(words):
-        raise ValueError(f"{path}: splits are {words}, of which two are the same")
+        raise ValueError(f"{path}: two of the splits {words} have the same name")
 
 
 def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, str]:
@@ -234,8 +234,8 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
     if allowed.one_sensor and len(values["sensors"]) > 1:
         raise ValueError(
             f"{path}: sensors = {values['sensors']}, but reader {values['reader']!r}"
-            " has one file for each record; use paired_folders for more, or composites"
-            " to make rgb of s2"
+            " reads one file for each record; use paired_folders for several sensors,"
+            " or composites to make rgb of s2"
         )
     for key, name in values["sensors"].items():
         name = str(path.parent / name) if name.endswith(".toml") else name
@@ -291,13 +291,13 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
     if "columns" in values and labelled != (task != "none"):
         raise ValueError(
             f"{path}: task = {task!r}, and columns has"
-            f" {'a' if labelled else 'no'} label; change one of them"
+            f" {'a' if labelled else 'no'} label column; change one of the two"
         )
     idle = [k for k in ("classes", "classnames", "templates") if k in values]
     if task == "none" and idle:
         raise ValueError(
-            f"{path}: {', '.join(idle)} without labels; set"
-            f" {'columns.label' if 'columns' in values else 'task'}, or remove it"
+            f"{path}: {', '.join(idle)} need labels, and there are none; set"
+            f" {'columns.label' if 'columns' in values else 'task'}, or remove them"
         )
     if task != "multi" and "separator" in values:
         raise ValueError(f"{path}: separator needs task = 'multi', not {task!r}")

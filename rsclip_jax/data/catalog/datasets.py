@@ -64,7 +64,10 @@ def _bigearthnet(version: int, count: int, with_s1: bool) -> Dataset:
 
 
 def _sen12ms(name: str, task: str, without: str = "") -> Dataset:
-    """Labelled by the largest class, or by all that cover a tenth; without: a class."""
+    """SEN12MS, labelled by the largest class or by all that cover at least a tenth.
+
+    without: a class that is left out.
+    """
     names = {c: n for c, n in classes.SEN12MS_NAMES.items() if c != without}
     return Dataset(
         name,
@@ -171,7 +174,7 @@ _DATASETS = (
     ),
     _photos(
         "patternnet",
-        # where upper and lower case are one, "patternnet" is the unpacked folder too
+        # on a disk that ignores case, "patternnet" is the unpacked folder, too
         ("PatternNet/images", "patternnet"),
         classes.PATTERNNET_NAMES,
         prompts.RESISC45_TEMPLATES,
@@ -259,7 +262,7 @@ _DATASETS = (
         "none",
         {"rgb": "rgb", "s2": "s2_l1c", "s1": "s1_grd"},
         folders=("ssl4eo_s12", "SSL4EO-S12", "ssl4eo-s12"),
-        # its pairs lie some pixels apart, as they were cut: no max_shift
+        # no max_shift: its pairs were cut some pixels apart
         composites={"rgb": ("s2", "s2_l1c_rgb")},
     ),
     Dataset(
@@ -273,8 +276,8 @@ _DATASETS = (
     ),
     _sen12ms("sen12ms", "single"),
     _sen12ms("sen12ms_multi", "multi"),
-    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten and does not say
-    # which: that snow and ice is the one left out is an assumption.
+    # The code of Zavras et al. (arXiv 2402.09816) has nine of the ten classes without
+    # naming them. We assume that snow and ice is left out.
     _sen12ms("sen12ms_multi_9", "multi", without="Snow/Ice"),
     _so2sat("so2sat", "So2Sat-LCZ42/v4", "So2Sat-LCZ42", "m1483140"),
     _so2sat("so2sat_random", "so2sat/random", "m1613658/random"),

@@ -1,12 +1,12 @@
 """Class names by class folder, and sets of prompt templates.
 
-Names are matched to classes by name, never by position: OpenAI's list of EuroSAT names
-has another order than the folders.
+Names are matched to classes by name, never by position, since OpenAI's list of EuroSAT
+names is in another order than the folders.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rsclip_jax.data.catalog.classes import FMOW_TEMPLATES, IMAGENET_TEMPLATES
 from rsclip_jax.io.lookup import look_up
@@ -138,12 +138,12 @@ PROMPT_SETS = {
 }
 
 
-def get_templates(prompt_set: str, own: Sequence[str]) -> tuple[str, ...]:
-    """The templates of a prompt set; own: a dataset's templates, for "dataset".
+def get_templates(prompt_set: str, templates: Sequence[str]) -> tuple[str, ...]:
+    """The templates of a prompt set; "dataset" stands for the dataset's `templates`.
 
     Raises ValueError naming the known sets for an unknown one.
     """
-    sets = {DATASET: tuple(own), **PROMPT_SETS}
+    sets = {DATASET: tuple(templates), **PROMPT_SETS}
     return look_up(sets, prompt_set, "prompt set")
 
 
@@ -155,7 +155,8 @@ def fill_templates(
     Raises ValueError for no templates or one without {c}, for no class names, one
     string instead of several, and class names that are empty or appear twice.
     """
-    if isinstance(classnames, str) or not len(classnames):
+    several = isinstance(classnames, Collection) and not isinstance(classnames, str)
+    if not several or not len(classnames):
         raise ValueError(
             f"class names {classnames!r}: give a list of names, such as ['lake',"
             " 'forest']"

@@ -15,9 +15,9 @@ def check_array(
     """Checks an array [h, w, bands] of a sensor and returns it.
 
     It must have the sensor's dtype, no NaN, and values in the sensor's valid range or
-    nodata, but not only nodata. With max_nodata > 0 missing pixels are filled up to
-    that share of the patch; see fill_missing. Raises ValueError naming the file or
-    record, what was found and what was expected.
+    nodata, but not only nodata. A share of missing pixels up to max_nodata is filled;
+    see fill_missing. Raises ValueError naming the file or record, what was found and
+    what was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -155,5 +155,5 @@ def _check_range(array: np.ndarray, sensor: Sensor, where: str) -> None:
     raise ValueError(
         f"{where}: {100 * outside.mean():.3g} % of the {sensor.name} values are outside"
         f" {low:g} to {high:g} {sensor.unit}, the farthest {extreme:g}: is it in"
-        f" another unit, or is the nodata value another? Convert it, or {_DROP}"
+        f" another unit, or is its nodata value different? Convert it, or {_DROP}"
     )

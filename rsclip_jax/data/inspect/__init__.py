@@ -1,1 +1,1 @@
-"""A dataset looked through before it is used."""
+"""Inspection of a dataset before it is used."""

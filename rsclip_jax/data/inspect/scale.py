@@ -1,4 +1,4 @@
-"""The scale of a sensor's input, measured on a dataset instead of the sensor's own."""
+"""Measures the scale of a sensor's input on a dataset, to replace the sensor's own."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -62,11 +62,7 @@ def measure_scale(
     indices = spread_indices(len(source), records)
     share = max(_PIXELS // len(indices), 1)
     looks = look_at(
-        source,
-        indices,
-        key,
-        lambda array: _some_pixels(array, share),
-        options=options,
+        source, indices, key, lambda array: _some_pixels(array, share), options=options
     )
     parts = list(looks)
     where = f"{len(parts)} of {len(indices)} records of {source.dataset.name}"
@@ -97,7 +93,7 @@ def _scale_of(
         x[x == sensor.nodata] = np.nan
     (row,) = measure(x[None, :, None]).rows(("",))
     if row["min"] is None:
-        raise ValueError(f"{where} has no values but NaN or nodata")
+        raise ValueError(f"{where} holds only NaN or nodata")
     if row["min"] == row["max"]:
         raise ValueError(
             f"{where} is constant: every value is {row['min']:g} {sensor.unit}, which"

@@ -1,4 +1,4 @@
-"""Reading many records of a source for their statistics, unreadable ones counted."""
+"""Reads many records of a source for statistics, and lists the unreadable ones."""
 
 import dataclasses
 import sys

@@ -12,12 +12,7 @@ from rsclip_jax.data.tokenizer import count_tokens
 
 # Values outside these ranges are damaged or in another unit. 30,000 DN is a reflectance
 # of 3, which only mirrors and fires exceed.
-_PLAUSIBLE = {
-    "DN": (0, 30000),
-    "reflectance": (0, 3),
-    "dB": (-80, 40),
-    "K": (150, 400),
-}
+_PLAUSIBLE = {"DN": (0, 30000), "reflectance": (0, 3), "dB": (-80, 40), "K": (150, 400)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +145,7 @@ def _order_oddities(rows: Sequence[dict]) -> list[str]:
 
 
 def count_labels(labels: Iterable, classes: int) -> np.ndarray:
-    """Number of examples of each class, int64 [classes]; label -1 counts nowhere."""
+    """The number of examples of each class, int64 [classes]; -1 is not counted."""
     counts = np.zeros(classes, np.int64)
     for label in labels:
         if np.ndim(label):
@@ -163,9 +158,9 @@ def count_labels(labels: Iterable, classes: int) -> np.ndarray:
 def describe_captions(captions: Sequence[Sequence[str]], length: int) -> dict:
     """Counts over the captions of each image.
 
-    an_image and different_an_image: {number of captions: number of images}, the second
-    without an image's own repetitions. cut: captions of more than `length` tokens.
-    shared: distinct captions that more than one image has.
+    an_image and different_an_image: {number of captions: number of images}; the second
+    counts an image's repeated captions once. cut: captions of more than `length`
+    tokens. shared: distinct captions that more than one image has.
     """
     texts = Counter(text for of_one in captions for text in of_one)
     images = Counter(text for of_one in captions for text in set(of_one))

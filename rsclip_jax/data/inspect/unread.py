@@ -21,11 +21,11 @@ def find_unread(
       sources: all splits of the dataset.
 
     Returns:
-      ({folder of no class: the number of its files}, unused files). None where records
-      have no files of their own, or one file per band (millions of them).
+      ({folder that is not a class: the number of its files}, unused files). None where
+      records are not in files of their own, or have one file per band (millions).
     """
     files = [source for source in sources if isinstance(source, FileSource)]
-    if len(files) < len(sources) or any(map(_a_file_a_band, files)):
+    if len(files) < len(sources) or any(map(_one_file_per_band, files)):
         return None
     used = {name for source in files for name, _ in source.left_out}
     dirs: set[str] = set()
@@ -52,7 +52,7 @@ def find_unread(
     return strange, sorted(Path(file) for file in set(unread) - used)
 
 
-def _a_file_a_band(source: FileSource) -> bool:
+def _one_file_per_band(source: FileSource) -> bool:
     first = source.entries[:1]
     return any(isinstance(f, tuple) for entry in first for f in entry.files.values())
 

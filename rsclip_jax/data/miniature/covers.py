@@ -236,7 +236,7 @@ def draw_mosaic(rng, labels, parts, size) -> np.ndarray:
     owner = distance.argmin(1)
     cover = np.empty((n, size, size, len(MATERIALS)), np.float32)
     for k in range(most):
-        of, own = parts > k, owner == k
+        of, inside = parts > k, owner == k
         part = draw_covers(rng, labels[of, k], seeds[of, k], size)
-        cover[own] = part[own[of]]
+        cover[inside] = part[inside[of]]
     return cover

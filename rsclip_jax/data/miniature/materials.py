@@ -1,4 +1,4 @@
-"""The materials of the miniature: what each sensor measures of them.
+"""The materials of the miniature: their values for each sensor.
 
 Values are typical ones, rounded: reflectances from the ECOSTRESS library (Meerdink et
 al. 2019) and the Sentinel-2 User Handbook (ESA 2015); sigma0 from Ulaby & Dobson 1989

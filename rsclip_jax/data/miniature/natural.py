@@ -1,8 +1,8 @@
 """Drawn natural images: ten everyday objects that differ in shape.
 
 They are the miniature's supported task, which a CLIP can do before it is patched and
-must not forget. All objects draw their two colours, background, pose and light from the
-same distributions, up to a loose preference in hue, so an image's mean colour tells
+must not forget. The colours, background, pose and light of all classes have the same
+distributions, except for a loose preference in hue, so an image's mean colour says
 little about its class.
 """
 

@@ -7,17 +7,16 @@ co-registered and differ only by their physics.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from rsclip_jax.data.miniature.covers import CLASSES, draw_covers, draw_mosaic
 from rsclip_jax.data.miniature.natural import NATURAL_CLASSES, draw_natural
 from rsclip_jax.data.miniature.sensing import make_world, sense_aerial, sense_satellite
+from rsclip_jax.data.types import Record
 
 __all__ = ["CLASSES", "NATURAL_CLASSES", "SIZES", "SPLITS", "VIEWS", "open_miniature"]
 
-Record = dict[str, Any]
 
 VIEWS = ("miniature", "miniature_multi", "miniature_aerial", "miniature_natural")
 SPLITS = ("train", "val", "test", "all")

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.catalog.custom import with_classes
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.open.locate import MARKS, find_folder
@@ -21,7 +22,7 @@ from rsclip_jax.data.readers.folders import (
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.sources import tfds, webdataset
-from rsclip_jax.data.sources.files import FileSource, leave_out
+from rsclip_jax.data.sources.files import FileSource
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.sources.memory import ArraySource
 from rsclip_jax.data.sources.so2sat import So2SatSource
@@ -45,7 +46,7 @@ def _open_listing(
     options: OpenOptions,
     read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
 ) -> Source:
-    """Makes a source of a reader's result; its faults are an error, or left out."""
+    """Opens a reader's listing; its faults raise an error or are left out."""
     left_out = _leave_out_faults(dataset, split, listing, options.on_error)
     return FileSource(
         dataset, split, listing.entries, options, read_labels, listing.rule, left_out
@@ -105,13 +106,13 @@ def _image_key(dataset: Dataset) -> str:
 
 
 def _check_ids(entries: Sequence[Entry]) -> None:
-    """Raises ValueError for two files that differ in their suffixes alone."""
+    """Raises ValueError for two files that differ only in their suffix."""
     seen: dict[str, Entry] = {}
     for entry in entries:
         first = seen.setdefault(entry.id, entry)
         if first is not entry:
             files = ", ".join(str(x) for e in (first, entry) for x in e.files.values())
-            raise ValueError(f"{files}: two files of one name; keep one of them")
+            raise ValueError(f"{files}: files with the same name; keep one of them")
 
 
 def _find_lists(dataset: Dataset, folder: Path) -> dict[str, Path]:
@@ -123,14 +124,14 @@ def _find_lists(dataset: Dataset, folder: Path) -> dict[str, Path]:
     if dataset.needs_lists and not lists:
         wanted = [dataset.split_lists.format(split=s) for s in SPLIT_NAMES]
         raise FileNotFoundError(
-            f"{dataset.name} is split by its lists, {', '.join(wanted)}, and none is in"
+            f"{dataset.name} needs its split lists, {', '.join(wanted)}; none is in"
             f" {' or '.join(map(str, above))}"
         )
     if lists and (folders := splits_there(folder, dataset.classes)):
         raise ValueError(
             f"{folder} has folders {', '.join(folders)} and lists such as"
-            f" {next(iter(lists.values()))}: two splits of one dataset; move the lists"
-            " away, or undo the folders"
+            f" {next(iter(lists.values()))}: these split the dataset in two ways;"
+            " remove the lists, or merge the folders"
         )
     return lists
 
@@ -142,7 +143,7 @@ def _open_by_lists(
     lists: Mapping[str, Path],
     options: OpenOptions,
 ) -> Source:
-    """Opens the split that the dataset's lists make of all its examples."""
+    """Opens a split by the dataset's lists; listing: all its examples."""
     listing = dataclasses.replace(
         listed_entries(listing, lists, split),
         rule=dataset.split_lists.format(split="*"),
@@ -153,7 +154,7 @@ def _open_by_lists(
 def _open_arrays(
     dataset: Dataset, folder: Path, split: str, options: OpenOptions
 ) -> Source:
-    """Reads the arrays where they exist: their pixels are the original ones."""
+    """Prefers arrays to image files, since their pixels are the original ones."""
     if found := find_arrays(dataset.name, folder):
         arrays = read_arrays(*found, split, dataset.classes)
         return ArraySource(dataset, split, arrays, options)

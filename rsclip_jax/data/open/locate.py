@@ -8,7 +8,7 @@ from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.folders import first_of
 from rsclip_jax.data.types import Dataset
 
-# What must be in a folder that several datasets could have.
+# Kind -> folder that tells its datasets from others in the same folder.
 MARKS = {
     "bigearthnet_v1": bigearthnet.S2_V1,
     "bigearthnet_v2": bigearthnet.S2_V2,

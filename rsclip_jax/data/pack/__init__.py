@@ -1,1 +1,1 @@
-"""Packing: an archive rewritten once as ArrayRecord shards."""
+"""Packing: rewrites an archive once as ArrayRecord shards."""

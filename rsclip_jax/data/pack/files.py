@@ -89,9 +89,9 @@ def describe(
 
 
 def find_span(source: Source, half: Sequence[str] | None) -> list[float] | None:
-    """The split's range of the hash for which its parts are those of the archive.
+    """The hash range of a split with which its parts equal those of the archive.
 
-    half: the ids of the archive's "[:50%]". None where no range gives them.
+    half: the ids of the archive's "[:50%]". Returns None if no range gives these ids.
     """
     whole, *fixed = hash_spans(source.split)
     in_folders = source.ids[0].startswith(f"{source.split}/")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from rsclip_jax.data.sources.files import first_record
+from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.sources.packed import (
     check_shard,
     describe_own,
@@ -23,7 +23,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
 
 COMPRESSIONS = ("auto", "none", "zstd")
-# The cause of a difference in a plan's field.
+# Field of a plan -> what to blame where it differs.
 _PLANNED_BY = {
     "source": "the archive (its records, or the files that describe them)",
     "records": "the archive (its records, or the files that describe them)",
@@ -40,9 +40,10 @@ class Plan:
     """What a split's shards hold; equal plans make equal shards.
 
     Attributes:
-      source: the source_digest, over all records whether packed or not.
-      records: their number in the source; shards take them in order, evenly many each.
-      shards: their number.
+      source: the source_digest of all records, packed or not.
+      records: the number of records in the source; shards take them in order, in equal
+        numbers.
+      shards: the number of shards.
       compression: "none" or "zstd".
       max_nodata: the source's, see fill_missing.
     """

@@ -18,11 +18,10 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
-from rsclip_jax.data.bad_records import suggest_skip
+from rsclip_jax.data.bad_records import first_record, suggest_skip
 from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.pack.plan import Plan, source_digest
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.packed import encode_record
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import replacing

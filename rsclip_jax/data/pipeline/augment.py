@@ -72,8 +72,8 @@ class Augment:
 def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
     """Raises ValueError for settings that act on none of these sensors.
 
-    That includes speckle on 8-bit radar images: their stretch is not known, and so
-    neither is the noise in their grey levels.
+    Speckle does not act on 8-bit radar images: without their stretch, the noise in
+    their grey levels is not known.
     """
     sensors = list(sensors)
     kinds: dict[str, tuple[Any, str]] = {
@@ -82,18 +82,15 @@ def check_augment(augment: Augment, sensors: Iterable[Sensor]) -> None:
         "blur_prob": (is_rgb, "RGB images"),
         "speckle_looks": (is_decibel, "radar in dB"),
         "sar_gain_db": (is_decibel, "radar in dB"),
-        "band_dropout": (
-            is_multispectral,
-            "more than three optical bands",
-        ),
+        "band_dropout": (is_multispectral, "more than three optical bands"),
     }
     for key, (kind, words) in kinds.items():
         value = getattr(augment, key)
         if value and not any(map(kind, sensors)):
             read = ", ".join(f"{s.name} ({len(s.bands)} x {s.unit})" for s in sensors)
             raise ValueError(
-                f"augment.{key} = {value!r} acts on {words}, and none of the sensors is"
-                f" such: {read}; set it to 0"
+                f"augment.{key} = {value!r} acts only on {words}, but the sensors are"
+                f" {read}; set it to 0"
             )
 
 

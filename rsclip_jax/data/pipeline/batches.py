@@ -52,16 +52,14 @@ def train_batches(
       tokens a batch also has "text" [b, n], one of the class's prompts or the image's
       captions, drawn at random, and "group" [b], see number_groups.
 
-    Raises:
-      ValueError: where all sources together have less than one batch.
+    Raises ValueError where all sources together have less than one batch.
     """
     _check_enough(sources, options.batch_size)
     groups = number_groups(sources, tokens) if tokens else []
     with_label = len({source.label_length for source in sources}) == 1
     parts = []
     for i, source in enumerate(sources):
-        # Indices go through grain and become records only at the end: grain measures
-        # the size of all that a source gives, which costs as much as augmenting it.
+        # grain measures every element: records are slow to measure, so are made last.
         order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         make_example = ExampleMaker(
@@ -161,11 +159,9 @@ def view_batches(
 
 
 def _in_order(
-    indices: Sequence[int],
-    make: Callable[[int, Mapping], dict],
-    options: ReadOptions,
+    indices: Sequence[int], make: Callable[[int, Mapping], dict], options: ReadOptions
 ) -> Iterator[dict]:
-    """Batches of the examples that make(index, out) makes of these indices."""
+    """Batches of make(index, out) for these indices, in order."""
     dataset = grain.MapDataset.range(len(indices)).map(
         lambda i: functools.partial(make, int(indices[i]))
     )
@@ -193,10 +189,10 @@ def _batched(
 
 
 def _fill(examples: Sequence[Make]) -> dict:
-    """A batch of examples, each written into the batch's arrays where it can be.
+    """Makes a batch, writing each example into the batch's arrays where possible.
 
-    Made all at once before they are stacked, the examples of a batch of large patches
-    would be written to fresh memory twice, which takes three times as long as reading.
+    Stacking finished examples would write them to fresh memory twice, which for large
+    patches takes three times as long as reading them.
     """
     batch: dict = {}
     for i, make in enumerate(examples):

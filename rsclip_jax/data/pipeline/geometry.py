@@ -6,11 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-_ROTATIONS = (
-    cv2.ROTATE_90_COUNTERCLOCKWISE,
-    cv2.ROTATE_180,
-    cv2.ROTATE_90_CLOCKWISE,
-)
+_ROTATIONS = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
 
 def number_view(flip_y: bool, flip_x: bool, quarters: int) -> int:

@@ -1,10 +1,12 @@
-"""The text of a training example: drawn from its class's prompts or its captions."""
+"""The texts of records: captions, and the text drawn for each training example."""
 
+import contextlib
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
+from rsclip_jax.data.bad_records import suggest_skip
 from rsclip_jax.data.types import Record, Source
 
 # Token ids: [k, templates, n] of a labelled source's classes; {caption: [n]} of a
@@ -49,3 +51,13 @@ def number_groups(sources: Sequence[Source], tokens: Sequence[Tokens]) -> list[G
             names = dataset.classnames
             groups.append([number((name, dataset.templates)) for name in names])
     return groups
+
+
+def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
+    """Reads all captions; on_error "skip" leaves out unreadable records."""
+    captions = []
+    for i in range(len(source)):
+        skip = on_error == "skip"
+        with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
+            captions.append(source.read(i, ())["captions"])
+    return captions

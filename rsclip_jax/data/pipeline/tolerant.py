@@ -18,7 +18,7 @@ class Tolerant:
     The stand-in is a readable record from anywhere in the source, with "mask" False:
     evaluation leaves it out, training uses it as one more example. Unreadable records
     are counted, listed in options.skipped and not read again. A warning names the first
-    record of each error; one error may be of many records, such as the tiles of a file.
+    record of each error; one error may affect many records, such as a file's tiles.
 
     Args:
       source: the records.
@@ -76,9 +76,10 @@ class Tolerant:
 
 
 def _stand_ins(index: int, count: int) -> Iterator[int]:
-    """All of `count` indices, each once, in an order that follows from index alone.
+    """Yields all of `count` indices, each once, in an order that depends only on index.
 
-    They are drawn, since the neighbours of a gap would stand in for all of it.
+    The order is random: else one neighbour would stand in for a whole run of bad
+    records.
     """
     rng = np.random.default_rng(index)
     start, step = int(rng.integers(count)), int(rng.integers(1, count + 1))

@@ -56,7 +56,7 @@ def augment_record(
         array, sensor = record[key], sensors[key]
         if not is_whole(augment):
             array = cut(array, crop, first.shape[:2])
-        if is_decibel(sensor):  # before resizing: speckle is of the sensor's own pixels
+        if is_decibel(sensor):  # before resizing: speckle is in the sensor's own pixels
             array = vary_backscatter(array, rng, augment)
         elif is_multispectral(sensor):
             array = drop_bands(array, sensor, rng, augment)

@@ -124,10 +124,6 @@ def _read_cifar_bin(path: Path, labels: int = 1) -> tuple[np.ndarray, np.ndarray
     return _cifar_images(rows[:, labels:]), rows[:, labels - 1]
 
 
-def _read_cifar100_bin(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    return _read_cifar_bin(path, labels=2)
-
-
 def _read_stl10(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = _read_bytes(path, 3 * 96 * 96)
     labels = _read_bytes(path.with_name(path.name.replace("_X", "_y")), 1)[:, 0]
@@ -145,10 +141,6 @@ def _read_cifar_py(path: Path, key: str = "labels") -> tuple[np.ndarray, np.ndar
     if data.ndim != 2 or data.shape[1] != 3072:
         raise ValueError(f"{path}: data of shape {data.shape}, expected [n, 3072]")
     return _cifar_images(data), np.asarray(batch[key])
-
-
-def _read_cifar100_py(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    return _read_cifar_py(path, "fine_labels")
 
 
 def _names_in(key: str) -> Callable[[Path], list[str]]:
@@ -213,15 +205,21 @@ _LAYOUTS = {
     },
     "cifar100": {
         "cifar-100-python": Layout(
-            _two(""), "meta", _names_in("fine_label_names"), _read_cifar100_py
+            _two(""),
+            "meta",
+            _names_in("fine_label_names"),
+            lambda path: _read_cifar_py(path, "fine_labels"),
         ),
         "cifar-100-binary": Layout(
-            _two(".bin"), "fine_label_names.txt", _read_lines, _read_cifar100_bin
+            _two(".bin"),
+            "fine_label_names.txt",
+            _read_lines,
+            lambda path: _read_cifar_bin(path, labels=2),
         ),
     },
     "stl10": {
         "stl10_binary": Layout(
             _two("_X.bin"), "class_names.txt", _read_lines, _read_stl10
-        ),
+        )
     },
 }

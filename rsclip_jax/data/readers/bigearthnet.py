@@ -20,10 +20,7 @@ from rsclip_jax.io.files import read_json
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 # The authors' lists of patches with snow or clouds, which are not used.
-UNUSABLE = (
-    "patches_with_seasonal_snow.csv",
-    "patches_with_cloud_and_shadow.csv",
-)
+UNUSABLE = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
 S2_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12".split())
 S1_BANDS = ("VV", "VH")
 _HASHED = "the hash of the patch's name, which separates neighbours"

@@ -2,7 +2,7 @@
 
 <folder>/<name>.json, {"images": [{"filename", "split", "sentences": [{"raw"}, ...]}]},
 beside a folder of images. RSICD (Lu et al. 2017, arXiv 1712.07835) has five sentences
-an image, but most images repeat some. UCM- and Sydney-captions: Qu et al. 2016.
+per image, but most images repeat some. UCM- and Sydney-captions: Qu et al. 2016.
 RSITMD (Yuan et al. 2021) has only train and test.
 """
 
@@ -31,9 +31,9 @@ def caption_entries(folder: Path, name: str, split: str) -> Listing:
     """Lists a split in the file's order.
 
     Captions are the file's sentences, stripped. If the file has no val split, a fifth
-    of train becomes val, by the hash of "val/<stem>". An image that does not exist, is
-    listed twice or has no caption is a fault and left out; an empty sentence is a fault
-    and only the sentence is left out. Raises ValueError for a file of another form.
+    of train becomes val, by the hash of "val/<stem>". Faults are an image that does not
+    exist, is listed twice or has no caption, which is left out, and an empty sentence,
+    without which the image is kept. Raises ValueError for a file in another format.
     """
     files, folders = FILES[name]
     path, images = _first_of(folder, files), _Images(_first_of(folder, folders))
@@ -79,7 +79,7 @@ def _read_listed(path: Path) -> list[dict[str, Any]]:
             _check_image(path, image)
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: cut short, or no captions file ({len(data):,} bytes; {at}:"
+            f"{path}: cut short, or not a captions file ({len(data):,} bytes; {at}:"
             f" {type(error).__name__}: {error}), expected {{'images': [{{'filename',"
             " 'split', 'sentences': [{'raw'}, ...]}, ...]}; fetch it again"
         ) from error
@@ -98,7 +98,7 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
 
 
 class _Images:
-    """The images of a folder, by name, or by stem in case they were converted."""
+    """The images of a folder by name, or by stem where they were converted."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -5,7 +5,7 @@
 
 The label belongs to a box in the image, which the .json gives as [x, y, width, height].
 An example is the box with the context around it that fMoW's baseline uses. Images
-without a .json have been cropped before and are read whole.
+without a .json are already cropped and are read whole.
 
 A csv (train_62classes.csv or train.csv) beside the split folders, or above them, lists
 the images of a split; if any csv exists, splits without one do not exist. Its columns
@@ -24,7 +24,8 @@ from rsclip_jax.data.types import SPLITS, Entry, Listing
 from rsclip_jax.io.files import read_json
 
 _COLUMNS = ("category", "location_id", "image_id")
-# A box narrower than this share of the image gets this share of its width around it.
+# Where a box is narrower than this share of the image, context of this share of the
+# box's width is added around it.
 _CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2), (np.inf, 0.15))
 
 
@@ -93,9 +94,9 @@ def _find_csvs(folder: Path) -> dict[str, Path]:
 
 
 def _class_folders(base: Path, classes: tuple[str, ...]) -> list[Path]:
-    """The class folders that exist, since a part of the dataset can be downloaded.
+    """The class folders that exist, since the download may be a part of the dataset.
 
-    The test images have none before the ground truth is joined to them.
+    The test images are in class folders only once the ground truth is joined to them.
     """
     return [base / c for c in classes if (base / c).is_dir()]
 
@@ -146,7 +147,7 @@ def _csv_paths(sheet: Path, folder: Path, split: str) -> Iterator[Path]:
 
 
 def _by_path(sheet: Path, text: str, folder: Path, split: str) -> Path:
-    """The path below its split's folder, wherever the csv's author kept it."""
+    """The image's path below its split's folder, from any path in a csv."""
     parts = Path(text).parts
     if split not in parts or len(parts) - parts.index(split) < 4:
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
 
-# Without split folders the hash decides: these ranges, in percent, are the splits.
+# The splits' ranges of the hash, in percent, where an archive has no split folders.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
 
@@ -70,8 +70,9 @@ def find_classes(
     if beside:
         raise ValueError(
             f"{folder}: {', '.join(beside)} beside the split folders"
-            f" {', '.join(p.name for p in tops)}; a table [splits] in the dataset's"
-            f" file says what it is, such as val = {beside[0]!r}; or name the classes"
+            f" {', '.join(p.name for p in tops)}; if it is a split, name it in a table"
+            f" [splits] of the dataset's TOML file, such as val = {beside[0]!r}; if"
+            " not, list the classes"
         )
     bases = [base / sub for base in tops or [folder] for sub in subfolders]
     found = {p.name for base in bases for p in _folders(base) if _images(p)}
@@ -175,15 +176,13 @@ def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
 
 
 def splits_there(
-    folder: Path,
-    classes: tuple[str, ...] = (),
-    names: Mapping[str, str] = SPLIT_NAMES,
+    folder: Path, classes: tuple[str, ...] = (), names: Mapping[str, str] = SPLIT_NAMES
 ) -> list[str]:
     """The splits that have a folder. names: split -> its folder.
 
-    A class of that name (CIFAR-100 has "train") is not a split. Neither is a test
-    folder without class folders beside other splits: ImageNet's test images have no
-    labels.
+    A class folder of that name (CIFAR-100 has "train") is not a split. Neither is a
+    test folder without class folders beside other splits, as ImageNet's unlabelled test
+    images are in.
     """
     present = [s for s in SPLITS if (folder / names[s]).is_dir()]
     present = [
@@ -221,8 +220,8 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
     there = where / name
     unlabelled = f" ({there} has no class folders)" if there.is_dir() else ""
     return FileNotFoundError(
-        f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)} (a part"
-        f" of one can serve: '{present[0]}[90%:]')"
+        f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)}. Use one"
+        f" of them or a part, such as '{present[0]}[90%:]'"
     )
 
 
@@ -232,7 +231,7 @@ def first_of(things: Sequence, between: str = ", ") -> str:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file}. Raises ValueError for two files of one name."""
+    """{name without suffix: file}. Raises ValueError for files with the same name."""
     found: dict[str, Path] = {}
     for path in _images(folder):
         if path.stem in found:
@@ -244,7 +243,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones and those of archivers."""
+    """The folders in a folder, sorted, without hidden ones and archive leftovers."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._"]

@@ -1,8 +1,8 @@
 """Unlabelled pairs of Sentinel-1 and Sentinel-2: SSL4EO-S12 and Sen1Floods11.
 
 SSL4EO-S12 (Wang et al. 2023): {s1,s2c,s2a}/<location>/<scene>/<band>.tif, up to four
-scenes a location, one a season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or S1/)
-<chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
+scenes per location, one per season. Sen1Floods11 (Bonafilia et al. 2020): S1Hand/ (or
+S1/) <chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
 """
 
 import re
@@ -21,8 +21,8 @@ _SSL4EO = {
 def ssl4eo_entries(folder: Path, split: str) -> Listing:
     """Lists pairs of scenes; locations without a partner are stray.
 
-    The n-th scenes of both sensors by date, which is in their names, are a pair: each
-    season has one of each. All scenes of a location are in one split.
+    Scenes are ordered by the date in their names, and the n-th scenes of both sensors
+    are a pair: each season has one of each. A location's scenes are all in one split.
     """
     wanted = in_split(split)
     locations = {key: _folders(folder / sub) for key, (sub, _) in _SSL4EO.items()}

@@ -2,10 +2,11 @@
 
 <season>/{s1,s2,lc}_<scene>/<season>_{s1,s2,lc}_<scene>_p<patch>.tif, such as
 ROIs1158_spring/s2_0/ROIs1158_spring_s2_0_p30.tif. train_list.txt and test_list.txt of
-the authors' toolbox (one file name a line) are beside the seasons or in splits/.
+the authors' toolbox (one file name per line) are beside the seasons or in splits/.
 
-The authors give no validation list: it is the tenth of the training scenes with the
-highest hash. Patches of a scene are neighbours, so a scene is in one split or part.
+The authors give no validation list, so the tenth of the training scenes with the
+highest hash is val. Patches of a scene are neighbours, so all are in the same split and
+in the same part of it.
 Without lists a hash of the scene makes all three splits.
 """
 
@@ -49,7 +50,7 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
 
     keys: "s2" and "s1". Labels are read later, from lc. Raises FileNotFoundError where
     only one of the two lists exists, ValueError for a line that is repeated, is in both
-    lists, or is no patch's file name.
+    lists, or is not a patch's file name.
     """
     keys = tuple(keys)
     there = {key: _listed(folder, key) for key in (*keys, "lc")}
@@ -77,7 +78,7 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
 
 
 def read_largest(path: Path) -> tuple[str, ...]:
-    """The class with the most pixels of a land cover map; the first among equals.
+    """The class with the most pixels of a land cover map; the first one in a tie.
 
     Raises ValueError naming a file that is not an IGBP map.
     """
@@ -158,7 +159,7 @@ def _chosen(
         if path is None:
             raise FileNotFoundError(
                 f"{folder}: no {kind}_list.txt beside {next(iter(lists)).name}; fetch"
-                " it too, or move the other away: then a hash makes the splits"
+                " it, too; or remove the other list, so that a hash makes the splits"
             )
         if lost := [_name("s2", p) for p in lists[path] if p not in there]:
             absent[path] = lost

@@ -1,4 +1,4 @@
-"""Official split lists: text files beside a set that name the images of each split.
+"""Official split lists: text files that name the images of each split.
 
 A line is an image's file name ("Forest_1.jpg") or "<class>/<name>". The suffix is
 ignored: EuroSAT's lists name JPEGs and are used for its TIFFs, too. Examples are the
@@ -31,8 +31,8 @@ def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
 def listed_entries(listing: Listing, lists: Mapping[str, Path], split: str) -> Listing:
     """Keeps the entries of a listing, "<class>/<stem>", that the split's list names.
 
-    "all" is the union of the lists: an image in none of them belongs to no split. Names
-    whose image does not exist are absent; a stray image exists.
+    "all" is the union of the lists, so an image in none of them is left out. Names
+    whose image does not exist are absent; a stray image counts as existing.
     """
     name, _, _ = parse_split(split)
     wanted = list(lists) if name == "all" else [name]
@@ -112,7 +112,7 @@ def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
         keys = [key for key in keys if key.split("/")[-2] == above[-1]]
     if len(keys) > 1:
         raise ValueError(
-            f"{path}: {name!r} could be any of {first_of(keys)}; write the class before"
-            " it, as '<class>/<name>'"
+            f"{path}: {name!r} could be any of {first_of(keys)}; write"
+            " '<class>/<name>' instead"
         )
     return keys[0] if keys else ""

@@ -1,7 +1,7 @@
-"""Tables of paths and labels: csv (UTF-8, commas) and parquet, GeoParquet among them.
+"""Tables of paths and labels: csv (UTF-8, commas) and parquet, including GeoParquet.
 
-A row is a record. There is a column of paths for each sensor, and optional columns of
-labels, splits and ids. A geometry column is not read.
+Each row is a record. Each sensor has a column of paths; columns of labels, splits and
+ids are optional. A geometry column is not read.
 """
 
 import csv
@@ -51,8 +51,8 @@ def read_table(
 
     Raises:
         FileNotFoundError: for a missing table.
-        ValueError: naming file and line, for a file that is no table, lacks a column,
-            a path or a label, or repeats an id.
+        ValueError: naming file and line, for a file that is not a table, lacks a
+            column, a path or a label, or repeats an id.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: this table does not exist")
@@ -82,8 +82,8 @@ def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
         if name not in count:
             held = ", ".join(f"{s} ({n} rows)" for s, n in count.items())
             raise FileNotFoundError(
-                f"{path}: no row of split {name!r}; it has {held} (a part of one can"
-                f" serve: '{next(iter(count))}[90%:]')"
+                f"{path}: no row of split {name!r}; it has {held}. Use one of them or a"
+                f" part, such as '{next(iter(count))}[90%:]'"
             )
         rows = [row for row in rows if row.split == name]
     kept = [row for row in rows if wanted(tail_of(row.id))]
@@ -126,15 +126,15 @@ def _row(path, folder, columns, line, cells, separator, words) -> Row:
     split = _text(cells[columns["split"]]) if "split" in columns else ""
     if split and split not in words:
         raise ValueError(
-            f"{where}: split {split!r} is none of {', '.join(words)}; a table"
-            f" [splits] in the dataset's file says what it is, such as val = {split!r}"
+            f"{where}: split {split!r} is not one of {', '.join(words)}; name it in a"
+            f" table [splits] of the dataset's TOML file, such as val = {split!r}"
         )
     id_ = _text(cells[columns["id"] if "id" in columns else columns[keys[0]]])
     return Row(line, id_, files, labels, words.get(split, ""))
 
 
 def _labels(where: str, column: str, cell: object, separator: str) -> tuple[str, ...]:
-    """The labels of a cell: one, or any number with a separator."""
+    """The labels in a cell: one, or with a separator any number."""
     if isinstance(cell, list) and not separator:
         raise ValueError(
             f'{where}: a list of labels in column {column!r}; set task = "multi"'
@@ -152,8 +152,6 @@ def _text(cell: object) -> str:
 
 
 def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
-    if len({row.id for row in rows}) == len(rows):
-        return
     lines: dict[str, list[int]] = {}
     for row in rows:
         lines.setdefault(row.id, []).append(row.line)

@@ -4,11 +4,4 @@ from rsclip_jax.data.sensors.bands import select_bands
 from rsclip_jax.data.sensors.spec import Composite, Sensor
 from rsclip_jax.data.sensors.table import COMPOSITES, SENSORS, get_sensor
 
-__all__ = [
-    "COMPOSITES",
-    "SENSORS",
-    "Composite",
-    "Sensor",
-    "get_sensor",
-    "select_bands",
-]
+__all__ = ["COMPOSITES", "SENSORS", "Composite", "Sensor", "get_sensor", "select_bands"]

@@ -33,7 +33,7 @@ def select_bands(
     if missing and fill == "error":
         raise ValueError(
             f"bands {missing} are missing: wanted {target}, found"
-            f" {source}; fill='zero' or 'mean' would make them up"
+            f" {source}; fill='zero' or fill='mean' fills them in"
         )
     out = np.zeros((*array.shape[:-1], len(target)), array.dtype)
     for i, band in enumerate(target):

@@ -13,8 +13,8 @@ UNITS = {
     "K": "temperature",
     "8-bit": "0 to 255 of a picture",
     "C2 SR": "Landsat Collection 2's integers of surface reflectance",
-    "C2 TOA": "... of reflectance at the top of the atmosphere",
-    "C2 ST": "... of surface temperature",
+    "C2 TOA": "its integers of reflectance at the top of the atmosphere",
+    "C2 ST": "its integers of surface temperature",
 }
 
 
@@ -81,7 +81,7 @@ def _problem(sensor: Sensor) -> str:
     except TypeError:
         kind = ""
     if kind not in ("u", "i", "f"):
-        return f"dtype {sensor.dtype!r} should be an integer or float of numpy's"
+        return f"dtype {sensor.dtype!r} should be an integer or float dtype of numpy"
     return ""
 
 
@@ -89,7 +89,7 @@ def _problem(sensor: Sensor) -> str:
 class Composite:
     """An 8-bit RGB picture of three bands: clip(x / divisor, 0, 1) * 255.
 
-    sensor: name of the sensor that it is made of. bands: its red, green and blue.
+    sensor: the name of the sensor. bands: the sensor's bands for red, green and blue.
     """
 
     name: str

@@ -15,11 +15,11 @@ _S2_UM = (0.443, 0.490, 0.560, 0.665, 0.705, 0.740, 0.783,
           0.842, 0.865, 0.945, 1.375, 1.610, 2.190)
 _S2_M = (60.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0,
          10.0, 20.0, 60.0, 60.0, 20.0, 20.0)
-# Landsat 8-9, B1 to B11, in the order of their numbers, in which files hold them: B8 is
-# panchromatic, B9 cirrus, B10 and B11 thermal. OLI's centres as NASA measured them
-# (Barsi et al. 2014, Remote Sensing 6, 10232), TIRS's the middle of USGS's band edges
-# (10.60-11.19 and 11.50-12.51 um). USGS: 30 m, B8 15 m, thermal 100 m (handed out at
-# 30 m).
+# Landsat 8-9's bands B1 to B11 in the order of the files: B8 is panchromatic, B9
+# cirrus, B10 and B11 thermal. NASA measured OLI's centres (Barsi et al. 2014, Remote
+# Sensing 6, 10232); TIRS's are the middle of USGS's band edges (10.60-11.19 and
+# 11.50-12.51 um). Ground sampling by USGS: 30 m, B8 15 m, thermal 100 m (distributed
+# at 30 m).
 _LANDSAT_BANDS = tuple(f"B{i}" for i in range(1, 12))
 _LANDSAT_UM = (0.443, 0.482, 0.561, 0.655, 0.865, 1.609, 2.201,
                0.590, 1.373, 10.895, 12.005)
@@ -28,8 +28,8 @@ _LANDSAT_M = (30.0,) * 7 + (15.0, 30.0, 100.0, 100.0)
 
 _EIGHT_BIT: dict[str, Any] = {"unit": "8-bit", "dtype": "uint8", "valid": (0.0, 255.0)}
 # ESA writes DN from 1 to 32767, 0 for missing pixels and 65535 for saturated ones.
-# Clouds and glint are far above 10000, and resampled saturated pixels can have any
-# value. So every DN is valid; only a patch that is all nodata is refused.
+# Every DN is valid, since clouds and glint are far above 10000 and resampled saturated
+# pixels can have any value. Only a patch that is all nodata is refused.
 _DN: dict[str, Any] = {
     "unit": "DN",
     "dtype": "uint16",
@@ -39,11 +39,11 @@ _DN: dict[str, Any] = {
 # USGS gives 7273 to 43636 as the range of surface reflectance (0 to 1), but snow,
 # clouds and deep shade are outside of it. 0 is fill.
 _C2: dict[str, Any] = {"dtype": "uint16", "valid": (1.0, 65535.0), "nodata": 0.0}
-# Files in Celsius are below, files in sensor counts above; the coldest cloud tops and
-# fires are within.
+# Values in Celsius are below this range and sensor counts above it; the coldest cloud
+# tops and the hottest fires are within it.
 _KELVIN = (100.0, 1000.0)
-# Below the radar's noise the values depend on how files were clipped; bright corners
-# reach tens of dB. The nodata values -9999 and -32768 are outside.
+# Values below the radar's noise floor depend on how a file was clipped, and corner
+# reflectors reach tens of dB. The nodata values -9999 and -32768 are outside the range.
 _DECIBEL = (-150.0, 100.0)
 
 
@@ -110,10 +110,10 @@ def _picture(
 _TOA_MEAN, _TOA_STD = (15000.0,) * 9, (10000.0,) * 9
 _TIRS_MEAN, _TIRS_STD = (25600.0, 24000.0), (3200.0, 2800.0)
 _RGB_UM = (0.665, 0.560, 0.490)
-_ROWS = (
+_SENSORS = (
     _picture("rgb", "rgb", ("R", "G", "B"), _RGB_UM, _NAN),
-    # SSL4EO-S12's statistics of Sentinel-1 GRD backscatter, clipped at two sigma as
-    # there.
+    # SSL4EO-S12's statistics of Sentinel-1 GRD backscatter, and its clipping at two
+    # sigma.
     Sensor(
         "s1_grd",
         "s1",
@@ -139,8 +139,8 @@ _ROWS = (
         _without_b10(_S2_UM),
         _without_b10(_S2_M),
     ),
-    # So2Sat LCZ42's, with its ten bands of DN / 10000: blue is brighter than red in its
-    # published means, as at the top of the atmosphere.
+    # So2Sat LCZ42's ten bands of DN / 10000; L1C, since blue is brighter than red in
+    # the published means, as at the top of the atmosphere.
     Sensor(
         "s2_so2sat",
         "s2",
@@ -155,10 +155,10 @@ _ROWS = (
         valid=(0.0, 6.5535),
         nodata=0.0,
     ),
-    # So2Sat LCZ42's, by its authors' list: the complex amplitudes, then of the Lee
-    # filtered covariance the powers and the element off the diagonal. Statistics of its
-    # training set as the SSL4EO-S12 group published them (zhu-xlab/FGMAE); powers have
-    # a long tail.
+    # So2Sat LCZ42's channels in its authors' order: the complex amplitudes, then the
+    # powers and the off-diagonal element of the Lee-filtered covariance. The SSL4EO-S12
+    # group published the statistics of its training set (zhu-xlab/FGMAE); powers have a
+    # long tail.
     Sensor(
         "s1_so2sat",
         "s1",
@@ -171,7 +171,7 @@ _ROWS = (
         (0.1756, 0.1756, 0.46, 0.456, 2.856, 8.3248, 2.4499, 1.4647),
         level="SLC",
     ),
-    # Near infrared alone: Sentinel-2's wide band.
+    # Near infrared only: Sentinel-2's wide band.
     Sensor(
         "s2_nir",
         "nir",
@@ -197,7 +197,8 @@ _ROWS = (
         _TOA_MEAN + _TIRS_MEAN,
         _TOA_STD + _TIRS_STD,
     ),
-    # Landsat's surface temperature: DN * 0.00341802 + 149 K, here of 293 +- 8 K.
+    # Landsat's surface temperature, DN * 0.00341802 + 149 K. Mean and std are those of
+    # 293 +- 8 K.
     Sensor(
         "landsat_st",
         "ir",
@@ -224,7 +225,7 @@ _ROWS = (
         valid=_KELVIN,
     ),
 )
-SENSORS: dict[str, Sensor] = {row.name: row for row in _ROWS}
+SENSORS: dict[str, Sensor] = {sensor.name: sensor for sensor in _SENSORS}
 
 _TRUE_COLOUR = ("B04", "B03", "B02")
 _COMPOSITES = (
@@ -235,16 +236,17 @@ _COMPOSITES = (
     # The JPEGs that come with EuroSAT.
     Composite("eurosat_rgb", "s2_l1c", _TRUE_COLOUR, 2750.0),
 )
-COMPOSITES: dict[str, Composite] = {row.name: row for row in _COMPOSITES}
+COMPOSITES: dict[str, Composite] = {made.name: made for made in _COMPOSITES}
 
 
-_load_once = functools.cache(load_sensor)  # asked for at every record
+_load_once = functools.cache(load_sensor)  # get_sensor is called for every record
 
 
 def get_sensor(name: str) -> Sensor:
-    """The row of that name, or a file's (see load_sensor) if it ends in .toml.
+    """Returns a sensor of SENSORS, or the one in a file whose path ends in .toml.
 
-    ValueError with the nearest and the list otherwise.
+    Raises ValueError for an unknown name, with the nearest name and the list; for a
+    file see load_sensor.
     """
     if str(name).endswith(".toml"):
         return _load_once(str(name))

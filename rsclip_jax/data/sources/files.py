@@ -1,14 +1,11 @@
-"""Sources of image files, and what all sources are asked: digests, captions."""
+"""FileSource: records read from image files."""
 
-import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.bad_records import suggest_skip
 from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import (
@@ -21,12 +18,7 @@ from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    Sensor,
-    get_sensor,
-    select_bands,
-)
+from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -118,11 +110,7 @@ class FileSource(Source):
         return array
 
     def _composite(
-        self,
-        entry: Entry,
-        record: Record,
-        key: str,
-        found: list[Footprint],
+        self, entry: Entry, record: Record, key: str, found: list[Footprint]
     ) -> np.ndarray:
         dataset = self.dataset
         source, name = dataset.composites[key]
@@ -195,57 +183,3 @@ def read_sensor(
     if array.dtype == np.float64 and sensor.dtype == "float32":
         array = array.astype(np.float32)  # no sensor has more than seven digits
     return check_array(array, sensor, where, max_nodata)
-
-
-def first_record(source: Source, on_error: str) -> Record:
-    """Reads the first record; with on_error "skip", the first that can be read."""
-    if on_error != "skip":
-        with suggest_skip():
-            return source[0]
-    for i in range(len(source)):
-        with contextlib.suppress(ValueError, OSError):
-            return source[i]
-    raise ValueError(f"no record of {source.spec} is readable")
-
-
-def read_captions(source: Source, on_error: str = "raise") -> list[tuple[str, ...]]:
-    """Reads all captions; on_error "skip" leaves out unreadable records."""
-    captions = []
-    for i in range(len(source)):
-        skip = on_error == "skip"
-        with contextlib.suppress(ValueError, OSError) if skip else suggest_skip():
-            captions.append(source.read(i, ())["captions"])
-    return captions
-
-
-def split_digest(source: Source) -> str:
-    """Digest of the dataset's name and the ids in order.
-
-    It identifies the examples behind a number. For a custom dataset it includes the
-    digest of its TOML file.
-    """
-    dataset = source.dataset
-    name = f"{dataset.name} {dataset.custom.digest}" if dataset.custom else dataset.name
-    text = "\n".join([name, *source.ids])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def labels_digest(source: Source) -> str:
-    """Digest of the labels in order and of the classes, for a custom dataset's table.
-
-    It is "" for other datasets: their ids contain the labels.
-    """
-    dataset = source.dataset
-    if dataset.custom is None or dataset.custom.table is None or dataset.task == "none":
-        return ""
-    labels = [source.read(i, ())["label"] for i in range(len(source))]
-    found = hashlib.sha256("\n".join(dataset.classes).encode())
-    found.update(np.asarray(labels, "<i8").tobytes())
-    return found.hexdigest()[:16]
-
-
-def leave_out(text: str, way: str, on_error: str) -> None:
-    """Prints a warning with on_error "skip"; else raises ValueError."""
-    if on_error != "skip":
-        raise ValueError(f"{text}; {way}, or on_error='skip' leaves them out")
-    print(f"warning: {text}; left out", flush=True)

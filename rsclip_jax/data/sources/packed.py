@@ -1,10 +1,10 @@
 """Packed datasets: ArrayRecord shards with a manifest, written by data/pack/.
 
 <root>/<dataset>/<split>/manifest.json     describes the shards
-                        /ids.txt           the ids in order, one a line
+                        /ids.txt           the ids in order, one per line
                         /hash_keys.txt     Source.hash_keys, unless the ids' tails
                         /labels.npy        the labels: int64 or multi-hot uint8
-                        /captions.jsonl    the captions, one record a line
+                        /captions.jsonl    the captions, one record per line
                         /part-00000-of-00012.array_record ...
                         /skipped.txt       id and reason of each unreadable record
 <root>/<dataset>/all/{manifest.json,ids.txt}   the order of all ids in the archive
@@ -95,7 +95,7 @@ def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
     found = {key: get_sensor(name) for key, name in sensors.items()}
     return {
         key: {
-            "sensor": Path(sensor.name).name,  # of a custom sensor the file's name
+            "sensor": Path(sensor.name).name,  # a custom sensor's file name, not path
             "bands": list(sensor.bands),
             "dtype": sensor.dtype,
             "unit": sensor.unit,
@@ -131,10 +131,7 @@ def find_manifest(root: str | Path, name: str) -> dict | None:
 
 
 def open_packed(
-    dataset: Dataset,
-    root: str | Path,
-    split: str,
-    options: OpenOptions = DEFAULTS,
+    dataset: Dataset, root: str | Path, split: str, options: OpenOptions = DEFAULTS
 ) -> "PackedSource | Selection | None":
     """Opens a packed split under a data root; None if the dataset is not packed there.
 
@@ -179,11 +176,11 @@ def _open_all(dataset: Dataset, folder: Path, options: OpenOptions) -> "Selectio
 def _part(
     whole: "PackedSource | Selection", split: str, low: float, high: float
 ) -> "Selection":
-    """A part such as train[:90%], with the records of the archive's own part."""
+    """A part such as train[:90%], with the same records as the archive's part."""
     if whole.manifest["parts"] is None:
         raise ValueError(
-            f"packed {whole.dataset.name}: {split!r} cannot be read: the archive's"
-            f" parts of {whole.split} were not made by a hash when it was packed. Use"
+            f"packed {whole.dataset.name}: {split!r} cannot be read, since the archive"
+            f" did not make parts of {whole.split} by a hash when it was packed. Use"
             " the whole split; or, if another version packed it, pack it again into"
             " another folder"
         )
@@ -197,16 +194,16 @@ def _part(
 
 
 def part_of(keys: list[str], span: list[float], low: float, high: float) -> list[int]:
-    """Indices of the keys in [low %, high %) of a split that is `span` of the hash."""
+    """Indices of the keys in [low %, high %) of a split whose hash range is `span`."""
     width = (span[1] - span[0]) / 100
     first, last = span[0] + low * width, span[0] + high * width
     return [i for i, key in enumerate(keys) if first <= hash_percent(key) < last]
 
 
 def hash_spans(split: str) -> list[list[float]]:
-    """The ranges of the hash, in percent, that a split can be.
+    """The possible hash ranges of a split, in percent.
 
-    They are everything (a split folder), the fixed range, and SEN12MS's range.
+    They are the whole range (for a split folder), the fixed range, and SEN12MS's range.
     """
     fixed = (spans.get(split, (0, 100)) for spans in ({}, HASH_SPLITS, LIST_SPANS))
     return [[float(x) for x in span] for span in fixed]

@@ -31,7 +31,7 @@ class So2SatSource(Source):
 
     The files hold float64; records are float32, in the same units. Each process opens
     a file on first access, so a source can be pickled. Raises FileNotFoundError for a
-    missing file, ValueError naming a file that is cut or of another form.
+    missing file, ValueError naming a file that is cut or has other contents.
     """
 
     def __init__(
@@ -115,13 +115,13 @@ def _files(folder: Path, split: str) -> dict[str, Path]:
     if name not in there:
         raise FileNotFoundError(
             f"{folder}: no {FILES[name]} beside {', '.join(FILES[s] for s in there)};"
-            f" a part of one can serve: '{next(iter(there))}[90%:]'"
+            f" use one of them or a part, such as '{next(iter(there))}[90%:]'"
         )
     return {name: there[name]}
 
 
 def _count(path: Path, dataset: Dataset) -> int:
-    """Counts the records in a file. Raises ValueError for a file of another form."""
+    """Counts the records in a file. Raises ValueError for other contents."""
     last = {"label": len(dataset.classes)}
     for key, field in _FIELDS.items():
         last[field] = len(get_sensor(dataset.sensors[key]).bands)

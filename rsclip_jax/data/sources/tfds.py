@@ -1,6 +1,6 @@
 """Datasets prepared by TensorFlow Datasets as array_record; needs no TensorFlow.
 
-<data_root>/<name>/[<config>/]<version>/{dataset_info.json,features.json,*.array_record*}
+<root>/<name>/[<config>/]<version>/{dataset_info.json,features.json,*.array_record*}
 The features describe a record: "image" (3 channels of 8 bits), "sentinel2" (EuroSAT's
 13 bands) or one feature for each band of Sentinel-2 (BigEarthNet); "label", or "labels"
 for several; "filename", the file's name in the original archive.
@@ -34,7 +34,7 @@ _BIGEARTHNET = {"": "bigearthnet_43", "19": "bigearthnet", "5": "bigearthnet_5"}
 
 
 def prepare_command(path: str, root: str | Path) -> str:
-    """How to prepare a dataset, for which TensorFlow is needed."""
+    """The command that prepares a dataset; it needs TensorFlow."""
     return (
         "prepare it with TensorFlow (pip install tensorflow-cpu), once: python -c"
         f" \"import tensorflow_datasets as tfds; tfds.builder('{path}',"
@@ -112,8 +112,8 @@ def _labels(name: str, features: Mapping[str, Any]) -> Dataset:
             return dataset
     names = tuple(x.replace("_", " ") for x in found)
     templates = prompts.PHOTO_TEMPLATES if found else ()
-    own = {x: x for x in found}
-    return Dataset(name, "tfds", task, {}, found, names, templates, label_map=own)
+    same = {x: x for x in found}
+    return Dataset(name, "tfds", task, {}, found, names, templates, label_map=same)
 
 
 def _version(name: str, folder: Path) -> Path:
@@ -203,8 +203,8 @@ def _parts(version: Path, split: str) -> list[tuple[str, float, float, str]]:
     wanted = known if name == "all" else [name]
     if not wanted or wanted[0] not in known:
         raise FileNotFoundError(
-            f"{version}: no split {name!r}; it has {', '.join(present)} (a part of one"
-            " can serve: 'train[90%:]')"
+            f"{version}: no split {name!r}; it has {', '.join(present)}. Use one of"
+            " them or a part, such as 'train[90%:]'"
         )
     return [(present[s], low, high, f"{s}/") for s in wanted]
 

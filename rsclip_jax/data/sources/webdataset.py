@@ -1,13 +1,14 @@
 """WebDatasets in the layout of CLIP_benchmark and of the code of Zavras et al.
 
-<dataset>/classnames.txt, zeroshot_classification_templates.txt  one a line, with {c}
+<dataset>/classnames.txt, zeroshot_classification_templates.txt  one per line, with {c}
          /<split>/nshards.txt, nsamples.txt (optional), 0.tar, 1.tar, ...
 A sample is the consecutive members with one key: <key>.webp (or jpg, png), <key>.cls
 (the label's number), <key>.s2_patch.pth ([bands, h, w] in DN), <key>.labels_19.pth
-(multi-hot), <key>.txt (captions, one a line).
+(multi-hot), <key>.txt (captions, one per line).
 
-Bands are expected in SENSORS' order, as by the encoder of Zavras et al.; red, green and
-blue are bands 3, 2 and 1. A bands.txt beside classnames.txt names another order.
+Bands are expected in SENSORS' order, as the encoder of Zavras et al. expects them: red,
+green and blue are bands 3, 2 and 1. A bands.txt beside classnames.txt can name another
+order.
 """
 
 import array
@@ -19,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import first_of, hash_percent, split_folders
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import leave_out
 from rsclip_jax.data.types import (
     SPLIT_NAMES,
     Dataset,
@@ -39,10 +40,7 @@ IMAGES = ("webp", "jpg", "jpeg", "png")
 PATCH = "s2_patch.pth"
 _LABELS = re.compile(r"cls|labels_\d+\.pth")
 # Number of bands -> sensor, composite.
-_S2 = {
-    13: ("s2_l1c", "s2_l1c_rgb"),
-    12: ("s2_l2a", "s2_l2a_rgb"),
-}
+_S2 = {13: ("s2_l1c", "s2_l1c_rgb"), 12: ("s2_l2a", "s2_l2a_rgb")}
 
 
 def describe(name: str, folder: Path, path: str) -> Dataset:
@@ -90,7 +88,7 @@ def _first_shard(folder: Path) -> Path:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """A split's tars, as many as nshards.txt says; [] for a folder without any."""
+    """A split's tars, whose number is in nshards.txt; [] for a folder without tars."""
     names = [p.name for p in folder.iterdir()]
     found = {name for name in names if re.fullmatch(r"\d+\.tar", name)}
     for name in sorted(n for n in names if re.fullmatch(r"\d+\.(tar\.gz|tgz)", n)):
@@ -123,18 +121,19 @@ def _count(path: Path, what: str) -> int:
 
 def _lines(path: Path) -> tuple[str, ...]:
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; write one a line into it")
+        raise FileNotFoundError(f"{path} is missing; write it with one entry per line")
     lines = tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
     if not lines:
-        raise ValueError(f"{path} is empty; write one a line into it")
+        raise ValueError(f"{path} is empty; write one entry per line into it")
     return lines
 
 
 def _class_names(folder: Path, label: str) -> tuple[str, ...]:
     """Reads classnames_19.txt for labels_19.pth if it exists, else classnames.txt."""
     number = re.sub(r"\D", "", label)
-    own = folder / f"classnames_{number}.txt"
-    return _lines(own if number and own.exists() else folder / "classnames.txt")
+    numbered = folder / f"classnames_{number}.txt"
+    is_there = number and numbered.exists()
+    return _lines(numbered if is_there else folder / "classnames.txt")
 
 
 def _choose_label(name: str, key: str, sample: Mapping[str, Member]) -> str:
@@ -195,7 +194,7 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
 def _check_order(patch: np.ndarray, where: str, path: Path) -> None:
     """Raises ValueError if B10, nearly black in L1C, seems to be where B09 should be.
 
-    It is so in EuroSAT's own files, where B8A is last. In 140 of them B10 / B11 is at
+    EuroSAT's files are in such an order, with B8A last. In 140 of them B10 / B11 is at
     most 0.41; in SENSORS' order B09 / B10 is at least 7.7.
     """
     ninth, tenth = patch[9].mean(dtype=float), patch[10].mean(dtype=float)
@@ -203,7 +202,7 @@ def _check_order(patch: np.ndarray, where: str, path: Path) -> None:
         raise ValueError(
             f"{where}: band 9, counted from 0, is darker than band 10 ({ninth:.0f},"
             f" {tenth:.0f}), as in EuroSAT's files, where B8A is last. Write the names"
-            f" of the bands in the file's order, one a line, into {path}"
+            f" of the bands in the file's order, one per line, into {path}"
         )
 
 
@@ -250,8 +249,8 @@ def open_webdataset(
 ) -> "WebDataset":
     """Opens a split; its samples are found by walking over the tars' headers.
 
-    Raises ValueError for a cut tar, a sample with a missing member, or another number
-    of samples than in nsamples.txt; on_error "skip" leaves these out.
+    Raises ValueError for a cut tar, a sample with a missing member, or a number of
+    samples that differs from nsamples.txt; on_error "skip" leaves these out.
     """
     wanted = _wanted(dataset, folder)
     source = WebDataset(dataset, split, tuple(wanted), options)
@@ -265,10 +264,10 @@ def open_webdataset(
                 key = f"{shard.stem}/{key}"
                 if spans and low <= hash_percent(key) < high:
                     source.add("/".join([*tops, key]), spans)
-        told = base / "nsamples.txt"
-        if told.exists() and _count(told, "the number of its samples") != count:
-            number = told.read_text().strip()
-            faults.append(f"{told} says {number} samples, but its tars hold {count}")
+        stated = base / "nsamples.txt"
+        if stated.exists() and _count(stated, "the number of its samples") != count:
+            number = stated.read_text().strip()
+            faults.append(f"{stated} says {number} samples, but its tars hold {count}")
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
             leave_out(text, "correct the tars", options.on_error)

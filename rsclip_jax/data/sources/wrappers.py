@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.codecs.checks import check_nodata
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.types import Record, Source
 
 

@@ -36,6 +36,7 @@ def overview(run: Workdir) -> Section:
         "overview.html",
         stages=stages,
         alpha=describe_alpha(patch) if patch else "",
+        warning=patch.alpha_note if patch else "",
         sources=_sources(run.metas),
         config=json.dumps(run.config, indent=2) if run.config else "",
     )
@@ -169,5 +170,6 @@ def role_of(run: Workdir, change: Change) -> str:
     """A dataset's role: patch's task, a supported dataset of patch, or the stage."""
     if change.stage != "patch":
         return change.stage
-    supported = change.name in run.sets("supported_val", "supported_test")
-    return "patch, supported dataset" if supported else "patch, task"
+    task = run.sets("val", "test")
+    is_task = change.name in task or not task
+    return "patch, task" if is_task else "patch, supported dataset"

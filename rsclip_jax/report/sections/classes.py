@@ -17,13 +17,11 @@ _MOST_CLASSES = 60  # that are shown
 
 def per_class(run: Workdir) -> Section | None:
     """Each class before and after, of patch's test datasets and of align's sensors."""
-    swept = set(run.sets("val", "supported_val")) - set(
-        run.sets("test", "supported_test")
-    )
+    tests = run.sets("test", "supported_test")
     charts = []
     for change in find_changes(run.records, run.alpha):
         shown = change.is_headline and change.stage in ("patch", "align")
-        if change.stage == "patch" and change.name in swept:
+        if change.stage == "patch" and tests and change.name not in tests:
             continue
         if shown and (rows := class_rows(change)):
             title = f"{role_of(run, change)}: {change.name}"

@@ -6,7 +6,7 @@ import json
 from rsclip_jax.data.bad_records import error_text
 from rsclip_jax.data.inspect.scale import HOW, measure_scale
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.types import Source
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.align.students import is_pretrained

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from rsclip_jax.data.specs import as_specs, short_specs
 from rsclip_jax.records.results import Result
+from rsclip_jax.report.names import set_name
 
 _OF_PROBES = ("linear_probe", "knn")
 Probe = tuple[str, ...]  # (train, val, test)
@@ -37,7 +38,7 @@ class Parts:
     def holds(self, result: Mapping | Result) -> bool:
         """Whether a result of stage evaluate belongs to one of these parts."""
         r = result if isinstance(result, Result) else Result.from_json(result)
-        name = f"{r.dataset}:{r.split}" + (f":{r.tile}" if r.tile else "")
+        name = set_name(r)
         if r.task == "forgetting":
             return name in short_specs(self.forgetting)
         if r.task not in _OF_PROBES:

@@ -23,6 +23,7 @@ from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.report.names import set_name
 from rsclip_jax.report.table import format_table
 from rsclip_jax.stages.evaluate.encoders import Encoded, encode, feed_each, pins
 from rsclip_jax.stages.evaluate.probes import (
@@ -126,7 +127,7 @@ def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
     )
     stay = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
     if stay:
-        names = dict.fromkeys(f"{r.dataset}:{r.split}" for r in stay)
+        names = dict.fromkeys(map(set_name, stay))
         run.log(f"evaluate: keeps {len(stay)} result(s) of {', '.join(names)}")
 
 

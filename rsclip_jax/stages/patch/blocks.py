@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sampling import spread_indices
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.encode import encode_batches

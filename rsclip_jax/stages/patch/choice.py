@@ -108,7 +108,8 @@ def choose(
     found, draws = sweep.report([*val, *supported], {*c.alphas, *given})
     for source in val:
         labels = sweep.labels[str(source.spec)]
-        common.warn_of_absent_classes(run, "patch", source, labels)
+        effect = "have no say in alpha"
+        common.warn_of_absent_classes(run, "patch", source, labels, effect)
     n = len(val)
     kept = [
         n + i

@@ -17,8 +17,9 @@ from rsclip_jax.data.catalog.prompts import (
     prompts_digest,
 )
 from rsclip_jax.data.inspect.statistics import count_labels
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.files import labels_digest, read_captions, split_digest
+from rsclip_jax.data.sources.digests import labels_digest, split_digest
 from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder
@@ -90,8 +91,13 @@ def _can_be_wrong(dataset: Dataset) -> bool:
     )
 
 
-def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None:
-    """Logs the classes without an example in a split's labels, [n] or [n, k]."""
+def warn_of_absent_classes(
+    run: Run, stage: str, source: Source, labels, effect: str = "are not measured"
+) -> None:
+    """Logs the classes without an example in a split's labels, [n] or [n, k].
+
+    effect: the consequence for these classes.
+    """
     dataset = source.dataset
     if dataset.task not in LABELLED:
         return
@@ -101,10 +107,9 @@ def warn_of_absent_classes(run: Run, stage: str, source: Source, labels) -> None
         more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
         listed = ", ".join(absent[:20]) + more
         run.log(
-            f"{stage}: warning: {source.spec} has no example of"
-            f" {len(absent)} of {len(counts)} classes ({listed}), so they are not"
-            f" measured; use a larger split, such as {dataset.name}:all, or split"
-            " lists that put some of each class into every split"
+            f"warning: {stage}: {source.spec} has no example of {len(absent)} of"
+            f" {len(counts)} classes ({listed}), which {effect}: use a larger split,"
+            " or split lists that give every split some of each class"
         )
 
 

@@ -9,6 +9,7 @@ import copy
 from ml_collections import ConfigDict
 
 from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import SPLITS
 from rsclip_jax.stages.shared.common import LABELLED
 
@@ -47,7 +48,8 @@ def fill_in(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
         )
     values: dict[str, dict] = {}
     if "patch" in config:
-        values["patch"] = {s: f"{name}:{p}" for s, p in find_parts(config).items()}
+        parts = find_parts(config).items()
+        values["patch"] = {key: str(DatasetSpec(name, part)) for key, part in parts}
     if "align" in config:
         values["align"] = _align_values(config)
     filled, lines = copy.deepcopy(config), []
@@ -115,8 +117,8 @@ def _align_values(config: ConfigDict) -> dict:
         train = "train[:85%]"
     losses = [("mse", 1.0)] + [("labels", 0.05)] * (dataset.task in LABELLED)
     return {
-        "train": f"{name}:{train}",
-        "test": (f"{name}:{parts['test']}",),
+        "train": str(DatasetSpec(name, train)),
+        "test": (str(DatasetSpec(name, parts["test"])),),
         "sensor": sensors[0] if len(sensors) == 1 else sensors,
         "losses": tuple(losses),
     }

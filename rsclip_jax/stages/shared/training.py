@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.pipeline.augment import Augment, check_augment, check_crop
 from rsclip_jax.data.sensors import Sensor, get_sensor
-from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.commit import git_commit

@@ -25,11 +25,6 @@ _FREE = (
     "keep_embeddings",
     "align.cache",  # the same features up to rounding
     "align.cache_dir",
-    *(
-        f"{stage}.allow_{what}"  # they only allow a run
-        for stage in ("pretrain", "patch", "align")
-        for what in ("shared", "other_data")
-    ),
     "evaluate.probes",  # like datasets
     "evaluate.forgetting",
     "ablate.sweep",  # a longer one continues a shorter one
@@ -39,6 +34,8 @@ _FREE = (
     "dry_records",
     "inspect",
 )
+# Settings of any stage that only allow a run.
+_PERMITS = ("allow_shared", "allow_other_data")
 
 
 def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
@@ -104,7 +101,7 @@ def differences(
     for key in sorted(old.keys() | new.keys()):
         name = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if name in _FREE or name in idle or a == b:
+        if name in (*_FREE, *idle) or key in _PERMITS or a == b:
             continue
         if key not in old and not b:  # a newer setting that is off
             continue

@@ -1,4 +1,4 @@
-"""Sets of the user's own: what their TOML files may say, and their folders."""
+"""Custom datasets: their TOML files and their folders."""
 
 import re
 
@@ -14,7 +14,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import COMPOSITES, SENSORS
 from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.sensors.custom import load_sensor
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from tests.conftest import REPO
 from tests.helpers.geotiffs import geo_tags
 
@@ -87,30 +87,34 @@ def photos(tmp_path):
 # class_folders
 
 
-def test_class_folders_name_their_classes(photos):
+def test_class_names_come_from_the_class_folders(photos):
     source = open_source(write(photos, PHOTOS))
-    row = source.dataset
-    assert (row.name, row.task, row.sensors) == ("mine", "single", {"rgb": "rgb"})
-    assert row.classes == ("SeaLake", "dry-land")  # sorted
-    assert row.classnames == ("SeaLake", "dry land")
-    assert row.templates == SATELLITE_TEMPLATES
+    dataset = source.dataset
+    assert (dataset.name, dataset.task, dataset.sensors) == (
+        "mine",
+        "single",
+        {"rgb": "rgb"},
+    )
+    assert dataset.classes == ("SeaLake", "dry-land")  # sorted
+    assert dataset.classnames == ("SeaLake", "dry land")
+    assert dataset.templates == SATELLITE_TEMPLATES
     assert len(source) == 20
     for i, id_ in enumerate(source.ids):
         name, stem = id_.split("/")
         record = source[i]
-        assert row.classes[record["label"]] == name
+        assert dataset.classes[record["label"]] == name
         assert record["rgb"].max() == int(stem) + 100 * (name == "SeaLake")
 
 
-def test_what_the_file_says_goes_before_what_is_found(photos):
+def test_the_file_overrides_the_folders(photos):
     text = with_top(PHOTOS, 'classes = ["dry-land"]\ntemplates = ["from above: {c}"]')
     text += '[classnames]\n"dry-land" = "desert"\n'
-    row = open_source(write(photos, text)).dataset
-    assert (row.classes, row.classnames) == (("dry-land",), ("desert",))
-    assert row.templates == ("from above: {c}",)
+    dataset = open_source(write(photos, text)).dataset
+    assert (dataset.classes, dataset.classnames) == (("dry-land",), ("desert",))
+    assert dataset.templates == ("from above: {c}",)
 
 
-def test_a_hash_makes_the_splits_as_for_any_set(photos):
+def test_a_hash_makes_the_splits_as_in_the_catalog(photos):
     path = write(photos, PHOTOS)
     splits = {s: open_source(path, "", s).ids for s in ("train", "val", "test")}
     assert sorted(id_ for ids in splits.values() for id_ in ids) == sorted(
@@ -127,12 +131,12 @@ def test_a_hash_makes_the_splits_as_for_any_set(photos):
         assert mine == open_source("ucmerced", root, split).ids
 
 
-def test_split_folders_may_be_called_otherwise_and_lack_a_class(tmp_path):
+def test_split_folders_may_have_other_names_and_lack_a_class(tmp_path):
     save(tmp_path / "photos/train/sea/1.png", flat(1))
     save(tmp_path / "photos/train/ice/1.png", flat(2))
     save(tmp_path / "photos/valid/sea/9.png", flat(3))
     path = write(tmp_path, PHOTOS)
-    with pytest.raises(ValueError, match=r"valid beside the split folders train; a ta"):
+    with pytest.raises(ValueError, match=r"valid beside the split folders train; if i"):
         open_source(path)
     path = write(tmp_path, PHOTOS + '[splits]\nval = "valid"\n')
     source = open_source(path, "", "val")
@@ -153,13 +157,13 @@ def test_a_named_class_without_a_folder_is_an_error(photos):
         open_source(path)
 
 
-def test_two_files_of_one_name_are_no_two_records(photos):
+def test_files_with_the_same_name_are_refused(photos):
     save(photos / "photos" / "SeaLake" / "3.bmp", flat(3))
-    with pytest.raises(ValueError, match=r"3\.bmp, .*3\.png: two files of one name"):
+    with pytest.raises(ValueError, match=r"3\.bmp, .*3\.png: files with the same name"):
         open_source(write(photos, PHOTOS))
 
 
-def test_sentinel_2_in_another_order_with_rgb_made_of_it(tmp_path):
+def test_sentinel_2_bands_in_another_order_and_their_composite(tmp_path):
     order = L2A[::-1]
     array = save(tmp_path / "photos/sea/1.tif", noise(6, 6, 12))
     text = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
@@ -175,7 +179,7 @@ def test_sentinel_2_in_another_order_with_rgb_made_of_it(tmp_path):
         open_source(write(tmp_path, text))[0]
 
 
-def test_a_sensor_of_ones_own_lies_beside_the_set(tmp_path, monkeypatch):
+def test_a_custom_sensor_file_is_relative_to_the_dataset_file(tmp_path, monkeypatch):
     folder = tmp_path / "sets"
     folder.mkdir()
     write(folder, swir_block(), "my_swir.toml")
@@ -191,7 +195,7 @@ def test_a_sensor_of_ones_own_lies_beside_the_set(tmp_path, monkeypatch):
     np.testing.assert_array_equal(source[0]["ir"], array)
 
 
-def test_one_band_of_a_picture_of_three(tmp_path):
+def test_one_band_is_read_from_a_three_band_image(tmp_path):
     array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     save(tmp_path / "photos/sea/1.png", array)
     text = PHOTOS.replace('rgb = "rgb"', 's1 = "s1_vv_8bit"')
@@ -203,7 +207,7 @@ def test_one_band_of_a_picture_of_three(tmp_path):
 # folder
 
 
-def test_a_plain_folder_is_searched_to_any_depth(tmp_path):
+def test_a_plain_folder_is_searched_recursively(tmp_path):
     save(tmp_path / "photos/a.png", flat(1))
     save(tmp_path / "photos/2020/may/b.png", flat(2))
     save(tmp_path / "photos/2020/may/b.jpg", flat(3))
@@ -225,7 +229,7 @@ def ids_of(folder, split):
         return []
 
 
-def test_a_folder_that_is_not_there_or_has_no_image_is_named(tmp_path):
+def test_a_missing_or_empty_folder_is_named(tmp_path):
     text = PHOTOS.replace("class_folders", "folder")
     path = write(tmp_path, text)
     words = rf"{path}: its folder {tmp_path / 'photos'} does not exist"
@@ -238,7 +242,7 @@ def test_a_folder_that_is_not_there_or_has_no_image_is_named(tmp_path):
         open_source(write(tmp_path, PHOTOS))
 
 
-def test_an_image_of_the_wrong_number_of_bands_is_named(tmp_path):
+def test_an_image_with_a_wrong_number_of_bands_is_named(tmp_path):
     save(tmp_path / "photos/sea/1.tif", noise(6, 6, 13))
     path = write(tmp_path, PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"'))
     with pytest.raises(
@@ -273,17 +277,17 @@ def test_pairs_with_and_without_class_folders(tmp_path, label, capsys):
     assert record["label"] == (0 if label else -1)
 
 
-def test_pairs_in_two_crs_are_read_where_the_file_allows_it(tmp_path):
-    """Sentinel-2 in UTM, and Sentinel-1 of the same place in degrees."""
+def test_pairs_in_two_crs_are_read_if_the_file_allows_it(tmp_path):
+    """Sentinel-2 in UTM, and Sentinel-1 of the same location in degrees."""
     degrees = {"pixel": 1e-4, "left": 12.5, "top": 45.1, "epsg": 4326}
     arrays = {
         "optical": (np.full((4, 4, 12), 900, np.uint16), {}),
         "radar": (np.full((4, 4, 2), -9, np.float32), degrees),
     }
-    for name, (array, place) in arrays.items():
+    for name, (array, location) in arrays.items():
         (tmp_path / name).mkdir()
         layout = {"photometric": "minisblack", "planarconfig": "contig"}
-        tags = geo_tags(**place)
+        tags = geo_tags(**location)
         tifffile.imwrite(tmp_path / name / "a.tif", array, extratags=tags, **layout)
     text = PAIRS.replace("s1_vh_8bit", "s1_grd").replace('rgb = "rgb"', 's2 = "s2_l2a"')
     text = text.replace("rgb =", "s2 =")
@@ -300,7 +304,7 @@ def test_pairs_in_two_crs_are_read_where_the_file_allows_it(tmp_path):
         strict[0]
 
 
-def test_a_class_that_one_sensor_lacks_is_all_strays(tmp_path):
+def test_a_class_missing_in_one_sensor_has_only_strays(tmp_path):
     save(tmp_path / "optical/sea/a.png", flat(1))
     save(tmp_path / "radar/ice/a.png", flat(1, 4, 4))
     path = write(tmp_path, with_top(PAIRS, 'task = "single"'))
@@ -308,7 +312,7 @@ def test_a_class_that_one_sensor_lacks_is_all_strays(tmp_path):
         open_source(path)
 
 
-def test_a_sensors_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_sensor_folder_is_named(tmp_path):
     save(tmp_path / "optical/a.png", flat(1))
     with pytest.raises(
         FileNotFoundError, match=r"radar: this sensor's folder does not"
@@ -316,7 +320,7 @@ def test_a_sensors_folder_that_is_not_there_is_named(tmp_path):
         open_source(write(tmp_path, PAIRS))
 
 
-def test_which_of_two_files_is_the_partner_is_not_guessed(tmp_path):
+def test_an_ambiguous_partner_is_refused(tmp_path):
     save(tmp_path / "radar/a.png", flat(1, 4, 4))
     save(tmp_path / "optical/a.png", flat(1))
     save(tmp_path / "optical/a.bmp", flat(2))
@@ -357,7 +361,10 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             PHOTOS.replace('= "rgb"', '= "s2_l2a"'),
             "has the modality 's2': write s2 = 's2",
         ),
-        (PHOTOS + 's1 = "s1_grd"', "has one file for each record; use paired_folders"),
+        (
+            PHOTOS + 's1 = "s1_grd"',
+            "reads one file for each record; use paired_folders",
+        ),
         (with_top(PAIRS, "same_place = 0"), "same_place = 0 should be true or false"),
         (with_top(PHOTOS, "same_place = false"), r"unknown keys \['same_place'\]"),
         (
@@ -374,10 +381,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS, 'classes = ["sea"]') + '[classnames]\nsee = "lake"',
             "classnames: unknown class 'see': did you mean 'sea'",
         ),
-        (
-            with_top(PHOTOS, 'classes = ["a_b", "a-b"]'),
-            "a_b, a-b would have",
-        ),
+        (with_top(PHOTOS, 'classes = ["a_b", "a-b"]'), "a_b, a-b would have"),
         (
             with_top(PHOTOS, 'templates = ["a {}"]'),
             r"templates: template 'a \{\}' has n",
@@ -390,15 +394,9 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             PHOTOS + '[splits]\ndev = "d"',
             r"splits has unknown keys \['dev'\].*train, v",
         ),
-        (
-            PHOTOS + '[splits]\nval = "test"',
-            "splits are .*, of which two are the same",
-        ),
+        (PHOTOS + '[splits]\nval = "test"', "two of the splits .* have the same name"),
         (S2 + '[composites]\nrgb = "s2_rgb"', "composites.rgb: unknown composite"),
-        (
-            PHOTOS + '[composites]\nrgb = "s2_l2a_rgb"',
-            "rgb is in sensors and in com",
-        ),
+        (PHOTOS + '[composites]\nrgb = "s2_l2a_rgb"', "rgb is in sensors and in com"),
         (S2 + '[composites]\nrgb = "s2_l1c_rgb"', "is made of s2_l1c, and sensors ="),
         (
             S2 + '[composites]\ns1 = "s2_l1c_rgb"',
@@ -417,7 +415,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             with_top(PHOTOS.replace("class_folders", "folder"), 'classes = ["a"]'),
             r"unknown keys \['classes'\]",
         ),
-        (with_top(PAIRS, 'classes = ["a"]'), "classes without labels; set task, or"),
+        (with_top(PAIRS, 'classes = ["a"]'), "classes need labels, .*; set task, or"),
         (PAIRS.replace('s1 = "radar"', ""), r"subfolders has .*missing keys \['s1'\]"),
         (
             TABLE.replace('rgb = "path"', ""),
@@ -433,14 +431,14 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         (with_top(TABLE, 'separator = ";"'), "separator needs task = 'multi', not"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
+def test_each_fault_of_a_dataset_file_is_named(tmp_path, text, words):
     path = write(tmp_path, text)
     with pytest.raises(ValueError, match=words) as error:
         get_dataset(path)
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_missing_file_and_one_with_a_public_name_are_named(tmp_path):
+def test_a_missing_file_and_a_public_name_are_refused(tmp_path):
     path = str(tmp_path / "none.toml")
     with pytest.raises(FileNotFoundError, match=rf"{path}: this dataset file does not"):
         open_source(path)
@@ -451,7 +449,7 @@ def test_a_missing_file_and_one_with_a_public_name_are_named(tmp_path):
         get_dataset(write(tmp_path, text))
 
 
-def test_a_digest_pins_what_a_record_is_and_not_how_prompts_call_it(photos):
+def test_the_digest_depends_on_records_and_not_on_prompts(photos):
     path = write(photos, PHOTOS)
     digest = split_digest(open_source(path))
     write(photos, "# a comment\n" + PHOTOS + '[classnames]\nSeaLake = "lake"\n')
@@ -465,7 +463,7 @@ def test_a_digest_pins_what_a_record_is_and_not_how_prompts_call_it(photos):
 
 
 def readme_block(name):
-    """The TOML of the data's README that begins with this file's name."""
+    """The TOML block in the README of data/ that begins with this file's name."""
     text = (REPO / "rsclip_jax/data/README.md").read_text()
     blocks = re.findall(r"```toml\n(.*?)```", text, re.S)
     (block,) = (b for b in blocks if b.startswith(f"# {name}"))
@@ -476,9 +474,9 @@ def swir_block():
     return readme_block("my_swir.toml")
 
 
-def test_the_readmes_sensor_is_one(tmp_path):
-    row = load_sensor(write(tmp_path, swir_block(), "my_swir.toml"))
-    assert row.bands == ("SWIR1", "SWIR2")
+def test_the_readmes_sensor_loads(tmp_path):
+    sensor = load_sensor(write(tmp_path, swir_block(), "my_swir.toml"))
+    assert sensor.bands == ("SWIR1", "SWIR2")
 
 
 def test_the_readmes_photos_open(photos):
@@ -502,5 +500,5 @@ def test_the_readmes_table_opens(tmp_path):
     np.testing.assert_array_equal(source[0]["label"], [1, 1])
     np.testing.assert_array_equal(source[0]["s2"], array)
     assert source[0]["rgb"].dtype == np.uint8
-    row = load_dataset(path)
-    assert list(row.sensors) == ["rgb", "s2"]
+    dataset = load_dataset(path)
+    assert list(dataset.sensors) == ["rgb", "s2"]

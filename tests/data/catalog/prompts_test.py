@@ -1,4 +1,4 @@
-"""Class names and templates: counts, order, filling, and the digest that pins them."""
+"""Class names and templates: counts, order, filling and digests."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import fill_templates, prompts_digest
 from rsclip_jax.data.tokenizer import tokenize
 
-LABELLED = [name for name, row in DATASETS.items() if row.classes]
+LABELLED = [name for name, dataset in DATASETS.items() if dataset.classes]
 
 
 # The lists.
@@ -35,20 +35,20 @@ LABELLED = [name for name, row in DATASETS.items() if row.classes]
         ("miniature_natural", 10, 2),
     ],
 )
-def test_sets_have_their_published_number_of_names_and_templates(
+def test_datasets_have_the_published_number_of_names_and_templates(
     name, classes, templates
 ):
-    row = DATASETS[name]
-    assert len(row.classes) == len(set(row.classes)) == classes
-    assert len(row.classnames) == len(set(row.classnames)) == classes
-    assert len(row.templates) == len(set(row.templates)) == templates
+    dataset = DATASETS[name]
+    assert len(dataset.classes) == len(set(dataset.classes)) == classes
+    assert len(dataset.classnames) == len(set(dataset.classnames)) == classes
+    assert len(dataset.templates) == len(set(dataset.templates)) == templates
 
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_every_prompt_is_one_sentence_that_the_tokenizer_takes(name):
-    row = DATASETS[name]
-    filled = fill_templates(row.classnames, row.templates)
-    for classname, texts in zip(row.classnames, filled, strict=True):
+    dataset = DATASETS[name]
+    filled = fill_templates(dataset.classnames, dataset.templates)
+    for classname, texts in zip(dataset.classnames, filled, strict=True):
         for text in texts:
             assert classname in text
             assert "  " not in text
@@ -62,32 +62,32 @@ def sha256(lines):
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def test_imagenets_names_are_openais_but_for_the_two_that_it_gives_twice():
+def test_imagenet_names_are_openais_except_its_two_duplicates():
     """Digests of timm's imagenet_synsets.txt and open_clip's IMAGENET_CLASSNAMES."""
-    row = DATASETS["imagenet"]
+    dataset = DATASETS["imagenet"]
     synsets = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-    assert sha256(row.classes) == synsets
-    names = dict(zip(row.classes, row.classnames, strict=True))
+    assert sha256(dataset.classes) == synsets
+    names = dict(zip(dataset.classes, dataset.classnames, strict=True))
     assert names.pop("n04008634") == "projectile"
     assert names.pop("n04355933") == "sunglass"
     names |= {"n04008634": "missile", "n04355933": "sunglasses"}
     openais = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
-    assert sha256(names[synset] for synset in row.classes) == openais
+    assert sha256(names[synset] for synset in dataset.classes) == openais
 
 
-def test_imagenets_templates_are_openais_eighty():
+def test_imagenet_templates_are_openais_80():
     """Digest of open_clip 3.3's OPENAI_IMAGENET_TEMPLATES with {c}, sorted."""
     openais = "6861574a25b4ae6dea5d76663d7914c835c4e1faee1d0d670f46a538a212e418"
     assert sha256(sorted(DATASETS["imagenet"].templates)) == openais
 
 
-def test_imagenette_is_ten_of_imagenet_by_the_same_names():
+def test_imagenette_uses_imagenets_names():
     whole = DATASETS["imagenet"]
     names = dict(zip(whole.classes, whole.classnames, strict=True))
-    row = DATASETS["imagenette"]
-    ten = dict(zip(row.classes, row.classnames, strict=True))
-    assert ten == {synset: names[synset] for synset in row.classes}
-    assert set(row.templates) <= set(whole.templates)
+    dataset = DATASETS["imagenette"]
+    ten = dict(zip(dataset.classes, dataset.classnames, strict=True))
+    assert ten == {synset: names[synset] for synset in dataset.classes}
+    assert set(dataset.templates) <= set(whole.templates)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,11 @@ def test_labels_are_in_the_order_of_the_sorted_folders(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb"),
-    ],
+    [*("ucmerced", "aid", "patternnet", "cifar100", "stl10", "food101", "fmow_rgb")],
 )
-def test_a_name_is_its_folder_with_spaces_and_at_most_the_word_that_it_lacks(name):
-    row = DATASETS[name]
-    for folder, classname in zip(row.classes, row.classnames, strict=True):
+def test_a_name_is_its_folder_with_spaces_and_at_most_one_added_word(name):
+    dataset = DATASETS[name]
+    for folder, classname in zip(dataset.classes, dataset.classnames, strict=True):
         short = classname.removesuffix(" area").removesuffix(" land")
         short = short if folder != "Parking" else classname.removesuffix(" lot")
         joined = {text.replace(" ", "") for text in (short, classname)}
@@ -146,7 +144,7 @@ def test_eurosat_templates_are_openais():
     )
 
 
-def test_resisc45_templates_are_openais_eighteen():
+def test_resisc45_templates_are_openais_18():
     expected = {
         f"{start} of {c}."
         for start in (
@@ -166,7 +164,7 @@ def test_resisc45_templates_are_openais_eighteen():
     )
 
 
-def test_cifar10_templates_are_openais_eighteen():
+def test_cifar10_templates_are_openais_18():
     words = "blurry, black and white, low contrast, high contrast, bad, good".split(
         ", "
     )
@@ -191,7 +189,7 @@ def test_cifar10_templates_are_openais_eighteen():
         ("imagenette", "imagenette"),
     ],
 )
-def test_label_order_is_the_sorted_folders_of_the_real_set(real_data, name, folder):
+def test_label_order_is_that_of_the_real_sorted_folders(real_data, name, folder):
     folders = sorted(p.name for p in (real_data / folder).iterdir() if p.is_dir())
     assert list(DATASETS[name].classes) == folders
 
@@ -226,11 +224,11 @@ def test_georsclips_templates_are_rs5ms():
     assert sha256(sorted(prompts.GEORSCLIP_TEMPLATES)) == rs5m
 
 
-def test_openais_seven_are_of_its_eighty():
+def test_openais_7_templates_are_among_its_80():
     assert set(prompts.PROMPT_SETS["openai7"]) < set(prompts.PROMPT_SETS["openai80"])
 
 
-def test_the_datasets_own_templates_have_a_name_too_and_another_name_is_refused():
+def test_the_datasets_templates_are_a_named_set_and_unknown_names_are_refused():
     assert prompts.get_templates("dataset", ["a {c}"]) == ("a {c}",)
     with pytest.raises(ValueError, match=r"unknown prompt set 'openai8'") as error:
         prompts.get_templates("openai8", ())
@@ -249,29 +247,29 @@ def test_each_class_gets_each_template_in_order():
     ]
 
 
-def test_a_name_with_braces_is_put_in_as_it_is():
+def test_braces_in_a_class_name_are_kept():
     assert fill_templates(["{x} {c}"], ["a {c}."]) == [["a {x} {c}."]]
 
 
 @pytest.mark.parametrize("template", ["a photo.", "a {}.", "a {name}.", "a {C}."])
-def test_a_template_without_its_place_for_the_name_is_refused(template):
+def test_a_template_without_a_placeholder_is_refused(template):
     with pytest.raises(ValueError, match=r"has no placeholder \{c\}") as error:
         fill_templates(["river"], ["a {c}.", template])
     assert repr(template) in str(error.value)
 
 
-def test_no_template_at_all_is_refused_with_an_example():
+def test_empty_templates_are_refused_with_an_example():
     with pytest.raises(ValueError, match=r"no prompt templates.*'a \{c\}\.'"):
         fill_templates(["river"], [])
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t"])
-def test_a_class_without_a_name_is_refused_by_its_place(blank):
+def test_an_empty_class_name_is_refused_with_its_index(blank):
     with pytest.raises(ValueError, match=r"class\(es\) \[1\] of .*'sea'.* no name"):
         fill_templates(["river", blank, "sea"], ["a {c}."])
 
 
-def test_a_name_given_twice_is_refused_by_name():
+def test_a_repeated_class_name_is_refused():
     with pytest.raises(ValueError, match=r"appear twice: \['lake', 'river'\]"):
         fill_templates(["river", "lake", "sea", "lake", "river"], ["a {c}."])
 
@@ -281,7 +279,7 @@ def test_a_name_given_twice_is_refused_by_name():
 NAMES, TEMPLATES = ("river", "lake"), ("a {c}.", "the {c}.")
 
 
-def test_the_digest_depends_on_what_the_lists_hold_and_not_on_their_type():
+def test_the_digest_depends_on_the_contents_and_not_on_the_container():
     digest = prompts_digest(NAMES, TEMPLATES)
     assert len(digest) == 16
     assert digest == prompts_digest(list(NAMES), list(TEMPLATES))
@@ -307,20 +305,22 @@ def test_any_change_of_names_templates_or_order_changes_the_digest(names, templa
     assert prompts_digest(names, templates) != prompts_digest(NAMES, TEMPLATES)
 
 
-def test_no_two_sets_share_a_digest_by_accident():
-    rows = [DATASETS[name] for name in LABELLED]
-    prompts = {(row.classnames, row.templates) for row in rows}
-    digests = {prompts_digest(row.classnames, row.templates) for row in rows}
+def test_no_two_datasets_share_a_digest():
+    datasets = [DATASETS[name] for name in LABELLED]
+    prompts = {(dataset.classnames, dataset.templates) for dataset in datasets}
+    digests = {
+        prompts_digest(dataset.classnames, dataset.templates) for dataset in datasets
+    }
     assert len(digests) == len(prompts) > 5
 
 
-def test_the_digest_is_of_utf8_json_so_the_same_on_every_machine():
+def test_the_digest_is_of_utf8_json():
     raw = b'[["r\xc3\xa9gion"], ["a {c}."]]'
     expected = hashlib.sha256(raw).hexdigest()[:16]
     assert prompts_digest(["région"], ["a {c}."]) == expected
 
 
-def test_a_digest_of_captions_changes_with_text_order_and_owner():
+def test_the_captions_digest_depends_on_text_order_and_image():
     a = [("a lake", "blue"), ("a road",)]
     others = [
         [("a lake", "blue."), ("a road",)],

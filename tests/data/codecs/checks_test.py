@@ -1,4 +1,4 @@
-"""Arrays refused by file, and missing pixels filled."""
+"""Checks of arrays, and filling of missing pixels."""
 
 import dataclasses
 
@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.sensors import (
-    SENSORS,
-)
+from rsclip_jax.data.sensors import SENSORS
 
 
-def test_a_good_array_comes_back_as_it_is():
+def test_a_good_array_is_returned_unchanged():
     array = np.full((3, 4, 2), -12.5, np.float32)
     assert check_array(array, SENSORS["s1_grd"], "a.tif") is array
 
@@ -65,31 +63,31 @@ def test_clouds_glint_and_saturated_pixels_pass():
 
 
 @pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_sr", "landsat_st"])
-def test_a_patch_of_nothing_but_nodata_is_refused(name):
-    row = SENSORS[name]
-    array = np.zeros((5, 6, len(row.bands)), np.uint16)
+def test_a_patch_of_only_nodata_is_refused(name):
+    sensor = SENSORS[name]
+    array = np.zeros((5, 6, len(sensor.bands)), np.uint16)
     with pytest.raises(
         ValueError, match=r"p\.tif: all 30 pixels are 0, .* nodata"
     ) as e:
-        check_array(array, row, "p.tif")
+        check_array(array, sensor, "p.tif")
     assert "mask or drop the patch" in str(e.value)
     array[2, 3, 0] = 8000
-    assert check_array(array, row, "p.tif") is array
+    assert check_array(array, sensor, "p.tif") is array
 
 
-def test_nodata_outside_the_valid_range_is_no_wrong_value():
-    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+def test_nodata_outside_the_valid_range_is_allowed():
+    sensor = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
     array = np.full((10, 10, 1), 290, np.float32)
     array[:5] = -9999
-    assert check_array(array, row, "lst.tif") is array
+    assert check_array(array, sensor, "lst.tif") is array
     array[9, 9] = -9998
     with pytest.raises(ValueError, match=r"lst\.tif: 1 % of .*farthest -9998:"):
-        check_array(array, row, "lst.tif")
+        check_array(array, sensor, "lst.tif")
     with pytest.raises(ValueError, match="all 100 pixels are -9999"):
-        check_array(np.full((10, 10, 1), -9999, np.float32), row, "lst.tif")
+        check_array(np.full((10, 10, 1), -9999, np.float32), sensor, "lst.tif")
 
 
-def test_a_dark_picture_is_a_picture():
+def test_a_black_picture_is_allowed():
     array = np.zeros((4, 4, 3), np.uint8)
     assert check_array(array, SENSORS["rgb"], "night.jpg") is array
 
@@ -103,11 +101,11 @@ def test_linear_power_is_told_from_decibels():
 
 
 def with_holes(name, *holes):
-    """(array of noise, where each hole of `holes` = (row, column, band or None) is)."""
-    row = SENSORS[name]
-    rng, n = np.random.default_rng(0), len(row.bands)
+    """(noise, mask of its holes); holes: (row, column, band, or None for all bands)."""
+    sensor = SENSORS[name]
+    rng, n = np.random.default_rng(0), len(sensor.bands)
     array = rng.uniform(-25, -5, (10, 10, n)).astype(np.float32)
-    if row.dtype == "uint16":
+    if sensor.dtype == "uint16":
         array = rng.integers(200, 5000, (10, 10, n), np.uint16)
     where = np.zeros(array.shape, bool)
     for y, x, band in holes:
@@ -115,7 +113,7 @@ def with_holes(name, *holes):
     return array, where
 
 
-def test_few_missing_pixels_get_the_band_s_median_and_the_others_stay():
+def test_missing_pixels_get_the_bands_median_and_others_are_kept():
     array, holes = with_holes("s1_grd", (0, 0, 0), (4, 7, 1), (4, 8, None))
     spoiled = array.copy()
     spoiled[holes] = [np.nan, np.inf, np.nan, -np.inf]
@@ -139,36 +137,36 @@ def test_few_missing_pixels_get_the_band_s_median_and_the_others_stay():
         check_array(spoiled, SENSORS["s1_grd"], "p.tif")
 
 
-def test_nodata_in_all_bands_is_missing_and_in_some_it_is_a_value():
-    row = SENSORS["s2_l1c"]
+def test_only_nodata_in_all_bands_is_missing():
+    sensor = SENSORS["s2_l1c"]
     array, holes = with_holes("s2_l1c", (1, 1, None), (2, 2, None))
     array[5, 5, 10] = 0  # dark, and no hole
     spoiled = np.where(holes, np.uint16(0), array)
-    out = check_array(spoiled, row, "p.tif", 0.02)
+    out = check_array(spoiled, sensor, "p.tif", 0.02)
     assert out.dtype == np.uint16
     np.testing.assert_array_equal(out[~holes], array[~holes])
     rest = spoiled.reshape(100, 13)[~holes[..., 0].ravel()]
     median = np.sort(rest, axis=0)[48:50].mean(0)
     assert np.abs(out[1, 1] - median).max() < 1
     np.testing.assert_array_equal(out[1, 1], out[2, 2])
-    assert check_array(spoiled, row, "p.tif") is spoiled  # 0: read as it is
+    assert check_array(spoiled, sensor, "p.tif") is spoiled  # 0: read as it is
     with pytest.raises(
         ValueError, match=r"2 % .* s2_l1c pixels .* nodata, .* allows 1"
     ):
-        check_array(spoiled, row, "p.tif", 0.01)
+        check_array(spoiled, sensor, "p.tif", 0.01)
 
 
 def test_nodata_beyond_the_valid_range_is_filled_before_values_are_checked():
-    row = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
+    sensor = dataclasses.replace(SENSORS["ir_bt"], nodata=-9999.0)
     array = np.full((10, 10, 1), 290, np.float32)
     array[0, 0] = -9999
-    assert (check_array(array, row, "p.tif", 0.01) == 290).all()
+    assert (check_array(array, sensor, "p.tif", 0.01) == 290).all()
     array[0, 1] = 5
     with pytest.raises(ValueError, match="outside 100 to 1000 K"):
-        check_array(array, row, "p.tif", 0.5)
+        check_array(array, sensor, "p.tif", 0.5)
 
 
-def test_a_whole_patch_is_passed_on_and_a_missing_one_refused():
+def test_a_complete_patch_is_unchanged_and_an_empty_one_refused():
     array, _ = with_holes("s1_grd")
     assert check_array(array, SENSORS["s1_grd"], "p.tif", 0.1) is array
     with pytest.raises(ValueError, match=r"100 % of the s1_grd pixels"):

@@ -25,7 +25,7 @@ def noise(*shape, dtype=np.uint16):
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_bands_are_last_whichever_way_they_lie(tmp_path, planar, compression):
+def test_bands_are_last_however_they_are_stored(tmp_path, planar, compression):
     want = noise(8, 6, 13)
     stored = want if planar == "contig" else want.transpose(2, 0, 1)
     path = tmp_path / "a.tif"
@@ -39,7 +39,7 @@ def test_bands_are_last_whichever_way_they_lie(tmp_path, planar, compression):
     np.testing.assert_array_equal(read_tif(path), want)
 
 
-def test_a_page_a_band_is_read_too(tmp_path):
+def test_one_page_per_band_is_read(tmp_path):
     want = noise(8, 6, 13)
     tifffile.imwrite(tmp_path / "a.tif", want.transpose(2, 0, 1))
     np.testing.assert_array_equal(read_tif(tmp_path / "a.tif"), want)
@@ -72,7 +72,7 @@ def test_enlarging_is_bilinear_between_pixel_centres(tmp_path):
     np.testing.assert_allclose(got, [0, 25, 75, 100])  # ends repeat
 
 
-def test_a_fine_band_is_not_touched(tmp_path):
+def test_the_finest_band_is_unchanged(tmp_path):
     want = noise(12, 12)
     tifffile.imwrite(tmp_path / "a.tif", want)
     (coarse,) = write_bands(tmp_path, (6,))
@@ -112,7 +112,7 @@ def test_bands_in_another_order_are_moved_by_name(tmp_path):
         read_sensor(tmp_path / "a.tif", L2A)
 
 
-def test_signed_integers_without_sign_are_taken_as_they_are(tmp_path):
+def test_nonnegative_signed_integers_are_read_as_unsigned(tmp_path):
     array = noise(8, 8, 13, dtype=np.int16)
     write(tmp_path / "a.tif", array)
     got = read_sensor(tmp_path / "a.tif", S2)
@@ -124,8 +124,8 @@ def test_signed_integers_without_sign_are_taken_as_they_are(tmp_path):
         read_sensor(tmp_path / "a.tif", S2)
 
 
-def test_real_chips_equal_tifffiles_reading(real_data):
-    """Sen1Floods11's bands lie apart, and B8A is ninth: our order already."""
+def test_real_chips_are_read_as_by_tifffile(real_data):
+    """Sen1Floods11 stores bands separately, with B8A ninth as in SENSORS."""
     path = real_data / "sen1floods11" / "S2" / "Spain_7370579_S2Hand.tif"
     want = tifffile.imread(path).transpose(1, 2, 0)
     np.testing.assert_array_equal(read_sensor(path, S2), want)
@@ -137,7 +137,7 @@ def test_real_chips_equal_tifffiles_reading(real_data):
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "uint16", "int16", "float32", "float64", "uint32"]
 )
-def test_a_band_has_the_files_own_numbers(tmp_path, dtype, options, order, photometric):
+def test_a_band_has_the_files_values(tmp_path, dtype, options, order, photometric):
     want = (1000 * np.random.default_rng(0).normal(size=(24, 24))).astype(dtype)
     path = tmp_path / "band.tif"
     tifffile.imwrite(path, want, photometric=photometric, byteorder=order, **options)
@@ -156,7 +156,7 @@ def test_a_band_cut_anywhere_is_refused(tmp_path):
             read_band_files([cut])
 
 
-def test_nothing_is_printed_of_tags_that_only_geographers_know(tmp_path, capfd):
+def test_opencv_prints_no_warnings_about_geographic_tags(tmp_path, capfd):
     path = tmp_path / "band.tif"
     scale = (33550, "d", 3, (10.0, 10.0, 0.0), True)
     tifffile.imwrite(path, noise(8, 8), extratags=[scale])
@@ -164,7 +164,7 @@ def test_nothing_is_printed_of_tags_that_only_geographers_know(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_real_bands_are_those_of_tifffile(real_data):
+def test_real_bands_are_read_as_by_tifffile(real_data):
     paths = sorted((real_data / "bigearthnet").rglob("*_B0[1-8].tif"))
     assert len(paths) > 50
     for path in paths:
@@ -176,10 +176,10 @@ def test_the_real_bands_are_those_of_tifffile(real_data):
 # Footprints.
 
 
-def geo_tif(path, side, pixel=10.0, **place):
+def geo_tif(path, side, pixel=10.0, **location):
     """A GeoTIFF of one band."""
     band = np.ones((side, side), np.uint16)
-    tifffile.imwrite(path, band, extratags=geo_tags(pixel, **place))
+    tifffile.imwrite(path, band, extratags=geo_tags(pixel, **location))
     return path
 
 
@@ -190,7 +190,7 @@ def check_folders(max_shift, *paths):
     check_same_location(found, max_shift)
 
 
-def test_files_of_one_place_pass_at_any_pixel_size(tmp_path):
+def test_files_of_one_location_pass_at_any_pixel_size(tmp_path):
     fine = geo_tif(tmp_path / "fine.tif", 12)
     coarse = geo_tif(tmp_path / "coarse.tif", 2, 60.0)
     near = geo_tif(tmp_path / "near.tif", 12, left=300010.0, top=5000030.0)
@@ -212,7 +212,7 @@ def test_files_of_one_place_pass_at_any_pixel_size(tmp_path):
         ({"pixel": 12.0}, 1.0, "are 2 pixels apart"),  # 24 m of 12
     ],
 )
-def test_files_of_two_places_are_both_named_with_what_they_say(
+def test_files_of_two_locations_are_named_with_their_footprints(
     tmp_path, changed, max_shift, fault
 ):
     one = geo_tif(tmp_path / "one.tif", 12)
@@ -225,7 +225,7 @@ def test_files_of_two_places_are_both_named_with_what_they_say(
     assert text.endswith("do not cover the same ground: pair the right files")
 
 
-def test_a_tiepoint_within_the_image_and_a_large_shift_that_is_allowed(tmp_path):
+def test_a_tiepoint_inside_the_image_and_a_large_allowed_shift(tmp_path):
     plain = geo_tif(tmp_path / "plain.tif", 12)
     far = geo_tif(tmp_path / "far.tif", 12, left=300050.0)
     check_folders(5.0, plain, far)
@@ -233,7 +233,7 @@ def test_a_tiepoint_within_the_image_and_a_large_shift_that_is_allowed(tmp_path)
     check_folders(0.0, plain, geo_tif(tmp_path / "inner.tif", 12, **inner))
 
 
-def test_what_the_tags_do_not_tell_is_not_guessed(tmp_path):
+def test_missing_tags_are_not_guessed(tmp_path):
     plain, found = tmp_path / "plain.tif", []
     tifffile.imwrite(plain, np.ones((12, 12), np.uint16))
     read_tif(plain, found)
@@ -265,7 +265,7 @@ def test_the_tags_are_those_of_tifffile(tmp_path, order):
         assert (page.imagewidth, page.imagelength) == (300, 7)
 
 
-def test_bytes_that_tell_no_place_tell_none(tmp_path):
+def test_bytes_without_a_location_give_no_footprint(tmp_path):
     path = geo_tif(tmp_path / "a.tif", 12)
     data = path.read_bytes()
     assert len(read_footprints(path, data)) == 1
@@ -278,7 +278,7 @@ def test_bytes_that_tell_no_place_tell_none(tmp_path):
     assert read_footprints(path, b"no TIFF at all") == []
 
 
-def test_the_real_pairs_are_of_one_place(real_data):
+def test_real_pairs_show_one_location(real_data):
     root = real_data / "bigearthnet" / "BigEarthNet-v1.0"
     patches = [p for p in root.iterdir() if p.is_dir()]
     for patch in patches:

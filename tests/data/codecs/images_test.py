@@ -1,4 +1,4 @@
-"""Image files of every kind to uint8 arrays, and every damaged file refused by name."""
+"""Image files of every kind are read as uint8; damaged files are refused by name."""
 
 import io
 
@@ -48,7 +48,7 @@ def test_lossless_webp_is_read(tmp_path):
     np.testing.assert_array_equal(read_image(path), array)
 
 
-def test_a_jpeg_is_what_pillow_makes_of_it(tmp_path):
+def test_a_jpeg_is_decoded_as_by_pillow(tmp_path):
     path = save(tmp_path / "a.JPG", smooth(), quality=95)
     out = read_image(path)
     assert out.shape == (40, 48, 3)
@@ -57,7 +57,7 @@ def test_a_jpeg_is_what_pillow_makes_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
-def test_grey_is_repeated_for_rgb_and_one_band_alone(tmp_path, suffix):
+def test_grey_is_repeated_for_rgb_or_read_as_one_band(tmp_path, suffix):
     path = save(tmp_path / f"a{suffix}", smooth()[..., 0])
     rgb, one = read_image(path), read_image(path, 1)
     assert rgb.shape == (40, 48, 3)
@@ -83,7 +83,7 @@ def test_alpha_is_dropped_and_not_blended(tmp_path, suffix):
     np.testing.assert_array_equal(out, array[..., :3])
 
 
-def test_a_sensors_rows_are_its_rows_whatever_exif_says(tmp_path):
+def test_exif_rotation_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter
     for grey in (False, True):
@@ -103,7 +103,7 @@ def test_names_in_any_script_are_read(tmp_path):
         np.testing.assert_array_equal(read_image(save(folder / name, array)), array)
 
 
-def test_bytes_after_the_image_do_no_harm(tmp_path):
+def test_bytes_after_the_image_are_allowed(tmp_path):
     path = save(tmp_path / "a.png", noise(5, 6, 3))
     path.write_bytes(path.read_bytes() + b"appended by a camera")
     np.testing.assert_array_equal(read_image(path), noise(5, 6, 3))
@@ -119,16 +119,14 @@ def test_bytes_after_the_image_do_no_harm(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("bands", [1, 3])
-def test_sixteen_bits_are_refused_and_never_squeezed_into_eight(
-    tmp_path, suffix, bands
-):
+def test_sixteen_bit_images_are_refused(tmp_path, suffix, bands):
     array = np.full((4, 4), 30_000, np.uint16)
     path = save(tmp_path / f"dn{suffix}", array)
     with pytest.raises(ValueError, match=rf"dn\{suffix}.*expected {bands} of uint8"):
         read_image(path, bands)
 
 
-def test_sixteen_bit_colour_is_refused_too(tmp_path):
+def test_sixteen_bit_colour_images_are_refused(tmp_path):
     array = np.full((4, 4, 3), 30_000, np.uint16)
     for suffix in ("png", "tif"):
         path = tmp_path / f"colour.{suffix}"
@@ -186,7 +184,7 @@ def test_one_wrong_byte_inside_a_png_is_found_by_its_checksum(tmp_path):
     "data",
     [b"", b"\xff\xd8\xff\xd9", b"<html>404</html>", b"\x89P" + b"IEND\xaeB`\x82"],
 )
-def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, data):
+def test_a_file_that_is_not_an_image_is_named(tmp_path, data):
     path = tmp_path / "page.jpg"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"page\.jpg: unreadable or cut"):
@@ -198,16 +196,16 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, data):
     [(".png", 8), (".jpg", 1), (".tif", 1), (".bmp", 1), (".webp", 1)],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of what Pillow then refuses
-def test_any_one_damaged_byte_gives_an_image_or_an_error_with_the_name(
+def test_a_damaged_byte_gives_an_image_or_an_error_with_the_name(
     tmp_path, suffix, step
 ):
     path = save(tmp_path / f"damaged{suffix}", noise(9, 9, 3))
     data = path.read_bytes()
     messages = []
-    for place in range(0, len(data), step):
+    for offset in range(0, len(data), step):
         for change in (1, 255):
             damaged = bytearray(data)
-            damaged[place] = (damaged[place] + change) % 256
+            damaged[offset] = (damaged[offset] + change) % 256
             path.write_bytes(damaged)
             try:
                 assert read_image(path).shape[-1] == 3
@@ -217,7 +215,7 @@ def test_any_one_damaged_byte_gives_an_image_or_an_error_with_the_name(
     assert all(path.name in message for message in messages)
 
 
-def test_a_decoder_that_pads_a_cut_photograph_is_not_believed(tmp_path, monkeypatch):
+def test_a_cut_photograph_that_the_decoder_pads_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "cut.jpg", noise(64, 64, 3))
     padded = np.full((64, 64, 3), 128, np.uint8)
     monkeypatch.setattr(images.cv2, "imdecode", lambda *_: padded)
@@ -235,7 +233,7 @@ def test_a_missing_file_is_named(tmp_path):
 # Real files.
 
 
-def test_real_photographs_of_every_set_are_read_as_pillow_reads_them(real_data):
+def test_real_photographs_are_read_as_by_pillow(real_data):
     folders = ("eurosat_rgb/val/River", "resisc45/beach", "cifar10/val/ship")
     for folder in folders:
         for path in sorted((real_data / folder).iterdir())[:4]:
@@ -251,7 +249,7 @@ def test_a_real_thermal_image_is_grey_in_one_band_or_three(real_data):
         np.testing.assert_array_equal(rgb, one.repeat(3, -1))
 
 
-def test_real_radar_is_one_band_and_its_pair_three(real_data):
+def test_real_radar_has_one_band_and_its_partner_three(real_data):
     folder = real_data / "sentinel_pairs" / "val"
     path = min((folder / "s1_vh").iterdir())
     radar, rgb = read_image(path, 1), read_image(folder / "s2_rgb" / path.name)

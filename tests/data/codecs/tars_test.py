@@ -1,4 +1,4 @@
-"""Where tars' members lie, against Python's tarfile in the formats there are."""
+"""Offsets of tar members against Python's tarfile, in all of its formats."""
 
 import gzip
 import os
@@ -14,7 +14,7 @@ NAMES = ["s0.webp", "s0.cls", "deep/" * 18 + "s1.cls", LONG, "größe.png", "s2.
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_members_lie_where_tarfile_finds_them(tmp_path, form):
+def test_members_have_tarfiles_offsets(tmp_path, form):
     data = {name: bytes([i]) * (300 * i) for i, name in enumerate(NAMES)}
     path = write_tar(tmp_path / "0.tar", data, form)
     with tarfile.open(path, "a", format=form) as tar:  # no files, so not told
@@ -34,8 +34,8 @@ def test_a_long_name_in_two_fields_of_the_header(tmp_path):
     assert [tuple(m) for m in walk_tar(path)] == [(LONG, 512, 1)]
 
 
-def test_sizes_that_octal_digits_do_not_hold(tmp_path):
-    """16 GiB of a sparse file: by GNU in base 256, by pax in a field of its own."""
+def test_sizes_beyond_octal_digits(tmp_path):
+    """16 GiB of a sparse file: GNU writes the size in base 256, pax in a field."""
     size = 2**34
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         info = tarfile.TarInfo("big")
@@ -48,7 +48,7 @@ def test_sizes_that_octal_digits_do_not_hold(tmp_path):
         assert [tuple(m) for m in walk_tar(path)] == [("big", len(header), size)]
 
 
-def test_a_cut_tar_says_where_and_gives_what_is_before(tmp_path):
+def test_a_cut_tar_names_the_byte_and_yields_the_members_before(tmp_path):
     members = {"a.cls": b"1", "a.webp": bytes(2000), "b.cls": b"2"}
     path = write_tar(tmp_path / "0.tar", members, tarfile.USTAR_FORMAT)
     whole = path.read_bytes()
@@ -67,17 +67,17 @@ def test_a_cut_tar_says_where_and_gives_what_is_before(tmp_path):
         assert [member.name for member in found] == told
 
 
-@pytest.mark.parametrize("place", [1024 + 5, 1024 + 130, 1024 + 150])
-def test_a_damaged_header_is_named(tmp_path, place):
+@pytest.mark.parametrize("offset", [1024 + 5, 1024 + 130, 1024 + 150])
+def test_a_damaged_header_is_named(tmp_path, offset):
     path = write_tar(tmp_path / "0.tar", {"a": b"1", "b": b"2"}, tarfile.USTAR_FORMAT)
     data = bytearray(path.read_bytes())
-    data[place] ^= 0x55
+    data[offset] ^= 0x55
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"0\.tar: .* at byte 1,024: damaged, or not"):
         list(walk_tar(path))
 
 
-def test_one_in_gzip_under_the_name_of_a_tar_comes_with_its_way_out(tmp_path):
+def test_the_error_for_a_gzipped_tar_has_the_command_that_unpacks_it(tmp_path):
     path = write_tar(tmp_path / "a 0.tar", {"s0.cls": b"7"})
     path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(ValueError, match=r"a 0\.tar: compressed by gzip") as error:

@@ -13,7 +13,7 @@ SKIP = ReadOptions(on_error="skip")
 
 
 class Arrays(Source):
-    """A source of arrays in memory, unread until asked for; None is unreadable."""
+    """A source of arrays in memory that counts reads; None is unreadable."""
 
     def __init__(self, sensor, arrays):
         self.dataset = Dataset("arrays", "", "none", {"x": sensor})
@@ -27,18 +27,18 @@ class Arrays(Source):
         return {"id": self.ids[index], "label": -1, "x": self.arrays[index]}
 
 
-def skewed(sensor, count=12, side=24, seed=0):
-    """A long upper tail and another level in each record, as scenes have them."""
-    row, rng = SENSORS[sensor], np.random.default_rng(seed)
-    shape = (side, side + 1, len(row.bands))
+def skewed(name, count=12, side=24, seed=0):
+    """Records with a long upper tail and different levels, like scenes."""
+    sensor, rng = SENSORS[name], np.random.default_rng(seed)
+    shape = (side, side + 1, len(sensor.bands))
     draws = [rng.lognormal(rng.normal(0, 0.3), 1.2, shape) for _ in range(count)]
     unit = {
         "DN": lambda x: np.minimum(400 * x + 1, 60000),
         "dB": lambda x: 10 * np.log10(0.01 * x),
         "K": lambda x: np.minimum(270 + 10 * x, 900),
         "8-bit": lambda x: np.minimum(20 * x, 255),
-    }[row.unit]
-    return [unit(x).astype(row.dtype) for x in draws]
+    }[sensor.unit]
+    return [unit(x).astype(sensor.dtype) for x in draws]
 
 
 def all_pixels(arrays):
@@ -49,7 +49,7 @@ SENSOR_OF_UNIT = ("s2_l1c", "s1_grd", "ir_bt", "s1_vh_8bit", "cir_8bit")
 
 
 @pytest.mark.parametrize("sensor", SENSOR_OF_UNIT)
-def test_every_unit_is_measured_as_numpy_does_on_all_values(sensor):
+def test_scales_equal_numpy_on_all_values_in_every_unit(sensor):
     arrays = skewed(sensor)
     x = all_pixels(arrays)
     found = measure_scale(Arrays(sensor, arrays), "x", "zscore", records=0)
@@ -69,7 +69,7 @@ def test_every_unit_is_measured_as_numpy_does_on_all_values(sensor):
 
 @pytest.mark.parametrize(("sensor", "none"), [("s2_l1c", 0), ("s1_grd", np.nan)])
 @pytest.mark.parametrize("how", scale.HOW)
-def test_pixels_without_a_value_count_nowhere(sensor, none, how):
+def test_pixels_without_a_value_are_not_counted(sensor, none, how):
     """Nodata in one band of some pixels, and in all of a corner."""
     arrays = skewed(sensor)
     arrays[1][:9, :7] = none
@@ -86,14 +86,14 @@ def test_pixels_without_a_value_count_nowhere(sensor, none, how):
     np.testing.assert_allclose((found.mean, found.std), want, rtol=1e-12)
 
 
-def test_zero_is_a_value_where_the_sensor_has_no_nodata():
+def test_zero_is_a_value_if_the_sensor_has_no_nodata():
     arrays = skewed("s1_vh_8bit")
     arrays[0][:] = 0
     found = measure_scale(Arrays("s1_vh_8bit", arrays), "x", "zscore")
     np.testing.assert_allclose(found.mean, all_pixels(arrays).mean(axis=0))
 
 
-def test_a_sample_is_even_the_same_again_and_no_more_is_read(monkeypatch):
+def test_the_sample_is_even_repeatable_and_the_only_records_read(monkeypatch):
     monkeypatch.setattr(scale, "_PIXELS", 1200)
     arrays = skewed("s2_l1c", count=40, side=60)
     source = Arrays("s2_l1c", arrays)
@@ -126,7 +126,7 @@ def test_an_unreadable_record_raises_or_is_left_out():
     [
         ("zscore", 7, "B03 in 12 of 12 records of arrays is constant: .* 7 DN"),
         ("percentile", 7, "B03 .* is constant"),
-        ("zscore", 0, "B03 .* no values but NaN or nodata"),
+        ("zscore", 0, "B03 .*holds only NaN or nodata"),
     ],
 )
 def test_a_band_without_spread_is_named(how, value, words):
@@ -137,7 +137,7 @@ def test_a_band_without_spread_is_named(how, value, words):
         measure_scale(Arrays("s2_l1c", arrays), "x", how)
 
 
-def test_percentiles_that_fall_together_are_named():
+def test_equal_percentiles_are_named():
     arrays = skewed("s2_l1c")
     for array in arrays:
         array[1:, :, 2] = 7
@@ -149,9 +149,9 @@ def test_percentiles_that_fall_together_are_named():
     ("name", "key"),
     [("eurosat_ms", "s2"), ("bigearthnet", "s1"), ("sen1floods11", "s1")],
 )
-def test_real_files_are_measured_as_numpy_does(real_data, name, key):
+def test_scales_of_real_files_equal_numpy(real_data, name, key):
     source = open_source(name, real_data, on_error="skip")
-    row = SENSORS[source.dataset.sensors[key]]
+    sensor = SENSORS[source.dataset.sensors[key]]
     found = measure_scale(source, key, "zscore", records=0, options=SKIP)
     records = []
     for i in range(len(source)):
@@ -161,6 +161,6 @@ def test_real_files_are_measured_as_numpy_does(real_data, name, key):
             continue
     x = all_pixels(records)
     assert (found.records, found.pixels) == (len(records), len(x))
-    x[x == row.nodata] = np.nan
+    x[x == sensor.nodata] = np.nan
     np.testing.assert_allclose(found.mean, np.nanmean(x, axis=0), rtol=1e-9)
     np.testing.assert_allclose(found.std, np.nanstd(x, axis=0), rtol=1e-9)

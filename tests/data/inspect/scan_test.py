@@ -1,4 +1,4 @@
-"""Reading for statistics: what is counted, and that threads change nothing."""
+"""Scans: their statistics, which do not depend on threads."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from tests.helpers.runs import few_scenes
 
 
 class Planted(Wrapper):
-    """A NaN patch at 3, 5 and 6 cannot be read, nor can the label of 30."""
+    """Records 3, 5 and 6 hold NaN and cannot be read, nor can the label of 30."""
 
     def read(self, index, keys):
         if index == 30:
@@ -38,7 +38,7 @@ def planted():
         yield Planted(open_source("miniature", split="val"))
 
 
-def test_a_scan_is_as_numpy_on_the_stacked_records(planted):
+def test_a_scan_equals_numpy_on_the_stacked_records(planted):
     indices = [9, 0, 3, 21, 5]
     found = scan(planted, indices)
     assert found.indices == [9, 0, 3, 21]

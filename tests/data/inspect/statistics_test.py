@@ -33,7 +33,7 @@ def total(arrays):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_bands_are_as_numpy_finds_them_on_all_values(dtype):
+def test_statistics_equal_numpy_on_all_values(dtype):
     arrays = draw(dtype, np.random.default_rng(0))
     arrays[1][2, 5, 1] = 0
     flat = np.concatenate([a.reshape(-1, 3) for a in arrays]).astype(np.float64)
@@ -62,7 +62,7 @@ def test_nan_and_infinity_are_counted_and_left_out():
     assert [row["nan"] > 0 for row in rows] == [True, True, False]
 
 
-def test_a_band_without_a_number_has_none():
+def test_a_band_without_finite_values_has_no_statistics():
     array = np.full((4, 4, 2), np.nan, np.float32)
     array[..., 1] = -3
     empty, constant = measure(array).rows(("VV", "VH"))
@@ -83,8 +83,8 @@ def test_the_order_of_records_does_not_matter():
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_small_spread_on_a_large_level_survives():
-    """Where a sum of squares in float64 has lost it."""
+def test_a_small_std_with_a_large_mean_is_exact():
+    """A sum of squares in float64 would lose it."""
     rng = np.random.default_rng(3)
     arrays = [1e9 + rng.normal(0, 1e-2, (50, 50, 1)) for _ in range(4)]
     flat = np.stack(arrays).ravel()
@@ -98,7 +98,7 @@ S2, S1, IR, RGB = (SENSORS[n] for n in ("s2_l1c", "s1_grd", "ir_bt", "rgb"))
 
 
 def usual(sensor, seed=4):
-    """An array as the sensor gives it; B10 dark."""
+    """A typical array of a sensor, with a dark B10."""
     rng = np.random.default_rng(seed)
     centre = {"DN": 2000, "dB": -15, "K": 290, "8-bit": 120}[sensor.unit]
     x = rng.normal(
@@ -133,11 +133,7 @@ def put(array, index, value):
             lambda x: put(x, (0, 0, 2), 60000),
             "to 60000, expected between 0 and 30000 DN",
         ),
-        (
-            S2,
-            lambda x: put(x, (slice(15), ..., 1), 0),
-            "75 % of B02 are 0, likely",
-        ),
+        (S2, lambda x: put(x, (slice(15), ..., 1), 0), "75 % of B02 are 0, likely"),
         (
             S2,
             lambda x: np.roll(x, 1, -1),
@@ -151,20 +147,20 @@ def put(array, index, value):
         (RGB, lambda x: x // 121, "no value is above 1: was it scaled"),
     ],
 )
-def test_a_planted_oddity_is_put_in_words(sensor, change, words):
+def test_planted_oddities_are_described(sensor, change, words):
     found = oddities(change(usual(sensor)), sensor)
     assert len(found) == 1
     assert words in found[0]
 
 
-def test_labels_are_counted_by_example_and_by_positive():
+def test_single_and_multi_hot_labels_are_counted():
     assert count_labels([2, 0, 2, -1], 4).tolist() == [1, 0, 2, 0]
     multi = np.array([[1, 0, 1], [0, 0, 1]], np.uint8)
     assert count_labels(multi, 3).tolist() == [1, 0, 2]
     assert count_labels([np.full(1, 1, np.uint8)] * 300, 1).tolist() == [300]
 
 
-def test_a_digest_tells_values_shape_and_dtype_apart():
+def test_the_digest_depends_on_values_shape_and_dtype():
     a = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert array_digest(a) == array_digest(a.copy())
     assert array_digest(a) == array_digest(np.asfortranarray(a))
@@ -177,7 +173,7 @@ def test_repeats_are_found_within_and_across_splits():
     assert find_repeats(names) == [{"train": [0, 2]}, {"train": [1], "val": [1]}]
 
 
-def test_captions_are_described_by_hand():
+def test_caption_counts_equal_hand_counts():
     long = "a road " * 37 + "a"  # 75 words
     captions = [
         ("a lake", "a lake", "blue"),

@@ -1,4 +1,4 @@
-"""What is found beside the files of records; inspect's tests have whole sets."""
+"""Files that no record uses; the tests of stage inspect have whole datasets."""
 
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.inspect.unread import find_unread
@@ -8,7 +8,7 @@ from rsclip_jax.data.types import Entry
 ROW = DATASETS["eurosat_sar"]
 
 
-def test_a_folder_that_a_record_names_in_vain_is_no_error(tmp_path):
+def test_a_missing_folder_of_a_record_is_not_an_error(tmp_path):
     image, beside = tmp_path / "s1" / "a.tif", tmp_path / "s1" / "a.aux.xml"
     image.parent.mkdir()
     image.write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""The miniature against physics, its own formulas redone, and simple classifiers."""
+"""The miniature against physics, its formulas redone, and simple classifiers."""
 
 import functools
 
@@ -38,14 +38,14 @@ def index(s2, a, b):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Splits of 120 scenes, more than one block: what they hold is drawn alike."""
+    """Splits of 120 scenes, more than one block; blocks have one distribution."""
     for view in VIEWS:
         monkeypatch.setitem(SIZES, view, {"train": 120, "val": 120, "test": 120})
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("view", VIEWS)
-def test_same_seed_same_bytes_other_seed_other(view):
+def test_the_bytes_depend_on_the_seed_alone(view):
     first, again, other = (
         miniature.open_miniature(view, "val", seed=seed).arrays for seed in (0, 0, 1)
     )
@@ -64,7 +64,7 @@ def test_no_picture_is_in_two_splits(view):
 
 
 @pytest.mark.usefixtures("small")
-def test_all_is_the_splits_one_after_another():
+def test_all_is_the_concatenated_splits():
     whole = miniature.open_miniature("miniature_natural", "all")
     parts = [
         miniature.open_miniature("miniature_natural", s)
@@ -96,7 +96,7 @@ def test_access_in_any_order_gives_the_same_records():
         ("miniature", "dev", "split is 'dev'.*train, val, test, all"),
     ],
 )
-def test_a_wrong_name_is_refused_with_the_choices(view, split, message):
+def test_an_unknown_view_or_split_is_refused_with_the_choices(view, split, message):
     with pytest.raises(ValueError, match=message):
         miniature.open_miniature(view, split)
 
@@ -133,7 +133,7 @@ def test_sensors_have_their_shapes_types_and_ranges(size, monkeypatch):
 # Physics.
 
 
-def test_rgb_is_the_stretch_of_the_records_own_bands():
+def test_rgb_is_the_stretch_of_the_records_bands():
     for record in scenes()[:20]:
         composite = np.stack([record["s2"][..., b] for b in (3, 2, 1)], -1)
         expected = np.minimum(composite.astype(float) / 3558, 1) * 255
@@ -149,7 +149,7 @@ def test_vegetation_is_green_and_forest_darker_than_soil():
     assert red["forest"] < red["bare soil"]
 
 
-def test_water_is_dark_in_the_short_wave_and_to_radar_and_cool_by_day():
+def test_water_is_dark_in_swir_and_radar_and_cool_by_day():
     lake = arrays_of("lake")
     water = index(lake["s2"], B03, B08) > 0.2
     assert 0.2 < water.mean() < 0.9
@@ -162,7 +162,7 @@ def test_water_is_dark_in_the_short_wave_and_to_radar_and_cool_by_day():
     assert lake["ir"][water].mean() < lake["ir"][~water].mean()
 
 
-def test_buildings_reflect_twice_and_crowns_scatter_across():
+def test_buildings_are_bright_in_vv_and_forests_scatter_into_vh():
     mean = {c: arrays_of(c)["s1"].mean((0, 1, 2)) for c in CLASSES}
     assert mean["residential buildings"][VV] > mean["forest"][VV] > mean["lake"][VV]
     ratio = {c: vv - vh for c, (vv, vh) in mean.items()}
@@ -212,7 +212,7 @@ def test_sensors_see_the_same_ground_at_the_same_pixels():
     assert all(correlation(shift) < 0.75 * here for shift in away)
 
 
-def test_multi_hot_labels_match_what_lies_there():
+def test_multi_hot_labels_match_the_land_cover():
     data = scenes("miniature_multi").arrays
     water = (index(data["s2"], B03, B08) > 0.15).mean((1, 2))
     label = {c: data["label"][:, i].astype(bool) for i, c in enumerate(CLASSES)}
@@ -268,25 +268,30 @@ def softmax_accuracy(features, sensor="rgb", view="miniature", train_view=None):
     return model.score(features(test[sensor]), test["label"])
 
 
+@pytest.mark.slow
 def test_colour_alone_names_about_half_the_scenes_and_texture_most():
     by_colour = softmax_accuracy(colour)
     assert 0.45 < by_colour < 0.70
     assert softmax_accuracy(spatial) > max(0.8, by_colour + 0.15)
 
 
+@pytest.mark.slow
 def test_radar_brightness_alone_is_weak_but_useful():
     assert 0.30 < softmax_accuracy(colour_mean, sensor="s1") < 0.60
 
 
+@pytest.mark.slow
 def test_the_spectrum_tells_more_than_its_visible_part():
     by_rgb = softmax_accuracy(colour_mean)
     assert softmax_accuracy(colour_mean, sensor="s2") > by_rgb + 0.15
 
 
+@pytest.mark.slow
 def test_the_aerial_camera_helps_a_little():
     assert 0.25 < softmax_accuracy(colour, train_view="miniature_aerial") < 0.45
 
 
+@pytest.mark.slow
 def test_natural_objects_are_not_named_by_their_mean_colour():
     assert len(NATURAL_CLASSES) == 10
     assert softmax_accuracy(colour_mean, view="miniature_natural") < 0.5

@@ -1,4 +1,4 @@
-"""What is said of a dataset's name that is none, and of a root that is none."""
+"""Errors for unknown dataset names and missing data roots."""
 
 import pytest
 
@@ -14,10 +14,10 @@ def said_of(name, **options) -> str:
 
 
 @pytest.mark.parametrize("name", ["eurosat_rbg", "EUROSAT_RBG", "eurosat_rbg:val"])
-def test_three_names_and_a_command_for_the_others(name):
+def test_the_error_for_an_unknown_name_has_three_names_and_a_command(name):
     words = said_of(name)
     assert "did you mean 'eurosat_rgb', 'eurosat_" in words
-    assert sum(f"'{row}'" in words for row in DATASETS) == 3
+    assert sum(f"'{dataset}'" in words for dataset in DATASETS) == 3
     assert "rsclip_jax/data/README.md" in words
     printed: list[str] = []
     code = words.partition('python -c "')[2].rstrip('"')
@@ -25,7 +25,7 @@ def test_three_names_and_a_command_for_the_others(name):
     assert printed == list(DATASETS)
 
 
-def test_a_split_behind_the_name_is_told_from_it():
+def test_a_split_after_the_name_is_refused():
     words = said_of("eurosat_rgb:val:64")
     assert "give only the name 'eurosat_rgb' here, without the split 'val:64'" in words
     assert "names no folder; write wds:FOLDER" in said_of("wds:")
@@ -39,11 +39,11 @@ def test_a_split_behind_the_name_is_told_from_it():
         ("../NWPU-RESISC45/", "resisc45", ".."),
     ],
 )
-def test_a_path_is_called_one_and_the_set_of_that_folder_named(path, name, root):
+def test_the_error_for_a_path_names_the_dataset_in_that_folder(path, name, root):
     assert f"here {name!r} with root = {root}." in said_of(path)
 
 
-def test_another_folder_is_described_by_a_file(tmp_path):
+def test_the_error_for_another_folder_suggests_a_toml_file(tmp_path):
     words = said_of(str(tmp_path))
     assert "is a path: give the name of a dataset" in words
     assert "give a TOML file that describes it" in words
@@ -52,7 +52,7 @@ def test_another_folder_is_described_by_a_file(tmp_path):
         DatasetSpec.parse(f"{tmp_path}:val")
 
 
-def test_the_argument_is_named(tmp_path):
+def test_the_error_names_the_argument(tmp_path):
     words = said_of("resisc45")
     assert "set root to the folder that holds resisc45 or" in words
     root = tmp_path / "none"

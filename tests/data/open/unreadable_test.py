@@ -1,14 +1,13 @@
-"""What is said of records that cannot be read, and to whom."""
+"""Warnings and errors for records that cannot be read."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rsclip_jax.data.bad_records import error_text
+from rsclip_jax.data.bad_records import error_text, first_record
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.pipeline.tolerant import Tolerant
-from rsclip_jax.data.sources.files import first_record
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.types import ReadOptions
 from tests.helpers.packs import pack_archive
@@ -18,7 +17,7 @@ WAY_ON = "; on_error='skip' leaves such records out"
 
 @pytest.fixture
 def scenes(tmp_path):
-    """sentinel_pairs of four 32 x 32 scenes, of which the third radar file is cut."""
+    """sentinel_pairs with four 32 x 32 scenes; the third radar file is cut."""
     rng = np.random.default_rng(0)
     for i in range(4):
         for name, shape in (("s2_rgb", (32, 32, 3)), ("s1_vh", (32, 32))):
@@ -29,9 +28,7 @@ def scenes(tmp_path):
     return tmp_path
 
 
-def test_a_file_is_warned_of_once_and_each_of_its_tiles_listed(
-    scenes, tmp_path, capsys
-):
+def test_one_warning_per_file_and_each_tile_is_listed(scenes, tmp_path, capsys):
     tiles = TiledSource(open_source("sentinel_pairs", scenes), 8)
     listed = tmp_path / "skipped.txt"
     tolerant = Tolerant(tiles, ReadOptions(on_error="skip", skipped=listed))
@@ -46,7 +43,7 @@ def test_a_file_is_warned_of_once_and_each_of_its_tiles_listed(
     assert not any("on_error" in line for line in lines)
 
 
-def test_two_files_are_two_warnings(scenes, capsys):
+def test_two_files_give_two_warnings(scenes, capsys):
     (scenes / "sentinel_pairs" / "s2_rgb" / "1.png").write_bytes(b"cut")
     tiles = TiledSource(open_source("sentinel_pairs", scenes), 16)
     tolerant = Tolerant(tiles, ReadOptions(on_error="skip"))
@@ -55,13 +52,13 @@ def test_two_files_are_two_warnings(scenes, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_record_that_is_asked_for_has_no_advice_of_settings(scenes):
+def test_the_error_of_a_single_record_has_no_hint(scenes):
     with pytest.raises(ValueError, match="cut image") as error:
         open_source("sentinel_pairs", scenes)[2]
     assert "on_error" not in error_text(error.value)
 
 
-def test_where_skipping_helps_it_is_said_once(scenes, tmp_path):
+def test_the_hint_to_skip_appears_once(scenes, tmp_path):
     source = open_source("sentinel_pairs", scenes)
     tiles = TiledSource(source, 16)
     sizes = {"rgb": 16, "s1": 16}

@@ -1,4 +1,4 @@
-"""A pack that is killed, changed or not to be written: whole, or an error."""
+"""Packing that is killed, changed or cannot write ends in a whole pack or an error."""
 
 import contextlib
 import fcntl
@@ -41,7 +41,7 @@ def start(folder, n, **options):
 
 
 def wait_for_all(process):
-    """Until no process of the killed one's group is there; it had workers."""
+    """Waits until the killed run's workers have ended."""
     process.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -56,7 +56,7 @@ def wait_for_all(process):
 
 
 def wait_for_writing(process, folder, started):
-    """Until the run has written something, or is over."""
+    """Waits until the run has written something or has ended."""
     while process.poll() is None:
         # a file can go between its listing and our look
         with contextlib.suppress(FileNotFoundError):
@@ -66,7 +66,7 @@ def wait_for_writing(process, folder, started):
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_lose_and_double_nothing(tmp_path):
+def test_kills_at_any_moment_neither_lose_nor_repeat_records(tmp_path):
     n, cut, rng = 240, tmp_path / "cut", random.Random(0)
     pack_numbers(tmp_path / "whole", n, shard_mb=0.006)
     kept = []
@@ -92,7 +92,7 @@ def test_kills_at_any_moment_lose_and_double_nothing(tmp_path):
     assert not list(cut.rglob("*.tmp"))
 
 
-def test_whole_shards_are_kept_and_cut_ones_made_anew(tmp_path):
+def test_whole_shards_are_kept_and_cut_ones_rewritten(tmp_path):
     pack_numbers(tmp_path, 60)
     want, paths = shas(tmp_path), shards_of(tmp_path)
     folder = paths[0].parent
@@ -136,12 +136,12 @@ def test_an_error_stops_the_other_workers(tmp_path):
 
 
 def pack_as(folder, source, opened_again):
-    """Packs a source that its workers open as another."""
+    """Packs a source; the workers open another one."""
     told = {"half": None, "provenance": {}}
     pack_source(source, opened_again, folder / "train", **told)
 
 
-def test_an_archive_that_changes_meanwhile_is_refused(tmp_path):
+def test_an_archive_that_changes_during_packing_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"numbers:train: 21 records now, 20 when"):
         pack_as(tmp_path, Numbers(20), functools.partial(Numbers, 21))
 
@@ -192,7 +192,7 @@ def test_an_unreadable_record_ends_the_run_or_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_labels_are_told_without_the_records(tmp_path, monkeypatch, old):
+def test_labels_are_read_without_the_records(tmp_path, monkeypatch, old):
     broken = (0, 7, 41)
     pack_numbers(tmp_path, 60, broken=broken, on_error="skip")
     path = tmp_path / "numbers" / "train" / "manifest.json"
@@ -211,12 +211,12 @@ def test_labels_are_told_without_the_records(tmp_path, monkeypatch, old):
         assert ("s2" in record) == old
 
 
-def test_a_set_without_a_readable_record_is_no_pack(tmp_path):
+def test_a_dataset_without_a_readable_record_is_not_packed(tmp_path):
     with pytest.raises(ValueError, match=r"no record of numbers:train is readable"):
         pack_numbers(tmp_path, 5, broken=range(5), on_error="skip")
 
 
-def test_an_id_that_is_there_twice_is_named(tmp_path):
+def test_a_repeated_id_is_named(tmp_path):
     source = Numbers(8)
     source.ids[5] = source.ids[2]
     with pytest.raises(ValueError, match=r"the id 'scene/2' occurs twice; rename"):
@@ -224,19 +224,19 @@ def test_an_id_that_is_there_twice_is_named(tmp_path):
 
 
 class Linear(Numbers):
-    """Radar in linear power, which the sensor's row does not allow."""
+    """Radar in linear power, which the sensor does not allow."""
 
     def __getitem__(self, index):
         record = super().__getitem__(index)
         return {**record, "s1": 10 ** (record["s1"] / 10)}
 
 
-def test_values_that_a_sensor_does_not_allow_are_not_packed(tmp_path):
+def test_invalid_values_are_not_packed(tmp_path):
     with pytest.raises(ValueError, match=r"scene/0 \(s1\): no s1_grd value is below 0"):
         pack_as(tmp_path, Linear(8), functools.partial(Linear, 8))
 
 
-def test_a_full_disk_names_the_file_and_the_space(tmp_path):
+def test_the_error_for_a_full_disk_names_the_file_and_the_space(tmp_path):
     # A shard of 1.4 MB under a limit of 0.8; the error comes as it does from a disk.
     process = start(tmp_path, 40, side=32, shard_mb=0.7, file_limit=800_000)
     _, errors = process.communicate(timeout=60)
@@ -250,7 +250,7 @@ def test_a_full_disk_names_the_file_and_the_space(tmp_path):
     assert_same_source(open_numbers(tmp_path), Numbers(40, side=32))
 
 
-def test_memory_is_flat_in_the_number_of_records(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_records(tmp_path):
     def peak(n):
         folder = tmp_path / str(n)
         process = start(folder, n, side=120, shard_mb=1000, workers=1)

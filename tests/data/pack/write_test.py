@@ -1,4 +1,4 @@
-"""Packs: what the archive gives, to the bit."""
+"""Packs hold the archive's records bit for bit."""
 
 import functools
 import itertools
@@ -32,7 +32,7 @@ from tests.helpers.packs import (
 # The format.
 
 
-def test_a_record_s_bytes_are_what_the_docstring_says():
+def test_a_records_bytes_follow_the_docstring():
     record = Numbers(3)[1]
     data = encode_record(record)
     (length,) = struct.unpack("<I", data[:4])
@@ -49,7 +49,7 @@ def test_a_record_s_bytes_are_what_the_docstring_says():
     assert offset == len(data)
 
 
-def test_any_order_of_bytes_and_memory_is_written_the_same():
+def test_byte_order_and_memory_layout_do_not_change_the_bytes():
     plain = np.arange(24, dtype="<u2").reshape(2, 3, 4)
     odd = np.asfortranarray(plain.astype(">u2"))
     assert encode_record({"s2": odd}) == encode_record({"s2": plain})
@@ -61,7 +61,7 @@ def test_any_order_of_bytes_and_memory_is_written_the_same():
 
 
 @pytest.mark.parametrize("layout", ["hash", "split folders", "pairs"])
-def test_a_pack_is_its_archive_in_every_split_and_part(tmp_path, layout):
+def test_a_pack_equals_its_archive_in_every_split_and_part(tmp_path, layout):
     name, splits = make_archive(layout, tmp_path / "archive")
     out = tmp_path / "out"
     assert pack_archive(name, tmp_path / "archive", out, splits)
@@ -79,7 +79,7 @@ def test_a_pack_is_its_archive_in_every_split_and_part(tmp_path, layout):
     assert compared > 2 * len(splits)
 
 
-def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
+def test_arrays_and_listed_datasets_keep_their_splits(tmp_path):
     root, out = tmp_path / "archive", tmp_path / "out"
     arrays = root / "cifar-10-batches-bin"
     arrays.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_arrays_and_listed_sets_are_packed_by_their_own_splits(tmp_path):
         assert open_source("resisc45", out, split).split_rule == "resisc45-*.txt"
 
 
-def test_a_class_that_is_called_as_a_split_is_no_split_folder(tmp_path):
+def test_a_class_named_like_a_split_is_not_a_split_folder(tmp_path):
     root, out = tmp_path / "archive", tmp_path / "out"
     for name in get_dataset("cifar100").classes:
         for i in range(12 if name == "train" else 1):
@@ -117,7 +117,7 @@ def test_a_class_that_is_called_as_a_split_is_no_split_folder(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_every_dtype_and_label_comes_back(tmp_path, compression):
+def test_every_dtype_and_label_is_restored(tmp_path, compression):
     want = Numbers(50)
     pack_source(
         want,
@@ -139,7 +139,7 @@ def test_tiles_are_cut_from_packed_scenes(tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_batches_are_the_archive_s_to_the_bit(tmp_path, threads):
+def test_batches_equal_the_archives_bit_for_bit(tmp_path, threads):
     pack_numbers(tmp_path, 40, side=12)
 
     def batches(source, threads):
@@ -159,7 +159,7 @@ def test_batches_are_the_archive_s_to_the_bit(tmp_path, threads):
         assert_same_record(a, b)
 
 
-def test_the_manifest_says_what_is_there(tmp_path):
+def test_the_manifest_describes_the_pack(tmp_path):
     pack_numbers(tmp_path, 30)
     folder = tmp_path / "numbers" / "train"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -180,14 +180,14 @@ def test_the_manifest_says_what_is_there(tmp_path):
     assert not (folder / "skipped.txt").exists()
 
 
-def test_the_bytes_depend_on_no_process(tmp_path):
+def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
     pack_numbers(tmp_path / "one", 60, workers=1)
     pack_numbers(tmp_path / "two", 60, workers=2, delay=0.001)
     assert len(shas(tmp_path / "one")) > 2
     assert shas(tmp_path / "one") == shas(tmp_path / "two")
 
 
-def test_zstd_is_taken_where_all_images_are_8_bit(tmp_path):
+def test_zstd_is_used_if_all_images_are_8_bit(tmp_path):
     root, settings = tmp_path, {"shard_mb": 1, "on_error": "raise"}
     name, _ = make_archive("hash", root)
     auto = functools.partial(make_plan, compression="auto", **settings)

@@ -1,4 +1,4 @@
-"""Batches: set by the seed, each example once an epoch, resumed where they stopped."""
+"""Batches: order by seed, each example once per epoch, mixing and resuming."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def test_batches_depend_on_the_seed_and_not_on_the_threads():
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
-def test_examples_of_a_batch_are_those_of_batches_of_one(jitter):
+def test_examples_do_not_depend_on_the_batch_size(jitter):
     # enlarged: the others of a batch are written into its array
     sizes, augment = {"rgb": 24, "s1": 24}, dataclasses.replace(FULL, jitter=jitter)
     options = {"sizes": sizes, "augment": augment}
@@ -109,7 +109,7 @@ def orders(seed, count=3):
     return [[n % 100 for n in seen if n // 100 == i] for i in range(count)]
 
 
-def test_no_source_is_ordered_as_one_of_another_seed(monkeypatch):
+def test_no_source_has_the_order_of_a_source_with_another_seed(monkeypatch):
     found = [tuple(order) for seed in range(4) for order in orders(seed, count=2)]
     assert len(set(found)) == len(found) == 8
     # planted: seed + index makes the second source of a run the first of the next
@@ -117,7 +117,7 @@ def test_no_source_is_ordered_as_one_of_another_seed(monkeypatch):
     assert orders(0, count=2)[1] == orders(1, count=2)[0]
 
 
-def test_a_runs_only_source_has_the_order_of_the_runs_own_seed():
+def test_a_single_source_has_the_order_of_the_runs_seed():
     for seed in (0, 1, 7):
         plain = grain.MapDataset.range(16).seed(seed).shuffle().repeat()
         want = [plain[i] for i in range(32)]
@@ -157,7 +157,7 @@ def test_multi_hot_labels_are_stacked():
 
 
 @pytest.mark.parametrize("stop", [1, 3, 7])
-def test_a_restored_state_gives_exactly_the_batches_that_would_have_followed(stop):
+def test_a_restored_state_gives_exactly_the_next_batches(stop):
     tokens = [
         np.arange(3 * 4 * 5).reshape(3, 4, 5),
         np.arange(3 * 4 * 5).reshape(3, 4, 5),
@@ -177,7 +177,7 @@ def test_a_restored_state_gives_exactly_the_batches_that_would_have_followed(sto
     assert not np.array_equal(next(start())["rgb"], after[0]["rgb"])
 
 
-def test_a_state_can_be_taken_back_in_the_same_iterator():
+def test_a_state_can_be_restored_in_the_same_iterator():
     batches = batches_of(Pictures(10), augment=FULL)
     take(2, batches)
     state = batches.get_state()
@@ -193,7 +193,7 @@ def test_a_state_can_be_taken_back_in_the_same_iterator():
     ("weights", "share"),
     [((3, 1), 0.25), ((1, 1), 0.5), (None, 0.2), ((0.2, 1.8), 0.9)],
 )
-def test_sources_are_mixed_by_weight_or_else_by_size(weights, share):
+def test_sources_are_mixed_by_weight_and_by_default_by_size(weights, share):
     sources = Numbers(40), Numbers(10, first=100)
     seen = np.array(numbers(take(50, batches_of(*sources, weights=weights))))
     assert np.mean(seen >= 100) == pytest.approx(share, abs=0.01)
@@ -204,7 +204,7 @@ def test_sources_are_mixed_by_weight_or_else_by_size(weights, share):
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory):
-    """Two packed sets, of 40 records of 6 pixels and of 24 of 12."""
+    """Two packed datasets: 40 records of 6 pixels, and 24 of 12."""
     folder = tmp_path_factory.mktemp("packs")
     for name, n, side in (("a", 40, 6), ("b", 24, 12)):
         pack_numbers(folder / name, n, side=side)
@@ -214,7 +214,7 @@ def packs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("weights", "share"), [((3, 1), 0.25), ((0.1, 0.9), 0.9), (None, 24 / 64)]
 )
-def test_packed_sets_are_mixed_by_weight(packs, weights, share):
+def test_packed_datasets_are_mixed_by_weight(packs, weights, share):
     index_of = {
         resize(pack[i]["rgb"], 6).tobytes(): (name, i)
         for name, pack in zip("ab", packs, strict=True)
@@ -230,7 +230,7 @@ def test_packed_sets_are_mixed_by_weight(packs, weights, share):
 
 
 @pytest.mark.parametrize("stop", [1, 5])
-def test_a_mixed_stream_of_packs_is_dealt_out_to_processes_and_resumed(packs, stop):
+def test_mixed_packs_are_split_among_processes_and_resumed(packs, stop):
     def start(process):
         settings = {"augment": FULL, "batch_size": 16, "sizes": {"rgb": 6, "s1": 4}}
         return batches_of(*packs, weights=(2, 1), process=process, **settings)
@@ -255,7 +255,7 @@ def test_a_mixed_stream_of_packs_is_dealt_out_to_processes_and_resumed(packs, st
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_shares_of_the_processes_are_the_single_process_batch_dealt_out(count):
+def test_the_processes_share_the_batch_of_a_single_process(count):
     def run(process):
         return take(
             9, batches_of(Pictures(21), batch_size=8, augment=FULL, process=process)
@@ -283,7 +283,7 @@ def test_processes_never_read_the_same_example_in_an_epoch():
 # Refusals.
 
 
-def test_fewer_examples_than_a_batch_are_refused_by_name():
+def test_fewer_examples_than_a_batch_are_refused():
     with pytest.raises(ValueError, match=r"numbers:train: 3 examples .* batch of 4"):
         batches_of(Numbers(3))
     assert take(1, batches_of(Numbers(2), Numbers(2)))  # together they are enough
@@ -311,13 +311,13 @@ def test_evaluation_sees_every_record_once_in_order_and_pads_the_last_batch(thre
     assert labels[:10].tolist() == [i % 3 for i in range(10)]
 
 
-def test_a_set_that_divides_evenly_needs_no_padding():
+def test_a_dataset_that_divides_evenly_needs_no_padding():
     batches = list(evaluate(Numbers(8)))
     assert len(batches) == 2
     assert all(b["mask"].all() for b in batches)
 
 
-def test_a_set_smaller_than_a_batch_is_one_padded_batch():
+def test_a_dataset_smaller_than_a_batch_is_one_padded_batch():
     (batch,) = evaluate(Numbers(2), batch_size=5)
     assert batch["s1"].shape == (5, 6, 6, 2)
     assert batch["s1"].dtype == np.float32

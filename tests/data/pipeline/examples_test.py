@@ -7,17 +7,11 @@ import pytest
 
 from rsclip_jax.data.sensors import get_sensor
 from tests.helpers.moved import write_sensor
-from tests.helpers.numbered import (
-    FULL,
-    Pictures,
-    assert_same,
-    batches_of,
-    take,
-)
+from tests.helpers.numbered import FULL, Pictures, assert_same, batches_of, take
 
 
 class Lacking(Pictures):
-    """Pictures with the sensors told, of which some records lack those in gaps."""
+    """Pictures with these sensors; some records lack those in gaps."""
 
     def __init__(self, n, sensors, gaps=(), task="single"):
         super().__init__(n)
@@ -55,7 +49,7 @@ def of_two(*sources, **options):
     return batches_of(*sources, batch_size=16, **told)
 
 
-def test_a_set_without_a_sensor_gives_zeros_and_says_so():
+def test_a_dataset_without_a_sensor_gives_zeros_and_has_is_false():
     with_both = Lacking(16, {"s1": "s1_grd", "s2": "s2_l1c"})
     with_one = Lacking(16, {"s2": "s2_l1c"})
     batches = take(4, of_two(with_both, with_one, augment=FULL))
@@ -71,7 +65,7 @@ def test_a_set_without_a_sensor_gives_zeros_and_says_so():
     assert_same(batches, take(4, of_two(with_both, with_one, augment=FULL, threads=1)))
 
 
-def test_records_of_one_set_may_lack_a_sensor():
+def test_records_of_one_dataset_may_lack_a_sensor():
     source = Lacking(32, {"s1": "s1_grd", "s2": "s2_l1c"}, gaps=("s1", "s2"))
     for batch in take(2, of_two(source)):
         assert 0 < batch["has_s1"].sum() < 16
@@ -82,10 +76,10 @@ def test_records_of_one_set_may_lack_a_sensor():
         take(2, of_two(source, optional=("s2",)))
 
 
-def test_bands_of_another_order_are_moved_by_name(tmp_path):
-    row = get_sensor("s2_l1c")
-    turned = write_sensor(tmp_path / "turned.toml", row, bands=row.bands[::-1])
-    fewer = write_sensor(tmp_path / "fewer.toml", row, bands=row.bands[:5])
+def test_bands_in_another_order_are_moved_by_name(tmp_path):
+    sensor = get_sensor("s2_l1c")
+    turned = write_sensor(tmp_path / "turned.toml", sensor, bands=sensor.bands[::-1])
+    fewer = write_sensor(tmp_path / "fewer.toml", sensor, bands=sensor.bands[:5])
     batch = next(of_two(Lacking(16, {"s2": turned})))
     want = [100 * i + 1 for i in range(13)]
     np.testing.assert_array_equal(batch["s2"][:, 0, 0], np.tile(want, (16, 1)))
@@ -93,7 +87,7 @@ def test_bands_of_another_order_are_moved_by_name(tmp_path):
         next(of_two(Lacking(16, {"s2": fewer})))
 
 
-def test_labels_of_other_shapes_are_left_out():
+def test_labels_of_different_shapes_are_left_out():
     one = Lacking(16, {"s1": "s1_grd"})
     several = Lacking(16, {"s2": "s2_l1c"}, task="multi")
     assert "label" not in next(of_two(one, several))

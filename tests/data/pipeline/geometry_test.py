@@ -39,7 +39,7 @@ def clip_fit(array, size):
         (591, 788, 96),
     ],
 )
-def test_photographs_shrink_as_clip_shrinks_them(h, w, size):
+def test_photographs_are_shrunk_as_by_clip(h, w, size):
     array = noise(h, w, 3, seed=h)
     out = fit(array, size)
     assert out.dtype == np.uint8
@@ -56,13 +56,13 @@ def test_the_centre_of_an_odd_margin_rounds_to_even(height, top):
     np.testing.assert_array_equal(fit(turned, 32), turned[:, top : top + 32])
 
 
-def test_real_photographs_shrink_as_clip_shrinks_them(real_data):
+def test_real_photographs_are_shrunk_as_by_clip(real_data):
     for path in sorted((real_data / "resisc45" / "harbor").iterdir())[:3]:
         array = np.asarray(Image.open(path).convert("RGB"))[:250]
         np.testing.assert_array_equal(fit(array, 224), clip_fit(array, 224))
 
 
-def test_real_small_photographs_grow_as_clip_grows_them(real_data):
+def test_real_small_photographs_are_enlarged_as_by_clip(real_data):
     for name in ("Forest", "Highway", "SeaLake"):
         path = min((real_data / "eurosat_rgb" / "val" / name).iterdir())
         array = np.asarray(Image.open(path))
@@ -73,7 +73,7 @@ def test_real_small_photographs_grow_as_clip_grows_them(real_data):
         assert abs(fast.mean()) < 0.1
 
 
-def test_a_fitting_image_is_passed_on_untouched():
+def test_an_image_of_the_right_size_is_unchanged():
     array = noise(16, 16, 3)
     assert fit(array, 16) is array
 
@@ -105,7 +105,7 @@ def test_resizing_keeps_dtype_channels_and_mean(channels, dtype, shape):
     assert (np.diff(mean) > 2).all() or channels == 1  # channels keep their order
 
 
-def test_measurements_shrink_to_the_mean_of_what_they_cover():
+def test_measurements_shrink_to_the_mean_of_the_area():
     array = np.random.default_rng(1).normal(-12, 4, (12, 8, 2)).astype(np.float32)
     blocks = array.reshape(3, 4, 2, 4, 2).mean((1, 3))
     np.testing.assert_allclose(resize(array, 3, 2), blocks, rtol=1e-5)
@@ -120,7 +120,7 @@ def test_shrinking_does_not_alias():
     np.testing.assert_allclose(out, 127.5)
 
 
-def test_enlarging_clips_at_the_type_and_does_not_wrap():
+def test_enlarging_clips_at_the_dtype_and_does_not_wrap():
     edge = np.zeros((8, 8, 3), np.uint8)
     edge[:, 4:] = 255
     out = resize(edge, 32)

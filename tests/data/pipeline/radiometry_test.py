@@ -1,4 +1,4 @@
-"""What changes values: colour, speckle and gain, bands that are dropped."""
+"""Radiometric augmentation: colour, speckle, gain and dropped bands."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ def colour(augment, seed=0, rgb=None):
     return photometric(rgb, np.random.default_rng(seed), augment)
 
 
-def test_colour_changes_touch_rgb_alone():
+def test_colour_changes_only_affect_rgb():
     record = {"rgb": noise(16, 16, 3), "s1": ground(16), "ir": noise(16, 16, 3, seed=1)}
     sizes = {"rgb": 16, "s1": 16, "ir": 16}
     plain = run(record, 4, SYMMETRY, sizes)
@@ -32,7 +32,7 @@ def test_colour_changes_touch_rgb_alone():
         np.testing.assert_array_equal(plain[key], loud[key])
 
 
-def test_without_settings_colours_stay():
+def test_without_settings_colours_are_unchanged():
     rgb = noise(16, 16, 3)
     assert colour(Augment(), rgb=rgb) is rgb
     never = Augment(jitter=0.4, jitter_prob=0)
@@ -72,7 +72,7 @@ def test_jitter_clips_at_white_and_does_not_wrap():
     assert max(o.max() for o in outs) == 255
 
 
-def test_jitter_happens_as_often_as_asked():
+def test_jitter_occurs_with_its_probability():
     rgb = noise(4, 4, 3)
     augment = Augment(jitter=0.4, jitter_prob=0.3)
     changed = [not np.array_equal(colour(augment, s, rgb), rgb) for s in range(400)]
@@ -101,7 +101,7 @@ def test_blur_smooths_and_keeps_the_mean():
 
 
 def radar(seed=0, side=256, level=-12.0):
-    """[side, side, 2] in dB, another level in each half and band."""
+    """[side, side, 2] in dB, with a different level in each half and band."""
     array = np.full((side, side, 2), level, np.float32)
     array[: side // 2] -= 8
     array[..., 1] -= np.float32(seed + 7)
@@ -113,7 +113,7 @@ def intensity(decibel):
 
 
 @pytest.mark.parametrize("looks", [1, 4.4, 20])
-def test_speckle_keeps_the_mean_intensity_and_has_a_variance_of_one_over_looks(looks):
+def test_speckle_keeps_the_mean_intensity_with_a_variance_of_one_over_looks(looks):
     plain = radar()
     augment = dataclasses.replace(STILL, speckle_looks=looks)
     out = run({"s1": plain}, 3, augment, {"s1": 256})["s1"]
@@ -141,7 +141,7 @@ def test_speckle_is_finite_where_a_draw_is_zero():
     np.testing.assert_allclose(out, radar() - 50, atol=1e-4)
 
 
-def test_gain_is_one_offset_an_image_evenly_over_its_range():
+def test_gain_is_one_uniform_offset_per_image():
     plain, offsets = radar(side=8), []
     augment = dataclasses.replace(STILL, sar_gain_db=1.5)
     for seed in range(600):
@@ -154,23 +154,23 @@ def test_gain_is_one_offset_an_image_evenly_over_its_range():
     assert ((counts - 100) ** 2 / 100).sum() < 15.1  # chi2 of 5 freedoms, p 0.01
 
 
-def bands_of(array, row):
+def bands_of(array, sensor):
     """{band: "kept", "dropped" or "other"} of one augmented image of ones."""
-    mean = np.asarray(row.mean).astype(array.dtype)
-    flat = array.reshape(-1, len(row.bands))
+    mean = np.asarray(sensor.mean).astype(array.dtype)
+    flat = array.reshape(-1, len(sensor.bands))
     return np.where((flat == 1).all(0), 0, np.where((flat == mean).all(0), 1, 2))
 
 
 @pytest.mark.parametrize("name", ["s2_l1c", "s2_l2a", "landsat_oli_tirs_toa"])
-def test_a_dropped_band_is_what_an_encoder_sees_as_zero(name):
-    row = SENSORS[name]
-    ones = np.ones((4, 4, len(row.bands)), row.dtype)
+def test_an_encoder_sees_a_dropped_band_as_zero(name):
+    sensor = SENSORS[name]
+    ones = np.ones((4, 4, len(sensor.bands)), sensor.dtype)
     augment = dataclasses.replace(STILL, band_dropout=0.3)
     seen = []
     for seed in range(300):
-        out = run({"x": ones}, seed, augment, {"x": 4}, {"x": row})["x"]
-        seen.append(bands_of(out, row))
-        seen_by_encoder = (out.astype(float) - row.mean) / row.std
+        out = run({"x": ones}, seed, augment, {"x": 4}, {"x": sensor})["x"]
+        seen.append(bands_of(out, sensor))
+        seen_by_encoder = (out.astype(float) - sensor.mean) / sensor.std
         assert (seen_by_encoder[..., seen[-1] == 1] == 0).all()
     dropped = np.array(seen)
     assert set(dropped.ravel()) == {0, 1}
@@ -180,21 +180,21 @@ def test_a_dropped_band_is_what_an_encoder_sees_as_zero(name):
 
 
 @pytest.mark.parametrize(("mean", "want"), [(-300.0, 0), (70000.0, 65535), (99.7, 100)])
-def test_a_mean_that_the_files_cannot_hold_becomes_their_nearest_value(mean, want):
-    row = dataclasses.replace(SENSORS["s2_l2a"], mean=(mean,) * 12)
+def test_a_dropped_bands_mean_is_rounded_to_the_dtype(mean, want):
+    sensor = dataclasses.replace(SENSORS["s2_l2a"], mean=(mean,) * 12)
     augment = dataclasses.replace(STILL, band_dropout=0.5)
     ones = np.ones((2, 2, 12), np.uint16)
-    out = run({"x": ones}, 0, augment, {"x": 2}, {"x": row})["x"]
+    out = run({"x": ones}, 0, augment, {"x": 2}, {"x": sensor})["x"]
     assert set(out.ravel().tolist()) == {1, want}
 
 
-def test_one_band_at_least_stays():
-    row = SENSORS["s2_l2a"]
-    ones, kept = np.ones((2, 2, 12), row.dtype), []
+def test_at_least_one_band_is_kept():
+    sensor = SENSORS["s2_l2a"]
+    ones, kept = np.ones((2, 2, 12), sensor.dtype), []
     augment = dataclasses.replace(STILL, band_dropout=0.999)
     for seed in range(200):
-        out = run({"x": ones}, seed, augment, {"x": 2}, {"x": row})["x"]
-        (band,) = np.flatnonzero(bands_of(out, row) == 0)
+        out = run({"x": ones}, seed, augment, {"x": 2}, {"x": sensor})["x"]
+        (band,) = np.flatnonzero(bands_of(out, sensor) == 0)
         kept.append(band)
     assert set(kept) == set(range(12))  # any of them
 
@@ -232,7 +232,7 @@ def test_values_are_augmented_by_sensor_and_not_by_key():
         np.testing.assert_array_equal(plain["rgb"], loud["rgb"])
 
 
-def test_one_band_of_reflectance_and_temperature_are_left_alone():
+def test_single_band_reflectance_and_temperature_are_unchanged():
     record = {
         "nir": np.full((8, 8, 1), 500, np.uint16),
         "bt": np.full((8, 8, 1), 290, np.float32),
@@ -277,12 +277,12 @@ def test_a_value_out_of_range_is_named(key, value, wanted):
         ("band_dropout", ["s2_l1c", "s2_l2a", "s2_so2sat", "landsat_oli_sr"]),
     ],
 )
-def test_a_setting_that_would_change_nothing_is_refused(key, acts_on):
+def test_a_setting_without_effect_is_refused(key, acts_on):
     augment = Augment(**{key: 1 if key != "band_dropout" else 0.5})
-    others = [row for name, row in SENSORS.items() if name not in acts_on]
-    others = [row for row in others if not row.name.startswith("landsat_oli")]
+    others = [sensor for name, sensor in SENSORS.items() if name not in acts_on]
+    others = [sensor for sensor in others if not sensor.name.startswith("landsat_oli")]
     with pytest.raises(
-        ValueError, match=rf"^augment\.{key} = .*none of the sensors is such: .*8-bit"
+        ValueError, match=rf"^augment\.{key} = .*but the sensors are .*8-bit"
     ):
         check_augment(augment, others)
     for name in acts_on:

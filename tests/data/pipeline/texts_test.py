@@ -35,7 +35,7 @@ def test_without_tokens_there_is_no_text():
 
 
 class Captioned(Numbers):
-    """n records of 1 + i % 3 captions; the first of every odd one is the same text."""
+    """n records with 1 + i % 3 captions; every odd one has the same first caption."""
 
     def __init__(self, n, **options):
         super().__init__(n, classes=0, **options)
@@ -49,7 +49,7 @@ class Captioned(Numbers):
         return {**super().__getitem__(index), "captions": self.texts(index)}
 
     def tokens(self):
-        """{caption: ids}, each caption's ids its own."""
+        """{caption: ids}, with different ids for each caption."""
         texts = sorted({text for i in range(self.n) for text in self.texts(i)})
         return {text: np.full(3, 500 + i, np.int32) for i, text in enumerate(texts)}
 
@@ -62,7 +62,7 @@ def examples(batches):
         yield from zip(pixels, b["text"].tolist(), labels, groups, strict=True)
 
 
-def test_an_image_gets_each_of_its_captions_and_no_other_s():
+def test_an_image_gets_each_of_its_captions_and_no_others():
     source = Captioned(9)
     text_of = {ids[0]: text for text, ids in source.tokens().items()}
     seen, groups = {}, {}
@@ -77,7 +77,7 @@ def test_an_image_gets_each_of_its_captions_and_no_other_s():
     assert len(set.union(*groups.values())) == len(groups) == len(source.tokens())
 
 
-def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
+def test_captions_and_classes_in_one_batch_have_separate_groups():
     labelled, captioned = Numbers(6, classes=3), Captioned(5, first=100)
     more = Numbers(4, first=200, classes=2, template="a {c}")
     classes = np.arange(9, dtype=np.int32).reshape(3, 1, 3)
@@ -96,7 +96,7 @@ def test_captions_and_classes_in_one_batch_have_groups_of_their_own():
     assert groups == want | {200 + i: 3 + n + i % 2 for i in range(4)}
 
 
-def test_equal_captions_are_one_group_also_in_two_sets():
+def test_equal_captions_share_a_group_across_datasets():
     sets = Captioned(5), Captioned(6, first=100)
     first, second = (source.tokens() for source in sets)
     second = {text: ids + len(first) for text, ids in second.items()}
@@ -110,8 +110,8 @@ def test_equal_captions_are_one_group_also_in_two_sets():
     assert len(set(group_of.values())) == len(group_of) == len(text_of) - 1
 
 
-def test_equal_classes_are_one_group_also_in_two_sets():
-    """Where they are described alike; in a set alone groups are the labels."""
+def test_equal_classes_share_a_group_across_datasets():
+    """Classes are equal in names and templates; in one dataset groups are labels."""
     sets = [Numbers(6, classes=3), Numbers(6, first=100, classes=4)]
     sets.append(Numbers(6, first=200, template="a {c}"))
     tokens = [np.zeros((len(s.dataset.classes), 1, 3), np.int32) for s in sets]

@@ -28,7 +28,7 @@ from tests.helpers.numbered import (
 SKIP = ReadOptions(on_error="skip")
 
 
-def test_a_broken_record_stops_the_run_unless_it_may_be_skipped():
+def test_a_bad_record_stops_the_run_unless_it_may_be_skipped():
     source = Numbers(8, broken=(5,))
     with pytest.raises(ValueError, match="number 5 is broken"):
         list(evaluate(source))
@@ -51,7 +51,7 @@ def test_a_skipped_record_is_masked_warned_of_once_and_counted(capsys):
 
 
 class Gap(Numbers):
-    """200 records of which those from 20 to 139 cannot be read; counts all readings."""
+    """200 records; those from 20 to 139 cannot be read. Counts all reads."""
 
     def __init__(self):
         super().__init__(200, broken=range(20, 140))
@@ -62,7 +62,7 @@ class Gap(Numbers):
         return super().__getitem__(index)
 
 
-def test_training_goes_on_with_records_from_all_over_the_set(capsys):
+def test_training_continues_with_records_from_the_whole_dataset(capsys):
     source = Gap()
     batches = batches_of(source, batch_size=100, on_error="skip", threads=1)
     seen = numbers(take(8, batches))  # four epochs
@@ -87,7 +87,7 @@ def test_unreadable_records_are_not_read_again(start):
     assert source.reads.sum() <= 120 + 200 * (len(taken) / 2 + 2)
 
 
-def test_stand_ins_depend_on_the_index_and_not_on_what_is_known_to_be_bad():
+def test_stand_ins_depend_on_the_index_and_not_on_known_bad_records():
     runs = [
         take(6, batches_of(Gap(), batch_size=50, on_error="skip", threads=threads))
         for threads in (1, 4, 4)
@@ -100,7 +100,7 @@ def test_stand_ins_depend_on_the_index_and_not_on_what_is_known_to_be_bad():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 12, 60, 97])
-def test_the_only_readable_record_is_found_from_everywhere(n):
+def test_the_only_readable_record_is_found_from_every_index(n):
     source = Numbers(n, broken=range(1, n))
     tolerant = Tolerant(source, SKIP)
     assert {tolerant[i]["id"] for i in range(n)} == {"train/0"}
@@ -108,7 +108,7 @@ def test_the_only_readable_record_is_found_from_everywhere(n):
 
 
 @pytest.mark.parametrize("n", [1, 3, 12])
-def test_nothing_readable_is_an_error_that_names_the_set(n):
+def test_a_dataset_without_a_readable_record_is_an_error(n):
     source = Tolerant(Numbers(n, broken=range(n)), SKIP)
     for _ in range(2):
         with pytest.raises(ValueError, match="no record of numbers:train is readable"):
@@ -128,7 +128,7 @@ def test_other_errors_are_never_swallowed():
 
 
 def error_of(work, seconds=20):
-    """What ends work, within some seconds: one that hangs fails, and hangs no test."""
+    """The error that ends work; if it hangs, this fails within seconds."""
     ends = []
 
     def run():
@@ -160,7 +160,7 @@ def test_an_error_in_a_reader_s_thread_ends_the_run_with_it(error, on_error):
         assert error_of(work) is error
 
 
-def test_a_reader_that_runs_out_does_not_end_the_data_in_silence():
+def test_stop_iteration_in_a_reader_is_an_error():
     source = Deadly(40, StopIteration())
     for work in (
         lambda: len(take(30, batches_of(source))),
@@ -172,7 +172,7 @@ def test_a_reader_that_runs_out_does_not_end_the_data_in_silence():
 
 
 def test_a_process_whose_reader_died_ends(tmp_path):
-    """No thread of the pipeline keeps it alive, nor a training that waits for data."""
+    """Neither the pipeline's threads nor a training that waits keep it alive."""
     code = """
         from tests.helpers.numbered import Deadly, batches_of
         for batch in batches_of(Deadly(40, MemoryError("no memory")), threads=4):
@@ -191,7 +191,7 @@ def test_a_process_whose_reader_died_ends(tmp_path):
 
 @pytest.fixture
 def jpegs(tmp_path):
-    """A CIFAR-10 folder of two JPEGs a class, the ship's second one cut short."""
+    """A CIFAR-10 folder with two JPEGs per class; the second ship is cut short."""
     rng = np.random.default_rng(0)
     for name in CIFAR10_CLASSES:
         folder = tmp_path / "cifar10" / "val" / name

@@ -1,4 +1,4 @@
-"""Sensors stay aligned, each draw as often as asked, values kept as they are."""
+"""Transforms: sensors stay aligned, draws have their probability, values are kept."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def square(array, view):
         (dataclasses.replace(SYMMETRY, speckle_looks=4, band_dropout=0.1), {*range(8)}),
     ],
 )
-def test_possible_views_are_those_that_are_drawn(augment, views):
+def test_possible_views_are_those_that_augmentation_draws(augment, views):
     rgb = noise(6, 6, 3)
     drawn = {run({"rgb": rgb}, s, augment, {"rgb": 6})["rgb"].tobytes() for s in SEEDS}
     assert drawn == {square(rgb, view).tobytes() for view in views}
@@ -68,8 +68,8 @@ def test_possible_views_are_those_that_are_drawn(augment, views):
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (12, 12), (20, 20), (9, 14)])
-def test_the_features_are_those_of_the_view_that_is_seen(shape):
-    """By its number, whether it is enlarged, kept or shrunk; and with no RGB to see."""
+def test_teacher_features_are_those_of_the_view_drawn(shape):
+    """Views are matched by number, for any size, and without RGB in the batch."""
     augment = dataclasses.replace(SYMMETRY, speckle_looks=3, sar_gain_db=1.0)
     record = {"rgb": noise(*shape, 3), "s1": ground(8), "teacher": np.arange(8)}
     views = make_views(record["rgb"], 12, range(8))
@@ -87,7 +87,7 @@ def test_the_features_are_those_of_the_view_that_is_seen(shape):
     np.testing.assert_array_equal(small, views[[5, 2]])
 
 
-def test_without_a_crop_a_sensor_of_another_shape_is_seen_whole():
+def test_without_a_crop_a_sensor_of_another_shape_is_kept_whole():
     record = {"rgb": noise(10, 20, 3), "s1": ground(12)[:5, :11]}
     out = run(record, 0, STILL, {"rgb": 4, "s1": 4})
     np.testing.assert_array_equal(out["s1"], resize(record["s1"], 4))
@@ -137,7 +137,7 @@ def test_a_finer_second_sensor_sees_the_same_ground(seed):
     side=st.integers(1, 8),
     seed=st.integers(0, 99),
 )
-def test_no_crop_is_so_small_that_a_coarse_sensor_sees_nothing(
+def test_the_smallest_crop_covers_a_pixel_of_a_coarse_sensor(
     first, divisor, side, seed
 ):
     record = {"s1": ground(first), "ir": ground(max(1, first // divisor))}
@@ -179,7 +179,7 @@ def draw_symmetries(n):
     return counts
 
 
-def test_all_eight_symmetries_occur_evenly_and_alike_in_sensors_of_any_pixel_size():
+def test_symmetries_occur_evenly_and_are_the_same_at_any_pixel_size():
     counts = draw_symmetries(1600)
     assert ((counts - 200) ** 2 / 200).sum() < 18.5  # chi2 of 7 freedoms, p 0.01
 
@@ -191,7 +191,7 @@ def test_all_eight_symmetries_occur_evenly_and_alike_in_sensors_of_any_pixel_siz
         lambda a, y, x, quarters: turn(a, y, x and len(a) > 4, quarters),
     ],
 )
-def test_a_sensor_turned_otherwise_would_be_noticed(monkeypatch, fault):
+def test_a_sensor_with_another_turn_would_be_noticed(monkeypatch, fault):
     monkeypatch.setattr(geometry, "turn", fault)
     with pytest.raises(ValueError, match="too many values to unpack"):
         draw_symmetries(30)
@@ -204,7 +204,7 @@ def test_a_sensor_turned_otherwise_would_be_noticed(monkeypatch, fault):
         lambda a, y, x, quarters: turn(a, y, x, min(quarters, 1)),
     ],
 )
-def test_symmetries_that_come_up_unevenly_would_be_noticed(monkeypatch, fault):
+def test_unevenly_drawn_symmetries_would_be_noticed(monkeypatch, fault):
     monkeypatch.setattr(geometry, "turn", fault)
     counts = draw_symmetries(1600)
     assert ((counts - 200) ** 2 / 200).sum() > 18.5
@@ -218,7 +218,7 @@ def test_symmetries_that_come_up_unevenly_would_be_noticed(monkeypatch, fault):
         (STILL, {(1, 1)}),
     ],
 )
-def test_only_the_flips_that_are_asked_for_happen(augment, axes):
+def test_only_the_requested_flips_occur(augment, axes):
     array = ground(6)
     seen = {
         run({"s1": array}, seed, augment, {"s1": 6})["s1"].tobytes()
@@ -227,7 +227,7 @@ def test_only_the_flips_that_are_asked_for_happen(augment, axes):
     assert seen == {array[::y, ::x].tobytes() for y, x in axes}
 
 
-def test_flips_come_up_half_of_the_time():
+def test_flips_occur_in_half_of_the_records():
     array = ground(4)
     flipped = [
         run({"s1": array}, seed, Augment(), {"s1": 4})["s1"][0, 0, 1] > 2
@@ -267,7 +267,7 @@ def test_without_a_crop_the_whole_image_is_resized():
     np.testing.assert_array_equal(out, resize(record["rgb"], 10))
 
 
-def test_crop_scale_is_a_share_of_the_area_and_sides_differ_little():
+def test_crop_scale_is_a_share_of_the_area_and_crops_are_nearly_square():
     augment = Augment(crop_scale=(0.25, 0.5))
     areas, ratios = [], []
     for seed in range(500):
@@ -287,7 +287,7 @@ def test_crop_scale_is_a_share_of_the_area_and_sides_differ_little():
 # Randomness and what a record keeps.
 
 
-def test_the_same_rng_gives_the_same_record_and_another_another():
+def test_the_record_depends_on_the_rng_alone():
     full = dataclasses.replace(
         SYMMETRY, crop_scale=(0.3, 1), jitter=0.4, grey_prob=0.2, blur_prob=0.4
     )
@@ -300,7 +300,7 @@ def test_the_same_rng_gives_the_same_record_and_another_another():
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4, 13])
-def test_an_enlarged_image_is_written_where_it_is_wanted(bands):
+def test_an_enlarged_image_is_written_to_the_buffer(bands):
     image = noise(9, 9, bands)
     out = np.zeros((20, 20, bands), np.uint8)
     assert resize(image, 20, out=out) is out
@@ -312,7 +312,7 @@ def test_an_enlarged_image_is_written_where_it_is_wanted(bands):
 
 @pytest.mark.parametrize("size", [20, 32, 40])
 @pytest.mark.parametrize("jitter", [0.0, 0.4])
-def test_buffers_change_nothing_but_where_the_result_is(size, jitter):
+def test_buffers_do_not_change_the_result(size, jitter):
     augment = dataclasses.replace(SYMMETRY, jitter=jitter)
     record = {"rgb": noise(32, 32, 3), "s1": ground(32)}
     sizes = {"rgb": size, "s1": size}
@@ -331,7 +331,7 @@ def test_buffers_change_nothing_but_where_the_result_is(size, jitter):
     assert (got["s1"] is out["s1"]) == (size == 40)
 
 
-def test_the_record_itself_is_not_touched_and_its_other_keys_stay():
+def test_the_record_is_not_modified_and_its_other_keys_are_kept():
     rgb = noise(8, 8, 3)
     rgb.flags.writeable = False
     record = {"id": "a/1", "label": 3, "rgb": rgb, "mask": True}
@@ -345,7 +345,7 @@ def test_the_record_itself_is_not_touched_and_its_other_keys_stay():
     assert out["rgb"].flags.c_contiguous
 
 
-def test_measurements_survive_to_the_last_bit():
+def test_measurements_are_kept_bit_for_bit():
     array = np.random.default_rng(0).normal(-15, 5, (9, 9, 2)).astype(np.float32)
     augment = dataclasses.replace(SYMMETRY, jitter=0.4, blur_prob=1, grey_prob=1)
     out = run({"s1": array}, 3, augment, {"s1": 9})["s1"]
@@ -354,7 +354,7 @@ def test_measurements_survive_to_the_last_bit():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-def test_digital_numbers_beyond_eight_bits_are_cropped_whole(dtype):
+def test_crops_keep_digital_numbers_above_eight_bits(dtype):
     array = np.full((12, 12, 13), 9123, dtype)
     augment = Augment(crop_scale=(0.3, 0.8))
     out = run({"s2": array}, 0, augment, {"s2": 20})["s2"]
@@ -364,7 +364,7 @@ def test_digital_numbers_beyond_eight_bits_are_cropped_whole(dtype):
 
 
 @pytest.mark.parametrize("size", [6, 12, 24])
-def test_many_bands_are_resized_as_each_of_them(size):
+def test_many_bands_are_resized_like_single_bands(size):
     """OpenCV takes four channels at a time, and multispectral images have 13."""
     bands = np.random.default_rng(3).integers(0, 9000, (12, 12, 13)).astype(np.uint16)
     whole = resize(bands, size)

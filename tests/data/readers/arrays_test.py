@@ -19,7 +19,7 @@ N = 12  # images a file
 
 
 def draw(count, classes, side=32, seed=0):
-    """(images [n, side, side, 3], labels): no two axes can be taken for each other."""
+    """(images [n, side, side, 3], labels); swapped axes would be noticed."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
     return images, rng.integers(0, classes, count)
@@ -123,11 +123,11 @@ def cifar10_files():
 
 def check(source, images, labels):
     assert len(source) == len(labels)
-    row = source.dataset
+    dataset = source.dataset
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         record = source[i]
         assert record["label"] == label
-        assert record["id"] == f"{source.split}/{row.classes[label]}/{i:05d}"
+        assert record["id"] == f"{source.split}/{dataset.classes[label]}/{i:05d}"
         assert record["rgb"].dtype == np.uint8
         assert record["rgb"].flags.c_contiguous
         np.testing.assert_array_equal(record["rgb"], image)
@@ -156,8 +156,8 @@ def test_cifar10_is_read_from_its_downloads(tmp_path, make, folder, below):
     percents = [hash_percent(i.removeprefix("train/")) for i in train.ids]
     kept = [i for i, p in zip(train.ids, percents, strict=True) if p < 50]
     assert low.ids == kept
-    place = train.ids.index(kept[-1])
-    np.testing.assert_array_equal(low[len(kept) - 1]["rgb"], train[place]["rgb"])
+    index = train.ids.index(kept[-1])
+    np.testing.assert_array_equal(low[len(kept) - 1]["rgb"], train[index]["rgb"])
     with pytest.raises(FileNotFoundError, match="no split 'val'; it has train, test"):
         open_source("cifar10", tmp_path, "val")
 
@@ -173,8 +173,8 @@ def test_cifar100_is_read_by_its_fine_labels(tmp_path, make, folder):
         check(open_source("cifar100", tmp_path, split), images, labels)
 
 
-def test_labels_go_by_the_names_that_the_archive_gives_them(tmp_path):
-    """In another order, as a re-made archive might have them."""
+def test_labels_follow_the_archives_class_names(tmp_path):
+    """The names are in another order, as a rebuilt archive might have them."""
     files = cifar10_files()
     folder = tmp_path / "cifar-10-batches-bin"
     make_cifar10_bin(folder, files)
@@ -200,7 +200,7 @@ def make_stl10(folder, images, labels, split):
     (folder / "class_names.txt").write_text("\n".join(names) + "\n")
 
 
-def test_stl10s_columns_come_first_in_its_file(tmp_path):
+def test_stl10_is_stored_column_by_column(tmp_path):
     """A bright top edge must not become the left one."""
     images, labels = draw(5, 10, side=96)
     images[0] = 0
@@ -233,7 +233,7 @@ def test_a_cut_file_is_named(tmp_path):
         open_source("cifar10", tmp_path, "train")
 
 
-def test_a_label_of_no_class_is_named(tmp_path):
+def test_a_label_out_of_range_is_named(tmp_path):
     files = cifar10_files()
     files["test_batch"][1][3] = 10
     make_cifar10_py(tmp_path / "cifar-10-batches-py", files)
@@ -251,7 +251,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("file", ["data_batch_1", "batches.meta"])
-def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch, file):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch, file):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "cifar-10-batches-py"
     make_cifar10_py(folder, cifar10_files())

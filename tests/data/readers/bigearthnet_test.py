@@ -57,7 +57,7 @@ def write_csv(folder, **splits):
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_bands_stand_in_the_sensors_order_at_the_finest_grid(v1):
+def test_bands_are_in_the_sensors_order_at_the_finest_grid(v1):
     source = open_source("bigearthnet", v1)
     record = source[0]
     assert record["s2"].shape == (120, 120, 12)
@@ -68,8 +68,8 @@ def test_bands_stand_in_the_sensors_order_at_the_finest_grid(v1):
     np.testing.assert_array_equal(record["rgb"][0, 0], want)
 
 
-def test_only_what_is_asked_for_is_read(v1):
-    """RGB alone wants three of the twelve bands, and no radar."""
+def test_only_the_requested_sensors_are_read(v1):
+    """RGB needs three of the twelve bands, and no radar."""
     source = open_source("bigearthnet", v1)
     whole = source[0]["rgb"]
     first = next(iter(LABELS))
@@ -86,7 +86,7 @@ def test_only_what_is_asked_for_is_read(v1):
         source[0]
 
 
-def test_labels_are_many_hot_in_each_set_of_classes(v1):
+def test_labels_are_multi_hot_for_each_class_count(v1):
     names = {5: "bigearthnet_5", 19: "bigearthnet", 43: "bigearthnet_43"}
     want = {
         43: [{"Pastures", "Airports"}, {"Sea and ocean", "Estuaries"}, {"Vineyards"}],
@@ -107,7 +107,7 @@ def test_labels_are_many_hot_in_each_set_of_classes(v1):
             assert found == want[count][i]
 
 
-def test_csv_files_make_the_splits_and_the_pairs(v1):
+def test_csv_files_define_splits_and_pairs(v1):
     first, second, third = LABELS
     rows = {"train": [(first, partner(second))], "val": [(second, partner(first))]}
     write_csv(v1, **rows, test=[(third, partner(third))])
@@ -131,7 +131,7 @@ def test_a_csv_of_one_column_leaves_the_pairs_to_the_json_files(v1):
         open_source("bigearthnet", v1, "train")
 
 
-def test_a_set_lies_in_a_folder_of_its_own_name_too(v1, tmp_path_factory):
+def test_a_dataset_may_be_in_a_folder_with_its_name(v1, tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
     (root / "bigearthnet_43_s2").symlink_to(v1)
     assert len(open_source("bigearthnet_43_s2", root)) == 3
@@ -155,7 +155,7 @@ def test_without_csv_a_hash_makes_the_splits(v1):
     assert rule.startswith("the hash of the patch's name, which separates")
 
 
-def test_what_is_listed_and_not_there_is_named_or_left_out(v1, capsys):
+def test_listed_but_absent_patches_are_named_or_left_out(v1, capsys):
     first, second, third = LABELS
     rows = [(first, partner(first)), ("S2A_gone", "S1A_gone"), (second, "S1A_lost")]
     write_csv(v1, train=rows, val=[(third, partner(third))])
@@ -270,7 +270,7 @@ def test_patches_of_version_2_that_are_absent_are_named_or_left_out(v2, capsys):
         open_source("bigearthnet_v2", v2, on_error="skip")
 
 
-def test_a_table_without_a_column_or_at_all_is_named(v2):
+def test_a_missing_table_or_column_is_named(v2):
     path = v2 / "metadata.parquet"
     table = pyarrow.parquet.read_table(path).drop_columns(["s1_name"])
     pyarrow.parquet.write_table(table, path)
@@ -281,7 +281,7 @@ def test_a_table_without_a_column_or_at_all_is_named(v2):
         open_source("bigearthnet_v2", v2)
 
 
-def test_versions_are_not_taken_for_each_other(v1):
+def test_the_versions_are_not_confused(v1):
     with pytest.raises(FileNotFoundError, match="BigEarthNet-S2, where dataset"):
         open_source("bigearthnet_v2", v1)
 
@@ -303,7 +303,7 @@ def test_real_patches_equal_tifffiles_reading(real_data):
         assert source[i]["label"].sum() >= 1
 
 
-def test_real_pairs_are_of_one_place(real_data):
+def test_real_pairs_show_one_location(real_data):
     source = open_source("bigearthnet", real_data, on_error="skip")
     assert len(source) == 2
     for i in range(2):
@@ -313,7 +313,7 @@ def test_real_pairs_are_of_one_place(real_data):
 
 
 def copy_pair(real_data, tmp_path):
-    """One real place of BigEarthNet in a data root of its own; its two folders."""
+    """One real location of BigEarthNet in its own data root, as its two folders."""
     names = ("S2A_MSIL2A_20170617T113321_36_85", "S1A_IW_GRDH_1SDV_20170617T064724")
     for top, name in zip(
         ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"), names, strict=True
@@ -323,7 +323,7 @@ def copy_pair(real_data, tmp_path):
         yield tmp_path / top / found.name
 
 
-def test_a_real_pair_whose_radar_is_of_another_place_is_refused(real_data, tmp_path):
+def test_a_real_pair_with_radar_of_another_location_is_refused(real_data, tmp_path):
     s2, s1 = copy_pair(real_data, tmp_path)
     source = open_source("bigearthnet", tmp_path)
     assert source[0]["s1"].shape == (120, 120, 2)
@@ -356,7 +356,7 @@ def test_a_real_band_of_another_patch_is_refused(real_data, tmp_path):
     assert source.read(0, ("rgb",))["rgb"].shape == (120, 120, 3)  # B05 is not in it
 
 
-def test_a_patch_of_another_size_is_refused_by_name(v1):
+def test_a_patch_of_another_size_is_named(v1):
     name = next(iter(LABELS))
     patch = v1 / "BigEarthNet-v1.0" / name
     for band in ("B02", "B03", "B04", "B08"):

@@ -1,4 +1,4 @@
-"""Captioned sets in their archives' layouts against the JSON; planted faults."""
+"""Captioned datasets in their archives' layouts against the JSON; planted faults."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
-from rsclip_jax.data.sources.files import read_captions
+from rsclip_jax.data.pipeline.texts import read_captions
 from rsclip_jax.data.sources.wrappers import TiledSource, Wrapper
 from tests.helpers.caption_sets import LAYOUTS, listed, write_set
 
@@ -38,7 +38,7 @@ def six(suffix, splits=SPLITS):
 
 
 @pytest.mark.parametrize("name", ["rsicd", "ucm_captions", "sydney_captions"])
-def test_records_are_what_the_json_says(tmp_path, name):
+def test_records_are_those_of_the_json(tmp_path, name):
     images = six(LAYOUTS[name][3])
     base = write_set(tmp_path, name, images)
     for split in (*SPLITS, "all"):
@@ -56,7 +56,7 @@ def test_records_are_what_the_json_says(tmp_path, name):
     assert captions == [record["captions"] for record in source]
 
 
-def test_rsicd_s_json_may_lie_in_its_own_folder(tmp_path):
+def test_rsicds_json_may_be_in_its_own_folder(tmp_path):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / "annotations_rsicd").mkdir()
     path = base / "dataset_rsicd.json"
@@ -73,7 +73,7 @@ def test_images_that_were_converted_are_found_by_stem(tmp_path):
     assert source[3]["rgb"][0, 0].tolist() == [9, 40, 200]
 
 
-def test_rsitmd_s_val_is_a_fifth_of_its_train_by_hash(tmp_path):
+def test_rsitmds_val_is_a_fifth_of_train_by_hash(tmp_path):
     stems = [f"park_{i}" for i in range(400)]
     images = [listed(s, "train", "a park", suffix=".tif") for s in stems]
     images += [listed(f"pond_{i}", "test", "a pond", suffix=".tif") for i in range(5)]
@@ -135,7 +135,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("plant", "words", "left"), FAULTS)
-def test_a_fault_is_named_and_left_out_when_asked(tmp_path, capsys, plant, words, left):
+def test_a_fault_is_named_or_left_out(tmp_path, capsys, plant, words, left):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     rewrite(base, "rsicd", lambda images: plant(base, images))
     way_out = rf"RSICD: 1 fault\(s\) in split 'test': {words}; .*on_error='skip'"
@@ -160,7 +160,7 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"images": [{"filename": "a.jpg", "spl', "cut short, or no captions file"),
+        ('{"images": [{"filename": "a.jpg", "spl', "cut short, or not a captions file"),
         ("[]", "expected {'images'"),
         ('{"images": {"a.jpg": 1}}', "expected {'images'"),
         ('{"annotations": []}', "KeyError: 'images'"),
@@ -183,7 +183,7 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
     ],
 )
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_a_json_of_another_kind_is_refused_whole(tmp_path, text, words, on_error):
+def test_a_json_in_another_format_is_refused(tmp_path, text, words, on_error):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / "dataset_rsicd.json").write_text(text)
     with pytest.raises(ValueError, match=words) as error:
@@ -191,15 +191,15 @@ def test_a_json_of_another_kind_is_refused_whole(tmp_path, text, words, on_error
     assert str(base / "dataset_rsicd.json") in str(error.value)
 
 
-def test_a_json_that_is_no_text_is_refused(tmp_path):
+def test_a_binary_json_is_refused(tmp_path):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / "dataset_rsicd.json").write_bytes(b'{"images": "\xff\xfe\x00')
-    with pytest.raises(ValueError, match="cut short, or no captions file"):
+    with pytest.raises(ValueError, match="cut short, or not a captions file"):
         open_source("rsicd", tmp_path)
 
 
 @pytest.mark.parametrize("lost", ["dataset_rsicd.json", "RSICD_images"])
-def test_what_is_missing_is_named(tmp_path, lost):
+def test_a_missing_file_or_folder_is_named(tmp_path, lost):
     base = write_set(tmp_path, "rsicd", six(".jpg"))
     (base / lost).rename(base / "elsewhere")
     with pytest.raises(FileNotFoundError, match=rf"RSICD: no {lost}"):
@@ -212,7 +212,7 @@ def test_a_split_without_images_is_named(tmp_path):
         open_source("rsicd", tmp_path, "test")
 
 
-def test_a_caption_is_not_one_of_a_tile(tmp_path):
+def test_captioned_images_are_not_tiled(tmp_path):
     write_set(tmp_path, "rsicd", six(".jpg"))
     with pytest.raises(
         ValueError, match="captions describe whole images; leave out the tile"
@@ -221,7 +221,7 @@ def test_a_caption_is_not_one_of_a_tile(tmp_path):
 
 
 class Damaged(Wrapper):
-    """A source whose first record cannot be read, whatever is asked of it."""
+    """A source whose first record cannot be read."""
 
     def read(self, index, keys):
         if index == 0:
@@ -229,7 +229,7 @@ class Damaged(Wrapper):
         return super().read(index, keys)
 
 
-def test_captions_of_what_cannot_be_read_are_left_out_when_asked(tmp_path):
+def test_captions_of_unreadable_records_can_be_left_out(tmp_path):
     write_set(tmp_path, "rsicd", six(".jpg"))
     source = open_source("rsicd", tmp_path)
     with pytest.raises(ValueError, match="record 0 is damaged"):

@@ -47,14 +47,14 @@ def test_radar_alone(archives):
         np.testing.assert_array_equal(record["s1"], tifffile.imread(file))
 
 
-def test_it_lies_as_copernicus_bench_has_it_too(archives):
-    place = archives / "eurosat_s1" / "all_imgs"
-    place.parent.mkdir()
-    (archives / "EuroSAT-SAR").rename(place)
+def test_copernicus_benchs_layout_is_read(archives):
+    folder = archives / "eurosat_s1" / "all_imgs"
+    folder.parent.mkdir()
+    (archives / "EuroSAT-SAR").rename(folder)
     assert len(open_source("eurosat_sar", archives)) == 20
 
 
-def test_pairs_are_of_equal_class_and_stem(archives):
+def test_pairs_have_equal_class_and_stem(archives):
     source = open_source("eurosat_s1_s2", archives)
     assert source.ids == open_source("eurosat_sar", archives).ids
     bands = SENSORS["s2_l1c"].bands
@@ -74,7 +74,7 @@ def test_pairs_are_of_equal_class_and_stem(archives):
 
 
 def write_lists(folder):
-    """As torchgeo's: the JPEGs' names, by list and not by class."""
+    """Writes lists like torchgeo's, of the JPEGs' names."""
     for split, classes in {"train": CLASSES[4:], "val": CLASSES[:2]}.items():
         lines = [f"{c}_{n}.jpg" for c in classes for n in (1, 2)]
         (folder / f"eurosat-{split}.txt").write_text("\n".join(lines))
@@ -83,7 +83,7 @@ def write_lists(folder):
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_splits_of_the_pairs_are_those_of_each(archives, listed):
+def test_pairs_have_the_splits_of_either_sensor(archives, listed):
     if listed:
         write_lists(archives)
         pairs = open_source("eurosat_s1_s2", archives, "test")
@@ -98,7 +98,7 @@ def test_splits_of_the_pairs_are_those_of_each(archives, listed):
 
 
 @pytest.mark.parametrize("below", ["", "eurosat_s1_s2"])
-def test_lists_rule_pairs_in_a_folder_of_their_own(archives, below):
+def test_lists_in_a_folder_of_the_pairs_define_the_splits(archives, below):
     root = archives / "root"
     (root / "eurosat_s1_s2").mkdir(parents=True)
     for tree in ("EuroSAT-SAR", "EuroSAT_MS"):
@@ -108,7 +108,7 @@ def test_lists_rule_pairs_in_a_folder_of_their_own(archives, below):
     assert ids == [f"{c}/{c}_{n}" for c in CLASSES[:2] for n in (1, 2)]
 
 
-def test_a_listed_pair_that_is_half_or_not_there_is_named_once(archives, capsys):
+def test_an_incomplete_or_absent_listed_pair_is_named_once(archives, capsys):
     write_lists(archives)
     half, none = (f"{c}/{c}_1.tif" for c in CLASSES[:2])
     (archives / "EuroSAT-SAR" / half).unlink()
@@ -122,7 +122,7 @@ def test_a_listed_pair_that_is_half_or_not_there_is_named_once(archives, capsys)
     assert f"1 of its images are absent: {CLASSES[1]}_1;" in said
 
 
-def test_only_what_is_asked_for_is_read(archives):
+def test_only_the_requested_sensors_are_read(archives):
     source = open_source("eurosat_s1_s2", archives)
     whole = source[0]
     (archives / "EuroSAT-SAR" / f"{source.ids[0]}.tif").unlink()
@@ -144,7 +144,7 @@ def test_a_missing_partner_is_named_or_left_out(archives, capsys, tree):
     assert "River_2.tif; left out" in capsys.readouterr().out
 
 
-def test_a_tree_that_is_not_there_is_named(archives):
+def test_a_missing_folder_is_named(archives):
     (archives / "EuroSAT_MS").rename(archives / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"none of eurosat_ms, EuroSAT_MS"):
         open_source("eurosat_s1_s2", archives)

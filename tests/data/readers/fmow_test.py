@@ -1,4 +1,4 @@
-"""fMoW-rgb as downloaded: the label's box, the csv's images, places kept together."""
+"""fMoW-rgb as downloaded: the label's box, the csv's images, whole locations."""
 
 import csv
 import json
@@ -27,18 +27,18 @@ def box_json(path, category, box, as_list=True):
 
 
 def make_fmow(folder, splits=("train", "val"), sequences=SEQUENCES, boxes=False):
-    """<split>/<class>/<class>_<place>/<class>_<place>_<time>_{rgb,msrgb}.jpg and .json.
+    """Writes images and .json files in fMoW's layout.
 
-    Lossless in spite of the name, so that pixels can be compared.
+    The images are lossless in spite of their name, so that pixels can be compared.
     """
     for split in splits:
         for name, times in sequences.items():
-            for place, count in enumerate(times):
-                at = folder / split / name / f"{name}_{place}"
+            for location, count in enumerate(times):
+                at = folder / split / name / f"{name}_{location}"
                 at.mkdir(parents=True)
                 for time in range(count):
                     for kind in ("rgb", "msrgb"):
-                        stem = f"{name}_{place}_{time}_{kind}"
+                        stem = f"{name}_{location}_{time}_{kind}"
                         pixels = image_of(split + stem)
                         Image.fromarray(pixels).save(at / f"{stem}.jpg", "PNG")
                         if boxes:
@@ -59,9 +59,9 @@ def test_split_folders_are_read_whole_without_the_multispectral_jpegs(tmp_path, 
     make_fmow(tmp_path / folder)
     source = open_source("fmow_rgb", tmp_path, "train")
     assert source.ids == [
-        f"train/{name}/{name}_{place}/{name}_{place}_{time}_rgb"
+        f"train/{name}/{name}_{location}/{name}_{location}_{time}_rgb"
         for name, times in SEQUENCES.items()
-        for place, count in enumerate(times)
+        for location, count in enumerate(times)
         for time in range(count)
     ]
     labels = [CLASSES[source[i]["label"]] for i in range(len(source))]
@@ -72,7 +72,7 @@ def test_split_folders_are_read_whole_without_the_multispectral_jpegs(tmp_path, 
     assert source.split_rule == ""
 
 
-def test_test_images_without_labels_are_no_split(tmp_path):
+def test_test_images_without_labels_are_not_a_split(tmp_path):
     make_fmow(tmp_path / "fmow")
     (tmp_path / "fmow" / "test" / "0000018").mkdir(parents=True)
     (tmp_path / "fmow" / "test" / "0000018" / "0000018_0_rgb.jpg").touch()
@@ -110,7 +110,7 @@ def test_the_box_is_read_with_the_baselines_context(
     np.testing.assert_array_equal(source[0]["rgb"], expected)
 
 
-def test_of_several_boxes_the_labels_own_is_read(tmp_path):
+def test_the_box_of_the_label_is_read_among_several(tmp_path):
     make_fmow(tmp_path / "fmow", ("train",), {"zoo": (1,)})
     path = tmp_path / "fmow" / "train" / "zoo" / "zoo_0" / "zoo_0_0_rgb.json"
     boxes = [
@@ -132,7 +132,7 @@ def test_of_several_boxes_the_labels_own_is_read(tmp_path):
         ('{"gsd": 1', "no readable bounding_boxes"),
     ],
 )
-def test_a_damaged_json_is_its_records_error(tmp_path, text, message):
+def test_a_damaged_json_is_an_error_of_its_record(tmp_path, text, message):
     make_fmow(tmp_path / "fmow", ("train",), boxes=True)
     path = tmp_path / "fmow" / "train" / "zoo" / "zoo_0" / "zoo_0_0_rgb.json"
     path.write_text(text)
@@ -155,7 +155,7 @@ LISTED = ["zoo/zoo_1/zoo_1_0_rgb", "airport/airport_0/airport_0_2_rgb"]
 
 @pytest.mark.parametrize("above", [False, True])
 @pytest.mark.parametrize("name", ["train_62classes.csv", "train.csv"])
-def test_a_csv_says_which_images_a_split_has(tmp_path, name, above):
+def test_a_csv_lists_the_images_of_a_split(tmp_path, name, above):
     folder = tmp_path / "fmow_rgb" / "fmow"
     make_fmow(folder)
     write_csv((folder.parent if above else folder) / name, COLUMNS, ROWS)
@@ -170,8 +170,8 @@ def test_a_csv_says_which_images_a_split_has(tmp_path, name, above):
     assert ids(tmp_path, "all") == source.ids
 
 
-def test_satmaes_csv_is_read_by_place(tmp_path):
-    """Label, path where its author kept it, time; the header's names do not count."""
+def test_satmaes_csv_is_read_by_column_index(tmp_path):
+    """Columns are label, path on the author's disk, time; the header is ignored."""
     make_fmow(tmp_path / "fmow")
     path = "/atlas/u/someone/train/fmow/{}/{}.jpg"
     header = ("label", "whatever", "time")
@@ -187,7 +187,7 @@ def test_satmaes_csv_is_read_by_place(tmp_path):
         ids(tmp_path, "val")
 
 
-def test_a_missing_column_is_named_with_those_that_there_are(tmp_path):
+def test_a_missing_column_is_named_with_the_existing_ones(tmp_path):
     make_fmow(tmp_path / "fmow")
     sheet = tmp_path / "fmow" / "train_62classes.csv"
     write_csv(sheet, ("category", "place", "image_id"), [("zoo", 1, 0)])
@@ -227,15 +227,15 @@ def test_a_bad_row_is_named(tmp_path, row, message):
         ids(tmp_path, "train")
 
 
-def test_the_images_of_a_place_are_all_in_one_part(tmp_path):
+def test_the_images_of_a_location_are_all_in_one_part(tmp_path):
     make_fmow(tmp_path / "fmow", ("train",), {"zoo": (3,) * 20})
     parts = [ids(tmp_path, s) for s in ("train[:60%]", "train[60%:]")]
-    places = [{id_.rsplit("/", 1)[0] for id_ in part} for part in parts]
-    assert all(places)
-    assert not places[0] & places[1]
+    locations = [{id_.rsplit("/", 1)[0] for id_ in part} for part in parts]
+    assert all(locations)
+    assert not locations[0] & locations[1]
     whole = ids(tmp_path, "train")
     assert sorted(parts[0] + parts[1]) == sorted(whole)
-    # and so are a pack's, one of before it had a file of the places included
+    # a pack's parts, too; also of an old pack, without a file of hash keys
     out = tmp_path / "out"
     pack_archive("fmow_rgb", tmp_path, out, ("train",), shard_mb=1)
     folder = out / "fmow_rgb" / "train"

@@ -1,4 +1,4 @@
-"""Class folders and pairs: who is in which split, and what is wrong with a folder."""
+"""Class folders and pairs: splits, order and faults."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ CLASSES = ("forest", "river", "lake")
 
 
 def touch(*paths):
-    """Empty files: listing a folder opens none."""
+    """Makes empty files: listing a folder does not open them."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -31,7 +31,7 @@ def ids(folder, split="all", classes=CLASSES):
 
 @pytest.fixture
 def flat(tmp_path):
-    """<class>/<image>, 200 a class, without split folders."""
+    """<class>/<image>, 200 images per class, without split folders."""
     touch(*(tmp_path / c / f"{c}_{i}.jpg" for c in CLASSES for i in range(200)))
     return tmp_path
 
@@ -100,7 +100,7 @@ def test_the_hash_is_the_documented_one():
     assert hash_percent("0") == pytest.approx(37.4708, abs=1e-4)
 
 
-def test_hash_splits_share_out_every_file_once_in_about_their_shares(flat):
+def test_hash_splits_hold_every_file_once_in_about_their_shares(flat):
     parts = {s: set(ids(flat, s)) for s in HASH_SPLITS}
     whole = ids(flat)
     assert len(whole) == len(set(whole)) == 600
@@ -112,7 +112,7 @@ def test_hash_splits_share_out_every_file_once_in_about_their_shares(flat):
         assert all(low <= hash_percent(i) < high for i in parts[split])
 
 
-def test_a_file_stays_in_its_split_whatever_the_other_files_and_classes(flat):
+def test_a_files_split_does_not_depend_on_other_files_and_classes(flat):
     before = {s: set(ids(flat, s)) for s in HASH_SPLITS}
     for i in range(0, 200, 3):
         (flat / "river" / f"river_{i}.jpg").unlink()
@@ -127,7 +127,7 @@ def test_a_file_stays_in_its_split_whatever_the_other_files_and_classes(flat):
         assert all(i.startswith(("beach/", "forest/A_new_")) for i in now - old)
 
 
-def test_the_suffix_does_not_move_a_file_but_its_class_does(tmp_path):
+def test_a_files_split_depends_on_its_class_and_not_on_its_suffix(tmp_path):
     touch(*(tmp_path / "jpg" / "forest" / f"{i}.jpg" for i in range(60)))
     touch(*(tmp_path / "png" / "forest" / f"{i}.PNG" for i in range(60)))
     touch(*(tmp_path / "other" / "lake" / f"{i}.jpg" for i in range(60)))
@@ -151,14 +151,14 @@ def test_parts_of_a_hash_split_are_disjoint_and_complete(flat, split):
 # Split folders.
 
 
-def test_split_folders_rule_where_there_are_any(divided):
+def test_split_folders_define_the_splits_where_they_exist(divided):
     assert len(ids(divided, "train")) == 120
     assert len(ids(divided, "val")) == 30
     assert ids(divided, "all") == ids(divided, "train") + ids(divided, "val")
     assert all(i.startswith("val/") for i in ids(divided, "val"))
 
 
-def test_a_split_folder_that_is_not_there_is_named_with_those_that_are(divided):
+def test_a_missing_split_is_named_with_the_existing_ones(divided):
     with pytest.raises(FileNotFoundError, match="no split 'test'") as error:
         ids(divided, "test")
     assert str(divided) in str(error.value)
@@ -208,7 +208,7 @@ def test_only_images_of_known_classes_are_listed(tmp_path):
     assert ids(tmp_path, "all", ("forest",)) == ["forest/1", "forest/2"]
 
 
-def test_all_missing_class_folders_are_named_and_those_found(tmp_path):
+def test_missing_and_found_class_folders_are_named(tmp_path):
     touch(tmp_path / "forest" / "1.jpg", tmp_path / "glacier" / "1.jpg")
     with pytest.raises(FileNotFoundError, match=r"class\(es\) river, lake") as error:
         ids(tmp_path)
@@ -226,7 +226,7 @@ def test_a_class_missing_in_one_split_folder_is_found(divided):
             ids(divided, split)
 
 
-def test_an_empty_folder_says_so(tmp_path):
+def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="found no folders"):
         ids(tmp_path)
 
@@ -236,7 +236,7 @@ def test_an_empty_folder_says_so(tmp_path):
 SENSORS = {"rgb": "s2_rgb", "s1": "s1_vh"}
 
 
-def test_pairs_are_joined_by_name_whatever_their_suffix(tmp_path):
+def test_pairs_are_joined_by_name_without_suffix(tmp_path):
     touch(*(tmp_path / "s2_rgb" / f"{i}.jpg" for i in (2, 1, 3)))
     touch(*(tmp_path / "s1_vh" / f"{i}.png" for i in (3, 2, 1)))
     listing = paired_folder_entries(tmp_path, "all", SENSORS)
@@ -259,7 +259,7 @@ def test_files_without_a_partner_are_strays_on_either_side(tmp_path):
     assert stray == [tmp_path / "s2_rgb" / "a.png", tmp_path / "s1_vh" / "d.png"]
 
 
-def test_pairs_share_out_by_hash_and_by_split_folder(tmp_path):
+def test_pairs_are_split_by_hash_and_by_split_folder(tmp_path):
     flat, divided = tmp_path / "flat", tmp_path / "divided"
     for sub in SENSORS.values():
         touch(*(flat / sub / f"{i}.png" for i in range(100)))
@@ -284,7 +284,7 @@ def test_a_missing_sensor_folder_is_named(tmp_path):
 # Real folders.
 
 
-def test_real_resisc45_shares_out_by_hash(real_data):
+def test_real_resisc45_is_split_by_hash(real_data):
     folder, classes = real_data / "resisc45", DATASETS["resisc45"].classes
     whole = ids(folder, "all", classes)
     parts = [ids(folder, s, classes) for s in HASH_SPLITS]

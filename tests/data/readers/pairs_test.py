@@ -20,19 +20,19 @@ def write(path, array):
     tifffile.imwrite(path, array, photometric="minisblack", **layout)
 
 
-def write_ssl4eo(root, places):
-    """Places of two seasons, the earlier scene by the satellite that is last."""
-    for place in places:
+def write_ssl4eo(root, locations):
+    """Locations with two seasons; the earlier scene's satellite sorts last."""
+    for location in locations:
         for season, date in enumerate(("20200101", "20200601")):
             for i, band in enumerate(S2_FILES):
-                value = 1000 * season + i + int(place)
+                value = 1000 * season + i + int(location)
                 array = np.full((12, 12), value, np.uint16)
                 scene = f"{date}T054639_{date}T054831_T43RCP"
-                write(root / "s2c" / place / scene / f"{band}.tif", array)
+                write(root / "s2c" / location / scene / f"{band}.tif", array)
             for i, band in enumerate(("VV", "VH")):
                 array = np.full((12, 12), -10.0 * (season + 1) - i, np.float32)
                 scene = f"S1{'BA'[season]}_IW_GRDH_1SDV_{date}T010800_{date}T010825_1"
-                write(root / "s1" / place / scene / f"{band}.tif", array)
+                write(root / "s1" / location / scene / f"{band}.tif", array)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def ssl4eo(tmp_path):
     return tmp_path
 
 
-def test_parts_of_a_pack_are_the_archive_s(tmp_path):
+def test_parts_of_a_pack_are_those_of_the_archive(tmp_path):
     root, out = tmp_path / "archive", tmp_path / "out"
     write_ssl4eo(root / "ssl4eo_s12", [f"{i:07}" for i in range(20)])
     pack_archive("ssl4eo_s12", root, out, ("train",), shard_mb=1)
@@ -51,12 +51,12 @@ def test_parts_of_a_pack_are_the_archive_s(tmp_path):
         assert open_source("ssl4eo_s12", out, f"train{part}").ids == want
 
 
-def test_seasons_of_a_place_are_paired_in_order(ssl4eo):
+def test_seasons_of_a_location_are_paired_in_order(ssl4eo):
     source = open_source("ssl4eo_s12", ssl4eo)
     assert source.ids == ["0000001/0", "0000001/1", "0000002/0", "0000002/1"]
     for i in range(4):
-        record, (place, season) = source[i], source.ids[i].split("/")
-        want = 1000 * int(season) + np.arange(13) + int(place)
+        record, (location, season) = source[i], source.ids[i].split("/")
+        want = 1000 * int(season) + np.arange(13) + int(location)
         np.testing.assert_array_equal(record["s2"][3, 4], want)
         np.testing.assert_array_equal(
             record["s1"][0, 0], [-10 * (int(season) + 1), -10 * (int(season) + 1) - 1]
@@ -64,7 +64,7 @@ def test_seasons_of_a_place_are_paired_in_order(ssl4eo):
         assert record["label"] == -1
 
 
-def test_all_seasons_of_a_place_are_in_one_split(ssl4eo):
+def test_all_seasons_of_a_location_are_in_one_split(ssl4eo):
     seen: dict[str, set[str]] = {}
     for split in ("train", "val", "test"):
         try:
@@ -77,21 +77,21 @@ def test_all_seasons_of_a_place_are_in_one_split(ssl4eo):
     assert all(len(splits) == 1 for splits in seen.values())
 
 
-def test_a_scene_without_date_is_named(ssl4eo):
+def test_a_scene_without_a_date_is_named(ssl4eo):
     scenes = ssl4eo / "ssl4eo_s12" / "s1" / "0000001"
     next(scenes.iterdir()).rename(scenes / "spring")
     with pytest.raises(ValueError, match=r"spring: no date in the name"):
         open_source("ssl4eo_s12", ssl4eo)
 
 
-def test_a_place_without_partner_is_named(ssl4eo):
+def test_a_location_without_a_partner_is_named(ssl4eo):
     (ssl4eo / "ssl4eo_s12" / "s1" / "0000009").mkdir()
     with pytest.raises(ValueError, match=r"no partner: .*0000009"):
         open_source("ssl4eo_s12", ssl4eo)
     assert len(open_source("ssl4eo_s12", ssl4eo, on_error="skip")) == 4
 
 
-def test_a_sensor_that_was_not_fetched_is_named(tmp_path):
+def test_a_missing_sensor_is_named(tmp_path):
     (tmp_path / "ssl4eo_s12" / "s1").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"s2c: this sensor's folder"):
         open_source("ssl4eo_s12", tmp_path)
@@ -114,7 +114,7 @@ def test_chips_are_paired_by_name(tmp_path):
     np.testing.assert_array_equal(source[0]["s2"], s2)
 
 
-def test_real_places(real_data):
+def test_real_locations(real_data):
     """B10 is cirrus, dark everywhere; B8A is as bright as B08 beside it."""
     record = open_source("ssl4eo_s12", real_data)[0]
     bands = SENSORS["s2_l1c"].bands
@@ -128,10 +128,8 @@ def test_real_places(real_data):
     assert 0.7 < means["B8A"] / means["B08"] < 1.4
 
 
-def test_real_radar_with_holes_is_read_where_so_many_may_be_missing(
-    real_data, tmp_path
-):
-    """0.2 % of this chip is NaN; its partner here is of another country."""
+def test_real_radar_with_holes_is_read_if_max_nodata_allows_it(real_data, tmp_path):
+    """0.2 % of this chip is NaN; its partner here is from another country."""
     root = tmp_path / "sen1floods11"
     chip = real_data / "sen1floods11_s1only" / "S1" / "Nigeria_812045_S1Hand.tif"
     other = real_data / "sen1floods11" / "S2" / "Spain_7370579_S2Hand.tif"

@@ -37,7 +37,7 @@ LARGEST = {SPRING: "Forest", OTHER: "Croplands", WINTER: "Snow/Ice"}
 
 
 def file_of(root, name, key="s2"):
-    """As the archives unpack: <season>/<key>_<scene>/<season>_<key>_<scene>_<p>.tif."""
+    """<season>/<key>_<scene>/<season>_<key>_<scene>_<p>.tif, as the archives unpack."""
     roi, season, _, scene, patch = name.split("_")
     top = root / "SEN12MS" / f"{roi}_{season}" / f"{key}_{scene}"
     return top / f"{roi}_{season}_{key}_{scene}_{patch}.tif"
@@ -49,7 +49,7 @@ def write(path, array):
 
 
 def write_map(path, cover, side=10):
-    """The 4-band map: IGBP, and three LCCS bands with numbers of their own."""
+    """Writes the 4-band map: IGBP, and three LCCS bands with other numbers."""
     igbp = np.repeat(list(cover), list(cover.values())).reshape(side, side)
     rest = [np.full_like(igbp, number) for number in (42, 9, 27)]
     write(path, np.stack([igbp, *rest], -1).astype(np.uint16))
@@ -86,7 +86,7 @@ def write_lists(root, **lists):
 # Pixels.
 
 
-def test_pixels_are_the_files_own(archive):
+def test_pixels_are_those_of_the_files(archive):
     source = open_source("sen12ms", archive)
     assert source.ids == sorted(COVER.keys() - {DAMAGED})
     for i, name in enumerate(source.ids):
@@ -109,7 +109,7 @@ def test_b8a_is_the_ninth_band_and_b10_the_eleventh(archive):
     assert means["B8A"] > 1000
 
 
-def test_radar_that_was_saved_in_double_precision_is_read(archive):
+def test_radar_in_double_precision_is_read(archive):
     path = file_of(archive, SPRING, "s1")
     s1 = tifffile.imread(path).astype(np.float64) - 1e-12
     tifffile.imwrite(path, s1, photometric="minisblack", planarconfig="separate")
@@ -118,7 +118,7 @@ def test_radar_that_was_saved_in_double_precision_is_read(archive):
     np.testing.assert_array_equal(found, np.moveaxis(s1, 0, -1).astype(np.float32))
 
 
-def test_only_what_is_asked_for_is_read(archive):
+def test_only_the_requested_sensors_are_read(archive):
     source = open_source("sen12ms_multi", archive)
     whole = source[0]
     file_of(archive, SPRING, "s1").unlink()
@@ -141,7 +141,7 @@ def test_a_cut_file_is_named(archive):
 
 
 def test_the_damaged_patch_is_left_out_with_and_without_lists(archive):
-    """Its radar holds NaN; the toolbox's lists are without it, older ones with it."""
+    """Its radar holds NaN. Only older lists than the toolbox's have it."""
     assert DAMAGED not in open_source("sen12ms", archive).ids
     write_lists(archive, train=[SPRING, DAMAGED], test=[WINTER])
     assert open_source("sen12ms", archive).ids == [SPRING, WINTER]
@@ -150,13 +150,13 @@ def test_the_damaged_patch_is_left_out_with_and_without_lists(archive):
 # Labels.
 
 
-def test_the_ten_classes_are_seventeen_numbers_each_once():
+def test_the_ten_classes_partition_the_17_numbers():
     assert list(IGBP) == list(SEN12MS_NAMES)
     numbers = sorted(n for of in IGBP.values() for n in of)
     assert numbers == list(range(1, 18))
 
 
-def test_labels_are_the_hand_counted_shares(archive):
+def test_labels_follow_hand_counted_shares(archive):
     single = open_source("sen12ms", archive)
     multi = open_source("sen12ms_multi", archive)
     nine = open_source("sen12ms_multi_9", archive)
@@ -171,8 +171,8 @@ def test_labels_are_the_hand_counted_shares(archive):
             assert found == PRESENT[name] - left_out
 
 
-def test_labels_are_those_of_the_authors_17_shares(tmp_path):
-    """By their sums over the vector of shares, its places from 0."""
+def test_labels_equal_the_authors_probability_labels(tmp_path):
+    """The authors sum a vector of the 17 shares, indexed from 0."""
     rng, path = np.random.default_rng(0), tmp_path / "lc.tif"
     names = list(IGBP)
     for _ in range(20):
@@ -201,7 +201,7 @@ def test_ties_and_unclassified_pixels(tmp_path, cover, largest, present):
     assert read_present(tmp_path / "lc.tif") == present
 
 
-def test_a_map_of_another_kind_or_of_nothing_is_named(archive):
+def test_a_map_without_classes_or_of_another_kind_is_named(archive):
     source = open_source("sen12ms_multi", archive)
     write_map(file_of(archive, SPRING, "lc"), {18: 1, 5: 99})
     with pytest.raises(ValueError, match=r"lc_0_p30\.tif: 18 in .* not an IGBP class"):
@@ -215,7 +215,7 @@ def test_a_map_of_another_kind_or_of_nothing_is_named(archive):
 
 
 def touch_scenes(root, scenes, patches=3):
-    """Files of no bytes: opening a split reads none of them."""
+    """Makes empty files: opening a split does not read them."""
     both = itertools.product(range(scenes), range(patches))
     names = [f"ROIs1970_fall_s2_{scene}_p{patch}" for scene, patch in both]
     for name in names:
@@ -230,7 +230,7 @@ def scenes_of(source):
     return {name.rsplit("_", 1)[0] for name in source.ids}
 
 
-def test_lists_make_the_splits_and_scenes_of_the_training_list_validation(tmp_path):
+def test_lists_make_the_splits_and_val_is_scenes_of_the_training_list(tmp_path):
     names = touch_scenes(tmp_path, 120)
     write_lists(tmp_path, train=names[60:], test=names[:60])
     splits = {s: open_source("sen12ms", tmp_path, s) for s in ("train", "val", "test")}
@@ -252,7 +252,7 @@ def test_without_lists_a_hash_of_the_scene_makes_the_splits(tmp_path):
     assert 55 <= len(found[0]) <= 85
 
 
-def test_a_part_of_a_split_is_of_whole_scenes(tmp_path):
+def test_a_part_of_a_split_has_whole_scenes(tmp_path):
     names = touch_scenes(tmp_path, 60)
     write_lists(tmp_path, train=names[30:], test=names[:30])
     whole = open_source("sen12ms", tmp_path, "train")
@@ -262,7 +262,7 @@ def test_a_part_of_a_split_is_of_whole_scenes(tmp_path):
     assert len(parts[0]) > len(parts[1]) > 0
 
 
-def test_lists_may_lie_in_splits_and_name_the_radar_file(archive):
+def test_lists_may_be_in_splits_and_name_the_radar_file(archive):
     (archive / "SEN12MS" / "splits").mkdir()
     for kind, name in (("train", SPRING), ("test", WINTER)):
         path = archive / "SEN12MS" / "splits" / f"{kind}_list.txt"
@@ -322,7 +322,7 @@ def test_a_sensor_that_was_not_unpacked_is_named(archive):
 # Through the rest.
 
 
-def test_a_look_at_it_and_a_pack_of_it(archive, tmp_path_factory):
+def test_inspect_and_pack_read_it(archive, tmp_path_factory):
     opener = functools.partial(open_source, "sen12ms_multi", archive)
     found = scan(opener(), range(3))
     assert not found.unreadable
@@ -336,7 +336,7 @@ def test_a_look_at_it_and_a_pack_of_it(archive, tmp_path_factory):
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_parts_of_a_pack_are_the_archive_s(tmp_path, listed):
+def test_parts_of_a_pack_are_those_of_the_archive(tmp_path, listed):
     root, out = tmp_path / "archive", tmp_path / "out"
     names = [f"ROIs1158_spring_s2_{i}_p{j}" for i in range(30) for j in (1, 2)]
     for i, name in enumerate(names):

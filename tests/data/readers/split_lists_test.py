@@ -1,4 +1,4 @@
-"""Official lists make the split where they lie; every fault in them is named."""
+"""Official split lists define the splits, and each of their faults is named."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.readers.folders import HASH_SPLITS
 from rsclip_jax.data.readers.split_lists import find_lists, read_lists
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Subset, TiledSource
 
 CLASSES = DATASETS["eurosat_rgb"].classes
@@ -28,7 +28,7 @@ def touch_images(folder, classes=CLASSES, suffix="jpg"):
 
 
 def make_lists(folder, name="eurosat-{}.txt", shares=SHARES):
-    """As torchgeo's: a file name a line, JPEGs, in no order of classes."""
+    """Like torchgeo's: one JPEG's name per line, not ordered by class."""
     for split, numbers in shares.items():
         lines = [f"{c}_{i}.jpg" for i in numbers for c in reversed(CLASSES)]
         write_list(folder, name.format(split), lines)
@@ -45,7 +45,7 @@ def expected(split):
 
 
 @pytest.mark.parametrize("below", ["", "EuroSAT_RGB"])
-def test_lists_rule_beside_the_set_and_in_it(root, below):
+def test_lists_define_the_splits_beside_or_in_the_datasets_folder(root, below):
     hashed = open_source("eurosat_rgb", root, "train")
     assert hashed.split_rule == ""
     make_lists(root / below)
@@ -60,7 +60,7 @@ def test_lists_rule_beside_the_set_and_in_it(root, below):
     )
 
 
-def test_the_spatial_split_is_a_row_of_its_own_and_never_a_hash(root):
+def test_the_spatial_split_is_a_dataset_that_needs_its_lists(root):
     make_lists(root)
     with pytest.raises(FileNotFoundError, match=r"eurosat-spatial-train\.txt"):
         open_source("eurosat_rgb_spatial", root, "train")
@@ -71,7 +71,7 @@ def test_the_spatial_split_is_a_row_of_its_own_and_never_a_hash(root):
     assert open_source("eurosat_rgb", root, "val").ids == expected("val")
 
 
-def test_only_spatial_lists_leave_the_plain_row_to_the_hash(root):
+def test_spatial_lists_alone_leave_the_plain_dataset_to_the_hash(root):
     make_lists(root, "eurosat-spatial-{}.txt")
     parts = [open_source("eurosat_rgb", root, s) for s in HASH_SPLITS]
     assert {p.split_rule for p in parts} == {""}
@@ -92,7 +92,7 @@ def test_lists_of_jpegs_serve_the_tiffs_in_torchgeos_folders(tmp_path):
         ("ucmerced", "UCMerced_LandUse/Images", "uc_merced", "{}00.tif"),
     ],
 )
-def test_other_sets_lists_lie_where_torchgeo_puts_them(
+def test_other_datasets_lists_are_found_in_torchgeos_folders(
     tmp_path, name, folder, lists, image
 ):
     classes = DATASETS[name].classes
@@ -118,7 +118,7 @@ def test_parts_of_a_list_are_disjoint_and_complete(root):
     assert sorted(low + high) == sorted(expected("train"))
 
 
-def test_an_image_of_no_list_is_of_no_split(root):
+def test_an_image_in_no_list_is_in_no_split(root):
     make_lists(root, shares={"train": [1], "test": [2]})
     assert len(open_source("eurosat_rgb", root)) == 2 * len(CLASSES)
 
@@ -149,7 +149,7 @@ def test_an_image_twice_in_a_list_is_named(root):
         open_source("eurosat_rgb", root, "train")
 
 
-def test_an_image_in_two_lists_is_named_whatever_split_is_asked_for(root):
+def test_an_image_in_two_lists_is_named_for_any_split(root):
     make_lists(root)
     with (root / "eurosat-test.txt").open("a") as file:
         file.write("Forest_1.jpg\n")
@@ -165,15 +165,15 @@ def test_an_empty_list_is_an_error(root):
         open_source("eurosat_rgb", root, "val")
 
 
-def test_lists_beside_split_folders_are_two_splits_of_one_set(tmp_path):
+def test_lists_beside_split_folders_are_refused(tmp_path):
     touch_images(tmp_path / "eurosat_rgb" / "train")
     assert open_source("eurosat_rgb", tmp_path, "train")
     make_lists(tmp_path)
-    with pytest.raises(ValueError, match="two splits of one dataset"):
+    with pytest.raises(ValueError, match="split the dataset in two ways"):
         open_source("eurosat_rgb", tmp_path, "train")
 
 
-def test_a_name_that_two_classes_have_wants_its_class(tmp_path):
+def test_an_ambiguous_name_needs_its_class(tmp_path):
     known = ["forest/1", "lake/1", "lake/2"]
     write_list(tmp_path, "a-train.txt", ["1.jpg"])
     lists = find_lists([tmp_path / "nowhere", tmp_path], "a-{split}.txt")
@@ -189,7 +189,7 @@ def test_a_name_that_two_classes_have_wants_its_class(tmp_path):
 # What is recorded, and Food-101.
 
 
-def test_the_rule_is_kept_by_views_of_a_source(tmp_path):
+def test_wrappers_keep_the_split_rule(tmp_path):
     folder = tmp_path / "eurosat_rgb"
     for c in CLASSES:
         (folder / c).mkdir(parents=True)
@@ -205,10 +205,10 @@ def test_the_rule_is_kept_by_views_of_a_source(tmp_path):
 
 def test_food101_is_split_by_its_meta_folder(tmp_path):
     """images/<class>/<id>.jpg; a line "<class>/<id>", without suffix."""
-    row, base = DATASETS["food101"], tmp_path / "food-101"
+    dataset, base = DATASETS["food101"], tmp_path / "food-101"
     rng = np.random.default_rng(0)
     pixels = {}
-    for i, c in enumerate(row.classes):
+    for i, c in enumerate(dataset.classes):
         (base / "images" / c).mkdir(parents=True)
         for number in (1005649 + i, 7):  # numbers repeat in other classes
             image = rng.integers(0, 256, (3, 4, 3), np.uint8)
@@ -217,9 +217,9 @@ def test_food101_is_split_by_its_meta_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"meta/train\.txt"):
         open_source("food101", tmp_path, "train")
     (base / "meta").mkdir()
-    train = [f"{c}/{1005649 + i}" for i, c in enumerate(row.classes)]
+    train = [f"{c}/{1005649 + i}" for i, c in enumerate(dataset.classes)]
     write_list(base / "meta", "train.txt", train)
-    write_list(base / "meta", "test.txt", [f"{c}/7" for c in row.classes])
+    write_list(base / "meta", "test.txt", [f"{c}/7" for c in dataset.classes])
     source = open_source("food101", tmp_path, "train")
     assert source.ids == train
     assert [source[i]["label"] for i in range(101)] == list(range(101))

@@ -1,4 +1,4 @@
-"""Tables of paths and labels: what they hold, and what is wrong with them."""
+"""Tables of paths and labels: their records and their faults."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ LINES = "path,class,fold\na.png,sea,train\nb.png,ice,train\nc.png,sea,val\n"
 
 @pytest.fixture
 def images(tmp_path):
-    """a.png, b.png, c.png of the values 0, 1, 2."""
+    """a.png, b.png and c.png, whose pixels are 0, 1 and 2."""
     for i, stem in enumerate("abc"):
         Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(tmp_path / f"{stem}.png")
     return tmp_path
@@ -51,7 +51,7 @@ def held(source):
     return [(r["id"], r["rgb"].max(), np.array(r["label"]).tolist()) for r in records]
 
 
-def test_a_row_is_a_record_and_the_path_its_id(images):
+def test_a_row_is_a_record_whose_id_is_the_path(images):
     source = open_source(write(images, LINES))
     assert source.dataset.classes == ("ice", "sea")
     assert held(source) == [("a.png", 0, 1), ("b.png", 1, 0), ("c.png", 2, 1)]
@@ -90,7 +90,7 @@ def test_without_a_column_a_hash_of_the_id_makes_the_splits(tmp_path):
     assert all(found)
 
 
-def test_several_labels_stand_in_one_cell(images):
+def test_one_cell_holds_several_labels(images):
     table = "path,class\na.png,sea; ice\nb.png,\nc.png,sea\n"
     path = write(images, table, top='task = "multi"\nseparator = ";"\n')
     assert [x for _, _, x in held(open_source(path))] == [[1, 1], [0, 0], [0, 1]]
@@ -100,7 +100,7 @@ def test_several_labels_stand_in_one_cell(images):
     assert source[0]["label"].dtype == np.uint8
 
 
-def test_without_a_label_the_set_is_unlabelled(images):
+def test_without_a_label_column_the_dataset_is_unlabelled(images):
     path = write(images, LINES)
     text = (images / "mine.toml").read_text().replace('label = "class"\n', "")
     (images / "mine.toml").write_text(text)
@@ -109,7 +109,7 @@ def test_without_a_label_the_set_is_unlabelled(images):
     assert [x for _, _, x in held(source)] == [-1, -1, -1]
 
 
-def test_ids_of_their_own_and_a_folder_of_the_paths(images):
+def test_a_column_of_ids_and_a_folder_for_the_paths(images):
     table = "\ufeffid, path ,class\n1,a.png,ice\n\n2,b.png,ice\n"  # Excel's mark
     (images / "x").mkdir()
     for name in "ab":
@@ -152,7 +152,7 @@ def test_parquet_holds_lists_of_labels(images):
         open_source(write_parquet(images, table))
 
 
-def test_a_parquet_file_that_is_cut_or_lacks_a_column_is_named(images):
+def test_a_cut_parquet_file_and_a_missing_column_are_named(images):
     path = write_parquet(images, {"path": ["a.png"], "klass": ["a"]})
     with pytest.raises(
         ValueError, match=r"t\.parquet: no column 'class'; it has 'path"
@@ -207,29 +207,29 @@ def test_a_parquet_file_that_is_cut_or_lacks_a_column_is_named(images):
         ),
     ],
 )
-def test_a_wrong_table_is_named_with_what_is_wrong(images, table, words):
+def test_each_fault_of_a_table_is_named(images, table, words):
     with pytest.raises(ValueError, match=words) as error:
         open_source(write(images, table))
     assert str(images / "t.csv") in str(error.value)
 
 
-def test_a_table_that_is_not_there_is_named(images):
+def test_a_missing_table_is_named(images):
     path = write(images, LINES)
     (images / "t.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"t\.csv: this table does not exist"):
         open_source(path)
 
 
-def test_a_label_that_is_no_class_gets_the_nearest(images):
+def test_the_error_for_an_unknown_label_suggests_the_nearest(images):
     path = write(images, LINES, top='classes = ["ices", "sea"]\n')
     words = r"line 3: unknown label 'ice': did you mean 'ices'\? Known: ices, sea"
     with pytest.raises(ValueError, match=words):
         open_source(path)
 
 
-def test_a_split_that_is_none_says_how_to_name_it(images):
+def test_the_error_for_an_unknown_split_shows_how_to_name_it(images):
     path = write(images, LINES.replace("val", "dev"), SPLIT)
-    words = r"line 4: split 'dev' is none of train, val, test; .* such as val = 'dev'"
+    words = r"line 4: split 'dev' is not one of train, val, test; .* as val = 'dev'"
     with pytest.raises(ValueError, match=words):
         open_source(path)
     path = write(images, LINES.replace("val", ""), SPLIT)
@@ -237,7 +237,7 @@ def test_a_split_that_is_none_says_how_to_name_it(images):
         open_source(path)
 
 
-def test_ids_that_stand_twice_are_counted_and_the_first_named(images):
+def test_repeated_ids_are_counted_and_the_first_named(images):
     rows = [f"{i % 20},a.png,sea" for i in range(40)]
     path = write(images, "\n".join(["id,path,class", *rows]), 'id = "id"\n')
     words = (
@@ -260,7 +260,7 @@ def test_absent_files_are_counted_and_the_first_named(images, capsys):
     assert "30 of its images are absent" in capsys.readouterr().out
 
 
-def test_every_sensors_file_is_looked_for(images):
+def test_the_files_of_every_sensor_must_exist(images):
     path = images / "mine.toml"
     Image.fromarray(np.full((4, 4), 9, np.uint8)).save(images / "r.png")
     path.write_text(

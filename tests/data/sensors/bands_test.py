@@ -1,15 +1,11 @@
-"""Bands by name, and pictures made of some."""
+"""Selecting bands by name, and RGB composites."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from rsclip_jax.data.sensors import (
-    COMPOSITES,
-    SENSORS,
-    select_bands,
-)
+from rsclip_jax.data.sensors import COMPOSITES, SENSORS, select_bands
 from rsclip_jax.data.sensors.bands import band_indices, make_composite
 
 # The same 13 bands in other people's files: EuroSAT, BigEarthNet and any sorted folder
@@ -22,31 +18,33 @@ L1C = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split())
 
 
 def test_a_composite_is_three_bands_cut_at_its_divisor():
-    row = SENSORS["s2_l2a"]
+    sensor = SENSORS["s2_l2a"]
     array = np.zeros((1, 3, 12), np.uint16)
     for band, values in {
         "B04": (1000, 9, 0),
         "B03": (2000, 8, 7),
         "B02": (65535, 4, 3),
     }.items():
-        array[0, :, row.bands.index(band)] = values
-    rgb = make_composite(array, row.bands, COMPOSITES["s2_l2a_rgb"])
+        array[0, :, sensor.bands.index(band)] = values
+    rgb = make_composite(array, sensor.bands, COMPOSITES["s2_l2a_rgb"])
     assert rgb.dtype == np.uint8
     assert rgb[0].tolist() == [[128, 255, 255], [1, 1, 1], [0, 1, 0]]
 
 
-def test_composites_are_of_bands_that_their_sensor_has():
+def test_composites_use_bands_of_their_sensor():
     divisors = {"s2_l1c_rgb": 3558, "s2_l2a_rgb": 2000, "eurosat_rgb": 2750}
     divisors["s2_so2sat_rgb"] = 3558 / 10000
-    assert {name: row.divisor for name, row in COMPOSITES.items()} == divisors
-    for name, row in COMPOSITES.items():
-        assert row.name == name
-        sensor = SENSORS[row.sensor]
+    assert {
+        name: composite.divisor for name, composite in COMPOSITES.items()
+    } == divisors
+    for name, composite in COMPOSITES.items():
+        assert composite.name == name
+        sensor = SENSORS[composite.sensor]
         of = dict(zip(sensor.bands, sensor.wavelengths, strict=True))
-        assert tuple(of[b] for b in row.bands) == SENSORS["rgb"].wavelengths
+        assert tuple(of[b] for b in composite.bands) == SENSORS["rgb"].wavelengths
 
 
-def test_a_composite_of_a_band_that_is_not_there_is_refused():
+def test_a_composite_of_a_missing_band_is_refused():
     with pytest.raises(ValueError, match=r"bands \['B02'\] are missing"):
         make_composite(
             np.zeros((1, 1, 2), np.uint16), ("B04", "B03"), COMPOSITES["s2_l1c_rgb"]
@@ -57,7 +55,7 @@ def test_a_composite_of_a_band_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("held", "wanted", "places"),
+    ("held", "wanted", "indices"),
     [
         (("VH", "VV"), "s1_grd", (1, 0)),
         (("HH", "VH", "VV"), "s1_grd", (2, 1)),
@@ -65,12 +63,12 @@ def test_a_composite_of_a_band_that_is_not_there_is_refused():
         (SORTED, "s2_l1c", (*range(8), 12, 8, 9, 10, 11)),
     ],
 )
-def test_places_are_found_by_name(held, wanted, places):
-    row = SENSORS[wanted]
+def test_band_indices_are_found_by_name(held, wanted, indices):
+    target = SENSORS[wanted]
     values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
     values = {key: (1.0,) * len(held) for key in values}
-    sensor = dataclasses.replace(row, name="held", bands=held, **values)
-    assert band_indices(sensor, row.bands, row.unit, "x") == places
+    sensor = dataclasses.replace(target, name="held", bands=held, **values)
+    assert band_indices(sensor, target.bands, target.unit, "x") == indices
 
 
 @pytest.mark.parametrize(
@@ -81,19 +79,19 @@ def test_places_are_found_by_name(held, wanted, places):
         ("ir_bt", "landsat_st", r"\('B10',\) in C2 ST, and ir_bt holds \('BT',\) in K"),
     ],
 )
-def test_places_that_are_not_there_are_refused_with_both_lists(held, wanted, words):
-    row = SENSORS[wanted]
+def test_missing_bands_are_refused_with_both_lists(held, wanted, words):
+    sensor = SENSORS[wanted]
     with pytest.raises(ValueError, match=words):
-        band_indices(SENSORS[held], row.bands, row.unit, "x")
+        band_indices(SENSORS[held], sensor.bands, sensor.unit, "x")
 
 
-def test_bands_come_by_name_and_not_by_place():
+def test_bands_are_selected_by_name_and_not_by_index():
     values = dict(zip(SORTED, range(13), strict=True))
     array = np.arange(13, dtype=np.uint16).reshape(1, 1, 13)
     out = select_bands(array, SORTED, L1C)
     assert out.dtype == np.uint16
     assert out.ravel().tolist() == [values[b] for b in L1C]
-    assert out[0, 0, 8] == 12  # B8A, last in the file; by place B09 would lie here
+    assert out[0, 0, 8] == 12  # B8A, last in the file; by index B09 would lie here
     back = select_bands(out, L1C, SORTED)
     np.testing.assert_array_equal(back, array)
 

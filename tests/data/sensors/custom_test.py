@@ -1,4 +1,4 @@
-"""A sensor of the user's own, from its TOML file."""
+"""Custom sensors from TOML files."""
 
 import math
 
@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.sensors import (
-    Sensor,
-    get_sensor,
-)
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.custom import load_sensor
 
 SWIR = """
@@ -30,11 +27,11 @@ def write_sensor(tmp_path, text):
     return path
 
 
-def test_a_file_is_a_sensor_whose_name_is_its_path(tmp_path):
+def test_a_custom_sensor_has_its_path_as_name(tmp_path):
     extra = 'level = "L3"\nvalid = [0, 20000]\nnodata = 0\nclip_sigma = 3\n'
     path = write_sensor(tmp_path, SWIR + extra)
-    row = load_sensor(path)
-    assert row == Sensor(
+    sensor = load_sensor(path)
+    assert sensor == Sensor(
         str(path),
         "ir",
         ("SWIR1", "SWIR2"),
@@ -49,23 +46,23 @@ def test_a_file_is_a_sensor_whose_name_is_its_path(tmp_path):
         valid=(0.0, 20000.0),
         nodata=0.0,
     )
-    assert get_sensor(str(path)) == row
+    assert get_sensor(str(path)) == sensor
     assert get_sensor(str(path)) is get_sensor(str(path))  # read once
     array = np.full((2, 2, 2), 20001, np.uint16)
     with pytest.raises(ValueError, match=r"a\.tif: 100 % of .*outside 0 to 20000"):
-        check_array(array, row, "a.tif")
+        check_array(array, sensor, "a.tif")
 
 
-def test_what_may_be_left_out_has_the_defaults_of_a_row(tmp_path):
-    row = load_sensor(write_sensor(tmp_path, SWIR))
-    assert (row.clip_sigma, row.level, row.nodata) == (5.0, "", None)
-    assert row.valid == (-math.inf, math.inf)
+def test_optional_keys_have_the_defaults_of_sensor(tmp_path):
+    sensor = load_sensor(write_sensor(tmp_path, SWIR))
+    assert (sensor.clip_sigma, sensor.level, sensor.nodata) == (5.0, "", None)
+    assert sensor.valid == (-math.inf, math.inf)
 
 
-def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
+def test_radar_has_nan_wavelengths_in_toml(tmp_path):
     text = SWIR.replace("[1.61, 2.19]", "[nan, nan]")
-    row = load_sensor(write_sensor(tmp_path, text))
-    assert all(math.isnan(um) for um in row.wavelengths)
+    sensor = load_sensor(write_sensor(tmp_path, text))
+    assert all(math.isnan(um) for um in sensor.wavelengths)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +76,7 @@ def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
             SWIR.replace("unit", "units"),
             r"\['units'\], missing keys \['unit'\]; a sens",
         ),
-        (
-            SWIR.replace('unit = "DN"', ""),
-            r"unknown keys \[\], missing keys \['unit'",
-        ),
+        (SWIR.replace('unit = "DN"', ""), r"unknown keys \[\], missing keys \['unit'"),
         (SWIR.replace("[1500, 1500]", "[1500]"), "1 values of std for 2 bands"),
         (
             SWIR.replace("[1500, 1500]", "1500"),
@@ -106,14 +100,14 @@ def test_radars_wavelengths_are_nan_in_toml_too(tmp_path):
         (SWIR + SWIR, "not a TOML file: "),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, words):
+def test_each_fault_of_a_sensor_file_is_named(tmp_path, text, words):
     path = write_sensor(tmp_path, text)
     with pytest.raises(ValueError, match=words) as error:
         get_sensor(str(path))
     assert str(path) in str(error.value)
 
 
-def test_bytes_that_are_no_text_are_no_sensor(tmp_path):
+def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "swir.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"swir\.toml: not a TOML file"):

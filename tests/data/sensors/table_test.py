@@ -25,7 +25,7 @@ SORTED = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 L1C = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split())
 
 
-def test_bands_are_in_the_order_that_others_rely_on():
+def test_bands_are_in_the_documented_order():
     assert SENSORS["rgb"].bands == ("R", "G", "B")
     assert SENSORS["s1_grd"].bands == ("VV", "VH")
     assert SENSORS["s2_l1c"].bands == L1C
@@ -34,15 +34,15 @@ def test_bands_are_in_the_order_that_others_rely_on():
     assert SENSORS["ir_bt"].bands == ("BT",)
 
 
-def test_every_row_is_found_under_its_own_name():
-    assert [row.name for row in SENSORS.values()] == list(SENSORS)
-    assert all(get_sensor(name) is row for name, row in SENSORS.items())
+def test_every_sensor_is_found_by_its_name():
+    assert [sensor.name for sensor in SENSORS.values()] == list(SENSORS)
+    assert all(get_sensor(name) is sensor for name, sensor in SENSORS.items())
 
 
-def test_wavelengths_are_those_that_the_miniature_is_drawn_with():
-    row = SENSORS["s2_l1c"]
-    np.testing.assert_array_equal(row.wavelengths, WAVELENGTH)
-    of = dict(zip(row.bands, row.wavelengths, strict=True))
+def test_wavelengths_are_those_of_the_miniature():
+    sensor = SENSORS["s2_l1c"]
+    np.testing.assert_array_equal(sensor.wavelengths, WAVELENGTH)
+    of = dict(zip(sensor.bands, sensor.wavelengths, strict=True))
     assert of["B8A"] == 0.865
     assert of["B09"] == 0.945
     assert [of[b] for b in ("B04", "B03", "B02")] == list(SENSORS["rgb"].wavelengths)
@@ -55,18 +55,18 @@ def test_l2a_is_l1c_band_for_band():
         assert getattr(l2a, field) == tuple(of[b] for b in l2a.bands)
 
 
-def test_so2sats_ten_bands_are_the_land_bands_in_its_authors_order():
-    row, l1c = SENSORS["s2_so2sat"], SENSORS["s2_l1c"]
-    assert row.bands == tuple("B02 B03 B04 B05 B06 B07 B08 B8A B11 B12".split())
+def test_so2sats_ten_bands_are_in_its_authors_order():
+    sensor, l1c = SENSORS["s2_so2sat"], SENSORS["s2_l1c"]
+    assert sensor.bands == tuple("B02 B03 B04 B05 B06 B07 B08 B8A B11 B12".split())
     for field in ("wavelengths", "resolution"):
         of = dict(zip(l1c.bands, getattr(l1c, field), strict=True))
-        assert getattr(row, field) == tuple(of[b] for b in row.bands)
+        assert getattr(sensor, field) == tuple(of[b] for b in sensor.bands)
 
 
 def test_ground_sampling_is_ten_twenty_and_sixty_metres():
-    row = SENSORS["s2_l1c"]
-    metres = {m: set() for m in row.resolution}
-    for band, m in zip(row.bands, row.resolution, strict=True):
+    sensor = SENSORS["s2_l1c"]
+    metres = {m: set() for m in sensor.resolution}
+    for band, m in zip(sensor.bands, sensor.resolution, strict=True):
         metres[m].add(band)
     assert metres == {
         10.0: {"B02", "B03", "B04", "B08"},
@@ -76,11 +76,11 @@ def test_ground_sampling_is_ten_twenty_and_sixty_metres():
 
 
 def test_radar_has_no_wavelength_and_ssl4eos_statistics():
-    row = SENSORS["s1_grd"]
-    assert all(math.isnan(um) for um in row.wavelengths)
-    assert row.mean == (-12.59, -20.26)
-    assert row.std == (5.26, 5.91)
-    assert row.clip_sigma == 2.0
+    sensor = SENSORS["s1_grd"]
+    assert all(math.isnan(um) for um in sensor.wavelengths)
+    assert sensor.mean == (-12.59, -20.26)
+    assert sensor.std == (5.26, 5.91)
+    assert sensor.clip_sigma == 2.0
 
 
 def test_landsat_bands_are_at_their_published_wavelengths():
@@ -100,10 +100,10 @@ def test_landsat_bands_are_at_their_published_wavelengths():
     }
     rows = {"landsat_oli_sr": 7, "landsat_oli_toa": 9, "landsat_oli_tirs_toa": 11}
     for name, count in rows.items():
-        row = SENSORS[name]
-        assert row.bands == tuple(edges)[:count]
+        sensor = SENSORS[name]
+        assert sensor.bands == tuple(edges)[:count]
         for band, um, metres in zip(
-            row.bands, row.wavelengths, row.resolution, strict=True
+            sensor.bands, sensor.wavelengths, sensor.resolution, strict=True
         ):
             assert edges[band][0] <= um <= edges[band][1]
             assert metres == {"B8": 15, "B10": 100, "B11": 100}.get(band, 30)
@@ -126,36 +126,34 @@ def test_wavelengths_ascend_where_bands_are_sorted_by_them(name):
         ("ir_bt", 1, 0, 293, 8),
     ],
 )
-def test_scales_are_the_same_physical_ones_by_the_agencies_factors(
-    name, scale, offset, mean, spread
-):
-    row = SENSORS[name]
-    np.testing.assert_allclose(np.array(row.mean) * scale + offset, mean, rtol=1e-4)
-    np.testing.assert_allclose(np.array(row.std) * scale, spread, rtol=1e-3)
+def test_scales_agree_in_physical_units(name, scale, offset, mean, spread):
+    sensor = SENSORS[name]
+    np.testing.assert_allclose(np.array(sensor.mean) * scale + offset, mean, rtol=1e-4)
+    np.testing.assert_allclose(np.array(sensor.std) * scale, spread, rtol=1e-3)
 
 
-def test_thermal_radiance_is_plancks_at_293_kelvin():
-    row = SENSORS["landsat_oli_tirs_toa"]
+def test_the_thermal_scale_is_plancks_radiance_at_293_kelvin():
+    sensor = SENSORS["landsat_oli_tirs_toa"]
     for band in ("B10", "B11"):
-        i = row.bands.index(band)
-        um = row.wavelengths[i]
+        i = sensor.bands.index(band)
+        um = sensor.wavelengths[i]
         # 2 h c^2 and h c / k in W um^4 / (m2 sr) and um K
         radiance = 1.191043e8 / um**5 / (math.exp(14387.77 / (um * 293)) - 1)
-        assert (radiance - 0.1) / 3.342e-4 == pytest.approx(row.mean[i], rel=2e-3)
+        assert (radiance - 0.1) / 3.342e-4 == pytest.approx(sensor.mean[i], rel=2e-3)
 
 
 @pytest.mark.parametrize("name", SENSORS)
-def test_a_row_says_what_its_files_can_hold(name):
-    row = SENSORS[name]
-    low, high = row.valid
-    if row.dtype != "float32":
-        info = np.iinfo(row.dtype)
+def test_valid_ranges_and_nodata_fit_the_dtype(name):
+    sensor = SENSORS[name]
+    low, high = sensor.valid
+    if sensor.dtype != "float32":
+        info = np.iinfo(sensor.dtype)
         assert info.min <= low < high <= info.max
-        assert (row.unit == "8-bit") == (row.dtype == "uint8")
-    typical = np.clip(np.array(row.mean), low, high).astype(row.dtype)
-    array = np.broadcast_to(typical, (4, 4, len(row.bands)))
-    assert check_array(array, row, "typical") is array
-    assert (row.level == "") == (row.unit in ("8-bit", "K"))
+        assert (sensor.unit == "8-bit") == (sensor.dtype == "uint8")
+    typical = np.clip(np.array(sensor.mean), low, high).astype(sensor.dtype)
+    array = np.broadcast_to(typical, (4, 4, len(sensor.bands)))
+    assert check_array(array, sensor, "typical") is array
+    assert (sensor.level == "") == (sensor.unit in ("8-bit", "K"))
 
 
 @pytest.mark.parametrize(
@@ -171,30 +169,30 @@ def test_a_row_says_what_its_files_can_hold(name):
         ("modality", "my sensor", "'my sensor' should be one word"),
     ],
 )
-def test_a_row_that_makes_no_sense_is_refused(field, value, words):
+def test_an_invalid_sensor_is_refused(field, value, words):
     with pytest.raises(ValueError, match=f"sensor s1_grd: .*{words}"):
         dataclasses.replace(SENSORS["s1_grd"], **{field: value})
 
 
 @pytest.mark.parametrize("name", SENSORS)
-def test_no_row_divides_by_zero_and_modalities_are_the_words_in_results(name):
-    row = SENSORS[name]
-    assert min(row.std) > 0
-    assert row.modality in ("rgb", "s1", "s2", "ir", "nir", "cir", "landsat")
-    np.dtype(row.dtype)
+def test_no_std_is_zero_and_modalities_are_those_in_results(name):
+    sensor = SENSORS[name]
+    assert min(sensor.std) > 0
+    assert sensor.modality in ("rgb", "s1", "s2", "ir", "nir", "cir", "landsat")
+    np.dtype(sensor.dtype)
 
 
-def test_the_statistics_fit_what_the_miniature_holds(monkeypatch):
+def test_the_statistics_fit_the_miniature(monkeypatch):
     monkeypatch.setitem(scenes.SIZES["miniature"], "val", 60)
     arrays = scenes.open_miniature("miniature", "val").arrays
     for key, name in (("s1", "s1_grd"), ("s2", "s2_l1c"), ("ir", "ir_bt")):
-        row = SENSORS[name]
-        z = (arrays[key].astype(np.float64) - row.mean) / row.std
+        sensor = SENSORS[name]
+        z = (arrays[key].astype(np.float64) - sensor.mean) / sensor.std
         assert abs(z.mean()) < 1
         assert 0.3 < z.std() < 2
 
 
-def test_a_row_with_a_value_too_few_is_refused():
+def test_a_sensor_with_too_few_values_is_refused():
     with pytest.raises(ValueError, match=r"sensor odd: 1 values of std for 2 bands"):
         Sensor(
             "odd",
@@ -209,7 +207,7 @@ def test_a_row_with_a_value_too_few_is_refused():
         )
 
 
-def test_an_unknown_sensor_gets_the_nearest_name_and_the_list():
+def test_the_error_for_an_unknown_sensor_has_the_nearest_name_and_the_list():
     with pytest.raises(ValueError, match="unknown sensor 's2_l1'") as error:
         get_sensor("s2_l1")
     text = str(error.value)
@@ -236,10 +234,12 @@ def test_eurosats_jpegs_are_its_composite(real_data):
         check_array(sorted_in, SENSORS["s2_l1c"], str(path))
         with Image.open(pictures[path.stem]) as image:
             rgb = np.array(image).astype(int)
-        for name, row in COMPOSITES.items():
-            made = make_composite(sorted_in, L1C, row)
+        for name, composite in COMPOSITES.items():
+            made = make_composite(sorted_in, L1C, composite)
             off[name].append(np.abs(made - rgb).mean())
-            np.testing.assert_array_equal(made, make_composite(array, SORTED, row))
+            np.testing.assert_array_equal(
+                made, make_composite(array, SORTED, composite)
+            )
         made = make_composite(sorted_in, L1C, COMPOSITES["eurosat_rgb"])
         off["order"].append(np.abs(made[..., ::-1] - rgb).mean())
     assert len(off["eurosat_rgb"]) == 140
@@ -255,28 +255,28 @@ def read_band(path):
     return np.kron(array, np.ones((120 // len(array),) * 2, array.dtype))
 
 
-def test_a_real_bigearthnet_patch_sorts_into_the_row_by_name(real_data):
+def test_a_real_bigearthnet_patch_is_sorted_by_band_name(real_data):
     folder = real_data / "bigearthnet" / "BigEarthNet-v1.0"
     patch = min(p for p in folder.iterdir() if p.is_dir())
     files = {p.stem.rsplit("_", 1)[1]: p for p in sorted(patch.glob("*.tif"))}
-    row = SENSORS["s2_l2a"]
+    sensor = SENSORS["s2_l2a"]
     assert list(files)[-1] == "B8A"  # the trap: a sorted folder is not in band order
-    assert set(files) == set(row.bands)
+    assert set(files) == set(sensor.bands)
     stack = np.stack([read_band(p) for p in files.values()], -1)
-    array = select_bands(stack, tuple(files), row.bands)
-    check_array(array, row, str(patch))
-    for i, band in enumerate(row.bands):
+    array = select_bands(stack, tuple(files), sensor.bands)
+    check_array(array, sensor, str(patch))
+    for i, band in enumerate(sensor.bands):
         np.testing.assert_array_equal(array[..., i], read_band(files[band]))
     with pytest.raises(ValueError, match="'B10'"):
         select_bands(stack, tuple(files), SENSORS["s2_l1c"].bands)
 
 
-def test_a_real_radar_patch_fits_its_row_and_statistics(real_data):
+def test_a_real_radar_patch_fits_its_sensor_and_statistics(real_data):
     folder = real_data / "bigearthnet" / "BigEarthNet-S1-v1.0"
-    row = SENSORS["s1_grd"]
+    sensor = SENSORS["s1_grd"]
     for patch in sorted(p for p in folder.iterdir() if p.is_dir()):
-        bands = [read_band(patch / f"{patch.name}_{b}.tif") for b in row.bands]
-        array = check_array(np.stack(bands, -1), row, patch.name)
-        z = (array - np.array(row.mean)) / row.std
+        bands = [read_band(patch / f"{patch.name}_{b}.tif") for b in sensor.bands]
+        array = check_array(np.stack(bands, -1), sensor, patch.name)
+        z = (array - np.array(sensor.mean)) / sensor.std
         assert np.abs(z.mean((0, 1))).max() < 3
         assert array[..., 0].mean() > array[..., 1].mean()  # VV is above VH

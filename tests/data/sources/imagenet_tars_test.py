@@ -34,7 +34,7 @@ def tar_of(files):
 
 @pytest.fixture
 def images():
-    """{split: {synset: {image: bytes}}}, three training images a class, two others."""
+    """{split: {synset: {image: bytes}}}: three per class in train, two in val."""
     train = {
         s: {f"{s}_{n}": jpeg(10 * i + n) for n in (30, 1, 2)}
         for i, s in enumerate(USED)
@@ -66,7 +66,7 @@ def root(tmp_path, images):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_an_image_is_that_of_its_class_pixel_for_pixel(root, images, split):
+def test_images_and_labels_are_those_of_the_tars(root, images, split):
     source = open_source("imagenet", root, split)
     want = [
         (f"{split}/{s}/{n}", CLASSES.index(s), images[split][s][n])
@@ -80,7 +80,7 @@ def test_an_image_is_that_of_its_class_pixel_for_pixel(root, images, split):
         np.testing.assert_array_equal(record["rgb"], pixels)
 
 
-def test_ids_and_parts_are_those_of_the_unpacked_folders(root, images, tmp_path):
+def test_ids_and_parts_equal_those_of_unpacked_folders(root, images, tmp_path):
     for split, of_class in images.items():
         for s in CLASSES:
             folder = tmp_path / "unpacked" / "imagenet" / split / s
@@ -100,7 +100,7 @@ def test_threads_and_other_processes_read_the_same(root):
             np.testing.assert_array_equal(record["rgb"], source[i]["rgb"])
 
 
-def test_one_of_the_tars_alone_serves(root):
+def test_one_tar_is_enough(root):
     (root / "imagenet" / "ILSVRC2012_img_val.tar").unlink()
     source = open_source("imagenet", root, "all")
     assert len(source) == 9
@@ -111,7 +111,7 @@ def test_one_of_the_tars_alone_serves(root):
         open_source("imagenet", root, "test")
 
 
-def test_what_is_wrong_with_the_solution_is_named(root):
+def test_faults_of_the_solution_are_named(root):
     path = root / "imagenet" / "LOC_val_solution.csv"
     whole = path.read_text().splitlines()
     faults = {
@@ -129,7 +129,7 @@ def test_what_is_wrong_with_the_solution_is_named(root):
     assert len(open_source("imagenet", root, "train")) == 9
 
 
-def test_a_cut_tar_says_so_and_where(root):
+def test_a_cut_tar_is_named_with_the_byte(root):
     path = root / "imagenet" / "ILSVRC2012_img_train.tar"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

@@ -1,4 +1,4 @@
-"""Reading packs: damage, and packs that are not what the reader expects."""
+"""Reading packs: damaged packs, and packs of other data."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ from tests.helpers.packs import (
 )
 
 
-def test_a_flipped_byte_names_shard_and_record(tmp_path):
+def test_the_error_for_a_flipped_byte_names_shard_and_record(tmp_path):
     pack_numbers(tmp_path, 60)
     path, want = shards_of(tmp_path)[1], Numbers(60)
     good, before = path.read_bytes(), shas(tmp_path)
@@ -83,7 +83,7 @@ def test_a_cut_shard_and_other_ids_are_refused(tmp_path):
         (("classes",), r"packed with classes \['c', 'b', 'a'\], but .*\['a', 'b', 'c'"),
     ],
 )
-def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
+def test_a_pack_with_other_bands_or_classes_is_refused(tmp_path, change, words):
     pack_numbers(tmp_path, 10)
     path = tmp_path / "numbers" / "train" / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -95,7 +95,7 @@ def test_a_pack_of_other_bands_or_classes_is_refused(tmp_path, change, words):
 
 
 @pytest.mark.parametrize(("packed", "now"), [(0.0, 0.2), (0.2, 0.0), (0.1, 0.2)])
-def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
+def test_a_pack_with_another_max_nodata_is_refused(tmp_path, packed, now):
     pack_numbers(tmp_path, 10, max_nodata=packed)
     words = (
         rf"max_nodata {packed:g}, .* max_nodata = {now:g} now; set it to {packed:g},"
@@ -106,7 +106,7 @@ def test_a_pack_of_another_max_nodata_is_refused(tmp_path, packed, now):
     assert len(open_packed(ROW, tmp_path, "train", options)) == 10
 
 
-def test_max_nodata_is_nothing_to_8_bit_images(tmp_path):
+def test_max_nodata_does_not_matter_for_8_bit_images(tmp_path):
     name, splits = make_archive("split folders", tmp_path / "archive")
     pack_archive(name, tmp_path / "archive", tmp_path, splits)
     assert len(open_source(name, tmp_path, "val", max_nodata=0.3)) == 80
@@ -116,7 +116,7 @@ def test_a_split_that_is_not_packed_is_named(tmp_path):
     pack_numbers(tmp_path, 10)
     with pytest.raises(FileNotFoundError, match=r"'test' is not packed; train are"):
         open_numbers(tmp_path, "test")
-    words = r"'train\[:50%\]' cannot be read: .* not made by a hash .* pack it again"
+    words = r"'train\[:50%\]' cannot be read.* did not make .* pack it again"
     with pytest.raises(ValueError, match=words):
         open_numbers(tmp_path, "train[:50%]")
     assert open_packed(ROW, "", "train") is None

@@ -46,7 +46,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture
 def broken(tmp_path):
-    """A training file of four records with what a test puts in it."""
+    """Writes a training file of four records with a test's faults."""
 
     def write_broken(arrays, **options):
         write(tmp_path / "so2sat" / "training.h5", make(9, 4) | arrays, **options)
@@ -59,7 +59,7 @@ def broken(tmp_path):
 
 
 @pytest.mark.parametrize(("split", "file"), FILES.items())
-def test_records_are_the_files_own(archive, split, file):
+def test_records_are_those_of_the_file(archive, split, file):
     source = open_source("so2sat", archive, split)
     assert source.ids == [f"{split}/{i:06d}" for i in range(SIZES[file])]
     with h5py.File(archive / "so2sat" / f"{file}.h5") as want:
@@ -91,8 +91,8 @@ def test_bands_and_zones_are_in_the_authors_order():
     assert zones[16] == "Water"
 
 
-def test_only_what_is_asked_for_is_read(broken):
-    """The radar of record 1 is NaN: it is no error until the radar is asked for."""
+def test_only_the_requested_sensors_are_read(broken):
+    """The radar of record 1 is NaN, which is an error only if the radar is read."""
     sen1 = make(9, 4)["sen1"]
     sen1[1] = np.nan
     source = open_source("so2sat", broken({"sen1": sen1}))
@@ -126,20 +126,20 @@ def test_all_is_every_file_in_order(archive):
     assert [i.split("/")[0] for i in ids] == ["train"] * 40 + ["val"] * 6 + ["test"] * 5
 
 
-def test_parts_of_a_split_are_by_hash_of_the_place(archive):
+def test_parts_of_a_split_are_by_hash_of_the_index(archive):
     whole = open_source("so2sat", archive, "train").ids
     parts = [open_source("so2sat", archive, f"train[{p}]") for p in (":60%", "60%:")]
     assert sorted(parts[0].ids + parts[1].ids) == whole
     assert len(parts[0]) > len(parts[1]) > 0
     with h5py.File(archive / "so2sat" / "training.h5") as file:
-        place = int(parts[1].ids[2].split("/")[1])
-        want = file["sen2"][place].astype(np.float32)
+        index = int(parts[1].ids[2].split("/")[1])
+        want = file["sen2"][index].astype(np.float32)
     np.testing.assert_array_equal(parts[1][2]["s2"], want)
 
 
 @pytest.mark.parametrize("way", ["random", "block", "culture_10"])
 @pytest.mark.parametrize("top", ["so2sat", "m1613658"])
-def test_version_3_has_a_row_for_each_way_to_split(tmp_path, top, way):
+def test_version_3_has_a_dataset_for_each_way_to_split(tmp_path, top, way):
     for seed, name in enumerate(("training", "testing")):
         write(tmp_path / top / way / f"{name}.h5", make(seed, 3, side=2))
     source = open_source(f"so2sat_{way}", tmp_path)
@@ -157,7 +157,7 @@ def test_a_folder_without_its_files_is_named(tmp_path):
 # Faults.
 
 
-def test_a_cut_file_is_named_when_it_is_opened(broken):
+def test_a_cut_file_is_named_on_opening(broken):
     root = broken({})
     path = root / "so2sat" / "training.h5"
     whole = path.read_bytes()
@@ -167,7 +167,7 @@ def test_a_cut_file_is_named_when_it_is_opened(broken):
             open_source("so2sat", root, "train")
 
 
-def test_a_damaged_record_is_named_when_it_is_read(broken):
+def test_a_damaged_record_is_named_on_access(broken):
     root = broken({}, chunks=True, compression="gzip", fletcher32=True)
     path = root / "so2sat" / "training.h5"
     with h5py.File(path) as file:
@@ -198,7 +198,7 @@ def test_a_file_of_another_kind_is_refused_with_both_sides(broken, arrays, found
         open_source("so2sat", broken(arrays))
 
 
-def test_a_file_without_labels_as_the_first_version_tested_on_is_refused(tmp_path):
+def test_a_file_without_labels_is_refused(tmp_path):
     arrays = make(0, 2)
     del arrays["label"]
     write(tmp_path / "so2sat" / "testing.h5", arrays)
@@ -216,13 +216,13 @@ def test_a_label_that_is_not_one_hot_is_named(broken, hot):
         source[2]
 
 
-def test_digital_numbers_where_reflectance_is_expected_are_refused(broken):
+def test_digital_numbers_in_place_of_reflectance_are_refused(broken):
     source = open_source("so2sat", broken({"sen2": 10000 * make(9, 4)["sen2"]}))
     with pytest.raises(ValueError, match=r"record 0, sen2: .*6\.5535 reflectance"):
         source[0]
 
 
-def test_a_few_missing_pixels_are_filled_where_they_are_allowed(broken):
+def test_a_few_missing_pixels_are_filled_if_allowed(broken):
     arrays = make(9, 4)
     arrays["sen1"][1, 3, 4] = np.nan
     arrays["sen2"][1, 5, 6, 2] = np.nan
@@ -246,7 +246,7 @@ def test_a_few_missing_pixels_are_filled_where_they_are_allowed(broken):
 # Through the rest.
 
 
-def test_a_look_at_it_and_a_pack_of_it(archive, tmp_path):
+def test_inspect_and_pack_read_it(archive, tmp_path):
     """Packed by another process, which opens the file itself."""
     train = functools.partial(open_source, "so2sat", archive, "train", packed=False)
     source = train()

@@ -1,4 +1,4 @@
-"""Sets that TFDS's own code writes here as array_record, without TensorFlow."""
+"""Datasets that TFDS's code writes here as array_record, without TensorFlow."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import PHOTO_TEMPLATES
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.sensors import SENSORS
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.main import run_stages
 from tests.helpers.bigearthnet import SIDES
@@ -91,16 +91,16 @@ def root(tmp_path_factory):
     return root
 
 
-def test_what_is_read_is_what_was_written_with_bands_moved_by_name(root):
+def test_records_equal_the_written_ones_with_bands_moved_by_name(root):
     source = open_source("tfds:eurosat/all", root)
-    row = source.dataset
-    assert row.sensors == {"rgb": "rgb", "s2": "s2_l1c"}
-    assert (row.name, row.task) == ("tfds:eurosat/all", "single")
+    dataset = source.dataset
+    assert dataset.sensors == {"rgb": "rgb", "s2": "s2_l1c"}
+    assert (dataset.name, dataset.task) == ("tfds:eurosat/all", "single")
     assert len(source) == 30
     ids = [f"{name}/{name}_{n}" for name, n in EUROSAT]
     assert sorted(source.ids) == sorted(ids)
-    for place, id_ in enumerate(source.ids):
-        record, want = source[place], s2(ids.index(id_))
+    for index, id_ in enumerate(source.ids):
+        record, want = source[index], s2(ids.index(id_))
         assert record["id"] == id_
         assert CLASSES[record["label"]] == id_.split("/")[0]
         assert record["s2"].dtype == np.uint16
@@ -112,7 +112,7 @@ def test_what_is_read_is_what_was_written_with_bands_moved_by_name(root):
     assert set(source.read(0, ("rgb",))) == {"id", "label", "rgb"}
 
 
-def test_the_archives_names_templates_and_split(root):
+def test_names_templates_and_splits_are_the_archives(root):
     """The same ids by the same hash as EuroSAT's class folders."""
     for split in ("train", "val", "test", "train[:50%]"):
         folders = open_source("eurosat_rgb", root, split)
@@ -130,7 +130,7 @@ def test_the_archives_names_templates_and_split(root):
         assert rgb[i]["label"] == want["label"]
 
 
-def test_a_config_must_be_named_where_there_are_several(root):
+def test_a_config_must_be_named_if_there_are_several(root):
     with pytest.raises(ValueError, match="prepared as all, rgb: name one, such as tf"):
         open_source("tfds:eurosat", root)
 
@@ -142,7 +142,7 @@ def test_a_source_pickles(root):
 
 
 def test_reading_needs_no_tensorflow_and_others_no_tfds(root):
-    """TensorFlow is not there at all in CI; with it, it would be slow to import."""
+    """CI has no TensorFlow, and importing it is slow."""
     code = (
         "import sys; from rsclip_jax.data.datasets import open_source;"
         "assert 'tensorflow_datasets' not in sys.modules;"
@@ -167,7 +167,7 @@ PHOTO = {
 }
 
 
-def test_the_splits_of_a_builder_are_used_where_it_has_them(tmp_path):
+def test_a_builders_splits_are_used(tmp_path):
     parts = {"train": 6, "validation": 3, "test": 2}
     examples = {
         split: photos(tmp_path, n, 10 * k) for k, (split, n) in enumerate(parts.items())
@@ -180,17 +180,17 @@ def test_the_splits_of_a_builder_are_used_where_it_has_them(tmp_path):
         values = sorted(int(r["rgb"][0, 0, 0]) for r in found)
         assert values == list(range(10 * k, 10 * k + n))
         assert all(r["label"] == r["rgb"][0, 0, 0] % 3 for r in found)
-    row = open_source("tfds:places", tmp_path).dataset
-    assert row.classes == ("oil_tank", "river", "sea_ice")
-    assert row.classnames == ("oil tank", "river", "sea ice")
-    assert row.templates == PHOTO_TEMPLATES
+    dataset = open_source("tfds:places", tmp_path).dataset
+    assert dataset.classes == ("oil_tank", "river", "sea_ice")
+    assert dataset.classnames == ("oil tank", "river", "sea ice")
+    assert dataset.templates == PHOTO_TEMPLATES
     assert len(open_source("tfds:places", tmp_path)) == 11
     prepare(tmp_path, "two", PHOTO, {s: examples[s] for s in ("train", "test")})
     with pytest.raises(FileNotFoundError, match="no split 'val'; it has train, test"):
         open_source("tfds:two", tmp_path, "val")
 
 
-def test_a_hash_of_the_number_splits_what_has_no_file_names(tmp_path):
+def test_without_file_names_a_hash_of_the_number_splits(tmp_path):
     prepare(tmp_path, "plain", PHOTO, {"train": photos(tmp_path, 40)})
     splits = [open_source("tfds:plain", tmp_path, s) for s in ("train", "val", "test")]
     ids = [id_ for source in splits for id_ in source.ids]
@@ -199,11 +199,13 @@ def test_a_hash_of_the_number_splits_what_has_no_file_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "suffix"),
+    ("name", "dataset", "suffix"),
     [("resisc45", "resisc45", "jpg"), ("uc_merced", "ucmerced", "tif")],
 )
-def test_the_shipped_builders_classes_are_our_rows(tmp_path, name, row, suffix):
-    want, rows = DATASETS[row], []
+def test_the_shipped_builders_have_the_catalogs_classes(
+    tmp_path, name, dataset, suffix
+):
+    want, rows = DATASETS[dataset], []
     side = {"resisc45": 256, "uc_merced": 250}[name]
     for k, label in enumerate(want.classes[:3]):
         path = tmp_path / f"{label}_00{k}.png"
@@ -221,7 +223,7 @@ def test_the_shipped_builders_classes_are_our_rows(tmp_path, name, row, suffix):
         assert (source[i]["rgb"] == k).all()
 
 
-def test_a_label_that_there_is_none_of_is_not_the_last_class(tmp_path):
+def test_a_missing_label_is_not_the_last_class(tmp_path):
     rows = photos(tmp_path, 2)
     rows[0]["label"] = rows[1]["label"] = -1
     prepare(tmp_path, "unlabelled", PHOTO, {"train": rows})
@@ -262,12 +264,12 @@ def bigearthnet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "row"),
+    ("suffix", "dataset"),
     [("", "bigearthnet_43_s2"), ("#19", "bigearthnet_s2"), ("#5", "bigearthnet_5_s2")],
 )
-def test_bigearthnet_is_what_its_own_files_are(bigearthnet, suffix, row):
+def test_bigearthnet_equals_its_original_files(bigearthnet, suffix, dataset):
     found = open_source(f"tfds:bigearthnet/all{suffix}", bigearthnet)
-    want = open_source(row, bigearthnet)
+    want = open_source(dataset, bigearthnet)
     assert sorted(found.ids) == want.ids
     for field in ("task", "sensors", "classes", "classnames", "templates"):
         assert getattr(found.dataset, field) == getattr(want.dataset, field)
@@ -278,13 +280,13 @@ def test_bigearthnet_is_what_its_own_files_are(bigearthnet, suffix, row):
     assert open_source(f"tfds:bigearthnet{suffix}", bigearthnet).ids == found.ids
 
 
-def test_a_few_missing_pixels_are_filled_where_they_are_allowed(tmp_path):
-    row = big_example(0, ["Pastures"])
-    row["B02"][7, 8] = np.nan
-    row["B01"][:] = 500
-    row["B01"][0, 0] = np.nan  # of a coarse band: 9 x 9 of the finest
+def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path):
+    example = big_example(0, ["Pastures"])
+    example["B02"][7, 8] = np.nan
+    example["B01"][:] = 500
+    example["B01"][0, 0] = np.nan  # of a coarse band: 9 x 9 of the finest
     features = shipped("bigearthnet/all")
-    prepare(tmp_path, "bigearthnet", features, {"train": [row]}, config="all")
+    prepare(tmp_path, "bigearthnet", features, {"train": [example]}, config="all")
     name = "tfds:bigearthnet/all"
     with pytest.raises(ValueError, match="nan to nan"):
         open_source(name, tmp_path)[0]
@@ -294,14 +296,16 @@ def test_a_few_missing_pixels_are_filled_where_they_are_allowed(tmp_path):
     assert s2.dtype == np.uint16
     bands = SENSORS["s2_l2a"].bands
     np.testing.assert_array_equal(s2[..., bands.index("B01")], 500)
-    want = np.where(np.isnan(row["B02"]), np.nanmedian(row["B02"]), row["B02"])
+    want = np.where(
+        np.isnan(example["B02"]), np.nanmedian(example["B02"]), example["B02"]
+    )
     np.testing.assert_array_equal(s2[..., bands.index("B02")], want.astype(np.uint16))
 
 
 # What cannot be read
 
 
-def test_a_set_that_is_not_prepared_says_how_to(tmp_path):
+def test_the_error_for_an_unprepared_dataset_has_the_command(tmp_path):
     command = r"tfds\.builder\('resisc45', data_dir='.*', file_format='array_record'\)"
     with pytest.raises(FileNotFoundError, match=rf"holds none of resisc45.*{command}"):
         open_source("tfds:resisc45", tmp_path)
@@ -316,7 +320,7 @@ def test_a_set_that_is_not_prepared_says_how_to(tmp_path):
         open_source("tfds:resisc45")
 
 
-def test_another_file_format_says_so(tmp_path):
+def test_another_file_format_is_named(tmp_path):
     prepare(tmp_path, "places", PHOTO, {"train": photos(tmp_path, 3)})
     path = tmp_path / "places" / "2.0.0" / "dataset_info.json"
     info = json.loads(path.read_text())
@@ -328,7 +332,7 @@ def test_another_file_format_says_so(tmp_path):
             open_source("tfds:places", tmp_path)
 
 
-def test_features_that_no_sensor_is_are_listed(tmp_path):
+def test_unknown_features_are_listed(tmp_path):
     features = {"sentinel2": F.Tensor(shape=(4, 4, 10), dtype=np.float32)}
     rows = [{"sentinel2": s2(0, 4, 10)}]
     prepare(tmp_path, "so2sat", features, {"train": rows}, config="all")
@@ -340,13 +344,13 @@ def test_features_that_no_sensor_is_are_listed(tmp_path):
         open_source("tfds:so2sat/all#19", tmp_path)
 
 
-def test_damage_and_a_missing_file_are_named(tmp_path):
-    rows = photos(tmp_path, 20)
+def test_a_damaged_record_and_a_missing_file_are_named(tmp_path):
+    examples = photos(tmp_path, 20)
     rng = np.random.default_rng(0)
-    for row in rows:
+    for example in examples:
         noise = rng.integers(0, 256, (99, 98, 3), np.uint8)
-        Image.fromarray(noise).save(row["image"])  # which takes 29 kB each
-    prepare(tmp_path, "places", PHOTO, {"train": rows})
+        Image.fromarray(noise).save(example["image"])  # which takes 29 kB each
+    prepare(tmp_path, "places", PHOTO, {"train": examples})
     (path,) = (tmp_path / "places" / "2.0.0").glob("*array_record*")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
@@ -382,15 +386,15 @@ def test_specs(spec, want):
     assert DatasetSpec.parse(spec) == DatasetSpec(*want)
 
 
-def test_a_pack_gives_the_same_records_ids_and_row(root, tmp_path):
+def test_a_pack_has_the_same_records_ids_and_dataset(root, tmp_path):
     name, out = "tfds:eurosat/all", tmp_path / "out"
     config = pack.get_config()
     config.update(dataset=name, data_root=str(root), progress=False)
     config.pack.update(out=str(out), workers=1)
     run_stages(config.lock(), tmp_path / "w")
-    row, packed = get_dataset(name, root), get_dataset(name, out)
+    dataset, packed = get_dataset(name, root), get_dataset(name, out)
     for field in ("name", "task", "sensors", "classes", "classnames", "templates"):
-        assert getattr(packed, field) == getattr(row, field)
+        assert getattr(packed, field) == getattr(dataset, field)
     for split in ("train", "test", "all", "train[:50%]"):
         found, want = open_source(name, out, split), open_source(name, root, split)
         assert split_digest(found) == split_digest(want)
@@ -399,7 +403,7 @@ def test_a_pack_gives_the_same_records_ids_and_row(root, tmp_path):
                 np.testing.assert_array_equal(found[i][key], want[i][key])
 
 
-def test_inspect_tells_what_is_there(root, tmp_path, capsys):
+def test_inspect_reports_the_contents(root, tmp_path, capsys):
     config = inspect.get_config()
     config.update(dataset="tfds:eurosat/rgb", data_root=str(root), progress=False)
     run_stages(config.lock(), tmp_path / "w")

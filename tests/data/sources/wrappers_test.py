@@ -1,18 +1,18 @@
-"""Scenes cut into tiles; a source's classes among those of several tasks."""
+"""Tiles of scenes, and classes shared by several sources."""
 
 import numpy as np
 import pytest
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline.batches import eval_batches
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import SharedLabels, TiledSource
 from rsclip_jax.data.types import Dataset, ReadOptions
 from tests.helpers.coordinate_scenes import Scenes
 from tests.helpers.runs import few_scenes
 
 
-def test_tiles_put_side_by_side_are_the_scene():
+def test_the_tiles_make_up_the_scene():
     scenes = Scenes(2, 12, 20)
     tiles = TiledSource(scenes, 4)
     assert len(tiles) == len(set(tiles.ids)) == 2 * 3 * 5
@@ -23,7 +23,7 @@ def test_tiles_put_side_by_side_are_the_scene():
             np.testing.assert_array_equal(np.concatenate(rows), scenes[i][key])
 
 
-def test_a_tile_says_whose_it_is_and_where_it_lies():
+def test_a_tiles_id_names_its_scene_and_position():
     tiles = TiledSource(Scenes(2, 12, 20), 4)
     record = tiles[15 + 5 + 2]
     assert record.keys() == {"id", "label", "s1", "ir"}
@@ -55,7 +55,7 @@ def test_a_tile_larger_than_the_scene_is_refused():
         TiledSource(Scenes(1, 12, 6), 8)
 
 
-def test_a_scene_of_another_size_is_refused_by_name_and_not_cut_short():
+def test_a_scene_of_another_size_is_refused():
     class Odd(Scenes):
         def __getitem__(self, index):
             record = super().__getitem__(index)
@@ -70,7 +70,7 @@ def test_a_scene_of_another_size_is_refused_by_name_and_not_cut_short():
 
 
 class Damaged(Scenes):
-    """The second scene cannot be read; of the third, the first tile is all nodata."""
+    """The second scene cannot be read; the first tile of the third is all nodata."""
 
     dataset = Dataset("damaged", "", "none", {"s1": "s1_grd", "s2": "s2_l1c"})
 
@@ -85,7 +85,7 @@ class Damaged(Scenes):
         return {"id": record["id"], "label": -1, "s1": record["s1"], "s2": s2}
 
 
-def test_a_tile_of_nothing_but_nodata_is_refused_by_name():
+def test_a_tile_of_only_nodata_is_refused():
     tiles = TiledSource(Damaged(3, 8, 8), 4)
     with pytest.raises(ValueError, match=r"scene2/tile_0_0: all 16 pixels are 0, "):
         tiles[8]
@@ -93,7 +93,7 @@ def test_a_tile_of_nothing_but_nodata_is_refused_by_name():
     assert tiles.read(8, ("s1",))["s1"].shape == (4, 4, 2)  # which is asked for
 
 
-def test_a_scene_that_cannot_be_read_is_read_once_for_all_of_its_tiles():
+def test_an_unreadable_scene_is_read_once_for_all_its_tiles():
     scenes = Damaged(3, 8, 8)
     tiles = TiledSource(scenes, 4, on_error="skip")
     scenes.reads.clear()
@@ -104,7 +104,7 @@ def test_a_scene_that_cannot_be_read_is_read_once_for_all_of_its_tiles():
     assert scenes.reads == [1]
 
 
-def test_skipped_tiles_are_listed_each(tmp_path):
+def test_each_skipped_tile_is_listed(tmp_path):
     scenes = Damaged(3, 8, 8)
     tiles = TiledSource(scenes, 4, on_error="skip")
     scenes.reads.clear()
@@ -119,7 +119,7 @@ def test_skipped_tiles_are_listed_each(tmp_path):
     ]
 
 
-def test_real_pairs_are_cut_and_put_together_again(real_data):
+def test_the_tiles_make_up_real_pairs(real_data):
     source = open_source("sentinel_pairs", real_data, "val[:20%]")
     tiles = TiledSource(source, 64)
     assert len(tiles) == 16 * len(source)
@@ -130,7 +130,7 @@ def test_real_pairs_are_cut_and_put_together_again(real_data):
 
 
 @pytest.mark.parametrize("name", ["miniature", "miniature_multi"])
-def test_labels_move_to_their_place_and_the_rest_stays(name):
+def test_labels_move_to_their_index_and_other_labels_are_unknown(name):
     with few_scenes():
         source = open_source(name, split="val")
         k = len(source.dataset.classnames)

@@ -80,6 +80,7 @@ def aligned(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_curve_has_each_sensor_and_term(aligned):
     curve = losses_of(aligned)
     assert len(curve) == 3
@@ -93,6 +94,7 @@ def test_the_curve_has_each_sensor_and_term(aligned):
     assert {line["s2/present"] for line in curve} == {1.0}
 
 
+@pytest.mark.slow
 def test_what_was_made_loads_as_an_encoder_a_sensor(aligned):
     model = rsclip_jax.load(aligned)
     assert list(model.sensors) == ["s1", "s2"]
@@ -117,6 +119,7 @@ def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_numpys_also_of_the_fused(aligned, tmp_path):
     """Of the report, and of stage evaluate on that workdir."""
     settings = evaluate.get_config()
@@ -148,6 +151,7 @@ def test_the_numbers_are_numpys_also_of_the_fused(aligned, tmp_path):
         assert pair == "+".join((model.digests["clip"], *digests))
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_its_checkpoint(aligned, tmp_path):
     begun = tmp_path / "begun"
     shutil.copytree(aligned, begun)
@@ -159,6 +163,7 @@ def test_it_goes_on_from_its_checkpoint(aligned, tmp_path):
     assert was.sources["scale_s1"] == now.sources["scale_s1"]
 
 
+@pytest.mark.slow
 def test_an_export_holds_each_encoder(aligned, tmp_path):
     settings = export.get_config()
     settings.update(init=str(aligned), progress=False)

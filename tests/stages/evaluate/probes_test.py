@@ -9,7 +9,7 @@ import pytest
 
 from configs import evaluate
 from rsclip_jax import api
-from rsclip_jax.data.sources.files import split_digest
+from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.evals import probe
 from rsclip_jax.main import run_stages
@@ -17,6 +17,7 @@ from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.evaluate import encoders as encoders_of
 from rsclip_jax.stages.evaluate import probes, stage
+from rsclip_jax.stages.evaluate.settings import Parts
 from rsclip_jax.stages.shared.run import Run
 from tests.helpers.runs import few_scenes, make_run, run_tiny
 
@@ -79,7 +80,7 @@ def test_the_numbers_are_those_of_the_public_functions(probed, tiny_run):
     parts = []
     with few_scenes():
         run = make_run(probed, config_of(tiny_run))
-        fed = encoders_of.feed_each(run, model, SETS)
+        fed = encoders_of.feed_each(run, model, Parts(probes=(SETS,)))
         for spec in SETS:
             source = run.open(spec)
             found = encoders_of.encode(run, fed[spec], source)

@@ -44,6 +44,7 @@ def test_alpha_0_is_told_when_chosen_at_the_end_and_in_meta(tmp_path, capsys):
     assert f"warning: {meta.alpha_note}" in closing
 
 
+@pytest.mark.slow
 def test_an_alpha_above_0_has_no_note(tmp_path, capsys):
     config = tiny_config(stages=("pretrain", "patch"))
     with config.unlocked():
@@ -63,11 +64,12 @@ def test_classes_without_a_validation_example_are_named(tmp_path, capsys, task):
     labels = np.array([0, 2, 2])
     if task == "multi":
         labels = np.eye(len(names), dtype=np.uint8)[[0, 2]]
-    common.warn_of_absent_classes(run, "patch", source, labels)
+    common.warn_of_absent_classes(run, "patch", source, labels, "do not count")
     told = capsys.readouterr().out
-    assert (
-        f"no example of {len(names) - 2} of {len(names)} classes ({names[1]}," in told
-    )
+    lacking = f"miniature:val has no example of {len(names) - 2} of {len(names)}"
+    assert f"{lacking} classes ({names[1]}," in told
+    assert "which do not count: use a larger split" in told
+    assert "{" not in told
     common.warn_of_absent_classes(run, "patch", source, np.arange(len(names)))
     assert capsys.readouterr().out == ""
 

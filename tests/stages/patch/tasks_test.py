@@ -82,6 +82,7 @@ def parallel(clip, tmp_path_factory):
     return workdir, config, run_tiny(workdir, config)
 
 
+@pytest.mark.slow
 def test_in_parallel_alpha_mixes_towards_the_mean_of_models_trained_alone(
     clip, parallel
 ):
@@ -108,6 +109,7 @@ def test_in_parallel_alpha_mixes_towards_the_mean_of_models_trained_alone(
     assert_same(alone, thetas[1], rtol=0)
 
 
+@pytest.mark.slow
 def test_the_choice_is_the_best_mean_within_the_budget(parallel):
     workdir, _, records = parallel
     first, second = (by_alpha(records, n, split="val") for n in TWO_NAMES)
@@ -123,6 +125,7 @@ def test_the_choice_is_the_best_mean_within_the_budget(parallel):
 TWO_NAMES = ("miniature", "miniature_aerial")
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_parallel_sweep_are_bit_equal(clip, parallel):
     workdir, _, records = parallel
     digests = {r.alpha: r.checkpoint for r in records}
@@ -133,6 +136,7 @@ def test_the_ends_of_a_parallel_sweep_are_bit_equal(clip, parallel):
     assert api.load(workdir, alpha=1.0).digests["clip"] == digests[1.0]
 
 
+@pytest.mark.slow
 def test_a_restart_trains_nothing_again_and_gives_the_same(parallel):
     workdir, config, records = parallel
     meta = load_meta(workdir)
@@ -148,6 +152,7 @@ def test_a_restart_trains_nothing_again_and_gives_the_same(parallel):
     assert load_meta(workdir)["digest"] == meta["digest"]
 
 
+@pytest.mark.slow
 def test_the_order_of_parallel_tasks_changes_nothing(clip, parallel, tmp_path):
     workdir, config, _ = parallel
     run = make_run(tmp_path, config)
@@ -157,6 +162,7 @@ def test_the_order_of_parallel_tasks_changes_nothing(clip, parallel, tmp_path):
     assert_same(theta_1, checkpoint.load_trained(workdir / "patch"), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sum_and_fisher_merge_as_they_say(clip, tmp_path):
     theta_0 = clip.params["visual"]
     thetas = [
@@ -260,6 +266,7 @@ def test_joint_training_lowers_the_loss_of_both(clip, tmp_path, kind):
 # Settings
 
 
+@pytest.mark.slow
 def test_one_task_in_a_tuple_is_the_task_bit_for_bit(clip, tmp_path):
     found = []
     for several in (False, True):

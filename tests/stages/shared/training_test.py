@@ -55,7 +55,7 @@ CHECKS = {
         ("patch", "crop_scale", (1.0, 0.5), "should be"),
         ("patch", "crop_pixels", 33, "33 exceeds .* has 32 x 32 pixels: set it to 32"),
         ("align", "crop_pixels", 99, "99 exceeds .* has 32 x 32 pixels: set it to 32"),
-        ("patch", "speckle_looks", 4.0, r"radar in dB, .* such: rgb \(3 x 8-bit\)"),
+        ("patch", "speckle_looks", 4.0, r"radar in dB, .* are rgb \(3 x 8-bit\)"),
         ("align", "speckle_looks", 0.5, "1 look or more"),
         ("align", "band_dropout", 0.2, r"more than three .* s1_grd \(2 x dB\); set"),
     ],
