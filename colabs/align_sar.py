@@ -282,8 +282,8 @@ plt.show()
 # ## Retrieval between the sensors
 #
 # The stage has drawn radar queries, each with the RGB scene of the same location
-# (green), its rank among all scenes, and the five nearest RGB scenes. Even if the
-# location is not among them, they are mostly of its class.
+# (green), its rank among all scenes, and the five nearest RGB scenes. Many of these
+# are of its class even if the location is not among them.
 
 # %%
 Image(workdir / "align/retrieval.png")
