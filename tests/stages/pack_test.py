@@ -134,7 +134,7 @@ def test_a_split_that_the_archive_lacks_says_what_to_set(tmp_path, archive):
     folder.rename(archive / "x")
     (archive / "CIFAR-10").mkdir()
     (archive / "x").rename(archive / "CIFAR-10" / "train")
-    words = r"no split 'val'; it has train .*--config\.pack\.splits="
+    words = r"no split 'val'; it has train.*--config\.pack\.splits="
     with pytest.raises(FileNotFoundError, match=words):
         run_pack(tmp_path)
 

@@ -9,7 +9,7 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import fill_templates, prompts_digest
 from rsclip_jax.data.tokenizer import tokenize
 
-LABELLED = [name for name, row in DATASETS.items() if row.classes]
+LABELLED = [name for name, dataset in DATASETS.items() if dataset.classes]
 
 
 # The lists.
@@ -306,9 +306,11 @@ def test_any_change_of_names_templates_or_order_changes_the_digest(names, templa
 
 
 def test_no_two_datasets_share_a_digest():
-    rows = [DATASETS[name] for name in LABELLED]
-    prompts = {(row.classnames, row.templates) for row in rows}
-    digests = {prompts_digest(row.classnames, row.templates) for row in rows}
+    datasets = [DATASETS[name] for name in LABELLED]
+    prompts = {(dataset.classnames, dataset.templates) for dataset in datasets}
+    digests = {
+        prompts_digest(dataset.classnames, dataset.templates) for dataset in datasets
+    }
     assert len(digests) == len(prompts) > 5
 
 

@@ -27,18 +27,18 @@ class Arrays(Source):
         return {"id": self.ids[index], "label": -1, "x": self.arrays[index]}
 
 
-def skewed(sensor, count=12, side=24, seed=0):
+def skewed(name, count=12, side=24, seed=0):
     """Records with a long upper tail and different levels, like scenes."""
-    row, rng = SENSORS[sensor], np.random.default_rng(seed)
-    shape = (side, side + 1, len(row.bands))
+    sensor, rng = SENSORS[name], np.random.default_rng(seed)
+    shape = (side, side + 1, len(sensor.bands))
     draws = [rng.lognormal(rng.normal(0, 0.3), 1.2, shape) for _ in range(count)]
     unit = {
         "DN": lambda x: np.minimum(400 * x + 1, 60000),
         "dB": lambda x: 10 * np.log10(0.01 * x),
         "K": lambda x: np.minimum(270 + 10 * x, 900),
         "8-bit": lambda x: np.minimum(20 * x, 255),
-    }[row.unit]
-    return [unit(x).astype(row.dtype) for x in draws]
+    }[sensor.unit]
+    return [unit(x).astype(sensor.dtype) for x in draws]
 
 
 def all_pixels(arrays):

@@ -154,10 +154,10 @@ def test_gain_is_one_uniform_offset_per_image():
     assert ((counts - 100) ** 2 / 100).sum() < 15.1  # chi2 of 5 freedoms, p 0.01
 
 
-def bands_of(array, row):
+def bands_of(array, sensor):
     """{band: "kept", "dropped" or "other"} of one augmented image of ones."""
-    mean = np.asarray(row.mean).astype(array.dtype)
-    flat = array.reshape(-1, len(row.bands))
+    mean = np.asarray(sensor.mean).astype(array.dtype)
+    flat = array.reshape(-1, len(sensor.bands))
     return np.where((flat == 1).all(0), 0, np.where((flat == mean).all(0), 1, 2))
 
 
@@ -279,8 +279,8 @@ def test_a_value_out_of_range_is_named(key, value, wanted):
 )
 def test_a_setting_without_effect_is_refused(key, acts_on):
     augment = Augment(**{key: 1 if key != "band_dropout" else 0.5})
-    others = [row for name, row in SENSORS.items() if name not in acts_on]
-    others = [row for row in others if not row.name.startswith("landsat_oli")]
+    others = [sensor for name, sensor in SENSORS.items() if name not in acts_on]
+    others = [sensor for sensor in others if not sensor.name.startswith("landsat_oli")]
     with pytest.raises(
         ValueError, match=rf"^augment\.{key} = .*but the sensors are .*8-bit"
     ):

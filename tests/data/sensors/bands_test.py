@@ -34,12 +34,14 @@ def test_a_composite_is_three_bands_cut_at_its_divisor():
 def test_composites_use_bands_of_their_sensor():
     divisors = {"s2_l1c_rgb": 3558, "s2_l2a_rgb": 2000, "eurosat_rgb": 2750}
     divisors["s2_so2sat_rgb"] = 3558 / 10000
-    assert {name: row.divisor for name, row in COMPOSITES.items()} == divisors
-    for name, row in COMPOSITES.items():
-        assert row.name == name
-        sensor = SENSORS[row.sensor]
+    assert {
+        name: composite.divisor for name, composite in COMPOSITES.items()
+    } == divisors
+    for name, composite in COMPOSITES.items():
+        assert composite.name == name
+        sensor = SENSORS[composite.sensor]
         of = dict(zip(sensor.bands, sensor.wavelengths, strict=True))
-        assert tuple(of[b] for b in row.bands) == SENSORS["rgb"].wavelengths
+        assert tuple(of[b] for b in composite.bands) == SENSORS["rgb"].wavelengths
 
 
 def test_a_composite_of_a_missing_band_is_refused():
@@ -62,11 +64,11 @@ def test_a_composite_of_a_missing_band_is_refused():
     ],
 )
 def test_band_indices_are_found_by_name(held, wanted, indices):
-    row = SENSORS[wanted]
+    target = SENSORS[wanted]
     values = dict.fromkeys(("wavelengths", "resolution", "mean", "std"))
     values = {key: (1.0,) * len(held) for key in values}
-    sensor = dataclasses.replace(row, name="held", bands=held, **values)
-    assert band_indices(sensor, row.bands, row.unit, "x") == indices
+    sensor = dataclasses.replace(target, name="held", bands=held, **values)
+    assert band_indices(sensor, target.bands, target.unit, "x") == indices
 
 
 @pytest.mark.parametrize(

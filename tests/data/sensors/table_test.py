@@ -234,10 +234,12 @@ def test_eurosats_jpegs_are_its_composite(real_data):
         check_array(sorted_in, SENSORS["s2_l1c"], str(path))
         with Image.open(pictures[path.stem]) as image:
             rgb = np.array(image).astype(int)
-        for name, row in COMPOSITES.items():
-            made = make_composite(sorted_in, L1C, row)
+        for name, composite in COMPOSITES.items():
+            made = make_composite(sorted_in, L1C, composite)
             off[name].append(np.abs(made - rgb).mean())
-            np.testing.assert_array_equal(made, make_composite(array, SORTED, row))
+            np.testing.assert_array_equal(
+                made, make_composite(array, SORTED, composite)
+            )
         made = make_composite(sorted_in, L1C, COMPOSITES["eurosat_rgb"])
         off["order"].append(np.abs(made[..., ::-1] - rgb).mean())
     assert len(off["eurosat_rgb"]) == 140

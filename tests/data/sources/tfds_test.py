@@ -199,11 +199,13 @@ def test_without_file_names_a_hash_of_the_number_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "suffix"),
+    ("name", "dataset", "suffix"),
     [("resisc45", "resisc45", "jpg"), ("uc_merced", "ucmerced", "tif")],
 )
-def test_the_shipped_builders_have_the_catalogs_classes(tmp_path, name, row, suffix):
-    want, rows = DATASETS[row], []
+def test_the_shipped_builders_have_the_catalogs_classes(
+    tmp_path, name, dataset, suffix
+):
+    want, rows = DATASETS[dataset], []
     side = {"resisc45": 256, "uc_merced": 250}[name]
     for k, label in enumerate(want.classes[:3]):
         path = tmp_path / f"{label}_00{k}.png"
@@ -262,12 +264,12 @@ def bigearthnet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "row"),
+    ("suffix", "dataset"),
     [("", "bigearthnet_43_s2"), ("#19", "bigearthnet_s2"), ("#5", "bigearthnet_5_s2")],
 )
-def test_bigearthnet_equals_its_original_files(bigearthnet, suffix, row):
+def test_bigearthnet_equals_its_original_files(bigearthnet, suffix, dataset):
     found = open_source(f"tfds:bigearthnet/all{suffix}", bigearthnet)
-    want = open_source(row, bigearthnet)
+    want = open_source(dataset, bigearthnet)
     assert sorted(found.ids) == want.ids
     for field in ("task", "sensors", "classes", "classnames", "templates"):
         assert getattr(found.dataset, field) == getattr(want.dataset, field)
@@ -279,12 +281,12 @@ def test_bigearthnet_equals_its_original_files(bigearthnet, suffix, row):
 
 
 def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path):
-    row = big_example(0, ["Pastures"])
-    row["B02"][7, 8] = np.nan
-    row["B01"][:] = 500
-    row["B01"][0, 0] = np.nan  # of a coarse band: 9 x 9 of the finest
+    example = big_example(0, ["Pastures"])
+    example["B02"][7, 8] = np.nan
+    example["B01"][:] = 500
+    example["B01"][0, 0] = np.nan  # of a coarse band: 9 x 9 of the finest
     features = shipped("bigearthnet/all")
-    prepare(tmp_path, "bigearthnet", features, {"train": [row]}, config="all")
+    prepare(tmp_path, "bigearthnet", features, {"train": [example]}, config="all")
     name = "tfds:bigearthnet/all"
     with pytest.raises(ValueError, match="nan to nan"):
         open_source(name, tmp_path)[0]
@@ -294,7 +296,9 @@ def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path):
     assert s2.dtype == np.uint16
     bands = SENSORS["s2_l2a"].bands
     np.testing.assert_array_equal(s2[..., bands.index("B01")], 500)
-    want = np.where(np.isnan(row["B02"]), np.nanmedian(row["B02"]), row["B02"])
+    want = np.where(
+        np.isnan(example["B02"]), np.nanmedian(example["B02"]), example["B02"]
+    )
     np.testing.assert_array_equal(s2[..., bands.index("B02")], want.astype(np.uint16))
 
 
@@ -341,12 +345,12 @@ def test_unknown_features_are_listed(tmp_path):
 
 
 def test_a_damaged_record_and_a_missing_file_are_named(tmp_path):
-    rows = photos(tmp_path, 20)
+    examples = photos(tmp_path, 20)
     rng = np.random.default_rng(0)
-    for row in rows:
+    for example in examples:
         noise = rng.integers(0, 256, (99, 98, 3), np.uint8)
-        Image.fromarray(noise).save(row["image"])  # which takes 29 kB each
-    prepare(tmp_path, "places", PHOTO, {"train": rows})
+        Image.fromarray(noise).save(example["image"])  # which takes 29 kB each
+    prepare(tmp_path, "places", PHOTO, {"train": examples})
     (path,) = (tmp_path / "places" / "2.0.0").glob("*array_record*")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
