@@ -132,9 +132,9 @@ def test_a_pretrained_student_that_does_not_fit_names_the_setting(tmp_path):
             },
             {"smooth_l1", "soft_labels"},
         ),
-        ({"train": "miniature_multi:train"}, {"mse", "labels"}),
+        slow({"train": "miniature_multi:train"}, {"mse", "labels"}),
         slow({"losses": (("mse", 1.0), ("labels", 0.0))}, {"mse"}),
-        ({"sensor": "s2"}, {"mse"}),
+        slow({"sensor": "s2"}, {"mse"}),
         slow({"sensor": "ir"}, {"mse"}),
     ],
 )

@@ -201,7 +201,7 @@ MULTI = {"train": "miniature_multi:train"}
         slow({"recipe": "last_blocks", "last_blocks": 1, "ema": 0.5}),
         slow({"recipe": "norm", "lr": 2e-2}),
         slow({"recipe": "bias", "lr": 2e-2, "label_smoothing": 0.1}),
-        LORA,
+        slow(LORA),
         slow(LP_FT),
         slow({"loss": "flyp"}),
         slow(
