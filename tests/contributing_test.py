@@ -112,6 +112,7 @@ def test_what_the_guide_adds_works(extended):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_stage_that_the_guide_adds_runs_once(extended):
     command = ("-m", "rsclip_jax.main", "--config=configs/count.py", "--workdir=w")
     done = run(extended, *command)

@@ -92,6 +92,7 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_dry_run_needs_no_weights_and_leaves_no_numbers(
     tmp_path, capsys, monkeypatch
 ):

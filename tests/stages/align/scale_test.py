@@ -144,6 +144,7 @@ def aligned(tmp_path_factory):
     return workdir, settings
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept_with_the_params(aligned, tmp_path):
     workdir, _ = aligned
     meta = checkpoint.load_meta(workdir / "align")
@@ -161,6 +162,7 @@ def test_what_was_measured_is_kept_with_the_params(aligned, tmp_path):
     assert again == spec
 
 
+@pytest.mark.slow
 def test_a_line_a_band_says_what_was_measured(aligned, tmp_path, capsys):
     _, settings = aligned
     with few_scenes():
@@ -190,6 +192,7 @@ class Repainted(Wrapper):
         return {**self.pixels[i % len(self.pixels)], **own}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     """Though the pixels are others by now: measured anew they would give another."""
     workdir, settings = aligned

@@ -29,6 +29,7 @@ def test_alpha_0_says_that_training_did_not_help():
     assert "config.patch.steps" in told
 
 
+@pytest.mark.slow
 def test_alpha_0_is_told_when_chosen_at_the_end_and_in_meta(tmp_path, capsys):
     config = tiny_config(stages=("pretrain", "patch"))
     with config.unlocked():

@@ -237,6 +237,7 @@ def test_a_resnet_s_convolutions_take_adapters_too(tmp_path):
     assert moved_names(theta_1, params["visual"]) == want
 
 
+@pytest.mark.slow
 def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
     _, run, source = train_recipe(tmp_path, **LP_FT)
     clip, head_0 = tiny_clip(), _head(source)
