@@ -266,6 +266,7 @@ def test_another_process_goes_on_where_a_stage_was_done(tiny_run, tmp_path):
     assert model.digests["clip"] == teacher
 
 
+@pytest.mark.slow
 def test_a_named_clip_is_kept_with_its_files_and_found_again(
     tiny_run, tmp_path, monkeypatch
 ):

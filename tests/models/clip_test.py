@@ -59,6 +59,7 @@ def test_embeddings_equal_torch(toy):
     np.testing.assert_allclose(np.linalg.norm(zimg, axis=-1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_equal_torch(toy):
     variant, params, golden = toy
 
@@ -101,6 +102,7 @@ def planted(variant, params, fault):
     return variant, params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

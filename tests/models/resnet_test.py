@@ -98,6 +98,7 @@ def test_every_block_equals_timm(plain):
     assert feats.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_gradients_equal_open_clips(toy):
     variant, params, golden = toy
 
@@ -112,6 +113,7 @@ def test_gradients_equal_open_clips(toy):
         close(got, golden[name], END * np.abs(golden[name]).max())
 
 
+@pytest.mark.slow
 def test_gradients_equal_timms(plain):
     module, params, golden = plain
 
@@ -171,6 +173,7 @@ def wrong_params(params, fault):
     return params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["eps", "strides are the other family's", "pool only subsamples"]
 )
@@ -192,6 +195,7 @@ def test_parity_catches_a_wrong_resnet(plain, monkeypatch, fault):
     assert worst(out, golden) > 10 * BLOCK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -46,6 +46,7 @@ def test_every_layout_holds_the_run_s_models(tiny_run, tmp_path, layout, name):
     jax.tree.map(np.testing.assert_array_equal, params, want)
 
 
+@pytest.mark.slow
 def test_openais_layout_is_one_file_of_what_its_code_builds(tiny_run, tmp_path):
     with pytest.raises(ValueError, match="width of a visual head"):
         run_export(tmp_path / "mini", tiny_run, layout="openai")

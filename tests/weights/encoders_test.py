@@ -61,6 +61,7 @@ def test_every_block_equals_timm(name):
         assert value <= (END if key in ("out", "pooled") else BLOCK), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
 def test_gradients_equal_timm(name):
     spec, params, golden = read_toy(name)

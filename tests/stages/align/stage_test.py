@@ -322,6 +322,7 @@ def test_unlabelled_pairs_ask_for_another_term(tmp_path, real_data, term, messag
         align.head_source(run, settings_of(run), [run.open("sentinel_pairs:train")])
 
 
+@pytest.mark.slow
 def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
     """With on_error = skip the embeddings are fewer than the records."""
     config = config_with(steps=1)

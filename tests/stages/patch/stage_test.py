@@ -56,7 +56,7 @@ def test_the_choice_is_told_in_numbers():
     )
     for part in (
         "alpha 0.5 chosen",
-        "0 to 0.5 in 95 %",
+        "95 % of bootstrap samples choose 0 to 0.5",
         "0.200 -> 0.600",
         "alpha 1: 0.800",
         "cifar10: 0.500 -> 0.460 (0.450 allowed; alpha 1: 0.300)",
