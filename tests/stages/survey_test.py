@@ -60,7 +60,7 @@ def test_each_model_has_its_row_with_what_was_published(tmp_path, capsys):
         run_stages(config(one, gone, published=published), workdir)
         said = capsys.readouterr().out
         assert "gone is skipped" in said
-        assert "tried again by the same command: gone" in said
+        assert "skipped: gone; run the command again to retry" in said
         run_stages(config(one, two, published=published), workdir)
         said = capsys.readouterr().out
         assert said.count("already done, skipped") == 1

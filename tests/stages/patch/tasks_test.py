@@ -239,7 +239,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
         (8, meta["digest"]),
     }
     assert not any(r.alpha for r in tests)
-    with pytest.raises(ValueError, match="one task after the other"):
+    with pytest.raises(ValueError, match="several tasks in turn"):
         api.load(tmp_path / "run", alpha=0.5)
     assert len(list((tmp_path / "run" / "patch").glob("alpha_curve_*.png"))) == 2
 
