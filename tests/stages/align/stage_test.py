@@ -53,6 +53,7 @@ def test_a_student_from_the_teacher_sees_equal_bands_as_the_teacher_does(tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_a_timm_student_starts_random_or_from_its_file(tmp_path):
     vit = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 2}
     run = make_run(tmp_path, config_with(student="vit", vit=vit))

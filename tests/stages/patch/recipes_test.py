@@ -287,6 +287,7 @@ def test_a_training_that_goes_on_ends_where_a_straight_one_does(tmp_path):
     assert not list(last.glob("*theta*"))  # of the tower the checkpoint has nothing
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_loaded_at_any_alpha(tmp_path):
     save_clip(tmp_path / "clip", TINY, tiny_clip().params)
     config = recipe_config(**LORA)

@@ -90,6 +90,7 @@ def test_patching_needs_the_dataset_and_a_clip(own, clip, tmp_path, capsys):
     assert "patch: already done, skipped" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_aligning_needs_the_dataset_and_a_clip(own, clip, tmp_path):
     config = small(align.get_config(), "align", own, clip)
     records = run_tiny(tmp_path / "w", config)
