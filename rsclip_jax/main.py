@@ -19,7 +19,7 @@ from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
-_SAVED = Path(__file__).parent / "stages" / "saved_config.py"
+_SAVED = Path(__file__).parent / "stages" / "shared" / "saved_config.py"
 
 
 def main(argv: list[str]) -> None:
@@ -125,7 +125,7 @@ def default_workdir() -> str:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses flags and loads the config; an error is one line on stderr and exit 2."""
-    from rsclip_jax.stages.shipped_configs import find_shipped
+    from rsclip_jax.stages.shared.shipped_configs import find_shipped
 
     if "--version" in argv[1:]:
         print(f"rsclip-jax {__version__}")
@@ -172,7 +172,7 @@ def explain(text: str, argv: list[str]) -> str:
         return text.strip().splitlines()[-1]
     missing = re.search(r"No such file or directory: (\S+)", text)
     if missing:
-        from rsclip_jax.stages.shipped_configs import list_shipped
+        from rsclip_jax.stages.shared.shipped_configs import list_shipped
 
         shipped = ", ".join(list_shipped())
         return f"there is no config file {missing[1]}; shipped by name: {shipped}"

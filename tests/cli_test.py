@@ -13,7 +13,7 @@ import pytest
 
 from rsclip_jax.main import run_stages
 from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
-from rsclip_jax.stages.saved_config import get_config
+from rsclip_jax.stages.shared.saved_config import get_config
 from rsclip_jax.stages.shared.workdir import differences
 from tests.conftest import REPO
 from tests.helpers.marks import slow

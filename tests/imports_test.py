@@ -28,7 +28,7 @@ LAYERS = (
         "stages.pack",
         "stages.compare",
     },
-    {"stages.shared", "stages.saved_config", "stages.shipped_configs"},
+    {"stages.shared"},
     {"stages", "report"},
     {"api"},
     {"weights", "evals"},

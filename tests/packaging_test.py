@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import rsclip_jax
-from rsclip_jax.stages.shipped_configs import FOLDER, find_shipped, list_shipped
+from rsclip_jax.stages.shared.shipped_configs import FOLDER, find_shipped, list_shipped
 from tests.conftest import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]

@@ -49,7 +49,7 @@ def main(layout: str, path: str, inputs: str, out: str) -> None:
 
 
 def read_timm(path: str, inputs: str, out: str) -> None:
-    """Of several models, each in its folder of path, with an image of its name."""
+    """Runs several models: each has a folder in path and an image of its name."""
     got = {}
     with np.load(inputs) as given, torch.no_grad():
         for name, image in given.items():
