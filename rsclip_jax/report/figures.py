@@ -39,11 +39,12 @@ def draw_along_alpha(
 ) -> None:
     """Values in percent along alpha: of the tasks, then of the supported datasets.
 
-    interval: the alphas chosen in 95 % of bootstraps. least: how low each supported
+    interval: the alphas chosen in 95 % of bootstrap samples. least: how low each supported
     dataset may fall. whiskers: intervals of the values. chance: values of a guess.
     """
     if interval is not None:
-        words = f"chosen in 95 % of bootstraps: {interval[0]:g} to {interval[1]:g}"
+        span = f"{interval[0]:g} to {interval[1]:g}"
+        words = f"chosen in 95 % of bootstrap samples: {span}"
         axes.axvspan(*interval, color=colour("chosen"), alpha=0.15, lw=0, label=words)
     if chosen is not None:
         words = f"chosen: alpha {chosen:g}"
@@ -54,7 +55,9 @@ def draw_along_alpha(
             axes.plot([alpha] * 2, ends, color=style["color"], lw=1.5, alpha=0.45)
         kind = "task" if i < tasks else "supported"
         axes.plot(*_columns(curve), **style, label=f"{kind}: {name}")
-        _draw_level(axes, style, (least or {}).get(name), "--", f"least of {name}")
+        _draw_level(
+            axes, style, (least or {}).get(name), "--", f"budget: least for {name}"
+        )
     for level in dict.fromkeys((chance or {}).values()):
         names = ", ".join(n for n, v in (chance or {}).items() if v == level)
         words = f"chance {level:.1f} %: {names}"
@@ -94,7 +97,7 @@ def draw_trade(
         alphas = sorted(a for a in {*curve} & {*values} if a >= 0)
         x, y = [curve[a] for a in alphas], [values[a] for a in alphas]
         axes.plot(x, y, **style, label=f"supported: {label}")
-        _draw_level(axes, style, least[label], "--", f"least of {label}")
+        _draw_level(axes, style, least[label], "--", f"budget: least for {label}")
         for alpha, *point in zip(alphas, x, y, strict=True):
             if alpha == chosen:
                 axes.plot(*point, "*", ms=16, color=colour("chosen"))

@@ -145,7 +145,9 @@ def _open_safetensors(path: Path) -> WeightFile:
         names = list(file.keys())
         shapes = {n: tuple(file.get_slice(n).get_shape()) for n in names}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+        raise ValueError(
+            f"{path}: not a whole safetensors file ({error}); fetch it again"
+        ) from error
     return WeightFile(path, shapes, file.get_tensor, file.metadata() or {})
 
 

@@ -54,12 +54,15 @@ def test_values_lie_along_alpha_with_limits_and_chance():
     np.testing.assert_array_equal(points, [[0, 20], [0.5, 60], [1, 80]])
     points = line_of(axes, "supported: b:val").get_xydata()
     np.testing.assert_array_equal(points, [[0, 50], [1, 30]])
-    assert set(line_of(axes, "least of b:val").get_ydata()) == {45}
+    assert set(line_of(axes, "budget: least for b:val").get_ydata()) == {45}
     chance = line_of(axes, "chance 10.0 %: a:val, b:val")
     assert set(chance.get_ydata()) == {10}
     assert set(line_of(axes, "chosen: alpha 0.5").get_xdata()) == {0.5}
     assert [[0.5, 55], [0.5, 65]] in [x.get_xydata().tolist() for x in axes.lines]
-    assert axes.patches[0].get_label() == "chosen in 95 % of bootstraps: 0.25 to 0.75"
+    assert (
+        axes.patches[0].get_label()
+        == "chosen in 95 % of bootstrap samples: 0.25 to 0.75"
+    )
 
 
 def test_the_alpha_curve_stars_the_chosen_point(tmp_path, saved):

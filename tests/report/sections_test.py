@@ -134,7 +134,7 @@ def test_a_card_has_its_interval_its_n_and_chance(tmp_path):
 def test_chance_is_drawn_along_alpha(tmp_path):
     text = str(alpha_curves(read_workdir(make_workdir(tmp_path), print)).body)
     assert "chance 33.3 %: scenes:val, photos:val" in text
-    assert "least of photos:val" in text
+    assert "budget: least for photos:val" in text
 
 
 def test_a_workdir_of_an_earlier_version_has_its_datasets_from_its_config(tmp_path):
