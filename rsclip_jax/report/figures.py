@@ -39,8 +39,9 @@ def draw_along_alpha(
 ) -> None:
     """Values in percent along alpha: of the tasks, then of the supported datasets.
 
-    interval: the alphas chosen in 95 % of bootstrap samples. least: how low each supported
-    dataset may fall. whiskers: intervals of the values. chance: values of a guess.
+    interval: the alphas chosen in 95 % of bootstrap samples. least: how low each
+    supported dataset may fall. whiskers: intervals of the values. chance: values of a
+    guess.
     """
     if interval is not None:
         span = f"{interval[0]:g} to {interval[1]:g}"
