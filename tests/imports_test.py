@@ -250,7 +250,7 @@ PLANTED = [
     ("models.vit", "from rsclip_jax import api", "rsclip_jax.api, which lies above"),
     ("models.vit", "from .. import api", "rsclip_jax.api, which lies above it"),
     ("evals.encode", "from ..stages.shared.run import Run", "stages.shared"),
-    ("stages.shared.common", "import rsclip_jax.main", "lies above it"),
+    ("stages.shared.run", "import rsclip_jax.main", "lies above it"),
     ("weights", "from ..stages import align", "stages.align, which lies"),
     ("metrics", "def f():\n    from rsclip_jax.train import loop", "lies above it"),
     (

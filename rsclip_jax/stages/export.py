@@ -9,7 +9,7 @@ from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.card import make_card
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
@@ -40,7 +40,7 @@ def run_export(run: Run) -> None:
     c = run.config.export
     if jax.process_index():
         return
-    model = common.load_init(run, alpha=c.alpha)
+    model = clip_init.load_init(run, alpha=c.alpha)
     folder = run.workdir / "export"
     shutil.rmtree(folder, ignore_errors=True)  # left by an unfinished run
     clip = folder / ("clip.safetensors" if c.layout == "openai" else "clip")

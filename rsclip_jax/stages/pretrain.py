@@ -22,7 +22,7 @@ from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared import dataset_checks, scoring, training
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
@@ -62,7 +62,7 @@ def check_pretrain(run: Run) -> None:
     settings = settings_of(run)
     tasks = {
         "train": (settings.train, ("single", "captions")),
-        "test": (settings.test, (*common.LABELLED, "captions")),
+        "test": (settings.test, (*dataset_checks.LABELLED, "captions")),
     }
     training.check_sources(run, "pretrain", tasks, may_be_empty=("test",))
     train = [run.open(spec) for spec in settings.train]
@@ -129,12 +129,12 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
             {"rgb": variant.image_size},
         )
         if source.dataset.task == "captions":
-            records, prompts = common.score_captions(run, clip, seen, z)
-        elif not common.has_zero_shot(run, "pretrain", source):
+            records, prompts = scoring.score_captions(run, clip, seen, z)
+        elif not dataset_checks.has_zero_shot(run, "pretrain", source):
             continue
         else:
-            head, prompts = common.zero_shot_head(clip, source)
-            records = common.score(source, z["rgb"], labels, head, "rgb")
+            head, prompts = scoring.zero_shot_head(clip, source)
+            records = scoring.score(source, z["rgb"], labels, head, "rgb")
         run.report(
             "pretrain", seen, records, step=step, checkpoint=digest, prompts=prompts
         )
@@ -167,7 +167,7 @@ def tokens_of_captions(
     """(the distinct captions of a source, their token ids [m, length])."""
     captions = read_captions(source, run.config.data.on_error)
     texts = list(dict.fromkeys(text for of_one in captions for text in of_one))
-    common.log_truncated(run, source, texts, length)
+    scoring.log_truncated(run, source, texts, length)
     return texts, tokenize(texts, length, truncate=True)
 
 

@@ -18,7 +18,7 @@ from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages.evaluate.stage import check_evaluate, is_evaluated, run_evaluate
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import PRETRAINED, is_name
@@ -58,7 +58,9 @@ def run_survey(run: Run) -> None:
             continue
         run.log(text)
         try:
-            model = random_model(init) if run.config.dry_run else common.load_init(at)
+            model = (
+                random_model(init) if run.config.dry_run else clip_init.load_init(at)
+            )
         except (ValueError, OSError) as error:
             missing[name] = str(error)
             run.log(f"survey: warning: {name} is skipped: {error}")

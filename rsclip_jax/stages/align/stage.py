@@ -33,7 +33,13 @@ from rsclip_jax.stages.align.students import (
     unpack,
 )
 from rsclip_jax.stages.align.teacher import check_cache, make_teaching
-from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared import (
+    clip_init,
+    dataset_checks,
+    scoring,
+    sensor_feeds,
+    training,
+)
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
@@ -42,7 +48,9 @@ from rsclip_jax.train import checkpoint, objectives, sharding
 def check_align(run: Run) -> None:
     """Raises ValueError for anything that would stop this stage or void its results."""
     c = settings_of(run)
-    tasks = {name: (getattr(c, name), common.ANY_TASK) for name in ("train", "test")}
+    tasks = {
+        name: (getattr(c, name), dataset_checks.ANY_TASK) for name in ("train", "test")
+    }
     training.check_sources(run, "align", tasks)
     check_sensors(run, c)
     train = [run.open(spec) for spec in c.train]
@@ -67,7 +75,7 @@ def run_align(run: Run) -> None:
     c = settings_of(run)
     train = [run.open(spec) for spec in c.train]
     tests = [run.open(spec) for spec in c.test]
-    teacher, origin = common.input_clip(run, "align", api.CLIP_STAGES)
+    teacher, origin = clip_init.input_clip(run, "align", api.CLIP_STAGES)
     students: Students = {}
     scales: dict[str, dict] = {}
     for key in c.sensors:
@@ -104,7 +112,7 @@ def distil(
     taught = make_teaching(run, c, teacher, train, tuple(students))
     frozen = {"teacher": taught.frozen}
     if needs_head(c.terms):
-        frozen["head"], _ = common.zero_shot_head(teacher, head_source(run, c, train))
+        frozen["head"], _ = scoring.zero_shot_head(teacher, head_source(run, c, train))
     encoders = {key: student_encoder(spec) for key, (spec, _) in students.items()}
     several = len(students) > 1
     sides = {key: spec.image_size for key, (spec, _) in students.items()}
@@ -185,13 +193,13 @@ def head_source(run: Run, c: AlignSettings, train: Sequence[Source]) -> Source:
     """
     first, with_labels = train[0], "labels" in c.terms
     for source in train if with_labels else ():
-        if source.dataset.task not in common.LABELLED:
+        if source.dataset.task not in dataset_checks.LABELLED:
             raise ValueError(
                 f"config.align.losses has 'labels', but the pairs of"
                 f" {source.dataset.name} have none; use 'soft_labels' (the teacher's"
                 " zero-shot distribution)"
             )
-        if common.classes_of(source) != common.classes_of(first):
+        if dataset_checks.classes_of(source) != dataset_checks.classes_of(first):
             raise ValueError(
                 f"config.align.losses has 'labels', but {first.dataset.name} and"
                 f" {source.dataset.name} of config.align.train have different classes;"
@@ -228,7 +236,7 @@ def report(
     encoders, sizes = {}, {"rgb": variant.image_size}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
-        encoders[key] = common.sensor_encoder(run, spec, params)
+        encoders[key] = sensor_feeds.sensor_encoder(run, spec, params)
         sizes[key] = spec.image_size
 
     def pin(sensor: str) -> dict:
@@ -239,15 +247,15 @@ def report(
         dataset = source.dataset
         fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
         for key in (key for key in students if key in dataset.sensors):
-            fed[key] = common.feed(encoders[key], students[key][0], dataset)
+            fed[key] = sensor_feeds.feed(encoders[key], students[key][0], dataset)
         held = {key: sizes[key] for key in fed}
         z, labels, seen = run.encode("align", source, fed, held)
         z = add_fused(z)
         head, prompts = None, None
-        if common.has_zero_shot(run, "align", source):
-            head, prompts = common.zero_shot_head(teacher, source)
+        if dataset_checks.has_zero_shot(run, "align", source):
+            head, prompts = scoring.zero_shot_head(teacher, source)
             for key in (key for key in z if key != "rgb"):
-                scored = common.score(source, z[key], labels, head, key)
+                scored = scoring.score(source, z[key], labels, head, key)
                 run.report("align", seen, scored, prompts=prompts, **pin(key))
         labels = labels if head is not None else None
         outcome = run.keep(
@@ -265,6 +273,6 @@ def report(
             asked = prompts if "text" in parts_of(record["sensor"]) else None
             pins = {"prompts": asked, **pin(record["sensor"])}
             run.report("align", seen, [record], **pins)
-        common.report_gap(run, "align", seen, outcome, pin)
+        scoring.report_gap(run, "align", seen, outcome, pin)
         first = {key: (z, seen) for key in fed if key != "rgb"} | first
     return first

@@ -19,7 +19,7 @@ from rsclip_jax.models.sensor import (
     vit_spec,
 )
 from rsclip_jax.stages.align.settings import AlignSettings
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
@@ -49,7 +49,7 @@ def check_sensors(run: Run, c: AlignSettings) -> None:
                 sensor = get_sensor(dataset.sensors[key])
                 encoder = f"config.align.{setting} = {spec!r}: an encoder of"
                 band_indices(sensor, seen.bands, seen.unit, f"{encoder} {seen.name}")
-                common.log_moved(run, "align", dataset, sensor.name, seen.name)
+                sensor_feeds.log_moved(run, "align", dataset, sensor.name, seen.name)
 
 
 def held_by(run: Run, c: AlignSettings, spec: str) -> list[str]:
@@ -83,7 +83,7 @@ def check_students(run: Run, c: AlignSettings) -> None:
     for key in c.sensors:
         student = c.students[key]
         sensor = get_sensor(first_source(run, c, key).dataset.sensors[key])
-        if student == "clip" and (variant := common.input_variant(run)):
+        if student == "clip" and (variant := clip_init.input_variant(run)):
             clip_spec(sensor, variant)
         if not is_pretrained(student):
             continue

@@ -11,7 +11,7 @@ from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.models import inference
 from rsclip_jax.stages.evaluate.settings import Parts
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import sharding
 
@@ -75,7 +75,7 @@ def make_encoders(run: Run, model: api.Model) -> Encoders:
         )
     }
     for modality, made in model.sensors.items():
-        encode = common.sensor_encoder(run, made.spec, made.params)
+        encode = sensor_feeds.sensor_encoder(run, made.spec, made.params)
         encoders[modality] = BatchEncoder(encode, made.spec.image_size)
     return encoders
 
@@ -94,13 +94,13 @@ def feed_all(
         if key != "rgb":
             spec = model.sensors[key].spec
             try:
-                encode = common.feed(encoder.encode, spec, dataset)
+                encode = sensor_feeds.feed(encoder.encode, spec, dataset)
             except (ValueError, FileNotFoundError) as error:  # or no file of the sensor
                 refused.append(str(error))
                 run.log(f"evaluate: {key} of {dataset.name} is skipped: {error}")
                 continue
             encoder = BatchEncoder(encode, encoder.size)
-            common.log_moved(
+            sensor_feeds.log_moved(
                 run, "evaluate", dataset, dataset.sensors[key], spec.sensor
             )
         fed[key] = encoder
@@ -122,7 +122,7 @@ def encode(run: Run, fed: Encoders, source: Source) -> Encoded:
         {key: encoder.encode for key, encoder in fed.items()},
         {key: encoder.size for key, encoder in fed.items()},
     )
-    common.warn_of_absent_classes(run, "evaluate", seen, labels)
+    dataset_checks.warn_of_absent_classes(run, "evaluate", seen, labels)
     return Encoded(add_fused(z), labels, seen)
 
 

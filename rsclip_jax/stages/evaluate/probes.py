@@ -14,7 +14,7 @@ from rsclip_jax.evals.probe import (
 )
 from rsclip_jax.stages.evaluate.encoders import Encoded
 from rsclip_jax.stages.evaluate.settings import Probe, Settings
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.stages.shared.overlap import shared_ids
 from rsclip_jax.stages.shared.run import Run
 
@@ -36,9 +36,12 @@ def check_probes(run: Run, settings: Settings) -> None:
 
 def _check_splits(run: Run, sets: Probe, knn_k: int) -> None:
     setting = "config.evaluate.probes"
-    opened = [common.open_as(run, setting, spec, common.LABELLED) for spec in sets]
+    opened = [
+        dataset_checks.open_as(run, setting, spec, dataset_checks.LABELLED)
+        for spec in sets
+    ]
     for spec, source in zip(sets, opened, strict=True):
-        if common.classes_of(source) != common.classes_of(opened[0]):
+        if dataset_checks.classes_of(source) != dataset_checks.classes_of(opened[0]):
             raise ValueError(
                 f"{setting}: {sets[0]!r} and {spec!r} have different classes"
             )

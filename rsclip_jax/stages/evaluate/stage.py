@@ -32,7 +32,7 @@ from rsclip_jax.stages.evaluate.probes import (
     run_probes,
 )
 from rsclip_jax.stages.evaluate.settings import Parts, Settings, read_settings
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring
 from rsclip_jax.stages.shared.forgetting import (
     check_forgetting,
     evaluate_forgetting,
@@ -51,7 +51,7 @@ def check_evaluate(run: Run) -> None:
             " --config.datasets=\"('eurosat_rgb:val',)\""
         )
     for spec in settings.parts.datasets:
-        common.open_as(run, "config.datasets", spec, common.ANY_TASK)
+        dataset_checks.open_as(run, "config.datasets", spec, dataset_checks.ANY_TASK)
     check_prompts(settings.prompts)
     check_forgetting(run, settings.reference, settings.parts.forgetting)
     check_probes(run, settings)
@@ -148,7 +148,10 @@ def finish(
         records=len(lines),
         model=model_digests(run.workdir, run.config.init),
         reference=reference_now(settings.reference),
-        data={**kept, **common.data_digests(map(run.open, settings.parts.specs))},
+        data={
+            **kept,
+            **dataset_checks.data_digests(map(run.open, settings.parts.specs)),
+        },
         sources={"clip": {**model.source, "digest": model.digests["clip"]}},
     )
     write_meta(folder, checkpoint.made_now(meta))
@@ -193,7 +196,7 @@ def find_missing(run: Run, settings: Settings, earlier: StageMeta | None) -> Par
             spec
             for spec in same.datasets
             if any(map(Parts(datasets=(spec,)).holds, lines))
-            or not common.gives_numbers(run, spec)
+            or not dataset_checks.gives_numbers(run, spec)
         ),
         tuple(x for x in same.probes if any(map(Parts(probes=(x,)).holds, lines))),
         tuple(
@@ -207,7 +210,7 @@ def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
     """Whether a split has the digests of an earlier evaluation, or no longer exists."""
     (name,) = short_specs(spec)
     try:
-        now = common.data_digests([run.open(spec)])
+        now = dataset_checks.data_digests([run.open(spec)])
     except FileNotFoundError:
         return name in then
     keys = (name, f"{name} labels")
@@ -261,7 +264,7 @@ def input_model(run: Run) -> api.Model:
             "stage 'evaluate' needs a model: set --config.init to a weight file, to a"
             " folder that holds one, or to the workdir of an earlier run"
         )
-    return common.load_init(run)
+    return clip_init.load_init(run)
 
 
 def evaluate_source(
@@ -271,13 +274,13 @@ def evaluate_source(
     dataset, encoded = source.dataset, encode(run, fed, source)
     z, labels, seen = encoded
     heads = {}
-    if common.has_zero_shot(run, "evaluate", source):
+    if dataset_checks.has_zero_shot(run, "evaluate", source):
         for name in settings.prompts:
-            heads[name] = common.zero_shot_head(model, source, name)
+            heads[name] = scoring.zero_shot_head(model, source, name)
     for name, (head, prompts) in heads.items():
         asked = {"prompts": prompts, "prompt_set": name}
         for modality in z:
-            records = common.score(source, z[modality], labels, head, modality)
+            records = scoring.score(source, z[modality], labels, head, modality)
             run.report("evaluate", seen, records, **asked, **pins(model, modality))
     found = search(run, z, labels, heads)
     about: dict[str, Any] = {"prompts": None}
@@ -285,11 +288,11 @@ def evaluate_source(
         name, head, prompts = main_head(heads)
         about = {"labels": labels, "head": head, "prompts": prompts, "prompt_set": name}
     if dataset.task == "captions":
-        ztxt, owners, prompts = common.encode_captions(run, model, seen)
+        ztxt, owners, prompts = scoring.encode_captions(run, model, seen)
         about = {"ztxt": ztxt, "owners": owners, "prompts": prompts}
         records = text_retrieval_records(z, ztxt, owners, mesh=run.mesh)
         found += [(record, {"prompts": prompts}) for record in records]
-    if not found and dataset.task not in common.LABELLED:
+    if not found and dataset.task not in dataset_checks.LABELLED:
         run.log(
             f"evaluate: {source.spec} gives no results: it has no labels, and retrieval"
             " needs two records in two sensors that this model encodes; found"
@@ -301,7 +304,7 @@ def evaluate_source(
     outcome = keep(run, model, encoded, **about)
     if settings.gap:
         pin = functools.partial(pins, model)
-        common.report_gap(run, "evaluate", seen, outcome, pin)
+        scoring.report_gap(run, "evaluate", seen, outcome, pin)
     return encoded
 
 

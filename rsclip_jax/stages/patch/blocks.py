@@ -24,7 +24,7 @@ from rsclip_jax.stages.patch.sweep import (
     as_number,
     primary_value,
 )
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import scoring
 from rsclip_jax.train import checkpoint
 
 Blocks = dict[str, float]
@@ -123,7 +123,7 @@ class _Decoded:
         self.sweep, self.source = sweep, source
         if 0 < examples < len(source):
             self.source = Subset(source, spread_indices(len(source), examples))
-        self.text, _ = common.zero_shot_head(sweep.clip, source)
+        self.text, _ = scoring.zero_shot_head(sweep.clip, source)
         side = sweep.clip.variant.image_size
         self.size = len(self.source) * side * side * 3
         if self.size > room:
@@ -156,7 +156,7 @@ class _Decoded:
         batches = self._kept or self._decode()
         z, labels, _ = encode_batches(batches, encoders, self.sweep.run.mesh)
         head = self.sweep.head(self.source, alpha, self.text)
-        records = common.score(self.source, z["rgb"], labels, head, "rgb")
+        records = scoring.score(self.source, z["rgb"], labels, head, "rgb")
         return primary_value(self.source, records)
 
     def _decode(self) -> Iterable[dict]:

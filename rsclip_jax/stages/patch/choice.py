@@ -25,7 +25,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
 )
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.patch.sweep import Alpha, Sweep
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
 
@@ -109,7 +109,7 @@ def choose(
     for source in val:
         labels = sweep.labels[str(source.spec)]
         effect = "have no say in alpha"
-        common.warn_of_absent_classes(run, "patch", source, labels, effect)
+        dataset_checks.warn_of_absent_classes(run, "patch", source, labels, effect)
     n = len(val)
     kept = [
         n + i

@@ -16,7 +16,7 @@ from rsclip_jax.interpolate import block_names, block_of
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.inference import encode_prompts
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init, scoring
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stages.shared.training import named
 from rsclip_jax.train import objectives, optim, sharding
@@ -54,7 +54,7 @@ def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
     plain = c.recipe in ("full", "lp_ft") and c.training.trainable == EVERYTHING
     if plain and c.training.layer_decay == 1:
         return
-    if variant := common.input_variant(run):
+    if variant := clip_init.input_variant(run):
         check_tower(c, clip_shapes(variant)["visual"])
 
 
@@ -221,7 +221,7 @@ def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
         contrastive = sharding.make_clip_loss(run.mesh)
         loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, frozen, train
-    frozen = {"head": common.zero_shot_head(clip, source)[0]}
+    frozen = {"head": scoring.zero_shot_head(clip, source)[0]}
     if c.class_balanced:
         frozen["class_weights"] = balance_classes(run, c, source)
     options = label_options(c)
@@ -231,7 +231,7 @@ def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
 
 def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Encode):
     """make_loss for several tasks in one training."""
-    heads = [common.zero_shot_head(clip, source)[0] for source in train]
+    heads = [scoring.zero_shot_head(clip, source)[0] for source in train]
     sizes = [head.shape[1] for head in heads]
     starts = np.cumsum([0, *sizes])
     shared = [

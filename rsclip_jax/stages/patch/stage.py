@@ -26,7 +26,7 @@ from rsclip_jax.stages.patch.tasks import (
     open_sets,
     task_runs,
 )
-from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring, training
 from rsclip_jax.stages.shared.forgetting import report_forgetting
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
@@ -38,7 +38,7 @@ def check_patch(run: Run) -> None:
     c = settings_of(run)
     supported = ("supported_val", "supported_test")
     names = ("train", "val", "test", *supported)
-    tasks = {name: (getattr(c, name), common.LABELLED) for name in names}
+    tasks = {name: (getattr(c, name), dataset_checks.LABELLED) for name in names}
     training.check_sources(run, "patch", tasks, may_be_empty=supported)
     sets = open_sets(run, c)
     check_tasks(c, sets)
@@ -72,7 +72,7 @@ def run_patch(run: Run) -> None:
     """Fine-tunes on the tasks, chooses alpha, interpolates and reports."""
     c = settings_of(run)
     sets = open_sets(run, c)
-    clip, origin = common.input_clip(run, "patch", ("pretrain",))
+    clip, origin = clip_init.input_clip(run, "patch", ("pretrain",))
     one_by_one = len(sets.train) > 1 and c.tasks == "sequential"
     patch = patch_in_turn if one_by_one else patch_once
     sweep, choices, made = patch(run, c, clip, sets)
@@ -140,7 +140,7 @@ def patch_once(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
     theta_1, head_1 = split_head(found)
     heads: dict[str, Any] = {}
     if head_1 is not None:
-        head_0, _ = common.zero_shot_head(clip, sets.train[0])
+        head_0, _ = scoring.zero_shot_head(clip, sets.train[0])
         heads = {"heads": (head_0, head_1), "head_of": sets.train[0]}
     sweep = Sweep(run, c, clip, clip.params["visual"], theta_1, **heads)
     choice = choose(sweep, sets.val, sets.supported_val)

@@ -15,7 +15,7 @@ from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint, sharding
@@ -142,7 +142,7 @@ class Sweep:
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """Measures a source at each alpha, without reporting."""
-        text, prompts = common.zero_shot_head(self.clip, source)
+        text, prompts = scoring.zero_shot_head(self.clip, source)
         heads = [self.head(source, alpha, text) for alpha in alphas]
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
         z, labels, seen = self.run.encode(
@@ -152,7 +152,7 @@ class Sweep:
             seen,
             prompts,
             [
-                common.score(source, z[i], labels, head, "rgb")
+                scoring.score(source, z[i], labels, head, "rgb")
                 for i, head in zip(encoders, heads, strict=True)
             ],
             [z[i] for i in encoders],
@@ -207,7 +207,9 @@ class Sweep:
         self.kept[outcome.name, when] = outcome
         again = when == "after" and of == 0  # the choice is the original
         if not again and not self.is_mixed(measured.seen):
-            common.report_gap(self.run, "patch", measured.seen, outcome, lambda _: made)
+            scoring.report_gap(
+                self.run, "patch", measured.seen, outcome, lambda _: made
+            )
 
     def step(self, of: Alpha) -> int:
         """The training steps of the model at this alpha, over all rounds."""
@@ -217,7 +219,7 @@ class Sweep:
     def is_mixed(self, source: Source) -> bool:
         """Whether a source is classified by the interpolated head."""
         return self.head_of is not None and (
-            common.classes_of(source) == common.classes_of(self.head_of)
+            dataset_checks.classes_of(source) == dataset_checks.classes_of(self.head_of)
         )
 
     def head(self, source: Source, alpha: Alpha, text: np.ndarray) -> np.ndarray:

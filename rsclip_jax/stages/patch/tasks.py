@@ -26,7 +26,7 @@ from rsclip_jax.models import inference
 from rsclip_jax.models.clip import image_features
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.shared import common, training
+from rsclip_jax.stages.shared import scoring, training
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives
 
@@ -160,7 +160,7 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
         options=run.read_options("patch", count),
     )
     rgb = batch["rgb"][batch["mask"]]
-    head, _ = common.zero_shot_head(clip, source)
+    head, _ = scoring.zero_shot_head(clip, source)
     task, variant = source.dataset.task, clip.variant
     z = np.concatenate(
         [

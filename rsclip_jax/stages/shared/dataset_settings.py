@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import SPLITS
-from rsclip_jax.stages.shared.common import LABELLED
+from rsclip_jax.stages.shared.dataset_checks import LABELLED
 
 # stage -> its settings that the dataset determines
 _FILLED = {

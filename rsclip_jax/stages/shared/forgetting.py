@@ -11,12 +11,12 @@ from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import Result
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run, make_outcome
 from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.weights import is_name, is_weight_folder
 
-TASKS = (*common.LABELLED, "captions")
+TASKS = (*dataset_checks.LABELLED, "captions")
 
 
 def report_forgetting(run: Run, before: Outcome, after: Outcome, **pins: Any) -> None:
@@ -48,11 +48,11 @@ def check_forgetting(run: Run, reference: str, specs: tuple[str, ...]) -> None:
             " name some, as --config.evaluate.forgetting=\"('cifar10:val',)\""
         )
     for spec in specs:
-        source = common.open_as(run, "config.evaluate.forgetting", spec, TASKS)
+        source = dataset_checks.open_as(run, "config.evaluate.forgetting", spec, TASKS)
         dataset = source.dataset
-        if dataset.task in common.LABELLED:
+        if dataset.task in dataset_checks.LABELLED:
             setting = f"config.evaluate.forgetting = {spec!r}"
-            common.check_classes(setting, dataset)
+            dataset_checks.check_classes(setting, dataset)
         if "rgb" not in dataset.sensors:
             raise ValueError(
                 f"config.evaluate.forgetting names {spec!r}, which has no RGB"
@@ -142,7 +142,7 @@ def _rgb_encoder(run: Run, model: api.Model):
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:
     """An outcome's fields from its dataset's captions or classes."""
     if seen.dataset.task == "captions":
-        ztxt, owners, prompts = common.encode_captions(run, model, seen)
+        ztxt, owners, prompts = scoring.encode_captions(run, model, seen)
         return {"ztxt": ztxt, "owners": owners, "prompts": prompts}
-    head, prompts = common.zero_shot_head(model, seen)
+    head, prompts = scoring.zero_shot_head(model, seen)
     return {"head": head, "labels": labels, "prompts": prompts}

@@ -16,7 +16,7 @@ from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.stages.shared.common import data_digests, open_as
+from rsclip_jax.stages.shared.dataset_checks import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, loop, sharding
 from rsclip_jax.train.settings import TrainSettings, make_tx

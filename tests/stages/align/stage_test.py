@@ -16,7 +16,7 @@ from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align import students
 from rsclip_jax.stages.align.settings import settings_of
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import layouts, pretrained, rules, save_encoder
 from tests.golden import FOLDER
@@ -348,7 +348,7 @@ def test_the_picture_shows_what_could_be_read(tmp_path, monkeypatch, capsys):
 
         monkeypatch.setattr(type(source), "__getitem__", spoiled)
         monkeypatch.setattr(
-            common, "input_clip", lambda *_: (teacher(), {"path": "here"})
+            clip_init, "input_clip", lambda *_: (teacher(), {"path": "here"})
         )
         align.run_align(run)
     assert shown == {"ids": whole[1:], "n": len(whole) - 1}

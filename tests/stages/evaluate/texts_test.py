@@ -14,6 +14,7 @@ from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.table import format_table
 from rsclip_jax.stages.evaluate import stage
+from rsclip_jax.stages.shared.dataset_checks import ANY_TASK, LABELLED, open_as
 from tests.helpers.caption_sets import listed, write_set
 from tests.helpers.changed import ONE_CLASS, Captioned, Changed
 from tests.helpers.evaluate import config_of, evaluate_source, model_of, values_of
@@ -141,11 +142,8 @@ def test_a_head_of_one_class_is_not_trained_on(tmp_path):
         run.opened["x:val"] = Changed(run.open("miniature:val"), **ONE_CLASS)
         words = r"config\.patch\.val = 'x:val' has one class, 'river'"
         with pytest.raises(ValueError, match=words):
-            stage.common.open_as(
-                run, "config.patch.val", "x:val", stage.common.LABELLED
-            )
-        any_task = stage.common.ANY_TASK
-        assert stage.common.open_as(run, "config.datasets", "x:val", any_task)
+            open_as(run, "config.patch.val", "x:val", LABELLED)
+        assert open_as(run, "config.datasets", "x:val", ANY_TASK)
 
 
 def test_captions_are_searched_in_every_sensor_that_has_an_encoder(

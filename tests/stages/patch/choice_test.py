@@ -9,7 +9,7 @@ from rsclip_jax.records.budget import Budget
 from rsclip_jax.stages.patch import choice
 from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
-from rsclip_jax.stages.shared import common
+from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.train.checkpoint import load_meta
 from tests.helpers.align import teacher
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -65,13 +65,13 @@ def test_classes_without_a_validation_example_are_named(tmp_path, capsys, task):
     labels = np.array([0, 2, 2])
     if task == "multi":
         labels = np.eye(len(names), dtype=np.uint8)[[0, 2]]
-    common.warn_of_absent_classes(run, "patch", source, labels, "do not count")
+    dataset_checks.warn_of_absent_classes(run, "patch", source, labels, "do not count")
     told = capsys.readouterr().out
     lacking = f"miniature:val has no example of {len(names) - 2} of {len(names)}"
     assert f"{lacking} classes ({names[1]}," in told
     assert "which do not count: use a larger split" in told
     assert "{" not in told
-    common.warn_of_absent_classes(run, "patch", source, np.arange(len(names)))
+    dataset_checks.warn_of_absent_classes(run, "patch", source, np.arange(len(names)))
     assert capsys.readouterr().out == ""
 
 

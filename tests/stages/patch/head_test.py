@@ -15,7 +15,7 @@ from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.stage import check_patch
-from rsclip_jax.stages.shared.common import zero_shot_head
+from rsclip_jax.stages.shared.scoring import zero_shot_head
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import save_clip
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config

@@ -18,7 +18,7 @@ from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
 from rsclip_jax.stages.patch.stage import check_patch
-from rsclip_jax.stages.shared.common import zero_shot_head
+from rsclip_jax.stages.shared.scoring import zero_shot_head
 from rsclip_jax.train import checkpoint, optim
 from rsclip_jax.weights import save_clip
 from tests.golden import toy_resnet

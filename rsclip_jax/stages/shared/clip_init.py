@@ -1,0 +1,83 @@
+"""The CLIP that a stage starts from: an earlier stage's, or that of config.init."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rsclip_jax import api
+from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import checkpoint
+
+
+def input_clip(
+    run: Run, stage: str, earlier: tuple[str, ...]
+) -> tuple[api.Model, dict[str, Any]]:
+    """(the CLIP that a stage starts from, its source for the stage's meta).
+
+    The CLIP is an earlier stage's or config.init. The source has "path", "digest" and,
+    for weight files, the entries of api.Model.source. Raises ValueError without a CLIP.
+    """
+    for name in earlier:
+        if checkpoint.has_product(run.workdir / name):
+            return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
+    if not run.config.init:
+        raise ValueError(
+            f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
+            " file, a folder that holds one, an earlier workdir, or a name such as"
+            " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
+        )
+    path = Path(run.config.init).resolve()
+    for name in api.CLIP_STAGES:
+        if checkpoint.has_product(path / name):
+            run.log(f"{stage}: starts from the product of stage {name} in {path}")
+            break
+    return _with_source(load_init(run), path)
+
+
+def input_variant(run: Run) -> Variant | None:
+    """The variant of the CLIP that a stage will start from; None if it is unknown."""
+    c = run.config
+    if "pretrain" in c.stages:
+        return get_variant(c.variant)
+    if not c.init:
+        return api.made_variant(run.workdir)
+    if not c.overwrite and (here := api.made_variant(run.workdir)):
+        return here  # even if config.init no longer exists
+    told = {"variant": c.variant or None, "activation": c.activation or None}
+    with _naming_settings():
+        return api.find_variant(c.init, **told)
+
+
+def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
+    where = {"path": str(path.resolve()), **clip.source}
+    return clip, {**where, "digest": clip.digests["clip"]}
+
+
+def load_init(run: Run, alpha: float | None = None) -> api.Model:
+    """The model of config.init, loaded with config.variant, activation, image_size."""
+    c = run.config
+    with _naming_settings():
+        return api.load(
+            c.init,
+            variant=c.variant or None,
+            activation=c.activation or None,
+            image_size=c.image_size or None,
+            alpha=alpha,
+        )
+
+
+@contextlib.contextmanager
+def _naming_settings() -> Iterator[None]:
+    """Adds the settings to an error that names arguments of api.load."""
+    try:
+        yield
+    except ValueError as error:
+        arguments = ("variant", "activation", "image_size")
+        named = [a for a in arguments if re.search(rf"\b{a}\b", str(error))]
+        if not named:
+            raise
+        settings = ", ".join(f"--config.{a}" for a in named)
+        raise ValueError(f"{error} ({settings})") from error

@@ -1,0 +1,36 @@
+"""Sensor encoders, fed from a dataset's files with bands matched by name."""
+
+from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.types import Dataset
+from rsclip_jax.evals.encode import Encoder
+from rsclip_jax.models import inference
+from rsclip_jax.models.sensor import SensorSpec, input_indices
+from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import sharding
+
+
+def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
+    """The encoder of one sensor in a batch."""
+    placed = sharding.put_params(params, run.mesh)
+    return lambda b: inference.encode_sensor(placed, b[spec.modality], spec=spec)
+
+
+def feed(encoder: Encoder, spec: SensorSpec, dataset: Dataset) -> Encoder:
+    """The encoder for a dataset's files, whose bands are matched by name.
+
+    Raises ValueError with both lists if bands are missing.
+    """
+    key, held = spec.modality, get_sensor(dataset.sensors[spec.modality])
+    indices = list(input_indices(spec, held))
+    if indices == list(range(len(held.bands))):
+        return encoder
+    return lambda batch: encoder({**batch, key: batch[key][..., indices]})
+
+
+def log_moved(run: Run, stage: str, dataset: Dataset, held: str, wanted: str) -> None:
+    """Logs that an encoder gets another sensor product than it was trained on."""
+    if held != wanted:
+        run.log(
+            f"{stage}: {dataset.name} holds {held} and the encoder was trained on"
+            f" {wanted}: bands are matched by name"
+        )
