@@ -8,8 +8,9 @@ from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.open.archive import OPENERS
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.sources import tfds, webdataset
+from rsclip_jax.data.sources.manifest import find_manifest
 from rsclip_jax.data.sources.memory import MiniatureSource
-from rsclip_jax.data.sources.packed import find_manifest, open_packed
+from rsclip_jax.data.sources.packed import open_packed
 from rsclip_jax.data.types import Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 

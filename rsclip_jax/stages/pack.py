@@ -9,7 +9,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.pack.plan import COMPRESSIONS
 from rsclip_jax.data.pack.write import pack_source, write_all
-from rsclip_jax.data.sources.packed import pack_folder
+from rsclip_jax.data.sources.manifest import pack_folder
 from rsclip_jax.data.specs import short_name
 from rsclip_jax.data.types import SPLITS, Source
 from rsclip_jax.io.commit import git_commit

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.catalog.datasets import DATASETS
+from rsclip_jax.data.codecs.records import decode_record
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources import packed
-from rsclip_jax.data.sources.packed import decode_record
 from tests.helpers.caption_sets import listed, write_set
 from tests.helpers.inspected import inspect_set, picture, save
 from tests.helpers.packs import pack_archive

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.sources.packed import (
+from rsclip_jax.data.sources.manifest import (
     CAPTIONS,
     FORMAT,
     LABELS,
     describe_own,
     describe_sensors,
-    hash_spans,
     ids_digest,
-    part_of,
 )
+from rsclip_jax.data.sources.packed import hash_spans, part_of
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.io.files import naming, write_bytes
 

@@ -13,12 +13,9 @@ from pathlib import Path
 from array_record.python.array_record_module import ArrayRecordReader
 
 from rsclip_jax.data.bad_records import first_record
-from rsclip_jax.data.sources.packed import (
-    check_shard,
-    describe_own,
-    encode_record,
-    ids_digest,
-)
+from rsclip_jax.data.codecs.records import encode_record
+from rsclip_jax.data.sources.manifest import describe_own, ids_digest
+from rsclip_jax.data.sources.packed import check_shard
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from rsclip_jax.data.bad_records import first_record, suggest_skip
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.records import encode_record
 from rsclip_jax.data.pack.plan import Plan, source_digest
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.sources.packed import encode_record
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import replacing
 

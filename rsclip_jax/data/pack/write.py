@@ -20,7 +20,7 @@ from rsclip_jax.data.pack.files import (
 )
 from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
 from rsclip_jax.data.pack.workers import Job, run_workers
-from rsclip_jax.data.sources.packed import HASH_KEYS
+from rsclip_jax.data.sources.manifest import HASH_KEYS
 from rsclip_jax.data.types import SPLITS, Source, tail_of
 from rsclip_jax.io.files import read_json, write_json, write_text
 from rsclip_jax.io.lock import locked

@@ -9,18 +9,12 @@
                         /skipped.txt       id and reason of each unreadable record
 <root>/<dataset>/all/{manifest.json,ids.txt}   the order of all ids in the archive
 
-A record's bytes are: the header's length as a little-endian uint32; the header, JSON
-padded with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype,
-shape]}}; then each array in C order, little-endian, starting at a multiple of 16 bytes.
-Keys keep their order: id, label, sensors. A multi-hot label is an array. Integers are
-stored as in the archive's files.
+codecs/records.py describes the bytes of a record.
 """
 
 import functools
-import hashlib
 import io
 import json
-import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -28,10 +22,19 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from rsclip_jax.data.catalog.custom import with_classes
+from rsclip_jax.data.codecs.records import decode_record
 from rsclip_jax.data.readers.folders import HASH_SPLITS, hash_percent, parse_split
 from rsclip_jax.data.readers.sen12ms import LIST_SPANS
-from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.specs import folder_name
+from rsclip_jax.data.sources.manifest import (
+    CAPTIONS,
+    HASH_KEYS,
+    LABELS,
+    check_nodata,
+    pack_folder,
+    read_beside,
+    read_ids,
+    read_manifest,
+)
 from rsclip_jax.data.types import (
     DEFAULTS,
     Dataset,
@@ -42,92 +45,9 @@ from rsclip_jax.data.types import (
 )
 from rsclip_jax.io.files import read_json
 
-FORMAT = "rsclip_jax packed 1"
-HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
-_ALIGN = 16
 # No read-ahead and no threads: records are read one by one, in any order.
 _READING = "readahead_buffer_size:0,max_parallelism:0"
 _OPEN_SHARDS = 256  # open files
-
-
-def encode_record(record: Record) -> bytes:
-    """Encodes a record {key: array, number, text or tuple of texts} as bytes."""
-    arrays = {k: v for k, v in record.items() if isinstance(v, np.ndarray)}
-    little = {
-        k: v.astype(v.dtype.newbyteorder("<"), copy=False) for k, v in arrays.items()
-    }
-    fields = {k: _plain(v) for k, v in record.items() if k not in arrays}
-    header = json.dumps(
-        {
-            "fields": fields,
-            "arrays": {k: [v.dtype.str, v.shape] for k, v in little.items()},
-        },
-        separators=(",", ":"),
-    ).encode()
-    header += b" " * (-(4 + len(header)) % _ALIGN)
-    parts = [len(header).to_bytes(4, "little"), header]
-    for array in little.values():
-        parts += [array.tobytes(), b"\0" * (-array.nbytes % _ALIGN)]
-    return b"".join(parts)
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def decode_record(data: bytes) -> Record:
-    """Decodes a record; its arrays are read-only views of the bytes."""
-    start = 4 + int.from_bytes(data[:4], "little")
-    header = json.loads(data[4:start])
-    record = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in header["fields"].items()
-    }
-    for key, (dtype, shape) in header["arrays"].items():
-        count = math.prod(shape)
-        array = np.frombuffer(data, dtype, count, start)
-        start += array.nbytes + -array.nbytes % _ALIGN
-        record[key] = array.reshape(shape)
-    return record
-
-
-def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
-    """{record key: {sensor, bands in order, dtype, unit}}, for a manifest."""
-    found = {key: get_sensor(name) for key, name in sensors.items()}
-    return {
-        key: {
-            "sensor": Path(sensor.name).name,  # a custom sensor's file name, not path
-            "bands": list(sensor.bands),
-            "dtype": sensor.dtype,
-            "unit": sensor.unit,
-        }
-        for key, sensor in found.items()
-    }
-
-
-def ids_digest(ids: list[str]) -> str:
-    """Digest of the ids in order, for a manifest."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def describe_own(dataset: Dataset) -> dict[str, str] | None:
-    """Digests of a custom dataset's TOML file and, if it exists, of its table."""
-    if dataset.custom is None:
-        return None
-    found = {"file": dataset.custom.digest}
-    if dataset.custom.table and dataset.custom.table.is_file():
-        found["table"] = hashlib.sha256(dataset.custom.table.read_bytes()).hexdigest()
-    return found
-
-
-def pack_folder(root: str | Path, name: str) -> Path:
-    """The folder of a dataset's pack."""
-    return Path(root) / folder_name(name)
-
-
-def find_manifest(root: str | Path, name: str) -> dict | None:
-    """The manifest of one packed split of a dataset; None without a pack."""
-    found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
-    return read_json(found[0]) if found else None
 
 
 def open_packed(
@@ -207,93 +127,6 @@ def hash_spans(split: str) -> list[list[float]]:
     """
     fixed = (spans.get(split, (0, 100)) for spans in ({}, HASH_SPLITS, LIST_SPANS))
     return [[float(x) for x in span] for span in fixed]
-
-
-def read_manifest(dataset: Dataset, folder: Path) -> dict:
-    """Reads a split's manifest.
-
-    Raises ValueError, naming both sides, if it differs from the dataset or the format.
-    """
-    path = folder / "manifest.json"
-    manifest = read_json(path)
-    expected = {
-        "format": FORMAT,
-        "dataset": dataset.name,
-        "task": dataset.task,
-        "sensors": describe_sensors(dataset.sensors),
-        "classes": list(dataset.classes),
-    }
-    for key, value in expected.items():
-        if manifest.get(key) != value:
-            raise ValueError(
-                f"{path}: packed with {key} {manifest.get(key)}, but this version"
-                f" expects {value}; pack the archive again into another folder"
-            )
-    _check_own(path, dataset, manifest)
-    return manifest
-
-
-def _check_own(path: Path, dataset: Dataset, manifest: dict) -> None:
-    """Raises ValueError if a custom dataset's files have changed since packing."""
-    if dataset.custom is None:
-        return
-    packed, now = manifest.get("own") or {}, describe_own(dataset) or {}
-    for key, digest in now.items():  # a pack can be read without the table
-        if packed.get(key) != digest:
-            name = dataset.custom.path if key == "file" else dataset.custom.table
-            raise ValueError(
-                f"{path}: {name} has changed since it was packed; pack it again into"
-                " another folder, or give another root"
-            )
-
-
-def check_nodata(
-    path: Path, dataset: Dataset, manifest: dict, max_nodata: float
-) -> None:
-    """Raises ValueError if the pack was made with another max_nodata.
-
-    Integers of a sensor without nodata have no missing pixels, so it does not matter.
-    """
-    packed, now = manifest.get("max_nodata", 0.0), max_nodata
-    sensors = [get_sensor(name) for name in dataset.sensors.values()]
-    if packed != now and any(
-        s.nodata is not None or np.dtype(s.dtype).kind == "f" for s in sensors
-    ):
-        raise ValueError(
-            f"{path}: packed with max_nodata {packed:g}, but"
-            f" max_nodata = {now:g} now; set it to {packed:g}, or pack the archive"
-            f" again, with {now:g}, into another folder"
-        )
-
-
-def read_beside(folder: Path, manifest: dict, name: str) -> bytes | None:
-    """Reads a file that the manifest lists in "files"; None if it does not.
-
-    Raises ValueError if the file has changed.
-    """
-    wanted, path = manifest.get("files", {}).get(name), folder / name
-    if wanted is None:
-        return None
-    data = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(data).hexdigest() != wanted:
-        raise ValueError(
-            f"{path} has changed since it was packed; remove manifest.json beside"
-            " it and run configs/pack.py again"
-        )
-    return data
-
-
-def read_ids(folder: Path, manifest: dict) -> list[str]:
-    """Reads ids.txt. Raises ValueError if it has changed."""
-    path = folder / "ids.txt"
-    text = path.read_text(encoding="utf-8")
-    ids = text.split("\n")[:-1]
-    if ids_digest(ids) != manifest["ids_sha256"]:
-        raise ValueError(
-            f"{path}: {len(ids)} ids, not the {manifest['records']} that were packed;"
-            " remove manifest.json beside it and run configs/pack.py again"
-        )
-    return ids
 
 
 class PackedSource(Source):

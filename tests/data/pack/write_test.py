@@ -8,12 +8,12 @@ import struct
 import numpy as np
 import pytest
 
+from rsclip_jax.data.codecs.records import decode_record, encode_record
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.pack.plan import make_plan
 from rsclip_jax.data.pack.write import pack_source
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import train_batches
-from rsclip_jax.data.sources.packed import decode_record, encode_record
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.types import ReadOptions
 from tests.helpers.pack_sources import Numbers, pack_numbers

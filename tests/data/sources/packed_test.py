@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from rsclip_jax.data.codecs.records import encode_record
 from rsclip_jax.data.datasets import get_dataset, open_source
-from rsclip_jax.data.sources.packed import encode_record, open_packed
+from rsclip_jax.data.sources.packed import open_packed
 from rsclip_jax.data.types import OpenOptions
 from tests.helpers.pack_sources import ROW, Numbers, pack_numbers
 from tests.helpers.packs import (
