@@ -242,7 +242,8 @@ def test_the_error_for_a_full_disk_names_the_file_and_the_space(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     last = errors.strip().splitlines()[-1]
-    assert re.search(r"part-00000-of-0000\d\.array_record", last), last
+    # both shards are too large, and either of the two workers may fail first
+    assert re.search(r"part-0000[01]-of-00002\.array_record", last), last
     assert re.search(r"needs up to 0\.00\d+ GB in all, and [\d.e+]+ GB are free", last)
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("*.array_record"))
