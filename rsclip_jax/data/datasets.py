@@ -22,7 +22,7 @@ _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
 
 
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
-    """Finds a dataset: of the catalog by its name, a custom one by its TOML file.
+    """Finds a dataset of the catalog by its name, or a custom one by its TOML file.
 
     "wds:<folder>" and "tfds:<name>/<config>" are described by their files under root,
     or by their pack there, unless packed is False.

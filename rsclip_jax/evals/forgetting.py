@@ -1,4 +1,4 @@
-"""What a model lost, or gained, on a dataset by further training."""
+"""The loss, or gain, of a model on a dataset after further training."""
 
 import numpy as np
 from jax.sharding import Mesh

@@ -100,7 +100,7 @@ def find_mismatch(
 ) -> str:
     """How the examples or texts of two outcomes differ; "" if they are the same.
 
-    names: of the two in the message. prompts: whether to compare the prompts.
+    names: how the message calls the two. prompts: whether to compare the prompts.
     """
     for pin in ("split_digest", *(("prompts",) if prompts else ())):
         if (one := a.pins.get(pin)) != (other := b.pins.get(pin)):

@@ -1,4 +1,4 @@
-"""What a random guess would get."""
+"""The value of a random guess, for each metric."""
 
 import re
 from collections.abc import Mapping

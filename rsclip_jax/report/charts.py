@@ -140,7 +140,7 @@ def _figure(draws: Sequence[Draw], size: tuple[int, int], top: int = _TOP) -> Fi
 
 
 def _shorten(text: str) -> str:
-    """What the page needs of matplotlib's SVG, in its fonts and variable colours."""
+    """Adapts matplotlib's SVG to the page: its fonts and variable colours."""
     text = text[text.index("<g ") : text.rindex("</svg>")]
     text = re.sub(r"\n\s*", "", text)
     text = re.sub(r'<g id="[^"]*"', "<g", text)

@@ -8,7 +8,7 @@ from rsclip_jax.report.numbers import change_text, p_text, value_text
 from rsclip_jax.report.table import align_markdown, align_rows
 
 SURE = 0.05
-# what tells comparisons of one metric apart: the prompt set, a probe's examples
+# fields that distinguish comparisons of one metric: the prompt set, a probe's examples
 VARIANTS = ("prompt_set", "shots", *FITTED)
 _ABOUT = ("dataset", "split", "task", "sensor", "metric")
 _NUMBERS = ("a", "b", "b - a", "95 %", "p", "p (Holm)")
@@ -75,7 +75,7 @@ def is_sure(r: Comparison) -> bool:
 def legend(
     comparisons: Sequence[Comparison], left_out: Sequence[str] = ()
 ) -> list[str]:
-    """What the columns and marks of the table mean, in lines."""
+    """Lines that explain the columns and marks of the table."""
     tests = sum(r.p_value is not None for r in comparisons)
     others = ", ".join(dict.fromkeys(r.run_b for r in comparisons))
     lines = [

@@ -37,7 +37,7 @@ def draw_along_alpha(
     whiskers: Mapping[str, Mapping[float, Sequence[float]]] | None = None,
     chance: Mapping[str, float] | None = None,
 ) -> None:
-    """Values in percent along alpha: of the tasks, then of the supported datasets.
+    """Draws values in percent along alpha: the tasks, then the supported datasets.
 
     interval: the alphas chosen in 95 % of bootstrap samples. least: how low each
     supported dataset may fall. whiskers: intervals of the values. chance: values of a

@@ -27,8 +27,8 @@ _SIDE = 112  # pixels: what larger images are shrunk to
 class Search:
     """One query and the indices of the nearest of a sensor's images, best first.
 
-    query: the index of a record, or for text of the class or the caption. rank: of the
-    query's own location among all, from 1; 0 for text.
+    query: the index of a record; for a text query, of its class or caption. rank: the
+    rank of the query's own location among all, from 1; 0 for text.
     """
 
     query_sensor: str

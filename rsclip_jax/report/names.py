@@ -1,4 +1,4 @@
-"""What a result is of, in the words that tables and pages use."""
+"""Words for datasets, metrics and columns in tables and pages."""
 
 from collections.abc import Sequence
 

@@ -104,7 +104,7 @@ def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:
 
 
 def align_markdown(rows: Sequence[Sequence[str]], left: int) -> str:
-    """As align_rows, in Markdown."""
+    """Formats rows like align_rows, in Markdown."""
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     header, *lines = (_align(row, widths, left) for row in rows)
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]

@@ -29,7 +29,7 @@ def share_interval(
       hits: bool [n].
       groups: [n], equal for examples that are drawn together, such as the captions of
         one image; None where examples are independent.
-      seed: of the bootstrap over groups.
+      seed: seed of the bootstrap over groups.
 
     Returns:
       (low, high), each between 0 and 1; (nan, nan) without examples.

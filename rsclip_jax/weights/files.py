@@ -41,8 +41,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 class WeightFile:
     """Tensors by name; read(name) returns one, memory-mapped if the format allows.
 
-    metadata: of the safetensors header. config: the JSON beside the weights in a folder
-    (its "kind": "open_clip" or "hf").
+    metadata: the metadata of the safetensors header. config: the JSON beside the
+    weights in a folder (its "kind": "open_clip" or "hf").
     """
 
     path: Path

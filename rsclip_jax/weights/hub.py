@@ -37,9 +37,9 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
     """The local path of a weight file, or of a folder with one, for open_weights.
 
     Args:
-        path: a file, or a folder ("": the whole repository), of which the first of
-            files.IN_FOLDER that exists is downloaded with its config. An index's shards
-            are downloaded with it.
+        path: a file, or a folder ("": the whole repository). In a folder, the first
+            existing file of files.IN_FOLDER is downloaded, with its config. An index's
+            shards are downloaded with it.
 
     Raises as fetch does.
     """

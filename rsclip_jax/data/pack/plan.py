@@ -34,7 +34,7 @@ _LEAST_SHARDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a split's shards hold; equal plans make equal shards.
+    """The contents of a split's shards; equal plans make equal shards.
 
     Attributes:
       source: the source_digest of all records, packed or not.

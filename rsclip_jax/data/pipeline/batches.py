@@ -36,7 +36,7 @@ def train_batches(
         labels differ in shape.
       sizes: record key -> side in pixels that its encoder takes.
       augment: the augmentation's settings.
-      seed: of order, augmentation and texts.
+      seed: seed of the order, augmentation and texts.
       options: batch_size is the global one; on_error "skip" replaces unreadable
         records, see Tolerant.
       sensors: record key -> the sensor with the mean that its encoder subtracts, where

@@ -95,9 +95,9 @@ def resize(
     area, which keeps their mean.
 
     Args:
-      array: of any dtype, which is kept.
-      height: of the result.
-      width: of the result; the height by default.
+      array: any dtype; the result has the same.
+      height: height of the result.
+      width: width of the result; by default its height.
       exact: Pillow also enlarges 8-bit images. Its cubic's parameter is -0.5, OpenCV's
         -0.75, and results differ by a few grey levels.
       out: a buffer that is written to and returned where OpenCV enlarges and it has the

@@ -54,7 +54,7 @@ def load_sensor(path: str | Path) -> Sensor:
 
 
 def _unit_problem(unit: str, wavelengths: Sequence[float]) -> str:
-    """What is wrong with a sensor's units; "" if nothing."""
+    """The fault in a sensor's units; "" if there is none."""
     if unit not in UNITS:
         known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
         return f'unit = "{unit}" is none of {known}; convert the files to one of them'

@@ -62,7 +62,7 @@ class Sensor:
 
 
 def _problem(sensor: Sensor) -> str:
-    """What is wrong with a sensor whose lists have equal lengths; "" if nothing."""
+    """The fault of a sensor whose lists have equal lengths; "" if there is none."""
     if not sensor.bands or len(set(sensor.bands)) != len(sensor.bands):
         return f"bands {sensor.bands} should be distinct, and at least one"
     if not sensor.modality.isidentifier() or sensor.modality == "text":

@@ -1,4 +1,4 @@
-"""What ran, and the numbers by which a run is judged."""
+"""The stages that ran, and the headline numbers of the run."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ _MOST_CARDS = 6
 
 
 def overview(run: Workdir) -> Section:
-    """What ran, on what, and the whole config."""
+    """The stages that ran, their data and weights, and the whole config."""
     stages = [
         [
             stage,
@@ -44,7 +44,7 @@ def overview(run: Workdir) -> Section:
 
 
 def finished(run: Workdir, stage: str) -> str:
-    """When a stage wrote its product; of an old meta.json, when that was written."""
+    """When a stage finished; for an old meta.json, when the file was written."""
     if when := run.metas[stage].finished:
         return when
     written = (run.path / stage / "meta.json").stat().st_mtime

@@ -55,7 +55,7 @@ def alpha_curves(run: Workdir) -> Section | None:
 
 
 def swept_results(results: Iterable[Result], round_: int | None = None) -> list[Result]:
-    """What stage patch measured along alpha, by each dataset's primary metric."""
+    """Stage patch's values along alpha, in each dataset's primary metric."""
     return [
         r
         for r in results

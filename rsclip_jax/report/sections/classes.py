@@ -35,7 +35,7 @@ def per_class(run: Workdir) -> Section | None:
 
 
 def _chart(run: Workdir, change: Change, rows: list) -> dict[str, Any]:
-    """All classes; of very many those with the largest gains and losses."""
+    """Returns all classes, or if there are too many the largest gains and losses."""
     left_out = max(len(rows) - _MOST_CLASSES, 0)
     if left_out:
         end = _MOST_CLASSES // 2

@@ -1,4 +1,4 @@
-"""Where embeddings lie: their map, and the gap between modalities."""
+"""The map of the embeddings, and the gap between modalities."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ _MOST_SETS = 3
 
 
 def embedding_maps(run: Workdir) -> Section | None:
-    """Where RGB, sensors and text lie, before and after."""
+    """Maps of RGB, sensor and text embeddings, before and after."""
     groups = []
     for name, (before, after) in _shown_pairs(run):
         flat, labels = principal_axes(map_points(before), map_points(after))
@@ -63,7 +63,7 @@ def map_points(outcome: Outcome) -> dict[str, np.ndarray]:
 
 
 def gap_histograms(run: Workdir) -> Section | None:
-    """Cosines of RGB and each sensor: of the same location, and of two locations."""
+    """Cosines between RGB and each sensor, at the same and at different locations."""
     groups = []
     for name, ends in _shown_pairs(run):
         z = ends[1].z

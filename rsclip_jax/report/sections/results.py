@@ -33,14 +33,18 @@ _NUMBERS = (
     "p_value",
 )
 _WORDS = ("stage", "dataset", "split", "tile", "sensor", "task", "metric")
-_APART_BY = ("alpha", "prompt_set", "shots")  # what tells rows of one metric apart
+_APART_BY = (
+    "alpha",
+    "prompt_set",
+    "shots",
+)  # fields that distinguish rows of one metric
 _COLUMNS = (*_WORDS, *_APART_BY, "value", "ci95", "n", "step", "round")
 _DIGESTS = ("prompts", "checkpoint", "reference", "split_digest", "head")
 _APART = ("per_class", "alpha_blocks")  # shown in sections of their own
 
 
 def forgetting(run: Workdir) -> Section | None:
-    """What the supported datasets lost, and the other results of task "forgetting"."""
+    """The losses of the supported datasets, and other results of task "forgetting"."""
     tests = run.sets("supported_test")
     tested = [r for r in run.records if r.task == "forgetting"]
     lost = [

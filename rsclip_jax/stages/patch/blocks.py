@@ -43,7 +43,7 @@ def choose_blocks(
     replaced by the single alpha if that is better or the budget is exceeded. Reports
     the values.
 
-    sources, curves: of the tasks (one curve, their mean) and the supported datasets.
+    sources, curves: for the tasks (one curve, their mean) and the supported datasets.
     """
     task, supported = curves
     start: Blocks = dict.fromkeys(block_names(sweep.theta_0), alpha)
