@@ -210,7 +210,7 @@ def test_a_batch_must_divide():
 
 
 def deep():
-    """(objectives of labels and of pairs, params): 64 tokens an example, four layers."""
+    """(objectives of labels and of pairs, params): 64 tokens an example, 4 layers."""
     params = {f"w{i}": draw(i, 16, 16) for i in range(4)}
     params |= {"out": draw(99, 16, DIM), "logit_scale": np.float32(1.0)}
 
