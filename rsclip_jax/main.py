@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     except BrokenPipeError:  # the output's reader has exited, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {name_settings(error_text(error))}\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
@@ -94,6 +94,7 @@ def run_stage(run, stage) -> None:
 
     from rsclip_jax.data.bad_records import count_skipped
     from rsclip_jax.records import results
+    from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
@@ -106,7 +107,8 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    stage.run(run)
+    with advised(run, stage.name):
+        stage.run(run)
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):
         text += f"; {count} unreadable record(s) left out, listed in {listed}"
