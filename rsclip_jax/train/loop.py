@@ -132,6 +132,8 @@ def _run_steps(
                 state, metrics = advance(state)
                 # Reading the previous step's metrics keeps the host one step ahead.
                 bar.set_postfix(loss=log.check(), refresh=False)
+                if step == start + 1:  # so that a lack of memory names this step
+                    jax.block_until_ready(metrics)
             log.add(step, metrics)
             bar.update()
             if stop or step % settings.checkpoint_every == 0 or step == steps:

@@ -33,18 +33,20 @@ class Shortage:
     """What is known of a lack of memory, in bytes; None if it is unknown.
 
     asked: for what did not fit; held: what there is; free: what was not in use.
-    on_host: whether the memory is the host's.
+    on_host: whether the memory is the host's. text: the error's first line.
     """
 
     asked: int | None
     held: int | None
     free: int | None
     on_host: bool
+    text: str = ""
 
     def __str__(self) -> str:
         where = f"a device ({jax.devices()[0].device_kind})"
         where = "this machine" if self.on_host else where
-        asked = f"{describe(self.asked)} asked for" if self.asked else "out of memory"
+        told = f"out of memory ({self.text})" if self.text else "out of memory"
+        asked = f"{describe(self.asked)} asked for" if self.asked else told
         held = f"{where} has {describe(self.held)}" if self.held else ""
         free = f"{describe(self.free)} were free" if self.free is not None else ""
         return ", ".join(x for x in (asked, held, free) if x)
@@ -91,7 +93,8 @@ def measure(error: BaseException) -> Shortage:
         held = host_bytes() if on_host else stats.get("bytes_limit")
     if free is None and "bytes_in_use" in stats and held is not None:
         free = held - stats["bytes_in_use"]
-    return Shortage(_find(_ASKED, text), held, free, on_host)
+    first = text.strip().partition("\n")[0]
+    return Shortage(_find(_ASKED, text), held, free, on_host, first)
 
 
 def _find(patterns: tuple[str, ...], text: str) -> int | None:

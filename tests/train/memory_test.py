@@ -57,9 +57,11 @@ def too_large(x):
 
 
 def test_a_real_shortage_names_the_work_and_what_was_asked():
-    with pytest.raises(memory.OutOfMemory) as caught:
-        with memory.during("step 3 of 9", "training"):
-            jax.jit(too_large)(jnp.float32(1))
+    with (
+        pytest.raises(memory.OutOfMemory) as caught,
+        memory.during("step 3 of 9", "training"),
+    ):
+        jax.block_until_ready(jax.jit(too_large)(jnp.float32(1)))
     assert str(caught.value).startswith("step 3 of 9: 262,144.00 GiB asked for, this ")
     assert caught.value.work == "training"
     assert caught.value.shortage.asked == 2**46 * 4
@@ -67,15 +69,22 @@ def test_a_real_shortage_names_the_work_and_what_was_asked():
 
 
 def test_a_shortage_of_the_host_is_one_too():
-    with pytest.raises(memory.OutOfMemory, match=r"8,388,608.00 GiB asked for"):
-        with memory.during("encoding a:test", "encoding"):
-            np.empty(2**50)
+    with (
+        pytest.raises(memory.OutOfMemory, match=r"8,388,608.00 GiB asked for"),
+        memory.during("encoding a:test", "encoding"),
+    ):
+        np.empty(2**50)
 
 
 def test_the_innermost_name_stays_and_other_errors_pass():
-    with pytest.raises(memory.OutOfMemory, match="^inner: "):
-        with memory.during("outer", ""), memory.during("inner", "training"):
-            raise MemoryError("no room")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        with memory.during("step 1", "training"):
-            raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+    with (
+        pytest.raises(memory.OutOfMemory, match=r"^inner: "),
+        memory.during("outer", ""),
+        memory.during("inner", "training"),
+    ):
+        raise MemoryError("no room")
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"),
+        memory.during("step 1", "training"),
+    ):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")

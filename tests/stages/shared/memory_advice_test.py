@@ -1,13 +1,18 @@
 """A lack of memory names the stage, the step and the settings, with their numbers."""
 
+import dataclasses
 import types
 
+import numpy as np
+import optax
 import pytest
 
 from rsclip_jax.main import run_stage
 from rsclip_jax.stages.registry import find_stages
 from rsclip_jax.stages.shared.memory_advice import advice, parts
 from rsclip_jax.train import loop, memory, sharding
+from rsclip_jax.train.settings import TrainSettings
+from tests.helpers.batches import make_batches
 from tests.helpers.runs import few_scenes, make_run, tiny_config
 from tests.train.memory_test import too_large
 
@@ -65,29 +70,46 @@ def test_the_parts_of_a_batch_follow_from_what_was_asked(
     assert parts(size, now, shortage, devices) == found
 
 
-def test_a_real_run_says_stage_step_and_settings(tmp_path, monkeypatch):
-    """The step really asks for more than there is."""
+def greedy_loss(params, frozen, batch):
+    """A step that really asks for more than there is."""
+    miss = (batch["x"] @ params["w"] - batch["x"] @ frozen["w"]).mean()
+    return miss + too_large(miss).sum(), {}
+
+
+def test_a_stage_that_asks_for_too_much_says_step_and_settings(tmp_path, mesh):
+    def train_greedily(run):
+        loop.train(
+            {"w": np.zeros((4, 2), np.float32)},
+            {"w": np.ones((4, 2), np.float32)},
+            make_batches(),
+            loss_fn=greedy_loss,
+            tx=optax.sgd(0.1),
+            settings=TrainSettings(8, 6, 0.1),
+            mesh=mesh,
+            folder=run.folder("align"),
+            meta={},
+            progress=False,
+        )
+
+    (stage,) = find_stages(("align",))
+    stage = dataclasses.replace(stage, run=train_greedily)
+    with pytest.raises(memory.OutOfMemory) as caught:
+        run_stage(make_run(tmp_path, tiny_config()), stage)
+    first, *settings, last = str(caught.value).splitlines()
+    assert first.startswith("stage 'align', step 1 of 6: 1,048,576")
+    assert "GiB asked for, this machine has" in first
+    assert "config.align.accumulate, now 1: with 16 the" in settings[0]
+    assert "config.align.batch_size, now 16" in settings[1]
+    assert "--config.plan=True" in last
+
+
+def test_a_real_evaluation_that_asks_for_too_much_says_so(tmp_path):
     config = tiny_config(stages=("pretrain",))
     with config.unlocked():
-        config.pretrain.test = ()
-    make_step = loop.make_step
-
-    def greedy(state, frozen, *, loss_fn, **how):
-        def loss(params, frozen, batch):
-            value, metrics = loss_fn(params, frozen, batch)
-            return value + too_large(value).sum(), metrics
-
-        return make_step(state, frozen, loss_fn=loss, **how)
-
-    monkeypatch.setattr(loop, "make_step", greedy)
+        config.eval_batch_size = 10**12
     (stage,) = find_stages(("pretrain",))
     with few_scenes(), pytest.raises(memory.OutOfMemory) as caught:
         run_stage(make_run(tmp_path, config), stage)
-    text = str(caught.value)
-    assert text.startswith("stage 'pretrain', step 1 of 6: ")
-    assert "GiB asked for, this machine has" in text
-    assert "config.pretrain.batch_size, now 16" in text
-    assert text.endswith(
-        "--config.plan=True prints what each step needs, and the"
-        " largest batch that fits"
-    )
+    first, second, _ = str(caught.value).splitlines()
+    assert first.startswith("stage 'pretrain', encoding miniature_natural:test: 2,8")
+    assert "config.eval_batch_size, now 1,000,000,000,000 (" in second
