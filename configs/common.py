@@ -79,6 +79,12 @@ def training(**values) -> ml_collections.ConfigDict:
         "trainable": ((".*", True),),
         # Each block's rate is this times the next block's, in (0, 1]; 1: all alike.
         "layer_decay": 1.0,
+        # Parts in which a batch passes through the model, to save memory; 1: at once.
+        "accumulate": 1,
+        # Gradients that devices exchange: float32 | bfloat16 (half as much).
+        "grad_dtype": "float32",
+        # How devices compare a whole batch: all_gather | ring (least memory).
+        "negatives": "all_gather",
         # Decay of the weights' moving average, such as 0.999; 0: no average.
         "ema": 0.0,
         "augment": {

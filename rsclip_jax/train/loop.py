@@ -34,12 +34,15 @@ class Interrupted(Exception):
 
 
 def make_step(
-    state: TrainState, frozen: PyTree, *, loss_fn: LossFn, tx, mesh: Mesh
+    state: TrainState, frozen: PyTree, *, mesh: Mesh, **bound: Any
 ) -> Callable:
-    """train_step jitted: state donated, frozen weights an argument, batch sharded."""
+    """train_step jitted: state donated, frozen weights an argument, batch sharded.
+
+    bound: train_step's keywords.
+    """
     state_sharding = sharding.param_shardings(state, mesh)
     return jax.jit(
-        partial(train_step, loss_fn=loss_fn, tx=tx),
+        partial(train_step, **bound),
         in_shardings=(
             state_sharding,
             sharding.param_shardings(frozen, mesh),
@@ -76,7 +79,15 @@ def train(
     params = jax.tree.map(lambda x: x.copy(), params)
     state = sharding.put_params(make_state(params, tx), mesh)
     frozen = sharding.put_params(frozen, mesh)
-    step_fn = make_step(state, frozen, loss_fn=loss_fn, tx=tx, mesh=mesh)
+    step_fn = make_step(
+        state,
+        frozen,
+        mesh=mesh,
+        loss_fn=loss_fn,
+        tx=tx,
+        accumulate=settings.accumulate,
+        grad_dtype=settings.grad_dtype,
+    )
     with checkpoint.make_manager(folder / "checkpoints") as manager:
         if manager.latest_step() is not None:
             state = checkpoint.restore_state(manager, state, batches, meta)

@@ -22,6 +22,7 @@ from rsclip_jax.stages.shared.training import named
 from rsclip_jax.train import objectives, optim, sharding
 from rsclip_jax.train.lora import add_lora, merge_lora
 from rsclip_jax.train.settings import EVERYTHING
+from rsclip_jax.train_step import Objective
 
 RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
 LOSSES = ("labels", "asymmetric", "flyp")
@@ -163,33 +164,30 @@ def start_lora(c: PatchSettings, theta_0: Any, seed: int) -> Any:
         return add_lora(theta_0, c.lora.targets, c.lora.rank, jax.random.key(seed))
 
 
-def through_lora(loss_fn, scale: float):
-    """Turns a tower's loss_fn into one of adapters; frozen["theta_0"] is the tower."""
+def through_lora(objective: Objective, scale: float) -> Objective:
+    """A tower's objective as one of adapters; frozen["theta_0"] is the tower."""
 
-    def of_adapters(adapters, frozen, batch):
-        theta = merge_lora(frozen["theta_0"], adapters, scale)
-        return loss_fn(theta, frozen, batch)
+    def view(adapters, frozen):
+        return merge_lora(frozen["theta_0"], adapters, scale), frozen
 
-    return of_adapters
-
-
-def through_head(loss_fn):
-    """Turns a tower's loss_fn into one of {"head"}; frozen["theta_0"] is the tower."""
-
-    def of_head(params, frozen, batch):
-        return loss_fn(frozen["theta_0"], {**frozen, **params}, batch)
-
-    return of_head
+    return objective.through(view)
 
 
-def with_head(loss_fn):
-    """Turns a tower's loss_fn into one of the tower and its head, params["head"]."""
+def through_head(objective: Objective) -> Objective:
+    """A tower's objective as one of {"head"}; frozen["theta_0"] is the tower."""
+    return objective.through(
+        lambda params, frozen: (frozen["theta_0"], {**frozen, **params})
+    )
 
-    def of_both(params, frozen, batch):
+
+def with_head(objective: Objective) -> Objective:
+    """A tower's objective as one of the tower and its head, params["head"]."""
+
+    def view(params, frozen):
         theta, head = split_head(params)
-        return loss_fn(theta, {**frozen, "head": head}, batch)
+        return theta, {**frozen, "head": head}
 
-    return of_both
+    return objective.through(view)
 
 
 def split_head(params):

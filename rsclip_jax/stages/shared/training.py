@@ -142,8 +142,7 @@ def fit(
 
     Raises ValueError if the stage's checkpoint was trained from other weights or data.
     """
-    batch_size = settings.batch_size
-    sharding.check_batch_size(batch_size, run.mesh, f"config.{stage}.batch_size")
+    check_share(run, stage, settings)
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
     return loop.train(
@@ -163,6 +162,17 @@ def fit(
         },
         progress=run.config.progress and jax.process_index() == 0,
     )
+
+
+def check_share(run: Run, stage: str, settings: TrainSettings) -> None:
+    """Raises ValueError if the devices cannot share a batch in its parts evenly."""
+    parts, setting = settings.accumulate, f"config.{stage}.batch_size"
+    try:
+        sharding.check_batch_size(settings.batch_size, run.mesh, setting, parts)
+    except ValueError as error:
+        if parts == 1:
+            raise
+        raise ValueError(f"{error} (config.{stage}.accumulate = {parts})") from error
 
 
 def make_batches(

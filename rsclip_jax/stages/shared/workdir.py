@@ -37,6 +37,10 @@ _FREE = (
 )
 # Settings of any stage that only allow a run.
 _PERMITS = ("allow_shared", "allow_other_data")
+# Settings of any stage that change how, and only by rounding what is computed.
+_HOW = ("accumulate", "negatives")
+# Newer settings, at the value that does what programs without them did.
+_AS_BEFORE = {"grad_dtype": "float32"}
 
 
 def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
@@ -108,9 +112,10 @@ def differences(
     for key in sorted(old.keys() | new.keys()):
         name = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if name in (*_FREE, *idle) or key in _PERMITS or a == b:
+        if name in (*_FREE, *idle) or key in (*_PERMITS, *_HOW) or a == b:
             continue
-        if key not in old and not b:  # a newer setting that is off
+        # a newer setting that is off
+        if key not in old and (not b or b == _AS_BEFORE.get(key)):
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{name}.")
