@@ -84,7 +84,8 @@ def measure(error: BaseException) -> Shortage:
     """
     if isinstance(error, OutOfMemory):
         return error.shortage
-    text, stats = str(error), {}
+    text = str(error)
+    stats: dict[str, int] = {}
     on_host = isinstance(error, MemoryError) or jax.default_backend() == "cpu"
     if not on_host:
         stats = jax.local_devices()[0].memory_stats() or {}
