@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsclip_jax.train import memory
+from tests.helpers.too_large import too_large
 
 GIB = 2**30
 # As the libraries raise them: TPU from libtpu 0.0.42.1's compiler, the others of XLA.
@@ -50,10 +51,6 @@ def test_the_numbers_of_each_text_are_read(text, numbers):
     assert memory.is_shortage(jax.errors.JaxRuntimeError(text))
     assert (found.asked, found.free) == (asked, free)
     assert found.held == (held or memory.host_bytes())  # the CPU's memory is the host's
-
-
-def too_large(x):
-    return jax.random.normal(jax.random.key(0), (2**22, 2**24)) * x
 
 
 def test_a_real_shortage_names_the_work_and_what_was_asked():

@@ -14,7 +14,7 @@ from rsclip_jax.train import loop, memory, sharding
 from rsclip_jax.train.settings import TrainSettings
 from tests.helpers.batches import make_batches
 from tests.helpers.runs import few_scenes, make_run, tiny_config
-from tests.train.memory_test import too_large
+from tests.helpers.too_large import too_large
 
 GIB = 2**30
 
