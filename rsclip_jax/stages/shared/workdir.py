@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rsclip_jax.io import run_lock
 from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.stages.shared.stage import Stage
 
@@ -45,22 +46,12 @@ _AS_BEFORE = {"grad_dtype": "float32"}
 def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
     """Whether the workdir has to be emptied first, as config.overwrite allows.
 
-    stages: all stages. Raises ValueError for a file, for another program's folder, and
-    for the workdir of another config.
+    stages: all stages. Raises ValueError as check_folder, and for the workdir of
+    another config.
     """
-    for path in (workdir, *workdir.parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(
-                f"--workdir={workdir}: {path} is a file; name a folder, which is"
-                " created if it does not exist"
-            )
+    check_folder(workdir)
     stored = workdir / "config.json"
     if not stored.exists():
-        if _has_others_files(workdir):
-            raise ValueError(
-                f"{workdir} is not empty and holds no config.json, so it is not the"
-                " workdir of a run: choose another --workdir"
-            )
         return False
     begun = [stage for stage in stages if stage.binds and _has_begun(workdir, stage)]
     if not begun:
@@ -78,6 +69,21 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
     return bool(changed)
 
 
+def check_folder(workdir: Path) -> None:
+    """Raises ValueError for a file, and for another program's folder."""
+    for path in (workdir, *workdir.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"--workdir={workdir}: {path} is a file; name a folder, which is"
+                " created if it does not exist"
+            )
+    if not (workdir / "config.json").exists() and _has_others_files(workdir):
+        raise ValueError(
+            f"{workdir} is not empty and holds no config.json, so it is not the"
+            " workdir of a run: choose another --workdir"
+        )
+
+
 def _has_begun(workdir: Path, stage: Stage) -> bool:
     """Whether a workdir holds results that a stage made with the stored settings.
 
@@ -88,8 +94,9 @@ def _has_begun(workdir: Path, stage: Stage) -> bool:
 
 
 def _has_others_files(workdir: Path) -> bool:
-    """Whether it holds files besides the traceback of a failed start."""
-    return workdir.is_dir() and any(p.name != "error.txt" for p in workdir.iterdir())
+    """Whether it holds files besides those of a start that failed or was killed."""
+    ours = ("error.txt", run_lock.NAME, "processes")
+    return workdir.is_dir() and any(p.name not in ours for p in workdir.iterdir())
 
 
 def differences(
