@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     except WorkdirHeld as error:  # nothing is written into the other's workdir
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {name_settings(error_text(error))}\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
@@ -111,6 +111,7 @@ def run_stage(run, stage) -> None:
 
     from rsclip_jax.data.bad_records import count_skipped
     from rsclip_jax.records import lost, results
+    from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
@@ -125,7 +126,8 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    stage.run(run)
+    with advised(run, stage.name):
+        stage.run(run)
     if jax.process_index() == 0:
         lost.note_results(run.workdir, stage.name)
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax.io.files import write_text
-from rsclip_jax.train import checkpoint, optim, sharding
+from rsclip_jax.train import checkpoint, memory, optim, sharding
 from rsclip_jax.train.settings import TrainSettings
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
 
@@ -128,9 +128,12 @@ def _run_steps(
     )
     with bar, _signals() as stop:
         for step in range(start + 1, steps + 1):
-            state, metrics = advance(state)
-            # Reading the previous step's metrics keeps the host one step ahead.
-            bar.set_postfix(loss=log.check(), refresh=False)
+            with memory.during(f"step {step} of {steps}", "training"):
+                state, metrics = advance(state)
+                # Reading the previous step's metrics keeps the host one step ahead.
+                bar.set_postfix(loss=log.check(), refresh=False)
+                if step == start + 1:  # so that a lack of memory names this step
+                    jax.block_until_ready(metrics)
             log.add(step, metrics)
             bar.update()
             if stop or step % settings.checkpoint_every == 0 or step == steps:
