@@ -110,13 +110,15 @@ def run_stage(run, stage) -> None:
     import jax
 
     from rsclip_jax.data.bad_records import count_skipped
-    from rsclip_jax.records import results
+    from rsclip_jax.records import lost, results
     from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
         run.log(f"{stage.name}: already done, skipped")
         log_changed(run, stage.name)
+        if text := lost.find_lost(run.workdir, stage.name):
+            run.log(f"warning: {text}")
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
@@ -126,6 +128,8 @@ def run_stage(run, stage) -> None:
         results.start_stage(run.results, stage.name)
     with advised(run, stage.name):
         stage.run(run)
+    if jax.process_index() == 0:
+        lost.note_results(run.workdir, stage.name)
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):
         text += f"; {count} unreadable record(s) left out, listed in {listed}"

@@ -130,12 +130,30 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming a file that is not JSON."""
+def read_json(path: Path, way: str = "") -> Any:
+    """The content of a JSON file.
+
+    way: what to do about a damaged file, for the error. Raises ValueError naming a file
+    that is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:  # includes decoding errors
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}{_after(way)}") from error
+
+
+def read_object(path: Path, way: str = "") -> dict[str, Any]:
+    """As read_json, for a file that has to hold a JSON object."""
+    found = read_json(path, way)
+    if not isinstance(found, dict):
+        held = repr(found)
+        held = held if len(held) < 60 else held[:60] + "..."
+        raise ValueError(f"{path} holds {held}, not a JSON object{_after(way)}")
+    return found
+
+
+def _after(way: str) -> str:
+    return f"; {way}" if way else ""
 
 
 def remove_tree(folder: Path) -> None:

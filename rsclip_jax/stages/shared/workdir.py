@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rsclip_jax.io import run_lock
-from rsclip_jax.io.files import read_json, write_json
+from rsclip_jax.io.files import read_object, write_json
 from rsclip_jax.stages.shared.stage import Stage
 
 # These may change between two runs in one workdir: no number depends on them, or each
@@ -65,7 +65,17 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
         return False
     sections = {name for stage in stages for name in stage.binds}
     bound = {name for stage in begun for name in stage.binds}
-    changed = differences(read_json(stored), as_json(config), idle=sections - bound)
+    try:
+        earlier = read_object(
+            stored,
+            "restore it from a copy, choose another --workdir, or"
+            " --config.overwrite=True to remove its results",
+        )
+    except ValueError:
+        if config.overwrite:
+            return True
+        raise
+    changed = differences(earlier, as_json(config), idle=sections - bound)
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
