@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,25 @@ def environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def serving_s3(log: Path) -> Iterator[dict[str, str]]:
+    """The same for s3://, with moto's server."""
+    port = _free_port()
+    tool = Path(sys.executable).with_name("moto_server")
+    command = [tool, "-H", "127.0.0.1", "-p", str(port)]
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as p:
+        try:
+            _wait(port, p)
+            url = f"http://127.0.0.1:{port}"
+            request = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
+            urllib.request.urlopen(request).close()
+            yield {
+                "AWS_ENDPOINT_URL": url,
+                "AWS_ACCESS_KEY_ID": "none",
+                "AWS_SECRET_ACCESS_KEY": "none",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        finally:
+            p.kill()
