@@ -180,7 +180,7 @@ $SETUP"
 start() {
     local command
     # shellcheck disable=SC2088  # ~ is the workers' home
-    command="~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
+    command="RSCLIP_COMMIT=$(find_commit) ~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
         --workdir="$WORKDIR" ${flags[@]+"${flags[@]}"})"
     on_all "set -e
 mkdir -p ~/rsclip_run

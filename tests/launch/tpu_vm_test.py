@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from rsclip_jax.io.commit import git_commit
 from tests.conftest import REPO
 
 SETTINGS = {
@@ -55,6 +56,7 @@ esac
 # the interpreter of a worker: notes its words and does what the test has put in "run"
 PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "$HOME/words"
+printf '%s' "$RSCLIP_COMMIT" > "$HOME/commit"
 . "$STUBS/run"
 """
 
@@ -214,6 +216,11 @@ def test_the_run_has_its_flags_as_they_were_given_on_every_worker(cloud):
         assert text.splitlines() == words
 
 
+def test_the_workers_know_the_commit_of_the_clone(cloud):
+    assert cloud.run("tpu_vm.sh", "run", **SETTINGS).returncode == 0
+    assert (cloud.folder / "worker1" / "commit").read_text() == git_commit()
+
+
 def test_the_log_of_every_worker_is_shown(cloud):
     play(cloud, run='echo "step 1 on ${HOME##*/}"; echo "and an error" >&2')
     done = cloud.run("tpu_vm.sh", "run", **SETTINGS)
@@ -350,7 +357,7 @@ def test_a_dry_run_prints_what_a_run_does_and_does_nothing(cloud, action):
     if action in ("up", "run"):
         start = next(c for c in printed if any("nohup" in word for word in c))
         subprocess.run(start, env=cloud.environment(), check=True, timeout=30)
-        wait_for(cloud.folder / "worker1" / "words")
+        wait_for(cloud.folder / "worker1" / "commit")  # which it writes last
         words = (cloud.folder / "worker1" / "words").read_text().splitlines()
         assert words[-3:] == list(FLAGS)
     assert [" ".join(c[3:5]) for c in printed] == {
