@@ -237,6 +237,17 @@ def test_the_code_of_a_worker_that_fails_is_the_scripts(cloud, worker):
     assert "queued-resources create" not in verbs(cloud)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_slice_is_deleted_at_the_end_if_asked(cloud, code):
+    play(cloud, run=f"exit {code}")
+    done = cloud.run("tpu_vm.sh", "up", **SETTINGS)
+    assert (done.returncode, "me is still there" in done.stderr) == (code, True)
+    assert "queued-resources delete" not in verbs(cloud)
+    done = cloud.run("tpu_vm.sh", "up", WHEN_DONE="delete", **SETTINGS)
+    assert done.returncode == code
+    assert verbs(cloud)[-1] == "queued-resources delete"
+
+
 def test_a_second_run_beside_one_that_goes_on_is_refused(cloud):
     run = cloud.folder / "worker0" / "rsclip_run"
     run.mkdir()
@@ -349,7 +360,7 @@ def test_a_setup_that_fails_on_one_worker_ends_the_script(cloud):
 def test_a_dry_run_prints_what_a_run_does_and_does_nothing(cloud, action):
     words = FLAGS if action in ("up", "run") else ()
     done = cloud.run("tpu_vm.sh", action, "--dry-run", *words, **SETTINGS)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert cloud.calls() == []
     printed = [line for line in split_commands(done.stdout) if line[0] == "gcloud"]
     # pasted, they are the calls that the script makes
@@ -407,6 +418,8 @@ def split_commands(text: str) -> list[list[str]]:
         ),
         (("create",), {"SPOT": "true"}, "SPOT=true: set it to yes or no"),
         (("create",), {"SLICE": "mine"}, "SLICE=mine: set it to queued or existing"),
+        (("up",), {"WHEN_DONE": "stop"}, "set WHEN_DONE to keep, or to delete"),
+        (("up",), {"WHEN_DONE": "delete", "SLICE": "existing"}, "with SLICE=existing"),
         (("create",), {"POLL": "1m"}, "POLL=1m is no whole number"),
         (("delete", "--config.a=1"), {}, "delete takes no --config.a=1"),
     ],
