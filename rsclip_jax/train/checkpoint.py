@@ -24,6 +24,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import read_json, write_npz
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
+from rsclip_jax.train import processes, sharding
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -109,10 +110,10 @@ def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params exists and is not overwritten")
     meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
-    if jax.process_index() == 0:
+    if processes.is_first():
         write_meta(stage_dir, meta)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((stage_dir / "params").resolve(), params)
+        checkpointer.save((stage_dir / "params").resolve(), _savable(params))
 
 
 def made_now(meta: StageMeta) -> StageMeta:
@@ -142,7 +143,18 @@ def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
 def save_trained(stage_dir: Path, params: PyTree) -> None:
     """Writes <stage>/theta_1: trained params that no checkpoint holds."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((stage_dir / "theta_1").resolve(), params, force=True)
+        path = (stage_dir / "theta_1").resolve()
+        checkpointer.save(path, _savable(params), force=True)
+
+
+def _savable(params: PyTree) -> PyTree:
+    """In numpy with several processes: Orbax refuses arrays of one process's devices.
+
+    Of equal numpy arrays it saves process 0's.
+    """
+    if processes.count() == 1:
+        return params
+    return jax.tree.map(np.asarray, sharding.on_host(params))
 
 
 def load_trained(stage_dir: Path) -> PyTree:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax.io.files import write_text
-from rsclip_jax.train import checkpoint, optim, sharding
+from rsclip_jax.train import checkpoint, optim, processes, sharding
 from rsclip_jax.train.settings import TrainSettings
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
 
@@ -147,7 +147,7 @@ class _Log:
         lines = path.read_text().splitlines() if path.exists() else []
         # Steps after the checkpoint that training resumes from run again.
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= start]
-        if jax.process_index() == 0:
+        if processes.is_first():
             write_text(path, "".join(f"{x}\n" for x in kept))
 
     def add(self, step: int, metrics: dict) -> None:
@@ -185,7 +185,7 @@ class _Log:
         rate = (step - last_step) * self.settings.batch_size / seconds
         line = {"step": step, **values, "lr": float(self.schedule(step - 1))}
         line["examples_per_second"] = round(rate, 1)
-        if jax.process_index() == 0:
+        if processes.is_first():
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
-import jax
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
@@ -25,7 +24,7 @@ from rsclip_jax.stages.patch.sweep import (
     primary_value,
 )
 from rsclip_jax.stages.shared import scoring
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 Blocks = dict[str, float]
 
@@ -133,17 +132,18 @@ class _Decoded:
         heads = () if sweep.heads is None else (sweep.heads,)
         ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
-        lines = read_json_lines(self._file)
+        # one process's: another may see a line of them more
+        lines = processes.first_decides(lambda: read_json_lines(self._file))
         self._known = {_key(r): as_number(r["value"]) for r in lines}
 
     def value(self, alpha: Alpha) -> float:
         """The primary metric at this alpha."""
         pins = {**self._pins, "alpha": alpha}
         if (key := _key(pins)) not in self._known:
-            self._known[key] = self._evaluate(alpha)
+            self._known[key] = processes.from_first(self._evaluate(alpha))
             # the leading line break ends a line that an interruption cut short
             line = "\n" + json.dumps({**pins, "value": self._known[key]})
-            if jax.process_index() == 0:
+            if processes.is_first():
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a") as file:
                     file.write(line)
@@ -165,6 +165,7 @@ class _Decoded:
             self.source,
             sizes={"rgb": self.sweep.clip.variant.image_size},
             options=run.read_options("patch"),
+            process=(processes.index(), processes.count()),
         )
 
 

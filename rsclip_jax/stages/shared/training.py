@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax.data.bad_records import first_record
@@ -18,7 +17,7 @@ from rsclip_jax.io.commit import git_commit
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.dataset_checks import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, loop, sharding
+from rsclip_jax.train import checkpoint, loop, processes, sharding
 from rsclip_jax.train.settings import TrainSettings, make_tx
 
 
@@ -146,7 +145,7 @@ def fit(
     sharding.check_batch_size(batch_size, run.mesh, f"config.{stage}.batch_size")
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
-    return loop.train(
+    trained = loop.train(
         params,
         frozen,
         make_batches(run, stage, settings, data),
@@ -161,8 +160,9 @@ def fit(
             "git_commit": git_commit(),
             "sources": {**origins, "data": data_digests(data.sources)},
         },
-        progress=run.config.progress and jax.process_index() == 0,
+        progress=run.config.progress and processes.is_first(),
     )
+    return sharding.on_host(trained)
 
 
 def make_batches(
@@ -182,7 +182,7 @@ def make_batches(
         optional=data.optional,
         tokens=data.tokens,
         weights=data.weights or None,
-        process=(jax.process_index(), jax.process_count()),
+        process=(processes.index(), processes.count()),
     )
 
 
