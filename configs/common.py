@@ -71,6 +71,14 @@ def training(**values) -> ml_collections.ConfigDict:
         "checkpoint_every": 100,
         # Steps between lines of metrics.jsonl.
         "log_every": 10,
+        # Number of newest checkpoints that are kept.
+        "keep": 2,
+        # Number of checkpoints with the lowest mean loss that are kept beside them.
+        "keep_best": 1,
+        # At a loss or gradient that is not finite: stop | skip (the step, uncounted).
+        "on_nonfinite": "stop",
+        # Most steps of a training that on_nonfinite "skip" leaves out.
+        "max_skipped": 10,
         # True: training, validation and test datasets may share records.
         "allow_shared": False,
         # True: validation and test may be of other datasets than training.
@@ -79,6 +87,12 @@ def training(**values) -> ml_collections.ConfigDict:
         "trainable": ((".*", True),),
         # Each block's rate is this times the next block's, in (0, 1]; 1: all alike.
         "layer_decay": 1.0,
+        # Parts in which a batch passes through the model, to save memory; 1: at once.
+        "accumulate": 1,
+        # Gradients that devices exchange: float32 | bfloat16 (half as much).
+        "grad_dtype": "float32",
+        # How devices compare a whole batch: all_gather | ring (least memory).
+        "negatives": "all_gather",
         # Decay of the weights' moving average, such as 0.999; 0: no average.
         "ema": 0.0,
         "augment": {

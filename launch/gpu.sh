@@ -1,10 +1,29 @@
 #!/usr/bin/env bash
-# One machine, all its GPUs: CONFIG=configs/align_sar.py WORKDIR=runs/x launch/gpu.sh [flags]
-# Install CUDA's jax into the environment first: pip install "jax[cuda13]==<the pin>"
-# Relative paths are those of the folder that you start it in.
+# Runs rsclip_jax on all GPUs of this machine.
+#
+#   CONFIG=configs/align_sar.py WORKDIR=runs/gpu launch/gpu.sh [flags]
+#
+# [flags] are those of rsclip_jax.main.
+# Install JAX's CUDA build first: pip install -r requirements.txt "jax[cuda13]"
+# Relative paths are those of the folder that you start it in. The same command
+# continues an interrupted run.
+#
+#   --help      this text
+#   --dry-run   prints the command and runs nothing
+#
+# variable   default   meaning
+# CONFIG     required  config file or the name of a shipped config
+# WORKDIR    required  folder of the run
+# PYTHON     python3   Python that has rsclip_jax's requirements
 set -euo pipefail
-: "${CONFIG:?set CONFIG, such as configs/align_sar.py}"
-: "${WORKDIR:?set WORKDIR, the folder of the run}"
-clone=$(cd "$(dirname "$0")/.." && pwd)
-export PYTHONPATH="$clone${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python3}" -m rsclip_jax.main --config="$CONFIG" --workdir="$WORKDIR" "$@"
+# shellcheck source=launch/common.sh
+source "$(dirname "$0")/common.sh"
+: "${PYTHON:=python3}"
+parse "$@"
+need CONFIG "such as configs/align_sar.py"
+need WORKDIR "the folder of the run"
+need_tool "$PYTHON" "set PYTHON to a Python that has the requirements"
+
+become env PYTHONPATH="$clone${PYTHONPATH:+:$PYTHONPATH}" \
+    "$PYTHON" -m rsclip_jax.main --config="$CONFIG" --workdir="$WORKDIR" \
+    ${flags[@]+"${flags[@]}"}

@@ -4,6 +4,7 @@ Runs config.stages in order in one workdir; finished stages are skipped. FILE ma
 name of a shipped config, such as patch, or a workdir's config.json.
 """
 
+import contextlib
 import difflib
 import itertools
 import os
@@ -57,10 +58,11 @@ def main(argv: list[str]) -> None:
 def run_to_end(config, workdir: Path) -> int:
     """Runs the stages; returns the exit status, after one message for an error."""
     from rsclip_jax.data.bad_records import error_text
+    from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
     from rsclip_jax.train import processes
-    from rsclip_jax.train.loop import Interrupted
+    from rsclip_jax.train.stopping import Interrupted
 
     try:
         run_stages(config, workdir)
@@ -76,7 +78,10 @@ def run_to_end(config, workdir: Path) -> int:
         return 1
     except processes.PeerError:
         return 1  # the process that failed says why
-    except (ValueError, OSError, ArithmeticError) as error:
+    except WorkdirHeld as error:  # nothing is written into the other's workdir
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
         if processes.is_first():
             text += f"\n{keep_traceback(workdir)}"
@@ -92,6 +97,19 @@ def run_to_end(config, workdir: Path) -> int:
 
 
 def run_stages(config, workdir: Path) -> None:
+    """Holds the workdir while its stages run, so that no other run writes there."""
+    from rsclip_jax.io.run_lock import hold
+    from rsclip_jax.stages.shared.workdir import check_folder
+    from rsclip_jax.train import processes
+
+    check_folder(workdir)
+    with contextlib.ExitStack() as stack:
+        held = hold(workdir, processes=processes.count())
+        processes.first_decides(lambda: stack.enter_context(held))
+        run_held(config, workdir)
+
+
+def run_held(config, workdir: Path) -> None:
     """Checks the workdir and all stages, runs unfinished ones, writes the report."""
     from rsclip_jax.records import results
     from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
@@ -152,7 +170,8 @@ def describe_devices() -> str:
 def run_stage(run, stage) -> None:
     """Runs one stage, unless it is done."""
     from rsclip_jax.data.bad_records import count_skipped
-    from rsclip_jax.records import results
+    from rsclip_jax.records import lost, results
+    from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
     from rsclip_jax.train import processes
 
@@ -160,6 +179,8 @@ def run_stage(run, stage) -> None:
         run.log(f"{stage.name}: already done, skipped")
         if processes.is_first():
             log_changed(run, stage.name)
+            if text := lost.find_lost(run.workdir, stage.name):
+                run.log(f"warning: {text}")
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
@@ -167,7 +188,10 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    stage.run(run)
+    with advised(run, stage.name):
+        stage.run(run)
+    if processes.is_first():
+        lost.note_results(run.workdir, stage.name)
     processes.wait_for_all(f"the end of {stage.name}")
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import rsclip_jax
 from rsclip_jax.stages.shared.shipped_configs import FOLDER, find_shipped, list_shipped
@@ -23,23 +24,43 @@ EXTRAS = PROJECT["optional-dependencies"]
 DEV = {canonicalize_name(r.name): r for r in map(Requirement, EXTRAS["dev"])}
 
 
-def read_pins() -> dict[str, str]:
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+def read_pins(python: str) -> dict[str, str]:
+    """{package: version} that requirements.txt pins for a version of Python."""
     lines = (REPO / "requirements.txt").read_text().splitlines()
-    pins = [line.split("#")[0].split("==") for line in lines]
-    return {canonicalize_name(pin[0]): pin[1].strip() for pin in pins if len(pin) == 2}
+    listed = [Requirement(text) for line in lines if (text := line.split("#")[0])]
+    pins = {}
+    for pin in listed:
+        if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+            name = canonicalize_name(pin.name)
+            assert name not in pins, f"{name} is pinned twice for Python {python}"
+            (one,) = pin.specifier
+            assert one.operator == "=="
+            pins[name] = one.version
+    return pins
 
 
-def test_requirements_pin_what_an_installation_and_the_tools_need():
-    assert sorted(read_pins()) == sorted(RUNTIME.keys() | DEV.keys())
+@pytest.mark.parametrize("python", PYTHONS)
+def test_requirements_pin_what_an_installation_and_the_tools_need(python):
+    assert sorted(read_pins(python)) == sorted(RUNTIME.keys() | DEV.keys())
     assert not RUNTIME.keys() & DEV.keys()
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", [*RUNTIME, *DEV])
-def test_every_pin_lies_within_its_range(name):
+def test_every_pin_lies_within_its_range(name, python):
     found = {**RUNTIME, **DEV}[name]
-    assert found.specifier.contains(read_pins()[name])
+    assert found.specifier.contains(read_pins(python)[name])
     assert not any(one.operator == "==" for one in found.specifier)
     assert name in DEV or found.specifier
+
+
+def test_python_3_11_keeps_the_last_jax_that_it_has():
+    pins = {python: read_pins(python)["jax"] for python in PYTHONS}
+    assert pins.pop("3.11") == "0.10.2"
+    assert all(Version(pin) > Version("0.11") for pin in pins.values())
 
 
 def test_accelerators_are_extras_of_jax():

@@ -286,4 +286,4 @@ def test_closed_over_weights_would_be_constants(mesh):
 
 
 def test_every_public_function_has_an_example_that_runs():
-    assert run_examples(stepping) == 2
+    assert run_examples(stepping) == 3

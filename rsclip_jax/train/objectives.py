@@ -1,4 +1,4 @@
-"""The objective of each stage: a loss_fn (params, frozen, batch) -> (loss, metrics)."""
+"""The objective of each stage: how it encodes a batch, and how it scores that."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rsclip_jax.losses import (
     clip_loss,
     cosine_alignment,
+    dot,
     joint_loss,
     label_loss,
     mse_alignment,
@@ -19,6 +20,7 @@ from rsclip_jax.losses import (
     smooth_l1_alignment,
     softmax_kl,
 )
+from rsclip_jax.train_step import Objective
 
 PyTree = Any
 # (params, batch) -> un-normalised features [b, d]
@@ -27,43 +29,53 @@ Encode = Callable[[PyTree, dict[str, Any]], jax.Array]
 
 def make_contrastive_loss(
     encode_image: Encode, encode_text: Encode, contrastive: Callable[..., jax.Array]
-):
-    """loss_fn of stage pretrain; params hold logit_scale, the batch text and group.
+) -> Objective:
+    """The objective of stage pretrain.
 
-    contrastive(zimg, ztxt, t, groups): clip_loss, or sharding.make_clip_loss's.
+    params hold logit_scale, the batch text and group. contrastive(zimg, ztxt, t,
+    groups): clip_loss, or sharding.make_clip_loss's.
     """
 
-    def loss_fn(params, frozen, batch):
+    def encode(params, frozen, batch):
         del frozen
-        zimg = normalize(encode_image(params, batch))
-        ztxt = normalize(encode_text(params, batch))
+        return {
+            "zimg": normalize(encode_image(params, batch)),
+            "ztxt": normalize(encode_text(params, batch)),
+        }
+
+    def compare(params, frozen, z, batch):
+        del frozen
         # CLIP's bound: a temperature above 100 makes training unstable
         t = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
-        return contrastive(zimg, ztxt, t, batch["group"]), {"logit_scale_exp": t}
+        loss = contrastive(z["zimg"], z["ztxt"], t, batch["group"])
+        return loss, {"logit_scale_exp": t}
 
-    return loss_fn
+    return Objective(encode, compare, separable=False)
 
 
-def make_patch_loss(encode: Encode, task: str, **options: Any):
-    """loss_fn of stage patch: labels through frozen["head"] [d, k], scale included.
+def make_patch_loss(encode: Encode, task: str, **options: Any) -> Objective:
+    """The objective of stage patch: labels through frozen["head"] [d, k] (scaled).
 
     frozen["class_weights"] [k], if present, weights the classes. options: the options
     of label_loss that are not arrays.
     """
 
-    def loss_fn(params, frozen, batch):
-        logits = normalize(encode(params, batch)) @ frozen["head"]
+    def compare(params, frozen, zimg, batch):
+        del params
+        logits = dot(zimg, frozen["head"])
         weights = frozen.get("class_weights")
         loss = label_loss(
             logits, batch["label"], task, class_weights=weights, **options
         )
         return loss, {}
 
-    return loss_fn
+    return Objective(_unit(encode), compare, separable=True)
 
 
-def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed: int):
-    """loss_fn of stage patch as in FLYP (Goyal et al. 2023): images against prompts.
+def make_prompt_loss(
+    encode: Encode, contrastive: Callable[..., jax.Array], seed: int
+) -> Objective:
+    """The objective of FLYP in stage patch (Goyal et al. 2023): images and prompts.
 
     Each image gets a random prompt of its class, drawn by seed and step from
     frozen["prompts"] [k, templates, d] (unit norm); images of one class are positives
@@ -71,29 +83,36 @@ def make_prompt_loss(encode: Encode, contrastive: Callable[..., jax.Array], seed
     make_contrastive_loss.
     """
 
-    def loss_fn(params, frozen, batch):
-        zimg, label = normalize(encode(params, batch)), batch["label"]
+    def compare(params, frozen, zimg, batch):
+        del params
+        label = batch["label"]
         rng = jax.random.fold_in(jax.random.key(seed), batch["step"])
         templates = frozen["prompts"].shape[1]
         drawn = jax.random.randint(rng, label.shape, 0, templates)
         ztxt = frozen["prompts"][label, drawn]
         return contrastive(zimg, ztxt, frozen["t"], label), {}
 
-    return loss_fn
+    return Objective(_unit(encode), compare, separable=False)
 
 
-def make_joint_loss(encode: Encode, task: str):
-    """loss_fn of several tasks: each example is classified among its task's classes.
+def make_joint_loss(encode: Encode, task: str) -> Objective:
+    """The objective of several tasks: each example against its task's classes.
 
     frozen["head"] [d, k] holds the heads of all tasks side by side, frozen["owner"] [k]
     the task of each class; labels are as in joint_loss.
     """
 
-    def loss_fn(params, frozen, batch):
-        logits = normalize(encode(params, batch)) @ frozen["head"]
+    def compare(params, frozen, zimg, batch):
+        del params
+        logits = dot(zimg, frozen["head"])
         return joint_loss(logits, batch["label"], frozen["owner"], task), {}
 
-    return loss_fn
+    return Objective(_unit(encode), compare, separable=True)
+
+
+def _unit(encode: Encode):
+    """(params, frozen, batch) -> embeddings of unit norm."""
+    return lambda params, frozen, batch: normalize(encode(params, batch))
 
 
 # A term's weight: a number, or (first, last), interpolated linearly over training.
@@ -106,6 +125,8 @@ FEATURE_TERMS = {
 }
 PAIR_TERMS = ("info_nce", "sigmoid")
 LABEL_TERMS = ("labels", "soft_labels")
+# The terms that compare the examples of a batch with each other.
+BATCH_TERMS = ("relational", *PAIR_TERMS)
 ALIGN_TERMS = (*FEATURE_TERMS, *PAIR_TERMS, *LABEL_TERMS)
 
 
@@ -118,8 +139,8 @@ def make_align_loss(
     steps: int = 1,
     t: float = 10.0,
     contrastive: Callable[..., jax.Array] = clip_loss,
-):
-    """loss_fn of stage align: the weighted sum of terms, each a name in ALIGN_TERMS.
+) -> Objective:
+    """The objective of stage align: the weighted sum of terms, each in ALIGN_TERMS.
 
     mse, cosine, smooth_l1 and relational compare features with those of
     frozen["teacher"]. info_nce (by contrastive, as in make_contrastive_loss) and
@@ -135,34 +156,43 @@ def make_align_loss(
     batch["has_<sensor>"] is True (all examples without that key), and metrics are
     called "<sensor>/<term>". Raises ValueError for an unknown term.
     """
-    compare = _make_compare(terms, task=task, steps=steps, t=t, contrastive=contrastive)
+    compare_one = _make_compare(
+        terms, task=task, steps=steps, t=t, contrastive=contrastive
+    )
+    several = isinstance(encode_student, Mapping)
+    encoders: dict[str, Encode] = (
+        dict(encode_student)
+        if isinstance(encode_student, Mapping)
+        else {"": encode_student}
+    )
 
-    def teach(frozen, batch):
-        return jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
+    def encode(params, frozen, batch):
+        taught = jax.lax.stop_gradient(encode_teacher(frozen["teacher"], batch))
+        students = {
+            sensor: encode_one(params[sensor] if several else params, batch)
+            for sensor, encode_one in encoders.items()
+        }
+        return {"teacher": taught, "students": students}
 
-    if not isinstance(encode_student, Mapping):
-        encode_one: Encode = encode_student
-
-        def of_one(params, frozen, batch):
-            fstudent = encode_one(params, batch)
-            return compare(fstudent, teach(frozen, batch), frozen, batch)
-
-        return of_one
-    encoders = dict(encode_student)
-
-    def of_several(params, frozen, batch):
-        fteacher, totals = teach(frozen, batch), []
+    def compare(params, frozen, features, batch):
+        del params
+        totals = []
         metrics: dict[str, jax.Array] = {}
-        for sensor, encode in encoders.items():
-            fstudent, mask = encode(params[sensor], batch), batch.get(f"has_{sensor}")
-            total, values = compare(fstudent, fteacher, frozen, batch, mask)
+        for sensor, fstudent in features["students"].items():
+            mask = batch.get(f"has_{sensor}") if several else None
+            total, values = compare_one(
+                fstudent, features["teacher"], frozen, batch, mask
+            )
             totals.append(total)
-            metrics |= {f"{sensor}/{name}": value for name, value in values.items()}
+            prefix = f"{sensor}/" if several else ""
+            metrics |= {prefix + name: value for name, value in values.items()}
             if mask is not None:
                 metrics[f"{sensor}/present"] = jnp.mean(mask)
         return sum(totals) / len(totals), metrics
 
-    return of_several
+    # a part of a batch may hold more examples of a sensor than another
+    alike = not several and set(terms).isdisjoint(BATCH_TERMS)
+    return Objective(encode, compare, separable=alike)
 
 
 def _make_compare(terms, *, task, steps, t, contrastive):
@@ -181,11 +211,11 @@ def _make_compare(terms, *, task, steps, t, contrastive):
             return contrastive(zstudent, zteacher, t, jnp.arange(len(zstudent)), mask)
         if name == "sigmoid":
             return sigmoid_contrastive(zstudent, zteacher, t, mask=mask)
-        logits = zstudent @ frozen["head"]
+        logits = dot(zstudent, frozen["head"])
         if name == "labels":
             return label_loss(logits, batch["label"], task, mask)
         kl = sigmoid_kl if task == "multi" else softmax_kl
-        return kl(logits, zteacher @ frozen["head"], mask)
+        return kl(logits, dot(zteacher, frozen["head"]), mask)
 
     def compare(fstudent, fteacher, frozen, batch, mask=None):
         values = {n: term(n, fstudent, fteacher, frozen, batch, mask) for n in terms}

@@ -193,16 +193,16 @@ def from_first(value: Any) -> Any:
 def first_decides(decide: Callable[[], Any]) -> Any:
     """decide() of process 0, on all processes, as JSON returns it.
 
-    Only process 0 calls it. Its ValueError or OSError is raised there, and as PeerError
-    on the others.
+    Only process 0 calls it. Its error is raised there, and as PeerError on the others.
     """
     if count() == 1:
         return json.loads(json.dumps(decide()))
-    found, own = None, None
+    found: Any = None
+    own: Exception | None = None
     if is_first():
         try:
             found = {"value": decide()}
-        except (ValueError, OSError) as error:
+        except Exception as error:
             own, found = error, {"error": str(error)}
     found = from_first(found)
     if own is not None:

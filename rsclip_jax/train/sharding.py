@@ -13,6 +13,7 @@ from rsclip_jax.losses import sharded_clip_loss
 
 PyTree = Any
 AXES = ("data", "fsdp")
+NEGATIVES = ("all_gather",)
 
 
 def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
@@ -121,12 +122,18 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, setting: str) -> None:
-    """Raises ValueError naming the setting if devices cannot share the batch evenly."""
-    if batch_size < 1 or batch_size % mesh.size:
+def check_batch_size(batch_size: int, mesh: Mesh, setting: str, parts: int = 1) -> None:
+    """Raises ValueError naming the setting if devices cannot share the batch evenly.
+
+    parts: the equal parts in which each device takes its share (train_step's
+    accumulate).
+    """
+    shares = mesh.size * parts
+    if batch_size < 1 or batch_size % shares:
+        times = f" times the {parts} parts that each takes it in" if parts > 1 else ""
         raise ValueError(
             f"{setting} = {batch_size} is not a positive multiple of the {mesh.size}"
-            " devices that share it"
+            f" devices that share it{times}"
         )
 
 

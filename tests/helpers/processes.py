@@ -127,9 +127,22 @@ def write_config(path: Path, text: str = "", stages: str = "") -> Path:
     return path
 
 
+@contextlib.contextmanager
+def toy_variant() -> Iterator[None]:
+    """Adds "toy" to the variants: one block a tower, quick to compile and to exchange."""
+    from rsclip_jax.models.variants import VARIANTS, Variant
+
+    sizes = (16, 32, 16, 16, 1, 1, 16, 1, 1)
+    VARIANTS["toy"] = Variant("toy", *sizes, "quick_gelu", context_length=24)
+    try:
+        yield
+    finally:
+        del VARIANTS["toy"]
+
+
 if __name__ == "__main__":
     from rsclip_jax.main import run_command
     from tests.helpers.runs import few_scenes
 
-    with few_scenes():
+    with few_scenes(), toy_variant():
         run_command()
