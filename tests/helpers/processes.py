@@ -129,7 +129,7 @@ def write_config(path: Path, text: str = "", stages: str = "") -> Path:
 
 @contextlib.contextmanager
 def toy_variant() -> Iterator[None]:
-    """Adds "toy" to the variants: one block a tower, quick to compile and to exchange."""
+    """Adds "toy" to the variants: one block a tower, quick to compile."""
     from rsclip_jax.models.variants import VARIANTS, Variant
 
     sizes = (16, 32, 16, 16, 1, 1, 16, 1, 1)
