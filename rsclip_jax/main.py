@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    if code := run_to_end(_CONFIG.value, Path(_WORKDIR.value or default_workdir())):
+    if code := run_to_end(_CONFIG.value, as_path(_WORKDIR.value or default_workdir())):
         processes.leave(code)
 
 
@@ -205,7 +206,7 @@ def default_workdir() -> str:
         flags.FLAGS["config"]
     ).partition(":")
     if Path(path) == _SAVED:
-        return f"runs/{Path(variant).resolve().parent.name}"
+        return f"runs/{as_path(variant).resolve().parent.name}"
     return f"runs/{Path(path).stem}" + (f"-{variant}" if variant else "")
 
 
@@ -230,8 +231,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.keys()  # raises for a file that could not be read
+        as_path(_WORKDIR.value or "")
         return rest
-    except (flags.Error, LookupError, AttributeError, OSError) as error:
+    except (flags.Error, LookupError, AttributeError, OSError, ValueError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
     sys.exit(2)
 

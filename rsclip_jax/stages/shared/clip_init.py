@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
@@ -29,7 +30,7 @@ def input_clip(
             " file, a folder that holds one, an earlier workdir, or a name such as"
             " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
         )
-    path = Path(run.config.init).resolve()
+    path = as_path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
             run.log(f"{stage}: starts from the product of stage {name} in {path}")
