@@ -16,6 +16,7 @@ from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features, text_features
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.inputs import MAX_SHRINK, Image, fit_arrays, fit_images
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
@@ -43,16 +44,24 @@ class OnDevice(Mapping):
 # Images
 
 
-@functools.partial(jax.jit, static_argnames="variant")
-def encode_rgb(visual_params: dict, rgb: jax.Array, *, variant: Variant) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("variant", "compute"))
+def encode_rgb(
+    visual_params: dict,
+    rgb: jax.Array,
+    *,
+    variant: Variant,
+    compute: Compute = FLOAT32,
+) -> jax.Array:
     """zimg [b, d] of uint8 RGB [b, h, w, 3] of the variant's size."""
-    return normalize(image_features(visual_params, rgb, variant))
+    return normalize(image_features(visual_params, rgb, variant, compute))
 
 
-@functools.partial(jax.jit, static_argnames="spec")
-def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("spec", "compute"))
+def encode_sensor(
+    params: dict, x: jax.Array, *, spec: SensorSpec, compute: Compute = FLOAT32
+) -> jax.Array:
     """z [b, d] of raw sensor values [b, h, w, c] of the spec's size."""
-    return normalize(sensor_features(params, x, spec))
+    return normalize(sensor_features(params, x, spec, compute))
 
 
 def encode_images(
@@ -62,11 +71,12 @@ def encode_images(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
     fitted = fit_images(images, variant.image_size, max_shrink)
     visual = jax.device_put(params["visual"])
-    encode = functools.partial(encode_rgb, visual, variant=variant)
+    encode = functools.partial(encode_rgb, visual, variant=variant, compute=compute)
     return _in_blocks(encode, fitted, block, variant.embed_dim)
 
 
@@ -78,10 +88,12 @@ def encode_arrays(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of a sensor's arrays; see inputs.fit_arrays."""
     fitted = fit_arrays(arrays, spec, held, max_shrink)
-    encode = functools.partial(encode_sensor, jax.device_put(params), spec=spec)
+    params = jax.device_put(params)
+    encode = functools.partial(encode_sensor, params, spec=spec, compute=compute)
     return _in_blocks(encode, fitted, block, spec.out_dim)
 
 
@@ -107,13 +119,15 @@ def make_head(
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """The zero-shot head [d, k] of CLIP params, float32.
 
     Mean over templates of unit-norm text embeddings, re-normalised, times
     exp(logit_scale), so that logits = zimg @ head.
     """
-    mean = encode_prompts(params, variant, classnames, templates).mean(axis=1)
+    ztxt = encode_prompts(params, variant, classnames, templates, compute)
+    mean = ztxt.mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
 
@@ -123,10 +137,12 @@ def encode_prompts(
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [k, templates, d] of class names in templates."""
     prompts = fill_templates(classnames, templates)
-    ztxt = encode_texts(params, variant, [p for of_class in prompts for p in of_class])
+    each = [p for of_class in prompts for p in of_class]
+    ztxt = encode_texts(params, variant, each, compute=compute)
     return ztxt.reshape(len(prompts), len(prompts[0]), -1)
 
 
@@ -137,6 +153,7 @@ def encode_texts(
     *,
     truncate: bool = False,
     block: int = 256,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
     tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
@@ -151,7 +168,7 @@ def encode_texts(
     for i in range(0, len(tokens), block):
         part = tokens[i : i + block]
         padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
-        z = _encode_tokens(text_params, padded, variant=variant)
+        z = _encode_tokens(text_params, padded, variant=variant, compute=compute)
         out.append(np.asarray(z)[: len(part)])
     return np.concatenate(out)
 
@@ -164,6 +181,6 @@ def last_token(tokens: np.ndarray) -> int:
     return int(tokens.argmax(axis=-1).max(initial=0))
 
 
-@functools.partial(jax.jit, static_argnames="variant")
-def _encode_tokens(text_params, tokens, *, variant):
-    return normalize(text_features(text_params, jnp.asarray(tokens), variant))
+@functools.partial(jax.jit, static_argnames=("variant", "compute"))
+def _encode_tokens(text_params, tokens, *, variant, compute):
+    return normalize(text_features(text_params, jnp.asarray(tokens), variant, compute))
