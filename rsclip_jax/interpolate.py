@@ -50,7 +50,7 @@ def interpolate(theta_0: PyTree, theta_1: PyTree, alpha: float | PyTree) -> PyTr
 
 
 def _mix(x, y, alpha):
-    if isinstance(alpha, jax.core.Tracer):
+    if isinstance(alpha, jax.Array):  # traced, perhaps: its value cannot be asked
         mixed = (1 - alpha) * x + alpha * y
         # exact at the ends also where an end holds -0.0 or is not finite
         return jnp.where(alpha == 0, x, jnp.where(alpha == 1, y, mixed)).astype(x.dtype)

@@ -29,9 +29,10 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     from rsclip_jax.data.bad_records import error_text
+    from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
-    from rsclip_jax.train.loop import Interrupted
+    from rsclip_jax.train.stopping import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
     workdir = Path(_WORKDIR.value or default_workdir())
@@ -47,13 +48,29 @@ def main(argv: list[str]) -> None:
     except BrokenPipeError:  # the output's reader has exited, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except WorkdirHeld as error:  # nothing is written into the other's workdir
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {name_settings(error_text(error))}\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
 
 
 def run_stages(config, workdir: Path) -> None:
+    """Holds the workdir while its stages run, so that no other run writes there."""
+    import jax
+
+    from rsclip_jax.io.run_lock import hold
+    from rsclip_jax.stages.shared.workdir import check_folder
+
+    check_folder(workdir)
+    is_first = jax.process_index() == 0
+    with hold(workdir, is_first=is_first, processes=jax.process_count()):
+        run_held(config, workdir)
+
+
+def run_held(config, workdir: Path) -> None:
     """Checks the workdir and all stages, runs unfinished ones, writes the report."""
     import jax
 
@@ -93,12 +110,15 @@ def run_stage(run, stage) -> None:
     import jax
 
     from rsclip_jax.data.bad_records import count_skipped
-    from rsclip_jax.records import results
+    from rsclip_jax.records import lost, results
+    from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
         run.log(f"{stage.name}: already done, skipped")
         log_changed(run, stage.name)
+        if text := lost.find_lost(run.workdir, stage.name):
+            run.log(f"warning: {text}")
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
@@ -106,7 +126,10 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    stage.run(run)
+    with advised(run, stage.name):
+        stage.run(run)
+    if jax.process_index() == 0:
+        lost.note_results(run.workdir, stage.name)
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):
         text += f"; {count} unreadable record(s) left out, listed in {listed}"

@@ -37,7 +37,7 @@ def run_main(*args, config="configs/align_sar.py"):
         (
             "configs/align_sar.py",
             "--config.patch.learning_rate=1",
-            "config.patch.learning_rate is not a setting: There are allow_other_data,",
+            "config.patch.learning_rate is not a setting: There are accumulate,",
         ),
         ("configs/align_sar.py", "--config.patsch.lr=1", "'patch'"),
         ("configs/align_sar.py", "--config.patch.steps=many", "steps"),

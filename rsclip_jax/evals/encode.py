@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
-from rsclip_jax.train import sharding
+from rsclip_jax.train import memory, sharding
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]
@@ -47,7 +47,8 @@ def encode_source(
         leave=False,
         disable=not (options.progress and sys.stderr.isatty()),
     )
-    embeddings, labels, mask = encode_batches(bar, encoders, mesh)
+    with memory.during(f"encoding {source.spec}", "encoding"):
+        embeddings, labels, mask = encode_batches(bar, encoders, mesh)
     read = np.flatnonzero(mask).tolist()
     seen = source if len(read) == len(source) else Subset(source, read)
     return embeddings, labels, seen

@@ -4,6 +4,7 @@ The paths are local, or in an object store (io/paths.py).
 """
 
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
@@ -48,6 +49,27 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"{path} could not be written: {error}") from error
+
+
+_FULL = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EFBIG: "File too large",
+}
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a write failed because the disk, or a quota, is full.
+
+    Libraries raise other errors for it, whose text or cause says so.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(text in str(error) for text in _FULL.values()):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -108,12 +130,30 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming a file that is not JSON."""
+def read_json(path: Path, way: str = "") -> Any:
+    """The content of a JSON file.
+
+    way: what to do about a damaged file, for the error. Raises ValueError naming a file
+    that is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:  # includes decoding errors
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}{_after(way)}") from error
+
+
+def read_object(path: Path, way: str = "") -> dict[str, Any]:
+    """As read_json, for a file that has to hold a JSON object."""
+    found = read_json(path, way)
+    if not isinstance(found, dict):
+        held = repr(found)
+        held = held if len(held) < 60 else held[:60] + "..."
+        raise ValueError(f"{path} holds {held}, not a JSON object{_after(way)}")
+    return found
+
+
+def _after(way: str) -> str:
+    return f"; {way}" if way else ""
 
 
 def remove_tree(folder: Path) -> None:

@@ -52,9 +52,10 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
 
 
 def title_of(run: Workdir) -> tuple[str, str]:
-    """(the workdir's name, its path, stages and the time when the last one ended)."""
+    """(the workdir's name; its path, stages, when the last one ended, what is lost)."""
     stages = list(run.metas)
     about = [str(run.path), ", ".join(stages)]
     if stages:
         about.append(f"finished {finished(run, stages[-1])}")
+    about += [f"not complete: {text}" for text in run.lost]
     return run.path.resolve().name, " · ".join(filter(None, about))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def open_run(path: Path) -> Workdir:
 
 
 def _refuse(text: str) -> None:
-    raise ValueError(text.removeprefix("report.html: left out "))
+    raise ValueError(re.sub(r"^report\.html: (left out|warning:) ", "", text))
 
 
 def settings_of(run: Workdir) -> Mapping:

@@ -23,6 +23,7 @@ from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared import dataset_checks, scoring, training
+from rsclip_jax.stages.shared.job import Job, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
@@ -92,8 +93,18 @@ def run_pretrain(run: Run) -> None:
     tests = [run.open(spec) for spec in settings.test]
     params = init_clip(variant, jax.random.key(run.config.seed))
     report(run, variant, params, tests, step=0)
-    params = training.fit(
-        run,
+    params = fit(run, pretrain_job(run, settings, sources, params), origins={})
+    report(run, variant, params, tests, step=steps)
+    meta = StageMeta(variant=dataclasses.asdict(variant), steps=steps, sources={})
+    training.finish(run, "pretrain", params, sources, meta)
+
+
+def pretrain_job(
+    run: Run, settings: PretrainSettings, sources: Sequence[Source], params
+) -> Job:
+    """The training of a CLIP from these params."""
+    variant = get_variant(run.config.variant)
+    return Job(
         "pretrain",
         settings.training,
         training.TrainingData(
@@ -102,18 +113,14 @@ def run_pretrain(run: Run) -> None:
             tokens=caption_tokens(run, sources, variant),
             weights=settings.weights,
         ),
-        params=params,
-        frozen={},
-        loss_fn=objectives.make_contrastive_loss(
+        params,
+        {},
+        objectives.make_contrastive_loss(
             lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
             lambda p, batch: text_features(p["text"], batch["text"], variant),
             sharding.make_clip_loss(run.mesh),
         ),
-        origins={},
     )
-    report(run, variant, params, tests, step=steps)
-    meta = StageMeta(variant=dataclasses.asdict(variant), steps=steps, sources={})
-    training.finish(run, "pretrain", params, sources, meta)
 
 
 def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:

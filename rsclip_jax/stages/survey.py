@@ -105,7 +105,10 @@ def is_surveyed(run: Run) -> bool:
     if run.config.dry_run:
         return False
     folder = survey_folder(run)
-    if not (folder / "meta.json").exists() or read_meta(folder) != _tabled(run):
+    if not (folder / "meta.json").exists():
+        return False
+    made, now = read_meta(folder), _tabled(run)
+    if (made.models, made.published) != (now.models, now.published):
         return False
     models = model_folders(run)
     return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())

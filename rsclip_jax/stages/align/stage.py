@@ -15,7 +15,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
 from rsclip_jax.models import inference
-from rsclip_jax.models.sensor import sensor_features
+from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.retrieval_strip import plot_retrieval_strip
 from rsclip_jax.stages.align.scale import check_scale, scaled_sensor
@@ -32,7 +32,7 @@ from rsclip_jax.stages.align.students import (
     seen_sensor,
     unpack,
 )
-from rsclip_jax.stages.align.teacher import check_cache, make_teaching
+from rsclip_jax.stages.align.teacher import Teaching, check_cache, make_teaching
 from rsclip_jax.stages.shared import (
     clip_init,
     dataset_checks,
@@ -40,6 +40,7 @@ from rsclip_jax.stages.shared import (
     sensor_feeds,
     training,
 )
+from rsclip_jax.stages.shared.job import Job, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
@@ -113,11 +114,30 @@ def distil(
     frozen = {"teacher": taught.frozen}
     if needs_head(c.terms):
         frozen["head"], _ = scoring.zero_shot_head(teacher, head_source(run, c, train))
-    encoders = {key: student_encoder(spec) for key, (spec, _) in students.items()}
-    several = len(students) > 1
-    sides = {key: spec.image_size for key, (spec, _) in students.items()}
-    params = training.fit(
-        run,
+    specs = {key: spec for key, (spec, _) in students.items()}
+    job = align_job(run, c, taught, specs, pack(students), frozen, train)
+    origins = {
+        "teacher": {"digest": teacher.digests["clip"]},
+        "student": {"digest": checkpoint.params_digest(pack(students))},
+        **scales,
+    }
+    return unpack(students, fit(run, job, origins))
+
+
+def align_job(
+    run: Run,
+    c: AlignSettings,
+    taught: Teaching,
+    specs: Mapping[str, SensorSpec],
+    params,
+    frozen: Mapping,
+    train: Sequence[Source],
+) -> Job:
+    """The training of students with these specs, whose packed params these are."""
+    encoders = {key: student_encoder(spec) for key, spec in specs.items()}
+    several = len(specs) > 1
+    sides = {key: spec.image_size for key, spec in specs.items()}
+    return Job(
         "align",
         c.training,
         training.TrainingData(
@@ -125,14 +145,14 @@ def distil(
             {**taught.sizes, **sides},
             sensors={
                 key: seen_sensor(spec, first_source(run, c, key))
-                for key, (spec, _) in students.items()
+                for key, spec in specs.items()
             },
-            optional=tuple(students) if several else (),
+            optional=tuple(specs) if several else (),
             weights=c.weights,
         ),
-        params=pack(students),
-        frozen=frozen,
-        loss_fn=objectives.make_align_loss(
+        params,
+        frozen,
+        objectives.make_align_loss(
             encoders if several else next(iter(encoders.values())),
             taught.encode,
             terms=c.terms,
@@ -141,13 +161,7 @@ def distil(
             t=1 / c.temperature,
             contrastive=sharding.make_clip_loss(run.mesh),
         ),
-        origins={
-            "teacher": {"digest": teacher.digests["clip"]},
-            "student": {"digest": checkpoint.params_digest(pack(students))},
-            **scales,
-        },
     )
-    return unpack(students, params)
 
 
 def student_encoder(spec) -> objectives.Encode:

@@ -7,9 +7,11 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
+from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import training
+from rsclip_jax.stages.shared.job import Job, fit
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, optim
 from rsclip_jax.train.lora import merge_lora
@@ -24,39 +26,21 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
     trained jointly.
     """
     theta_0 = clip.params["visual"]
-    tower = theta_0
-    loss_fn, frozen, sources = recipes.make_loss(run, c, clip, train)
-    sizes = {"rgb": clip.variant.image_size}
-    data = training.TrainingData(sources, sizes, weights=c.weights)
+    frozen = recipes.make_frozen(run, c, clip, train)
     origins = {"theta_0": {"digest": clip.digests["clip"]}}
     if c.recipe == "lp_ft":
-        frozen["head"] = train_head(run, c, data, theta_0, loss_fn, frozen, origins)
+        job = head_job(run, c, clip.variant, theta_0, frozen, train)
+        # the stage's folder is patch/head
+        part = dataclasses.replace(run, workdir=run.workdir / "patch")
+        frozen["head"] = jax.device_get(fit(part, job, origins)["head"])
         origins["head"] = {"digest": checkpoint.params_digest(frozen["head"])}
-    params = theta_0
-    if c.recipe == "lora":
-        params = recipes.start_lora(c, theta_0, run.config.seed)
-        loss_fn = recipes.through_lora(loss_fn, c.lora.scale)
-        frozen["theta_0"] = theta_0
-    rules = recipes.tower_rules(c, theta_0)
-    if c.head == "trained":
-        head = frozen.pop("head")
-        params, tower = {**params, "head": head}, {**theta_0, "head": head}
-        loss_fn, rules = recipes.with_head(loss_fn), (("head", True), *rules)
+    job = tower_job(run, c, clip.variant, theta_0, frozen, train)
+    count = optim.count_trained(job.settings.trainable, job.params)
     run.log(
-        f"patch: recipe {c.recipe} trains {optim.count_trained(rules, params):,}"
-        f" parameters; the tower has {optim.count_trained(EVERYTHING, theta_0):,}"
+        f"patch: recipe {c.recipe} trains {count:,} parameters; the tower has"
+        f" {optim.count_trained(EVERYTHING, theta_0):,}"
     )
-    theta_1 = training.fit(
-        run,
-        "patch",
-        dataclasses.replace(c.training, trainable=rules),
-        data,
-        params=params,
-        frozen=frozen,
-        loss_fn=loss_fn,
-        origins=origins,
-        tower=tower,
-    )
+    theta_1 = fit(run, job, origins)
     if c.recipe == "lora":
         theta_1, head = recipes.split_head(theta_1)
         theta_1 = merge_lora(theta_0, theta_1, c.lora.scale)
@@ -66,16 +50,33 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
     return theta_1
 
 
-def train_head(
-    run: Run,
-    c: PatchSettings,
-    data: training.TrainingData,
-    theta_0,
-    loss_fn,
-    frozen: dict,
-    origins: dict,
-):
-    """Trains the zero-shot head on the frozen tower's features.
+def tower_job(
+    run: Run, c: PatchSettings, variant: Variant, theta_0, frozen, train
+) -> Job:
+    """The training of the tower theta_0, of its adapters, or of it and its head.
+
+    frozen: of recipes.make_frozen; with recipe "lp_ft", with the trained head.
+    """
+    loss_fn, sources = recipes.make_loss(run, c, variant, train)
+    params, tower, frozen = theta_0, theta_0, dict(frozen)
+    if c.recipe == "lora":
+        params = recipes.start_lora(c, theta_0, run.config.seed)
+        loss_fn = recipes.through_lora(loss_fn, c.lora.scale)
+        frozen["theta_0"] = theta_0
+    rules = recipes.tower_rules(c, theta_0)
+    if c.head == "trained":
+        head = frozen.pop("head")
+        params, tower = {**params, "head": head}, {**theta_0, "head": head}
+        loss_fn, rules = recipes.with_head(loss_fn), (("head", True), *rules)
+    settings = dataclasses.replace(c.training, trainable=rules)
+    data = _data(c, variant, sources)
+    return Job("patch", settings, data, params, frozen, loss_fn, tower)
+
+
+def head_job(
+    run: Run, c: PatchSettings, variant: Variant, theta_0, frozen, train
+) -> Job:
+    """The training of the zero-shot head on the frozen tower's features.
 
     The first step of LP-FT (Kumar et al. 2022, arXiv 2202.10054). The tower then trains
     through this frozen head; evaluation still uses the text head, unless the head is
@@ -89,14 +90,18 @@ def train_head(
         layer_decay=1.0,
         ema=0.0,
     )
-    trained = training.fit(
-        dataclasses.replace(run, workdir=run.workdir / "patch"),
+    loss_fn, sources = recipes.make_loss(run, c, variant, train)
+    return Job(
         "head",
         settings,
-        data,
-        params={"head": frozen["head"]},
-        frozen={**frozen, "theta_0": theta_0},
-        loss_fn=recipes.through_head(loss_fn),
-        origins=origins,
+        _data(c, variant, sources),
+        {"head": frozen["head"]},
+        {**frozen, "theta_0": theta_0},
+        recipes.through_head(loss_fn),
     )
-    return jax.device_get(trained["head"])
+
+
+def _data(c: PatchSettings, variant: Variant, sources) -> training.TrainingData:
+    return training.TrainingData(
+        sources, {"rgb": variant.image_size}, weights=c.weights
+    )

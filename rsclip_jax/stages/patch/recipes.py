@@ -15,6 +15,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_names, block_of
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.inference import encode_prompts
+from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import clip_init, scoring
 from rsclip_jax.stages.shared.run import Run
@@ -196,18 +197,48 @@ def split_head(params):
     return theta, params.get("head")
 
 
-def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]):
-    """(loss_fn of the visual tower, its frozen arrays, the sources to read).
+def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Source]):
+    """(loss_fn of the visual tower, the sources to read).
 
     One source uses the setting's loss; several are trained jointly: their classes are
     concatenated, and each example is classified among its task's classes.
     """
 
     def encode(params, batch):
-        return image_features(params, batch["rgb"], clip.variant)
+        return image_features(params, batch["rgb"], variant)
 
     if len(train) > 1:
-        return join_tasks(clip, train, encode)
+        task = train[0].dataset.task
+        return objectives.make_joint_loss(encode, task), share_labels(train)
+    (source,) = train
+    if c.loss == "flyp":
+        contrastive = sharding.make_clip_loss(run.mesh)
+        loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
+        return loss_fn, train
+    options = label_options(c)
+    return objectives.make_patch_loss(encode, source.dataset.task, **options), train
+
+
+def share_labels(train: Sequence[Source]) -> list[SharedLabels]:
+    """The sources of several tasks with labels among the classes of all."""
+    starts = np.cumsum([0, *(len(source.dataset.classnames) for source in train)])
+    return [
+        SharedLabels(source, int(start), int(starts[-1]))
+        for source, start in zip(train, starts, strict=False)
+    ]
+
+
+def make_frozen(
+    run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]
+) -> dict[str, np.ndarray]:
+    """The frozen arrays of make_loss's loss_fn."""
+    if len(train) > 1:
+        heads = [scoring.zero_shot_head(clip, source)[0] for source in train]
+        sizes = [head.shape[1] for head in heads]
+        return {
+            "head": np.concatenate(heads, axis=1),
+            "owner": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
+        }
     (source,) = train
     if c.loss == "flyp":
         dataset = source.dataset
@@ -215,32 +246,31 @@ def make_loss(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
             clip.params, clip.variant, dataset.classnames, dataset.templates
         )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
-        frozen = {"prompts": prompts, "t": np.asarray(scale, np.float32)}
-        contrastive = sharding.make_clip_loss(run.mesh)
-        loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
-        return loss_fn, frozen, train
+        return {"prompts": prompts, "t": np.asarray(scale, np.float32)}
     frozen = {"head": scoring.zero_shot_head(clip, source)[0]}
     if c.class_balanced:
         frozen["class_weights"] = balance_classes(run, c, source)
-    options = label_options(c)
-    loss_fn = objectives.make_patch_loss(encode, source.dataset.task, **options)
-    return loss_fn, frozen, train
+    return frozen
 
 
-def join_tasks(clip: api.Model, train: Sequence[Source], encode: objectives.Encode):
-    """make_loss for several tasks in one training."""
-    heads = [scoring.zero_shot_head(clip, source)[0] for source in train]
-    sizes = [head.shape[1] for head in heads]
-    starts = np.cumsum([0, *sizes])
-    shared = [
-        SharedLabels(source, int(start), int(starts[-1]))
-        for source, start in zip(train, starts, strict=False)
-    ]
-    frozen = {
-        "head": np.concatenate(heads, axis=1),
-        "owner": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
-    }
-    return objectives.make_joint_loss(encode, train[0].dataset.task), frozen, shared
+def frozen_shapes(
+    c: PatchSettings, variant: Variant, train: Sequence[Source]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of make_frozen's arrays, without a CLIP's weights."""
+    dim, classes = variant.embed_dim, sum(len(s.dataset.classnames) for s in train)
+    if len(train) > 1:
+        return {"head": _struct(dim, classes), "owner": _struct(classes, dtype="int32")}
+    if c.loss == "flyp":
+        templates = len(train[0].dataset.templates)
+        return {"prompts": _struct(classes, templates, dim), "t": _struct()}
+    frozen = {"head": _struct(dim, classes)}
+    if c.class_balanced:
+        frozen["class_weights"] = _struct(classes)
+    return frozen
+
+
+def _struct(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def label_options(c: PatchSettings) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rsclip_jax.io.files import read_json, write_json
+from rsclip_jax.io import run_lock
+from rsclip_jax.io.files import read_object, write_json
 from rsclip_jax.stages.shared.stage import Stage
 
 # These may change between two runs in one workdir: no number depends on them, or each
@@ -34,8 +35,15 @@ _FREE = (
     "dry_records",
     "inspect",
 )
-# Settings of any stage that only allow a run.
-_PERMITS = ("allow_shared", "allow_other_data")
+# Settings of any stage that only allow a run, or say what is kept of it.
+_PERMITS = (
+    "allow_shared",
+    "allow_other_data",
+    "keep",
+    "keep_best",
+    "on_nonfinite",
+    "max_skipped",
+)
 # Settings of any stage that change how, and only by rounding what is computed.
 _HOW = ("accumulate", "negatives")
 # Newer settings, at the value that does what programs without them did.
@@ -45,29 +53,29 @@ _AS_BEFORE = {"grad_dtype": "float32"}
 def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) -> bool:
     """Whether the workdir has to be emptied first, as config.overwrite allows.
 
-    stages: all stages. Raises ValueError for a file, for another program's folder, and
-    for the workdir of another config.
+    stages: all stages. Raises ValueError as check_folder, and for the workdir of
+    another config.
     """
-    for path in (workdir, *workdir.parents):
-        if path.exists() and not path.is_dir():
-            raise ValueError(
-                f"--workdir={workdir}: {path} is a file; name a folder, which is"
-                " created if it does not exist"
-            )
+    check_folder(workdir)
     stored = workdir / "config.json"
     if not stored.exists():
-        if _has_others_files(workdir):
-            raise ValueError(
-                f"{workdir} is not empty and holds no config.json, so it is not the"
-                " workdir of a run: choose another --workdir"
-            )
         return False
     begun = [stage for stage in stages if stage.binds and _has_begun(workdir, stage)]
     if not begun:
         return False
     sections = {name for stage in stages for name in stage.binds}
     bound = {name for stage in begun for name in stage.binds}
-    changed = differences(read_json(stored), as_json(config), idle=sections - bound)
+    try:
+        earlier = read_object(
+            stored,
+            "restore it from a copy, choose another --workdir, or"
+            " --config.overwrite=True to remove its results",
+        )
+    except ValueError:
+        if config.overwrite:
+            return True
+        raise
+    changed = differences(earlier, as_json(config), idle=sections - bound)
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -76,6 +84,21 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
             " results"
         )
     return bool(changed)
+
+
+def check_folder(workdir: Path) -> None:
+    """Raises ValueError for a file, and for another program's folder."""
+    for path in (workdir, *workdir.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"--workdir={workdir}: {path} is a file; name a folder, which is"
+                " created if it does not exist"
+            )
+    if not (workdir / "config.json").exists() and _has_others_files(workdir):
+        raise ValueError(
+            f"{workdir} is not empty and holds no config.json, so it is not the"
+            " workdir of a run: choose another --workdir"
+        )
 
 
 def _has_begun(workdir: Path, stage: Stage) -> bool:
@@ -88,8 +111,9 @@ def _has_begun(workdir: Path, stage: Stage) -> bool:
 
 
 def _has_others_files(workdir: Path) -> bool:
-    """Whether it holds files besides the traceback of a failed start."""
-    return workdir.is_dir() and any(p.name != "error.txt" for p in workdir.iterdir())
+    """Whether it holds files besides those of a start that failed or was killed."""
+    ours = ("error.txt", run_lock.NAME, "processes")
+    return workdir.is_dir() and any(p.name not in ours for p in workdir.iterdir())
 
 
 def differences(
