@@ -28,12 +28,15 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    import jax
+
     from rsclip_jax.data.bad_records import error_text
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
     from rsclip_jax.train.stopping import Interrupted
 
+    jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
     workdir = Path(_WORKDIR.value or default_workdir())
     try:

@@ -4,12 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.losses import dot, normalize
 from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import ModifiedResNet
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.models.vit import Features, VisionTransformer, run_blocks
+from rsclip_jax.train.sharding import make_on
 
 
 def make_visual(
@@ -123,12 +125,19 @@ class CLIP(nn.Module):
         return zimg, ztxt, out
 
 
-def init_clip(variant: str | Variant, rng: jax.Array) -> dict:
-    """Random params of a variant, as a plain nested dict."""
+def init_clip(variant: str | Variant, rng: jax.Array, mesh: Mesh | None = None) -> dict:
+    """Random params of a variant, as a plain nested dict.
+
+    mesh: makes each device's part on it, by sharding.param_shardings.
+    """
     v = get_variant(variant)
-    image = jnp.zeros((1, v.image_size, v.image_size, 3))
-    text = jnp.zeros((1, v.context_length), jnp.int32)
-    return jax.jit(CLIP(v).init)(rng, image, text)["params"]
+
+    def init(rng):
+        image = jnp.zeros((1, v.image_size, v.image_size, 3))
+        text = jnp.zeros((1, v.context_length), jnp.int32)
+        return CLIP(v).init(rng, image, text)["params"]
+
+    return make_on(mesh, init, rng)
 
 
 def clip_shapes(variant: str | Variant) -> dict:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.sensors import Sensor
@@ -20,18 +21,25 @@ from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.inputs import MAX_SHRINK, Image, fit_arrays, fit_images
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
+from rsclip_jax.train.sharding import put_params, to_host
 
 
 class OnDevice(Mapping):
-    """Parameter trees by name, each moved to the device at its first use."""
+    """Parameter trees by name, each moved to the device at its first use.
 
-    def __init__(self, trees: Mapping[str, dict]):
+    mesh: where its axis "fsdp" has several devices, the params are split over them.
+    """
+
+    def __init__(self, trees: Mapping[str, dict], mesh: Mesh | None = None):
         self._trees = dict(trees)
+        self._split = mesh if mesh and mesh.shape["fsdp"] > 1 else None
         self._moved: dict[str, dict] = {}
 
     def __getitem__(self, name: str) -> dict:
         if name not in self._moved:
-            self._moved[name] = jax.device_put(self._trees[name])
+            tree, mesh = self._trees[name], self._split
+            moved = put_params(tree, mesh) if mesh else jax.device_put(tree)
+            self._moved[name] = moved
         return self._moved[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -107,7 +115,7 @@ def _in_blocks(
     for i in range(0, len(arrays), block):
         part = list(arrays[i : i + block])
         padded = part + [np.zeros_like(part[0])] * (block - len(part))
-        out.append(np.asarray(encode(np.stack(padded)))[: len(part)])
+        out.append(to_host(encode(np.stack(padded)))[: len(part)])
     return np.concatenate(out) if out else np.zeros((0, dim), np.float32)
 
 
@@ -129,7 +137,7 @@ def make_head(
     ztxt = encode_prompts(params, variant, classnames, templates, compute)
     mean = ztxt.mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
+    return (head.T * np.exp(to_host(params["logit_scale"]))).astype(np.float32)
 
 
 def encode_prompts(
@@ -169,7 +177,7 @@ def encode_texts(
         part = tokens[i : i + block]
         padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
         z = _encode_tokens(text_params, padded, variant=variant, compute=compute)
-        out.append(np.asarray(z)[: len(part)])
+        out.append(to_host(z)[: len(part)])
     return np.concatenate(out)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_indices
@@ -15,6 +16,7 @@ from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
+from rsclip_jax.train.sharding import make_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,10 +189,14 @@ def make_sensor_encoder(
     return VisionTransformer(**fields, bands=bands, compute=compute)
 
 
-def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:
-    """Random params of a sensor encoder."""
-    image = jnp.zeros((1, spec.image_size, spec.image_size, len(spec.bands)))
-    return jax.jit(make_sensor_encoder(spec).init)(rng, image)["params"]
+def init_sensor(spec: SensorSpec, rng: jax.Array, mesh: Mesh | None = None) -> dict:
+    """Random params of a sensor encoder; mesh: as for init_clip."""
+
+    def init(rng):
+        image = jnp.zeros((1, spec.image_size, spec.image_size, len(spec.bands)))
+        return make_sensor_encoder(spec).init(rng, image)["params"]
+
+    return make_on(mesh, init, rng)
 
 
 def sensor_shapes(spec: SensorSpec) -> dict:

@@ -96,9 +96,11 @@ def test_every_product_of_a_tower_in_bfloat16_takes_bfloat16(model):
     assert len(wide) == 6
     narrow = [line for line in found if line not in wide]
     assert len(narrow) > 50
-    for line in narrow:
-        # softmax gives its gradient in float32; the other factor is bfloat16
-        assert "bf16" in line.split(" : ")[-1].split("->")[0], line
+    factors = [line.split(" : ")[-1].split("->")[0] for line in narrow]
+    # softmax gives its gradient in float32, for the queries and for the keys
+    attentions = 1 if variant is RESNET else variant.vision_layers
+    attentions += variant.text_layers
+    assert sum("bf16" not in types for types in factors) == 2 * attentions
 
 
 def test_the_features_and_all_gradients_are_float32(model):
@@ -202,7 +204,8 @@ def test_recomputation_saves_memory():
     variant = Variant("deep", 16, 32, 4, 32, 4, 2, 16, 1, 1, "gelu", **SIZES)
     params = make_params(variant)
     used = {
-        remat: lower(variant, params, Compute(remat=remat), rows=16)
+        # in a loop: XLA's CPU compiler merges what is unrolled with the forward pass
+        remat: lower(variant, params, Compute(remat=remat, scan=True), rows=16)
         .compile()
         .memory_analysis()
         .temp_size_in_bytes
@@ -212,27 +215,27 @@ def test_recomputation_saves_memory():
     assert used["dots"] < 0.8 * used["none"], used
 
 
-def value_and_grad(variant, params, compute):
+@functools.cache
+def value_and_grad(variant, compute):
     fn = partial(loss_of, variant=variant, compute=compute)
-    args = params, draw_rgb(variant), draw_text()
+    args = make_params(variant), draw_rgb(variant), draw_text()
     return jax.device_get(jax.jit(jax.value_and_grad(fn))(*args))
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("variant", "how"),
     [
-        {"remat": "dots"},
-        {"remat": "block"},
-        {"scan": True},
-        {"scan": True, "remat": "dots"},
+        (VIT, {"remat": "dots"}),
+        (VIT, {"scan": True}),
+        (VIT, {"scan": True, "remat": "block"}),
+        (RESNET, {"remat": "dots"}),
     ],
     ids=str,
 )
-def test_outputs_and_gradients_are_those_of_the_plain_program(model, how):
-    variant, params = model
-    want, wanted = value_and_grad(variant, params, FLOAT32)
-    got, grads = value_and_grad(variant, params, Compute(**how))
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+def test_outputs_and_gradients_are_those_of_the_plain_program(variant, how):
+    want, wanted = value_and_grad(variant, FLOAT32)
+    got, grads = value_and_grad(variant, Compute(**how))
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(wanted))
     for a, b in zip(*map(jax.tree.leaves, (grads, wanted)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * largest)

@@ -128,7 +128,7 @@ def make_student(
     rng = jax.random.key(run.config.seed)
     if student == "vit":
         spec = vit_spec(sensor, **c.vit, out_dim=v.embed_dim)
-        return spec, init_sensor(spec, rng)
+        return spec, init_sensor(spec, rng, run.mesh)
     spec, params = read_student(c, sensor)
     if spec.out_dim == v.embed_dim:
         return spec, params

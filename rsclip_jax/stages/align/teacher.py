@@ -18,6 +18,7 @@ from rsclip_jax import api
 from rsclip_jax.data.pipeline.augment import possible_views
 from rsclip_jax.data.types import Source
 from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared.run import Run
@@ -112,9 +113,9 @@ def make_teaching(
             train,
             teacher.params["visual"],
             {"rgb": variant.image_size},
-            lambda p, batch: image_features(p, batch["rgb"], variant),
+            lambda p, b: image_features(p, b["rgb"], variant, run.compute),
         )
-    encode = make_encoder(teacher, run.config.eval_batch_size)
+    encode = make_encoder(teacher, run.config.eval_batch_size, run.compute)
     taught = []
     for source, folder in cache_folders(run, c, train):
         held = [key for key in sensors if key in source.dataset.sensors]
@@ -122,7 +123,7 @@ def make_teaching(
             folder,
             source,
             encode,
-            teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
+            teacher=identity(teacher, run.compute),
             size=variant.image_size,
             dim=variant.embed_dim,
             views=cached_views(c),
@@ -149,7 +150,19 @@ def visual_settings(variant: Variant) -> dict[str, Any]:
     }
 
 
-def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
+def identity(teacher: api.Model, compute: Compute) -> dict[str, Any]:
+    """What a teacher's features depend on besides the images.
+
+    Features of float32 are called what they were before there were others.
+    """
+    narrow = {} if compute.dtype == "float32" else {"precision": compute.dtype}
+    settings = visual_settings(teacher.variant)
+    return {"digest": teacher.digests["clip"], **settings, **narrow}
+
+
+def make_encoder(
+    teacher: api.Model, block: int, compute: Compute = FLOAT32
+) -> EncodePictures:
     """uint8 [m, size, size, 3] -> un-normalised features, on this process's devices.
 
     Encodes at most a block at a time, padded to a power of two, so that few programs
@@ -157,7 +170,9 @@ def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
     """
     mesh, variant = sharding.make_local_mesh(), teacher.variant
     visual = sharding.put_params(teacher.params["visual"], mesh)
-    encode = jax.jit(functools.partial(image_features, variant=variant))
+    encode = jax.jit(
+        functools.partial(image_features, variant=variant, compute=compute)
+    )
 
     def encode_pictures(pictures: np.ndarray) -> np.ndarray:
         parts = []

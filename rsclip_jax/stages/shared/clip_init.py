@@ -1,15 +1,18 @@
 """The CLIP that a stage starts from: an earlier stage's, or that of config.init."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
+from rsclip_jax.evals.encode import Encoder
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
 
 
 def input_clip(
@@ -22,7 +25,8 @@ def input_clip(
     """
     for name in earlier:
         if checkpoint.has_product(run.workdir / name):
-            return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
+            made = run.bound(api.load_stage_clip(run.workdir, earlier))
+            return _with_source(made, run.workdir)
     if not run.config.init:
         raise ValueError(
             f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
@@ -51,6 +55,16 @@ def input_variant(run: Run) -> Variant | None:
         return api.find_variant(c.init, **told)
 
 
+def rgb_encoder(run: Run, model: api.Model, visual: Any = None) -> Encoder:
+    """The encoder of the RGB in a batch on the mesh; visual: of another tower."""
+    params = model.params["visual"] if visual is None else visual
+    placed = sharding.put_params(params, run.mesh)
+    encode = functools.partial(
+        inference.encode_rgb, variant=model.variant, compute=run.compute
+    )
+    return lambda batch: encode(placed, batch["rgb"])
+
+
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
     where = {"path": str(path.resolve()), **clip.source}
     return clip, {**where, "digest": clip.digests["clip"]}
@@ -60,13 +74,14 @@ def load_init(run: Run, alpha: float | None = None) -> api.Model:
     """The model of config.init, loaded with config.variant, activation, image_size."""
     c = run.config
     with _naming_settings():
-        return api.load(
+        model = api.load(
             c.init,
             variant=c.variant or None,
             activation=c.activation or None,
             image_size=c.image_size or None,
             alpha=alpha,
         )
+    return run.bound(model)
 
 
 @contextlib.contextmanager
