@@ -45,6 +45,18 @@ need_number() {
     esac
 }
 
+# The clone's own environment, if it has one; else the python3 on PATH.
+default_python() {
+    if [ -x "$clone/.venv/bin/python" ]; then
+        echo "$clone/.venv/bin/python"
+    else
+        echo python3
+    fi
+}
+
+# The clone's commit, for a copy of its files; nothing where there is no git.
+find_commit() { git -C "$clone" rev-parse HEAD 2> /dev/null || true; }
+
 # quote WORD: the word as a shell reads it again, plain where it can be.
 quote() {
     case $1 in

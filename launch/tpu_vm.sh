@@ -27,12 +27,13 @@
 # VALID_UNTIL                  time after which the request expires, such as 6h
 # DATA_DISK                    disk to attach read-only: projects/P/zones/Z/disks/D
 # SLICE           queued       existing: NAME was created elsewhere; never create or delete
-# SSH_FLAGS                    more flags of "tpu-vm ssh" and "scp": --tunnel-through-iap
+# SSH_FLAGS                    more flags of "tpu-vm ssh" and "tpu-vm scp": --internal-ip
 # PYTHON_VERSION  3.12         Python for the workers
 # SETUP                        one more command for each worker, such as a mount
 # CONFIG          required     config file of this clone or name of a shipped config (run)
 # WORKDIR         required     gs://BUCKET/PATH, or a path that all workers mount (run)
 # POLL            30           seconds between two looks at the state
+# WHEN_DONE       keep         delete: up deletes the slice when the run has ended
 # MAX_RESTARTS    50           restarts after preemptions before up gives up
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -40,13 +41,15 @@ source "$(dirname "$0")/common.sh"
 : "${NAME:=rsclip}" "${PROJECT:=}" "${ACCELERATOR:=v5litepod-8}" "${RUNTIME:=}"
 : "${SPOT:=no}" "${VALID_UNTIL:=}" "${DATA_DISK:=}" "${SLICE:=queued}" "${SSH_FLAGS:=}"
 : "${PYTHON_VERSION:=3.12}" "${SETUP:=}" "${POLL:=30}" "${MAX_RESTARTS:=50}"
+: "${WHEN_DONE:=keep}"
 gone=75 # code of watch where the slice was taken away
 
-log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+log() { [ -n "$dry_run" ] || printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
-# tpus WORD...: a gcloud command in the zone and project.
+# tpus WORD...: a gcloud command in the zone and project, which asks no questions.
 tpus() {
-    run gcloud compute tpus "$@" --zone="$ZONE" ${PROJECT:+--project="$PROJECT"} < /dev/null
+    run gcloud compute tpus "$@" --quiet --zone="$ZONE" \
+        ${PROJECT:+--project="$PROJECT"} < /dev/null
 }
 
 # on_all SCRIPT: runs a piece of shell on all workers; fails where one fails.
@@ -68,21 +71,25 @@ find_runtime() {
 
 # The state of the slice
 
-# ask KIND FIELD: a field of NAME, NONE where there is no NAME. It asks five times.
+# ask KIND FIELD: a field of NAME, NONE where there is no NAME. Once gcloud has answered,
+# a failure is taken for the network's, and it asks five times.
 ask() {
-    local tries said
-    for tries in 1 2 3 4 5; do
+    local try tries=1 said
+    [ ! -e "$scratch/answered" ] || tries=5
+    for ((try = 1; try <= tries; try++)); do
         if said=$(tpus "$1" describe "$NAME" --format="value($2)" 2> "$scratch/error"); then
+            touch "$scratch/answered"
             printf '%s\n' "$said"
             return
         fi
         if grep -qi 'not_found\|not found' "$scratch/error"; then
+            touch "$scratch/answered"
             echo NONE
             return
         fi
         cat "$scratch/error" >&2
-        log "gcloud failed (try $tries of 5)"
-        [ "$tries" = 5 ] || sleep "$POLL"
+        log "gcloud failed (try $try of $tries)"
+        [ "$try" -eq "$tries" ] || sleep "$POLL"
     done
     return 1
 }
@@ -110,7 +117,7 @@ request() {
 
 delete() {
     [ "$SLICE" = queued ] || fail "SLICE=existing: $NAME was created elsewhere and is not deleted here"
-    tpus queued-resources delete "$NAME" --force --quiet
+    tpus queued-resources delete "$NAME" --force
 }
 
 status() {
@@ -129,7 +136,7 @@ create() {
         return
     fi
     while :; do
-        state=$(find_state) || fail "the state of $NAME is not known"
+        state=$(find_state) || fail "gcloud does not say the state of $NAME"
         [ "$state" = "$before" ] || log "$NAME: $state"
         before=$state
         case $SLICE-$state in
@@ -175,7 +182,7 @@ $SETUP"
 start() {
     local command
     # shellcheck disable=SC2088  # ~ is the workers' home
-    command="~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
+    command="RSCLIP_COMMIT=$(find_commit) ~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
         --workdir="$WORKDIR" ${flags[@]+"${flags[@]}"})"
     on_all "set -e
 mkdir -p ~/rsclip_run
@@ -242,12 +249,19 @@ up() {
         code=0
         watch || code=$?
         # 143: the hosts were told to end, and the run has saved a checkpoint
-        [ "$code" -eq "$gone" ] || [ "$code" -eq 143 ] || return "$code"
+        if [ "$code" -ne "$gone" ] && [ "$code" -ne 143 ]; then break; fi
         restarts=$((restarts + 1))
         [ "$restarts" -le "$MAX_RESTARTS" ] ||
             fail "the slice was taken away $restarts times: MAX_RESTARTS=$MAX_RESTARTS"
         log "the slice was taken away: restart $restarts of $MAX_RESTARTS"
     done
+    log "the run has ended with code $code"
+    if [ "$WHEN_DONE" = delete ]; then
+        delete
+    else
+        log "$NAME is still there, and is paid for until: launch/tpu_vm.sh delete"
+    fi
+    return "$code"
 }
 
 parse "$@"
@@ -263,6 +277,10 @@ need_number POLL
 need_number MAX_RESTARTS
 case $SLICE in queued | existing) ;; *) fail "SLICE=$SLICE: set it to queued or existing" ;; esac
 case $SPOT in yes | no) ;; *) fail "SPOT=$SPOT: set it to yes or no" ;; esac
+case $SLICE-$WHEN_DONE in
+    *-keep | queued-delete) ;;
+    *) fail "WHEN_DONE=$WHEN_DONE with SLICE=$SLICE: set WHEN_DONE to keep, or to delete for a slice of this script" ;;
+esac
 if [ "$action" = up ] || [ "$action" = run ]; then
     need CONFIG "such as align_sar"
     need WORKDIR "such as gs://my-bucket/runs/sar"

@@ -21,7 +21,7 @@ from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.inputs import MAX_SHRINK, Image, fit_arrays, fit_images
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
-from rsclip_jax.train.sharding import put_params, to_host
+from rsclip_jax.train.sharding import on_host, put_params
 
 
 class OnDevice(Mapping):
@@ -115,7 +115,7 @@ def _in_blocks(
     for i in range(0, len(arrays), block):
         part = list(arrays[i : i + block])
         padded = part + [np.zeros_like(part[0])] * (block - len(part))
-        out.append(to_host(encode(np.stack(padded)))[: len(part)])
+        out.append(np.asarray(on_host(encode(np.stack(padded))))[: len(part)])
     return np.concatenate(out) if out else np.zeros((0, dim), np.float32)
 
 
@@ -137,7 +137,9 @@ def make_head(
     ztxt = encode_prompts(params, variant, classnames, templates, compute)
     mean = ztxt.mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    return (head.T * np.exp(to_host(params["logit_scale"]))).astype(np.float32)
+    return (head.T * np.exp(np.asarray(on_host(params["logit_scale"])))).astype(
+        np.float32
+    )
 
 
 def encode_prompts(
@@ -177,7 +179,7 @@ def encode_texts(
         part = tokens[i : i + block]
         padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
         z = _encode_tokens(text_params, padded, variant=variant, compute=compute)
-        out.append(to_host(z)[: len(part)])
+        out.append(np.asarray(on_host(z))[: len(part)])
     return np.concatenate(out)
 
 

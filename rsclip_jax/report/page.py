@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.report.gallery import galleries
 from rsclip_jax.report.render import Section, render_page
 from rsclip_jax.report.sections.about import finished, headlines, overview
@@ -33,7 +34,7 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
 
     A section without data is absent. One that fails is skipped and logged.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     run = read_workdir(workdir, log)
     made = []
     for make in _SECTIONS:

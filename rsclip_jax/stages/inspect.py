@@ -1,12 +1,10 @@
 """Stage inspect: reports what a dataset holds, with a contact sheet."""
 
 import functools
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from rsclip_jax.data.datasets import get_dataset, open_source
@@ -23,11 +21,12 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
-from rsclip_jax.io.files import write_json, write_text
+from rsclip_jax.io.files import remove_tree, write_json, write_text
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import processes
 
 _SPLITS = ("train", "val", "test")
 _CONTEXT = 77  # tokens that CLIP's text towers take
@@ -52,7 +51,7 @@ def run_inspect(run: Run) -> None:
     Unreadable records are reported regardless of config.data.on_error.
     """
     c = run.config
-    if jax.process_index():
+    if not processes.is_first():
         return
     sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
     dataset = next(iter(sources.values())).dataset
@@ -65,7 +64,7 @@ def run_inspect(run: Run) -> None:
         for split, source in sources.items()
     }
     folder = run.workdir / "inspect" / folder_name(dataset.name)
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier inspection
+    remove_tree(folder)  # of an earlier inspection
     folder.mkdir(parents=True)
     summary = summarise(dataset, sources, scans, splits)
     summary["data_root"] = str(c.data_root)

@@ -91,7 +91,8 @@ def run_pretrain(run: Run) -> None:
     variant = get_variant(run.config.variant)
     sources = [run.open(spec) for spec in settings.train]
     tests = [run.open(spec) for spec in settings.test]
-    params = init_clip(variant, jax.random.key(run.config.seed), run.mesh)
+    made = init_clip(variant, jax.random.key(run.config.seed), run.mesh)
+    params = sharding.on_host(made)
     report(run, variant, params, tests, step=0)
     params = fit(run, pretrain_job(run, settings, sources, params), origins={})
     report(run, variant, params, tests, step=steps)

@@ -12,6 +12,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records import results
@@ -20,7 +21,7 @@ from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages.evaluate.stage import check_evaluate, is_evaluated, run_evaluate
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 from rsclip_jax.weights import PRETRAINED, is_name
 
 
@@ -33,7 +34,7 @@ def check_survey(run: Run) -> None:
                 f"config.dry_run: the shapes of {init!r} are unknown without reading"
                 f" it; a dry run accepts {', '.join(PRETRAINED)}"
             )
-        if not run.config.dry_run and not (Path(init).exists() or is_name(init)):
+        if not run.config.dry_run and not (as_path(init).exists() or is_name(init)):
             raise ValueError(
                 f"config.models names {init!r}: there is no such file or folder, and it"
                 f" is none of {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
@@ -70,7 +71,7 @@ def run_survey(run: Run) -> None:
         raise ValueError(
             "config.models: none of them could be loaded; see the warnings above"
         )
-    if jax.process_index() == 0:
+    if processes.is_first():
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
         run.log(f"skipped: {', '.join(missing)}; run the command again to retry")
@@ -137,7 +138,8 @@ def model_folders(run: Run) -> dict[str, str]:
     """
     models: dict[str, str] = {}
     for init in run.config.models:
-        name = Path(init).stem if Path(init).is_file() else Path(init).name
+        path = as_path(init)
+        name = path.stem if path.is_file() else path.name
         if name in models:
             raise ValueError(
                 f"config.models: {models[name]} and {init} are both {name!r} in the"

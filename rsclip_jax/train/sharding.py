@@ -1,7 +1,7 @@
 """The mesh, the sharding of each leaf, and losses that communicate across devices."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -37,6 +37,11 @@ def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
         )
     # Explicit axes, jax's default, do not work with Linen's concatenations.
     auto = (jax.sharding.AxisType.Auto,) * 2
+    if jax.process_count() > 1:
+        # Process i's devices hold the i-th block of a batch's rows. jax.make_mesh may
+        # order devices by their wiring, which mixes the processes.
+        ordered = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+        return Mesh(np.reshape(ordered, sizes), AXES, axis_types=auto)
     return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
 
 
@@ -108,18 +113,31 @@ def make_placed_state(
     return make_on(mesh, lambda params: make(jax.tree.map(jnp.copy, params)), placed)
 
 
-def to_host(array: Any) -> np.ndarray:
-    """An array as numpy, on every process.
+def replicate(array: jax.Array, mesh: Any) -> jax.Array:
+    """An array of the mesh, so that every process can read all of it."""
+    return _make_replicate(mesh)(array)
 
-    What is split over several processes is gathered onto every device in between, which
-    must have room for this one array.
+
+@lru_cache
+def _make_replicate(mesh: Any) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """The tree, in numpy where its arrays are spread over several processes.
+
+    All processes must call it.
     """
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        if isinstance(split := array.sharding, NamedSharding):
-            whole = NamedSharding(split.mesh, P())
-            array = jax.jit(lambda x: x, out_shardings=whole)(array)
-        array = array.addressable_data(0)
-    return np.asarray(array)
+
+    def read(leaf):
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        assert isinstance(leaf.sharding, NamedSharding)
+        return np.asarray(replicate(leaf, leaf.sharding.mesh))
+
+    return jax.tree.map(read, tree)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -7,7 +7,6 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from rsclip_jax import api
@@ -42,7 +41,7 @@ from rsclip_jax.stages.shared import (
 from rsclip_jax.stages.shared.job import Job, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, objectives, sharding
+from rsclip_jax.train import checkpoint, objectives, processes, sharding
 
 
 def check_align(run: Run) -> None:
@@ -87,7 +86,7 @@ def run_align(run: Run) -> None:
     sources = {"teacher": origin, **scales, **pretrained_sources(c, students)}
     students = distil(run, c, teacher, students, train, scales)
     found = report(run, teacher, students, tests, step=c.training.steps)
-    if jax.process_index() == 0:
+    if processes.is_first():
         plot_retrieval(run, c, found)
     meta = StageMeta(
         **describe_students(students),

@@ -21,7 +21,7 @@ from rsclip_jax.models.sensor import (
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared import clip_init, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 # sensor -> its encoder
@@ -128,7 +128,7 @@ def make_student(
     rng = jax.random.key(run.config.seed)
     if student == "vit":
         spec = vit_spec(sensor, **c.vit, out_dim=v.embed_dim)
-        return spec, init_sensor(spec, rng, run.mesh)
+        return spec, sharding.on_host(init_sensor(spec, rng, run.mesh))
     spec, params = read_student(c, sensor)
     if spec.out_dim == v.embed_dim:
         return spec, params

@@ -4,14 +4,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
@@ -19,7 +16,8 @@ from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
-from rsclip_jax.io.files import write_text
+from rsclip_jax.io.files import remove_tree, write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
@@ -39,7 +37,7 @@ from rsclip_jax.stages.shared.forgetting import (
     load_reference,
 )
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 
 def check_evaluate(run: Run) -> None:
@@ -102,7 +100,7 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     )
     if before:
         evaluate_forgetting(run, todo.forgetting, before, model)
-    if jax.process_index() == 0:
+    if processes.is_first():
         finish(run, settings, model, earlier)
 
 
@@ -111,16 +109,15 @@ def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
 
     Without an earlier evaluation, removes all.
     """
-    if jax.process_count() > 1:  # all must have read the files that the first changes
-        multihost_utils.sync_global_devices("evaluate: read")
-    if jax.process_index():
+    processes.wait_for_all("evaluate: read")  # before the first changes what all read
+    if not processes.is_first():
         return
     folder = run.folder("evaluate")
     (folder / "meta.json").unlink(missing_ok=True)
     if earlier is None:
         results.start_stage(run.results, "evaluate")
         run.skipped("evaluate").unlink(missing_ok=True)
-        shutil.rmtree(folder / "outcomes", ignore_errors=True)
+        remove_tree(folder / "outcomes")
         return
     results.keep_results(
         run.results, lambda r: r["stage"] != "evaluate" or not todo.holds(r)
@@ -220,7 +217,7 @@ def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
 
 def reference_now(reference: str) -> dict[str, str]:
     """model_digests of the reference; {} without one."""
-    return model_digests(Path(reference), reference) if reference else {}
+    return model_digests(as_path(reference), reference) if reference else {}
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
@@ -230,10 +227,10 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
     sizes and modification times of a weight file or folder; the name of pretrained
     weights.
     """
-    found = products(workdir) or (products(Path(init)) if init else {})
+    found = products(workdir) or (products(as_path(init)) if init else {})
     if found or not init:
         return found
-    path = Path(init)
+    path = as_path(init)
     if not path.exists():
         return {"name": init}
     told = [

@@ -9,6 +9,7 @@ from typing import Any
 
 from rsclip_jax import api
 from rsclip_jax.evals.encode import Encoder
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
@@ -33,7 +34,7 @@ def input_clip(
             " file, a folder that holds one, an earlier workdir, or a name such as"
             " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
         )
-    path = Path(run.config.init).resolve()
+    path = as_path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
             run.log(f"{stage}: starts from the product of stage {name} in {path}")
@@ -55,10 +56,9 @@ def input_variant(run: Run) -> Variant | None:
         return api.find_variant(c.init, **told)
 
 
-def rgb_encoder(run: Run, model: api.Model, visual: Any = None) -> Encoder:
-    """The encoder of the RGB in a batch on the mesh; visual: of another tower."""
-    params = model.params["visual"] if visual is None else visual
-    placed = sharding.put_params(params, run.mesh)
+def rgb_encoder(run: Run, model: api.Model) -> Encoder:
+    """The encoder of the RGB in a batch on the mesh."""
+    placed = sharding.put_params(model.params["visual"], run.mesh)
     encode = functools.partial(
         inference.encode_rgb, variant=model.variant, compute=run.compute
     )
