@@ -137,9 +137,8 @@ def make_head(
     ztxt = encode_prompts(params, variant, classnames, templates, compute)
     mean = ztxt.mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    return (head.T * np.exp(np.asarray(on_host(params["logit_scale"])))).astype(
-        np.float32
-    )
+    scale = np.exp(np.asarray(on_host(params["logit_scale"])))
+    return (head.T * scale).astype(np.float32)
 
 
 def encode_prompts(
