@@ -53,6 +53,27 @@ def make_step(
     )
 
 
+def make_training_step(
+    state: TrainState,
+    frozen: PyTree,
+    *,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    settings: TrainSettings,
+    mesh: Mesh,
+) -> Callable:
+    """make_step as the settings say; arrays or ShapeDtypeStructs."""
+    return make_step(
+        state,
+        frozen,
+        mesh=mesh,
+        loss_fn=loss_fn,
+        tx=tx,
+        accumulate=settings.accumulate,
+        grad_dtype=settings.grad_dtype,
+    )
+
+
 def train(
     params: PyTree,
     frozen: PyTree,
@@ -79,14 +100,8 @@ def train(
     params = jax.tree.map(lambda x: x.copy(), params)
     state = sharding.put_params(make_state(params, tx), mesh)
     frozen = sharding.put_params(frozen, mesh)
-    step_fn = make_step(
-        state,
-        frozen,
-        mesh=mesh,
-        loss_fn=loss_fn,
-        tx=tx,
-        accumulate=settings.accumulate,
-        grad_dtype=settings.grad_dtype,
+    step_fn = make_training_step(
+        state, frozen, loss_fn=loss_fn, tx=tx, settings=settings, mesh=mesh
     )
     with checkpoint.make_manager(folder / "checkpoints") as manager:
         if manager.latest_step() is not None:
