@@ -71,6 +71,14 @@ def training(**values) -> ml_collections.ConfigDict:
         "checkpoint_every": 100,
         # Steps between lines of metrics.jsonl.
         "log_every": 10,
+        # Number of newest checkpoints that are kept.
+        "keep": 2,
+        # Number of checkpoints with the lowest mean loss that are kept beside them.
+        "keep_best": 1,
+        # At a loss or gradient that is not finite: stop | skip (the step, uncounted).
+        "on_nonfinite": "stop",
+        # Most steps of a training that on_nonfinite "skip" leaves out.
+        "max_skipped": 10,
         # True: training, validation and test datasets may share records.
         "allow_shared": False,
         # True: validation and test may be of other datasets than training.

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
-    from rsclip_jax.train.loop import Interrupted
+    from rsclip_jax.train.stopping import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
     workdir = Path(_WORKDIR.value or default_workdir())

@@ -177,14 +177,7 @@ def test_the_patched_clip_is_the_mixture_and_its_text_tower_the_old_one(tiny_run
 
 
 def last_params(stage_dir):
-    import orbax.checkpoint as ocp
-
-    with checkpoint.make_manager(stage_dir / "checkpoints") as manager:
-        restored = manager.restore(
-            manager.latest_step(),
-            args=ocp.args.Composite(params=ocp.args.StandardRestore()),
-        )
-    return jax.tree.map(np.asarray, restored["params"])
+    return checkpoint.read_tree(checkpoint.last_checkpoint(stage_dir) / "params")
 
 
 def test_products_say_where_they_come_from(tiny_run):

@@ -4,6 +4,7 @@ The paths are local, or in an object store (io/paths.py).
 """
 
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
@@ -48,6 +49,27 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"{path} could not be written: {error}") from error
+
+
+_FULL = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EFBIG: "File too large",
+}
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a write failed because the disk, or a quota, is full.
+
+    Libraries raise other errors for it, whose text or cause says so.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(text in str(error) for text in _FULL.values()):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_bytes(path: Path, data: bytes) -> None:

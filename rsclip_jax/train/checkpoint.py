@@ -1,6 +1,5 @@
-"""Orbax checkpoints for resume, and each stage's product, which the next stage reads.
+"""Each stage's product, which the next stage reads, compared with its digest.
 
-<stage>/checkpoints/<step>/{params,train,data,meta}   while it trains
 <stage>/params and <stage>/meta.json                  when it is done
 <stage>/theta_1           patch's trained tower, if it is not the last checkpoint
 <stage>/head.npz          patch's trained head, interpolated like its tower
@@ -10,93 +9,22 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
-from rsclip_jax.io.files import read_json, write_npz
+from rsclip_jax.io.files import write_npz
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
-from rsclip_jax.train_step import TrainState
 
 PyTree = Any
-
-
-def make_manager(folder: Path, keep: int = 2) -> ocp.CheckpointManager:
-    """A manager of <stage>/checkpoints that keeps the newest `keep` steps."""
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.LatestN(keep),
-        cleanup_tmp_directories=True,  # left by a kill during a save
-        enable_async_checkpointing=False,  # a step's state is donated to the next
-    )
-    return ocp.CheckpointManager(folder.resolve(), options=options)
-
-
-def save_state(
-    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
-) -> None:
-    """Writes params, optimizer state, data position and meta, once per step."""
-    step = int(state.step)
-    if step in manager.all_steps():
-        return  # Orbax would silently return False
-    items = ocp.args.Composite(
-        params=ocp.args.StandardSave(state.params),
-        train=ocp.args.StandardSave({"opt_state": state.opt_state}),
-        data=grain.checkpoint.CheckpointSave(batches),
-        meta=ocp.args.JsonSave({**meta, "step": step}),
-    )
-    manager.save(step, args=items)
-    manager.wait_until_finished()
-
-
-def restore_state(
-    manager: ocp.CheckpointManager, state: TrainState, batches: Any, meta: dict
-) -> TrainState:
-    """The state of the latest step, with state's shardings; batches resume there too.
-
-    Raises ValueError naming the sources in meta (theta_0, a teacher, the data) that
-    differ from the checkpoint's.
-    """
-    step = manager.latest_step()
-    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    then, now = manager.restore(step, args=args)["meta"]["sources"], meta["sources"]
-    if then != now:
-        raise ValueError(
-            f"{manager.directory}: the sources of step {step} differ from this run's:"
-            f"\n  {_differing(then, now)}\nchoose another --workdir, or remove that"
-            " folder to restart the stage"
-        )
-
-    def like(tree):
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
-        )
-
-    items = ocp.args.Composite(
-        params=ocp.args.StandardRestore(like(state.params)),
-        train=ocp.args.StandardRestore({"opt_state": like(state.opt_state)}),
-        data=grain.checkpoint.CheckpointRestore(batches),
-    )
-    found = manager.restore(step, args=items)
-    number = jax.device_put(np.int32(step), state.step.sharding)
-    return TrainState(number, found["params"], found["train"]["opt_state"])
-
-
-def _differing(then: dict, now: dict) -> str:
-    """A line for each value that differs: "theta_0 digest: '1a' then, '2b' now"."""
-    keys = sorted({(name, key) for x in (then, now) for name in x for key in x[name]})
-    return "\n  ".join(
-        f"{name} {key}: {a!r} then, {b!r} now"
-        for name, key in keys
-        if (a := then.get(name, {}).get(key)) != (b := now.get(name, {}).get(key))
-    )
 
 
 def has_product(stage_dir: Path) -> bool:
@@ -129,14 +57,46 @@ def made_now(meta: StageMeta) -> StageMeta:
 def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
     """(params as numpy arrays, meta) of a finished stage.
 
-    Raises FileNotFoundError naming the folder and the stage to run.
+    Raises FileNotFoundError naming the folder and the stage to run, and ValueError
+    naming the folder if the params are damaged or differ from the digest in the meta.
     """
     if not has_product(stage_dir):
         raise FileNotFoundError(
             f"{stage_dir}/params does not exist: stage {stage_dir.name!r} of"
             f" {stage_dir.parent} has not finished; run it first"
         )
-    return _restore_numpy(stage_dir / "params"), load_meta(stage_dir)
+    meta, folder = load_meta(stage_dir), stage_dir / "params"
+    params = read_whole(folder)
+    if not meta.digest:
+        text = f"warning: {stage_dir}/meta.json has no digest: {folder} is unverified"
+        print(text, file=sys.stderr, flush=True)
+    elif (found := params_digest(params)) != meta.digest:
+        raise ValueError(
+            f"{folder} has the digest {found}, but {stage_dir}/meta.json says"
+            f" {meta.digest}: it was damaged or replaced since; {_way(stage_dir)}"
+        )
+    return params, meta
+
+
+def read_whole(folder: Path) -> PyTree:
+    """A saved tree as numpy arrays. Raises ValueError naming a damaged folder."""
+    try:
+        return read_tree(folder)
+    except Exception as error:  # a damaged file raises many kinds
+        raise ValueError(
+            f"{folder} is damaged ({first_line(error)}); {_way(folder.parent)}"
+        ) from error
+
+
+def _way(stage_dir: Path) -> str:
+    return f"restore {stage_dir} from a copy, or remove it and run its stage again"
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its text, shortened."""
+    text = str(error).strip().splitlines() or [""]
+    line = f"{type(error).__name__}: {text[0]}"
+    return line if len(line) < 200 else line[:200] + "..."
 
 
 def save_trained(stage_dir: Path, params: PyTree) -> None:
@@ -151,11 +111,11 @@ def load_trained(stage_dir: Path) -> PyTree:
     Raises FileNotFoundError if there is neither.
     """
     if (stage_dir / "theta_1").is_dir():
-        return _restore_numpy(stage_dir / "theta_1")
+        return read_whole(stage_dir / "theta_1")
     folder = last_checkpoint(stage_dir)
     if folder is None:
         raise FileNotFoundError(f"{stage_dir}/checkpoints holds no checkpoint")
-    return _restore_numpy(folder / "params")
+    return read_whole(folder / "params")
 
 
 def save_head(
@@ -193,20 +153,17 @@ def load_head(
 
 def last_checkpoint(stage_dir: Path) -> Path | None:
     """The folder of a stage's last checkpoint; None without one."""
-    folders = (stage_dir / "checkpoints").glob("*")
-    steps = {int(p.name): p for p in folders if p.name.isdigit()}
-    return steps[max(steps)] if steps else None
+    folder = stage_dir / "checkpoints"
+    steps = steps_in(folder)
+    return folder / str(steps[-1]) if steps else None
 
 
-def begun_sources(stage_dir: Path) -> dict:
-    """The sources in the meta of a stage's last checkpoint; {} without one."""
-    folder = last_checkpoint(stage_dir)
-    if folder is None:
-        return {}
-    return read_json(folder / "meta" / "metadata")["sources"]
+def steps_in(folder: Path) -> list[int]:
+    """The steps whose checkpoints are in a folder, sorted."""
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
 
 
-def _restore_numpy(folder: Path) -> PyTree:
+def read_tree(folder: Path) -> PyTree:
     # The handler directly: a Checkpointer would look for checkpoint metadata, which a
     # step's items lack.
     folder = folder.resolve()
@@ -216,7 +173,23 @@ def _restore_numpy(folder: Path) -> PyTree:
             handler.metadata(folder).tree,
         )
         restored = ocp.args.PyTreeRestore(restore_args=as_numpy)
-        return handler.restore(folder, args=restored)
+        with _quiet_after_failure():
+            return handler.restore(folder, args=restored)
+
+
+@contextlib.contextmanager
+def _quiet_after_failure() -> Iterator[None]:
+    """Waits, after an error, for reads that find Orbax's event loop closed.
+
+    Each would print a trace from a thread of TensorStore, beside the one error.
+    """
+    try:
+        yield
+    except Exception:
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        time.sleep(0.3)
+        sys.unraisablehook = hook
+        raise
 
 
 def load_meta(stage_dir: Path) -> StageMeta:
@@ -230,5 +203,5 @@ def params_digest(params: PyTree) -> str:
         array = np.asarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]

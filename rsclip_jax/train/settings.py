@@ -1,6 +1,7 @@
 """The settings of one training, and the optimizer that they describe."""
 
 import dataclasses
+import math
 from typing import Any
 
 import optax
@@ -11,6 +12,7 @@ from rsclip_jax.train.sharding import NEGATIVES
 from rsclip_jax.train_step import GRAD_DTYPES
 
 EVERYTHING: optim.Rules = ((".*", True),)
+NONFINITE = ("stop", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +22,10 @@ class TrainSettings:
     steps and warmup count batches of batch_size examples; lr is AdamW's peak learning
     rate, b2 its second-moment decay. checkpoint_every and log_every are in steps.
     trainable: rules as in optim.check_trainable. layer_decay: see optim.layer_rules.
-    ema: see optim.with_ema; 0 keeps no average. accumulate and grad_dtype: see
-    train_step. negatives: see sharding.make_clip_loss. Raises ValueError for
-    out-of-range training settings.
+    ema: see optim.with_ema; 0 keeps no average. keep, keep_best: see resume.Saves.
+    on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" up to
+    max_skipped such steps. accumulate and grad_dtype: see train_step. negatives: see
+    sharding.make_clip_loss. Raises ValueError for out-of-range training settings.
     """
 
     batch_size: int
@@ -37,6 +40,10 @@ class TrainSettings:
     trainable: optim.Rules = EVERYTHING
     layer_decay: float = 1.0
     ema: float = 0.0
+    keep: int = 2
+    keep_best: int = 0
+    on_nonfinite: str = "stop"
+    max_skipped: int = 10
     accumulate: int = 1
     grad_dtype: str = "float32"
     negatives: str = "all_gather"
@@ -44,14 +51,23 @@ class TrainSettings:
 
     def __post_init__(self):
         least = {"batch_size": 1, "steps": 1, "warmup": 0, "lr": 0}
-        least |= {"checkpoint_every": 1, "log_every": 1, "accumulate": 1}
+        least |= {"checkpoint_every": 1, "log_every": 1, "weight_decay": 0}
+        least |= {"keep": 1, "keep_best": 0, "max_skipped": 0, "accumulate": 1}
         for name, low in least.items():
-            if (value := getattr(self, name)) < low:
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ValueError(f"{name} = {value} is not a finite number")
+            if value < low:
                 raise ValueError(f"{name} = {value} is below {low}")
         choices = {"grad_dtype": GRAD_DTYPES, "negatives": NEGATIVES}
+        choices["on_nonfinite"] = NONFINITE
         for name, known in choices.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} = {value!r}: use one of {', '.join(known)}")
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm = {self.clip_norm} is not above 0")
+        if not 0 <= self.b2 < 1:
+            raise ValueError(f"b2 = {self.b2} is not in [0, 1)")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema = {self.ema} is not in [0, 1); 0 keeps no average")
         if not 0 < self.layer_decay <= 1:

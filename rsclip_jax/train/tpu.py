@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
@@ -50,7 +49,7 @@ def make_topology_mesh(topology: str, shape: tuple[int, int]) -> Mesh:
     found = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, **one
     ).devices
-    return sharding.mesh_of(np.array(found), shape)
+    return sharding.make_mesh(shape, found)
 
 
 def predict_seconds(text: str, topology: str) -> float:
@@ -106,5 +105,3 @@ def _opcode(line: str) -> str:
 def limit_of(topology: str) -> int:
     """Bytes of a chip's memory that a program may use."""
     return int(CHIPS[topology.partition(":")[0]].gib * 2**30)
-
-

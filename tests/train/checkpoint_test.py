@@ -1,6 +1,4 @@
-"""Products and digests; saving and restoring a state."""
-
-import json
+"""Products and digests."""
 
 import jax
 import numpy as np
@@ -8,9 +6,8 @@ import optax
 import pytest
 
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.train import checkpoint, resume, sharding
 from rsclip_jax.train_step import make_state
-from tests.helpers.batches import make_batches
 
 PARAMS = {"a": {"kernel": np.arange(8, dtype=np.float32).reshape(2, 4)}, "t": np.e}
 
@@ -68,55 +65,11 @@ def test_the_digest_tells_values_names_shapes_and_types_apart(other):
     assert checkpoint.params_digest(other) != checkpoint.params_digest(params())
 
 
-META = {"stage": "toy", "sources": {}}
-
-
-def test_a_state_comes_back_with_its_shardings_and_the_data_position(tmp_path):
-    mesh = sharding.make_mesh((2, 4))
-    tx = optax.adam(1e-3)
-    state = sharding.put_params(make_state(params(), tx), mesh)
-    batches = make_batches()
-    next(batches)
-    with checkpoint.make_manager(tmp_path / "c") as manager:
-        checkpoint.save_state(manager, state, batches, META)
-        checkpoint.save_state(
-            manager, state, batches, {**META, "stage": "other"}
-        )  # no-op
-        fresh = sharding.put_params(make_state(params(), tx), mesh)
-        moved = make_batches()
-        found = checkpoint.restore_state(manager, fresh, moved, META)
-    np.testing.assert_array_equal(next(moved)["x"], next(batches)["x"])
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
-        np.testing.assert_array_equal(a, b)
-        assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
-    meta = json.loads((tmp_path / "c" / "0" / "meta" / "metadata").read_text())
-    assert meta == {**META, "step": 0}
-
-
-def test_what_a_stage_trained_is_read_from_its_last_save_without_a_warning(
-    tmp_path, caplog
-):
-    tx = optax.sgd(0.1)
-    with checkpoint.make_manager(tmp_path / "s" / "checkpoints") as manager:
-        for step in (2, 10):
-            tree = jax.tree.map(lambda x, by=step: np.float32(by * x), params())
-            state = sharding.put_params(make_state(tree, tx), sharding.make_mesh())
-            number = jax.device_put(np.int32(step), state.step.sharding)
-            meta = {"sources": {"scale": {"mean": [step / 3]}}}
-            state = state.replace(step=number)
-            checkpoint.save_state(manager, state, make_batches(), meta)
-    caplog.clear()
-    found = checkpoint.load_trained(tmp_path / "s")
-    jax.tree.map(np.testing.assert_array_equal, found, tree)
-    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == []
-    assert checkpoint.begun_sources(tmp_path / "s") == {"scale": {"mean": [10 / 3]}}
-
-
 def test_what_was_trained_may_be_kept_apart_from_the_checkpoints(tmp_path):
     tx = optax.sgd(0.1)
-    with checkpoint.make_manager(tmp_path / "s" / "checkpoints") as manager:
-        state = sharding.put_params(make_state(params(), tx), sharding.make_mesh())
-        checkpoint.save_state(manager, state, make_batches(), {"sources": {}})
+    state = sharding.put_params(make_state(params(), tx), sharding.make_mesh())
+    with resume.Saves(tmp_path / "s" / "checkpoints") as saves:
+        saves.save(state, {}, {"sources": {}})
     for factor in (2, 3):  # a run that was cut off writes it again
         trained = jax.tree.map(lambda x, by=factor: np.float32(by * x), params())
         checkpoint.save_trained(tmp_path / "s", trained)
@@ -125,17 +78,6 @@ def test_what_was_trained_may_be_kept_apart_from_the_checkpoints(tmp_path):
 
 
 def test_a_stage_that_has_not_begun_has_nothing_to_read(tmp_path):
-    assert checkpoint.begun_sources(tmp_path / "s") == {}
+    assert resume.begun_sources(tmp_path / "s") == {}
     with pytest.raises(FileNotFoundError, match="s/checkpoints holds no checkpoint"):
         checkpoint.load_trained(tmp_path / "s")
-
-
-def test_only_the_newest_saves_are_kept(tmp_path):
-    tx = optax.sgd(0.1)
-    state = sharding.put_params(make_state(params(), tx), sharding.make_mesh())
-    with checkpoint.make_manager(tmp_path / "c", keep=2) as manager:
-        for step in (1, 2, 3):
-            number = jax.device_put(np.int32(step), state.step.sharding)
-            later = state.replace(step=number)
-            checkpoint.save_state(manager, later, make_batches(), {})
-        assert sorted(manager.all_steps()) == [2, 3]

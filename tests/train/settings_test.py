@@ -1,5 +1,7 @@
 """TrainSettings: what it refuses, and the optimizer that it describes."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,15 @@ from rsclip_jax.train.settings import TrainSettings, make_tx
         ({"lr": -1.0}, r"lr = -1\.0 is below 0"),
         ({"warmup": -1}, "warmup = -1 is below 0"),
         ({"checkpoint_every": 0}, "checkpoint_every = 0 is below 1"),
+        ({"lr": math.nan}, "lr = nan is not a finite number"),
+        ({"lr": math.inf}, "lr = inf is not a finite number"),
+        ({"weight_decay": math.nan}, "weight_decay = nan is not a finite number"),
+        ({"clip_norm": math.nan}, "clip_norm = nan is not above 0"),
+        ({"b2": 1.0}, r"b2 = 1.0 is not in \[0, 1\)"),
+        ({"ema": math.nan}, "ema = nan is not in"),
+        ({"layer_decay": math.nan}, "layer_decay = nan is not in"),
+        ({"keep": 0}, "keep = 0 is below 1"),
+        ({"on_nonfinite": "go"}, "on_nonfinite = 'go': use one of stop, skip"),
         ({"ema": 1.0}, r"ema = 1\.0 is not in \[0, 1\)"),
         ({"layer_decay": 0.0}, r"layer_decay = 0\.0 is not in \(0, 1\]"),
     ],

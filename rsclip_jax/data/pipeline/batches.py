@@ -50,13 +50,15 @@ def train_batches(
     Returns:
       A grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}. With
       tokens a batch also has "text" [b, n], one of the class's prompts or the image's
-      captions, drawn at random, and "group" [b], see number_groups.
+      captions, drawn at random, and "group" [b], see number_groups. "records" [b] are
+      the records' numbers, counted through all sources; they are for messages.
 
     Raises ValueError where all sources together have less than one batch.
     """
     _check_enough(sources, options.batch_size)
     groups = number_groups(sources, tokens) if tokens else []
     with_label = len({source.label_length for source in sources}) == 1
+    firsts = np.cumsum([0, *map(len, sources)])
     parts = []
     for i, source in enumerate(sources):
         # grain measures every element: records are slow to measure, so are made last.
@@ -70,6 +72,7 @@ def train_batches(
             optional=optional,
             with_label=with_label,
             texts=Texts(tokens[i], groups[i]) if tokens else None,
+            first=int(firsts[i]),
         )
         parts.append(order.shuffle().repeat().random_map(make_example))
     mixed = parts[0]

@@ -29,6 +29,7 @@ class ExampleMaker:
       optional: keys that a record may lack, see batches.train_batches.
       with_label: whether examples have "label".
       texts: where examples have "text" and "group".
+      first: the number of the source's first record among those of all sources.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class ExampleMaker:
         optional: Collection[str],
         with_label: bool,
         texts: Texts | None,
+        first: int = 0,
     ):
+        self.first = first
         self.reader, self.sizes, self.augment = reader, sizes, augment
         self.optional, self.with_label, self.texts = optional, with_label, texts
         self._thread = threading.local()  # each thread has its own generator
@@ -86,6 +89,7 @@ class ExampleMaker:
         if self.texts is not None:
             example["text"], group = self.texts.draw(record, rng)
             example["group"] = np.int32(group)
+        example["records"] = np.int32(self.first + index)
         return example
 
     def _generator(self, state: Mapping) -> np.random.Generator:

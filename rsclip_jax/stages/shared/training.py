@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rsclip_jax.data.bad_records import first_record
@@ -140,28 +143,45 @@ def fit(
         origins: the origin of the weights, {"theta_0": {"path", "digest"}}.
         tower: see make_tx.
 
-    Raises ValueError if the stage's checkpoint was trained from other weights or data.
+    Raises ValueError if the stage's checkpoint was trained from other weights or data,
+    and FloatingPointError for a loss that is not finite.
     """
     check_share(run, stage, settings)
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
-    return loop.train(
-        params,
-        frozen,
-        make_batches(run, stage, settings, data),
-        loss_fn=loss_fn,
-        tx=tx,
-        settings=settings,
-        mesh=run.mesh,
-        folder=run.folder(stage),
-        meta={
-            "stage": stage,
-            "config": run.config.to_dict(),
-            "git_commit": git_commit(),
-            "sources": {**origins, "data": data_digests(data.sources)},
-        },
-        progress=run.config.progress and jax.process_index() == 0,
-    )
+    try:
+        return loop.train(
+            params,
+            frozen,
+            make_batches(run, stage, settings, data),
+            loss_fn=loss_fn,
+            tx=tx,
+            settings=settings,
+            mesh=run.mesh,
+            folder=run.folder(stage),
+            meta={
+                "stage": stage,
+                "config": run.config.to_dict(),
+                "git_commit": git_commit(),
+                "sources": {**origins, "data": data_digests(data.sources)},
+            },
+            progress=run.config.progress and jax.process_index() == 0,
+            name_records=functools.partial(name_records, data.sources),
+        )
+    except FloatingPointError as error:
+        here = rf"config.{stage}.\1"
+        text = re.sub(r"\b(on_nonfinite|max_skipped)\b", here, str(error))
+        raise FloatingPointError(text) from error
+
+
+def name_records(sources: Sequence[Source], numbers: np.ndarray) -> list[str]:
+    """The ids of records, each after its dataset, by their numbers in train_batches."""
+    firsts = np.cumsum([0, *map(len, sources)])
+    places = np.searchsorted(firsts, numbers, side="right") - 1
+    return [
+        f"{sources[i].spec} {sources[i].ids[number - firsts[i]]}"
+        for i, number in zip(places, numbers, strict=True)
+    ]
 
 
 def check_share(run: Run, stage: str, settings: TrainSettings) -> None:

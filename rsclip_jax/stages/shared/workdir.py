@@ -35,8 +35,15 @@ _FREE = (
     "dry_records",
     "inspect",
 )
-# Settings of any stage that only allow a run.
-_PERMITS = ("allow_shared", "allow_other_data")
+# Settings of any stage that only allow a run, or say what is kept of it.
+_PERMITS = (
+    "allow_shared",
+    "allow_other_data",
+    "keep",
+    "keep_best",
+    "on_nonfinite",
+    "max_skipped",
+)
 # Settings of any stage that change how, and only by rounding what is computed.
 _HOW = ("accumulate", "negatives")
 # Newer settings, at the value that does what programs without them did.

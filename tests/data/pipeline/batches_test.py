@@ -131,7 +131,15 @@ def test_batches_have_their_keys_shapes_and_types():
         "rgb": ((4, 7, 7, 3), "uint8"),
         "s1": ((4, 5, 5, 2), "float32"),
         "label": ((4,), "int32"),
+        "records": ((4,), "int32"),
     }
+
+
+def test_a_batch_says_which_records_are_in_it():
+    """Numbered through all sources: the second one's first is number 5."""
+    found = take(9, batches_of(Numbers(5), Numbers(7, first=5)))
+    assert [n for batch in found for n in batch["records"].tolist()] == numbers(found)
+    assert set(numbers(found)) == set(range(12))
 
 
 def test_sensors_and_labels_of_a_record_belong_together():

@@ -31,7 +31,7 @@ def test_text_is_one_of_the_labels_own_captions_and_groups_are_classes():
 
 def test_without_tokens_there_is_no_text():
     (batch,) = take(1, batches_of(Numbers(5)))
-    assert batch.keys() == {"rgb", "s1", "label"}
+    assert batch.keys() == {"rgb", "s1", "label", "records"}
 
 
 class Captioned(Numbers):
