@@ -52,7 +52,8 @@ def main(argv: list[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-        text = f"error: {name_settings(error_text(error))}\n{keep_traceback(workdir)}"
+        kept = "" if _CONFIG.value.plan else keep_traceback(workdir)
+        text = f"error: {name_settings(error_text(error))}\n{kept}"
         print(text.rstrip(), file=sys.stderr)
         sys.exit(1)
 
@@ -64,10 +65,27 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.io.run_lock import hold
     from rsclip_jax.stages.shared.workdir import check_folder
 
+    if config.plan:
+        plan(config, workdir)
+        return
     check_folder(workdir)
     is_first = jax.process_index() == 0
     with hold(workdir, is_first=is_first, processes=jax.process_count()):
         run_held(config, workdir)
+
+
+def plan(config, workdir: Path) -> None:
+    """Prints what the stages will need and take; writes nothing."""
+    from rsclip_jax.stages.registry import check_sections, find_stages
+    from rsclip_jax.stages.shared.dataset_settings import fill_in
+    from rsclip_jax.stages.shared.plan import plan_stages
+    from rsclip_jax.stages.shared.run import Run
+    from rsclip_jax.train.sharding import make_mesh
+
+    stages = find_stages(config.stages)
+    check_sections(config, stages)
+    config, _ = fill_in(config)
+    plan_stages(Run(config, workdir, make_mesh(tuple(config.mesh))), stages)
 
 
 def run_held(config, workdir: Path) -> None:

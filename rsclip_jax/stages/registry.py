@@ -33,6 +33,7 @@ STAGES = (
         functools.partial(_has_product, "pretrain"),
         binds=("pretrain",),
         needs=("pretrain",),
+        needs_of=pretrain.plan_pretrain,
     ),
     Stage(
         "patch",
@@ -41,6 +42,7 @@ STAGES = (
         functools.partial(_has_product, "patch"),
         binds=("patch",),
         needs=("patch",),
+        needs_of=patch.plan_patch,
     ),
     Stage(
         "align",
@@ -49,6 +51,7 @@ STAGES = (
         functools.partial(_has_product, "align"),
         binds=("align",),
         needs=("align",),
+        needs_of=align.plan_align,
     ),
     Stage(
         "ablate",
@@ -66,6 +69,7 @@ STAGES = (
         evaluate.is_evaluated,
         binds=("evaluate",),
         needs=("evaluate", "datasets"),
+        needs_of=evaluate.plan_evaluate,
         example="configs/evaluate.py",
         resumes=True,
     ),

@@ -1,6 +1,7 @@
 """What a jitted program needs and takes, from the shapes of its arguments alone."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ class Program:
     first argument anew, something), as train_step does.
     """
 
-    function: Callable
+    function: Any  # what jax.jit returns
     fixed: tuple[PyTree, ...]
     examples: dict[str, jax.ShapeDtypeStruct]
     unit: int
@@ -52,11 +53,14 @@ class Program:
 
     def arguments(self, batch_size: int) -> tuple[PyTree, ...]:
         """The ShapeDtypeStructs of all arguments."""
-        batch = {
+        return (*self.fixed, self.batch(batch_size))
+
+    def batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The ShapeDtypeStructs of a batch."""
+        return {
             key: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype)
             for key, x in self.examples.items()
         }
-        return (*self.fixed, batch)
 
     def compile(self, batch_size: int) -> Any:
         """The program for this batch size; raises RESOURCE_EXHAUSTED as XLA does."""
@@ -108,6 +112,17 @@ def memory_of(compiled: Any) -> Memory:
     new = found.output_size_in_bytes - found.alias_size_in_bytes
     temporary = found.temp_size_in_bytes + found.generated_code_size_in_bytes
     return Memory(found.argument_size_in_bytes, temporary + max(0, new))
+
+
+def device_bytes_of(tree: PyTree, mesh: Mesh) -> int:
+    """Bytes of a tree's leaves on one device, placed as params are."""
+    placed = sharding.param_shardings(tree, mesh)
+    sizes = jax.tree.map(
+        lambda x, where: math.prod(where.shard_shape(x.shape)) * x.dtype.itemsize,
+        tree,
+        placed,
+    )
+    return sum(jax.tree.leaves(sizes))
 
 
 def smaller_batch(program: Program, batch_size: int) -> int:

@@ -39,8 +39,8 @@ def make_topology_mesh(topology: str, shape: tuple[int, int]) -> Mesh:
     chip, _, sizes = topology.partition(":")
     if chip not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", sizes):
         raise ValueError(
-            f"topology {topology!r} is not known: give a chip, {' or '.join(CHIPS)}, and"
-            " the chips along each axis, as in 'v5e:2x2'"
+            f"topology {topology!r} is not known: give a chip, one of"
+            f" {', '.join(CHIPS)}, and the chips along each axis, as in 'v5e:2x2'"
         )
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no server to ask
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is taken
