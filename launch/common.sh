@@ -45,6 +45,15 @@ need_number() {
     esac
 }
 
+# The clone's own environment, if it has one; else the python3 on PATH.
+default_python() {
+    if [ -x "$clone/.venv/bin/python" ]; then
+        echo "$clone/.venv/bin/python"
+    else
+        echo python3
+    fi
+}
+
 # quote WORD: the word as a shell reads it again, plain where it can be.
 quote() {
     case $1 in

@@ -4,7 +4,7 @@
 #   CONFIG=configs/align_sar.py WORKDIR=runs/gpu launch/gpu.sh [flags]
 #
 # [flags] are those of rsclip_jax.main.
-# Install JAX's CUDA build first: pip install -r requirements.txt "jax[cuda13]"
+# Install JAX's CUDA build first: .venv/bin/pip install -r requirements.txt "jax[cuda13]"
 # Relative paths are those of the folder that you start it in. The same command
 # continues an interrupted run.
 #
@@ -14,11 +14,11 @@
 # variable   default   meaning
 # CONFIG     required  config file or the name of a shipped config
 # WORKDIR    required  folder of the run
-# PYTHON     python3   Python that has rsclip_jax's requirements
+# PYTHON               Python with the requirements; default: the clone's .venv or python3
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
-: "${PYTHON:=python3}"
+: "${PYTHON:=$(default_python)}"
 parse "$@"
 need CONFIG "such as configs/align_sar.py"
 need WORKDIR "the folder of the run"

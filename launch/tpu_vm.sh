@@ -27,7 +27,7 @@
 # VALID_UNTIL                  time after which the request expires, such as 6h
 # DATA_DISK                    disk to attach read-only: projects/P/zones/Z/disks/D
 # SLICE           queued       existing: NAME was created elsewhere; never create or delete
-# SSH_FLAGS                    more flags of "tpu-vm ssh" and "scp": --tunnel-through-iap
+# SSH_FLAGS                    more flags of "tpu-vm ssh" and "tpu-vm scp": --internal-ip
 # PYTHON_VERSION  3.12         Python for the workers
 # SETUP                        one more command for each worker, such as a mount
 # CONFIG          required     config file of this clone or name of a shipped config (run)
@@ -44,9 +44,10 @@ gone=75 # code of watch where the slice was taken away
 
 log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
-# tpus WORD...: a gcloud command in the zone and project.
+# tpus WORD...: a gcloud command in the zone and project, which asks no questions.
 tpus() {
-    run gcloud compute tpus "$@" --zone="$ZONE" ${PROJECT:+--project="$PROJECT"} < /dev/null
+    run gcloud compute tpus "$@" --quiet --zone="$ZONE" \
+        ${PROJECT:+--project="$PROJECT"} < /dev/null
 }
 
 # on_all SCRIPT: runs a piece of shell on all workers; fails where one fails.
@@ -68,21 +69,25 @@ find_runtime() {
 
 # The state of the slice
 
-# ask KIND FIELD: a field of NAME, NONE where there is no NAME. It asks five times.
+# ask KIND FIELD: a field of NAME, NONE where there is no NAME. Once gcloud has answered,
+# a failure is taken for the network's, and it asks five times.
 ask() {
-    local tries said
-    for tries in 1 2 3 4 5; do
+    local try tries=1 said
+    [ ! -e "$scratch/answered" ] || tries=5
+    for ((try = 1; try <= tries; try++)); do
         if said=$(tpus "$1" describe "$NAME" --format="value($2)" 2> "$scratch/error"); then
+            touch "$scratch/answered"
             printf '%s\n' "$said"
             return
         fi
         if grep -qi 'not_found\|not found' "$scratch/error"; then
+            touch "$scratch/answered"
             echo NONE
             return
         fi
         cat "$scratch/error" >&2
-        log "gcloud failed (try $tries of 5)"
-        [ "$tries" = 5 ] || sleep "$POLL"
+        log "gcloud failed (try $try of $tries)"
+        [ "$try" -eq "$tries" ] || sleep "$POLL"
     done
     return 1
 }
@@ -110,7 +115,7 @@ request() {
 
 delete() {
     [ "$SLICE" = queued ] || fail "SLICE=existing: $NAME was created elsewhere and is not deleted here"
-    tpus queued-resources delete "$NAME" --force --quiet
+    tpus queued-resources delete "$NAME" --force
 }
 
 status() {
@@ -129,7 +134,7 @@ create() {
         return
     fi
     while :; do
-        state=$(find_state) || fail "the state of $NAME is not known"
+        state=$(find_state) || fail "gcloud does not say the state of $NAME"
         [ "$state" = "$before" ] || log "$NAME: $state"
         before=$state
         case $SLICE-$state in

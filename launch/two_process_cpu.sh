@@ -14,7 +14,7 @@
 # variable    default   meaning
 # CONFIG      required  config file or the name of a shipped config
 # WORKDIR     required  folder of the run
-# PYTHON      python3   Python that has rsclip_jax's requirements
+# PYTHON                Python with the requirements; default: the clone's .venv or python3
 # PROCESSES   2         processes
 # DEVICES     2         CPU devices that each process sees
 # PORT                  port of the coordinator on 127.0.0.1; default: a free one
@@ -22,7 +22,7 @@
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
-: "${PYTHON:=python3}" "${PROCESSES:=2}" "${DEVICES:=2}" "${PORT:=}" "${GRACE:=10}"
+: "${PYTHON:=$(default_python)}" "${PROCESSES:=2}" "${DEVICES:=2}" "${PORT:=}" "${GRACE:=10}"
 parse "$@"
 need CONFIG "such as configs/align_sar.py"
 need WORKDIR "the folder of the run"
@@ -46,10 +46,11 @@ signal_all() {
     done
 }
 
-# end_all: SIGTERM, and SIGKILL after GRACE seconds; a process whose peer is gone may
+# end_all CODE: SIGTERM, and SIGKILL after GRACE seconds; a process whose peer is gone may
 # wait for it for ever.
 end_all() {
     local until=$((SECONDS + GRACE))
+    printf 'a process ended with code %s: ending the others\n' "$1" >&2
     signal_all TERM
     while [ -n "$(jobs -rp)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.2 || true; done
     signal_all KILL
@@ -59,7 +60,8 @@ end_all() {
 wait_for_all() {
     local code=0 failed=0 left=("$@") running still pid
     while [ "${#left[@]}" -gt 0 ]; do
-        running=" $(jobs -rp | tr '\n' ' ')"
+        running=$(jobs -rp) || continue # Ctrl-C ends this subshell, and the sleep below
+        running=" ${running//$'\n'/ } "
         still=()
         for pid in "${left[@]}"; do
             case $running in *" $pid "*)
@@ -70,12 +72,11 @@ wait_for_all() {
             wait "$pid" || failed=$?
             if [ "$failed" -ne 0 ] && [ "$code" -eq 0 ]; then
                 code=$failed
-                printf 'a process ended with code %s: ending the others\n' "$code" >&2
-                [ -n "$passed_on" ] || end_all
+                [ -n "$passed_on" ] || end_all "$code"
             fi
         done
         left=(${still[@]+"${still[@]}"})
-        sleep 0.2 || true # Ctrl-C ends the sleep as well
+        sleep 0.2 || true
     done
     return "$code"
 }

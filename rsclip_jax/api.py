@@ -10,6 +10,7 @@ import numpy as np
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
+from rsclip_jax.io.paths import as_path, check_local, is_remote
 from rsclip_jax.models import inference
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
@@ -202,8 +203,8 @@ def load(
     Raises FileNotFoundError if the source does not exist, and ValueError for arguments
     that do not apply to it.
     """
-    path = Path(source)
-    if path.is_dir() and not is_weight_folder(path):
+    path = as_path(source)
+    if is_workdir(path):
         if image_size or activation:
             raise ValueError(
                 f"{source} is a workdir, whose models keep the image size and"
@@ -225,13 +226,14 @@ def load(
         )
     origin: dict[str, Any] = {"path": str(path.resolve())}
     if not path.exists():
-        found = find_pretrained(str(source))
+        found = None if is_remote(path) else find_pretrained(str(source))
         if found is None:
             raise FileNotFoundError(
                 f"{source}: not a weight file or folder, nor the workdir of a run;"
                 f" {suggest(str(source))}"
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
+    check_local(path, "a weight file, source")
     v, params = load_clip(path, variant, activation=activation, image_size=image_size)
     origin = {**origin, "files": file_digests(path)}
     return Model(v, params, {}, checkpoint.params_digest(params), source=origin)
@@ -247,15 +249,20 @@ def find_variant(
 
     Downloads named weights that are not cached.
     """
-    path = Path(source)
-    if path.is_dir() and not is_weight_folder(path):
+    path = as_path(source)
+    if is_workdir(path):
         return made_variant(path)
     if not path.exists():
-        found = find_pretrained(str(source))
+        found = None if is_remote(path) else find_pretrained(str(source))
         if found is None:
             return None
         path, variant = found.path, variant or found.variant
     return read_variant(path, variant, activation=activation)
+
+
+def is_workdir(path: Path) -> bool:
+    """Whether a path is a folder that is not one of weights."""
+    return path.is_dir() and (is_remote(path) or not is_weight_folder(path))
 
 
 def made_variant(workdir: Path) -> Variant | None:
@@ -338,7 +345,7 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
 
 def _load_as(path: str, variant: Variant) -> Model:
     """The model that an earlier stage started from, loaded in the same way."""
-    if any(checkpoint.has_product(Path(path) / stage) for stage in CLIP_STAGES):
+    if any(checkpoint.has_product(as_path(path) / stage) for stage in CLIP_STAGES):
         return load(path)
     return load(path, variant=variant, image_size=variant.image_size)
 

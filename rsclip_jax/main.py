@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     from rsclip_jax.train.stopping import Interrupted
 
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
-    workdir = Path(_WORKDIR.value or default_workdir())
+    workdir = as_path(_WORKDIR.value or default_workdir())
     try:
         run_stages(_CONFIG.value, workdir)
     except Interrupted as error:
@@ -128,13 +129,15 @@ def run_stage(run, stage) -> None:
     import jax
 
     from rsclip_jax.data.bad_records import count_skipped
-    from rsclip_jax.records import results
+    from rsclip_jax.records import lost, results
     from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
 
     if stage.is_done(run):
         run.log(f"{stage.name}: already done, skipped")
         log_changed(run, stage.name)
+        if text := lost.find_lost(run.workdir, stage.name):
+            run.log(f"warning: {text}")
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
@@ -144,6 +147,8 @@ def run_stage(run, stage) -> None:
         results.start_stage(run.results, stage.name)
     with advised(run, stage.name):
         stage.run(run)
+    if jax.process_index() == 0:
+        lost.note_results(run.workdir, stage.name)
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):
         text += f"; {count} unreadable record(s) left out, listed in {listed}"
@@ -156,7 +161,7 @@ def default_workdir() -> str:
         flags.FLAGS["config"]
     ).partition(":")
     if Path(path) == _SAVED:
-        return f"runs/{Path(variant).resolve().parent.name}"
+        return f"runs/{as_path(variant).resolve().parent.name}"
     return f"runs/{Path(path).stem}" + (f"-{variant}" if variant else "")
 
 
@@ -181,8 +186,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.keys()  # raises for a file that could not be read
+        as_path(_WORKDIR.value or "")
         return rest
-    except (flags.Error, LookupError, AttributeError, OSError) as error:
+    except (flags.Error, LookupError, AttributeError, OSError, ValueError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
     sys.exit(2)
 

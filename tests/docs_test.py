@@ -246,7 +246,8 @@ def test_commands_have_settings_of_their_config(name, monkeypatch):
         args = name_dataset(args)
         values = flags.FlagValues()
         config_flags.DEFINE_config_file("config", flag_values=values)
-        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        for flag in ("workdir", "coordinator", "processes", "process"):
+            flags.DEFINE_string(flag, None, "", flag_values=values)
         monkeypatch.setattr("sys.argv", ["main", *args])  # where it looks for settings
         assert values(["main", *args]) == ["main"], f"{name}: {command}"
         assert values.config.stages
@@ -378,6 +379,8 @@ def test_the_front_page_is_short_and_begins_with_the_two_commands():
     ("asked", "linked", "answer"),
     [
         ("GPU", "launch/README.md#on-an-nvidia-gpu", "jax[cuda"),
+        ("TPU slice", "launch/README.md#on-a-cloud-tpu", "launch/tpu_vm.sh up"),
+        ("Slurm", "launch/README.md#which-script", "slurm.sbatch"),
         (
             "memory",
             "launch/README.md#memory-of-vit-b32-and-vit-l14",

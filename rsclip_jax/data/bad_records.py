@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rsclip_jax.data.types import Record, Source
+from rsclip_jax.io.files import write_text
 from rsclip_jax.io.lock import locked
+from rsclip_jax.io.paths import is_remote
 
 _HINT = "on_error='skip' leaves such records out"
 
@@ -70,6 +72,9 @@ class SkippedList:
         with self._lock:
             if key in self._keys:
                 return
+            if is_remote(self.path):
+                self._add_remote(key, reason)
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with (
                 locked(self.path.with_name(f"{self.path.name}.lock")),
@@ -77,10 +82,21 @@ class SkippedList:
             ):
                 cut = self._read_new(file)
                 if key not in self._keys:
-                    line = f"{key}\t{' '.join(reason.split())}\n"
+                    line = _line(key, reason)
                     file.write(("\n" * cut + line).encode())
                     self._keys.add(key)
                 self._end = file.tell()
+
+    def _add_remote(self, key: str, reason: str) -> None:
+        """As add, in an object store, which is written anew for each record.
+
+        Processes that add at the same moment can lose each other's lines there.
+        """
+        text = self.path.read_text() if self.path.exists() else ""
+        self._keys = {line.rpartition("\t")[0] for line in text.splitlines()}
+        if key not in self._keys:
+            write_text(self.path, text + _line(key, reason))
+            self._keys.add(key)
 
     def _read_new(self, file: BinaryIO) -> bool:
         """Reads the lines after _end; returns whether a kill has cut the last one."""
@@ -88,6 +104,10 @@ class SkippedList:
         text = file.read().decode()
         self._keys.update(line.rpartition("\t")[0] for line in text.splitlines())
         return bool(text) and not text.endswith("\n")
+
+
+def _line(key: str, reason: str) -> str:
+    return f"{key}\t{' '.join(reason.split())}\n"
 
 
 def count_skipped(path: Path) -> int:

@@ -130,12 +130,78 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming a file that is not JSON."""
+def read_json(path: Path, way: str = "") -> Any:
+    """The content of a JSON file.
+
+    way: what to do about a damaged file, for the error. Raises ValueError naming a file
+    that is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:  # includes decoding errors
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}{_after(way)}") from error
+
+
+def read_object(path: Path, way: str = "") -> dict[str, Any]:
+    """As read_json, for a file that has to hold a JSON object."""
+    found = read_json(path, way)
+    if not isinstance(found, dict):
+        held = repr(found)
+        held = held if len(held) < 60 else held[:60] + "..."
+        raise ValueError(f"{path} holds {held}, not a JSON object{_after(way)}")
+    return found
+
+
+def _after(way: str) -> str:
+    return f"; {way}" if way else ""
+
+
+@contextlib.contextmanager
+def local_folder(folder: Path) -> Iterator[Path]:
+    """Yields a local folder for programs that write files by themselves.
+
+    It is `folder` itself, or for an object store a temporary one whose files are
+    uploaded when the block ends.
+    """
+    if not isinstance(folder, ObjectPath):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+        upload_tree(Path(temporary), folder)
+
+
+def upload_tree(local: Path, folder: Any) -> None:
+    """Uploads the files of a local folder, by name, to an ObjectPath."""
+    for path in sorted(local.rglob("*")):
+        if path.is_file():
+            (folder / path.relative_to(local).as_posix()).upload(path)
+
+
+@contextlib.contextmanager
+def local_copy(folder: Path) -> Iterator[Path]:
+    """Yields a local folder with the files of `folder`, for programs that read them."""
+    if not isinstance(folder, ObjectPath):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for path in folder.files():
+            local = Path(temporary) / str(path)[len(str(folder)) + 1 :]
+            local.parent.mkdir(parents=True, exist_ok=True)
+            path.download(local)
+        yield Path(temporary)
+
+
+def move_tree(folder: Path, target: Path) -> None:
+    """Renames a folder, replacing the target; in an object store it copies first."""
+    remove_tree(target)
+    if not isinstance(folder, ObjectPath):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+        return
+    for path in folder.files():
+        path.copy(target / str(path)[len(str(folder)) + 1 :])
+    remove_tree(folder)
 
 
 def remove_tree(folder: Path) -> None:

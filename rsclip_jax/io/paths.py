@@ -70,8 +70,13 @@ class ObjectPath(gpath.PosixGPath):
         return [type(self)(f"{scheme}://{name}") for name in sorted(found)]
 
     def upload(self, local: Path) -> None:
-        """Replaces the object by a local file, all or none."""
-        _filesystem(str(self)).put_file(str(local), str(self))
+        """Replaces the object by a local file, all or none. Raises OSError."""
+        try:
+            _filesystem(str(self)).put_file(str(local), str(self))
+        except OSError:
+            raise
+        except Exception as error:  # each store's package has its own kinds
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
     def download(self, local: Path) -> None:
         _filesystem(str(self)).get_file(str(self), str(local))
@@ -122,8 +127,8 @@ def check_local(path: str | os.PathLike, what: str) -> None:
     """Raises ValueError if a path that has to be local names an object store."""
     if is_remote(path):
         raise ValueError(
-            f"{what} = {str(path)!r} has to be a local folder: only workdirs may lie"
-            " in an object store"
+            f"{what} = {str(path)!r} has to be local: only workdirs may lie in an"
+            " object store"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.io.files import read_json, write_json
+from rsclip_jax.io.files import read_object, write_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class StageMeta(AlphaChoice):
     specs: Sequence[Mapping[str, Any]] | None = None  # of several
     digests: Mapping[str, str] | None = None  # of several, by modality
     records: int | None = None  # results of an evaluation
+    # {"lines", "digest"} of the stage's lines of results.jsonl when it ended
+    results: Mapping[str, Any] | None = None
     model: Mapping[str, str] | None = None  # the weights that were evaluated
     reference: Mapping[str, str] | None = None
     settings: Mapping[str, str] | None = None  # an ablation's products
@@ -57,10 +59,14 @@ class StageMeta(AlphaChoice):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "StageMeta":
+        """Raises ValueError for a value of another type."""
+        for name, kinds in _KINDS.items():
+            if not isinstance(values.get(name), (*kinds, type(None))):
+                raise ValueError(f"{name} is {values[name]!r}, not {_WORDS[kinds[0]]}")
         names = {field.name for field in dataclasses.fields(cls)} - {"more"}
         known = {key: value for key, value in values.items() if key in names}
         if known.get("rounds") is not None:
-            known["rounds"] = tuple(AlphaChoice(**one) for one in known["rounds"])
+            known["rounds"] = tuple(_as_choice(one) for one in known["rounds"])
         more = {key: value for key, value in values.items() if key not in names}
         return cls(**known, more=more)
 
@@ -72,6 +78,31 @@ class StageMeta(AlphaChoice):
             values["rounds"] = [_given(one) for one in self.rounds]
         more = values.pop("more", {})
         return {**values, **more}
+
+
+# The types of what other modules rely on.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("stage", "digest", "git_commit", "finished", "devices"), (str,)),
+    **dict.fromkeys(("steps", "records"), (int,)),
+    **dict.fromkeys(("alpha",), (float, int)),
+    **dict.fromkeys(("rounds", "specs", "models", "published"), (list, tuple)),
+    **dict.fromkeys(
+        (
+            *("config", "variant", "data", "sources", "sets", "budget", "head"),
+            *("spec", "digests", "model", "reference", "settings", "results"),
+        ),
+        (dict,),
+    ),
+}
+_WORDS = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
+_WORDS[dict] = "an object"
+
+
+def _as_choice(one: Any) -> AlphaChoice:
+    try:
+        return AlphaChoice(**one)
+    except TypeError:
+        raise ValueError(f"rounds has {one!r}, not a choice of alpha") from None
 
 
 def _given(made: AlphaChoice) -> dict[str, Any]:
@@ -87,7 +118,21 @@ def _given(made: AlphaChoice) -> dict[str, Any]:
 
 
 def read_meta(stage_dir: Path) -> StageMeta:
-    return StageMeta.from_json(read_json(stage_dir / "meta.json"))
+    """Reads <stage>/meta.json.
+
+    Raises FileNotFoundError if there is none, and ValueError naming one that is
+    damaged, or that another program wrote.
+    """
+    path = stage_dir / "meta.json"
+    way = (
+        f"restore it from a copy of the workdir, or remove {stage_dir} to run the"
+        " stage again"
+    )
+    values = read_object(path, way)
+    try:
+        return StageMeta.from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {way}") from error
 
 
 def write_meta(stage_dir: Path, meta: StageMeta) -> None:

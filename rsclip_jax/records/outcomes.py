@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,18 +75,30 @@ def load_outcome(path: Path) -> Outcome:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = {key: stored[key] for key in stored.files}
         text = json.loads(str(found["text"]))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        z = {k.removeprefix("z/"): v for k, v in found.items() if k.startswith("z/")}
+        outcome = Outcome(
+            pins={**text["pins"]},
+            ids=tuple(found["ids"].tolist()),
+            z=z,
+            classnames=tuple(text["classnames"]),
+            **{key: found[key] for key in ARRAYS if key in found},
+        )
+        _check_counts(outcome)
+        return outcome
+    except Exception as error:  # a damaged zip file raises many kinds
         raise ValueError(
-            f"{path}: not a file of kept embeddings ({error}); delete it to continue"
-            " without it, or delete the stage's folder to run the stage again"
+            f"{path}: not a file of kept embeddings ({type(error).__name__}: {error});"
+            " delete it to continue without it, or delete the stage's folder to run"
+            " the stage again"
         ) from error
-    return Outcome(
-        pins=text["pins"],
-        ids=tuple(found["ids"].tolist()),
-        z={k.removeprefix("z/"): v for k, v in found.items() if k.startswith("z/")},
-        classnames=tuple(text["classnames"]),
-        **{key: found[key] for key in ARRAYS if key in found},
-    )
+
+
+def _check_counts(outcome: Outcome) -> None:
+    """Raises ValueError if arrays of one row an example differ in length."""
+    n = len(outcome.ids)
+    for name, array in {**outcome.z, "labels": outcome.labels}.items():
+        if array is not None and len(array) != n:
+            raise ValueError(f"{name} has {len(array)} rows for {n} ids")
 
 
 def load_outcomes(folder: Path) -> list[Outcome]:

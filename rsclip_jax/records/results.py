@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.io.files import write_text
+from rsclip_jax.io.json_lines import append_lines, keep_lines, number_lines
+from rsclip_jax.io.json_lines import count_cut as count_cut
 
 FIELDS = tuple(
     "stage dataset split sensor task metric value n step prompts checkpoint"
@@ -62,9 +63,16 @@ class Result:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Result":
-        """Reads a line; unknown keys go to `more`. Raises ValueError if keys lack."""
+        """Reads a line; unknown keys go to `more`.
+
+        Raises ValueError if keys lack, or if one of FIELDS has another type.
+        """
         if missing := [name for name in FIELDS if name not in values]:
             raise ValueError(f"a result lacks {missing}: {dict(values)}")
+        for name in FIELDS:
+            if not _TYPES.get(name, _is_text)(values[name]):
+                kind = "a number" if name in _TYPES and name != "prompts" else "a text"
+                raise ValueError(f"{name} is {values[name]!r}, not {kind}")
         known = {name: values[name] for name in _NAMES if name in values}
         more = {key: value for key, value in values.items() if key not in _NAMES}
         return cls(**known, more=more)
@@ -77,6 +85,21 @@ class Result:
         return {**values, **self.more}
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# The types of FIELDS that are not texts.
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "value": lambda value: value is None or _is_number(value),
+    "n": _is_number,
+    "step": _is_number,
+    "prompts": lambda value: value is None or _is_text(value),
+}
 _NAMES = tuple(f.name for f in dataclasses.fields(Result) if f.name != "more")
 # Optional keys that lines of this stage or task have even if they are null.
 _NULLABLE = {"patch": ("alpha",), "forgetting": ("p_value", "before")}
@@ -109,69 +132,41 @@ def _order(result: Result) -> Iterable[str]:
 
 
 def read_results(path: Path) -> list[Result]:
-    """Reads all complete lines; a line cut short by a kill is skipped.
+    """Reads all lines; a last line cut short by a kill is left out.
 
-    Raises ValueError naming the file if a line lacks a field.
+    Raises ValueError naming the file and the line that is damaged, that lacks a field,
+    or that has a value of a wrong type.
     """
-    try:
-        return [Result.from_json(values) for _, values in _whole_lines(path)]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; remove that line") from error
-
-
-def count_cut(path: Path) -> int:
-    """The number of incomplete lines, such as one cut short by a kill."""
-    if not path.exists():
-        return 0
-    lines = [line for line in path.read_text().splitlines() if line]
-    return len(lines) - len(list(_whole_lines(path)))
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of any .jsonl file; lines cut short by a kill are skipped."""
-    return [values for _, values in _whole_lines(path)]
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(line, its object) for each complete line."""
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
+    found = []
+    for number, values in number_lines(path):
         try:
-            values = json.loads(line, parse_constant=_no_number)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(values, dict):
-            yield line, values
-
-
-def _no_number(_: str) -> None:
-    """For NaN and infinities, which are not JSON."""
+            found.append(Result.from_json(values))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}; remove that line") from (
+                error
+            )
+    return found
 
 
 def start_stage(path: Path, stage: str) -> None:
     """Removes the results of an unfinished run of this stage, which will rerun."""
-    keep_results(path, lambda values: values["stage"] != stage)
+    keep_results(path, lambda values: values.get("stage") != stage)
 
 
 def keep_results(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Removes unwanted lines; the others stay byte for byte."""
-    kept = [line for line, values in _whole_lines(path) if wanted(values)]
-    write_text(path, "".join(f"{line}\n" for line in kept))
+    keep_lines(path, wanted)
 
 
 def append_results(path: Path, results: Iterable[Result]) -> None:
     """Appends results, all or none. Raises ValueError for a value that is NaN."""
-    lines = [_line(result) for result in results]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write("".join(lines))
+    append_lines(path, [_line(result) for result in results])
 
 
 def _line(result: Result) -> str:
     # ASCII, so that a kill cannot split a character and none reads as a line break
     try:
-        return json.dumps(result.to_json(), allow_nan=False) + "\n"
+        return json.dumps(result.to_json(), allow_nan=False)
     except ValueError as error:
         raise ValueError(
             f"a result has a value that JSON cannot represent: {result}"

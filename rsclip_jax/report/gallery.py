@@ -137,7 +137,7 @@ def _galleries(
     outcome: Outcome, searches: Sequence[Search], path: Path
 ) -> Iterator[dict[str, Any]]:
     """What the template shows, a gallery for each pair of modalities."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         files = {key: stored[key] for key in stored.files}
     text = json.loads(str(files.pop("text")))
     images = {key: _data_uri(file.tobytes()) for key, file in files.items()}

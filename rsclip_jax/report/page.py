@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.report.gallery import galleries
 from rsclip_jax.report.render import Section, render_page
 from rsclip_jax.report.sections.about import finished, headlines, overview
@@ -33,7 +34,7 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
 
     A section without data is absent. One that fails is skipped and logged.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     run = read_workdir(workdir, log)
     made = []
     for make in _SECTIONS:
@@ -52,9 +53,10 @@ def write_report(workdir: Path | str, log: Callable[[str], None] = print) -> Pat
 
 
 def title_of(run: Workdir) -> tuple[str, str]:
-    """(the workdir's name, its path, stages and the time when the last one ended)."""
+    """(the workdir's name; its path, stages, when the last one ended, what is lost)."""
     stages = list(run.metas)
     about = [str(run.path), ", ".join(stages)]
     if stages:
         about.append(f"finished {finished(run, stages[-1])}")
+    about += [f"not complete: {text}" for text in run.lost]
     return run.path.resolve().name, " · ".join(filter(None, about))

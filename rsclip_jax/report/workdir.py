@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.specs import short_specs
-from rsclip_jax.io.files import read_json
+from rsclip_jax.io.files import read_object
+from rsclip_jax.io.json_lines import read_json_lines
 from rsclip_jax.records.budget import Budget
-from rsclip_jax.records.meta import StageMeta
+from rsclip_jax.records.lost import find_all_lost
+from rsclip_jax.records.meta import StageMeta, read_meta
 from rsclip_jax.records.outcomes import Outcome, load_outcome
-from rsclip_jax.records.results import Result, read_json_lines, read_results
+from rsclip_jax.records.results import Result, read_results
 
 STAGES = ("pretrain", "patch", "align", "evaluate")  # in the order in which they run
 
@@ -21,7 +23,7 @@ class Workdir:
 
     config: config.json. metas: {stage: its meta.json}. records: results.jsonl. curves:
     {"stage" or "stage/part": the lines of its metrics.jsonl}. outcomes: {(stage,
-    "before" or "after"): the datasets' Outcomes}.
+    "before" or "after"): the datasets' Outcomes}. lost: what records/lost.py found.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class Workdir:
     records: list[Result]
     curves: dict[str, list[dict]]
     outcomes: dict[tuple[str, str], list[Outcome]]
+    lost: tuple[str, ...] = ()
 
     @property
     def alpha(self) -> float | None:
@@ -67,23 +70,39 @@ class Workdir:
 
 
 def read_workdir(path: Path, log: Callable[[str], None]) -> Workdir:
-    """Reads all of it; skips files that cannot be read and logs them."""
-    files = {stage: path / stage / "meta.json" for stage in STAGES}
-    metas = {stage: _read_json(file, log) for stage, file in files.items()}
-    curves = {}
+    """Reads all of it; skips files that cannot be read and logs them.
+
+    Raises ValueError for a results.jsonl that cannot be read.
+    """
+    metas, curves = {}, {}
     for stage in STAGES:
+        if (path / stage / "meta.json").exists():
+            metas[stage] = _try(read_meta, path / stage, log)
         for file in sorted((path / stage).glob("**/metrics.jsonl")):
-            name = str(file.parent.relative_to(path))
-            if rows := read_json_lines(file):
-                curves[name] = rows
+            if rows := _try(read_json_lines, file, log):
+                curves[str(file.parent.relative_to(path))] = rows
+    lost = _try(find_all_lost, path, log) or []
+    for text in lost:
+        log(f"report.html: warning: {text}")
+    stored = path / "config.json"
     return Workdir(
         path,
-        _read_json(path / "config.json", log),
-        {s: _with_sets(StageMeta.from_json(m)) for s, m in metas.items() if m},
+        (_try(read_object, stored, log) or {}) if stored.exists() else {},
+        {stage: _with_sets(meta) for stage, meta in metas.items() if meta},
         read_results(path / "results.jsonl"),
         curves,
         _read_outcomes(path, log),
+        tuple(lost),
     )
+
+
+def _try(read: Callable, path: Path, log: Callable[[str], None]) -> Any:
+    """What read makes of a path; None, and logged, if that is damaged."""
+    try:
+        return read(path)
+    except ValueError as error:
+        log(f"report.html: left out {error}")
+        return None
 
 
 def _with_sets(meta: StageMeta) -> StageMeta:
@@ -101,23 +120,11 @@ def _with_sets(meta: StageMeta) -> StageMeta:
     return dataclasses.replace(meta, sets=sets, budget=budget)
 
 
-def _read_json(path: Path, log: Callable[[str], None]) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        return read_json(path)
-    except ValueError as error:
-        log(f"report.html: left out {error}")
-        return {}
-
-
 def _read_outcomes(path: Path, log: Callable[[str], None]) -> dict:
     found: dict[tuple[str, str], list[Outcome]] = {}
     for stage in STAGES:
         for when in ("before", "after"):
             for file in sorted((path / stage / "outcomes" / when).glob("*.npz")):
-                try:
-                    found.setdefault((stage, when), []).append(load_outcome(file))
-                except ValueError as error:
-                    log(f"report.html: left out {error}")
+                if outcome := _try(load_outcome, file, log):
+                    found.setdefault((stage, when), []).append(outcome)
     return found

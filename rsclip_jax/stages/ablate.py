@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from rsclip_jax import api
 from rsclip_jax.io.files import write_text
 from rsclip_jax.records import results
+from rsclip_jax.records.lost import find_lost, note_results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
 from rsclip_jax.stages.align.stage import check_align, run_align
@@ -64,11 +65,15 @@ def run_ablate(run: Run) -> None:
         text = f"ablate: {i} of {len(settings)}, {setting.name}"
         if checkpoint.has_product(at.workdir / "align"):
             run.log(f"{text}: already done, skipped")
+            if lost := find_lost(at.workdir, "align"):
+                run.log(f"warning: the table is not complete: {lost}")
             continue
         run.log(text)
         if jax.process_index() == 0:
             results.start_stage(at.results, "align")
         run_align(at)
+        if jax.process_index() == 0:
+            note_results(at.workdir, "align")
     if jax.process_index() == 0:
         write_table(run, settings)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rsclip_jax.evals.compare import (
     measured_sensors,
 )
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
@@ -85,7 +87,7 @@ def _known(p_value: float | None) -> float:
 
 def open_runs(run: Run) -> list[Workdir]:
     """Reads config.runs. Raises ValueError for an unfinished or repeated run."""
-    paths = [Path(path) for path in run.config.get("runs", ())]
+    paths = [as_path(path) for path in run.config.get("runs", ())]
     if len(paths) < 2:
         raise ValueError(
             f"config.runs = {tuple(map(str, paths))}: name two workdirs or more, the"
@@ -124,7 +126,7 @@ def open_run(path: Path) -> Workdir:
 
 
 def _refuse(text: str) -> None:
-    raise ValueError(text.removeprefix("report.html: left out "))
+    raise ValueError(re.sub(r"^report\.html: (left out|warning:) ", "", text))
 
 
 def settings_of(run: Workdir) -> Mapping:

@@ -1,11 +1,11 @@
 """Stage export: writes a model in the layouts of other tools, with a model card."""
 
-import shutil
 from pathlib import Path
 
 import jax
 
-from rsclip_jax.io.files import write_text
+from rsclip_jax.io.files import local_folder, remove_tree, write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.card import make_card
@@ -42,26 +42,29 @@ def run_export(run: Run) -> None:
         return
     model = clip_init.load_init(run, alpha=c.alpha)
     folder = run.workdir / "export"
-    shutil.rmtree(folder, ignore_errors=True)  # left by an unfinished run
-    clip = folder / ("clip.safetensors" if c.layout == "openai" else "clip")
-    save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
-    written = {"clip": clip}
-    for modality, (spec, params) in model.sensors.items():
-        # a folder for timm, or one file if timm has no such model
-        name = modality if has_timm_model(spec) else f"{modality}.safetensors"
-        written[modality] = folder / name
-        save_encoder(folder / name, spec, params, dtype=c.dtype)
+    remove_tree(folder)  # left by an unfinished run
+    names = {"clip": "clip.safetensors" if c.layout == "openai" else "clip"}
+    with local_folder(folder) as local:
+        clip = local / names["clip"]
+        save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
+        for modality, (spec, params) in model.sensors.items():
+            # a folder for timm, or one file if timm has no such model
+            name = modality if has_timm_model(spec) else f"{modality}.safetensors"
+            names[modality] = name
+            save_encoder(local / name, spec, params, dtype=c.dtype)
+        files = {key: file_digests(local / name) for key, name in names.items()}
     card = make_card(
         model,
         layout=c.layout,
         dtype=c.dtype,
-        files={key: file_digests(path) for key, path in written.items()},
-        history=read_history(Path(run.config.init), aligned=bool(model.sensors)),
+        files=files,
+        history=read_history(as_path(run.config.init), aligned=bool(model.sensors)),
         alpha=c.alpha,
-        records=results.read_results(Path(run.config.init) / "results.jsonl"),
+        records=results.read_results(as_path(run.config.init) / "results.jsonl"),
     )
     write_text(folder / "README.md", card)
-    run.log(f"export: {', '.join(map(str, written.values()))}\n{folder / 'README.md'}")
+    written = ", ".join(str(folder / name) for name in names.values())
+    run.log(f"export: {written}\n{folder / 'README.md'}")
 
 
 def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
@@ -75,7 +78,7 @@ def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:
         if checkpoint.has_product(workdir / stage)
     }
     if list(found) == ["align"]:
-        teacher = Path(found["align"].sources["teacher"]["path"])
+        teacher = as_path(found["align"].sources["teacher"]["path"])
         found = read_history(teacher, aligned=False) | found
     return found
 

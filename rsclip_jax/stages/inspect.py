@@ -1,7 +1,6 @@
 """Stage inspect: reports what a dataset holds, with a contact sheet."""
 
 import functools
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
-from rsclip_jax.io.files import write_json, write_text
+from rsclip_jax.io.files import remove_tree, write_json, write_text
 from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
@@ -65,7 +64,7 @@ def run_inspect(run: Run) -> None:
         for split, source in sources.items()
     }
     folder = run.workdir / "inspect" / folder_name(dataset.name)
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier inspection
+    remove_tree(folder)  # of an earlier inspection
     folder.mkdir(parents=True)
     summary = summarise(dataset, sources, scans, splits)
     summary["data_root"] = str(c.data_root)

@@ -13,6 +13,7 @@ from rsclip_jax.data.sources.manifest import pack_folder
 from rsclip_jax.data.specs import short_name
 from rsclip_jax.data.types import SPLITS, Source
 from rsclip_jax.io.commit import git_commit
+from rsclip_jax.io.paths import check_local
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.version import __version__
 
@@ -25,6 +26,7 @@ def check_pack(run: Run) -> None:
             "stage 'pack' needs --config.dataset=NAME and --config.pack.out=DIR (and"
             " --config.data_root, where the dataset is read from files)"
         )
+    check_local(c.out, "config.pack.out")
     if c.compression not in COMPRESSIONS:
         raise ValueError(
             f"config.pack.compression = {c.compression!r} is not known; use"

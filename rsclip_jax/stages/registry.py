@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from rsclip_jax.io.paths import check_local
 from rsclip_jax.stages import ablate, compare, export, inspect, pack, pretrain, survey
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.evaluate import stage as evaluate
@@ -138,7 +139,11 @@ def find_stages(names: Sequence[str]) -> list[Stage]:
 
 
 def check_sections(config: ConfigDict, stages: Sequence[Stage]) -> None:
-    """Raises ValueError for a stage whose settings are missing from the config."""
+    """Raises ValueError for a stage whose settings are missing from the config.
+
+    Also for a data root that is not local.
+    """
+    check_local(config.data_root, "config.data_root")
     for stage in stages:
         if missing := [key for key in stage.needs if key not in config]:
             raise ValueError(

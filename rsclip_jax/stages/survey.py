@@ -12,6 +12,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records import results
@@ -33,7 +34,7 @@ def check_survey(run: Run) -> None:
                 f"config.dry_run: the shapes of {init!r} are unknown without reading"
                 f" it; a dry run accepts {', '.join(PRETRAINED)}"
             )
-        if not run.config.dry_run and not (Path(init).exists() or is_name(init)):
+        if not run.config.dry_run and not (as_path(init).exists() or is_name(init)):
             raise ValueError(
                 f"config.models names {init!r}: there is no such file or folder, and it"
                 f" is none of {', '.join(PRETRAINED)}, nor hf:OWNER/NAME"
@@ -105,7 +106,10 @@ def is_surveyed(run: Run) -> bool:
     if run.config.dry_run:
         return False
     folder = survey_folder(run)
-    if not (folder / "meta.json").exists() or read_meta(folder) != _tabled(run):
+    if not (folder / "meta.json").exists():
+        return False
+    made, now = read_meta(folder), _tabled(run)
+    if (made.models, made.published) != (now.models, now.published):
         return False
     models = model_folders(run)
     return all(is_evaluated(run_of(run, name, init)) for name, init in models.items())
@@ -134,7 +138,8 @@ def model_folders(run: Run) -> dict[str, str]:
     """
     models: dict[str, str] = {}
     for init in run.config.models:
-        name = Path(init).stem if Path(init).is_file() else Path(init).name
+        path = as_path(init)
+        name = path.stem if path.is_file() else path.name
         if name in models:
             raise ValueError(
                 f"config.models: {models[name]} and {init} are both {name!r} in the"

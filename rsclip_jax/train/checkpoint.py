@@ -23,13 +23,14 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import write_npz
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
+from rsclip_jax.train.stores import is_whole, readable, save_tree, steps_in
 
 PyTree = Any
 
 
 def has_product(stage_dir: Path) -> bool:
-    """Whether the stage is done: Orbax renames the folder to params last."""
-    return (stage_dir / "params").is_dir()
+    """Whether the stage is done."""
+    return is_whole(stage_dir / "params")
 
 
 def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
@@ -39,8 +40,7 @@ def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
     meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
     if jax.process_index() == 0:
         write_meta(stage_dir, meta)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((stage_dir / "params").resolve(), params)
+    save_tree(stage_dir / "params", params)
 
 
 def made_now(meta: StageMeta) -> StageMeta:
@@ -101,8 +101,7 @@ def first_line(error: BaseException) -> str:
 
 def save_trained(stage_dir: Path, params: PyTree) -> None:
     """Writes <stage>/theta_1: trained params that no checkpoint holds."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((stage_dir / "theta_1").resolve(), params, force=True)
+    save_tree(stage_dir / "theta_1", params, replace=True)
 
 
 def load_trained(stage_dir: Path) -> PyTree:
@@ -110,7 +109,7 @@ def load_trained(stage_dir: Path) -> PyTree:
 
     Raises FileNotFoundError if there is neither.
     """
-    if (stage_dir / "theta_1").is_dir():
+    if is_whole(stage_dir / "theta_1"):
         return read_whole(stage_dir / "theta_1")
     folder = last_checkpoint(stage_dir)
     if folder is None:
@@ -158,23 +157,21 @@ def last_checkpoint(stage_dir: Path) -> Path | None:
     return folder / str(steps[-1]) if steps else None
 
 
-def steps_in(folder: Path) -> list[int]:
-    """The steps whose checkpoints are in a folder, sorted."""
-    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
-
-
 def read_tree(folder: Path) -> PyTree:
+    """A saved tree as numpy arrays."""
     # The handler directly: a Checkpointer would look for checkpoint metadata, which a
     # step's items lack.
-    folder = folder.resolve()
-    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+    with (
+        readable(folder) as here,
+        contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler,
+        _quiet_after_failure(),
+    ):
         as_numpy = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
-            handler.metadata(folder).tree,
+            handler.metadata(here).tree,
         )
         restored = ocp.args.PyTreeRestore(restore_args=as_numpy)
-        with _quiet_after_failure():
-            return handler.restore(folder, args=restored)
+        return handler.restore(here, args=restored)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,11 @@ class Program:
 
     def compile(self, batch_size: int) -> Any:
         """The program for this batch size; raises RESOURCE_EXHAUSTED as XLA does."""
-        return self.function.lower(*self.arguments(batch_size)).compile()
+        with warnings.catch_warnings():
+            # JAX keeps programs for a topology in its cache, but cannot read them back.
+            text = "Error reading persistent compilation cache"
+            warnings.filterwarnings("ignore", message=text)
+            return self.function.lower(*self.arguments(batch_size)).compile()
 
     def memory(self, batch_size: int) -> Memory:
         return memory_of(self.compile(batch_size))

@@ -20,9 +20,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from rsclip_jax.io.files import is_full, read_json, remove_tree
+from rsclip_jax.io.files import is_full, move_tree, read_json
 from rsclip_jax.train import checkpoint
 from rsclip_jax.train.feed import Position
+from rsclip_jax.train.stores import make_manager, steps_in
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
@@ -53,14 +54,14 @@ class Saves:
     def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 0):
         self.folder = folder.resolve()
         self._stored = use_newest_whole(self.folder)
-        steps = checkpoint.steps_in(self.folder)
+        steps = steps_in(self.folder)
         losses = {step: _loss_of(self.folder / str(step)) for step in steps}
         self._policy = NewestAndBest(keep, keep_best, losses)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
             cleanup_tmp_directories=True,  # left by a kill during a save
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = make_manager(self.folder, options)
 
     def __enter__(self) -> "Saves":
         return self
@@ -130,7 +131,7 @@ class Saves:
         except Exception as error:  # Orbax and TensorStore raise many kinds
             cause = checkpoint.first_line(error)
             cause = "the disk is full" if is_full(error) else cause
-            kept = [str(step) for step in checkpoint.steps_in(self.folder)]
+            kept = [str(step) for step in steps_in(self.folder)]
             raise OSError(
                 f"{self.folder}: a checkpoint could not be written ({cause}); kept"
                 f" there: step {', '.join(kept) or 'none'}. Once this is put right, run"
@@ -212,7 +213,7 @@ def use_newest_whole(folder: Path) -> Stored | None:
     Raises ValueError listing what was tried if no checkpoint is whole.
     """
     problems: dict[int, str] = {}
-    for step in reversed(checkpoint.steps_in(folder)):
+    for step in reversed(steps_in(folder)):
         try:
             stored = read_checkpoint(folder / str(step))
         except ValueError as error:
@@ -237,10 +238,8 @@ def _lines(problems: Mapping[int, str]) -> list[str]:
 
 def _move_aside(folder: Path, problems: Mapping[int, str], used: int) -> None:
     aside = folder.parent / "damaged"
-    aside.mkdir(exist_ok=True)
     for step in problems:
-        remove_tree(aside / str(step))
-        (folder / str(step)).rename(aside / str(step))
+        move_tree(folder / str(step), aside / str(step))
     print(
         f"warning: {folder}: {'; '.join(_lines(problems))}; moved to {aside}, and"
         f" training continues from step {used}, the newest whole one",
@@ -313,7 +312,7 @@ def _name(path: Sequence[Any]) -> str:
 def begun_sources(stage_dir: Path) -> dict:
     """The sources in the meta of a stage's last whole checkpoint; {} without one."""
     folder = stage_dir / "checkpoints"
-    for step in reversed(checkpoint.steps_in(folder)):
+    for step in reversed(steps_in(folder)):
         try:
             meta = read_meta_item(folder / str(step))
         except (ValueError, OSError):

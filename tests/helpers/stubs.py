@@ -47,6 +47,7 @@ class Stubs:
             **kept,
             "PATH": str(self.folder),
             "STUBS": str(self.folder),
+            "PYTHON": "python3",
             **variables,
         }
 

@@ -64,7 +64,8 @@ def test_a_remote_path_keeps_its_two_slashes(monkeypatch, tmp_path):
     assert pickle.loads(pickle.dumps(path)) == path
     assert is_remote(path)
     assert is_remote(str(path))
-    with pytest.raises(ValueError, match=r"data_root = 'gs://bucket/run' has to be a"):
+    words = r"data_root = 'gs://bucket/run' has to be local"
+    with pytest.raises(ValueError, match=words):
         check_local(path, "data_root")
     assert list(tmp_path.iterdir()) == []  # no folder "gs:"
 

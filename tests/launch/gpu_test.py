@@ -1,5 +1,8 @@
 """launch/gpu.sh, with a stand-in for Python that prints how it is started."""
 
+import shutil
+import subprocess
+
 import pytest
 
 from tests.conftest import REPO
@@ -32,6 +35,23 @@ def test_the_persons_own_python_and_its_path_are_kept(stubs):
     stubs.add("mine", PRINTS)
     done = stubs.run("gpu.sh", PYTHON="mine", PYTHONPATH="a:b", **SETTINGS)
     assert done.stdout.splitlines()[1] == f"{REPO}:a:b"
+
+
+def test_the_clones_own_environment_is_the_default(stubs, tmp_path):
+    shutil.copytree(REPO / "launch", tmp_path / "launch")
+    stubs.add("python3", "echo system")
+    command = [shutil.which("bash"), tmp_path / "launch" / "gpu.sh"]
+    env = stubs.environment(**SETTINGS, PYTHON="")
+
+    def start() -> str:
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, timeout=30)
+        return done.stdout.decode()
+
+    assert start() == "system\n"
+    stubs.add("own", "echo own")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(stubs.folder / "own")
+    assert start() == "own\n"
 
 
 def test_the_code_of_the_run_is_the_scripts(stubs):

@@ -18,7 +18,9 @@ def read_variables(name: str) -> dict[str, str]:
     """Each variable that a script takes from the environment, with its default."""
     text = (FOLDER / name).read_text()
     found = dict.fromkeys(re.findall(r"^\s*need ([A-Z_]+) ", text, re.MULTILINE), "")
-    return found | dict(re.findall(r'"\$\{([A-Z_]+):=([^}]*)\}"', text))
+    found |= dict(re.findall(r'"\$\{([A-Z_]+):=([^}]*)\}"', text))
+    # a default that is worked out is told in words
+    return {name: re.sub(r"\$\(.*\)", "", value) for name, value in found.items()}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -107,7 +107,9 @@ def test_a_line_without_a_field_is_refused_by_name(path, field):
     del bad[field]
     path.parent.mkdir()
     path.write_text(json.dumps(record()) + "\n" + json.dumps(bad) + "\n")
-    with pytest.raises(ValueError, match=rf"results\.jsonl: .*lacks \['{field}'\]"):
+    with pytest.raises(
+        ValueError, match=rf"results\.jsonl, line 2: .*lacks \['{field}'\]"
+    ):
         read_results(path)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from rsclip_jax.train import checkpoint, loop, optim, stopping
 from rsclip_jax.train.settings import TrainSettings
+from rsclip_jax.train.stores import steps_in
 from tests.helpers.batches import make_batches
 
 META = {"stage": "toy", "sources": {"theta_0": {"digest": "a"}}}
@@ -87,7 +88,7 @@ def test_a_loss_that_is_no_number_stops_there_and_keeps_the_good_save(tmp_path, 
         train(tmp_path, mesh, make_batches(8), 10)
     assert str(tmp_path / "checkpoints") in str(e.value)
     # step 8 was due, and is not saved
-    assert checkpoint.steps_in(tmp_path / "checkpoints") == [4]
+    assert steps_in(tmp_path / "checkpoints") == [4]
 
 
 def test_a_signal_saves_the_step_and_stops(tmp_path, mesh, capsys):
@@ -98,7 +99,7 @@ def test_a_signal_saves_the_step_and_stops(tmp_path, mesh, capsys):
     assert error.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
     assert "stopping after this step" in capsys.readouterr().err
-    assert checkpoint.steps_in(tmp_path / "killed" / "checkpoints") == [4, 6]
+    assert steps_in(tmp_path / "killed" / "checkpoints") == [4, 6]
     same(straight, train(tmp_path / "killed", mesh, make_batches(), 10))
 
 
@@ -153,7 +154,7 @@ def test_an_error_in_a_reader_s_thread_ends_training_and_keeps_the_save(tmp_path
         train(tmp_path, mesh, iter(data.to_iter_dataset(threads)), 10)
     assert caught.value.__cause__ is error
     assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4, 5]
-    assert checkpoint.steps_in(tmp_path / "checkpoints") == [4]
+    assert steps_in(tmp_path / "checkpoints") == [4]
 
 
 # Losses that are not finite
@@ -223,7 +224,7 @@ def test_too_many_skipped_steps_stop_the_training(tmp_path, mesh):
     with pytest.raises(FloatingPointError, match=r"step 9.* step 3 of at most.* = 2"):
         train(tmp_path, mesh, make_batches(3, 6, 9), 12, nonfinite=SKIP)
     assert [f["step"] for f in faults(tmp_path)] == [3, 6, 9]
-    assert checkpoint.steps_in(tmp_path / "checkpoints") == [4, 8]
+    assert steps_in(tmp_path / "checkpoints") == [4, 8]
 
 
 def test_weights_that_are_not_finite_are_named_rather_than_the_rate(tmp_path, mesh):

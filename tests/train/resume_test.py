@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rsclip_jax.train import checkpoint, optim, resume, sharding
+from rsclip_jax.train.stores import steps_in
 from rsclip_jax.train_step import TrainState, make_state
 from tests.helpers.batches import make_batches
 
@@ -111,7 +112,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path, keep, keep_best, losses, kep
     wanted = {"keep": keep, "keep_best": keep_best}
     save_steps(tmp_path, (1, 2), losses[:2], **wanted)
     save_steps(tmp_path, (3, 4), losses[2:], **wanted)  # losses come from the files
-    assert checkpoint.steps_in(tmp_path) == kept
+    assert steps_in(tmp_path) == kept
 
 
 def test_the_trained_params_are_read_without_a_warning(tmp_path, caplog):
@@ -195,7 +196,7 @@ def test_without_a_whole_one_all_that_was_tried_is_listed(tmp_path):
     ]
     assert "train is missing" in lines[2]
     assert "remove that folder to start" in lines[-1]
-    assert checkpoint.steps_in(tmp_path / "c") == [4, 8, 12]  # nothing is removed
+    assert steps_in(tmp_path / "c") == [4, 8, 12]  # nothing is removed
 
 
 def flip(folder: Path, seed: int) -> str:

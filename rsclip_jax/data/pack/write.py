@@ -20,9 +20,9 @@ from rsclip_jax.data.pack.files import (
 )
 from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
 from rsclip_jax.data.pack.workers import Job, run_workers
-from rsclip_jax.data.sources.manifest import HASH_KEYS
+from rsclip_jax.data.sources.manifest import HASH_KEYS, load_manifest
 from rsclip_jax.data.types import SPLITS, Source, tail_of
-from rsclip_jax.io.files import read_json, write_json, write_text
+from rsclip_jax.io.files import write_json, write_text
 from rsclip_jax.io.lock import locked
 
 
@@ -160,7 +160,7 @@ def write_all(source: Source, half: Sequence[str] | None, folder: Path) -> bool:
     ids = [id_ for id_ in source.ids if id_ in held]
     if any(id_ not in held and id_ not in left_out for id_ in source.ids):
         return False
-    provenance = read_json(folder / splits[0] / "manifest.json")
+    provenance = load_manifest(folder / splits[0] / "manifest.json")
     manifest = {
         **describe(source, ids, find_span(source, half), provenance["provenance"]),
         "splits": splits,

@@ -10,7 +10,7 @@ from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import (
     Dataset,
 )
-from rsclip_jax.io.files import read_json
+from rsclip_jax.io.files import read_object
 
 FORMAT = "rsclip_jax packed 1"
 
@@ -55,7 +55,26 @@ def pack_folder(root: str | Path, name: str) -> Path:
 def find_manifest(root: str | Path, name: str) -> dict | None:
     """The manifest of one packed split of a dataset; None without a pack."""
     found = sorted(pack_folder(root, name).glob("*/manifest.json")) if str(root) else []
-    return read_json(found[0]) if found else None
+    return load_manifest(found[0]) if found else None
+
+
+def load_manifest(path: Path) -> dict:
+    """A manifest.json. Raises ValueError naming one that is damaged or no manifest."""
+    way = "remove it and run configs/pack.py again"
+    manifest = read_object(path, way)
+    kinds = _KINDS | ({"splits": list} if "splits" in manifest else {"shards": list})
+    for key, kind in kinds.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(
+                f"{path}: {key} is {manifest.get(key)!r}, so it is not a pack's"
+                f" manifest; {way}"
+            )
+    return manifest
+
+
+# What readers of packs need, besides what read_manifest compares.
+_KINDS: dict[str, type] = {"records": int, "ids_sha256": str, "sensors": dict}
+_KINDS |= {"classes": list, "task": str}
 
 
 def read_manifest(dataset: Dataset, folder: Path) -> dict:
@@ -64,7 +83,7 @@ def read_manifest(dataset: Dataset, folder: Path) -> dict:
     Raises ValueError, naming both sides, if it differs from the dataset or the format.
     """
     path = folder / "manifest.json"
-    manifest = read_json(path)
+    manifest = load_manifest(path)
     expected = {
         "format": FORMAT,
         "dataset": dataset.name,

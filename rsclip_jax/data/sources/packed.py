@@ -30,6 +30,7 @@ from rsclip_jax.data.sources.manifest import (
     HASH_KEYS,
     LABELS,
     check_nodata,
+    load_manifest,
     pack_folder,
     read_beside,
     read_ids,
@@ -43,7 +44,6 @@ from rsclip_jax.data.types import (
     Source,
     tail_of,
 )
-from rsclip_jax.io.files import read_json
 
 # No read-ahead and no threads: records are read one by one, in any order.
 _READING = "readahead_buffer_size:0,max_parallelism:0"
@@ -63,7 +63,7 @@ def open_packed(
     if not str(root) or not packed:
         return None
     if dataset.custom and dataset.task != "none" and not dataset.classes:
-        manifest = read_json(folder / packed[0] / "manifest.json")
+        manifest = load_manifest(folder / packed[0] / "manifest.json")
         dataset = with_classes(dataset, manifest["classes"])
     name, low, high = parse_split(split)
     if name not in packed:

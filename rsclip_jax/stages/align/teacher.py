@@ -17,6 +17,7 @@ import numpy as np
 from rsclip_jax import api
 from rsclip_jax.data.pipeline.augment import possible_views
 from rsclip_jax.data.types import Source
+from rsclip_jax.io.paths import as_path, is_remote
 from rsclip_jax.models.clip import clip_shapes, image_features
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
@@ -77,7 +78,15 @@ def cache_folders(
     run: Run, c: AlignSettings, train: Sequence[Source]
 ) -> list[tuple[Source, Path]]:
     """(source, folder of its features); each of several sources has a subfolder."""
-    folder = Path(c.cache_dir or run.workdir / "align" / "teacher_features")
+    folder = run.workdir / "align" / "teacher_features"
+    if c.cache_dir:
+        folder = as_path(c.cache_dir)
+    if is_remote(folder):
+        raise ValueError(
+            f"config.align.cache = {c.cache!r}: features in {folder} cannot be mapped"
+            " into memory: set config.align.cache_dir to a local folder, or"
+            " config.align.cache to 'off'"
+        )
     if len(train) == 1:
         return [(train[0], folder)]
     names = [f"{s.dataset.name}_{s.split}" for s in train]

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from rsclip_jax.data.specs import short_specs
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
-from rsclip_jax.io.files import write_text
+from rsclip_jax.io.files import remove_tree, write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records import results
@@ -131,7 +131,7 @@ def planned_sensors(run: Run, variant: Variant) -> list[SensorSpec]:
     if "align" in run.config.stages:
         students = planned_students(run, AlignSettings.of(run.config.align), variant)
         return [spec for spec, _ in students.values()]
-    for folder in (run.workdir, Path(run.config.init or run.workdir)):
+    for folder in (run.workdir, as_path(run.config.init or run.workdir)):
         if checkpoint.has_product(folder / "align"):
             meta = checkpoint.load_meta(folder / "align")
             found = meta.specs or [meta.spec or {}]
@@ -153,7 +153,7 @@ def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
     if earlier is None:
         results.start_stage(run.results, "evaluate")
         run.skipped("evaluate").unlink(missing_ok=True)
-        shutil.rmtree(folder / "outcomes", ignore_errors=True)
+        remove_tree(folder / "outcomes")
         return
     results.keep_results(
         run.results, lambda r: r["stage"] != "evaluate" or not todo.holds(r)
@@ -252,7 +252,7 @@ def _is_same(run: Run, spec: str, then: Mapping[str, str]) -> bool:
 
 def reference_now(reference: str) -> dict[str, str]:
     """model_digests of the reference; {} without one."""
-    return model_digests(Path(reference), reference) if reference else {}
+    return model_digests(as_path(reference), reference) if reference else {}
 
 
 def model_digests(workdir: Path, init: str) -> dict[str, str]:
@@ -262,10 +262,10 @@ def model_digests(workdir: Path, init: str) -> dict[str, str]:
     sizes and modification times of a weight file or folder; the name of pretrained
     weights.
     """
-    found = products(workdir) or (products(Path(init)) if init else {})
+    found = products(workdir) or (products(as_path(init)) if init else {})
     if found or not init:
         return found
-    path = Path(init)
+    path = as_path(init)
     if not path.exists():
         return {"name": init}
     told = [

@@ -14,8 +14,8 @@ from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.encode import encode_batches
 from rsclip_jax.interpolate import block_names
+from rsclip_jax.io.json_lines import append_lines, read_json_lines
 from rsclip_jax.records.budget import ORIGINAL, Budget, Curve, value_before
-from rsclip_jax.records.results import read_json_lines
 from rsclip_jax.stages.patch.choose_alpha import search_blocks
 from rsclip_jax.stages.patch.sweep import (
     Alpha,
@@ -133,7 +133,8 @@ class _Decoded:
         heads = () if sweep.heads is None else (sweep.heads,)
         ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
-        lines = read_json_lines(self._file)
+        lines = read_json_lines(self._file, strict=False)  # a lost value is made again
+        lines = [r for r in lines if r.keys() >= _PINNED]
         self._known = {_key(r): as_number(r["value"]) for r in lines}
 
     def value(self, alpha: Alpha) -> float:
@@ -141,12 +142,9 @@ class _Decoded:
         pins = {**self._pins, "alpha": alpha}
         if (key := _key(pins)) not in self._known:
             self._known[key] = self._evaluate(alpha)
-            # the leading line break ends a line that an interruption cut short
-            line = "\n" + json.dumps({**pins, "value": self._known[key]})
             if jax.process_index() == 0:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                with self._file.open("a") as file:
-                    file.write(line)
+                line = json.dumps({**pins, "value": self._known[key]})
+                append_lines(self._file, [line])
         return self._known[key]
 
     def _evaluate(self, alpha: Alpha) -> float:
@@ -166,6 +164,9 @@ class _Decoded:
             sizes={"rgb": self.sweep.clip.variant.image_size},
             options=run.read_options("patch"),
         )
+
+
+_PINNED = {"ends", "data", "alpha", "value"}
 
 
 def _key(record: dict) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint
@@ -33,7 +34,7 @@ def input_clip(
             return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
     if not run.config.init:
         raise ValueError(_NO_CLIP.format(stage=stage))
-    path = Path(run.config.init).resolve()
+    path = as_path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
             run.log(f"{stage}: starts from the product of stage {name} in {path}")
@@ -53,7 +54,7 @@ def input_variant(run: Run) -> Variant | None:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # even if config.init no longer exists
-    if c.plan and (known := PRETRAINED.get(c.init)) and not Path(c.init).exists():
+    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
         return get_variant(c.variant or known.variant)
     told = {"variant": c.variant or None, "activation": c.activation or None}
     with _naming_settings():

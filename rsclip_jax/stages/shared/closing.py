@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 
 from rsclip_jax.data.specs import short_specs
+from rsclip_jax.records.lost import find_all_lost
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.page import write_report
 from rsclip_jax.report.table import closing_records, describe_alpha, format_table
@@ -27,6 +28,8 @@ def close(run: Run) -> None:
         run.log(f"(patch: after = {describe_alpha(meta)})")
         if meta.alpha_note:
             run.log(f"warning: {meta.alpha_note}")
+    for text in find_all_lost(run.workdir):
+        run.log(f"warning: this table is not complete: {text}")
     run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.log(f"all results: {run.results}\npictures: {', '.join(pictures) or 'none'}")

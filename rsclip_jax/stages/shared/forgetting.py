@@ -1,12 +1,12 @@
 """Forgetting: compares a model's outcomes with those of the model it started from."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.forgetting import forgetting_records
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records.outcomes import Outcome
@@ -14,7 +14,7 @@ from rsclip_jax.records.results import Result
 from rsclip_jax.stages.shared import dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run, make_outcome
 from rsclip_jax.train import checkpoint, sharding
-from rsclip_jax.weights import is_name, is_weight_folder
+from rsclip_jax.weights import is_name
 
 TASKS = (*dataset_checks.LABELLED, "captions")
 
@@ -75,7 +75,7 @@ def reference_variant(reference: str) -> Variant | None:
 
     Raises FileNotFoundError if it does not exist.
     """
-    if not Path(reference).exists() and not is_name(reference):
+    if not as_path(reference).exists() and not is_name(reference):
         raise FileNotFoundError(
             f"config.evaluate.reference = {reference!r}: there is no such file, folder,"
             " workdir or name of weights"
@@ -93,11 +93,11 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
     not state one; a name of weights; or a workdir, which stands for the CLIP that it
     patched. Raises ValueError if the model cannot have started from it.
     """
-    variant, path = reference_variant(reference) or model.variant, Path(reference)
+    variant, path = reference_variant(reference) or model.variant, as_path(reference)
     try:
         if checkpoint.has_product(path / "patch"):
             before = api.load(path, alpha=0.0)
-        elif path.is_dir() and not is_weight_folder(path):
+        elif api.is_workdir(path):
             before = api.load(path)
         else:
             side = model.variant.image_size

@@ -1,7 +1,7 @@
 """What a stage trains and encodes, as values: a run does it, a plan measures it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.data.types import Source
@@ -46,12 +46,14 @@ def fit(run: Run, job: Job, origins: dict[str, dict]) -> Any:
 class Pass:
     """Images that a stage encodes outside training steps.
 
-    encode: (params, batch) -> embeddings; params: ShapeDtypeStructs. key, size, bands:
-    the record key of the images, their side in pixels and their bands. counts: how
-    often each source is encoded.
+    model: the tower's sizes, equal for equal programs. encode: (params, batch) ->
+    embeddings; params: ShapeDtypeStructs. key, size, bands: the record key of the
+    images, their side in pixels and their bands. counts: how often each source is
+    encoded.
     """
 
     name: str
+    model: Hashable
     encode: Callable[[Any, Mapping], Any]
     params: Any
     key: str

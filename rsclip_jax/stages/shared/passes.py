@@ -22,7 +22,7 @@ def rgb_pass(variant: Variant, counts: Counts) -> Pass:
         return inference.encode_rgb(params, batch["rgb"], variant=variant)
 
     visual = clip_shapes(variant)["visual"]
-    return Pass("rgb", encode, visual, "rgb", variant.image_size, 3, counts)
+    return Pass("rgb", variant, encode, visual, "rgb", variant.image_size, 3, counts)
 
 
 def sensor_pass(spec: SensorSpec, counts: Counts) -> Pass:
@@ -33,7 +33,7 @@ def sensor_pass(spec: SensorSpec, counts: Counts) -> Pass:
         return inference.encode_sensor(params, batch[key], spec=spec)
 
     size, bands = spec.image_size, len(spec.bands)
-    return Pass(key, encode, sensor_shapes(spec), key, size, bands, counts)
+    return Pass(key, spec, encode, sensor_shapes(spec), key, size, bands, counts)
 
 
 def tree_bytes(tree: Any) -> int:

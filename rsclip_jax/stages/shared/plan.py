@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from rsclip_jax.train.program import (
 from rsclip_jax.train.settings import make_tx
 
 SECONDS = 5.0  # to time one program
+Encoders = dict[tuple[Hashable, ...], Figures]
 
 
 def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
@@ -44,13 +45,14 @@ def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
         stage.check(run)
     places = list(find_places(run))
     seconds = [0.0] * len(places)
+    encoders: Encoders = {}
     for stage in stages:
         if stage.needs_of is None:
             run.log(f"\n{stage.name}: not planned")
             continue
         at = [stage.needs_of(dataclasses.replace(run, mesh=p.mesh)) for p in places]
         run.log(f"\n{stage.name}")
-        for line in _plan_stage(run, stage.name, at, places, seconds):
+        for line in _plan_stage(run, stage.name, at, places, seconds, encoders):
             run.log(line)
     run.log("")
     for line in plan_table.describe_end(places, seconds):
@@ -68,10 +70,12 @@ def _plan_stage(
     at: Sequence[Needs],
     places: Sequence[Place],
     seconds: list[float],
+    encoders: Encoders,
 ) -> Iterator[str]:
     """The lines of one stage; adds its time at each place to `seconds`.
 
-    at: the stage's needs on the mesh of each place.
+    at: the stage's needs on the mesh of each place. encoders: those of earlier stages,
+    which are not measured again.
     """
     needs = at[0]
     for i, job in enumerate(needs.jobs):
@@ -88,11 +92,12 @@ def _plan_stage(
             continue
         examples, found = image_shapes(run, name, one), []
         for k, place in enumerate(places):
-            encoder = at[k].passes[i]
-            program = make_encoding_program(
-                encoder.encode, encoder.params, examples, place.mesh
-            )
-            found.append(measure(program, place, size))
+            key = place.name, one.model, examples[one.key]
+            if key not in encoders:
+                encoders[key] = measure(
+                    pass_program(at[k].passes[i], examples, place), place, size
+                )
+            found.append(encoders[key])
             seconds[k] += found[-1].seconds_of(one.images)
         yield from plan_table.describe_pass(one, size, places, found)
     yield from plan_table.describe_disk(disk_of(run, needs))
@@ -136,6 +141,13 @@ def job_program(
         settings=job.settings,
         mesh=place.mesh,
     )
+
+
+def pass_program(
+    one: Pass, examples: dict[str, jax.ShapeDtypeStruct], place: Place
+) -> Program:
+    """The encoder of a pass at a place."""
+    return make_encoding_program(one.encode, one.params, examples, place.mesh)
 
 
 def measure(program: Program, place: Place, size: int) -> Figures:

@@ -140,9 +140,9 @@ def _of_time(found: Sequence[Figures], size: int, examples: int, unit: str) -> R
         return [text(x) if x.seconds else "-" for x in found]
 
     def how(x: Figures) -> str:
-        return f"{x.seconds_of(size):.3g} s" + (
-            "" if x.timed == size else f" (by {x.timed:,})"
-        )
+        seconds = x.seconds_of(size)
+        text = f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+        return text if x.timed == size else f"{text} (from {x.timed:,} examples)"
 
     return [
         (unit, row(how)),

@@ -9,15 +9,15 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 import rsclip_jax.configs.common as common
+from rsclip_jax.io.paths import as_path
 
 
 def get_config(path: str) -> ConfigDict:
     """The config that a run saved. Raises ValueError for any other file."""
-    with open(path) as file:
-        try:
-            values = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
+    try:
+        values = json.loads(as_path(path).read_bytes())
+    except ValueError as error:  # also for bytes that are not UTF-8
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict) or "stages" not in values:
         raise ValueError(
             f"{path} is not a saved config: it has no 'stages'; give a config file, or"

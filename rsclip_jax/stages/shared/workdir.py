@@ -1,7 +1,6 @@
 """The workdir of a run: checks it against the config, empties it, begins it."""
 
 import json
-import shutil
 import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rsclip_jax.io import run_lock
-from rsclip_jax.io.files import read_json, write_json
+from rsclip_jax.io.files import read_object, remove_tree, write_json, write_text
+from rsclip_jax.io.paths import is_remote
 from rsclip_jax.stages.shared.stage import Stage
 
 # These may change between two runs in one workdir: no number depends on them, or each
@@ -68,7 +68,17 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
         return False
     sections = {name for stage in stages for name in stage.binds}
     bound = {name for stage in begun for name in stage.binds}
-    changed = differences(read_json(stored), as_json(config), idle=sections - bound)
+    try:
+        earlier = read_object(
+            stored,
+            "restore it from a copy, choose another --workdir, or"
+            " --config.overwrite=True to remove its results",
+        )
+    except ValueError:
+        if config.overwrite:
+            return True
+        raise
+    changed = differences(earlier, as_json(config), idle=sections - bound)
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
@@ -80,8 +90,13 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
 
 
 def check_folder(workdir: Path) -> None:
-    """Raises ValueError for a file, and for another program's folder."""
-    for path in (workdir, *workdir.parents):
+    """Raises ValueError for a file, and for another program's folder.
+
+    Raises OSError for an object store that cannot be reached.
+    """
+    if is_remote(workdir):
+        _reach(workdir)
+    for path in () if is_remote(workdir) else (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(
                 f"--workdir={workdir}: {path} is a file; name a folder, which is"
@@ -92,6 +107,17 @@ def check_folder(workdir: Path) -> None:
             f"{workdir} is not empty and holds no config.json, so it is not the"
             " workdir of a run: choose another --workdir"
         )
+
+
+def _reach(workdir: Path) -> None:
+    try:
+        workdir.exists()
+    except Exception as error:  # each store's package has its own kinds
+        text = str(error).strip().splitlines() or [""]
+        raise OSError(
+            f"--workdir={workdir} cannot be reached ({type(error).__name__}:"
+            f" {text[0]}): check its name, your credentials and the network"
+        ) from error
 
 
 def _has_begun(workdir: Path, stage: Stage) -> bool:
@@ -142,7 +168,7 @@ def as_json(config: ConfigDict) -> dict:
 def empty(workdir: Path, stages: Sequence[Stage]) -> None:
     """Removes the files of a run, and no others."""
     for stage in stages:
-        shutil.rmtree(workdir / stage.name, ignore_errors=True)
+        remove_tree(workdir / stage.name)
     for name in ("results.jsonl", "report.html"):
         (workdir / name).unlink(missing_ok=True)
 
@@ -160,7 +186,7 @@ def keep_traceback(workdir: Path) -> str:
     trace = workdir / "error.txt"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        trace.write_text(traceback.format_exc())
+        write_text(trace, traceback.format_exc())
     except OSError:  # the workdir cannot be written
         return ""
     return f"(traceback: {trace})"

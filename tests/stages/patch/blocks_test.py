@@ -8,10 +8,11 @@ import pytest
 
 from rsclip_jax import api
 from rsclip_jax.interpolate import block_names, block_prefix, interpolate
+from rsclip_jax.io.json_lines import read_json_lines
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import Budget
-from rsclip_jax.records.results import read_json_lines, read_results
+from rsclip_jax.records.results import read_results
 from rsclip_jax.stages.patch import blocks
 from rsclip_jax.stages.patch.choice import describe_blocks
 from rsclip_jax.stages.patch.choose_alpha import choose_alpha
