@@ -147,21 +147,28 @@ def largest_batch(
     known = dict(known)
     for _ in range(_CONFIRMATIONS):
         batch_size = predict_batch(program, limit, known)
-        if batch_size in known or not batch_size:
-            return batch_size, True
-        known[batch_size] = program.memory(batch_size)
+        if not batch_size:
+            return 0, True
+        if batch_size not in known:
+            known[batch_size] = program.memory(batch_size)
         if known[batch_size].total <= limit:
             return batch_size, True
-    return predict_batch(program, limit, known), False
+    return max((b for b in known if known[b].total <= limit), default=0), False
 
 
 def predict_batch(program: Program, limit: int, known: dict[int, Memory]) -> int:
-    """The largest batch on the line through the two known sizes nearest the limit."""
-    nearest = sorted(known, key=lambda b: abs(known[b].total - limit))[:2]
-    a, b = sorted(nearest)
+    """The largest batch on a line through two known sizes: those around the limit.
+
+    Where memory grows faster than the batch, such a line lies above it, so that what it
+    predicts between the two fits.
+    """
+    fit = sorted(b for b in known if known[b].total <= limit)
+    not_fit = sorted(known.keys() - fit)
+    pair = [*fit[-1:], *not_fit[:1]] if fit and not_fit else sorted(known)[-2:]
+    a, b = pair if fit else not_fit[:2]
     each = (known[b].total - known[a].total) / (b - a)
-    if each <= 0:  # the batch does not matter, such as for a tiny model
-        return max(known)
+    if each <= 0:  # the batch does not matter, as for a tiny model
+        return max(fit, default=0)
     room = (limit - known[a].total) / each
     return max(0, int(a + room) // program.unit * program.unit)
 
