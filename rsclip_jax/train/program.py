@@ -157,20 +157,24 @@ def largest_batch(
 
 
 def predict_batch(program: Program, limit: int, known: dict[int, Memory]) -> int:
-    """The largest batch on a line through two known sizes: those around the limit.
+    """The largest batch on a curve through known sizes.
 
-    Where memory grows faster than the batch, such a line lies above it, so that what it
-    predicts between the two fits.
+    A line through two sizes; a parabola through three where one fits and another does
+    not, because a loss that compares all examples grows with their square.
     """
     fit = sorted(b for b in known if known[b].total <= limit)
     not_fit = sorted(known.keys() - fit)
-    pair = [*fit[-1:], *not_fit[:1]] if fit and not_fit else sorted(known)[-2:]
-    a, b = pair if fit else not_fit[:2]
-    each = (known[b].total - known[a].total) / (b - a)
-    if each <= 0:  # the batch does not matter, as for a tiny model
-        return max(fit, default=0)
-    room = (limit - known[a].total) / each
-    return max(0, int(a + room) // program.unit * program.unit)
+    nearest = [*fit[-2:], *not_fit[:1]] if fit and not_fit else sorted(known)[-2:]
+    if not fit:
+        nearest = not_fit[:2]
+    used = [known[b].total - limit for b in nearest]
+    curve = np.polynomial.Polynomial.fit(nearest, used, len(nearest) - 1)
+    if known[nearest[-1]].total <= known[nearest[0]].total:
+        return max(fit, default=0)  # the batch does not matter, as for a tiny model
+    low, high = (fit[-1], not_fit[0]) if fit and not_fit else (0, math.inf)
+    roots = [x.real for x in curve.roots() if abs(x.imag) < 1e-9]
+    found = max((x for x in roots if low <= x <= high), default=low)
+    return int(found + 1e-6) // program.unit * program.unit
 
 
 def time_program(
