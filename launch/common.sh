@@ -54,6 +54,9 @@ default_python() {
     fi
 }
 
+# The clone's commit, for a copy of its files; nothing where there is no git.
+find_commit() { git -C "$clone" rev-parse HEAD 2> /dev/null || true; }
+
 # quote WORD: the word as a shell reads it again, plain where it can be.
 quote() {
     case $1 in

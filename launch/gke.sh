@@ -96,7 +96,8 @@ write_yaml() {
 image() {
     need IMAGE "such as us-docker.pkg.dev/my-project/my-repo/rsclip"
     need_tool docker "install Docker"
-    run docker build --tag "$IMAGE" --file "$clone/launch/Dockerfile" "$clone"
+    run docker build --tag "$IMAGE" --file "$clone/launch/Dockerfile" \
+        --build-arg COMMIT="$(find_commit)" "$clone"
     run docker push "$IMAGE"
 }
 

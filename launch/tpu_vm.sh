@@ -33,6 +33,7 @@
 # CONFIG          required     config file of this clone or name of a shipped config (run)
 # WORKDIR         required     gs://BUCKET/PATH, or a path that all workers mount (run)
 # POLL            30           seconds between two looks at the state
+# WHEN_DONE       keep         delete: up deletes the slice when the run has ended
 # MAX_RESTARTS    50           restarts after preemptions before up gives up
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -40,9 +41,10 @@ source "$(dirname "$0")/common.sh"
 : "${NAME:=rsclip}" "${PROJECT:=}" "${ACCELERATOR:=v5litepod-8}" "${RUNTIME:=}"
 : "${SPOT:=no}" "${VALID_UNTIL:=}" "${DATA_DISK:=}" "${SLICE:=queued}" "${SSH_FLAGS:=}"
 : "${PYTHON_VERSION:=3.12}" "${SETUP:=}" "${POLL:=30}" "${MAX_RESTARTS:=50}"
+: "${WHEN_DONE:=keep}"
 gone=75 # code of watch where the slice was taken away
 
-log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+log() { [ -n "$dry_run" ] || printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
 # tpus WORD...: a gcloud command in the zone and project, which asks no questions.
 tpus() {
@@ -180,7 +182,7 @@ $SETUP"
 start() {
     local command
     # shellcheck disable=SC2088  # ~ is the workers' home
-    command="~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
+    command="RSCLIP_COMMIT=$(find_commit) ~/rsclip_venv/bin/python -m rsclip_jax.main $(quote_all --config="$CONFIG" \
         --workdir="$WORKDIR" ${flags[@]+"${flags[@]}"})"
     on_all "set -e
 mkdir -p ~/rsclip_run
@@ -247,12 +249,19 @@ up() {
         code=0
         watch || code=$?
         # 143: the hosts were told to end, and the run has saved a checkpoint
-        [ "$code" -eq "$gone" ] || [ "$code" -eq 143 ] || return "$code"
+        if [ "$code" -ne "$gone" ] && [ "$code" -ne 143 ]; then break; fi
         restarts=$((restarts + 1))
         [ "$restarts" -le "$MAX_RESTARTS" ] ||
             fail "the slice was taken away $restarts times: MAX_RESTARTS=$MAX_RESTARTS"
         log "the slice was taken away: restart $restarts of $MAX_RESTARTS"
     done
+    log "the run has ended with code $code"
+    if [ "$WHEN_DONE" = delete ]; then
+        delete
+    else
+        log "$NAME is still there, and is paid for until: launch/tpu_vm.sh delete"
+    fi
+    return "$code"
 }
 
 parse "$@"
@@ -268,6 +277,10 @@ need_number POLL
 need_number MAX_RESTARTS
 case $SLICE in queued | existing) ;; *) fail "SLICE=$SLICE: set it to queued or existing" ;; esac
 case $SPOT in yes | no) ;; *) fail "SPOT=$SPOT: set it to yes or no" ;; esac
+case $SLICE-$WHEN_DONE in
+    *-keep | queued-delete) ;;
+    *) fail "WHEN_DONE=$WHEN_DONE with SLICE=$SLICE: set WHEN_DONE to keep, or to delete for a slice of this script" ;;
+esac
 if [ "$action" = up ] || [ "$action" = run ]; then
     need CONFIG "such as align_sar"
     need WORKDIR "such as gs://my-bucket/runs/sar"

@@ -4,12 +4,15 @@ Runs config.stages in order in one workdir; finished stages are skipped. FILE ma
 name of a shipped config, such as patch, or a workdir's config.json.
 """
 
+import contextlib
 import difflib
+import itertools
 import os
 import re
 import runpy
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -20,6 +23,18 @@ from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config's name>")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    "",
+    "HOST:PORT of process 0, where no cluster is detected (Slurm, Open MPI, Kubernetes,"
+    " Cloud TPU); with --processes and --process",
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes",
+    0,
+    "number of processes of the job; 1 alone: run alone, without detecting a cluster",
+)
+_PROCESS = flags.DEFINE_integer("process", -1, "number of this process, from 0")
 _SAVED = Path(__file__).parent / "stages" / "shared" / "saved_config.py"
 
 
@@ -29,49 +44,72 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    from rsclip_jax.train import processes
+
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
+    try:  # nothing is written before a job's processes have met
+        processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    if code := run_to_end(_CONFIG.value, as_path(_WORKDIR.value or default_workdir())):
+        processes.leave(code)
+
+
+def run_to_end(config, workdir: Path) -> int:
+    """Runs the stages; returns the exit status, after one message for an error."""
     from rsclip_jax.data.bad_records import error_text
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
+    from rsclip_jax.train import processes
     from rsclip_jax.train.stopping import Interrupted
 
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
-    workdir = as_path(_WORKDIR.value or default_workdir())
     try:
-        run_stages(_CONFIG.value, workdir)
+        run_stages(config, workdir)
     except Interrupted as error:
         print(error, file=sys.stderr)
-        sys.exit(error.code)
+        return error.code
     except KeyboardInterrupt:
         text = "\nstopped; the same command continues from the last checkpoint, if any"
         print(text, file=sys.stderr)
-        sys.exit(130)
+        return 130
     except BrokenPipeError:  # the output's reader has exited, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
+    except processes.PeerError:
+        return 1  # the process that failed says why
     except WorkdirHeld as error:  # nothing is written into the other's workdir
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-        kept = "" if _CONFIG.value.plan else keep_traceback(workdir)
-        text = f"error: {name_settings(error_text(error))}\n{kept}"
+        text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
+        if processes.is_first() and not config.plan:
+            text += f"\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
-        sys.exit(1)
+        return 1
+    except Exception:
+        if processes.count() == 1:
+            raise
+        # not raised: at a usual exit, JAX would wait for processes that may be gone
+        print(f"{processes.name_self()}{traceback.format_exc()}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def run_stages(config, workdir: Path) -> None:
     """Holds the workdir while its stages run, so that no other run writes there."""
-    import jax
-
     from rsclip_jax.io.run_lock import hold
     from rsclip_jax.stages.shared.workdir import check_folder
+    from rsclip_jax.train import processes
 
     if config.plan:
         plan(config, workdir)
         return
     check_folder(workdir)
-    is_first = jax.process_index() == 0
-    with hold(workdir, is_first=is_first, processes=jax.process_count()):
+    with contextlib.ExitStack() as stack:
+        held = hold(workdir, processes=processes.count())
+        processes.first_decides(lambda: stack.enter_context(held))
         run_held(config, workdir)
 
 
@@ -91,64 +129,88 @@ def plan(config, workdir: Path) -> None:
 
 def run_held(config, workdir: Path) -> None:
     """Checks the workdir and all stages, runs unfinished ones, writes the report."""
-    import jax
-
     from rsclip_jax.records import results
     from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
+    from rsclip_jax.stages.shared.alike import (
+        check_alike,
+        check_data_alike,
+        check_shared,
+    )
     from rsclip_jax.stages.shared.closing import close
     from rsclip_jax.stages.shared.dataset_settings import fill_in
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
+    from rsclip_jax.train import processes
     from rsclip_jax.train.sharding import make_mesh
 
     stages = find_stages(config.stages)
     check_sections(config, stages)
     config, filled = fill_in(config)
+    check_alike(config)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
-    start_over = check_workdir(config, workdir, STAGES)
-    for stage in stages:
-        if start_over or not stage.is_done(run):
+    start_over = processes.first_decides(lambda: check_workdir(config, workdir, STAGES))
+    todo = processes.first_decides(
+        lambda: [start_over or not stage.is_done(run) for stage in stages]
+    )
+    with processes.together():
+        for stage in itertools.compress(stages, todo):
             stage.check(run)
-    if jax.process_index() == 0:
+    check_data_alike(run)
+    if processes.is_first():
         if start_over:  # only after all settings have passed their checks
             empty(workdir, STAGES)
         begin(config, workdir)
+    check_shared(workdir)
     names = ", ".join(stage.name for stage in stages)
-    run.log(f"{workdir}: {names} on {jax.device_count()} device(s)")
+    run.log(f"{workdir}: {names} on {describe_devices()}")
     for line in filled:
         run.log(line)
-    if cut := results.count_cut(run.results):
+    if processes.is_first() and (cut := results.count_cut(run.results)):
         run.log(f"{run.results}: skipping {cut} incomplete line(s)")
     for stage in stages:
         run_stage(run, stage)
-    close(run)
+    if processes.is_first():
+        close(run)
+    processes.wait_for_all("the end of the run")
+
+
+def describe_devices() -> str:
+    """The number of devices and, if there are several, of processes."""
+    import jax
+
+    from rsclip_jax.train import processes
+
+    text = f"{jax.device_count()} device(s)"
+    several = processes.count() > 1
+    return f"{text} of {processes.count()} processes" if several else text
 
 
 def run_stage(run, stage) -> None:
     """Runs one stage, unless it is done."""
-    import jax
-
     from rsclip_jax.data.bad_records import count_skipped
     from rsclip_jax.records import lost, results
     from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
+    from rsclip_jax.train import processes
 
-    if stage.is_done(run):
+    if processes.first_decides(lambda: stage.is_done(run)):
         run.log(f"{stage.name}: already done, skipped")
-        log_changed(run, stage.name)
-        if text := lost.find_lost(run.workdir, stage.name):
-            run.log(f"warning: {text}")
+        if processes.is_first():
+            log_changed(run, stage.name)
+            if text := lost.find_lost(run.workdir, stage.name):
+                run.log(f"warning: {text}")
         return
     run.log(f"{stage.name} ...")
     started = time.perf_counter()
-    if jax.process_index() == 0 and not stage.resumes:
+    if processes.is_first() and not stage.resumes:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
     with advised(run, stage.name):
         stage.run(run)
-    if jax.process_index() == 0:
+    if processes.is_first():
         lost.note_results(run.workdir, stage.name)
+    processes.wait_for_all(f"the end of {stage.name}")
     text = f"{stage.name}: done in {time.perf_counter() - started:.0f} s"
     if count := count_skipped(listed := run.skipped(stage.name)):
         text += f"; {count} unreadable record(s) left out, listed in {listed}"

@@ -1,7 +1,7 @@
 """One pass over a dataset, decoded once, through any number of encoders."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
-from rsclip_jax.train import memory, sharding
+from rsclip_jax.train import memory, processes, sharding
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]
@@ -27,6 +27,8 @@ def encode_source(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
     """Encodes every record of a source.
 
+    Each process reads its share of the records, and all return all of them.
+
     Args:
       source: the records.
       encoders: name -> function of a batch on the mesh, giving embeddings [b, d].
@@ -38,7 +40,12 @@ def encode_source(
       ({encoder: embeddings [n, d]}, labels [n] or [n, k], the source of the n records
       that were read).
     """
-    batches = eval_batches(source, sizes=sizes, options=options)
+    batches = eval_batches(
+        source,
+        sizes=sizes,
+        options=options,
+        process=(processes.index(), processes.count()),
+    )
     bar = tqdm(
         batches,
         total=-(-len(source) // options.batch_size),
@@ -59,7 +66,8 @@ def encode_batches(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """({encoder: embeddings [n, d]}, labels of these n, mask of all records).
 
-    batches: as eval_batches makes them; records whose mask is False are left out.
+    batches: this process's, as eval_batches makes them; what is returned is of all
+    processes, in the source's order. Records whose mask is False are left out.
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
@@ -67,17 +75,23 @@ def encode_batches(
         labels.append(batch["label"])
         masks.append(batch["mask"])
         images = {k: v for k, v in batch.items() if k not in ("label", "mask")}
-        on_mesh = sharding.put_batch(_process_part(images), mesh)
+        on_mesh = sharding.put_batch(images, mesh)
         for name, encoder in encoders.items():
-            parts[name].append(np.asarray(encoder(on_mesh), np.float32))
-    mask = np.concatenate(masks)
+            z = _readable(encoder(on_mesh), mesh)
+            parts[name].append(np.asarray(z, np.float32))
+    mask = _gather_blocks(masks)
     embeddings = {name: np.concatenate(p)[mask] for name, p in parts.items()}
-    return embeddings, np.concatenate(labels)[mask], mask
+    return embeddings, _gather_blocks(labels)[mask], mask
 
 
-def _process_part(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """This process's part of a batch that every process has read whole."""
-    count, index = jax.process_count(), jax.process_index()
-    if count == 1:
-        return batch
-    return {k: np.split(v, count)[index] for k, v in batch.items()}
+def _readable(z: jax.Array, mesh: Mesh) -> jax.Array:
+    """Embeddings that this process can read whole."""
+    return z if z.is_fully_addressable else sharding.replicate(z, mesh)
+
+
+def _gather_blocks(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of all processes' blocks, one of each batch, in the batches' order."""
+    if processes.count() == 1:
+        return np.concatenate(blocks)
+    each = processes.gather_rows(np.stack(blocks))
+    return np.concatenate([b for of_batch in zip(*each, strict=True) for b in of_batch])

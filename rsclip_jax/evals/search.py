@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from rsclip_jax import metrics
-from rsclip_jax.train import sharding
+from rsclip_jax.train import processes, sharding
 
 MEMORY = 2**30  # bytes of each device that a search may use
 _SMALL = 2**26  # scores that numpy computes in less time than a compilation takes
@@ -72,7 +72,7 @@ def nearest(
 
 def _searching_mesh(mesh: Mesh) -> Mesh:
     """The mesh; with several processes, which all hold all rows, this one's devices."""
-    return mesh if jax.process_count() == 1 else sharding.make_local_mesh()
+    return mesh if processes.count() == 1 else sharding.make_local_mesh()
 
 
 def is_for_devices(queries: np.ndarray, gallery: np.ndarray, mesh: Mesh | None) -> bool:

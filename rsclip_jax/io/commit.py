@@ -11,11 +11,12 @@ def git_commit() -> str:
     """The commit of the clone that tracks this file, else the version.
 
     A package installed inside another project's clone (in its .venv) is not tracked
-    there, so that project's commit does not describe it.
+    there, so that project's commit does not describe it. A copy of a clone's files, as
+    on a cloud machine, has the commit in the variable RSCLIP_COMMIT.
     """
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
-        return __version__
+        return os.environ.get("RSCLIP_COMMIT") or __version__
     return _git(here.parent, "rev-parse", "HEAD") or __version__
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from rsclip_jax import api
@@ -22,7 +21,7 @@ from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.ablation import Row, format_csv, format_markdown
 from rsclip_jax.stages.align.stage import check_align, run_align
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +68,12 @@ def run_ablate(run: Run) -> None:
                 run.log(f"warning: the table is not complete: {lost}")
             continue
         run.log(text)
-        if jax.process_index() == 0:
+        if processes.is_first():
             results.start_stage(at.results, "align")
         run_align(at)
-        if jax.process_index() == 0:
+        if processes.is_first():
             note_results(at.workdir, "align")
-    if jax.process_index() == 0:
+    if processes.is_first():
         write_table(run, settings)
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from rsclip_jax.data.datasets import get_dataset, open_source
@@ -27,6 +26,7 @@ from rsclip_jax.report.contact_sheet import save_contact_sheet
 from rsclip_jax.report.examples import example_rows
 from rsclip_jax.report.inspection import format_inspection
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import processes
 
 _SPLITS = ("train", "val", "test")
 _CONTEXT = 77  # tokens that CLIP's text towers take
@@ -51,7 +51,7 @@ def run_inspect(run: Run) -> None:
     Unreadable records are reported regardless of config.data.on_error.
     """
     c = run.config
-    if jax.process_index():
+    if not processes.is_first():
         return
     sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
     dataset = next(iter(sources.values())).dataset

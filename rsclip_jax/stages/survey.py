@@ -21,7 +21,7 @@ from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
 from rsclip_jax.stages.evaluate.stage import check_evaluate, is_evaluated, run_evaluate
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 from rsclip_jax.weights import PRETRAINED, is_name
 
 
@@ -71,7 +71,7 @@ def run_survey(run: Run) -> None:
         raise ValueError(
             "config.models: none of them could be loaded; see the warnings above"
         )
-    if jax.process_index() == 0:
+    if processes.is_first():
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
         run.log(f"skipped: {', '.join(missing)}; run the command again to retry")

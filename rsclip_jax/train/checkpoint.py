@@ -23,6 +23,7 @@ from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import write_npz
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
+from rsclip_jax.train import processes
 from rsclip_jax.train.stores import is_whole, readable, save_tree, steps_in
 
 PyTree = Any
@@ -38,7 +39,7 @@ def save_product(stage_dir: Path, params: PyTree, meta: StageMeta) -> None:
     if has_product(stage_dir):
         raise FileExistsError(f"{stage_dir}/params exists and is not overwritten")
     meta = made_now(dataclasses.replace(meta, digest=params_digest(params)))
-    if jax.process_index() == 0:
+    if processes.is_first():
         write_meta(stage_dir, meta)
     save_tree(stage_dir / "params", params)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsclip_jax.io.files import LineWriter
 from rsclip_jax.records.results import keep_results
+from rsclip_jax.train import processes
 from rsclip_jax.train.settings import TrainSettings
 
 # Most steps whose metrics wait on the device, however rarely they are logged.
@@ -150,11 +151,11 @@ class Curve:
 
 def _keep_until(path: Path, step: int) -> None:
     """Removes the lines of later steps, and one that was cut short, from a file."""
-    if not path.exists() or jax.process_index() != 0:
+    if not processes.is_first() or not path.exists():
         return
     keep_results(path, lambda line: line["step"] <= step)
 
 
 def _append(to: LineWriter, line: Mapping[str, Any]) -> None:
-    if jax.process_index() == 0:
+    if processes.is_first():
         to.add(json.dumps(line))

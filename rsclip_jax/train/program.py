@@ -172,7 +172,7 @@ def predict_batch(program: Program, limit: int, known: dict[int, Memory]) -> int
     if known[nearest[-1]].total <= known[nearest[0]].total:
         return max(fit, default=0)  # the batch does not matter, as for a tiny model
     low, high = (fit[-1], not_fit[0]) if fit and not_fit else (0, math.inf)
-    roots = [x.real for x in curve.roots() if abs(x.imag) < 1e-9]
+    roots = [float(np.real(x)) for x in curve.roots() if abs(np.imag(x)) < 1e-9]
     found = max((x for x in roots if low <= x <= high), default=low)
     return int(found + 1e-6) // program.unit * program.unit
 

@@ -1,7 +1,7 @@
 """The mesh, the sharding of each leaf, and losses that communicate across devices."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -37,6 +37,11 @@ def make_mesh(
         )
     # Explicit axes, jax's default, do not work with Linen's concatenations.
     auto = (jax.sharding.AxisType.Auto,) * 2
+    if devices is None and jax.process_count() > 1:
+        # Process i's devices hold the i-th block of a batch's rows. jax.make_mesh may
+        # order devices by their wiring, which mixes the processes.
+        ordered = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+        return Mesh(np.reshape(ordered, sizes), AXES, axis_types=auto)
     return jax.make_mesh(tuple(sizes), AXES, axis_types=auto, devices=devices)
 
 
@@ -71,7 +76,45 @@ def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
 
 def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
     """Puts a tree on the mesh's devices by param_shardings."""
-    return jax.device_put(tree, param_shardings(tree, mesh))
+    return jax.tree.map(_put, tree, param_shardings(tree, mesh))
+
+
+def _put(leaf, sharding: NamedSharding) -> jax.Array:
+    spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    if sharding.is_fully_addressable or spread:
+        return jax.device_put(leaf, sharding)
+    # Each process has the whole leaf; device_put would compare them, and refuse NaN.
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(
+        array.shape, sharding, lambda index: array[index]
+    )
+
+
+def replicate(array: jax.Array, mesh: Any) -> jax.Array:
+    """An array of the mesh, so that every process can read all of it."""
+    return _make_replicate(mesh)(array)
+
+
+@lru_cache
+def _make_replicate(mesh: Any) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """The tree, in numpy where its arrays are spread over several processes.
+
+    All processes must call it.
+    """
+
+    def read(leaf):
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        assert isinstance(leaf.sharding, NamedSharding)
+        return np.asarray(replicate(leaf, leaf.sharding.mesh))
+
+    return jax.tree.map(read, tree)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from rsclip_jax.io.files import (
@@ -23,6 +24,7 @@ from rsclip_jax.io.files import (
     write_text,
 )
 from rsclip_jax.io.paths import is_remote
+from rsclip_jax.train import processes, sharding
 
 PyTree = Any
 # The file that Orbax writes last into a folder on gs://, which has no renames.
@@ -47,7 +49,7 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
     """
     if not _is_staged(folder):
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.resolve(), tree, force=replace)
+            checkpointer.save(folder.resolve(), _savable(tree), force=replace)
         return
     check_processes(folder)
     if replace or not is_whole(folder):  # left by a kill
@@ -56,6 +58,16 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
         checkpointer.save(local.resolve(), tree, force=True)
         checkpointer.wait_until_finished()
     write_text(folder / WRITTEN, "")
+
+
+def _savable(tree: PyTree) -> PyTree:
+    """In numpy with several processes: Orbax refuses arrays of one process's devices.
+
+    Of numpy arrays it saves process 0's.
+    """
+    if processes.count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, sharding.on_host(tree))
 
 
 @contextlib.contextmanager
@@ -123,10 +135,10 @@ class StagedManager:
 
 def check_processes(folder: Path) -> None:
     """Raises ValueError for several processes and a store that takes one only."""
-    if _is_staged(folder) and jax.process_count() > 1:
+    if _is_staged(folder) and processes.count() > 1:
         raise ValueError(
             f"{folder}: Orbax saves there from one process only, and there are"
-            f" {jax.process_count()}: use gs://, or a folder that all processes share"
+            f" {processes.count()}: use gs://, or a folder that all processes share"
         )
 
 

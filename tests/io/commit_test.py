@@ -81,3 +81,13 @@ def test_without_git_or_a_repository_it_is_the_version(tmp_path, monkeypatch):
     assert recorded(tmp_path) == __version__
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit.git_commit() == __version__
+
+
+def test_a_copy_of_a_clones_files_is_told_its_commit(tmp_path, project):
+    copy_package(tmp_path / "copy")
+    assert recorded(tmp_path / "copy", RSCLIP_COMMIT="abc") == "abc"
+    assert recorded(tmp_path / "copy", RSCLIP_COMMIT="") == __version__
+    copy_package(project)
+    git(project, "add", "rsclip_jax")
+    head = git(project, "rev-parse", "HEAD")
+    assert recorded(project, RSCLIP_COMMIT="abc") == head  # a clone knows better

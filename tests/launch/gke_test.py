@@ -5,6 +5,7 @@ import shlex
 import pytest
 import yaml
 
+from rsclip_jax.io.commit import git_commit
 from tests.conftest import REPO
 
 SETTINGS = {"IMAGE": "host/rsclip:1", "CONFIG": "align_sar", "WORKDIR": "gs://b/x"}
@@ -137,7 +138,9 @@ def test_the_image_has_the_clone_and_is_pushed(stubs):
     assert stubs.run("gke.sh", "image", **SETTINGS).returncode == 0
     build, push = stubs.calls()
     file = str(REPO / "launch" / "Dockerfile")
-    assert build[1:] == ["build", "--tag", "host/rsclip:1", "--file", file, str(REPO)]
+    *words, commit, folder = build[1:]
+    assert words == ["build", "--tag", "host/rsclip:1", "--file", file, "--build-arg"]
+    assert (commit, folder) == (f"COMMIT={git_commit()}", str(REPO))
     assert push[1:] == ["push", "host/rsclip:1"]
 
 

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from rsclip_jax.io.commit import git_commit
 from tests.conftest import REPO
 
 SETTINGS = {
@@ -55,6 +56,7 @@ esac
 # the interpreter of a worker: notes its words and does what the test has put in "run"
 PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "$HOME/words"
+printf '%s' "$RSCLIP_COMMIT" > "$HOME/commit"
 . "$STUBS/run"
 """
 
@@ -214,6 +216,11 @@ def test_the_run_has_its_flags_as_they_were_given_on_every_worker(cloud):
         assert text.splitlines() == words
 
 
+def test_the_workers_know_the_commit_of_the_clone(cloud):
+    assert cloud.run("tpu_vm.sh", "run", **SETTINGS).returncode == 0
+    assert (cloud.folder / "worker1" / "commit").read_text() == git_commit()
+
+
 def test_the_log_of_every_worker_is_shown(cloud):
     play(cloud, run='echo "step 1 on ${HOME##*/}"; echo "and an error" >&2')
     done = cloud.run("tpu_vm.sh", "run", **SETTINGS)
@@ -228,6 +235,17 @@ def test_the_code_of_a_worker_that_fails_is_the_scripts(cloud, worker):
     for action in ("run", "up"):
         assert cloud.run("tpu_vm.sh", action, **SETTINGS).returncode == 3
     assert "queued-resources create" not in verbs(cloud)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_slice_is_deleted_at_the_end_if_asked(cloud, code):
+    play(cloud, run=f"exit {code}")
+    done = cloud.run("tpu_vm.sh", "up", **SETTINGS)
+    assert (done.returncode, "me is still there" in done.stderr) == (code, True)
+    assert "queued-resources delete" not in verbs(cloud)
+    done = cloud.run("tpu_vm.sh", "up", WHEN_DONE="delete", **SETTINGS)
+    assert done.returncode == code
+    assert verbs(cloud)[-1] == "queued-resources delete"
 
 
 def test_a_second_run_beside_one_that_goes_on_is_refused(cloud):
@@ -342,7 +360,7 @@ def test_a_setup_that_fails_on_one_worker_ends_the_script(cloud):
 def test_a_dry_run_prints_what_a_run_does_and_does_nothing(cloud, action):
     words = FLAGS if action in ("up", "run") else ()
     done = cloud.run("tpu_vm.sh", action, "--dry-run", *words, **SETTINGS)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert cloud.calls() == []
     printed = [line for line in split_commands(done.stdout) if line[0] == "gcloud"]
     # pasted, they are the calls that the script makes
@@ -350,7 +368,7 @@ def test_a_dry_run_prints_what_a_run_does_and_does_nothing(cloud, action):
     if action in ("up", "run"):
         start = next(c for c in printed if any("nohup" in word for word in c))
         subprocess.run(start, env=cloud.environment(), check=True, timeout=30)
-        wait_for(cloud.folder / "worker1" / "words")
+        wait_for(cloud.folder / "worker1" / "commit")  # which it writes last
         words = (cloud.folder / "worker1" / "words").read_text().splitlines()
         assert words[-3:] == list(FLAGS)
     assert [" ".join(c[3:5]) for c in printed] == {
@@ -400,6 +418,8 @@ def split_commands(text: str) -> list[list[str]]:
         ),
         (("create",), {"SPOT": "true"}, "SPOT=true: set it to yes or no"),
         (("create",), {"SLICE": "mine"}, "SLICE=mine: set it to queued or existing"),
+        (("up",), {"WHEN_DONE": "stop"}, "set WHEN_DONE to keep, or to delete"),
+        (("up",), {"WHEN_DONE": "delete", "SLICE": "existing"}, "with SLICE=existing"),
         (("create",), {"POLL": "1m"}, "POLL=1m is no whole number"),
         (("delete", "--config.a=1"), {}, "delete takes no --config.a=1"),
     ],

@@ -1,5 +1,6 @@
 """grain pipelines: seeded, resumable training batches; padded evaluation batches."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from rsclip_jax.data.pipeline.examples import ExampleMaker, Make
 from rsclip_jax.data.pipeline.geometry import fit_record, make_views
 from rsclip_jax.data.pipeline.texts import Texts, Tokens, number_groups
 from rsclip_jax.data.pipeline.tolerant import Tolerant
+from rsclip_jax.data.sampling import shares
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.types import READING, ReadOptions, Source
 
@@ -45,7 +47,8 @@ def train_batches(
         them, and "has_<key>" [b] is False there.
       tokens: the token ids of each source's texts.
       weights: shares of the sources in the mix; by default their sizes.
-      process: (index, count) of the process, which reads its share of each batch.
+      process: (index, count) of the process, which reads its share of each batch: the
+        index-th block of its rows. A batch's order does not depend on the count.
 
     Returns:
       A grain iterator of batches {key: [b, h, w, c], "label": [b] or [b, k]}. With
@@ -105,14 +108,24 @@ def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
 
 
 def eval_batches(
-    source: Source, *, sizes: dict[str, int], options: ReadOptions = READING
+    source: Source,
+    *,
+    sizes: dict[str, int],
+    options: ReadOptions = READING,
+    process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict]:
     """Batches of every record once, in order, the last one padded.
 
     Each has the keys of sizes, their images fitted to that side, "label" and "mask",
     which is False for padding and for records that could not be read (on_error "skip").
+
+    process: (index, count) of the process, which reads its share of each batch of
+    options.batch_size: the index-th block of rows. Every process gets as many batches.
     """
     reader = Tolerant(source, options, sizes)
+    block = _share(options.batch_size, process)
+    parts = shares(len(source), block, process)
+    mine = [index for part in parts for index in part]
 
     def make(index: int, _: Mapping) -> dict:  # fit makes its own arrays
         record = reader[index]
@@ -121,8 +134,17 @@ def eval_batches(
         example["label"] = np.asarray(record["label"], np.int32)
         return {**example, "mask": np.bool_(record["mask"])}
 
-    for batch in _in_order(range(len(source)), make, options):
-        yield {k: _pad(v, options.batch_size) for k, v in batch.items()}
+    last: dict = {}
+    read = _in_order(mine, make, dataclasses.replace(options, batch_size=block))
+    for part in parts:
+        # only the end of the last batch can have nothing for this process
+        last = next(read) if part else _blank(last or _fill([lambda _: make(0, {})]))
+        yield {k: _pad(v, block) for k, v in last.items()}
+
+
+def _blank(batch: dict) -> dict:
+    """No rows, with the shapes and types of a batch."""
+    return {key: array[:0] for key, array in batch.items()}
 
 
 def view_batches(
@@ -179,16 +201,29 @@ def _batched(
     drop_remainder: bool,
 ) -> Any:
     index, count = process
-    if count > 1:
-        dataset = dataset[index::count]
     # batching in the threads that read is faster than batching after them
     batches = dataset.batch(
-        options.batch_size // count, drop_remainder=drop_remainder, batch_fn=_fill
+        _share(options.batch_size, process),
+        drop_remainder=drop_remainder,
+        batch_fn=_fill,
     )
+    if count > 1:  # a global batch is `count` of these, one of each process
+        batches = batches[index::count]
     threads = grain.ReadOptions(
         num_threads=options.threads, prefetch_buffer_size=2 * options.threads
     )
     return iter(batches.to_iter_dataset(threads))
+
+
+def _share(batch_size: int, process: tuple[int, int]) -> int:
+    """One process's rows of a batch; ValueError where they cannot be equal."""
+    index, count = process
+    if not 0 <= index < count or batch_size % count:
+        raise ValueError(
+            f"batch_size = {batch_size} cannot be shared equally: process {index} of"
+            f" {count}; choose a multiple of {count}"
+        )
+    return batch_size // count
 
 
 def _fill(examples: Sequence[Make]) -> dict:

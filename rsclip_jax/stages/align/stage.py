@@ -52,7 +52,7 @@ from rsclip_jax.stages.shared.job import Job, Needs, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.passes import rgb_pass, sensor_pass
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, objectives, sharding
+from rsclip_jax.train import checkpoint, objectives, processes, sharding
 
 
 def check_align(run: Run) -> None:
@@ -96,7 +96,7 @@ def run_align(run: Run) -> None:
     sources = {"teacher": origin, **scales, **pretrained_sources(c, students)}
     students = distil(run, c, teacher, students, train, scales)
     found = report(run, teacher, students, tests, step=c.training.steps)
-    if jax.process_index() == 0:
+    if processes.is_first():
         plot_retrieval(run, c, found)
     meta = StageMeta(
         **describe_students(students),

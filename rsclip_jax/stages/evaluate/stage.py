@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import DATASET, PROMPT_SETS, get_templates
@@ -45,7 +43,7 @@ from rsclip_jax.stages.shared.forgetting import (
 from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.passes import rgb_pass, sensor_pass
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 
 def check_evaluate(run: Run) -> None:
@@ -108,7 +106,7 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
     )
     if before:
         evaluate_forgetting(run, todo.forgetting, before, model)
-    if jax.process_index() == 0:
+    if processes.is_first():
         finish(run, settings, model, earlier)
 
 
@@ -144,9 +142,8 @@ def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
 
     Without an earlier evaluation, removes all.
     """
-    if jax.process_count() > 1:  # all must have read the files that the first changes
-        multihost_utils.sync_global_devices("evaluate: read")
-    if jax.process_index():
+    processes.wait_for_all("evaluate: read")  # before the first changes what all read
+    if not processes.is_first():
         return
     folder = run.folder("evaluate")
     (folder / "meta.json").unlink(missing_ok=True)

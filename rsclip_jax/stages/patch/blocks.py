@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 
-import jax
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
@@ -25,7 +24,7 @@ from rsclip_jax.stages.patch.sweep import (
     primary_value,
 )
 from rsclip_jax.stages.shared import scoring
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 Blocks = dict[str, float]
 
@@ -133,16 +132,19 @@ class _Decoded:
         heads = () if sweep.heads is None else (sweep.heads,)
         ends = checkpoint.params_digest((sweep.theta_0, sweep.theta_1, *heads))
         self._pins = {"ends": ends, "data": split_digest(self.source)}
-        lines = read_json_lines(self._file, strict=False)  # a lost value is made again
-        lines = [r for r in lines if r.keys() >= _PINNED]
+        # one process's: another may see a line of them more
+        lines = processes.first_decides(
+            lambda: read_json_lines(self._file, strict=False)
+        )
+        lines = [r for r in lines if r.keys() >= _PINNED]  # a lost value is made again
         self._known = {_key(r): as_number(r["value"]) for r in lines}
 
     def value(self, alpha: Alpha) -> float:
         """The primary metric at this alpha."""
         pins = {**self._pins, "alpha": alpha}
         if (key := _key(pins)) not in self._known:
-            self._known[key] = self._evaluate(alpha)
-            if jax.process_index() == 0:
+            self._known[key] = processes.from_first(self._evaluate(alpha))
+            if processes.is_first():
                 line = json.dumps({**pins, "value": self._known[key]})
                 append_lines(self._file, [line])
         return self._known[key]
@@ -163,6 +165,7 @@ class _Decoded:
             self.source,
             sizes={"rgb": self.sweep.clip.variant.image_size},
             options=run.read_options("patch"),
+            process=(processes.index(), processes.count()),
         )
 
 

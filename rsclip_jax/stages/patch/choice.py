@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from rsclip_jax.data.types import Source
@@ -28,6 +27,7 @@ from rsclip_jax.stages.patch.sweep import Alpha, Sweep
 from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
+from rsclip_jax.train import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +255,7 @@ def describe_blocks(
 
 def draw_curve(run: Run, choice: Choice, suffix: str = "") -> None:
     """Draws patch/alpha_curve<suffix>.png of a choice."""
-    if jax.process_index() != 0:
+    if not processes.is_first():
         return
     kinds = {PRIMARY[s.dataset.task] for s in choice.val}
     plot_alpha_curve(

@@ -33,7 +33,7 @@ from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.passes import rgb_pass, tree_bytes
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 
 def check_patch(run: Run) -> None:
@@ -215,7 +215,7 @@ def save_head(run: Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
     assert sweep.head_of is not None
     dataset = sweep.head_of.dataset
     head = sweep.head(sweep.head_of, product, sweep.heads[0])
-    if jax.process_index() == 0:
+    if processes.is_first():
         checkpoint.save_head(
             run.workdir / "patch", head, sweep.heads, dataset.classnames
         )

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import jax
-
 from rsclip_jax.data.specs import short_specs
 from rsclip_jax.records.lost import find_all_lost
 from rsclip_jax.records.results import read_results
@@ -14,7 +12,10 @@ from rsclip_jax.train.checkpoint import has_product, load_meta
 
 
 def close(run: Run) -> None:
-    """Prints the closing table, writes the report, and logs the paths of all files."""
+    """Prints the closing table, writes the report, and logs the paths of all files.
+
+    One process does so for all.
+    """
     patch = run.config.get("patch", {})
     tests = [patch.get("test", ""), patch.get("supported_test", ())]
     shown = [spec for one in tests for spec in short_specs(one)]
@@ -33,7 +34,7 @@ def close(run: Run) -> None:
     run.log("")
     pictures = sorted(str(p) for p in run.workdir.glob("*/*.png"))
     run.log(f"all results: {run.results}\npictures: {', '.join(pictures) or 'none'}")
-    if jax.process_index() == 0 and (path := _try_report(run)):
+    if path := _try_report(run):
         run.log(f"report: {path}")
 
 

@@ -17,7 +17,7 @@ from rsclip_jax.stages.shared.passes import tree_bytes
 from rsclip_jax.stages.shared.plan_table import Figures, Place
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stages.shared.stage import Stage
-from rsclip_jax.train import memory, tpu
+from rsclip_jax.train import memory, processes, tpu
 from rsclip_jax.train.feed import RECORDS
 from rsclip_jax.train.program import (
     Memory,
@@ -39,8 +39,14 @@ Encoders = dict[tuple[Hashable, ...], Figures]
 def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
     """Prints the plan of each stage; writes nothing.
 
-    Raises ValueError for settings with which a stage would not start.
+    Raises ValueError for settings with which a stage would not start, and for several
+    processes, whose times would differ.
     """
+    if processes.count() > 1:
+        raise ValueError(
+            f"config.plan = True in {processes.count()} processes: start it in one; its"
+            " numbers are those of one device, and config.plan_topologies names slices"
+        )
     for stage in stages:
         stage.check(run)
     places = list(find_places(run))

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,7 +17,7 @@ from rsclip_jax.evals.encode import encode_source
 from rsclip_jax.records import outcomes
 from rsclip_jax.records.results import Result, append_results
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
-from rsclip_jax.train import sharding
+from rsclip_jax.train import processes, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Run:
             c.data.threads,
             c.data.on_error,
             self.skipped(stage),
-            c.progress and jax.process_index() == 0,
+            c.progress and processes.is_first(),
         )
 
     def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
@@ -115,7 +114,7 @@ class Run:
 
     def write(self, whole: Iterable[Result]) -> None:
         """Appends results to the workdir's, from one process."""
-        if jax.process_index() == 0:
+        if processes.is_first():
             append_results(self.results, whole)
 
     def keep(
@@ -128,7 +127,7 @@ class Run:
         or "after" the stage.
         """
         outcome = make_outcome(stage, source, z, **found)
-        if self.config.keep_embeddings and jax.process_index() == 0:
+        if self.config.keep_embeddings and processes.is_first():
             folder = self.folder(stage) / "outcomes" / when
             outcomes.save_outcome(folder, outcome)
             if when == "after":
@@ -144,7 +143,7 @@ class Run:
 
     def log(self, text: str) -> None:
         """Prints one line, from one process."""
-        if jax.process_index() == 0:
+        if processes.is_first():
             print(text, flush=True)
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,7 +20,7 @@ from rsclip_jax.io.commit import git_commit
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.dataset_checks import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, loop, sharding
+from rsclip_jax.train import checkpoint, loop, processes, sharding
 from rsclip_jax.train.settings import TrainSettings, make_tx
 
 
@@ -150,7 +149,7 @@ def fit(
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
     try:
-        return loop.train(
+        trained = loop.train(
             params,
             frozen,
             make_batches(run, stage, settings, data),
@@ -165,13 +164,14 @@ def fit(
                 "git_commit": git_commit(),
                 "sources": {**origins, "data": data_digests(data.sources)},
             },
-            progress=run.config.progress and jax.process_index() == 0,
+            progress=run.config.progress and processes.is_first(),
             name_records=functools.partial(name_records, data.sources),
         )
     except FloatingPointError as error:
         here = rf"config.{stage}.\1"
         text = re.sub(r"\b(on_nonfinite|max_skipped)\b", here, str(error))
         raise FloatingPointError(text) from error
+    return sharding.on_host(trained)
 
 
 def name_records(sources: Sequence[Source], numbers: np.ndarray) -> list[str]:
@@ -212,7 +212,7 @@ def make_batches(
         optional=data.optional,
         tokens=data.tokens,
         weights=data.weights or None,
-        process=(jax.process_index(), jax.process_count()),
+        process=(processes.index(), processes.count()),
     )
 
 

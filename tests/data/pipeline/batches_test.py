@@ -7,6 +7,7 @@ import grain
 import numpy as np
 import pytest
 
+from rsclip_jax.data import types
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.pipeline import batches as pipeline
 from rsclip_jax.data.pipeline.geometry import resize
@@ -255,7 +256,7 @@ def test_mixed_packs_are_split_among_processes_and_resumed(packs, stop):
         shares.append([*before, *after])
     for batch, *parts in zip(whole, *shares, strict=True):
         for key, rows in batch.items():
-            union = np.stack([part[key] for part in parts], 1).reshape(rows.shape)
+            union = np.concatenate([part[key] for part in parts])
             np.testing.assert_array_equal(union, rows)
 
 
@@ -273,11 +274,38 @@ def test_the_processes_share_the_batch_of_a_single_process(count):
     shares = [run((index, count)) for index in range(count)]
     for step, batch in enumerate(whole):
         for key, rows in batch.items():
-            dealt = np.empty_like(rows)
-            for index, share in enumerate(shares):
-                assert len(share[step][key]) == 8 // count
-                dealt[index::count] = share[step][key]
-            np.testing.assert_array_equal(dealt, rows)
+            parts = [share[step][key] for share in shares]
+            assert {len(part) for part in parts} == {8 // count}
+            np.testing.assert_array_equal(np.concatenate(parts), rows)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 13, 16, 21])
+@pytest.mark.parametrize("count", [2, 4])
+def test_each_record_is_evaluated_by_one_process_once(length, count):
+    def run(process):
+        options = types.ReadOptions(8)
+        read = pipeline.eval_batches(
+            Pictures(length), sizes={"rgb": 6}, options=options, process=process
+        )
+        return list(read)
+
+    whole = run((0, 1))
+    shares = [run((index, count)) for index in range(count)]
+    assert {len(share) for share in shares} == {len(whole)}
+    for step, batch in enumerate(whole):
+        real = batch["mask"]
+        for key, rows in batch.items():
+            parts = [share[step][key] for share in shares]
+            assert {part.shape for part in parts} == {(8 // count, *rows.shape[1:])}
+            assert {part.dtype for part in parts} == {rows.dtype}
+            np.testing.assert_array_equal(np.concatenate(parts)[real], rows[real])
+        joined = np.concatenate([share[step]["mask"] for share in shares])
+        np.testing.assert_array_equal(joined, real)
+
+
+def test_a_batch_that_processes_cannot_share_equally_is_refused():
+    with pytest.raises(ValueError, match="process 1 of 3; choose a multiple of 3"):
+        batches_of(Pictures(21), batch_size=8, process=(1, 3))
 
 
 def test_processes_never_read_the_same_example_in_an_epoch():
