@@ -39,6 +39,12 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.overwrite = False
     # Show progress bars.
     config.progress = True
+    # True: print memory, speed, disk and time of each stage, and write nothing.
+    config.plan = False
+    # Memory of a device in GiB for which a plan finds the largest batch; 0: its own.
+    config.plan_memory_gb = 0.0
+    # TPU topologies that a plan compiles for, where libtpu is installed.
+    config.plan_topologies = ("v5e:2x2", "v6e:2x2")
     # Examples in a batch of evaluation; a multiple of the number of devices.
     config.eval_batch_size = 256
     # Keep embeddings for the report: 4 bytes x records x sensors x embedding width.

@@ -49,7 +49,8 @@ def main(argv: list[str]) -> None:
     from rsclip_jax.train import processes
 
     jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
+    # Orbax logs every file that it writes, and the trace of each error that it raises.
+    logging.set_verbosity(logging.FATAL)
     try:  # nothing is written before a job's processes have met
         processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
@@ -62,6 +63,7 @@ def main(argv: list[str]) -> None:
 def run_to_end(config, workdir: Path) -> int:
     """Runs the stages; returns the exit status, after one message for an error."""
     from rsclip_jax.data.bad_records import error_text
+    from rsclip_jax.io.files import is_full
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
@@ -87,7 +89,9 @@ def run_to_end(config, workdir: Path) -> int:
         return 1
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
-        if processes.is_first():
+        if is_full(error):
+            text += "; free some space, and run the same command again to continue"
+        if processes.is_first() and not config.plan:
             text += f"\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         return 1
@@ -104,13 +108,30 @@ def run_stages(config, workdir: Path) -> None:
     """Holds the workdir while its stages run, so that no other run writes there."""
     from rsclip_jax.io.run_lock import hold
     from rsclip_jax.stages.shared.workdir import check_folder
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, stopping
 
+    if config.plan:
+        plan(config, workdir)
+        return
     check_folder(workdir)
-    with contextlib.ExitStack() as stack:
+    with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())
         processes.first_decides(lambda: stack.enter_context(held))
         run_held(config, workdir)
+
+
+def plan(config, workdir: Path) -> None:
+    """Prints what the stages will need and take; writes nothing."""
+    from rsclip_jax.stages.registry import check_sections, find_stages
+    from rsclip_jax.stages.shared.dataset_settings import fill_in
+    from rsclip_jax.stages.shared.plan import plan_stages
+    from rsclip_jax.stages.shared.run import Run
+    from rsclip_jax.train.sharding import make_mesh
+
+    stages = find_stages(config.stages)
+    check_sections(config, stages)
+    config, _ = fill_in(config)
+    plan_stages(Run(config, workdir, make_mesh(tuple(config.mesh))), stages)
 
 
 def run_held(config, workdir: Path) -> None:
@@ -177,7 +198,7 @@ def run_stage(run, stage) -> None:
     from rsclip_jax.records import lost, results
     from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, stopping
 
     if processes.first_decides(lambda: stage.is_done(run)):
         run.log(f"{stage.name}: already done, skipped")
@@ -192,7 +213,7 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    with advised(run, stage.name):
+    with advised(run, stage.name), stopping.at_once(f"in stage {stage.name}"):
         stage.run(run)
     if processes.is_first():
         lost.note_results(run.workdir, stage.name)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
-from rsclip_jax.train import memory, processes, sharding
+from rsclip_jax.train import memory, processes, sharding, stopping
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]
@@ -72,6 +72,7 @@ def encode_batches(
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
     for batch in batches:
+        stopping.stop_point("in an evaluation")
         labels.append(batch["label"])
         masks.append(batch["mask"])
         images = {k: v for k, v in batch.items() if k not in ("label", "mask")}

@@ -17,13 +17,19 @@ from rsclip_jax.data.pipeline.texts import Tokens, read_captions
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
-from rsclip_jax.models.clip import image_features, init_clip, text_features
+from rsclip_jax.models.clip import (
+    clip_shapes,
+    image_features,
+    init_clip,
+    text_features,
+)
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring, training
-from rsclip_jax.stages.shared.job import Job, fit
+from rsclip_jax.stages.shared.job import Job, Needs, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
+from rsclip_jax.stages.shared.passes import rgb_pass
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, sharding
 from rsclip_jax.train.settings import TrainSettings
@@ -121,6 +127,20 @@ def pretrain_job(
             lambda p, b: text_features(p["text"], b["text"], variant, compute),
             sharding.make_clip_loss(run.mesh, settings.training.negatives),
         ),
+    )
+
+
+def plan_pretrain(run: Run) -> Needs:
+    """What the stage will do, from shapes."""
+    settings = settings_of(run)
+    shapes = clip_shapes(run.config.variant)
+    sources = [run.open(spec) for spec in settings.train]
+    tests = [(run.open(spec), 2) for spec in settings.test]  # before and after
+    variant = get_variant(run.config.variant)
+    return Needs(
+        jobs=[pretrain_job(run, settings, sources, shapes)],
+        passes=[rgb_pass(variant, tests)],
+        product=shapes,
     )
 
 

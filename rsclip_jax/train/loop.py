@@ -45,6 +45,28 @@ def make_step(
     )
 
 
+def make_training_step(
+    state: TrainState,
+    frozen: PyTree,
+    *,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    settings: TrainSettings,
+    mesh: Mesh,
+) -> Callable:
+    """make_step as the settings say; arrays or ShapeDtypeStructs."""
+    return make_step(
+        state,
+        frozen,
+        mesh=mesh,
+        loss_fn=loss_fn,
+        tx=tx,
+        accumulate=settings.accumulate,
+        grad_dtype=settings.grad_dtype,
+        skip=settings.on_nonfinite == "skip",
+    )
+
+
 def skip_nonfinite(step: StepFn) -> StepFn:
     """A step that only counts where its loss or gradient is not finite.
 
@@ -95,15 +117,8 @@ def train(
     # its own arrays, because the step donates its state and the caller's outlive it
     state = sharding.make_placed_state(params, tx, mesh)
     placed = sharding.put_params(frozen, mesh)
-    step_fn = make_step(
-        state,
-        placed,
-        mesh=mesh,
-        skip=settings.on_nonfinite == "skip",
-        loss_fn=loss_fn,
-        tx=tx,
-        accumulate=settings.accumulate,
-        grad_dtype=settings.grad_dtype,
+    step_fn = make_training_step(
+        state, placed, loss_fn=loss_fn, tx=tx, settings=settings, mesh=mesh
     )
     keep = {"keep": settings.keep, "keep_best": settings.keep_best}
     with Saves(folder / "checkpoints", **keep) as saves:

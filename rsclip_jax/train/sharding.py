@@ -1,6 +1,6 @@
 """The mesh, the sharding of each leaf, and losses that communicate across devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,30 +19,33 @@ AXES = ("data", "fsdp")
 NEGATIVES = ("all_gather", "ring")
 
 
-def make_mesh(shape: tuple[int, int] = (-1, 1)) -> Mesh:
+def make_mesh(
+    shape: tuple[int, int] = (-1, 1), devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """A ("data", "fsdp") mesh over all devices; one entry may be -1 (the rest).
 
-    Raises ValueError if the shape does not use every device.
+    devices: others than this job's. Raises ValueError if the shape does not use every
+    device.
     """
-    devices = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     sizes = list(shape)
     if len(sizes) == 2 and sizes.count(-1) == 1:
         other = sizes[1 - sizes.index(-1)]
         if other > 0:
-            sizes[sizes.index(-1)] = devices // other
-    if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != devices:
+            sizes[sizes.index(-1)] = count // other
+    if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != count:
         raise ValueError(
-            f"mesh = {tuple(shape)} does not cover {devices} devices as (data, fsdp);"
+            f"mesh = {tuple(shape)} does not cover {count} devices as (data, fsdp);"
             " (-1, 1) always does"
         )
     # Explicit axes, jax's default, do not work with Linen's concatenations.
     auto = (jax.sharding.AxisType.Auto,) * 2
-    if jax.process_count() > 1:
+    if devices is None and jax.process_count() > 1:
         # Process i's devices hold the i-th block of a batch's rows. jax.make_mesh may
         # order devices by their wiring, which mixes the processes.
         ordered = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
         return Mesh(np.reshape(ordered, sizes), AXES, axis_types=auto)
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=auto)
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=auto, devices=devices)
 
 
 def make_local_mesh() -> Mesh:

@@ -7,6 +7,7 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from rsclip_jax import api
@@ -26,11 +27,19 @@ from rsclip_jax.stages.align.students import (
     first_source,
     make_student,
     pack,
+    planned_students,
     pretrained_sources,
     seen_sensor,
     unpack,
 )
-from rsclip_jax.stages.align.teacher import Teaching, check_cache, make_teaching
+from rsclip_jax.stages.align.teacher import (
+    Teaching,
+    cache_bytes,
+    cached_views,
+    check_cache,
+    make_teaching,
+    teaching_shapes,
+)
 from rsclip_jax.stages.shared import (
     clip_init,
     dataset_checks,
@@ -38,8 +47,9 @@ from rsclip_jax.stages.shared import (
     sensor_feeds,
     training,
 )
-from rsclip_jax.stages.shared.job import Job, fit
+from rsclip_jax.stages.shared.job import Job, Needs, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
+from rsclip_jax.stages.shared.passes import rgb_pass, sensor_pass
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, processes, sharding
 
@@ -160,6 +170,37 @@ def align_job(
             t=1 / c.temperature,
             contrastive=sharding.make_clip_loss(run.mesh, c.training.negatives),
         ),
+    )
+
+
+def plan_align(run: Run) -> Needs:
+    """What the stage will do, from shapes."""
+    c = settings_of(run)
+    train = [run.open(spec) for spec in c.train]
+    variant = clip_init.planned_variant(run, "align")
+    students = planned_students(run, c, variant)
+    specs = {key: spec for key, (spec, _) in students.items()}
+    taught = teaching_shapes(run, c, variant, train)
+    frozen = {"teacher": taught.frozen}
+    if needs_head(c.terms):
+        classes = len(head_source(run, c, train).dataset.classnames)
+        shape = (variant.embed_dim, classes)
+        frozen["head"] = jax.ShapeDtypeStruct(shape, np.float32)
+    params = pack(students)
+    tests = [(run.open(spec), 2) for spec in c.test]  # before and after
+    counts = list(tests)
+    if c.cache != "off":
+        counts += [(source, len(cached_views(c))) for source in train]
+    held = {key: [x for x in tests if key in x[0].dataset.sensors] for key in c.sensors}
+    features = cache_bytes(c, variant, train)
+    return Needs(
+        jobs=[align_job(run, c, taught, specs, params, frozen, train)],
+        passes=[
+            rgb_pass(variant, counts),
+            *(sensor_pass(spec, held[key]) for key, spec in specs.items()),
+        ],
+        product=params,
+        files={"the teacher's features": features} if features else {},
     )
 
 

@@ -161,8 +161,16 @@ def _last_blocks(theta: Any, count: int) -> optim.Rules:
 
 
 def start_lora(c: PatchSettings, theta_0: Any, seed: int) -> Any:
+    """Adapters of theta_0, or the shapes of those of its shapes."""
+
+    def make(rng: jax.Array) -> Any:
+        return add_lora(theta_0, c.lora.targets, c.lora.rank, rng)
+
+    key, first = jax.random.key(seed), jax.tree.leaves(theta_0)[0]
     with named("config.patch.lora."):
-        return add_lora(theta_0, c.lora.targets, c.lora.rank, jax.random.key(seed))
+        if isinstance(first, jax.ShapeDtypeStruct):
+            return jax.eval_shape(make, key)
+        return make(key)
 
 
 def through_lora(objective: Objective, scale: float) -> Objective:

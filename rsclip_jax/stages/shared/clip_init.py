@@ -1,6 +1,7 @@
 """The CLIP that a stage starts from: an earlier stage's, or that of config.init."""
 
 import contextlib
+import dataclasses
 import functools
 import re
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.weights import PRETRAINED
+
+_NO_CLIP = (
+    "stage {stage!r} needs a CLIP to start from: set --config.init to a weight file, a"
+    " folder that holds one, an earlier workdir, or a name such as RemoteCLIP-ViT-B-32,"
+    " or put 'pretrain' first in config.stages"
+)
 
 
 def input_clip(
@@ -29,11 +37,7 @@ def input_clip(
             made = run.bound(api.load_stage_clip(run.workdir, earlier))
             return _with_source(made, run.workdir)
     if not run.config.init:
-        raise ValueError(
-            f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
-            " file, a folder that holds one, an earlier workdir, or a name such as"
-            " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
-        )
+        raise ValueError(_NO_CLIP.format(stage=stage))
     path = as_path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
@@ -43,7 +47,10 @@ def input_clip(
 
 
 def input_variant(run: Run) -> Variant | None:
-    """The variant of the CLIP that a stage will start from; None if it is unknown."""
+    """The variant of the CLIP that a stage will start from; None if it is unknown.
+
+    A plan does not download weights of a known name.
+    """
     c = run.config
     if "pretrain" in c.stages:
         return get_variant(c.variant)
@@ -51,9 +58,23 @@ def input_variant(run: Run) -> Variant | None:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # even if config.init no longer exists
+    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
+        return get_variant(c.variant or known.variant)
     told = {"variant": c.variant or None, "activation": c.activation or None}
     with _naming_settings():
         return api.find_variant(c.init, **told)
+
+
+def planned_variant(run: Run, stage: str) -> Variant:
+    """The variant of the CLIP that a stage will start from, of config.image_size.
+
+    Raises ValueError if there is no CLIP.
+    """
+    variant = input_variant(run)
+    if variant is None:
+        raise ValueError(_NO_CLIP.format(stage=stage))
+    size = run.config.image_size or variant.image_size
+    return dataclasses.replace(variant, image_size=size)
 
 
 def rgb_encoder(run: Run, model: api.Model) -> Encoder:

@@ -18,6 +18,9 @@ _FREE = (
     "overwrite",
     "stages",
     "progress",
+    "plan",
+    "plan_memory_gb",
+    "plan_topologies",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue
     "data_root",
