@@ -48,7 +48,8 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
     """
     if not _is_staged(folder):
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.resolve(), _savable(tree), force=replace)
+            force = replace or is_remote(folder)  # where a kill can leave a part
+            checkpointer.save(folder.resolve(), _savable(tree), force=force)
         return
     check_processes(folder)
     if replace or not is_whole(folder):  # left by a kill
