@@ -18,6 +18,7 @@ _FREE = (
     "overwrite",
     "stages",
     "progress",
+    "watchdog_minutes",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue
     "data_root",
