@@ -1,9 +1,10 @@
 """Ends a job of several processes that makes no progress, and says who holds it up.
 
 Each process writes <workdir>/processes/<i>.json while it runs: who it is, what it does
-and how far it is. Where something is watched and does not advance for too long, every
-process writes the stacks of its threads to <i>.stacks.txt beside it, names the process
-that is missing or behind, and exits: a collective with a lost peer may wait for ever.
+and how far it is. Where a process is lost, or what is watched does not advance for too
+long, every process writes the stacks of its threads to <i>.stacks.txt beside it, names
+the process that is missing or behind, and exits: collectives, and Orbax's barriers, may
+wait long for a lost peer.
 """
 
 import contextlib
@@ -16,15 +17,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rsclip_jax.io.files import read_json, write_json, write_text
+from rsclip_jax.io.paths import is_remote
 from rsclip_jax.train import processes
 
 EXIT_CODE = 75  # a temporary failure: the same command continues
-_PERIOD = 10.0  # seconds between two heartbeats, at most
-_ABSENT = 4  # periods without a heartbeat after which a process counts as missing
+_PERIOD = 5.0  # seconds between two heartbeats, at most
+_SLOW_PERIOD = 30.0  # on an object store
+# Periods without a heartbeat after which a process counts as missing; fewer if its host
+# is this one and has no such process. A thread that does not let Python run is silent.
+_SILENT, _GONE = 12, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +57,19 @@ class Beat:
             f" step {self.step} at {when}"
         )
 
-    def is_missing(self, period: float) -> bool:
-        """Whether the process has ended, or has stopped to write its file."""
-        if self.host == socket.gethostname():
-            try:
-                os.kill(self.pid, 0)
-            except ProcessLookupError:
-                return True
-            except OSError:
-                return False
-        return time.time() - self.written > _ABSENT * period
+    def is_gone(self) -> bool:
+        """Whether its host is this one and the process does not exist."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            return False
+        # killed, but not yet noticed by the process that started it
+        state = Path(f"/proc/{self.pid}/stat")
+        return state.exists() and ") Z " in state.read_text()
 
 
 class Watchdog:
@@ -73,10 +81,13 @@ class Watchdog:
     def __init__(self, folder: Path, seconds: float):
         self.folder, self.seconds = folder, seconds
         self.period = min(_PERIOD, seconds / 10)
+        if is_remote(folder):
+            self.period = _SLOW_PERIOD
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._beat = Beat(processes.index(), os.getpid(), socket.gethostname())
         self._since = time.monotonic()
+        self._seen: dict[int, tuple[float, float]] = {}  # written, when first seen
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         # faulthandler writes to a file descriptor, also while Python cannot run
         self._stacks = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -131,47 +142,59 @@ class Watchdog:
             self._write()
             with self._lock:
                 idle, watched = time.monotonic() - self._since, self._beat.watched
+            beats = read_beats(self.folder)
+            missing = [beat for beat in beats if self._is_missing(beat)]
+            if missing:
+                self._end(f"missing: {join(missing)}")
             if watched and idle > self.seconds:
-                self._end(idle)
+                self._end(
+                    f"no progress for {idle / 60:.3g} minutes (watchdog_minutes ="
+                    f" {self.seconds / 60:.3g}): {describe(beats)}"
+                )
             # ends the process even where a thread that hangs does not let Python run
             left = max(self.seconds - idle, 0) if watched else self.seconds
             faulthandler.dump_traceback_later(
-                left + 10 * self.period, exit=True, file=sys.stderr
+                left + 20 * self.period, exit=True, file=sys.stderr
             )
 
-    def _end(self, idle: float) -> None:
-        """Writes the stacks, says who holds up the job, and ends this process."""
-        self._write()
-        time.sleep(2 * self.period)  # so that all have written how far they are
+    def _is_missing(self, beat: Beat) -> bool:
+        """Whether a process is silent for too long, by the clock of this one."""
+        now = time.monotonic()
+        written, since = self._seen.get(beat.process, (0.0, 0.0))
+        if beat.written != written:
+            self._seen[beat.process] = beat.written, now
+            return False
+        periods = _GONE if beat.is_gone() else _SILENT
+        return now - since > periods * self.period
+
+    def _end(self, why: str) -> None:
+        """Writes the stacks, says why, and ends this process."""
         path = self.folder / f"{self._beat.process}.stacks.txt"
         faulthandler.dump_traceback(self._stacks, all_threads=True)
         self._stacks.seek(0)
         with contextlib.suppress(OSError):
             write_text(path, self._stacks.read())
         print(
-            f"error: {processes.name_self()}no progress for {idle / 60:.3g} minutes"
-            f" (watchdog_minutes = {self.seconds / 60:.3g}):"
-            f" {self.describe()}; the stacks of this process are in {path}. The same"
-            " command continues from the last checkpoint",
+            f"error: {processes.name_self()}{why}; the stacks of this process are in"
+            f" {path}. The same command continues from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(4 * self.period)  # the others see a lost peer once this one is gone
+        time.sleep(2 * self.period)  # the others are to find the same, not to lose this
         os._exit(EXIT_CODE)
 
-    def describe(self) -> str:
-        """Who is missing, or behind the others, by the heartbeats."""
-        beats = read_beats(self.folder)
-        missing = [b for b in beats if b.is_missing(self.period)]
-        if missing:
-            return f"missing: {'; '.join(map(str, missing))}"
-        absent = sorted(set(range(processes.count())) - {b.process for b in beats})
-        if absent:
-            return f"no heartbeat of process(es) {', '.join(map(str, absent))}"
-        behind = find_behind(beats)
-        if not behind:
-            return f"all are equally far: {'; '.join(map(str, beats))}"
-        return f"behind: {'; '.join(map(str, behind))}"
+
+def join(beats: Sequence[Beat]) -> str:
+    return "; ".join(map(str, beats))
+
+
+def describe(beats: Sequence[Beat]) -> str:
+    """Who is behind, by the heartbeats."""
+    behind = find_behind(beats)
+    if not behind:
+        return f"all are equally far: {join(beats)}"
+    ahead = [beat for beat in beats if beat not in behind]
+    return f"behind: {join(behind)}; ahead: {join(ahead)}"
 
 
 def read_beats(folder: Path) -> list[Beat]:
@@ -183,7 +206,7 @@ def read_beats(folder: Path) -> list[Beat]:
     return sorted(found, key=lambda beat: beat.process)
 
 
-def find_behind(beats: list[Beat]) -> list[Beat]:
+def find_behind(beats: Sequence[Beat]) -> list[Beat]:
     """Those with the fewest steps; if they do different things, the first to stop."""
     if len({beat.what for beat in beats}) > 1:
         return [min(beats, key=lambda beat: beat.changed)]
@@ -229,7 +252,9 @@ def during(what: str) -> Iterator[None]:
 
 
 def describe_peers(workdir: Path) -> str:
-    """After an error of communication: which processes are missing; "" if none is."""
-    beats = read_beats(workdir / "processes")
-    missing = [b for b in beats if b.is_missing(_PERIOD)]
-    return f"missing: {'; '.join(map(str, missing))}" if missing else ""
+    """After an error of communication: which processes are missing; "" if none is.
+
+    Those of other hosts are known by their silence only, which this does not wait for.
+    """
+    gone = [beat for beat in read_beats(workdir / "processes") if beat.is_gone()]
+    return f"missing: {join(gone)}" if gone else ""
