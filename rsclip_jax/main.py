@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     from rsclip_jax.train import processes
 
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
+    # Orbax logs every file that it writes, and the trace of each error that it raises.
+    logging.set_verbosity(logging.FATAL)
     try:  # nothing is written before a job's processes have met
         processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
@@ -59,6 +60,7 @@ def main(argv: list[str]) -> None:
 def run_to_end(config, workdir: Path) -> int:
     """Runs the stages; returns the exit status, after one message for an error."""
     from rsclip_jax.data.bad_records import error_text
+    from rsclip_jax.io.files import is_full
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
@@ -84,6 +86,8 @@ def run_to_end(config, workdir: Path) -> int:
         return 1
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
+        if is_full(error):
+            text += "; free some space, and run the same command again to continue"
         if processes.is_first():
             text += f"\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
@@ -103,10 +107,10 @@ def run_stages(config, workdir: Path) -> None:
     """Holds the workdir while its stages run, so that no other run writes there."""
     from rsclip_jax.io.run_lock import hold
     from rsclip_jax.stages.shared.workdir import check_folder
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, stopping
 
     check_folder(workdir)
-    with contextlib.ExitStack() as stack:
+    with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())
         processes.first_decides(lambda: stack.enter_context(held))
         run_held(config, workdir)
@@ -184,7 +188,7 @@ def run_stage(run, stage) -> None:
     from rsclip_jax.records import lost, results
     from rsclip_jax.stages.shared.memory_advice import advised
     from rsclip_jax.stages.shared.training import log_changed
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, stopping
 
     if processes.first_decides(lambda: stage.is_done(run)):
         run.log(f"{stage.name}: already done, skipped")
@@ -199,7 +203,7 @@ def run_stage(run, stage) -> None:
         # without meta.json, a stage that is killed from here on counts as unfinished
         (run.workdir / stage.name / "meta.json").unlink(missing_ok=True)
         results.start_stage(run.results, stage.name)
-    with advised(run, stage.name):
+    with advised(run, stage.name), stopping.at_once(f"in stage {stage.name}"):
         stage.run(run)
     if processes.is_first():
         lost.note_results(run.workdir, stage.name)

@@ -74,7 +74,7 @@ def encode_batches(
     labels, masks = [], []
     for number, batch in enumerate(batches):
         watchdog.beat(number)
-        stopping.stop_point("while encoding")
+        stopping.stop_point("in an evaluation")
         labels.append(batch["label"])
         masks.append(batch["mask"])
         images = {k: v for k, v in batch.items() if k not in ("label", "mask")}

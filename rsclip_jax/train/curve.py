@@ -120,7 +120,8 @@ class Curve:
     def _note_fault(self, step: _Step, values: Mapping[str, float]) -> None:
         ids: list[str] = []
         if step.records is not None and self.name_records is not None:
-            ids = list(self.name_records(step.records))
+            rows = np.concatenate(processes.gather_rows(step.records))
+            ids = list(self.name_records(rows))
         found = {key: repr(values[key]) for key in ("loss", "grad_norm")}
         _append(self._fault_lines, {"step": step.number, **found, "records": ids})
         text = f"{self.path.parent.name}: loss {found['loss']}, grad_norm"

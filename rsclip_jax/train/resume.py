@@ -21,13 +21,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rsclip_jax.io.files import is_full, move_tree, read_json
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes, sharding
 from rsclip_jax.train.feed import Position
 from rsclip_jax.train.stores import make_manager, steps_in
 from rsclip_jax.train_step import TrainState
 
 PyTree = Any
 _ITEMS = ("params", "train", "data", "meta")
+_LARGE = 2**26  # bytes from which threads pay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Saves:
     def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 0):
         self.folder = folder.resolve()
         self._stored = use_newest_whole(self.folder)
+        self._bytes, self._is_unchecked = 0, False  # of the last save
         steps = steps_in(self.folder)
         losses = {step: _loss_of(self.folder / str(step)) for step in steps}
         self._policy = NewestAndBest(keep, keep_best, losses)
@@ -99,28 +101,35 @@ class Saves:
         step = int(state.step)
         if step in self._manager.all_steps():
             return  # Orbax would silently return False
-        train = {"opt_state": state.opt_state}
+        # In numpy: for jax arrays Orbax asks TensorStore for its metrics at each save,
+        # and that keeps some 40 KiB for ever.
+        whole = sharding.on_host((state.params, state.opt_state))
+        params, opt_state = jax.device_get(whole)
+        train = {"opt_state": opt_state}
         told = {"loss": loss if math.isfinite(loss) else None, "skipped": skipped}
         values = _as_json({**meta, "step": step, **told})
-        saved = Stored(step, state.params, train, position, values)
+        saved = Stored(step, params, train, position, values)
         values = {**values, "digests": _digests(saved)}
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
+            params=ocp.args.StandardSave(params),
             train=ocp.args.StandardSave(train),
             data=ocp.args.JsonSave(dict(position)),
             meta=ocp.args.JsonSave(values),
         )
         self._policy.losses[step] = loss
+        self._bytes = sum(x.nbytes for x in jax.tree.leaves((params, train)))
         with self._plainly():
             self._manager.save(step, args=items)
+        self._is_unchecked = True
 
     def check(self) -> None:
-        """Raises OSError if a save that continued in the background has failed."""
-        with self._plainly():
-            self._manager.check_for_errors()
+        """Raises OSError if a save that went on in the background has failed."""
+        if self._is_unchecked and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Waits for the last save; raises OSError if it failed."""
+        self._is_unchecked = False
         with self._plainly():
             self._manager.wait_until_finished()
 
@@ -130,12 +139,12 @@ class Saves:
             yield
         except Exception as error:  # Orbax and TensorStore raise many kinds
             cause = checkpoint.first_line(error)
-            cause = "the disk is full" if is_full(error) else cause
-            kept = [str(step) for step in steps_in(self.folder)]
+            if is_full(error):
+                cause = f"the disk is full, and it takes {self._bytes / 1e6:,.0f} MB"
+            kept = ", ".join(map(str, steps_in(self.folder)))
             raise OSError(
                 f"{self.folder}: a checkpoint could not be written ({cause}); kept"
-                f" there: step {', '.join(kept) or 'none'}. Once this is put right, run"
-                " the same command again to continue"
+                f" there: step {kept or 'none'}"
             ) from error
 
     def restore(self, state: TrainState, meta: Mapping[str, Any]) -> Begun | None:
@@ -209,19 +218,30 @@ class Stored:
 def use_newest_whole(folder: Path) -> Stored | None:
     """Reads the newest whole checkpoint; None if there is no checkpoint at all.
 
-    Damaged newer ones are moved to <stage>/damaged/<step>, with one line on stderr.
-    Raises ValueError listing what was tried if no checkpoint is whole.
+    Damaged newer ones are moved to <stage>/damaged/<step>, with one line on stderr. Of
+    several processes, the first decides and all read. Raises ValueError listing what
+    was tried if no checkpoint is whole.
     """
+    found: list[Stored] = []
+    step = processes.first_decides(lambda: _choose(folder, found))
+    if step is None:
+        return None
+    with processes.together():
+        return found[0] if found else read_checkpoint(folder / str(step))
+
+
+def _choose(folder: Path, found: list[Stored]) -> int | None:
+    """The step of the newest whole checkpoint, which is appended to found."""
     problems: dict[int, str] = {}
     for step in reversed(steps_in(folder)):
         try:
-            stored = read_checkpoint(folder / str(step))
+            found.append(read_checkpoint(folder / str(step)))
         except ValueError as error:
             problems[step] = str(error)
             continue
         if problems:
             _move_aside(folder, problems, step)
-        return stored
+        return step
     if not problems:
         return None
     raise ValueError(
@@ -353,8 +373,11 @@ def tree_digest(tree: PyTree) -> str:
     It is that of the same values in any containers, on the device or in numpy.
     """
     leaves = _leaves(tree)
-    with ThreadPoolExecutor(4) as pool:  # zlib releases the lock
-        lines = pool.map(lambda item: _leaf_line(*item), leaves)
+    if sum(leaf.nbytes for _, leaf in leaves) < _LARGE:
+        lines = [_leaf_line(path, leaf) for path, leaf in leaves]
+    else:
+        with ThreadPoolExecutor(4) as pool:  # zlib releases Python's lock
+            lines = list(pool.map(lambda item: _leaf_line(*item), leaves))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 

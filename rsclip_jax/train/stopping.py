@@ -86,11 +86,11 @@ def after_step() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
-def at_once(where: Callable[[], str]) -> Iterator[None]:
+def at_once(where: str) -> Iterator[None]:
     """SIGINT and SIGTERM raise Interrupted within the block.
 
-    where: what the message says was stopped, and what is kept; see describe. With
-    several processes, all stop at the next stop_point.
+    where: for the message, see describe. With several processes, all stop at the next
+    stop_point or training step.
     """
 
     def handle(signum: int, previous: Any) -> None:
@@ -98,7 +98,7 @@ def at_once(where: Callable[[], str]) -> Iterator[None]:
             signal.signal(signum, previous)  # a second one acts immediately
             _tell_others(signum)
             return
-        raise Interrupted(signum, where())
+        raise Interrupted(signum, describe(where))
 
     with _handling(handle):
         yield

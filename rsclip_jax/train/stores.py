@@ -123,8 +123,9 @@ class StagedManager:
                 (self._folder / str(info.step) / WRITTEN).unlink(missing_ok=True)
                 remove_tree(self._folder / str(info.step))
 
-    def check_for_errors(self) -> None:
-        """Nothing: save has raised them."""
+    def is_saving_in_progress(self) -> bool:
+        """False: save has waited, and has raised its errors."""
+        return False
 
     def wait_until_finished(self) -> None:
         """Nothing: save has waited."""

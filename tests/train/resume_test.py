@@ -1,8 +1,12 @@
 """Checkpoints of a training: what is kept, what is whole, and what comes back."""
 
+import contextlib
 import json
 import math
+import resource
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grain
@@ -291,13 +295,51 @@ def test_digests_do_not_depend_on_containers_devices_or_layout(tmp_path):
     assert resume.tree_digest(stored) == whole
 
 
-def test_a_save_that_fails_in_the_background_is_told_at_the_next_step(tmp_path):
-    save_steps(tmp_path / "c", (4,))
-    saves = resume.Saves(tmp_path / "c")
-    saves.save(state_at(8), {}, META)
-    for path in (tmp_path / "c").glob("8*tmp*"):  # as on a disk that fails
-        shutil.rmtree(path, ignore_errors=True)
-    with pytest.raises(OSError, match=r"could not be written.*kept there: step 4"):
-        saves.wait()
-    saves.close()
-    same(restored(tmp_path / "c").state, state_at(4))
+@contextlib.contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Writes beyond this size of a file fail, as on a disk without more room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_in_plain_words_and_nothing_is_lost(tmp_path):
+    noise = np.random.default_rng(0).normal(size=2_000_000).astype(np.float32)
+    large = sharding.put_params(
+        make_state({"w": noise}, optax.sgd(0.1)), sharding.make_mesh()
+    )
+
+    def save(step: int) -> None:
+        number = jax.device_put(np.int32(step), large.step.sharding)
+        with resume.Saves(tmp_path / "c") as saves:
+            saves.save(large.replace(step=number), {}, META)
+
+    save(4)
+    told = (
+        r"c: a checkpoint could not be written \(the disk is full, and it takes 8 MB\)"
+    )
+    with full_disk(2**20), pytest.raises(OSError, match=told + "; kept there: step 4$"):
+        save(8)
+    save(8)  # there is room again
+    assert steps_in(tmp_path / "c") == [4, 8]
+
+
+def test_an_error_of_a_save_in_the_background_is_raised_at_a_later_step(tmp_path):
+    noise = np.random.default_rng(0).normal(size=2_000_000).astype(np.float32)
+    large = sharding.put_params(
+        make_state({"w": noise}, optax.sgd(0.1)), sharding.make_mesh()
+    )
+    with full_disk(2**20), contextlib.closing(resume.Saves(tmp_path / "c")) as saves:
+        saves.save(large, {}, META)
+        until = time.monotonic() + 60
+        with pytest.raises(OSError, match="the disk is full"):
+            check_until(saves, until)
+
+
+def check_until(saves: resume.Saves, until: float) -> None:
+    while time.monotonic() < until:
+        saves.check()
+        time.sleep(0.01)
