@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh
 
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import read_results
-from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.train import checkpoint, sharding, watchdog
 from tests.helpers import processes
 from tests.helpers.runs import few_scenes, tiny_config
 
@@ -184,3 +184,94 @@ def test_only_one_process_leaves_files(alone, resumed):
         } | {p.name for p in workdir.iterdir()}
 
     assert names(resumed) == names(alone)
+
+
+# Four processes under the watchdog.
+
+
+def four_steps(folder, *more):
+    return processes.start(
+        folder / "logs",
+        f"--workdir={folder}",
+        *more,
+        processes=4,
+        devices=1,
+        module="tests.helpers.steps",
+    )
+
+
+@pytest.mark.slow  # 25 s on an idle machine
+def test_a_straggler_among_four_is_named_and_all_end(tmp_path):
+    with four_steps(tmp_path, "--sleeper=2") as job:
+        assert all(job.wait(120)), job.text()
+    assert watchdog.EXIT_CODE in [p.returncode for p in job.processes]
+    told = [i for i in range(4) if "behind: process 2 (host " in job.output(i)]
+    assert told, job.text()
+    for i in told:
+        assert "steps, step 4" in job.output(i)
+        stacks = (tmp_path / "processes" / f"{i}.stacks.txt").read_text()
+        assert "steps.py" in stacks  # where the main thread is
+        assert "watchdog.py" in stacks
+
+
+@pytest.mark.slow
+def test_a_dead_peer_among_four_is_named_and_all_end(tmp_path):
+    with four_steps(tmp_path) as job:
+        job.wait_until(lambda: (tmp_path / "processes" / "2.json").exists())
+        job.kill(2)
+        statuses = job.wait(120)
+    assert all(statuses), job.text()
+    assert any("missing: process 2 (host " in job.output(i) for i in (0, 1, 3)), (
+        job.text()
+    )
+
+
+# Packing.
+
+
+def test_two_processes_pack_what_one_packs(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from configs import pack\n"
+        "def get_config():\n"
+        "    config = pack.get_config()\n"
+        "    config.update(dataset='miniature', progress=False)\n"
+        f"    config.pack.update(out={str(tmp_path / 'two')!r}, workers=1)\n"
+        "    config.pack.shard_mb = 0.1\n"
+        "    return config\n"
+    )
+    with processes.start(tmp_path / "logs", *flags(tmp_path, config)) as job:
+        assert job.wait(240) == [0, 0], job.text()
+    scope: dict = {}
+    exec(config.read_text(), scope)
+    alone = scope["get_config"]()
+    alone.pack.out = str(tmp_path / "one")
+    with few_scenes():
+        run_stages(alone.lock(), tmp_path / "alone")
+    ours, theirs = (files_of(tmp_path / name) for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def files_of(folder):
+    """{name: bytes} of a pack, without the notes of its making."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("progress.jsonl", ".lock")
+    }
+
+
+# What is refused before anything is written.
+
+
+def test_processes_with_other_settings_are_refused_by_name(tmp_path):
+    config = processes.write_config(tmp_path / "config.py", CHANGES)
+    with processes.start(
+        tmp_path / "logs",
+        *flags(tmp_path, config),
+        each=lambda i: [f"--config.seed={i}"],
+    ) as job:
+        assert all(job.wait(120)), job.text()
+    assert "config.seed: 0 on process 0, 1 on process 1" in job.text()
+    assert not (tmp_path / "run" / "config.json").exists()
