@@ -26,8 +26,7 @@ config.eval_batch_size = 20
 config.keep_embeddings = True
 for stage in ("pretrain", "patch", "align"):
     config[stage].update(steps=5, checkpoint_every=2, log_every=1)
-config.patch.supported_val = ()
-config.patch.supported_test = ()
+config.patch.update(alpha=0.5, supported_val=(), supported_test=())
 config.pretrain.update(test=("miniature:test",), allow_other_data=True)
 config.align.cache = "exact"
 config.datasets = ("miniature:test",)
