@@ -25,6 +25,14 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.image_size = 0
     # quick_gelu | gelu, for a weight file that does not say it; "": it does.
     config.activation = ""
+    # Matrix products: float32 | bfloat16; "": bfloat16 on TPU and GPU, else float32.
+    config.precision = ""
+    # What the backward pass computes again to save memory: none | dots | block.
+    config.remat = "none"
+    # Loop over a transformer's layers: compiles faster; slower on CPU.
+    config.scan_layers = False
+    # Attention: auto | xla | cudnn (bfloat16 on an NVIDIA GPU).
+    config.attention = "auto"
     # Devices along the axes (data, fsdp); -1 takes all that are left.
     config.mesh = (-1, 1)
     # True: empty a workdir that was made with another config, and start again.
@@ -33,6 +41,12 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.watchdog_minutes = 30.0
     # Show progress bars.
     config.progress = True
+    # True: print memory, speed, disk and time of each stage, and write nothing.
+    config.plan = False
+    # Memory of a device in GiB for which a plan finds the largest batch; 0: its own.
+    config.plan_memory_gb = 0.0
+    # TPU topologies that a plan compiles for, where libtpu is installed.
+    config.plan_topologies = ("v5e:2x2", "v6e:2x2")
     # Examples in a batch of evaluation; a multiple of the number of devices.
     config.eval_batch_size = 256
     # Keep embeddings for the report: 4 bytes x records x sensors x embedding width.

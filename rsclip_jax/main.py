@@ -44,8 +44,11 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    import jax
+
     from rsclip_jax.train import processes
 
+    jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
     # Orbax logs every file that it writes, and the trace of each error that it raises.
     logging.set_verbosity(logging.FATAL)
     try:  # nothing is written before a job's processes have met
@@ -88,7 +91,7 @@ def run_to_end(config, workdir: Path) -> int:
         text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
         if is_full(error):
             text += "; free some space, and run the same command again to continue"
-        if processes.is_first():
+        if processes.is_first() and not config.plan:
             text += f"\n{keep_traceback(workdir)}"
         print(text.rstrip(), file=sys.stderr)
         return 1
@@ -109,11 +112,28 @@ def run_stages(config, workdir: Path) -> None:
     from rsclip_jax.stages.shared.workdir import check_folder
     from rsclip_jax.train import processes, stopping
 
+    if config.plan:
+        plan(config, workdir)
+        return
     check_folder(workdir)
     with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())
         processes.first_decides(lambda: stack.enter_context(held))
         run_held(config, workdir)
+
+
+def plan(config, workdir: Path) -> None:
+    """Prints what the stages will need and take; writes nothing."""
+    from rsclip_jax.stages.registry import check_sections, find_stages
+    from rsclip_jax.stages.shared.dataset_settings import fill_in
+    from rsclip_jax.stages.shared.plan import plan_stages
+    from rsclip_jax.stages.shared.run import Run
+    from rsclip_jax.train.sharding import make_mesh
+
+    stages = find_stages(config.stages)
+    check_sections(config, stages)
+    config, _ = fill_in(config)
+    plan_stages(Run(config, workdir, make_mesh(tuple(config.mesh))), stages)
 
 
 def run_held(config, workdir: Path) -> None:

@@ -34,6 +34,7 @@ STAGES = (
         functools.partial(_has_product, "pretrain"),
         binds=("pretrain",),
         needs=("pretrain",),
+        needs_of=pretrain.plan_pretrain,
     ),
     Stage(
         "patch",
@@ -42,6 +43,7 @@ STAGES = (
         functools.partial(_has_product, "patch"),
         binds=("patch",),
         needs=("patch",),
+        needs_of=patch.plan_patch,
     ),
     Stage(
         "align",
@@ -50,6 +52,7 @@ STAGES = (
         functools.partial(_has_product, "align"),
         binds=("align",),
         needs=("align",),
+        needs_of=align.plan_align,
     ),
     Stage(
         "ablate",
@@ -67,6 +70,7 @@ STAGES = (
         evaluate.is_evaluated,
         binds=("evaluate",),
         needs=("evaluate", "datasets"),
+        needs_of=evaluate.plan_evaluate,
         example="configs/evaluate.py",
         resumes=True,
     ),

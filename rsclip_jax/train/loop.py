@@ -18,7 +18,7 @@ from rsclip_jax.train.curve import Curve, NameRecords, NonFiniteError
 from rsclip_jax.train.feed import Feed
 from rsclip_jax.train.resume import Begun, Saves
 from rsclip_jax.train.settings import TrainSettings
-from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
+from rsclip_jax.train_step import LossFn, Metrics, TrainState, train_step
 
 PyTree = Any
 StepFn = Callable[..., tuple[TrainState, Metrics]]
@@ -42,6 +42,28 @@ def make_step(
         ),
         out_shardings=(state_sharding, sharding.replicated(mesh)),
         donate_argnums=0,
+    )
+
+
+def make_training_step(
+    state: TrainState,
+    frozen: PyTree,
+    *,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    settings: TrainSettings,
+    mesh: Mesh,
+) -> Callable:
+    """make_step as the settings say; arrays or ShapeDtypeStructs."""
+    return make_step(
+        state,
+        frozen,
+        mesh=mesh,
+        loss_fn=loss_fn,
+        tx=tx,
+        accumulate=settings.accumulate,
+        grad_dtype=settings.grad_dtype,
+        skip=settings.on_nonfinite == "skip",
     )
 
 
@@ -92,19 +114,11 @@ def train(
     or SIGTERM after saving, OSError if a checkpoint cannot be written, and ValueError
     for a checkpoint whose meta["sources"] differ.
     """
-    # A copy: the step donates its state, and the caller's arrays must outlive it.
-    copied = jax.tree.map(lambda x: x.copy(), params)
-    state = sharding.put_params(make_state(copied, tx), mesh)
+    # its own arrays, because the step donates its state and the caller's outlive it
+    state = sharding.make_placed_state(params, tx, mesh)
     placed = sharding.put_params(frozen, mesh)
-    step_fn = make_step(
-        state,
-        placed,
-        mesh=mesh,
-        skip=settings.on_nonfinite == "skip",
-        loss_fn=loss_fn,
-        tx=tx,
-        accumulate=settings.accumulate,
-        grad_dtype=settings.grad_dtype,
+    step_fn = make_training_step(
+        state, placed, loss_fn=loss_fn, tx=tx, settings=settings, mesh=mesh
     )
     keep = {"keep": settings.keep, "keep_best": settings.keep_best}
     with Saves(folder / "checkpoints", **keep) as saves:

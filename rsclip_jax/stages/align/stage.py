@@ -7,13 +7,13 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
-from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.retrieval_strip import plot_retrieval_strip
@@ -27,11 +27,19 @@ from rsclip_jax.stages.align.students import (
     first_source,
     make_student,
     pack,
+    planned_students,
     pretrained_sources,
     seen_sensor,
     unpack,
 )
-from rsclip_jax.stages.align.teacher import Teaching, check_cache, make_teaching
+from rsclip_jax.stages.align.teacher import (
+    Teaching,
+    cache_bytes,
+    cached_views,
+    check_cache,
+    make_teaching,
+    teaching_shapes,
+)
 from rsclip_jax.stages.shared import (
     clip_init,
     dataset_checks,
@@ -39,8 +47,9 @@ from rsclip_jax.stages.shared import (
     sensor_feeds,
     training,
 )
-from rsclip_jax.stages.shared.job import Job, fit
+from rsclip_jax.stages.shared.job import Job, Needs, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
+from rsclip_jax.stages.shared.passes import rgb_pass, sensor_pass
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, objectives, processes, sharding
 
@@ -57,6 +66,7 @@ def check_align(run: Run) -> None:
     training.check_weights("align", c.weights, train)
     keys = ("rgb", *c.sensors)
     training.check_augmentation(run, "align", c.training.augment, train, keys)
+    training.check_computing(run, "align", c.training)
     check_cache(run, c, train)
     check_losses(c)
     if needs_head(c.terms):
@@ -133,7 +143,7 @@ def align_job(
     train: Sequence[Source],
 ) -> Job:
     """The training of students with these specs, whose packed params these are."""
-    encoders = {key: student_encoder(spec) for key, spec in specs.items()}
+    encoders = {key: student_encoder(run, spec) for key, spec in specs.items()}
     several = len(specs) > 1
     sides = {key: spec.image_size for key, spec in specs.items()}
     return Job(
@@ -158,14 +168,45 @@ def align_job(
             task=train[0].dataset.task,
             steps=c.training.steps,
             t=1 / c.temperature,
-            contrastive=sharding.make_clip_loss(run.mesh),
+            contrastive=sharding.make_clip_loss(run.mesh, c.training.negatives),
         ),
     )
 
 
-def student_encoder(spec) -> objectives.Encode:
+def plan_align(run: Run) -> Needs:
+    """What the stage will do, from shapes."""
+    c = settings_of(run)
+    train = [run.open(spec) for spec in c.train]
+    variant = clip_init.planned_variant(run, "align")
+    students = planned_students(run, c, variant)
+    specs = {key: spec for key, (spec, _) in students.items()}
+    taught = teaching_shapes(run, c, variant, train)
+    frozen = {"teacher": taught.frozen}
+    if needs_head(c.terms):
+        classes = len(head_source(run, c, train).dataset.classnames)
+        shape = (variant.embed_dim, classes)
+        frozen["head"] = jax.ShapeDtypeStruct(shape, np.float32)
+    params = pack(students)
+    tests = [(run.open(spec), 2) for spec in c.test]  # before and after
+    counts = list(tests)
+    if c.cache != "off":
+        counts += [(source, len(cached_views(c))) for source in train]
+    held = {key: [x for x in tests if key in x[0].dataset.sensors] for key in c.sensors}
+    features = cache_bytes(c, variant, train)
+    return Needs(
+        jobs=[align_job(run, c, taught, specs, params, frozen, train)],
+        passes=[
+            rgb_pass(variant, counts),
+            *(sensor_pass(spec, held[key]) for key, spec in specs.items()),
+        ],
+        product=params,
+        files={"the teacher's features": features} if features else {},
+    )
+
+
+def student_encoder(run: Run, spec: SensorSpec) -> objectives.Encode:
     """The features of one sensor from a batch."""
-    return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
+    return lambda p, b: sensor_features(p, b[spec.modality], spec, run.compute)
 
 
 def plot_retrieval(run: Run, c: AlignSettings, found: Mapping[str, tuple]) -> None:
@@ -242,11 +283,10 @@ def report(
     The fused embedding of several sensors counts as another sensor. Returns, for the
     pictures, sensor -> (embeddings, source) of the first test that holds it.
     """
-    visual = sharding.put_params(teacher.params["visual"], run.mesh)
-    variant = teacher.variant
+    rgb = clip_init.rgb_encoder(run, teacher)
     first: dict[str, tuple] = {}
     digests = dict.fromkeys(("rgb", "text"), teacher.digests["clip"])
-    encoders, sizes = {}, {"rgb": variant.image_size}
+    encoders, sizes = {}, {"rgb": teacher.variant.image_size}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
         encoders[key] = sensor_feeds.sensor_encoder(run, spec, params)
@@ -258,7 +298,7 @@ def report(
 
     for source in tests:
         dataset = source.dataset
-        fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
+        fed = {"rgb": rgb}
         for key in (key for key in students if key in dataset.sensors):
             fed[key] = sensor_feeds.feed(encoders[key], students[key][0], dataset)
         held = {key: sizes[key] for key in fed}

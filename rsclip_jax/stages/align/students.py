@@ -16,12 +16,14 @@ from rsclip_jax.models.sensor import (
     clip_spec,
     inflate_params,
     init_sensor,
+    sensor_shapes,
     vit_spec,
 )
+from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared import clip_init, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 # sensor -> its encoder
@@ -125,20 +127,55 @@ def make_student(
     if student == "clip":
         visual = teacher.params["visual"]
         return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
-    rng = jax.random.key(run.config.seed)
     if student == "vit":
         spec = vit_spec(sensor, **c.vit, out_dim=v.embed_dim)
-        return spec, init_sensor(spec, rng)
+        rng = jax.random.key(run.config.seed)
+        return spec, sharding.on_host(init_sensor(spec, rng, run.mesh))
+    return fit_student(run, c, v, sensor)
+
+
+def fit_student(
+    run: Run, c: AlignSettings, variant: Variant, sensor: Sensor
+) -> tuple[SensorSpec, dict]:
+    """A pretrained student, with a random map to the teacher's width if it has none."""
     spec, params = read_student(c, sensor)
-    if spec.out_dim == v.embed_dim:
+    if spec.out_dim == variant.embed_dim:
         return spec, params
     if spec.out_dim:
         run.log(
-            f"align: the projection of {student} to {spec.out_dim} channels is replaced"
-            " by a random one"
+            f"align: the projection of {c.students[sensor.modality]} to {spec.out_dim}"
+            " channels is replaced by a random one"
         )
     body = {name: x for name, x in params.items() if name != "proj"}
-    return add_map(spec, body, v.embed_dim, rng)
+    return add_map(spec, body, variant.embed_dim, jax.random.key(run.config.seed))
+
+
+def student_shapes(
+    run: Run, c: AlignSettings, variant: Variant, sensor: Sensor
+) -> tuple[SensorSpec, Any]:
+    """make_student's encoder in shapes, for a teacher of this variant.
+
+    Reads the weight file of a pretrained student.
+    """
+    student = c.students[sensor.modality]
+    if student == "clip":
+        spec = clip_spec(sensor, variant)
+    elif student == "vit":
+        spec = vit_spec(sensor, **c.vit, out_dim=variant.embed_dim)
+    else:
+        spec, params = fit_student(run, c, variant, sensor)
+        return spec, jax.eval_shape(lambda: params)
+    return spec, sensor_shapes(spec)
+
+
+def planned_students(run: Run, c: AlignSettings, variant: Variant) -> Students:
+    """The students in shapes, with their sensors' default scales."""
+    return {
+        key: student_shapes(
+            run, c, variant, get_sensor(first_source(run, c, key).dataset.sensors[key])
+        )
+        for key in c.sensors
+    }
 
 
 def pretrained_sources(c: AlignSettings, students: Students) -> dict[str, dict]:

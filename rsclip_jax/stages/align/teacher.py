@@ -18,7 +18,8 @@ from rsclip_jax import api
 from rsclip_jax.data.pipeline.augment import possible_views
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.paths import as_path, is_remote
-from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.clip import clip_shapes, image_features
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared.run import Run
@@ -27,6 +28,7 @@ from rsclip_jax.train import objectives, sharding
 from rsclip_jax.train.feature_cache import (
     EncodePictures,
     Reading,
+    Taught,
     check_meta,
     describe_source,
     open_taught,
@@ -117,13 +119,8 @@ def make_teaching(
     """The teacher for students of these sensors, cached or not by the settings."""
     variant = teacher.variant
     if c.cache == "off":
-        return Teaching(
-            train,
-            teacher.params["visual"],
-            {"rgb": variant.image_size},
-            lambda p, batch: image_features(p, batch["rgb"], variant),
-        )
-    encode = make_encoder(teacher, run.config.eval_batch_size)
+        return _in_step(train, teacher.params["visual"], variant, run.compute)
+    encode = make_encoder(teacher, run.config.eval_batch_size, run.compute)
     taught = []
     for source, folder in cache_folders(run, c, train):
         held = [key for key in sensors if key in source.dataset.sensors]
@@ -131,13 +128,56 @@ def make_teaching(
             folder,
             source,
             encode,
-            teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
+            teacher=identity(teacher, run.compute),
             size=variant.image_size,
             dim=variant.embed_dim,
             views=cached_views(c),
             reading=make_reading(run, ("rgb", *held)),
         )
         taught.append(opened)
+    return _cached(taught)
+
+
+def teaching_shapes(
+    run: Run, c: AlignSettings, variant: Variant, train: Sequence[Source]
+) -> Teaching:
+    """make_teaching of a teacher in shapes; cached features are all zero."""
+    if c.cache == "off":
+        visual = clip_shapes(variant)["visual"]
+        return _in_step(train, visual, variant, run.compute)
+    views = cached_views(c)
+    zero = np.zeros((), np.float32)  # takes no memory, whatever its broadcast shape
+    taught = [
+        Taught(
+            source,
+            np.broadcast_to(zero, (len(source), len(views), variant.embed_dim)),
+            np.broadcast_to(True, len(source)),
+            views,
+        )
+        for source in train
+    ]
+    return _cached(taught)
+
+
+def cache_bytes(c: AlignSettings, variant: Variant, train: Sequence[Source]) -> int:
+    """Bytes of the cached features; 0 without a cache."""
+    if c.cache == "off":
+        return 0
+    return sum(map(len, train)) * len(cached_views(c)) * variant.embed_dim * 4
+
+
+def _in_step(
+    train: Sequence[Source], visual: Any, variant: Variant, compute: Compute
+) -> Teaching:
+    return Teaching(
+        train,
+        visual,
+        {"rgb": variant.image_size},
+        lambda p, batch: image_features(p, batch["rgb"], variant, compute),
+    )
+
+
+def _cached(taught: Sequence[Source]) -> Teaching:
     return Teaching(taught, {}, {}, lambda _, batch: batch["teacher"])
 
 
@@ -158,7 +198,19 @@ def visual_settings(variant: Variant) -> dict[str, Any]:
     }
 
 
-def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
+def identity(teacher: api.Model, compute: Compute) -> dict[str, Any]:
+    """What a teacher's features depend on besides the images.
+
+    Features of float32 are called what they were before there were others.
+    """
+    narrow = {} if compute.dtype == "float32" else {"precision": compute.dtype}
+    settings = visual_settings(teacher.variant)
+    return {"digest": teacher.digests["clip"], **settings, **narrow}
+
+
+def make_encoder(
+    teacher: api.Model, block: int, compute: Compute = FLOAT32
+) -> EncodePictures:
     """uint8 [m, size, size, 3] -> un-normalised features, on this process's devices.
 
     Encodes at most a block at a time, padded to a power of two, so that few programs
@@ -166,7 +218,9 @@ def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
     """
     mesh, variant = sharding.make_local_mesh(), teacher.variant
     visual = sharding.put_params(teacher.params["visual"], mesh)
-    encode = jax.jit(functools.partial(image_features, variant=variant))
+    encode = jax.jit(
+        functools.partial(image_features, variant=variant, compute=compute)
+    )
 
     def encode_pictures(pictures: np.ndarray) -> np.ndarray:
         parts = []

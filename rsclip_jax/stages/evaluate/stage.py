@@ -18,11 +18,15 @@ from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.retrieval import retrieval_records, text_retrieval_records
 from rsclip_jax.io.files import remove_tree, write_text
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.models.sensor import SensorSpec
+from rsclip_jax.models.variants import Variant
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.report.names import set_name
 from rsclip_jax.report.table import format_table
+from rsclip_jax.stages.align.settings import AlignSettings
+from rsclip_jax.stages.align.students import planned_students
 from rsclip_jax.stages.evaluate.encoders import Encoded, encode, feed_each, pins
 from rsclip_jax.stages.evaluate.probes import (
     check_probes,
@@ -36,6 +40,8 @@ from rsclip_jax.stages.shared.forgetting import (
     evaluate_forgetting,
     load_reference,
 )
+from rsclip_jax.stages.shared.job import Needs
+from rsclip_jax.stages.shared.passes import rgb_pass, sensor_pass
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
 
@@ -104,6 +110,33 @@ def run_evaluate(run: Run, model: api.Model | None = None) -> None:
         finish(run, settings, model, earlier)
 
 
+def plan_evaluate(run: Run) -> Needs:
+    """What the stage will do, from shapes."""
+    parts = read_settings(run.config).parts
+    variant = clip_init.planned_variant(run, "evaluate")
+    counts = [(run.open(spec), 1) for spec in parts.encoded]
+    compared = [(run.open(spec), 2) for spec in parts.forgetting]
+    passes = [rgb_pass(variant, [*counts, *compared])]
+    for spec in planned_sensors(run, variant):
+        held = [x for x in counts if spec.modality in x[0].dataset.sensors]
+        passes.append(sensor_pass(spec, held))
+    left_out = ["texts, retrieval, probes and bootstraps"]
+    return Needs(passes=passes, left_out=left_out)
+
+
+def planned_sensors(run: Run, variant: Variant) -> list[SensorSpec]:
+    """The sensor encoders that the evaluated model will have."""
+    if "align" in run.config.stages:
+        students = planned_students(run, AlignSettings.of(run.config.align), variant)
+        return [spec for spec, _ in students.values()]
+    for folder in (run.workdir, as_path(run.config.init or run.workdir)):
+        if checkpoint.has_product(folder / "align"):
+            meta = checkpoint.load_meta(folder / "align")
+            found = meta.specs or [meta.spec or {}]
+            return [SensorSpec.from_json(spec) for spec in found]
+    return []
+
+
 def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
     """Removes results that will be measured again; logs those that stay.
 
@@ -142,6 +175,7 @@ def finish(
     write_text(folder / "table.txt", format_table(lines) + "\n")
     kept = earlier.data if earlier else {}
     meta = StageMeta(
+        precision=run.compute.dtype,
         records=len(lines),
         model=model_digests(run.workdir, run.config.init),
         reference=reference_now(settings.reference),
@@ -255,7 +289,7 @@ def input_model(run: Run) -> api.Model:
         checkpoint.has_product(run.workdir / stage)
         for stage in ("align", *api.CLIP_STAGES)
     ):
-        return api.load(run.workdir)
+        return run.bound(api.load(run.workdir))
     if not run.config.init:
         raise ValueError(
             "stage 'evaluate' needs a model: set --config.init to a weight file, to a"

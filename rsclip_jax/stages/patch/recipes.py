@@ -161,8 +161,16 @@ def _last_blocks(theta: Any, count: int) -> optim.Rules:
 
 
 def start_lora(c: PatchSettings, theta_0: Any, seed: int) -> Any:
+    """Adapters of theta_0, or the shapes of those of its shapes."""
+
+    def make(rng: jax.Array) -> Any:
+        return add_lora(theta_0, c.lora.targets, c.lora.rank, rng)
+
+    key, first = jax.random.key(seed), jax.tree.leaves(theta_0)[0]
     with named("config.patch.lora."):
-        return add_lora(theta_0, c.lora.targets, c.lora.rank, jax.random.key(seed))
+        if isinstance(first, jax.ShapeDtypeStruct):
+            return jax.eval_shape(make, key)
+        return make(key)
 
 
 def through_lora(objective: Objective, scale: float) -> Objective:
@@ -205,14 +213,14 @@ def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Sour
     """
 
     def encode(params, batch):
-        return image_features(params, batch["rgb"], variant)
+        return image_features(params, batch["rgb"], variant, run.compute)
 
     if len(train) > 1:
         task = train[0].dataset.task
         return objectives.make_joint_loss(encode, task), share_labels(train)
     (source,) = train
     if c.loss == "flyp":
-        contrastive = sharding.make_clip_loss(run.mesh)
+        contrastive = sharding.make_clip_loss(run.mesh, c.training.negatives)
         loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, train
     options = label_options(c)
@@ -243,7 +251,11 @@ def make_frozen(
     if c.loss == "flyp":
         dataset = source.dataset
         prompts = encode_prompts(
-            clip.params, clip.variant, dataset.classnames, dataset.templates
+            clip.params,
+            clip.variant,
+            dataset.classnames,
+            dataset.templates,
+            run.compute,
         )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         return {"prompts": prompts, "t": np.asarray(scale, np.float32)}

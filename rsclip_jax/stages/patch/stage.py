@@ -13,10 +13,11 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.specs import short_specs
+from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.stages.patch.choice import Choice, check_choice, choose, draw_curve
-from rsclip_jax.stages.patch.fine_tune import fine_tune
-from rsclip_jax.stages.patch.recipes import check_recipe, split_head
+from rsclip_jax.stages.patch.fine_tune import fine_tune, head_job, tower_job
+from rsclip_jax.stages.patch.recipes import check_recipe, frozen_shapes, split_head
 from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
 from rsclip_jax.stages.patch.sweep import Alpha, Sweep
 from rsclip_jax.stages.patch.tasks import (
@@ -28,7 +29,9 @@ from rsclip_jax.stages.patch.tasks import (
 )
 from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring, training
 from rsclip_jax.stages.shared.forgetting import report_forgetting
+from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
+from rsclip_jax.stages.shared.passes import rgb_pass, tree_bytes
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
 
@@ -44,6 +47,7 @@ def check_patch(run: Run) -> None:
     check_tasks(c, sets)
     augment = c.training.augment
     training.check_augmentation(run, "patch", augment, sets.train, ("rgb",))
+    training.check_computing(run, "patch", c.training)
     check_choice(c)
     check_recipe(run, c, sets.train)
     check_roles(run, c)
@@ -111,6 +115,34 @@ def run_patch(run: Run) -> None:
         meta = dataclasses.replace(meta, head=head)
     visual = sweep.mixture(choice.product)
     training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+
+
+def plan_patch(run: Run) -> Needs:
+    """What the stage will do, from shapes."""
+    c = settings_of(run)
+    sets = open_sets(run, c)
+    variant = clip_init.planned_variant(run, "patch")
+    shapes = clip_shapes(variant)
+    theta_0 = shapes["visual"]
+    apart = len(sets.train) > 1 and c.tasks != "joint"
+    jobs = []
+    for train in [[source] for source in sets.train] if apart else [sets.train]:
+        frozen = frozen_shapes(c, variant, train)
+        if c.recipe == "lp_ft":
+            jobs.append(head_job(run, c, variant, theta_0, frozen, train))
+        jobs.append(tower_job(run, c, variant, theta_0, frozen, train))
+    swept = [*sets.val, *sets.supported_val]
+    tested = [*sets.test, *sets.supported_test]  # at alpha 0, the chosen one, and 1
+    counts = [(source, len(c.alphas)) for source in swept]
+    counts += [(source, 3) for source in tested]
+    kept = c.recipe == "lora" or bool(c.training.ema) or apart
+    return Needs(
+        jobs=jobs,
+        passes=[rgb_pass(variant, counts)],
+        product=shapes,
+        files={"theta_1": tree_bytes(theta_0)} if kept else {},
+        left_out=["the search of an alpha for each block"] if c.per_block else [],
+    )
 
 
 def name_sets(run: Run, c: PatchSettings, choice: Choice) -> dict[str, list[str]]:

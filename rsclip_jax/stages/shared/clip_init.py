@@ -1,16 +1,27 @@
 """The CLIP that a stage starts from: an earlier stage's, or that of config.init."""
 
 import contextlib
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
+from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.weights import PRETRAINED
+
+_NO_CLIP = (
+    "stage {stage!r} needs a CLIP to start from: set --config.init to a weight file, a"
+    " folder that holds one, an earlier workdir, or a name such as RemoteCLIP-ViT-B-32,"
+    " or put 'pretrain' first in config.stages"
+)
 
 
 def input_clip(
@@ -23,13 +34,10 @@ def input_clip(
     """
     for name in earlier:
         if checkpoint.has_product(run.workdir / name):
-            return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
+            made = run.bound(api.load_stage_clip(run.workdir, earlier))
+            return _with_source(made, run.workdir)
     if not run.config.init:
-        raise ValueError(
-            f"stage {stage!r} needs a CLIP to start from: set --config.init to a weight"
-            " file, a folder that holds one, an earlier workdir, or a name such as"
-            " RemoteCLIP-ViT-B-32, or put 'pretrain' first in config.stages"
-        )
+        raise ValueError(_NO_CLIP.format(stage=stage))
     path = as_path(run.config.init).resolve()
     for name in api.CLIP_STAGES:
         if checkpoint.has_product(path / name):
@@ -39,7 +47,10 @@ def input_clip(
 
 
 def input_variant(run: Run) -> Variant | None:
-    """The variant of the CLIP that a stage will start from; None if it is unknown."""
+    """The variant of the CLIP that a stage will start from; None if it is unknown.
+
+    A plan does not download weights of a known name.
+    """
     c = run.config
     if "pretrain" in c.stages:
         return get_variant(c.variant)
@@ -47,9 +58,32 @@ def input_variant(run: Run) -> Variant | None:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # even if config.init no longer exists
+    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
+        return get_variant(c.variant or known.variant)
     told = {"variant": c.variant or None, "activation": c.activation or None}
     with _naming_settings():
         return api.find_variant(c.init, **told)
+
+
+def planned_variant(run: Run, stage: str) -> Variant:
+    """The variant of the CLIP that a stage will start from, of config.image_size.
+
+    Raises ValueError if there is no CLIP.
+    """
+    variant = input_variant(run)
+    if variant is None:
+        raise ValueError(_NO_CLIP.format(stage=stage))
+    size = run.config.image_size or variant.image_size
+    return dataclasses.replace(variant, image_size=size)
+
+
+def rgb_encoder(run: Run, model: api.Model) -> Encoder:
+    """The encoder of the RGB in a batch on the mesh."""
+    placed = sharding.put_params(model.params["visual"], run.mesh)
+    encode = functools.partial(
+        inference.encode_rgb, variant=model.variant, compute=run.compute
+    )
+    return lambda batch: encode(placed, batch["rgb"])
 
 
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
@@ -61,13 +95,14 @@ def load_init(run: Run, alpha: float | None = None) -> api.Model:
     """The model of config.init, loaded with config.variant, activation, image_size."""
     c = run.config
     with _naming_settings():
-        return api.load(
+        model = api.load(
             c.init,
             variant=c.variant or None,
             activation=c.activation or None,
             image_size=c.image_size or None,
             alpha=alpha,
         )
+    return run.bound(model)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
-"""One training of a stage as a value, which a run trains and a plan measures."""
+"""What a stage trains and encodes, as values: a run does it, a plan measures it."""
 
 import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from rsclip_jax.data.types import Source
 from rsclip_jax.stages.shared import training
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train.settings import TrainSettings
@@ -38,3 +40,42 @@ def fit(run: Run, job: Job, origins: dict[str, dict]) -> Any:
         origins=origins,
         tower=job.tower,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """Images that a stage encodes outside training steps.
+
+    model: the tower's sizes, equal for equal programs. encode: (params, batch) ->
+    embeddings; params: ShapeDtypeStructs. key, size, bands: the record key of the
+    images, their side in pixels and their bands. counts: how often each source is
+    encoded.
+    """
+
+    name: str
+    model: Hashable
+    encode: Callable[[Any, Mapping], Any]
+    params: Any
+    key: str
+    size: int
+    bands: int
+    counts: Sequence[tuple[Source, int]]
+
+    @property
+    def images(self) -> int:
+        return sum(len(source) * times for source, times in self.counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a stage is going to do, from shapes alone.
+
+    product: ShapeDtypeStructs of the params that it leaves. files: other files that
+    it writes and their bytes. left_out: work that takes time and is not in it.
+    """
+
+    jobs: Sequence[Job] = ()
+    passes: Sequence[Pass] = ()
+    product: Any = None
+    files: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    left_out: Sequence[str] = ()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.run import Run
 
 
@@ -15,7 +16,8 @@ class Stage:
     that may not change in a workdir where the stage has begun; () if all may change.
     needs: the settings that the stage requires; example: a shipped config with them.
     resumes: whether the stage itself keeps its valid earlier results; those of other
-    stages are removed before they run.
+    stages are removed before they run. needs_of: what it will do, for a plan; None for
+    a stage that a plan leaves out.
     """
 
     name: str
@@ -26,3 +28,4 @@ class Stage:
     needs: tuple[str, ...]
     example: str = "configs/align_sar.py"
     resumes: bool = False
+    needs_of: Callable[[Run], Needs] | None = None

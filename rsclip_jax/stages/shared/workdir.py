@@ -19,6 +19,9 @@ _FREE = (
     "stages",
     "progress",
     "watchdog_minutes",
+    "plan",
+    "plan_memory_gb",
+    "plan_topologies",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue
     "data_root",
@@ -35,6 +38,10 @@ _FREE = (
     "dry_run",  # uses a separate folder
     "dry_records",
     "inspect",
+    "precision",  # each number's meta records it, and a training refuses to change it
+    "remat",  # these three only round otherwise
+    "scan_layers",
+    "attention",
 )
 # Settings of any stage that only allow a run, or say what is kept of it.
 _PERMITS = (
