@@ -11,6 +11,7 @@ from rsclip_jax.io import run_lock
 from rsclip_jax.io.files import read_object, remove_tree, write_json, write_text
 from rsclip_jax.io.paths import is_remote
 from rsclip_jax.stages.shared.stage import Stage
+from rsclip_jax.train.stores import check_processes
 
 # These may change between two runs in one workdir: no number depends on them, or each
 # number records them (data and skipped records, by digest).
@@ -37,6 +38,10 @@ _FREE = (
     "dry_run",  # uses a separate folder
     "dry_records",
     "inspect",
+    "precision",  # each number's meta records it, and a training refuses to change it
+    "remat",  # these three only round otherwise
+    "scan_layers",
+    "attention",
 )
 # Settings of any stage that only allow a run, or say what is kept of it.
 _PERMITS = (
@@ -92,9 +97,11 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
 def check_folder(workdir: Path) -> None:
     """Raises ValueError for a file, and for another program's folder.
 
-    Raises OSError for an object store that cannot be reached.
+    Also for several processes and a store that takes one; OSError for a store that
+    cannot be reached.
     """
     if is_remote(workdir):
+        check_processes(workdir)
         _reach(workdir)
     for path in () if is_remote(workdir) else (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
