@@ -25,6 +25,14 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.image_size = 0
     # quick_gelu | gelu, for a weight file that does not say it; "": it does.
     config.activation = ""
+    # Matrix products: float32 | bfloat16; "": bfloat16 on TPU and GPU, else float32.
+    config.precision = ""
+    # What the backward pass computes again to save memory: none | dots | block.
+    config.remat = "none"
+    # Loop over a transformer's layers: compiles faster; slower on CPU.
+    config.scan_layers = False
+    # Attention: auto | xla | cudnn (bfloat16 on an NVIDIA GPU).
+    config.attention = "auto"
     # Devices along the axes (data, fsdp); -1 takes all that are left.
     config.mesh = (-1, 1)
     # True: empty a workdir that was made with another config, and start again.

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.paths import as_path, check_local, is_remote
 from rsclip_jax.models import inference
+from rsclip_jax.models.compute import DTYPES, FLOAT32, Compute
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
 from rsclip_jax.models.sensor import SensorEncoder, SensorSpec, spec_sensor
@@ -43,6 +45,8 @@ class Model:
     source: the origin of weight files: "path", which load accepts again, "files" with
         the sha256 of each, and "name" and "revision" if they were loaded by name; {}
         for a model that a stage trained.
+    compute: how the towers compute.
+    mesh: devices over whose axis "fsdp" the params are split; None puts them on one.
     task_head: class name -> column [d] of the head that stage patch trained and
         interpolated with the tower; None if it trained none. Logits are
         embeddings @ np.stack([*task_head.values()], 1).
@@ -54,6 +58,8 @@ class Model:
     digest: str
     clip_steps: int = 0
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compute: Compute = FLOAT32
+    mesh: Mesh | None = None
     task_head: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
@@ -76,11 +82,12 @@ class Model:
 
     @functools.cached_property
     def _clip(self) -> OnDevice:
-        return OnDevice(self.params)
+        return OnDevice(self.params, self.mesh)
 
     @functools.cached_property
     def _encoders(self) -> OnDevice:
-        return OnDevice({key: e.params for key, e in self.sensors.items()})
+        trees = {key: e.params for key, e in self.sensors.items()}
+        return OnDevice(trees, self.mesh)
 
     def encode_image(
         self,
@@ -100,7 +107,12 @@ class Model:
                 None allows any size.
         """
         return inference.encode_images(
-            self._clip, self.variant, images, block=block, max_shrink=max_shrink
+            self._clip,
+            self.variant,
+            images,
+            block=block,
+            max_shrink=max_shrink,
+            compute=self.compute,
         )
 
     def encode_text(
@@ -111,7 +123,7 @@ class Model:
         truncate: truncates texts that are too long instead of raising ValueError.
         """
         return inference.encode_texts(
-            self._clip, self.variant, texts, truncate=truncate
+            self._clip, self.variant, texts, truncate=truncate, compute=self.compute
         )
 
     def encode(
@@ -143,6 +155,7 @@ class Model:
             held,
             block=block,
             max_shrink=max_shrink,
+            compute=self.compute,
         )
 
     def _find_encoder(self, sensor: str) -> tuple[str, Sensor]:
@@ -175,7 +188,9 @@ class Model:
         Raises ValueError for missing names or templates, a single string of names,
         repeated names, and a template without {c}.
         """
-        return inference.make_head(self._clip, self.variant, classnames, templates)
+        return inference.make_head(
+            self._clip, self.variant, classnames, templates, self.compute
+        )
 
 
 def load(
@@ -185,6 +200,7 @@ def load(
     activation: str | None = None,
     image_size: int | None = None,
     alpha: float | None = None,
+    precision: str = "float32",
 ) -> Model:
     """Loads a model from a weight file or folder, from a workdir, or by name.
 
@@ -199,10 +215,26 @@ def load(
         image_size: resizes the position embeddings of weight files.
         alpha: loads a workdir's patched CLIP at this alpha instead of the chosen one,
             without the sensor encoders, which were aligned to the chosen one.
+        precision: of matrix products, "float32" in full on every device, so that
+            embeddings do not depend on where they were made, or "bfloat16", which is
+            several times faster on TPUs and GPUs; embeddings are float32 either way.
 
     Raises FileNotFoundError if the source does not exist, and ValueError for arguments
     that do not apply to it.
     """
+    if precision not in DTYPES:
+        raise ValueError(f"precision = {precision!r}: use one of {', '.join(DTYPES)}")
+    model = _load(source, variant, activation, image_size, alpha)
+    return dataclasses.replace(model, compute=Compute(precision))
+
+
+def _load(
+    source: str | Path,
+    variant: str | Variant | None,
+    activation: str | None,
+    image_size: int | None,
+    alpha: float | None,
+) -> Model:
     path = as_path(source)
     if is_workdir(path):
         if image_size or activation:

@@ -4,6 +4,7 @@ Every loss takes a mask [b] of bool, True for examples that count. The mean is o
 those, and 0 where there are none. No gradient flows into a teacher's argument.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,150 @@ def sharded_clip_loss(
     both = jnp.sum(jnp.where(mask, rows + columns, 0.0)) / 2
     both, count = jax.lax.psum((both, jnp.sum(mask)), axis_name)
     return both / jnp.maximum(count, 1)
+
+
+def ring_clip_loss(
+    zimg: Float[Array, "m d"],
+    ztxt: Float[Array, "m d"],
+    t: Float[Array, ""] | float,
+    groups: Int[Array, "m"] | None = None,
+    mask: Bool[Array, "m"] | None = None,
+    *,
+    axis_name: str | tuple[str, ...],
+) -> Scalar:
+    """sharded_clip_loss with logits [m, m] at a time, whatever the number of devices.
+
+    The texts travel around the ring of devices; each device keeps a running logsumexp
+    of its images, and each text that of itself. The backward pass goes around again
+    and computes the logits anew, so that it keeps no more than the forward pass (as in
+    ring attention, Liu et al. 2023, arXiv 2310.01889).
+
+    Args, returns: as for sharded_clip_loss.
+
+    >>> import functools
+    >>> from jax.sharding import Mesh, PartitionSpec as P
+    >>> loss = functools.partial(ring_clip_loss, t=np.log(3.0), axis_name="data")
+    >>> mesh = Mesh(jax.devices()[:2], ("data",))
+    >>> ring = jax.shard_map(loss, mesh=mesh, in_specs=P("data"), out_specs=P())
+    >>> round(float(jax.jit(ring)(jnp.eye(2), jnp.eye(2))), 4)
+    0.2877
+    """
+    m = len(zimg)
+    if groups is None:
+        groups = jax.lax.axis_index(axis_name) * m + jnp.arange(m)
+    # a float, so that what differentiates the loss finds a gradient of zeros
+    counted = jnp.ones_like(zimg[:, 0]) if mask is None else mask.astype(zimg.dtype)
+    scale = jnp.asarray(t, zimg.dtype)
+    return _ring_loss(axis_name, zimg, ztxt, scale, groups, counted)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _ring_loss(axis_name, zimg, ztxt, t, groups, counted):
+    return _ring_forward(axis_name, zimg, ztxt, t, groups, counted)[0]
+
+
+def _ring_forward(axis_name, zimg, ztxt, t, groups, counted):
+    rows, columns = _ring_sums(axis_name, zimg, ztxt, t, groups, counted)
+    count = jnp.maximum(jax.lax.psum(jnp.sum(counted), axis_name), 1)
+    both = jnp.sum(counted * (_xent_of(rows) + _xent_of(columns))) / 2
+    loss = jax.lax.psum(both, axis_name) / count
+    kept = zimg, ztxt, t, groups, counted, _ends_of(rows), _ends_of(columns), count
+    return loss, kept
+
+
+def _ring_sums(axis_name, zimg, ztxt, t, groups, counted):
+    """(the sums over all texts of each image, over all images of each text)."""
+    image = zimg, groups, counted
+
+    def visit(rows, text):
+        ztxt, its_groups, its_counted, columns = text
+        logits, same, pair = _ring_block(image, (ztxt, its_groups, its_counted), t)
+        rows = _add_to(rows, logits, same, pair)
+        columns = _add_to(columns, logits.T, same.T, pair.T)
+        return rows, (ztxt, its_groups, its_counted, columns)
+
+    start = jnp.full_like(counted, -1e30) * jnp.ones_like(zimg[:, 0])
+    empty = start, counted * 0, counted * 0, counted * 0
+    text = ztxt, groups, counted, empty
+    rows, (*_, columns) = _around(axis_name, visit, empty, text)
+    return rows, columns
+
+
+def _around(axis_name, visit, own, guest):
+    """visit(own, guest) -> (own, guest) for each device's guest, which then is home."""
+    count = jax.lax.axis_size(axis_name)
+    ring = [(i, (i + 1) % count) for i in range(count)]
+
+    def step(both, _):
+        own, guest = visit(*both)
+        return (own, jax.lax.ppermute(guest, axis_name, ring)), None
+
+    (own, guest), _ = jax.lax.scan(step, (own, guest), None, length=count)
+    return own, guest
+
+
+def _ring_block(image, text, t):
+    """(logits, 1 for positives, 1 for pairs that both count), each [m, m]."""
+    (zimg, groups, counted), (ztxt, its_groups, its_counted) = image, text
+    pair = counted[:, None] * its_counted[None]
+    same = pair * (groups[:, None] == its_groups[None])
+    return dot(t * zimg, ztxt.T), same, pair
+
+
+def _add_to(sums, logits, same, pair):
+    """Adds a block of columns to each row's (max, sum of exp, of positives, count)."""
+    highest, total, positives, count = sums
+    shown = jnp.where(pair > 0, logits, -1e30)
+    new = jnp.maximum(highest, shown.max(axis=1))
+    total = total * jnp.exp(highest - new)
+    total += jnp.sum(pair * jnp.exp(shown - new[:, None]), axis=1)
+    positives += jnp.sum(same * logits, axis=1)
+    return new, total, positives, count + same.sum(axis=1)
+
+
+def _xent_of(sums) -> jax.Array:
+    """Cross-entropy [m] against equal weights of the positives."""
+    highest, total, positives, count = sums
+    logsumexp = highest + jnp.log(jnp.maximum(total, 1e-37))
+    return jnp.where(count > 0, logsumexp - positives / jnp.maximum(count, 1), 0.0)
+
+
+def _ends_of(sums) -> tuple[jax.Array, jax.Array]:
+    """(logsumexp, number of positives) [m]."""
+    highest, total, _, count = sums
+    return highest + jnp.log(jnp.maximum(total, 1e-37)), count
+
+
+def _ring_backward(axis_name, kept, g):
+    zimg, ztxt, t, groups, counted, (row_lse, row_count), columns, count = kept
+    image = zimg, groups, counted
+
+    def slope(logits, same, pair, lse, positives):
+        """d(cross-entropy of a row) / d(its logits), where the row has positives."""
+        weights = same / jnp.maximum(positives, 1)[:, None]
+        prob = pair * jnp.exp(jnp.where(pair > 0, logits - lse[:, None], -1e30))
+        return (prob - weights) * (positives > 0)[:, None]
+
+    def visit(own, text):
+        dimage, dt = own
+        ztxt, its_groups, its_counted, (lse, positives), dtext = text
+        logits, same, pair = _ring_block(image, (ztxt, its_groups, its_counted), t)
+        both = slope(logits, same, pair, row_lse, row_count)
+        both += slope(logits.T, same.T, pair.T, lse, positives).T
+        both *= g / (2 * count)
+        dt += jnp.sum(both * dot(zimg, ztxt.T))
+        dtext += t * dot(both.T, zimg)
+        text = ztxt, its_groups, its_counted, (lse, positives), dtext
+        return (dimage + t * dot(both, ztxt), dt), text
+
+    own = jnp.zeros_like(zimg) + 0 * zimg, 0 * jnp.sum(counted)
+    text = ztxt, groups, counted, columns, jnp.zeros_like(ztxt) + 0 * ztxt
+    (dimage, dt), (*_, dtext) = _around(axis_name, visit, own, text)
+    none = np.zeros(groups.shape, jax.dtypes.float0)
+    return dimage, dtext, jax.lax.psum(dt, axis_name), none, 0 * counted
+
+
+_ring_loss.defvjp(_ring_forward, _ring_backward)
 
 
 def _same_group(rows, columns, m: int) -> jax.Array:

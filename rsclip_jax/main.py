@@ -44,8 +44,11 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
+    import jax
+
     from rsclip_jax.train import processes
 
+    jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
     # Orbax logs every file that it writes, and the trace of each error that it raises.
     logging.set_verbosity(logging.FATAL)
     try:  # nothing is written before a job's processes have met

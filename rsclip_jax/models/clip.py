@@ -4,16 +4,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from rsclip_jax.losses import normalize
+from rsclip_jax.losses import dot, normalize
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import ModifiedResNet
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.models.vit import Features, VisionTransformer, run_blocks
+from rsclip_jax.train.sharding import make_on
 
 
 def make_visual(
     variant: str | Variant,
     *,
+    compute: Compute = FLOAT32,
     name: str | None = None,
 ) -> VisionTransformer | ModifiedResNet:
     """The visual tower of a variant: apply(...) -> (fimg [b, d], block features)."""
@@ -25,6 +29,7 @@ def make_visual(
             layers=v.vision_layers,
             heads=v.vision_heads,
             out_dim=v.embed_dim,
+            compute=compute,
             name=name,
         )
     return VisionTransformer(
@@ -41,6 +46,7 @@ def make_visual(
         patch_bias=False,
         proj_bias=False,
         mlp_width=v.vision_mlp_width,
+        compute=compute,
         name=name,
     )
 
@@ -49,6 +55,7 @@ class TextTransformer(nn.Module):
     """Causal text tower, pooled at the end token (the largest id) and projected."""
 
     variant: Variant
+    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, text: jax.Array) -> tuple[jax.Array, Features]:
@@ -69,18 +76,20 @@ class TextTransformer(nn.Module):
         # All that follows the end token is padding: causality makes it free to cut.
         x = embed(text) + positions[None, :n]
         x, blocks = run_blocks(
+            self,
             x,
             layers=v.text_layers,
+            compute=self.compute,
             heads=v.text_heads,
             activation=v.activation,
             eps=v.layer_norm_eps,
-            mask=jnp.tril(jnp.ones((n, n), bool)),
+            causal=True,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
         pooled = x[jnp.arange(b), jnp.argmax(text, axis=-1)]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
-        feats = pooled @ projection
+        feats = dot(pooled, projection)
         return feats, {f"block_{i}": y for i, y in enumerate(blocks)}
 
 
@@ -93,11 +102,12 @@ class CLIP(nn.Module):
     """
 
     variant: str | Variant
+    compute: Compute = FLOAT32
 
     def setup(self):
         v = get_variant(self.variant)
-        self.visual = make_visual(v)
-        self.text = TextTransformer(v)
+        self.visual = make_visual(v, compute=self.compute)
+        self.text = TextTransformer(v, self.compute)
         self.logit_scale = self.param(
             "logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ()
         )
@@ -115,12 +125,19 @@ class CLIP(nn.Module):
         return zimg, ztxt, out
 
 
-def init_clip(variant: str | Variant, rng: jax.Array) -> dict:
-    """Random params of a variant, as a plain nested dict."""
+def init_clip(variant: str | Variant, rng: jax.Array, mesh: Mesh | None = None) -> dict:
+    """Random params of a variant, as a plain nested dict.
+
+    mesh: makes each device's part on it, by sharding.param_shardings.
+    """
     v = get_variant(variant)
-    image = jnp.zeros((1, v.image_size, v.image_size, 3))
-    text = jnp.zeros((1, v.context_length), jnp.int32)
-    return jax.jit(CLIP(v).init)(rng, image, text)["params"]
+
+    def init(rng):
+        image = jnp.zeros((1, v.image_size, v.image_size, 3))
+        text = jnp.zeros((1, v.context_length), jnp.int32)
+        return CLIP(v).init(rng, image, text)["params"]
+
+    return make_on(mesh, init, rng)
 
 
 def clip_shapes(variant: str | Variant) -> dict:
@@ -136,12 +153,17 @@ def normalize_rgb(rgb: jax.Array, variant: str | Variant) -> jax.Array:
     return (rgb.astype(jnp.float32) / 255 - mean) / std
 
 
-def image_features(visual_params: dict, rgb: jax.Array, variant: Variant) -> jax.Array:
-    """fimg [b, d] of raw uint8 RGB [b, h, w, 3]."""
+def image_features(
+    visual_params: dict, rgb: jax.Array, variant: Variant, compute: Compute = FLOAT32
+) -> jax.Array:
+    """fimg [b, d] of raw uint8 RGB [b, h, w, 3], float32."""
     image = normalize_rgb(rgb, variant)
-    return make_visual(variant).apply({"params": visual_params}, image)[0]
+    tower = make_visual(variant, compute=compute)
+    return tower.apply({"params": visual_params}, image)[0]
 
 
-def text_features(text_params: dict, text: jax.Array, variant: Variant) -> jax.Array:
-    """ftxt [b, d] of token ids [b, n]."""
-    return TextTransformer(variant).apply({"params": text_params}, text)[0]
+def text_features(
+    text_params: dict, text: jax.Array, variant: Variant, compute: Compute = FLOAT32
+) -> jax.Array:
+    """ftxt [b, d] of token ids [b, n], float32."""
+    return TextTransformer(variant, compute).apply({"params": text_params}, text)[0]

@@ -10,27 +10,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features, text_features
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.inputs import MAX_SHRINK, Image, fit_arrays, fit_images
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.models.variants import Variant
+from rsclip_jax.train.sharding import on_host, put_params
 
 
 class OnDevice(Mapping):
-    """Parameter trees by name, each moved to the device at its first use."""
+    """Parameter trees by name, each moved to the device at its first use.
 
-    def __init__(self, trees: Mapping[str, dict]):
+    mesh: where its axis "fsdp" has several devices, the params are split over them.
+    """
+
+    def __init__(self, trees: Mapping[str, dict], mesh: Mesh | None = None):
         self._trees = dict(trees)
+        self._split = mesh if mesh and mesh.shape["fsdp"] > 1 else None
         self._moved: dict[str, dict] = {}
 
     def __getitem__(self, name: str) -> dict:
         if name not in self._moved:
-            self._moved[name] = jax.device_put(self._trees[name])
+            tree, mesh = self._trees[name], self._split
+            moved = put_params(tree, mesh) if mesh else jax.device_put(tree)
+            self._moved[name] = moved
         return self._moved[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -43,16 +52,24 @@ class OnDevice(Mapping):
 # Images
 
 
-@functools.partial(jax.jit, static_argnames="variant")
-def encode_rgb(visual_params: dict, rgb: jax.Array, *, variant: Variant) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("variant", "compute"))
+def encode_rgb(
+    visual_params: dict,
+    rgb: jax.Array,
+    *,
+    variant: Variant,
+    compute: Compute = FLOAT32,
+) -> jax.Array:
     """zimg [b, d] of uint8 RGB [b, h, w, 3] of the variant's size."""
-    return normalize(image_features(visual_params, rgb, variant))
+    return normalize(image_features(visual_params, rgb, variant, compute))
 
 
-@functools.partial(jax.jit, static_argnames="spec")
-def encode_sensor(params: dict, x: jax.Array, *, spec: SensorSpec) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("spec", "compute"))
+def encode_sensor(
+    params: dict, x: jax.Array, *, spec: SensorSpec, compute: Compute = FLOAT32
+) -> jax.Array:
     """z [b, d] of raw sensor values [b, h, w, c] of the spec's size."""
-    return normalize(sensor_features(params, x, spec))
+    return normalize(sensor_features(params, x, spec, compute))
 
 
 def encode_images(
@@ -62,11 +79,12 @@ def encode_images(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
     fitted = fit_images(images, variant.image_size, max_shrink)
     visual = jax.device_put(params["visual"])
-    encode = functools.partial(encode_rgb, visual, variant=variant)
+    encode = functools.partial(encode_rgb, visual, variant=variant, compute=compute)
     return _in_blocks(encode, fitted, block, variant.embed_dim)
 
 
@@ -78,10 +96,12 @@ def encode_arrays(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of a sensor's arrays; see inputs.fit_arrays."""
     fitted = fit_arrays(arrays, spec, held, max_shrink)
-    encode = functools.partial(encode_sensor, jax.device_put(params), spec=spec)
+    params = jax.device_put(params)
+    encode = functools.partial(encode_sensor, params, spec=spec, compute=compute)
     return _in_blocks(encode, fitted, block, spec.out_dim)
 
 
@@ -95,7 +115,7 @@ def _in_blocks(
     for i in range(0, len(arrays), block):
         part = list(arrays[i : i + block])
         padded = part + [np.zeros_like(part[0])] * (block - len(part))
-        out.append(np.asarray(encode(np.stack(padded)))[: len(part)])
+        out.append(np.asarray(on_host(encode(np.stack(padded))))[: len(part)])
     return np.concatenate(out) if out else np.zeros((0, dim), np.float32)
 
 
@@ -107,15 +127,18 @@ def make_head(
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """The zero-shot head [d, k] of CLIP params, float32.
 
     Mean over templates of unit-norm text embeddings, re-normalised, times
     exp(logit_scale), so that logits = zimg @ head.
     """
-    mean = encode_prompts(params, variant, classnames, templates).mean(axis=1)
+    ztxt = encode_prompts(params, variant, classnames, templates, compute)
+    mean = ztxt.mean(axis=1)
     head = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    return (head.T * np.exp(np.asarray(params["logit_scale"]))).astype(np.float32)
+    scale = np.exp(np.asarray(on_host(params["logit_scale"])))
+    return (head.T * scale).astype(np.float32)
 
 
 def encode_prompts(
@@ -123,10 +146,12 @@ def encode_prompts(
     variant: Variant,
     classnames: Sequence[str],
     templates: str | Sequence[str],
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [k, templates, d] of class names in templates."""
     prompts = fill_templates(classnames, templates)
-    ztxt = encode_texts(params, variant, [p for of_class in prompts for p in of_class])
+    each = [p for of_class in prompts for p in of_class]
+    ztxt = encode_texts(params, variant, each, compute=compute)
     return ztxt.reshape(len(prompts), len(prompts[0]), -1)
 
 
@@ -137,6 +162,7 @@ def encode_texts(
     *,
     truncate: bool = False,
     block: int = 256,
+    compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
     tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
@@ -151,8 +177,8 @@ def encode_texts(
     for i in range(0, len(tokens), block):
         part = tokens[i : i + block]
         padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
-        z = _encode_tokens(text_params, padded, variant=variant)
-        out.append(np.asarray(z)[: len(part)])
+        z = _encode_tokens(text_params, padded, variant=variant, compute=compute)
+        out.append(np.asarray(on_host(z))[: len(part)])
     return np.concatenate(out)
 
 
@@ -164,6 +190,6 @@ def last_token(tokens: np.ndarray) -> int:
     return int(tokens.argmax(axis=-1).max(initial=0))
 
 
-@functools.partial(jax.jit, static_argnames="variant")
-def _encode_tokens(text_params, tokens, *, variant):
-    return normalize(text_features(text_params, jnp.asarray(tokens), variant))
+@functools.partial(jax.jit, static_argnames=("variant", "compute"))
+def _encode_tokens(text_params, tokens, *, variant, compute):
+    return normalize(text_features(text_params, jnp.asarray(tokens), variant, compute))

@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_indices
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
 from rsclip_jax.models.vit import VisionTransformer
+from rsclip_jax.train.sharding import make_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,22 +177,26 @@ def spec_sensor(spec: SensorSpec) -> Sensor:
 
 
 def make_sensor_encoder(
-    spec: SensorSpec,
+    spec: SensorSpec, compute: Compute = FLOAT32
 ) -> VisionTransformer | ResNet:
     """The module of a spec: apply(..., normalised [b, h, w, c]) -> (f, features)."""
     values = dataclasses.asdict(spec)
     bands = len(spec.bands)
     if spec.is_resnet:
         sizes = {name: values[name] for name in ("width", "layers", "out_dim")}
-        return ResNet(**sizes, bands=bands)
+        return ResNet(**sizes, bands=bands, compute=compute)
     fields = {k: v for k, v in values.items() if k not in _INPUT}
-    return VisionTransformer(**fields, bands=bands)
+    return VisionTransformer(**fields, bands=bands, compute=compute)
 
 
-def init_sensor(spec: SensorSpec, rng: jax.Array) -> dict:
-    """Random params of a sensor encoder."""
-    image = jnp.zeros((1, spec.image_size, spec.image_size, len(spec.bands)))
-    return jax.jit(make_sensor_encoder(spec).init)(rng, image)["params"]
+def init_sensor(spec: SensorSpec, rng: jax.Array, mesh: Mesh | None = None) -> dict:
+    """Random params of a sensor encoder; mesh: as for init_clip."""
+
+    def init(rng):
+        image = jnp.zeros((1, spec.image_size, spec.image_size, len(spec.bands)))
+        return make_sensor_encoder(spec).init(rng, image)["params"]
+
+    return make_on(mesh, init, rng)
 
 
 def sensor_shapes(spec: SensorSpec) -> dict:
@@ -228,9 +235,11 @@ def input_indices(spec: SensorSpec, held: Sensor) -> tuple[int, ...]:
     return band_indices(held, spec.bands, unit, f"an encoder of {spec.sensor}")
 
 
-def sensor_features(params: dict, x: jax.Array, spec: SensorSpec) -> jax.Array:
-    """Features [b, d] of raw sensor values [b, h, w, c]."""
-    encoder = make_sensor_encoder(spec)
+def sensor_features(
+    params: dict, x: jax.Array, spec: SensorSpec, compute: Compute = FLOAT32
+) -> jax.Array:
+    """Features [b, d] of raw sensor values [b, h, w, c], float32."""
+    encoder = make_sensor_encoder(spec, compute)
     return encoder.apply({"params": params}, normalize_sensor(x, spec))[0]
 
 

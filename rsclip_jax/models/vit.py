@@ -1,8 +1,21 @@
 """Transformer blocks, and one vision transformer for CLIP and every sensor."""
 
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax.models.compute import (
+    FLOAT32,
+    Compute,
+    Dense,
+    check_attention,
+    keep_product,
+)
 
 Features = dict[str, jax.Array]
 
@@ -20,32 +33,64 @@ def gelu(x: jax.Array) -> jax.Array:
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 
 
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, compute: Compute
+) -> jax.Array:
+    """softmax(q k^T / sqrt(depth)) v of [b, n, heads, depth]; softmax in float32."""
+    backend = jax.default_backend()
+    check_attention(compute, backend)
+    if backend == "cpu":
+        # Forward and backward of jax.nn.dot_product_attention take 1.2 to 1.4 times as
+        # long there, at the sizes of "mini" and of ViT-B/32.
+        return _attend_on_cpu(q, k, v, causal=causal, compute=compute)
+    how: Literal["cudnn", "xla"] = "cudnn" if compute.attention == "cudnn" else "xla"
+    with jax.default_matmul_precision(compute.precision.name.lower()):
+        return jax.nn.dot_product_attention(
+            q, k, v, is_causal=causal, implementation=how
+        )
+
+
+def _attend_on_cpu(q, k, v, *, causal: bool, compute: Compute) -> jax.Array:
+    n, depth = q.shape[1], q.shape[-1]
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+    scores = jnp.einsum(
+        "bhqd,bhkd->bhqk",
+        q * depth**-0.5,
+        k,
+        precision=compute.precision,
+        preferred_element_type=jnp.float32,
+    )
+    if causal:
+        mask = jnp.tril(jnp.ones((n, n), bool))
+        scores = jnp.where(mask[None, None], scores, -jnp.inf)
+    weights = compute.cast(jax.nn.softmax(scores, axis=-1))
+    x = jnp.einsum("bhqk,bhkd->bhqd", weights, v, precision=compute.precision)
+    return x.transpose(0, 2, 1, 3)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention with one joint projection for query, key and value."""
+    """Multi-head self-attention with one joint projection for query, key and value.
+
+    causal: a token attends to itself and those before it.
+    """
 
     heads: int
     out_std: float
+    causal: bool = False
+    compute: Compute = FLOAT32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, tokens: int, mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, tokens: int) -> jax.Array:
         """Tokens of all images [b * n, width], n per image -> the same shape."""
         width = x.shape[-1]
-        depth = width // self.heads
-        in_init = nn.initializers.normal(width**-0.5)
-        in_proj = nn.Dense(3 * width, kernel_init=in_init, name="in_proj")
-        qkv = in_proj(x).reshape(-1, tokens, 3, self.heads, depth)
-        q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each [b, heads, n, depth]
-        scores = jnp.einsum("bhqd,bhkd->bhqk", q * depth**-0.5, k)
-        if mask is not None:
-            scores = jnp.where(mask[None, None], scores, -jnp.inf)
-        weights = jax.nn.softmax(scores, axis=-1)
-        x = jnp.einsum("bhqk,bhkd->bhqd", weights, v)
-        x = x.transpose(0, 2, 1, 3).reshape(-1, width)
-        out_init = nn.initializers.normal(self.out_std)
-        out = nn.Dense(width, kernel_init=out_init, name="out_proj")
-        return out(x)
+        init = nn.initializers.normal(width**-0.5)
+        in_proj = Dense(3 * width, init, compute=self.compute, name="in_proj")
+        qkv = in_proj(x).reshape(-1, tokens, 3, self.heads, width // self.heads)
+        q, k, v = (qkv[:, :, i] for i in range(3))  # each [b, n, heads, depth]
+        x = attend(q, k, v, causal=self.causal, compute=self.compute)
+        init = nn.initializers.normal(self.out_std)
+        out = Dense(width, init, compute=self.compute, name="out_proj")
+        return out(x.reshape(-1, width))
 
 
 class Mlp(nn.Module):
@@ -54,15 +99,16 @@ class Mlp(nn.Module):
     activation: str
     out_std: float
     mlp_width: int
+    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        fc_init = nn.initializers.normal((2 * width) ** -0.5)
-        out_init = nn.initializers.normal(self.out_std)
-        x = nn.Dense(self.mlp_width, kernel_init=fc_init, name="c_fc")(x)
+        init = nn.initializers.normal((2 * width) ** -0.5)
+        x = Dense(self.mlp_width, init, compute=self.compute, name="c_fc")(x)
         x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(width, kernel_init=out_init, name="c_proj")(x)
+        init = nn.initializers.normal(self.out_std)
+        return Dense(width, init, compute=self.compute, name="c_proj")(x)
 
 
 class Block(nn.Module):
@@ -80,56 +126,88 @@ class Block(nn.Module):
     out_std: float
     mlp_width: int = 0
     layer_scale: bool = False
+    causal: bool = False
+    compute: Compute = FLOAT32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         b, n, width = x.shape
         x = x.reshape(b * n, width)
+        c = self.compute
         y = nn.LayerNorm(self.eps, name="ln_1")(x)
-        y = Attention(self.heads, self.out_std, name="attn")(y, n, mask)
+        y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(y, n)
         x = x + self._scaled(y, "scale_1")
         y = nn.LayerNorm(self.eps, name="ln_2")(x)
         inside = self.mlp_width or 4 * width
-        y = Mlp(self.activation, self.out_std, inside, name="mlp")(y)
+        y = Mlp(self.activation, self.out_std, inside, c, name="mlp")(y)
         return (x + self._scaled(y, "scale_2")).reshape(b, n, width)
 
     def _scaled(self, y: jax.Array, name: str) -> jax.Array:
         if not self.layer_scale:
             return y
         init = nn.initializers.constant(1e-5)
-        return y * self.param(name, init, (y.shape[-1],))[None]
+        return self.compute.cast(y * self.param(name, init, (y.shape[-1],))[None])
 
 
 def run_blocks(
+    parent: nn.Module,
     x: jax.Array,
     *,
     layers: int,
-    heads: int,
-    activation: str,
-    eps: float,
-    mlp_width: int = 0,
-    layer_scale: bool = False,
-    mask: jax.Array | None = None,
+    compute: Compute,
+    **sizes: Any,
 ) -> tuple[jax.Array, list[jax.Array]]:
-    """blocks_0 .. blocks_{layers-1} of the calling module, and every block's output.
+    """blocks_0 .. blocks_{layers-1} of the parent module, and every block's output.
 
-    Unrolled: a scan over layers is 1.6 times slower on CPU.
+    sizes: Block's fields. Unrolled unless compute.scan: a scan over layers is 1.6 times
+    slower on CPU.
     """
+    x = compute.cast(x)
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
-    outputs = []
+    sizes |= {"out_std": out_std, "compute": compute}
+    if compute.scan and not parent.is_initializing():  # the loop needs the params
+        return _scan_blocks(parent.variables["params"], x, Block(**sizes, parent=None))
+    make, outputs = compute.recomputed(Block), []
     for i in range(layers):
-        named = Block(
-            heads,
-            activation,
-            eps,
-            out_std,
-            mlp_width,
-            layer_scale,
-            name=f"blocks_{i}",
-        )
-        x = named(x, mask)
+        x = make(**sizes, name=f"blocks_{i}")(x)
         outputs.append(x)
     return x, outputs
+
+
+def _scan_blocks(params: Mapping, x: jax.Array, block: Block):
+    """run_blocks as one loop; the params are stacked inside the program."""
+
+    def body(x, layer):
+        y = block.apply({"params": layer}, x)
+        return y, y
+
+    stacked = stack_blocks(params)["blocks"]
+    x, outputs = jax.lax.scan(block.compute.recomputed(body), x, stacked)
+    return x, list(outputs)
+
+
+def stack_blocks(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """A transformer's params with "blocks" [layers, ...] in place of blocks_0, ...
+
+    Numpy arrays stay numpy arrays. unstack_blocks is the inverse, bit for bit.
+    """
+    names = [name for name in tower if re.fullmatch(r"blocks_\d+", name)]
+    blocks = [tower[f"blocks_{i}"] for i in range(len(names))]
+
+    def stack(*leaves):
+        return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)
+
+    rest = {name: leaf for name, leaf in tower.items() if name not in names}
+    return {**rest, "blocks": jax.tree.map(stack, *blocks)}
+
+
+def unstack_blocks(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """A transformer's params with blocks_0, ... in place of "blocks" [layers, ...]."""
+    rest = {name: leaf for name, leaf in tower.items() if name != "blocks"}
+    layers = len(jax.tree.leaves(tower["blocks"])[0])
+    for i in range(layers):
+        rest[f"blocks_{i}"] = jax.tree.map(lambda x, i=i: x[i], tower["blocks"])
+    return rest
 
 
 class PatchEmbed(nn.Module):
@@ -142,9 +220,11 @@ class PatchEmbed(nn.Module):
     patch_size: int
     width: int
     use_bias: bool
+    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
+        """[b, h, w, bands] -> float32 tokens [b, n, width]."""
         b, h, w, c = image.shape
         p = self.patch_size
         kernel = self.param(
@@ -154,11 +234,11 @@ class PatchEmbed(nn.Module):
         )
         x = image.astype(jnp.float32).reshape(b, h // p, p, w // p, p, c)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, (h // p) * (w // p), p * p * c)
-        x = x @ kernel.reshape(p * p * c, self.width)
+        x = self.compute.dot(x, kernel.reshape(p * p * c, self.width))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.width,))
             x = x + bias[None, None]
-        return x
+        return keep_product(x)
 
 
 class VisionTransformer(nn.Module):
@@ -194,6 +274,7 @@ class VisionTransformer(nn.Module):
     prefix_positions: bool = True
     layer_scale: bool = False
     patch_offset: int = 0
+    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, Features]:
@@ -209,38 +290,44 @@ class VisionTransformer(nn.Module):
             )
         if k := self.patch_offset:
             image = jnp.pad(image, ((0, 0), (k, 0), (k, 0), (0, 0)))[:, :-k, :-k]
-        x = PatchEmbed(
-            self.patch_size, self.width, self.patch_bias, name="patch_embed"
-        )(image)
-        x = self._add_positions(x)
+        embed = PatchEmbed(
+            self.patch_size,
+            self.width,
+            self.patch_bias,
+            self.compute,
+            name="patch_embed",
+        )
+        x = self._add_positions(embed(image))
         if self.ln_pre:
             x = nn.LayerNorm(self.eps, name="ln_pre")(x)
         pre = x
         x, blocks = run_blocks(
+            self,
             x,
             layers=self.layers,
+            compute=self.compute,
             heads=self.heads,
             activation=self.activation,
             eps=self.eps,
             mlp_width=self.mlp_width,
             layer_scale=self.layer_scale,
         )
-        prefix = self.class_token + self.registers
-        one = x[:, 0] if self.pool == "token" else x[:, prefix:].mean(axis=1)
-        pooled = nn.LayerNorm(self.eps, name="ln_post")(one)
+        pooled = nn.LayerNorm(self.eps, name="ln_post")(self._pool(x))
         feats = self._map(pooled) if self.out_dim else pooled
         features = {"pre": pre, "pooled": pooled}
         features |= {f"block_{i}": y for i, y in enumerate(blocks)}
         return feats, features
 
+    def _pool(self, x: jax.Array) -> jax.Array:
+        if self.pool == "token":
+            return x[:, 0].astype(jnp.float32)
+        prefix = self.class_token + self.registers
+        return x[:, prefix:].astype(jnp.float32).mean(axis=1)
+
     def _map(self, pooled: jax.Array) -> jax.Array:
-        dense = nn.Dense(
-            self.out_dim,
-            use_bias=self.proj_bias,
-            kernel_init=nn.initializers.normal(self.width**-0.5),
-            name="proj",
-        )
-        return dense(pooled)
+        init = nn.initializers.normal(self.width**-0.5)
+        # in float32 always: one row an image, and the features' last rounding
+        return Dense(self.out_dim, init, self.proj_bias, name="proj")(pooled)
 
     def _add_positions(self, x: jax.Array) -> jax.Array:
         """Patches [b, n, width] -> all tokens, the class token and registers first."""

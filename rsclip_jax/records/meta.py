@@ -33,6 +33,7 @@ class StageMeta(AlphaChoice):
     git_commit: str | None = None
     finished: str | None = None
     devices: str | None = None
+    precision: str = ""  # of the models' matrix products
     digest: str = ""  # of the product's params
     steps: int = 0
     variant: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -17,7 +17,6 @@ from rsclip_jax.data.pipeline.texts import Tokens, read_captions
 from rsclip_jax.data.specs import as_specs
 from rsclip_jax.data.tokenizer import tokenize
 from rsclip_jax.data.types import Source
-from rsclip_jax.models import inference
 from rsclip_jax.models.clip import (
     clip_shapes,
     image_features,
@@ -27,7 +26,7 @@ from rsclip_jax.models.clip import (
 from rsclip_jax.models.inference import last_token
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.stages.shared import dataset_checks, scoring, training
+from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring, training
 from rsclip_jax.stages.shared.job import Job, Needs, fit
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.passes import rgb_pass
@@ -76,6 +75,7 @@ def check_pretrain(run: Run) -> None:
     training.check_weights("pretrain", settings.weights, train)
     augment = settings.training.augment
     training.check_augmentation(run, "pretrain", augment, train, ("rgb",))
+    training.check_computing(run, "pretrain", settings.training)
     get_variant(run.config.variant)
     if run.config.init:
         raise ValueError(
@@ -97,7 +97,8 @@ def run_pretrain(run: Run) -> None:
     variant = get_variant(run.config.variant)
     sources = [run.open(spec) for spec in settings.train]
     tests = [run.open(spec) for spec in settings.test]
-    params = init_clip(variant, jax.random.key(run.config.seed))
+    made = init_clip(variant, jax.random.key(run.config.seed), run.mesh)
+    params = sharding.on_host(made)
     report(run, variant, params, tests, step=0)
     params = fit(run, pretrain_job(run, settings, sources, params), origins={})
     report(run, variant, params, tests, step=steps)
@@ -109,7 +110,7 @@ def pretrain_job(
     run: Run, settings: PretrainSettings, sources: Sequence[Source], params
 ) -> Job:
     """The training of a CLIP from these params."""
-    variant = get_variant(run.config.variant)
+    variant, compute = get_variant(run.config.variant), run.compute
     return Job(
         "pretrain",
         settings.training,
@@ -122,9 +123,9 @@ def pretrain_job(
         params,
         {},
         objectives.make_contrastive_loss(
-            lambda p, batch: image_features(p["visual"], batch["rgb"], variant),
-            lambda p, batch: text_features(p["text"], batch["text"], variant),
-            sharding.make_clip_loss(run.mesh),
+            lambda p, b: image_features(p["visual"], b["rgb"], variant, compute),
+            lambda p, b: text_features(p["text"], b["text"], variant, compute),
+            sharding.make_clip_loss(run.mesh, settings.training.negatives),
         ),
     )
 
@@ -146,13 +147,13 @@ def plan_pretrain(run: Run) -> Needs:
 def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
     """Reports zero-shot on every test dataset, or retrieval if it has captions."""
     digest = checkpoint.params_digest(params)
-    clip = api.Model(variant, params, {}, digest, step)
-    visual = sharding.put_params(params["visual"], run.mesh)
+    clip = run.bound(api.Model(variant, params, {}, digest, step))
+    encode = clip_init.rgb_encoder(run, clip)
     for source in tests:
         z, labels, seen = run.encode(
             "pretrain",
             source,
-            {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)},
+            {"rgb": encode},
             {"rgb": variant.image_size},
         )
         if source.dataset.task == "captions":

@@ -18,7 +18,7 @@ from rsclip_jax.train.curve import Curve, NameRecords, NonFiniteError
 from rsclip_jax.train.feed import Feed
 from rsclip_jax.train.resume import Begun, Saves
 from rsclip_jax.train.settings import TrainSettings
-from rsclip_jax.train_step import LossFn, Metrics, TrainState, make_state, train_step
+from rsclip_jax.train_step import LossFn, Metrics, TrainState, train_step
 
 PyTree = Any
 StepFn = Callable[..., tuple[TrainState, Metrics]]
@@ -114,9 +114,8 @@ def train(
     or SIGTERM after saving, OSError if a checkpoint cannot be written, and ValueError
     for a checkpoint whose meta["sources"] differ.
     """
-    # A copy: the step donates its state, and the caller's arrays must outlive it.
-    copied = jax.tree.map(lambda x: x.copy(), params)
-    state = sharding.put_params(make_state(copied, tx), mesh)
+    # its own arrays, because the step donates its state and the caller's outlive it
+    state = sharding.make_placed_state(params, tx, mesh)
     placed = sharding.put_params(frozen, mesh)
     step_fn = make_training_step(
         state, placed, loss_fn=loss_fn, tx=tx, settings=settings, mesh=mesh

@@ -171,6 +171,9 @@ class Saves:
         return Begun(restored, stored.position, stored.meta.get("skipped", 0))
 
     def _check_sources(self, step: int, then: dict, now: dict) -> None:
+        # older checkpoints were all trained in float32, and do not say so
+        unsaid = {"compute": {"precision": "float32"}} if "compute" in now else {}
+        then = {**unsaid, **then}
         if then != now:
             raise ValueError(
                 f"{self.folder}: the sources of step {step} differ from this run's:"

@@ -5,15 +5,18 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rsclip_jax.losses import sharded_clip_loss
+from rsclip_jax.losses import ring_clip_loss, sharded_clip_loss
+from rsclip_jax.train_step import TrainState, make_state
 
 PyTree = Any
 AXES = ("data", "fsdp")
-NEGATIVES = ("all_gather",)
+NEGATIVES = ("all_gather", "ring")
 
 
 def make_mesh(
@@ -74,20 +77,43 @@ def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(shard, tree)
 
 
+def make_on(mesh: Mesh | None, make: Callable[..., PyTree], *args: jax.Array) -> PyTree:
+    """make(*args), compiled; on a mesh, each device makes its part alone."""
+    if mesh is None:
+        return jax.jit(make)(*args)
+    shardings = param_shardings(jax.eval_shape(make, *args), mesh)
+    return jax.jit(make, out_shardings=shardings)(*args)
+
+
 def put_params(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Puts a tree on the mesh's devices by param_shardings."""
+    """Puts a tree on the mesh's devices by param_shardings.
+
+    A host's array, memory-mapped or not, goes to each device as that device's part
+    alone: none holds the whole first. Every process needs the same arrays, which may
+    hold NaN.
+    """
     return jax.tree.map(_put, tree, param_shardings(tree, mesh))
 
 
-def _put(leaf, sharding: NamedSharding) -> jax.Array:
-    spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-    if sharding.is_fully_addressable or spread:
-        return jax.device_put(leaf, sharding)
-    # Each process has the whole leaf; device_put would compare them, and refuse NaN.
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if isinstance(leaf, jax.Array):
+        if leaf.sharding == sharding:
+            return leaf
+        if jax.process_count() == 1 or not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)  # from device to device
     array = np.asarray(leaf)
     return jax.make_array_from_callback(
         array.shape, sharding, lambda index: array[index]
     )
+
+
+def make_placed_state(
+    params: PyTree, tx: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """The state at step 0 of these params on the mesh; its arrays are its own."""
+    placed = put_params(params, mesh)
+    make = partial(make_state, tx=tx)
+    return make_on(mesh, lambda params: make(jax.tree.map(jnp.copy, params)), placed)
 
 
 def replicate(array: jax.Array, mesh: Any) -> jax.Array:
@@ -140,11 +166,18 @@ def check_batch_size(batch_size: int, mesh: Mesh, setting: str, parts: int = 1) 
         )
 
 
-def make_clip_loss(mesh: Mesh) -> Callable[..., jax.Array]:
-    """clip_loss(zimg, ztxt, t, groups, mask) over a batch sharded across the mesh."""
+def make_clip_loss(
+    mesh: Mesh, negatives: str = "all_gather"
+) -> Callable[..., jax.Array]:
+    """clip_loss(zimg, ztxt, t, groups, mask) over a batch sharded across the mesh.
+
+    negatives: "all_gather" copies all embeddings to each device; "ring" passes them
+    around, in memory that does not grow with the number of devices.
+    """
+    ways = {"all_gather": sharded_clip_loss, "ring": ring_clip_loss}
     rows = P(AXES)
     sharded = jax.shard_map(
-        partial(sharded_clip_loss, axis_name=AXES),
+        partial(ways[negatives], axis_name=AXES),
         mesh=mesh,
         in_specs=(rows, rows, P(), rows, rows),
         out_specs=P(),

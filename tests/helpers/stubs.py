@@ -9,8 +9,8 @@ from tests.conftest import REPO
 
 # what the scripts of launch/ may call beside the tool that they are about
 _ALLOWED = """
-    bash cat date dirname env git grep gzip head mkdir mktemp nohup rm sed sh sleep tail
-    tar touch tr
+    bash cat date dirname env git grep gzip head mkdir mktemp mv nohup rm sed sh sleep
+    tail tar touch tr
 """.split()
 _WORD, _CALL = "\x1f", "\x1e"
 _HEAD = """#!/bin/sh

@@ -69,49 +69,69 @@ def test_the_code_of_the_step_is_the_jobs(stubs, code):
 
 SAVES = """
 trap 'exit {code}' TERM
-: > "$STUBS/up"
+trap 'exit 130' INT
+echo $$ > "$STUBS/step.new"
+mv "$STUBS/step.new" "$STUBS/step"
 while :; do sleep 0.1; done
+"""
+# scancel signals the processes of the run, not srun, which plays them here
+SCANCEL = """
+[ "$2" = 7 ] && kill -s "${1#--signal=}" "$(cat "$STUBS/step")"
 """
 
 
-def signal_job(stubs, sent, code: int, **variables) -> tuple[int, list[list[str]]]:
-    """(the job's code, calls of scontrol) where it gets a signal as the step runs."""
+def signal_job(stubs, *sent, code: int = 143, **variables):
+    """(the job's code, its calls of Slurm) where it gets a signal as the step runs.
+
+    sent: the signal of the job's script, and that of the run, if Slurm signals both.
+    """
     stubs.add("srun", SAVES.format(code=code))
+    stubs.add("scancel", SCANCEL)
     stubs.add("scontrol")
     job = subprocess.Popen(
         [shutil.which("bash"), REPO / "launch" / "slurm.sbatch"],
         env=stubs.environment(**IN_A_JOB, **variables),
         stderr=subprocess.DEVNULL,
     )
+    step = stubs.folder / "step"
     try:
         until = time.monotonic() + 30
-        while not (stubs.folder / "up").exists():
+        while not step.exists():
             assert time.monotonic() < until
             time.sleep(0.05)
-        os.kill(job.pid, sent)
+        for pid, one in zip((job.pid, int(step.read_text())), sent, strict=False):
+            os.kill(pid, one)
         ended = job.wait(timeout=30)
     finally:
         job.kill()
         job.wait()
-    return ended, [call for call in stubs.calls() if call[0] == "scontrol"]
+    return ended, [call for call in stubs.calls() if call[0] != "srun"]
+
+
+STOP = ["scancel", "--signal=TERM", "7"]
 
 
 def test_near_the_time_limit_the_run_saves_and_the_job_goes_back(stubs):
-    ended, calls = signal_job(stubs, signal.SIGUSR1, 143)
-    assert (ended, calls) == (143, [["scontrol", "requeue", "7"]])
+    ended, calls = signal_job(stubs, signal.SIGUSR1)
+    assert (ended, calls) == (143, [STOP, ["scontrol", "requeue", "7"]])
 
 
 def test_a_job_that_is_cancelled_does_not_go_back(stubs):
-    assert signal_job(stubs, signal.SIGTERM, 143) == (143, [])
+    assert signal_job(stubs, signal.SIGTERM, signal.SIGTERM) == (143, [])
+
+
+def test_control_c_in_an_allocation_reaches_the_run(stubs):
+    stop = [["scancel", "--signal=INT", "7"]]
+    assert signal_job(stubs, signal.SIGINT) == (130, stop)
 
 
 def test_a_run_that_fails_near_the_time_limit_does_not_go_back(stubs):
-    assert signal_job(stubs, signal.SIGUSR1, 1) == (1, [])
+    assert signal_job(stubs, signal.SIGUSR1, code=1) == (1, [STOP])
 
 
 def test_a_job_goes_back_so_many_times(stubs):
     restarts = {"SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}
-    assert signal_job(stubs, signal.SIGUSR1, 143, **restarts) == (2, [])
+    assert signal_job(stubs, signal.SIGUSR1, **restarts) == (2, [STOP])
 
 
 def test_the_directives_of_the_script_give_it_time_to_save():

@@ -140,16 +140,15 @@ def wrong_module(monkeypatch, fault):
     elif fault == "pool only subsamples":
         monkeypatch.setattr(resnet, "_mean_pool", lambda x, n: x[:, ::n, ::n])
     elif fault == "stride in the first convolution":
-        conv = resnet.conv
+        convolve = resnet.convolve
 
-        def early(channels, size, stride, name):
-            if name != "conv2":
-                return conv(channels, size, stride, name)
-            later = conv(channels, size, 1, name)
-            # all before it is pointwise, so its input is what conv1 would have left
-            return lambda x: later(x[:, ::stride, ::stride])
+        def early(x, channels, size, stride, name, compute):
+            if name == "conv2":
+                # all before it is pointwise, so its input is what conv1 would have left
+                x, stride = x[:, ::stride, ::stride], 1
+            return convolve(x, channels, size, stride, name, compute)
 
-        monkeypatch.setattr(resnet, "conv", early)
+        monkeypatch.setattr(resnet, "convolve", early)
 
 
 def wrong_params(params, fault):

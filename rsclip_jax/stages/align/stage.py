@@ -14,7 +14,6 @@ from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
-from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import SensorSpec, sensor_features
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.retrieval_strip import plot_retrieval_strip
@@ -67,6 +66,7 @@ def check_align(run: Run) -> None:
     training.check_weights("align", c.weights, train)
     keys = ("rgb", *c.sensors)
     training.check_augmentation(run, "align", c.training.augment, train, keys)
+    training.check_computing(run, "align", c.training)
     check_cache(run, c, train)
     check_losses(c)
     if needs_head(c.terms):
@@ -143,7 +143,7 @@ def align_job(
     train: Sequence[Source],
 ) -> Job:
     """The training of students with these specs, whose packed params these are."""
-    encoders = {key: student_encoder(spec) for key, spec in specs.items()}
+    encoders = {key: student_encoder(run, spec) for key, spec in specs.items()}
     several = len(specs) > 1
     sides = {key: spec.image_size for key, spec in specs.items()}
     return Job(
@@ -168,7 +168,7 @@ def align_job(
             task=train[0].dataset.task,
             steps=c.training.steps,
             t=1 / c.temperature,
-            contrastive=sharding.make_clip_loss(run.mesh),
+            contrastive=sharding.make_clip_loss(run.mesh, c.training.negatives),
         ),
     )
 
@@ -204,9 +204,9 @@ def plan_align(run: Run) -> Needs:
     )
 
 
-def student_encoder(spec) -> objectives.Encode:
+def student_encoder(run: Run, spec: SensorSpec) -> objectives.Encode:
     """The features of one sensor from a batch."""
-    return lambda p, batch: sensor_features(p, batch[spec.modality], spec)
+    return lambda p, b: sensor_features(p, b[spec.modality], spec, run.compute)
 
 
 def plot_retrieval(run: Run, c: AlignSettings, found: Mapping[str, tuple]) -> None:
@@ -283,11 +283,10 @@ def report(
     The fused embedding of several sensors counts as another sensor. Returns, for the
     pictures, sensor -> (embeddings, source) of the first test that holds it.
     """
-    visual = sharding.put_params(teacher.params["visual"], run.mesh)
-    variant = teacher.variant
+    rgb = clip_init.rgb_encoder(run, teacher)
     first: dict[str, tuple] = {}
     digests = dict.fromkeys(("rgb", "text"), teacher.digests["clip"])
-    encoders, sizes = {}, {"rgb": variant.image_size}
+    encoders, sizes = {}, {"rgb": teacher.variant.image_size}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
         encoders[key] = sensor_feeds.sensor_encoder(run, spec, params)
@@ -299,7 +298,7 @@ def report(
 
     for source in tests:
         dataset = source.dataset
-        fed = {"rgb": lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant)}
+        fed = {"rgb": rgb}
         for key in (key for key in students if key in dataset.sensors):
             fed[key] = sensor_feeds.feed(encoders[key], students[key][0], dataset)
         held = {key: sizes[key] for key in fed}

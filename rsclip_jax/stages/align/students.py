@@ -23,7 +23,7 @@ from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared import clip_init, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 # sensor -> its encoder
@@ -129,7 +129,8 @@ def make_student(
         return clip_spec(sensor, v), inflate_params(visual, len(sensor.bands))
     if student == "vit":
         spec = vit_spec(sensor, **c.vit, out_dim=v.embed_dim)
-        return spec, init_sensor(spec, jax.random.key(run.config.seed))
+        rng = jax.random.key(run.config.seed)
+        return spec, sharding.on_host(init_sensor(spec, rng, run.mesh))
     return fit_student(run, c, v, sensor)
 
 

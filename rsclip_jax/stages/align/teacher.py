@@ -19,6 +19,7 @@ from rsclip_jax.data.pipeline.augment import possible_views
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.paths import as_path, is_remote
 from rsclip_jax.models.clip import clip_shapes, image_features
+from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared.run import Run
@@ -118,8 +119,8 @@ def make_teaching(
     """The teacher for students of these sensors, cached or not by the settings."""
     variant = teacher.variant
     if c.cache == "off":
-        return _in_step(train, teacher.params["visual"], variant)
-    encode = make_encoder(teacher, run.config.eval_batch_size)
+        return _in_step(train, teacher.params["visual"], variant, run.compute)
+    encode = make_encoder(teacher, run.config.eval_batch_size, run.compute)
     taught = []
     for source, folder in cache_folders(run, c, train):
         held = [key for key in sensors if key in source.dataset.sensors]
@@ -127,7 +128,7 @@ def make_teaching(
             folder,
             source,
             encode,
-            teacher={"digest": teacher.digests["clip"], **visual_settings(variant)},
+            teacher=identity(teacher, run.compute),
             size=variant.image_size,
             dim=variant.embed_dim,
             views=cached_views(c),
@@ -143,7 +144,7 @@ def teaching_shapes(
     """make_teaching of a teacher in shapes; cached features are all zero."""
     if c.cache == "off":
         visual = clip_shapes(variant)["visual"]
-        return _in_step(train, visual, variant)
+        return _in_step(train, visual, variant, run.compute)
     views = cached_views(c)
     zero = np.zeros((), np.float32)  # takes no memory, whatever its broadcast shape
     taught = [
@@ -165,12 +166,14 @@ def cache_bytes(c: AlignSettings, variant: Variant, train: Sequence[Source]) -> 
     return sum(map(len, train)) * len(cached_views(c)) * variant.embed_dim * 4
 
 
-def _in_step(train: Sequence[Source], visual: Any, variant: Variant) -> Teaching:
+def _in_step(
+    train: Sequence[Source], visual: Any, variant: Variant, compute: Compute
+) -> Teaching:
     return Teaching(
         train,
         visual,
         {"rgb": variant.image_size},
-        lambda p, batch: image_features(p, batch["rgb"], variant),
+        lambda p, batch: image_features(p, batch["rgb"], variant, compute),
     )
 
 
@@ -195,7 +198,19 @@ def visual_settings(variant: Variant) -> dict[str, Any]:
     }
 
 
-def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
+def identity(teacher: api.Model, compute: Compute) -> dict[str, Any]:
+    """What a teacher's features depend on besides the images.
+
+    Features of float32 are called what they were before there were others.
+    """
+    narrow = {} if compute.dtype == "float32" else {"precision": compute.dtype}
+    settings = visual_settings(teacher.variant)
+    return {"digest": teacher.digests["clip"], **settings, **narrow}
+
+
+def make_encoder(
+    teacher: api.Model, block: int, compute: Compute = FLOAT32
+) -> EncodePictures:
     """uint8 [m, size, size, 3] -> un-normalised features, on this process's devices.
 
     Encodes at most a block at a time, padded to a power of two, so that few programs
@@ -203,7 +218,9 @@ def make_encoder(teacher: api.Model, block: int) -> EncodePictures:
     """
     mesh, variant = sharding.make_local_mesh(), teacher.variant
     visual = sharding.put_params(teacher.params["visual"], mesh)
-    encode = jax.jit(functools.partial(image_features, variant=variant))
+    encode = jax.jit(
+        functools.partial(image_features, variant=variant, compute=compute)
+    )
 
     def encode_pictures(pictures: np.ndarray) -> np.ndarray:
         parts = []

@@ -9,11 +9,9 @@ from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.evals.fuse import add_fused, parts_of
-from rsclip_jax.models import inference
 from rsclip_jax.stages.evaluate.settings import Parts
-from rsclip_jax.stages.shared import dataset_checks, sensor_feeds
+from rsclip_jax.stages.shared import clip_init, dataset_checks, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import sharding
 
 
 class Encoded(NamedTuple):
@@ -66,14 +64,8 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
 
 def make_encoders(run: Run, model: api.Model) -> Encoders:
     """{modality: encoder of a batch}, with weights on the devices."""
-    visual = sharding.put_params(model.params["visual"], run.mesh)
-    variant = model.variant
-    encoders = {
-        "rgb": BatchEncoder(
-            lambda b: inference.encode_rgb(visual, b["rgb"], variant=variant),
-            variant.image_size,
-        )
-    }
+    rgb = clip_init.rgb_encoder(run, model)
+    encoders = {"rgb": BatchEncoder(rgb, model.variant.image_size)}
     for modality, made in model.sensors.items():
         encode = sensor_feeds.sensor_encoder(run, made.spec, made.params)
         encoders[modality] = BatchEncoder(encode, made.spec.image_size)

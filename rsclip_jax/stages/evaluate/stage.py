@@ -175,6 +175,7 @@ def finish(
     write_text(folder / "table.txt", format_table(lines) + "\n")
     kept = earlier.data if earlier else {}
     meta = StageMeta(
+        precision=run.compute.dtype,
         records=len(lines),
         model=model_digests(run.workdir, run.config.init),
         reference=reference_now(settings.reference),
@@ -288,7 +289,7 @@ def input_model(run: Run) -> api.Model:
         checkpoint.has_product(run.workdir / stage)
         for stage in ("align", *api.CLIP_STAGES)
     ):
-        return api.load(run.workdir)
+        return run.bound(api.load(run.workdir))
     if not run.config.init:
         raise ValueError(
             "stage 'evaluate' needs a model: set --config.init to a weight file, to a"

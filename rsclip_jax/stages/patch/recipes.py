@@ -213,14 +213,14 @@ def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Sour
     """
 
     def encode(params, batch):
-        return image_features(params, batch["rgb"], variant)
+        return image_features(params, batch["rgb"], variant, run.compute)
 
     if len(train) > 1:
         task = train[0].dataset.task
         return objectives.make_joint_loss(encode, task), share_labels(train)
     (source,) = train
     if c.loss == "flyp":
-        contrastive = sharding.make_clip_loss(run.mesh)
+        contrastive = sharding.make_clip_loss(run.mesh, c.training.negatives)
         loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, train
     options = label_options(c)
@@ -251,7 +251,11 @@ def make_frozen(
     if c.loss == "flyp":
         dataset = source.dataset
         prompts = encode_prompts(
-            clip.params, clip.variant, dataset.classnames, dataset.templates
+            clip.params,
+            clip.variant,
+            dataset.classnames,
+            dataset.templates,
+            run.compute,
         )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         return {"prompts": prompts, "t": np.asarray(scale, np.float32)}

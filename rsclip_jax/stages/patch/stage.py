@@ -47,6 +47,7 @@ def check_patch(run: Run) -> None:
     check_tasks(c, sets)
     augment = c.training.augment
     training.check_augmentation(run, "patch", augment, sets.train, ("rgb",))
+    training.check_computing(run, "patch", c.training)
     check_choice(c)
     check_recipe(run, c, sets.train)
     check_roles(run, c)

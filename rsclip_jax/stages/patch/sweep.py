@@ -237,7 +237,12 @@ class Sweep:
 
         def encode(batch):
             visual = self._original if alpha == ORIGINAL else _mix(*self._ends, alpha)
-            return inference.encode_rgb(visual, batch["rgb"], variant=self.clip.variant)
+            return inference.encode_rgb(
+                visual,
+                batch["rgb"],
+                variant=self.clip.variant,
+                compute=self.run.compute,
+            )
 
         return encode
 

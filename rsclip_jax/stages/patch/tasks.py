@@ -164,13 +164,15 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
     task, variant = source.dataset.task, clip.variant
     z = np.concatenate(
         [
-            np.asarray(inference.encode_rgb(theta, part, variant=variant))
+            np.asarray(
+                inference.encode_rgb(theta, part, variant=variant, compute=run.compute)
+            )
             for part in np.array_split(rgb, max(1, len(rgb) // 64))
         ]
     )
     labels = draw_labels(z @ head, task, np.random.default_rng(run.config.seed))
     loss_fn = objectives.make_patch_loss(
-        lambda p, one: image_features(p, one["rgb"], variant), task
+        lambda p, one: image_features(p, one["rgb"], variant, run.compute), task
     )
     find = jax.jit(lambda *args: fisher_diagonal(loss_fn, *args))
     fisher = find(theta, {"head": head}, {"rgb": jnp.asarray(rgb), "label": labels})

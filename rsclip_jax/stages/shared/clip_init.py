@@ -2,16 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax import api
+from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, sharding
 from rsclip_jax.weights import PRETRAINED
 
 _NO_CLIP = (
@@ -31,7 +34,8 @@ def input_clip(
     """
     for name in earlier:
         if checkpoint.has_product(run.workdir / name):
-            return _with_source(api.load_stage_clip(run.workdir, earlier), run.workdir)
+            made = run.bound(api.load_stage_clip(run.workdir, earlier))
+            return _with_source(made, run.workdir)
     if not run.config.init:
         raise ValueError(_NO_CLIP.format(stage=stage))
     path = as_path(run.config.init).resolve()
@@ -73,6 +77,15 @@ def planned_variant(run: Run, stage: str) -> Variant:
     return dataclasses.replace(variant, image_size=size)
 
 
+def rgb_encoder(run: Run, model: api.Model) -> Encoder:
+    """The encoder of the RGB in a batch on the mesh."""
+    placed = sharding.put_params(model.params["visual"], run.mesh)
+    encode = functools.partial(
+        inference.encode_rgb, variant=model.variant, compute=run.compute
+    )
+    return lambda batch: encode(placed, batch["rgb"])
+
+
 def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]]:
     where = {"path": str(path.resolve()), **clip.source}
     return clip, {**where, "digest": clip.digests["clip"]}
@@ -82,13 +95,14 @@ def load_init(run: Run, alpha: float | None = None) -> api.Model:
     """The model of config.init, loaded with config.variant, activation, image_size."""
     c = run.config
     with _naming_settings():
-        return api.load(
+        model = api.load(
             c.init,
             variant=c.variant or None,
             activation=c.activation or None,
             image_size=c.image_size or None,
             alpha=alpha,
         )
+    return run.bound(model)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Forgetting: compares a model's outcomes with those of the model it started from."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,13 +8,12 @@ from rsclip_jax import api
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.forgetting import forgetting_records
 from rsclip_jax.io.paths import as_path
-from rsclip_jax.models import inference
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.records.outcomes import Outcome
 from rsclip_jax.records.results import Result
-from rsclip_jax.stages.shared import dataset_checks, scoring
+from rsclip_jax.stages.shared import clip_init, dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run, make_outcome
-from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import is_name
 
 TASKS = (*dataset_checks.LABELLED, "captions")
@@ -111,14 +111,14 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
                 f"config.evaluate.reference = {reference!r} has {field} {its}, but the"
                 f" evaluated model has {after}: it did not start from this reference"
             )
-    return before
+    return dataclasses.replace(before, compute=model.compute, mesh=model.mesh)
 
 
 def outcomes_of(
     run: Run, models: dict[str, api.Model], source: Source
 ) -> dict[str, Outcome]:
     """{name: outcome of a source's RGB through each model}; images are decoded once."""
-    encoders = {name: _rgb_encoder(run, model) for name, model in models.items()}
+    encoders = {n: clip_init.rgb_encoder(run, model) for n, model in models.items()}
     side = models["after"].variant.image_size
     z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
     return {
@@ -132,11 +132,6 @@ def outcomes_of(
         )
         for name, model in models.items()
     }
-
-
-def _rgb_encoder(run: Run, model: api.Model):
-    visual = sharding.put_params(model.params["visual"], run.mesh)
-    return lambda b: inference.encode_rgb(visual, b["rgb"], variant=model.variant)
 
 
 def _texts(run: Run, model: api.Model, seen: Source, labels) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A run: the config, workdir and mesh that every stage receives."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rsclip_jax import api
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import DatasetSpec, short_name
 from rsclip_jax.data.types import ReadOptions, Source
 from rsclip_jax.evals.encode import encode_source
+from rsclip_jax.models.compute import DTYPES, Compute, check_attention
 from rsclip_jax.records import outcomes
 from rsclip_jax.records.results import Result, append_results
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
@@ -29,6 +32,27 @@ class Run:
     mesh: Mesh
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)
     part: str = ""  # subfolder of a stage that trains several times
+
+    @functools.cached_property
+    def compute(self) -> Compute:
+        """How models compute; ValueError naming the setting that does not fit."""
+        c, platform = self.config, self.mesh.devices.flat[0].platform
+        if c.precision not in ("", *DTYPES):
+            raise ValueError(
+                f"config.precision = {c.precision!r}: use one of {', '.join(DTYPES)},"
+                " or '' for bfloat16 on TPU and GPU and float32 on CPU"
+            )
+        dtype = c.precision or ("float32" if platform == "cpu" else "bfloat16")
+        try:
+            compute = Compute(dtype, c.remat, c.scan_layers, c.attention)
+            check_attention(compute, platform)
+        except ValueError as error:
+            raise ValueError(f"config.{error}") from error
+        return compute
+
+    def bound(self, model: api.Model) -> api.Model:
+        """The model that computes as this run does, on its mesh."""
+        return dataclasses.replace(model, compute=self.compute, mesh=self.mesh)
 
     @property
     def results(self) -> Path:

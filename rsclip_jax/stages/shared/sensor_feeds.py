@@ -1,5 +1,7 @@
 """Sensor encoders, fed from a dataset's files with bands matched by name."""
 
+import functools
+
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import Dataset
 from rsclip_jax.evals.encode import Encoder
@@ -12,7 +14,10 @@ from rsclip_jax.train import sharding
 def sensor_encoder(run: Run, spec: SensorSpec, params) -> Encoder:
     """The encoder of one sensor in a batch."""
     placed = sharding.put_params(params, run.mesh)
-    return lambda b: inference.encode_sensor(placed, b[spec.modality], spec=spec)
+    encode = functools.partial(
+        inference.encode_sensor, placed, spec=spec, compute=run.compute
+    )
+    return lambda batch: encode(batch[spec.modality])
 
 
 def feed(encoder: Encoder, spec: SensorSpec, dataset: Dataset) -> Encoder:

@@ -145,7 +145,7 @@ def fit(
     Raises ValueError if the stage's checkpoint was trained from other weights or data,
     and FloatingPointError for a loss that is not finite.
     """
-    check_share(run, stage, settings)
+    check_computing(run, stage, settings)
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
     try:
@@ -162,7 +162,11 @@ def fit(
                 "stage": stage,
                 "config": run.config.to_dict(),
                 "git_commit": git_commit(),
-                "sources": {**origins, "data": data_digests(data.sources)},
+                "sources": {
+                    **origins,
+                    "data": data_digests(data.sources),
+                    "compute": {"precision": run.compute.dtype},
+                },
             },
             progress=run.config.progress and processes.is_first(),
             name_records=functools.partial(name_records, data.sources),
@@ -182,6 +186,17 @@ def name_records(sources: Sequence[Source], numbers: np.ndarray) -> list[str]:
         f"{sources[i].spec} {sources[i].ids[number - firsts[i]]}"
         for i, number in zip(places, numbers, strict=True)
     ]
+
+
+def check_computing(run: Run, stage: str, settings: TrainSettings) -> None:
+    """Raises ValueError for a batch or a number format that does not fit this run."""
+    check_share(run, stage, settings)
+    if settings.grad_dtype == "bfloat16" != run.compute.dtype:
+        raise ValueError(
+            f"config.{stage}.grad_dtype = 'bfloat16' rounds the gradients of a training"
+            f" in {run.compute.dtype}: set config.precision = 'bfloat16', or leave"
+            " grad_dtype 'float32'"
+        )
 
 
 def check_share(run: Run, stage: str, settings: TrainSettings) -> None:
@@ -221,7 +236,11 @@ def finish(
 ) -> None:
     """Writes the stage's product, which marks it done."""
     meta = dataclasses.replace(
-        meta, stage=stage, config=run.config.to_dict(), data=data_digests(train)
+        meta,
+        stage=stage,
+        config=run.config.to_dict(),
+        data=data_digests(train),
+        precision=run.compute.dtype,
     )
     checkpoint.save_product(run.workdir / stage, params, meta)
 

@@ -37,6 +37,10 @@ _FREE = (
     "dry_run",  # uses a separate folder
     "dry_records",
     "inspect",
+    "precision",  # each number's meta records it, and a training refuses to change it
+    "remat",  # these three only round otherwise
+    "scan_layers",
+    "attention",
 )
 # Settings of any stage that only allow a run, or say what is kept of it.
 _PERMITS = (
