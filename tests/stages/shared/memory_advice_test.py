@@ -100,7 +100,8 @@ def test_a_stage_that_asks_for_too_much_says_step_and_settings(tmp_path, mesh):
     assert first.startswith("stage 'align', step 1 of 6: 1,048,576")
     assert "GiB asked for, this machine has" in first
     assert "config.align.accumulate, now 1: with 16 the" in settings[0]
-    assert "config.align.batch_size, now 16" in settings[1]
+    assert "config.remat, now 'none'" in settings[1]
+    assert "config.align.batch_size, now 16" in settings[2]
     assert "--config.plan=True" in last
 
 
@@ -111,6 +112,6 @@ def test_a_real_evaluation_that_asks_for_too_much_says_so(tmp_path):
     (stage,) = find_stages(("pretrain",))
     with few_scenes(), pytest.raises(memory.OutOfMemory) as caught:
         run_stage(make_run(tmp_path, config), stage)
-    first, second, _ = str(caught.value).splitlines()
+    first, second, *_ = str(caught.value).splitlines()
     assert first.startswith("stage 'pretrain', encoding miniature_natural:test: 2,8")
     assert "config.eval_batch_size, now 1,000,000,000,000 (" in second
