@@ -53,8 +53,8 @@ def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
     if not places:
         why = "" if tpu.has_compiler() else ", which need libtpu (launch/README.md)"
         raise ValueError(
-            "config.plan_here = False leaves nothing to plan for: config.plan_topologies"
-            f" = {tuple(run.config.plan_topologies)}{why}"
+            "config.plan_here = False leaves nothing to plan for:"
+            f" config.plan_topologies = {tuple(run.config.plan_topologies)}{why}"
         )
     seconds = [0.0] * len(places)
     encoders: Encoders = {}
