@@ -37,6 +37,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.mesh = (-1, 1)
     # True: empty a workdir that was made with another config, and start again.
     config.overwrite = False
+    # Minutes without progress after which a job of several processes ends; 0: never.
+    config.watchdog_minutes = 30.0
     # Show progress bars.
     config.progress = True
     # True: print memory, speed, disk and time of each stage, and write nothing.

@@ -23,7 +23,7 @@ from rsclip_jax.io.files import (
     write_text,
 )
 from rsclip_jax.io.paths import is_remote
-from rsclip_jax.train import processes, sharding
+from rsclip_jax.train import processes, sharding, watchdog
 
 PyTree = Any
 # The file that Orbax writes last into a folder on gs://, which has no renames.
@@ -47,7 +47,8 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
     Raises ValueError if the store takes one process only and there are several.
     """
     if not _is_staged(folder):
-        with ocp.StandardCheckpointer() as checkpointer:
+        saving = watchdog.during(f"saving {folder}")
+        with saving, ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.resolve(), _savable(tree), force=replace)
         return
     check_processes(folder)

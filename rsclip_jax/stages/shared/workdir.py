@@ -19,6 +19,7 @@ _FREE = (
     "overwrite",
     "stages",
     "progress",
+    "watchdog_minutes",
     "plan",
     "plan_memory_gb",
     "plan_topologies",
