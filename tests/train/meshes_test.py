@@ -14,17 +14,27 @@ import pytest
 from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.evals.search import nearest
 from rsclip_jax.models.clip import image_features, init_clip, text_features
 from rsclip_jax.models.inference import encode_rgb
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.train import loop, objectives, sharding
+from tests.helpers.marks import slow
 
 TOY = Variant("toy", 16, 32, 8, 32, 1, 2, 16, 1, 1, "gelu", 8, vocab_size=64)
 SIZES = {"image_size": 16, "patch_size": 4, "width": 32, "layers": 1, "heads": 2}
 SPEC = vit_spec(get_sensor("s1_grd"), **SIZES, out_dim=16)
 SHAPES = [(2, 1), (1, 2), (4, 1), (2, 2), (1, 4), (8, 1), (4, 2), (1, 8)]
 ROWS = 16
+STAGES = ("patch", "align", "pretrain")
+# Every stage and every shape once; the other pairs take as long again.
+QUICK = list(zip(("pretrain", "patch", "pretrain", "align") * 2, SHAPES, strict=True))
+
+
+def slow_ones() -> list:
+    pairs = [(stage, shape) for stage in STAGES for shape in SHAPES]
+    return [slow(*pair) for pair in pairs if pair not in QUICK]
 
 
 def mesh_of(data: int, fsdp: int) -> Mesh:
@@ -101,7 +111,7 @@ def step(stage: str, shape: tuple[int, int], accumulate: int = 1):
 @pytest.fixture(scope="module")
 def alone():
     """{stage: step on one device}."""
-    return {stage: step(stage, (1, 1)) for stage in ("patch", "align", "pretrain")}
+    return {stage: step(stage, (1, 1)) for stage in STAGES}
 
 
 def off_by(got, want) -> float:
@@ -118,8 +128,7 @@ def off_by(got, want) -> float:
     return worst
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("stage", ["patch", "align", "pretrain"])
+@pytest.mark.parametrize(("stage", "shape"), QUICK + slow_ones(), ids=str)
 def test_a_step_is_the_same_on_any_mesh(alone, stage, shape):
     want, wanted = alone[stage]
     got, grads = step(stage, shape)
@@ -152,3 +161,7 @@ def test_embeddings_and_what_they_find_are_the_same_on_any_mesh(shape):
     on_mesh = sharding.put_batch({"rgb": rgb}, mesh)["rgb"]
     got = np.asarray(encode_rgb(placed, on_mesh, variant=TOY))
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    scores, rows = nearest(got[:4], got, 3, mesh=mesh)
+    wanted, indices = nearest(want[:4], want, 3, mesh=mesh_of(1, 1))
+    np.testing.assert_allclose(scores, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(rows, indices)

@@ -138,7 +138,7 @@ def plan_patch(run: Run) -> Needs:
     kept = c.recipe == "lora" or bool(c.training.ema) or apart
     return Needs(
         jobs=jobs,
-        passes=[rgb_pass(variant, counts)],
+        passes=[rgb_pass(variant, counts, run.compute)],
         product=shapes,
         files={"theta_1": tree_bytes(theta_0)} if kept else {},
         left_out=["the search of an alpha for each block"] if c.per_block else [],
