@@ -356,5 +356,5 @@ def test_a_training_keeps_the_precision_that_it_began_with(tmp_path):
         saves.save(state_at(4), {}, meta(narrow))
     assert restored(tmp_path / "new", meta(narrow))
     for folder, now in (("old", narrow), ("new", wide)):
-        with pytest.raises(ValueError, match="compute precision: 'b?float"):
+        with pytest.raises(ValueError, match=r"compute precision: 'b?float"):
             restored(tmp_path / folder, meta(now))
