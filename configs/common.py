@@ -37,12 +37,16 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.mesh = (-1, 1)
     # True: empty a workdir that was made with another config, and start again.
     config.overwrite = False
+    # Minutes without progress after which a job of several processes ends; 0: never.
+    config.watchdog_minutes = 30.0
     # Show progress bars.
     config.progress = True
     # True: print memory, speed, disk and time of each stage, and write nothing.
     config.plan = False
     # Memory of a device in GiB for which a plan finds the largest batch; 0: its own.
     config.plan_memory_gb = 0.0
+    # False: plan only for plan_topologies, not for the devices at hand.
+    config.plan_here = True
     # TPU topologies that a plan compiles for, where libtpu is installed.
     config.plan_topologies = ("v5e:2x2", "v6e:2x2")
     # Examples in a batch of evaluation; a multiple of the number of devices.

@@ -34,7 +34,7 @@
 # WORKDIR         required     gs://BUCKET/PATH, or a path that all workers mount (run)
 # POLL            30           seconds between two looks at the state
 # WHEN_DONE       keep         delete: up deletes the slice when the run has ended
-# MAX_RESTARTS    50           restarts after preemptions before up gives up
+# MAX_RESTARTS    50           restarts after which up gives up
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
@@ -42,7 +42,7 @@ source "$(dirname "$0")/common.sh"
 : "${SPOT:=no}" "${VALID_UNTIL:=}" "${DATA_DISK:=}" "${SLICE:=queued}" "${SSH_FLAGS:=}"
 : "${PYTHON_VERSION:=3.12}" "${SETUP:=}" "${POLL:=30}" "${MAX_RESTARTS:=50}"
 : "${WHEN_DONE:=keep}"
-gone=75 # code of watch where the slice was taken away
+gone=99 # code of watch where the slice was taken away
 
 log() { [ -n "$dry_run" ] || printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
@@ -237,7 +237,7 @@ watch() {
 stop() { on_all 'touch ~/rsclip_run/stopped && kill -TERM "$(cat ~/rsclip_run/pid)"'; }
 
 up() {
-    local code restarts=0
+    local code restarts=0 why
     while :; do
         create
         if is_running; then
@@ -248,12 +248,16 @@ up() {
         fi
         code=0
         watch || code=$?
-        # 143: the hosts were told to end, and the run has saved a checkpoint
-        if [ "$code" -ne "$gone" ] && [ "$code" -ne 143 ]; then break; fi
+        case $code in
+            "$gone") why="the slice was taken away" ;;
+            143) why="the hosts were told to end, and the run has saved a checkpoint" ;;
+            75) why="a process was gone or stood still, says the run's watchdog" ;;
+            *) break ;;
+        esac
         restarts=$((restarts + 1))
         [ "$restarts" -le "$MAX_RESTARTS" ] ||
-            fail "the slice was taken away $restarts times: MAX_RESTARTS=$MAX_RESTARTS"
-        log "the slice was taken away: restart $restarts of $MAX_RESTARTS"
+            fail "$why, for the $restarts. time: MAX_RESTARTS=$MAX_RESTARTS"
+        log "$why: restart $restarts of $MAX_RESTARTS"
     done
     log "the run has ended with code $code"
     if [ "$WHEN_DONE" = delete ]; then

@@ -67,7 +67,7 @@ def run_to_end(config, workdir: Path) -> int:
     from rsclip_jax.io.run_lock import WorkdirHeld
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, watchdog
     from rsclip_jax.train.stopping import Interrupted
 
     try:
@@ -99,7 +99,9 @@ def run_to_end(config, workdir: Path) -> int:
         if processes.count() == 1:
             raise
         # not raised: at a usual exit, JAX would wait for processes that may be gone
-        print(f"{processes.name_self()}{traceback.format_exc()}", file=sys.stderr)
+        lost = watchdog.describe_peers(workdir)
+        text = f"error: {processes.name_self()}{lost}\n{traceback.format_exc()}"
+        print(text, file=sys.stderr)
         return 1
     return 0
 
@@ -116,7 +118,7 @@ def run_stages(config, workdir: Path) -> None:
     check_folder(workdir)
     with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())
-        processes.first_decides(lambda: stack.enter_context(held))
+        processes.first_waits(lambda: stack.enter_context(held))
         run_held(config, workdir)
 
 
@@ -136,18 +138,16 @@ def plan(config, workdir: Path) -> None:
 
 def run_held(config, workdir: Path) -> None:
     """Checks the workdir and all stages, runs unfinished ones, writes the report."""
-    from rsclip_jax.records import results
     from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
     from rsclip_jax.stages.shared.alike import (
         check_alike,
         check_data_alike,
         check_shared,
     )
-    from rsclip_jax.stages.shared.closing import close
     from rsclip_jax.stages.shared.dataset_settings import fill_in
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
-    from rsclip_jax.train import processes
+    from rsclip_jax.train import processes, watchdog
     from rsclip_jax.train.sharding import make_mesh
 
     stages = find_stages(config.stages)
@@ -168,8 +168,18 @@ def run_held(config, workdir: Path) -> None:
             empty(workdir, STAGES)
         begin(config, workdir)
     check_shared(workdir)
+    with watchdog.watching(workdir, config.get("watchdog_minutes", 0)):
+        run_all(run, stages, filled)
+
+
+def run_all(run, stages, filled) -> None:
+    """Runs the stages, then writes the report. filled: lines to log first."""
+    from rsclip_jax.records import results
+    from rsclip_jax.stages.shared.closing import close
+    from rsclip_jax.train import processes
+
     names = ", ".join(stage.name for stage in stages)
-    run.log(f"{workdir}: {names} on {describe_devices()}")
+    run.log(f"{run.workdir}: {names} on {describe_devices()}")
     for line in filled:
         run.log(line)
     if processes.is_first() and (cut := results.count_cut(run.results)):

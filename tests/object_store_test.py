@@ -1,32 +1,42 @@
-"""A whole run whose workdir is on gs://, against an emulator on this machine.
+"""Whole runs whose workdir is on gs:// or s3://, against emulators on this machine.
 
-Real Orbax, TensorStore, gcsfs and google-cloud-storage talk to it; what differs from
-Google's service is in launch/README.md.
+Orbax, TensorStore, gcsfs, google-cloud-storage and s3fs are the real ones; what
+emulators cannot show is in launch/README.md.
 """
+
+import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 import rsclip_jax
+from rsclip_jax.io.json_lines import read_json_lines
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.io.run_lock import read_holder
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.page import write_report
 from rsclip_jax.stages.compare import open_run
-from tests.helpers.object_store import BUCKET, environment, serving
+from rsclip_jax.train.stores import steps_in
+from tests.conftest import REPO
+from tests.helpers.object_store import BUCKET, environment, serving, serving_s3
 from tests.helpers.runs import run_tiny, tiny_config
 
 
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
+@pytest.fixture(scope="module", params=["gs", "s3"])
+def bucket(request, tmp_path_factory):
+    serve = {"gs": serving, "s3": serving_s3}[request.param]
     with (
-        serving(tmp_path_factory.mktemp("store") / "log") as variables,
+        serve(tmp_path_factory.mktemp("store") / "log") as variables,
         environment(variables),
     ):
-        yield as_path(f"gs://{BUCKET}")
+        yield as_path(f"{request.param}://{BUCKET}")
 
 
 @pytest.mark.slow
-def test_a_run_on_gs_equals_a_local_one(bucket, tiny_run, tmp_path, monkeypatch):
+def test_a_run_equals_a_local_one(bucket, tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workdir = bucket / "whole"
     found = run_tiny(workdir, tiny_config())
@@ -45,4 +55,58 @@ def test_a_run_on_gs_equals_a_local_one(bucket, tiny_run, tmp_path, monkeypatch)
     np.testing.assert_array_equal(model.encode_image(images), same.encode_image(images))
     assert write_report(workdir).read_text().startswith("<!")
     assert open_run(workdir).records == found
-    assert list(tmp_path.iterdir()) == []  # no folder "gs:"
+    assert list(tmp_path.iterdir()) == []  # no folder "gs:" or "s3:"
+
+
+RUN = [
+    sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py",
+    "--config.stages=('pretrain',)", "--config.pretrain.steps=30",
+    "--config.pretrain.batch_size=16", "--config.pretrain.warmup=2",
+    "--config.pretrain.log_every=1", "--config.pretrain.checkpoint_every=5",
+    "--config.progress=False",
+]  # fmt: skip
+
+
+def start(workdir):
+    return subprocess.Popen(
+        [*RUN, f"--workdir={workdir}"],
+        cwd=REPO,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
+    """And a second one is refused while it runs, by the heartbeat in lock.json."""
+    workdir, local_dir = bucket / "killed", tmp_path / "local"
+    with start(workdir) as first:
+        deadline = time.monotonic() + 240
+        while not steps_in(workdir / "pretrain" / "checkpoints"):
+            assert first.poll() is None, first.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        first.kill()
+        first.communicate()
+    left = read_holder(workdir / "lock.json")
+    assert left.pid == first.pid
+    with start(workdir) as again, start(local_dir) as local:
+        out, error = again.communicate(timeout=280)
+        local.communicate(timeout=280)
+    assert again.returncode == 0, error
+    assert f"the run that left it (pid {first.pid} on" in out
+    curves = [
+        read_json_lines(root / "pretrain" / "metrics.jsonl")
+        for root in (workdir, local_dir)
+    ]
+    timed = "examples_per_second"
+    curves = [[{**x, timed: 0} for x in curve] for curve in curves]
+    assert [x["step"] for x in curves[0]] == list(range(1, 31))
+    assert curves[0] == curves[1]
+    found = read_results(workdir / "results.jsonl")
+    assert found == read_results(local_dir / "results.jsonl")
+    kept = [steps_in(x / "pretrain" / "checkpoints") for x in (workdir, local_dir)]
+    assert kept[0] == kept[1]
+    assert not (workdir / "lock.json").exists()

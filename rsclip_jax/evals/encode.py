@@ -11,7 +11,7 @@ from tqdm import tqdm
 from rsclip_jax.data.pipeline.batches import eval_batches
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
-from rsclip_jax.train import memory, processes, sharding, stopping
+from rsclip_jax.train import memory, processes, sharding, stopping, watchdog
 
 # batch on the mesh -> unit-norm embeddings [b, d]
 Encoder = Callable[[dict[str, jax.Array]], jax.Array]
@@ -54,7 +54,8 @@ def encode_source(
         leave=False,
         disable=not (options.progress and sys.stderr.isatty()),
     )
-    with memory.during(f"encoding {source.spec}", "encoding"):
+    what = f"encoding {source.spec}"
+    with memory.during(what, "encoding"), watchdog.during(what):
         embeddings, labels, mask = encode_batches(bar, encoders, mesh)
     read = np.flatnonzero(mask).tolist()
     seen = source if len(read) == len(source) else Subset(source, read)
@@ -71,7 +72,8 @@ def encode_batches(
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        watchdog.beat(number)
         stopping.stop_point("in an evaluation")
         labels.append(batch["label"])
         masks.append(batch["mask"])

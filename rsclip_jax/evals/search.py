@@ -29,6 +29,9 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds each query's k nearest rows of a gallery by inner product, exactly.
 
+    Of several processes, which all call it with the same rows, each searches for its
+    share of the queries on its own devices, and all return all of them.
+
     Args:
       queries: [m, d]; gallery: [n, d]. Both may be memory-mapped files; the devices
         hold one block of the gallery at a time.
@@ -54,7 +57,15 @@ def nearest(
                 f"{name}: some values are nan or infinite and cannot be ranked; leave"
                 " those rows out"
             )
-    mesh = _searching_mesh(mesh)
+    own = queries[_own_share(len(queries))]
+    found = _nearest(own, gallery, k, _searching_mesh(mesh), memory)
+    scores, rows = map(_join, found)
+    return scores, rows
+
+
+def _nearest(
+    queries: np.ndarray, gallery: np.ndarray, k: int, mesh: Mesh, memory: int
+) -> tuple[np.ndarray, np.ndarray]:
     tiles = _Tiles.of(queries, gallery, mesh, memory)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
@@ -73,6 +84,17 @@ def nearest(
 def _searching_mesh(mesh: Mesh) -> Mesh:
     """The mesh; with several processes, which all hold all rows, this one's devices."""
     return mesh if processes.count() == 1 else sharding.make_local_mesh()
+
+
+def _own_share(rows: int) -> slice:
+    """This process's share of rows."""
+    index, count = processes.index(), processes.count()
+    return slice(rows * index // count, rows * (index + 1) // count)
+
+
+def _join(own: np.ndarray) -> np.ndarray:
+    """The rows of all processes' shares."""
+    return np.concatenate(processes.gather_rows(own))
 
 
 def is_for_devices(queries: np.ndarray, gallery: np.ndarray, mesh: Mesh | None) -> bool:
@@ -94,13 +116,23 @@ def match_ranks(
 
     The devices compare in float32; rows whose scores are too close to the match's are
     compared again in float64, pair by pair. Where is_for_devices is false,
-    metrics.match_ranks computes the ranks. owners: as for metrics.match_ranks.
+    metrics.match_ranks computes the ranks. owners: as for metrics.match_ranks. Several
+    processes share the queries as in nearest.
     """
     if not is_for_devices(queries, gallery, mesh):
         return metrics.match_ranks(queries, gallery, owners)
     assert mesh is not None
-    mesh = _searching_mesh(mesh)
     mine, theirs = metrics.check_owners(queries, gallery, owners)
+    own = _own_share(len(queries))
+    held = np.asarray(mine)[own], np.asarray(theirs)
+    mesh = _searching_mesh(mesh)
+    return _join(_match_ranks(queries[own], gallery, held, mesh, memory))
+
+
+def _match_ranks(
+    queries: np.ndarray, gallery: np.ndarray, owners: _Owners, mesh: Mesh, memory: int
+) -> np.ndarray:
+    mine, theirs = owners
     best = best_matches(queries, gallery, mine, theirs)
     lengths = score_lengths(queries, gallery)
     slack = score_slack(queries, lengths)
@@ -277,7 +309,7 @@ def _pair_scores(queries, gallery, query: np.ndarray, row: np.ndarray) -> np.nda
 
 
 def _lengths(z: np.ndarray) -> np.ndarray:
-    parts = (z[i : i + 2**14] for i in range(0, len(z), 2**14))
+    parts = (z[i : i + 2**14] for i in range(0, max(len(z), 1), 2**14))
     return np.concatenate([np.linalg.norm(np.asarray(p, float), axis=1) for p in parts])
 
 

@@ -171,11 +171,12 @@ def local_folder(folder: Path) -> Iterator[Path]:
         upload_tree(Path(temporary), folder)
 
 
-def upload_tree(local: Path, folder: Any) -> None:
-    """Uploads the files of a local folder, by name, to an ObjectPath."""
+def upload_tree(local: Path, folder: Any, *, but: str = "") -> None:
+    """Uploads the files of a local folder, except one, by name, to an ObjectPath."""
     for path in sorted(local.rglob("*")):
-        if path.is_file():
-            (folder / path.relative_to(local).as_posix()).upload(path)
+        name = path.relative_to(local).as_posix()
+        if path.is_file() and name != but:
+            (folder / name).upload(path)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,6 @@ class Pace:
 def hold(
     workdir: Path,
     *,
-    is_first: bool = True,
     processes: int = 1,
     log: Callable[[str], None] = print,
     pace: Pace = Pace(),
@@ -84,17 +83,13 @@ def hold(
     """Holds a workdir for one job; creates it, and removes it again if it stays empty.
 
     Args:
-        is_first: whether this is the process of the job that takes the lock; for the
-            others this does nothing.
-        processes: their number, for the message.
+        processes: the number of processes of the job, one of which holds the workdir
+            for all.
         log: receives a line if an earlier run has left its lock.
 
     Raises WorkdirHeld, which names the holder, before anything is written; OSError if
     the workdir cannot be written.
     """
-    if not is_first:
-        yield
-        return
     me = Holder(
         os.getpid(),
         socket.gethostname(),

@@ -62,7 +62,7 @@ def run_ablate(run: Run) -> None:
     for i, setting in enumerate(settings, start=1):
         at = on_clip_of(run, with_values(run, setting))
         text = f"ablate: {i} of {len(settings)}, {setting.name}"
-        if checkpoint.has_product(at.workdir / "align"):
+        if is_aligned(at):
             run.log(f"{text}: already done, skipped")
             if lost := find_lost(at.workdir, "align"):
                 run.log(f"warning: the table is not complete: {lost}")
@@ -75,6 +75,11 @@ def run_ablate(run: Run) -> None:
             note_results(at.workdir, "align")
     if processes.is_first():
         write_table(run, settings)
+
+
+def is_aligned(at: Run) -> bool:
+    """Whether a combination's product is there, as process 0 sees it."""
+    return processes.first_decides(lambda: checkpoint.has_product(at.workdir / "align"))
 
 
 def write_table(run: Run, settings: list[Setting]) -> None:

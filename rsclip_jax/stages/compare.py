@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from rsclip_jax.data.specs import short_specs
@@ -34,7 +33,7 @@ from rsclip_jax.report.names import set_name
 from rsclip_jax.report.workdir import STAGES, Workdir, read_workdir
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.paired_tests import holm
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 
 _TRAINED = ("pretrain", "patch", "align")
 # fields that two comparable results must share besides their examples
@@ -54,12 +53,10 @@ def run_compare(run: Run) -> None:
 
     Writes <workdir>/compare/ with comparison.jsonl, table.txt, table.md, compare.html.
     """
-    if jax.process_index():
-        return
     runs = open_runs(run)
-    # only this process is running, so a mesh of several cannot search
-    mesh = run.mesh if jax.process_count() == 1 else None
-    records = [r for other in runs[1:] for r in compare_runs(runs[0], other, mesh)]
+    records = [r for other in runs[1:] for r in compare_runs(runs[0], other, run.mesh)]
+    if not processes.is_first():
+        return
     skipped = [text for other in runs[1:] for text in left_out(runs[0], other)]
     adjusted = holm([_known(r.p_value) for r in records])
     records = [

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import jax
-
 from rsclip_jax.io.files import local_folder, remove_tree, write_text
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.records import results
@@ -11,7 +9,7 @@ from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.report.card import make_card
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, processes
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
 from rsclip_jax.weights.save import DTYPES, LAYOUTS
 from rsclip_jax.weights.tool_configs import has_timm_model
@@ -38,9 +36,9 @@ def check_export(run: Run) -> None:
 def run_export(run: Run) -> None:
     """Writes <workdir>/export: the CLIP, each sensor encoder, and README.md last."""
     c = run.config.export
-    if jax.process_index():
+    model = clip_init.load_init(run, alpha=c.alpha)  # Orbax reads by all processes
+    if not processes.is_first():
         return
-    model = clip_init.load_init(run, alpha=c.alpha)
     folder = run.workdir / "export"
     remove_tree(folder)  # left by an unfinished run
     names = {"clip": "clip.safetensors" if c.layout == "openai" else "clip"}

@@ -3,11 +3,10 @@
 import functools
 from pathlib import Path
 
-import jax
-
 from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.pack.plan import COMPRESSIONS
+from rsclip_jax.data.pack.team import Team
 from rsclip_jax.data.pack.write import pack_source, write_all
 from rsclip_jax.data.sources.manifest import pack_folder
 from rsclip_jax.data.specs import short_name
@@ -15,6 +14,7 @@ from rsclip_jax.data.types import SPLITS, Source
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.paths import check_local
 from rsclip_jax.stages.shared.run import Run
+from rsclip_jax.train import processes
 from rsclip_jax.version import __version__
 
 
@@ -86,24 +86,28 @@ def check_splits(run: Run) -> None:
 def run_pack(run: Run) -> None:
     """Packs each split that is not packed yet, then writes the order of split all."""
     c, name = run.config.pack, short_name(run.config.dataset)
-    if jax.process_index():
-        return
     folder = pack_folder(c.out, name)
+    who = processes.index(), processes.count()
+    team = Team(*who, processes.first_decides, processes.wait_for_all)
     for split in c.splits:
         source = archive(run, split)
         packed = pack_source(
             source,
             opener(run, split),
             folder / split,
-            half=half_of(run, split),
+            half=half_of(run, split) if processes.is_first() else None,
             provenance=provenance(run),
             shard_mb=c.shard_mb,
             compression=c.compression,
             on_error=run.config.data.on_error,
             workers=c.workers,
-            progress=run.config.progress,
+            progress=run.config.progress and processes.is_first(),
+            team=team,
         )
-        run.log(f"pack: {name}:{split} {summary(folder / split, packed)}")
+        if processes.is_first():
+            run.log(f"pack: {name}:{split} {summary(folder / split, packed)}")
+    if not processes.is_first():
+        return
     if not write_all(archive(run, "all"), half_of(run, "all"), folder):
         run.log(f"pack: {name}:all cannot be read: not all of its splits are packed")
     run.log(f"pack: read it with --config.data_root={c.out}")

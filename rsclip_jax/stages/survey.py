@@ -54,7 +54,7 @@ def run_survey(run: Run) -> None:
     for i, (name, init) in enumerate(models.items(), start=1):
         at = run_of(run, name, init)
         text = f"survey: {i} of {len(models)}, {name}"
-        if not run.config.dry_run and is_evaluated(at):
+        if not run.config.dry_run and is_done(at):
             run.log(f"{text}: already done, skipped")
             continue
         run.log(text)
@@ -75,6 +75,11 @@ def run_survey(run: Run) -> None:
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
         run.log(f"skipped: {', '.join(missing)}; run the command again to retry")
+
+
+def is_done(at: Run) -> bool:
+    """Whether a model is evaluated, as process 0 sees it."""
+    return processes.first_decides(lambda: is_evaluated(at))
 
 
 def write_survey(run: Run, models: dict[str, str]) -> None:

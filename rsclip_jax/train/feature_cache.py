@@ -24,12 +24,13 @@ import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import view_batches
-from rsclip_jax.data.sampling import spread_indices
+from rsclip_jax.data.sampling import shares, spread_indices
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.io.lock import locked
+from rsclip_jax.train import processes, stopping, watchdog
 
 # uint8 images [m, size, size, 3] -> features [m, d]
 EncodePictures = Callable[[np.ndarray], np.ndarray]
@@ -58,12 +59,15 @@ class Reading:
     options: ReadOptions = READING
     log: Callable[[str], None] = print
 
+    def records_in(self, meta: dict) -> int:
+        """The number of records that are encoded at a time, in all views."""
+        return max(1, self.options.batch_size // len(meta["views"]))
+
     def views_of(
         self, source: Source, indices: Sequence[int], meta: dict
     ) -> Iterator[dict]:
         """view_batches of these records in the cached views."""
-        records = max(1, self.options.batch_size // len(meta["views"]))
-        options = dataclasses.replace(self.options, batch_size=records)
+        options = dataclasses.replace(self.options, batch_size=self.records_in(meta))
         return view_batches(
             source,
             indices,
@@ -109,7 +113,8 @@ def open_taught(
 ) -> Taught:
     """The source with a teacher's features, which are computed unless they exist.
 
-    An interrupted computation resumes; several runs or processes take turns.
+    An interrupted computation resumes. Several runs take turns; the processes of one
+    run share the work.
 
     Args:
         teacher: the teacher's identity (digest, settings).
@@ -127,25 +132,50 @@ def open_taught(
         "features": {"dim": dim, "dtype": "float32"},
         "views": list(views),
     }
-    meta = json.loads(json.dumps(meta))  # as the file will return it
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, reading.log):
-        if (folder / "meta.json").exists():
-            meta = check_meta(folder, meta)
-            shape = (len(source), len(meta["views"]), dim)
-        else:
-            reading.log(f"{folder}: {describe(shape)} of the teacher's features")
-            begin(folder, shape, meta)
-        features, marks = open_files(folder, shape)
-        check_rows(folder, source, features, marks, reading)
-        check_sample(folder, source, features, marks, encode, meta, reading)
-        todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be repaired by now
-        if made := len(source) - len(todo):
-            reading.log(f"{folder}: {made:,} of {len(source):,} records are cached")
+    wanted = json.loads(json.dumps(meta))  # as the file will return it
+
+    def prepare() -> dict:
+        return _prepare(folder, source, shape, encode, wanted, reading)
+
+    with contextlib.ExitStack() as stack:
+        if processes.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder, reading.log))
+        found = processes.first_decides(prepare)
+        meta, todo = found["meta"], np.array(found["todo"], np.int64)
+        shape = (len(source), len(meta["views"]), dim)
         if len(todo):
-            features, marks = open_files(folder, shape, "r+")
-            make(source, todo, features, marks, encode, meta, reading)
+            files = open_files(folder, shape, "r+") if processes.is_first() else ()
+            with watchdog.during(f"features of {source.spec}"):
+                make(source, todo, files, encode, meta, reading)
+        processes.wait_for_all(f"the features of {source.spec}")
+    features, marks = open_files(folder, shape)
     return Taught(source, features, marks["state"] == _MADE, meta["views"])
+
+
+def _prepare(
+    folder: Path,
+    source: Source,
+    shape: tuple[int, int, int],
+    encode: EncodePictures,
+    wanted: dict,
+    reading: Reading,
+) -> dict[str, Any]:
+    """Checks existing features or begins new ones: {"meta", "todo": record indices}."""
+    meta = wanted
+    if (folder / "meta.json").exists():
+        meta = check_meta(folder, wanted)
+        shape = (shape[0], len(meta["views"]), shape[2])
+    else:
+        reading.log(f"{folder}: {describe(shape)} of the teacher's features")
+        begin(folder, shape, meta)
+    features, marks = open_files(folder, shape)
+    check_rows(folder, source, features, marks, reading)
+    check_sample(folder, source, features, marks, encode, meta, reading)
+    todo = np.flatnonzero(marks["state"] != _MADE)  # a file may be repaired by now
+    if made := len(source) - len(todo):
+        reading.log(f"{folder}: {made:,} of {len(source):,} records are cached")
+    return {"meta": meta, "todo": todo.tolist()}
 
 
 def describe_source(source: Source) -> dict[str, Any]:
@@ -315,16 +345,23 @@ def relative_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def make(
-    source: Source, todo: np.ndarray, features, marks, encode, meta, reading: Reading
+    source: Source, todo: np.ndarray, files, encode, meta, reading: Reading
 ) -> None:
     """Computes the features of the records todo; an interruption keeps those so far.
 
-    A record is marked only after its features are on disk.
+    Each process encodes its share of them, and process 0 writes all: two hosts that map
+    one file would overwrite each other's part of a page. A record is marked only after
+    its features are on disk.
+
+    files: open_files's; () for a process that does not write.
     """
     fresh: list[tuple[int, int, int]] = []
     saved = time.monotonic()
 
     def save() -> None:
+        if not files:
+            return
+        features, marks = files
         features.flush()
         for index, state, crc in fresh:
             marks[index] = state, crc
@@ -339,22 +376,42 @@ def make(
         mininterval=0.5 if sys.stderr.isatty() else 10,
     )
     try:
-        for batch in reading.views_of(source, todo.tolist(), meta):
-            rows = encode_views(encode, batch["rgb"])
-            for index, whole, row in zip(
-                batch["index"], batch["mask"], rows, strict=True
-            ):
+        for number, batch in enumerate(
+            _of_all_processes(source, todo, encode, meta, reading)
+        ):
+            watchdog.beat(number)
+            stopping.stop_point("while computing the teacher's features")
+            for index, whole, row in zip(*batch, strict=True) if files else ():
                 if whole:
-                    features[index] = row
+                    files[0][index] = row
                 state = _MADE if whole else _UNREADABLE
                 fresh.append((index, state, checksum(row) if whole else 0))
             if time.monotonic() - saved > _SECONDS:
                 save()
                 saved = time.monotonic()
-            bar.update(len(rows))
+            bar.update(len(batch[0]))
     finally:
         save()
         bar.close()
+
+
+def _of_all_processes(
+    source: Source, todo: np.ndarray, encode, meta, reading: Reading
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(indices [b], which could be read [b], features [b, v, d]) of each batch."""
+    block = reading.records_in(meta)
+    parts = shares(len(todo), block, (processes.index(), processes.count()))
+    mine = [int(todo[i]) for part in parts for i in part]
+    read = iter(reading.views_of(source, mine, meta))
+    shape = (0, len(meta["views"]), meta["features"]["dim"])
+    for part in parts:
+        own = np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(shape, np.float32)
+        if part:
+            batch = next(read)
+            rows = encode_views(encode, batch["rgb"])
+            own = batch["index"], batch["mask"], rows
+        index, mask, rows = (np.concatenate(processes.gather_rows(x)) for x in own)
+        yield index, mask, rows
 
 
 def encode_views(encode: EncodePictures, pictures: np.ndarray) -> np.ndarray:

@@ -18,13 +18,12 @@ import orbax.checkpoint as ocp
 
 from rsclip_jax.io.files import (
     local_copy,
-    local_folder,
     remove_tree,
     upload_tree,
     write_text,
 )
 from rsclip_jax.io.paths import is_remote
-from rsclip_jax.train import processes, sharding
+from rsclip_jax.train import processes, sharding, watchdog
 
 PyTree = Any
 # The file that Orbax writes last into a folder on gs://, which has no renames.
@@ -48,16 +47,21 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
     Raises ValueError if the store takes one process only and there are several.
     """
     if not _is_staged(folder):
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.resolve(), _savable(tree), force=replace)
+        force = replace or is_remote(folder)  # where a kill can leave a part
+        saving = watchdog.during(f"saving {folder}")
+        with saving, ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.resolve(), _savable(tree), force=force)
         return
     check_processes(folder)
     if replace or not is_whole(folder):  # left by a kill
         remove_tree(folder)
-    with local_folder(folder) as local, ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(local.resolve(), tree, force=True)
+    with (
+        tempfile.TemporaryDirectory() as local,
+        ocp.StandardCheckpointer() as checkpointer,
+    ):
+        checkpointer.save(local, tree, force=True)
         checkpointer.wait_until_finished()
-    write_text(folder / WRITTEN, "")
+        _upload(Path(local), folder)
 
 
 def _savable(tree: PyTree) -> PyTree:
@@ -113,8 +117,7 @@ class StagedManager:
         self._local.wait_until_finished()
         target = self._folder / str(step)
         remove_tree(target)  # part of it, left by a kill
-        upload_tree(Path(self._temporary.name) / str(step), target)
-        write_text(target / WRITTEN, "")
+        _upload(Path(self._temporary.name) / str(step), target)
         steps = [types.SimpleNamespace(step=step) for step in self.all_steps()]
         kept = self._policy.should_preserve(steps, context=None)
         for info, keep in zip(steps, kept, strict=True):
@@ -141,6 +144,11 @@ def check_processes(folder: Path) -> None:
             f"{folder}: Orbax saves there from one process only, and there are"
             f" {processes.count()}: use gs://, or a folder that all processes share"
         )
+
+
+def _upload(local: Path, folder: Path) -> None:
+    upload_tree(local, folder, but=WRITTEN)  # which Orbax writes locally, too
+    write_text(folder / WRITTEN, "")
 
 
 def _is_staged(folder: Path) -> bool:

@@ -145,3 +145,26 @@ def test_memory_mapped_files_are_searched(tmp_path):
     mapped = np.load(tmp_path / "z.npy", mmap_mode="r")
     _, rows = search.nearest(mapped, mapped, 1, mesh=make_mesh(), memory=2**14)
     assert rows[:, 0].tolist() == list(range(400))
+
+
+@pytest.mark.parametrize("queries", [1, 37])  # with one, a process has none
+def test_processes_divide_the_queries(queries, no_small, monkeypatch):
+    rng = np.random.default_rng(0)
+    z, gallery = unit(rng, queries), unit(rng, 300)
+    owners = np.arange(queries) % 7, np.arange(300) % 7
+    mesh = make_mesh()
+
+    def find():
+        ranks = search.match_ranks(z, gallery, owners, mesh=mesh)
+        return *search.nearest(z, gallery, 9, mesh=mesh), ranks
+
+    whole = find()
+    monkeypatch.setattr(search, "_join", lambda own: own)  # instead of gathering
+    monkeypatch.setattr(search.processes, "count", lambda: 2)
+    parts = []
+    for index in (0, 1):
+        monkeypatch.setattr(search.processes, "index", lambda index=index: index)
+        parts.append(find())
+    for one, *shares in zip(whole, *parts, strict=True):
+        assert all(len(share) <= -(-queries // 2) for share in shares)
+        np.testing.assert_array_equal(np.concatenate(shares), one)

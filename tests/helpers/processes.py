@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import REPO
@@ -79,16 +79,19 @@ def start(
     devices: int = 2,
     module: str = "tests.helpers.processes",
     env: dict[str, str] | None = None,
+    each: Callable[[int], list[str]] = lambda process: [],
 ) -> Iterator[Job]:
     """Starts main with these flags in several processes; kills what is left at the end.
 
     logs: the folder of their output. module: what runs, by default main on few scenes.
+    each: more flags of one process, by its number.
     """
     logs.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     started = []
     for i in range(processes):
-        command = [sys.executable, "-m", module, *flags, f"--coordinator={address}"]
+        command = [sys.executable, "-m", module, *flags, *each(i)]
+        command += [f"--coordinator={address}"]
         command += [f"--processes={processes}", f"--process={i}"]
         with open(logs / f"{i}.txt", "w") as file:
             started.append(

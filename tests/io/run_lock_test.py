@@ -14,12 +14,15 @@ import time
 import pytest
 
 from rsclip_jax.io import run_lock
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.io.run_lock import Holder, Pace, WorkdirHeld, hold, read_holder
 from tests.conftest import REPO
+from tests.helpers.object_store import BUCKET, environment, serving
 
 HOLD = """
 import pathlib, sys, time
 from rsclip_jax.io import run_lock
+from rsclip_jax.io.paths import as_path
 if sys.argv[2] == "beat":
     run_lock._flock = lambda file: False
 pace = run_lock.Pace(0.1, 1.0, 0.1)
@@ -94,13 +97,6 @@ def test_a_workdir_that_stays_empty_is_removed(tmp_path):
     with pytest.raises(KeyError), hold(tmp_path / "run"):
         raise KeyError("within")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_other_processes_of_a_job_hold_nothing(tmp_path):
-    with hold(tmp_path / "run"), hold(tmp_path / "run", is_first=False):
-        pass
-    with hold(tmp_path / "none", is_first=False):
-        assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -190,3 +186,18 @@ def test_a_run_that_was_taken_over_while_it_stood_still_ends(tmp_path):
         run_lock._write(tmp_path / "lock.json", Holder(7, "b", "now", "c", 1, "other"))
         assert process.wait(20) == 1
     assert read_holder(tmp_path / "lock.json").pid == 7
+
+
+def test_a_store_has_a_heartbeat(tmp_path):
+    with serving(tmp_path / "log") as variables, environment(variables):
+        path = as_path(f"gs://{BUCKET}/run")
+        with hold(path, log=pytest.fail, pace=QUICK):
+            first = read_holder(path / "lock.json")
+            assert first.pid == os.getpid()
+            with (
+                pytest.raises(WorkdirHeld, match=rf"gs://.* in use .*pid {first.pid}"),
+                hold(path, log=lambda line: None, pace=QUICK),
+            ):
+                pytest.fail("two hold it")
+            assert read_holder(path / "lock.json").token == first.token
+        assert not path.exists()

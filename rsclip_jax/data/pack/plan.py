@@ -123,6 +123,8 @@ def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
             " undo the change, pack into another folder, or remove this folder to pack"
             " anew"
         )
+    for other in sorted(folder.glob("progress-*.jsonl")):  # of other processes
+        lines += _json_lines(other)
     notes = {line.pop("shard"): line for line in lines[1:]}
     return {i: note for i, note in notes.items() if _is_whole(folder, note)}
 
@@ -145,7 +147,12 @@ def _is_whole(folder: Path, note: dict) -> bool:
 
 
 def write_progress(folder: Path, plan: Plan, done: dict[int, dict]) -> None:
-    """Writes progress.jsonl: a line for the plan, one for each finished shard."""
+    """Writes progress.jsonl: a line for the plan, one for each finished shard.
+
+    It replaces the progress of all processes.
+    """
     lines = [dataclasses.asdict(plan), *({"shard": i, **n} for i, n in done.items())]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_text(folder / "progress.jsonl", text)
+    for other in folder.glob("progress-*.jsonl"):
+        other.unlink()

@@ -77,8 +77,9 @@ def run_workers(
     finally:
         stop.value = 1
         pool.shutdown(cancel_futures=True)
-        for path in job.folder.glob("*.tmp"):
-            path.unlink()
+        for i in todo:  # of other processes there may be more
+            path = job.folder / job.plan.file(i)
+            path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
 
 
 _worker: dict[str, Any] = {}  # this process's job and its open source

@@ -4,6 +4,7 @@ sources/packed.py has the format.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rsclip_jax.data.pack.files import (
     write_beside,
 )
 from rsclip_jax.data.pack.plan import Plan, make_plan, read_progress, write_progress
+from rsclip_jax.data.pack.team import ALONE, Team
 from rsclip_jax.data.pack.workers import Job, run_workers
 from rsclip_jax.data.sources.manifest import HASH_KEYS, load_manifest
 from rsclip_jax.data.types import SPLITS, Source, tail_of
@@ -38,6 +40,7 @@ def pack_source(
     on_error: str = "raise",
     workers: int = 2,
     progress: bool = False,
+    team: Team = ALONE,
 ) -> bool:
     """Packs a split into a folder, continuing where a killed run stopped.
 
@@ -50,8 +53,9 @@ def pack_source(
       shard_mb: the approximate size of a shard in megabytes.
       compression: "none", "zstd" or "auto", see make_plan.
       on_error: "raise", or "skip" for leaving unreadable records out.
-      workers: the number of processes.
+      workers: the number of processes that this one starts.
       progress: whether to show a progress bar.
+      team: the processes that call this together; each packs a share of the shards.
 
     Returns:
       Whether anything was packed; False for a finished pack.
@@ -61,39 +65,66 @@ def pack_source(
         into it, or a worker died.
       OSError: where a shard cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        for path in folder.glob("*.tmp"):  # left by a killed run
-            path.unlink()
+
+    def begin() -> dict | None:
         plan = make_plan(
             source, shard_mb=shard_mb, compression=compression, on_error=on_error
         )
-        done = read_progress(folder, plan)
-        todo = [i for i in range(plan.shards) if i not in done]
-        if not todo and (folder / "manifest.json").exists():
+        return _begin(folder, plan)
+
+    with contextlib.ExitStack() as stack:
+        if team.index == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder))
+        begun = team.first_decides(begin)
+        if begun is None:
             return False
-        (folder / "manifest.json").unlink(missing_ok=True)
-        write_progress(folder, plan, done)
-        bar = tqdm(
-            total=plan.records,
-            initial=sum(len(plan.indices(i)) for i in done),
-            desc=f"pack {source.spec}",
-            unit="record",
-            disable=not progress,
+        plan, todo = Plan(**begun["plan"]), begun["todo"]
+        _write_shards(
+            Job(reopen, folder, plan, on_error),
+            todo[team.index :: team.count],
+            workers,
+            tqdm(
+                total=plan.records,
+                initial=begun["records"],
+                desc=f"pack {source.spec}",
+                unit="record",
+                disable=not progress,
+            ),
+            team,
         )
-        _write_shards(Job(reopen, folder, plan, on_error), todo, done, workers, bar)
-        finish(source, folder, plan, done, half, provenance)
+        team.wait(f"the shards of {source.spec}")
+        if team.index == 0:
+            done = read_progress(folder, plan)
+            if team.count > 1:
+                write_progress(folder, plan, done)  # all in one file
+            finish(source, folder, plan, done, half, provenance)
+        team.wait(f"the pack of {source.spec}")
     return True
 
 
+def _begin(folder: Path, plan: Plan) -> dict | None:
+    """{"plan", "todo": shards, "records": packed already}; None for a finished pack."""
+    for path in folder.glob("*.tmp"):  # left by a killed run
+        path.unlink()
+    done = read_progress(folder, plan)
+    todo = [i for i in range(plan.shards) if i not in done]
+    if not todo and (folder / "manifest.json").exists():
+        return None
+    (folder / "manifest.json").unlink(missing_ok=True)
+    write_progress(folder, plan, done)
+    packed = sum(len(plan.indices(i)) for i in done)
+    return {"plan": dataclasses.asdict(plan), "todo": todo, "records": packed}
+
+
 def _write_shards(
-    job: Job, todo: list[int], done: dict[int, dict], workers: int, bar: tqdm
+    job: Job, todo: list[int], workers: int, bar: tqdm, team: Team
 ) -> None:
-    """Writes the shards todo, and adds their notes to done and progress.jsonl."""
+    """Writes the shards todo, and adds their notes to this process's progress."""
+    name = f"progress-{team.index}.jsonl" if team.index else "progress.jsonl"
     with bar:
         for i, note in run_workers(job, todo, workers, bar):
-            done[i] = note
-            append_line(job.folder / "progress.jsonl", {"shard": i, **note})
+            append_line(job.folder / name, {"shard": i, **note})
 
 
 @contextlib.contextmanager

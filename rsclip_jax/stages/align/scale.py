@@ -11,7 +11,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.align.students import is_pretrained
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import resume
+from rsclip_jax.train import processes, resume
 from rsclip_jax.weights import has_input_scale
 
 
@@ -65,8 +65,12 @@ def scaled_sensor(
     if c.scales[key] == "sensor":
         return sensor, {}
     name = c.meta_name("scale", key)
-    begun = resume.begun_sources(run.workdir / "align")
-    scale = begun.get(name) or find_scale(run, c, train, key)
+
+    def decide() -> dict:
+        begun = resume.begun_sources(run.workdir / "align")
+        return begun.get(name) or find_scale(run, c, train, key)
+
+    scale = processes.first_decides(decide)
     sensor = dataclasses.replace(
         sensor,
         mean=tuple(scale["mean"]),

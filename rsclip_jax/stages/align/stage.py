@@ -197,7 +197,7 @@ def plan_align(run: Run) -> Needs:
         jobs=[align_job(run, c, taught, specs, params, frozen, train)],
         passes=[
             rgb_pass(variant, counts, run.compute),
-            *(sensor_pass(s, held[key], run.compute) for key, s in specs.items()),
+            *(sensor_pass(spec, held[key], run.compute) for key, spec in specs.items()),
         ],
         product=params,
         files={"the teacher's features": features} if features else {},

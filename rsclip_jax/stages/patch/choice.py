@@ -111,12 +111,13 @@ def choose(
         effect = "have no say in alpha"
         dataset_checks.warn_of_absent_classes(run, "patch", source, labels, effect)
     n = len(val)
-    kept = [
+    limiting = [
         n + i
         for i, source in enumerate(supported)
         if not c.supported_above_chance
         or is_above_chance(sweep, source, found[n + i], draws[n + i])
     ]
+    kept = processes.from_first(limiting)
     supported, limits = [supported[i - n] for i in kept], [found[i] for i in kept]
     if not limits and not given:
         run.log(
@@ -132,6 +133,9 @@ def choose(
         seed=run.config.seed,
     )
     alpha = given[0] if given else choose_alpha(curves[0], curves[1:], budget)
+    # hosts of another kind may round to another choice, and would then part ways
+    alpha, *ends = processes.from_first([alpha, *interval])
+    interval = ends[0], ends[1]
     names = [source.dataset.name for source in supported]
     run.log(describe_choice(alpha, curves, budget, interval, names, chosen=not given))
     choice = Choice(

@@ -33,7 +33,7 @@ from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.passes import rgb_pass, tree_bytes
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, processes
+from rsclip_jax.train import checkpoint
 
 
 def check_patch(run: Run) -> None:
@@ -216,8 +216,8 @@ def save_head(run: Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
     assert sweep.head_of is not None
     dataset = sweep.head_of.dataset
     head = sweep.head(sweep.head_of, product, sweep.heads[0])
-    if processes.is_first():
-        checkpoint.save_head(
-            run.workdir / "patch", head, sweep.heads, dataset.classnames
-        )
-    return {"dataset": dataset.name, "digest": checkpoint.params_digest(head)}
+    content = checkpoint.save_head(
+        run.workdir / "patch", head, sweep.heads, dataset.classnames
+    )
+    digest = checkpoint.params_digest(head)
+    return {"dataset": dataset.name, "digest": digest, "content": content}

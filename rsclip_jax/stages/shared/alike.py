@@ -63,6 +63,9 @@ def check_shared(workdir: Path) -> None:
     if processes.count() == 1:
         return
     path = workdir / "processes" / "shared.txt"
+    if processes.is_first():  # of a job that failed
+        for old in path.parent.glob("*.json"):
+            old.unlink()
     token = processes.from_first(uuid.uuid4().hex)
     if processes.is_first():
         write_text(path, token)

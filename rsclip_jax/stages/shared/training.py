@@ -20,7 +20,7 @@ from rsclip_jax.io.commit import git_commit
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.dataset_checks import data_digests, open_as
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, loop, processes, sharding
+from rsclip_jax.train import checkpoint, loop, processes, sharding, watchdog
 from rsclip_jax.train.settings import TrainSettings, make_tx
 
 
@@ -149,28 +149,30 @@ def fit(
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
     try:
-        trained = loop.train(
-            params,
-            frozen,
-            make_batches(run, stage, settings, data),
-            loss_fn=loss_fn,
-            tx=tx,
-            settings=settings,
-            mesh=run.mesh,
-            folder=run.folder(stage),
-            meta={
-                "stage": stage,
-                "config": run.config.to_dict(),
-                "git_commit": git_commit(),
-                "sources": {
-                    **origins,
-                    "data": data_digests(data.sources),
-                    "compute": {"precision": run.compute.dtype},
+        with watchdog.during(f"training {stage}"):
+            trained = loop.train(
+                params,
+                frozen,
+                make_batches(run, stage, settings, data),
+                loss_fn=loss_fn,
+                tx=tx,
+                settings=settings,
+                mesh=run.mesh,
+                folder=run.folder(stage),
+                meta={
+                    "stage": stage,
+                    "config": run.config.to_dict(),
+                    "git_commit": git_commit(),
+                    "sources": {
+                        **origins,
+                        "data": data_digests(data.sources),
+                        "compute": {"precision": run.compute.dtype},
+                    },
                 },
-            },
-            progress=run.config.progress and processes.is_first(),
-            name_records=functools.partial(name_records, data.sources),
-        )
+                progress=run.config.progress and processes.is_first(),
+                name_records=functools.partial(name_records, data.sources),
+                alive=watchdog.beat,
+            )
     except FloatingPointError as error:
         here = rf"config.{stage}.\1"
         text = re.sub(r"\b(on_nonfinite|max_skipped)\b", here, str(error))

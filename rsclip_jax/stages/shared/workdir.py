@@ -11,6 +11,7 @@ from rsclip_jax.io import run_lock
 from rsclip_jax.io.files import read_object, remove_tree, write_json, write_text
 from rsclip_jax.io.paths import is_remote
 from rsclip_jax.stages.shared.stage import Stage
+from rsclip_jax.train.stores import check_processes
 
 # These may change between two runs in one workdir: no number depends on them, or each
 # number records them (data and skipped records, by digest).
@@ -18,8 +19,10 @@ _FREE = (
     "overwrite",
     "stages",
     "progress",
+    "watchdog_minutes",
     "plan",
     "plan_memory_gb",
+    "plan_here",
     "plan_topologies",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue
@@ -96,9 +99,11 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
 def check_folder(workdir: Path) -> None:
     """Raises ValueError for a file, and for another program's folder.
 
-    Raises OSError for an object store that cannot be reached.
+    Also for several processes and a store that takes one; OSError for a store that
+    cannot be reached.
     """
     if is_remote(workdir):
+        check_processes(workdir)
         _reach(workdir)
     for path in () if is_remote(workdir) else (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():

@@ -155,6 +155,14 @@ def test_a_plan_of_settings_that_cannot_work_says_so_and_writes_nothing(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_without_a_place_says_so(tmp_path):
+    config = tiny_config(stages=("pretrain",))
+    with config.unlocked():
+        config.update(plan=True, plan_here=False)
+    with few_scenes(), pytest.raises(ValueError, match="leaves nothing to plan for"):
+        run_stages(config, tmp_path / "w")
+
+
 def test_weights_by_name_are_planned_without_them(tmp_path, monkeypatch):
     """Also at their size: only the shapes of OpenAI's ViT-B/32 are needed."""
     config = tiny_config(stages=("patch", "align"))

@@ -1,0 +1,260 @@
+"""Ends a job of several processes that makes no progress, and says who holds it up.
+
+Each process writes <workdir>/processes/<i>.json while it runs: who it is, what it does
+and how far it is. Where a process is lost, or what is watched does not advance for too
+long, every process writes the stacks of its threads to <i>.stacks.txt beside it, names
+the process that is missing or behind, and exits: collectives, and Orbax's barriers, may
+wait long for a lost peer.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import faulthandler
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rsclip_jax.io.files import read_json, write_json, write_text
+from rsclip_jax.io.paths import is_remote
+from rsclip_jax.train import processes
+
+EXIT_CODE = 75  # a temporary failure: the same command continues
+_PERIOD = 5.0  # seconds between two heartbeats, at most
+_SLOW_PERIOD = 30.0  # on an object store
+# Periods without a heartbeat after which a process counts as missing; fewer if its host
+# is this one and has no such process. A thread that does not let Python run is silent.
+_SILENT, _GONE = 12, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Beat:
+    """The content of <i>.json.
+
+    what, step: what the process does and how far it is; changed, written: the time of
+    the last progress and of this file, in seconds since 1970. watched: whether a lack
+    of progress ends the job.
+    """
+
+    process: int
+    pid: int
+    host: str
+    what: str = "start"
+    step: int = 0
+    changed: float = 0.0
+    written: float = 0.0
+    watched: bool = False
+
+    def __str__(self) -> str:
+        when = f"{datetime.datetime.fromtimestamp(self.changed):%H:%M:%S}"
+        return (
+            f"process {self.process} (host {self.host}, pid {self.pid}): {self.what},"
+            f" step {self.step} at {when}"
+        )
+
+    def is_gone(self) -> bool:
+        """Whether its host is this one and the process does not exist."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            return False
+        # killed, but not yet noticed by the process that started it
+        state = Path(f"/proc/{self.pid}/stat")
+        return state.exists() and ") Z " in state.read_text()
+
+
+class Watchdog:
+    """The heartbeat of this process, and its watch over all of them.
+
+    folder: of the heartbeats. seconds: without progress, after which the job ends.
+    """
+
+    def __init__(self, folder: Path, seconds: float):
+        self.folder, self.seconds = folder, seconds
+        self.period = min(_PERIOD, seconds / 10)
+        if is_remote(folder):
+            self.period = _SLOW_PERIOD
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._beat = Beat(processes.index(), os.getpid(), socket.gethostname())
+        self._since = time.monotonic()
+        self._seen: dict[int, tuple[float, float]] = {}  # written, when first seen
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        # faulthandler writes to a file descriptor, also while Python cannot run
+        self._stacks = tempfile.TemporaryFile("w+")  # noqa: SIM115
+
+    def beat(self, step: int) -> None:
+        """Notes progress."""
+        with self._lock:
+            self._since = time.monotonic()
+            self._beat = dataclasses.replace(self._beat, step=step, changed=time.time())
+
+    @contextlib.contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """Watches the block: it must beat, or end, within the seconds."""
+        before = self._beat
+        self._set(what, watched=True)
+        try:
+            yield
+        finally:
+            self._set(before.what, watched=before.watched)
+
+    def _set(self, what: str, *, watched: bool) -> None:
+        with self._lock:
+            self._since = time.monotonic()
+            now = time.time()
+            self._beat = dataclasses.replace(
+                self._beat, what=what, step=0, changed=now, watched=watched
+            )
+
+    def start(self) -> None:
+        self._write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watch and removes the heartbeat."""
+        self._ended.set()
+        self._thread.join(10 * self.period)
+        faulthandler.cancel_dump_traceback_later()
+        self._path(self._beat.process).unlink(missing_ok=True)
+
+    def _path(self, process: int) -> Path:
+        return self.folder / f"{process}.json"
+
+    def _write(self) -> None:
+        with self._lock:
+            self._beat = dataclasses.replace(self._beat, written=time.time())
+            beat = self._beat
+        with contextlib.suppress(OSError):  # such as a full disk, which others report
+            write_json(self._path(beat.process), dataclasses.asdict(beat))
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.period):
+            self._write()
+            with self._lock:
+                idle, watched = time.monotonic() - self._since, self._beat.watched
+            beats = read_beats(self.folder)
+            missing = [beat for beat in beats if self._is_missing(beat)]
+            if missing:
+                self._end(f"missing: {join(missing)}")
+            if watched and idle > self.seconds:
+                self._end(
+                    f"no progress for {idle / 60:.3g} minutes (watchdog_minutes ="
+                    f" {self.seconds / 60:.3g}): {describe(beats)}"
+                )
+            # ends the process even where a thread that hangs does not let Python run
+            left = max(self.seconds - idle, 0) if watched else self.seconds
+            faulthandler.dump_traceback_later(
+                left + 20 * self.period, exit=True, file=sys.stderr
+            )
+
+    def _is_missing(self, beat: Beat) -> bool:
+        """Whether a process is silent for too long, by the clock of this one."""
+        now = time.monotonic()
+        written, since = self._seen.get(beat.process, (0.0, 0.0))
+        if beat.written != written:
+            self._seen[beat.process] = beat.written, now
+            return False
+        periods = _GONE if beat.is_gone() else _SILENT
+        return now - since > periods * self.period
+
+    def _end(self, why: str) -> None:
+        """Writes the stacks, says why, and ends this process."""
+        path = self.folder / f"{self._beat.process}.stacks.txt"
+        faulthandler.dump_traceback(self._stacks, all_threads=True)
+        self._stacks.seek(0)
+        with contextlib.suppress(OSError):
+            write_text(path, self._stacks.read())
+        print(
+            f"error: {processes.name_self()}{why}; the stacks of this process are in"
+            f" {path}. The same command continues from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(2 * self.period)  # the others are to find the same, not to lose this
+        os._exit(EXIT_CODE)
+
+
+def join(beats: Sequence[Beat]) -> str:
+    return "; ".join(map(str, beats))
+
+
+def describe(beats: Sequence[Beat]) -> str:
+    """Who is behind, by the heartbeats."""
+    behind = find_behind(beats)
+    if not behind:
+        return f"all are equally far: {join(beats)}"
+    ahead = [beat for beat in beats if beat not in behind]
+    return f"behind: {join(behind)}; ahead: {join(ahead)}"
+
+
+def read_beats(folder: Path) -> list[Beat]:
+    """The heartbeats of a folder, by process; damaged files are left out."""
+    found = []
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Beat(**read_json(path)))
+    return sorted(found, key=lambda beat: beat.process)
+
+
+def find_behind(beats: Sequence[Beat]) -> list[Beat]:
+    """Those with the fewest steps; if they do different things, the first to stop."""
+    if len({beat.what for beat in beats}) > 1:
+        return [min(beats, key=lambda beat: beat.changed)]
+    least = min(beat.step for beat in beats)
+    behind = [beat for beat in beats if beat.step == least]
+    return behind if len(behind) < len(beats) else []
+
+
+# The watchdog of this process, which loops at any depth tell of their progress.
+_current: Watchdog | None = None
+
+
+@contextlib.contextmanager
+def watching(workdir: Path, minutes: float) -> Iterator[None]:
+    """Watches this process within the block; does nothing for one process alone.
+
+    minutes: without progress, after which the job ends; 0 does not watch.
+    """
+    global _current
+    if processes.count() == 1 or not minutes:
+        yield
+        return
+    _current = Watchdog(workdir / "processes", 60 * minutes)
+    _current.start()
+    try:
+        yield
+        _current.stop()  # after an error the file stays: others may ask for this one
+    finally:
+        _current = None
+
+
+def beat(step: int) -> None:
+    """Notes progress within `during`, if this process is watched."""
+    if _current:
+        _current.beat(step)
+
+
+@contextlib.contextmanager
+def during(what: str) -> Iterator[None]:
+    """A part of the work that beats; see Watchdog.during."""
+    with _current.during(what) if _current else contextlib.nullcontext():
+        yield
+
+
+def describe_peers(workdir: Path) -> str:
+    """After an error of communication: which processes are missing; "" if none is.
+
+    Those of other hosts are known by their silence only, which this does not wait for.
+    """
+    gone = [beat for beat in read_beats(workdir / "processes") if beat.is_gone()]
+    return f"missing: {join(gone)}" if gone else ""

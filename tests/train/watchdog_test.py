@@ -1,0 +1,52 @@
+"""The watchdog's words; whole jobs that it ends are in tests/processes_test.py."""
+
+import dataclasses
+import os
+import socket
+
+from rsclip_jax.io.files import write_json
+from rsclip_jax.train import watchdog
+from rsclip_jax.train.watchdog import Beat, describe, find_behind, read_beats
+
+
+def beat(process, step=0, what="training align", changed=100.0, **more):
+    return Beat(process, os.getpid(), socket.gethostname(), what, step, changed, **more)
+
+
+def test_those_with_the_fewest_steps_are_behind():
+    beats = [beat(0, 6), beat(1, 5), beat(2, 6), beat(3, 5)]
+    assert [b.process for b in find_behind(beats)] == [1, 3]
+    text = describe(beats)
+    assert text.startswith("behind: process 1 (host ")
+    assert text.index("process 3") < text.index("ahead: process 0")
+
+
+def test_with_different_work_the_first_to_stop_is_behind():
+    beats = [beat(0, 6), beat(1, 40, "encoding x:val", changed=99.0)]
+    assert [b.process for b in find_behind(beats)] == [1]
+
+
+def test_nobody_is_behind_equals():
+    beats = [beat(0, 6), beat(1, 6)]
+    assert find_behind(beats) == []
+    assert describe(beats).startswith("all are equally far: process 0 ")
+
+
+def test_heartbeats_are_read_back_and_damaged_ones_left_out(tmp_path):
+    for one in (beat(1, 3), beat(0, 4)):
+        write_json(tmp_path / f"{one.process}.json", dataclasses.asdict(one))
+    (tmp_path / "2.json").write_text('{"process": 2, "pi')
+    assert read_beats(tmp_path) == [beat(0, 4), beat(1, 3)]
+
+
+def test_only_a_process_of_this_host_can_be_known_to_be_gone():
+    assert not beat(0).is_gone()
+    nobody = 2**22 + 1  # above the largest pid of Linux
+    assert Beat(0, nobody, socket.gethostname()).is_gone()
+    assert not Beat(0, nobody, "another host").is_gone()
+
+
+def test_one_process_alone_is_not_watched(tmp_path):
+    with watchdog.watching(tmp_path, 1.0), watchdog.during("training"):
+        watchdog.beat(1)
+        assert not list(tmp_path.iterdir())
