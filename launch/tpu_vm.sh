@@ -208,13 +208,19 @@ is_running() {
         on_all 'kill -0 "$(cat ~/rsclip_run/pid)"' > /dev/null 2>&1
 }
 
-# follow_once LINES: shows the logs of all workers; ends with the code of the run.
+# follow_once LINES: shows the logs of all workers; ends with the code of the run, or 75
+# for a host that has lost it, as one that started anew.
 follow_once() {
-    on_all "until [ -e ~/rsclip_run/pid ]; do sleep 1; done
+    on_all "for i in 1 2 3 4 5; do [ -e ~/rsclip_run/pid ] || sleep 1; done
 tail -n $1 -F --pid=\"\$(cat ~/rsclip_run/pid)\" ~/rsclip_run/log 2> /dev/null
-until [ -e ~/rsclip_run/code ]; do sleep 1; done
+for i in 1 2 3; do [ -e ~/rsclip_run/code ] || sleep 1; done
 [ ! -e ~/rsclip_run/stopped ] || exit 130
-exit \"\$(cat ~/rsclip_run/code)\""
+exit \"\$(cat ~/rsclip_run/code || echo 75)\""
+}
+
+# shellcheck disable=SC2016  # the workers expand it
+has_ended() {
+    on_all 'test -e ~/rsclip_run/code || ! kill -0 "$(cat ~/rsclip_run/pid)"'
 }
 
 # Follows the run to its end, over lost connections. Its code is the run's, or $gone.
@@ -227,7 +233,7 @@ watch() {
         sleep "$POLL" # the state follows a preemption late
         state=$(find_state) || return 2
         [ "$state" = READY ] || return "$gone"
-        if on_all 'test -e ~/rsclip_run/code'; then return "$code"; fi
+        if has_ended; then return "$code"; fi
         log "the connection was lost; the run goes on"
         lines=20
     done

@@ -314,6 +314,22 @@ def test_up_gives_up_after_so_many_restarts(cloud, code, why):
     assert verbs(cloud).count("tpu-vm scp") == 2
 
 
+def test_a_host_that_started_anew_has_lost_its_run(cloud):
+    # its process is gone, without a code
+    lost = """
+    case $HOME$(cat "$STUBS/lost" 2> /dev/null) in *1)
+        until [ -s "$HOME/rsclip_run/pid" ]; do sleep 0.1; done
+        echo before > "$STUBS/lost"
+        kill -KILL $PPID $$ ;;
+    esac"""
+    play(cloud, run=lost)
+    done = cloud.run("tpu_vm.sh", "up", **SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert "a process was gone or stood still" in done.stderr
+    assert "restart 1 of 50" in done.stderr
+    assert verbs(cloud).count("tpu-vm scp") == 2
+
+
 def test_a_lost_connection_is_followed_again(cloud):
     play(cloud, run="sleep 1; echo the end")
     # the first time of following fails, as when ssh is cut
