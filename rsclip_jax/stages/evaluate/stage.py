@@ -48,6 +48,7 @@ from rsclip_jax.train import checkpoint, processes
 
 def check_evaluate(run: Run) -> None:
     """Raises ValueError for anything that would stop this stage."""
+    _ = run.compute  # raises for settings that do not fit
     settings = read_settings(run.config)
     if not settings.parts.encoded:
         raise ValueError(
