@@ -88,7 +88,7 @@ def resumed(killed, tmp_path_factory):
     shutil.copytree(killed[0] / "run", folder / "run")
     config = killed[0] / "config.py"
     with processes.start(folder / "logs", *flags(folder, config)) as job:
-        statuses = job.wait(240)
+        statuses = job.wait(500)
         assert statuses == [0, 0], job.text()
     return folder / "run"
 
@@ -202,7 +202,7 @@ def four_steps(folder, *more):
 @pytest.mark.slow  # 25 s on an idle machine
 def test_a_straggler_among_four_is_named_and_all_end(tmp_path):
     with four_steps(tmp_path, "--sleeper=2") as job:
-        assert all(job.wait(120)), job.text()
+        assert all(job.wait(300)), job.text()
     assert watchdog.EXIT_CODE in [p.returncode for p in job.processes]
     told = [i for i in range(4) if "behind: process 2 (host " in job.output(i)]
     assert told, job.text()
@@ -218,7 +218,7 @@ def test_a_dead_peer_among_four_is_named_and_all_end(tmp_path):
     with four_steps(tmp_path) as job:
         job.wait_until(lambda: (tmp_path / "processes" / "2.json").exists())
         job.kill(2)
-        statuses = job.wait(120)
+        statuses = job.wait(300)
     assert all(statuses), job.text()
     assert any("missing: process 2 (host " in job.output(i) for i in (0, 1, 3)), (
         job.text()
@@ -240,7 +240,7 @@ def test_two_processes_pack_what_one_packs(tmp_path):
         "    return config\n"
     )
     with processes.start(tmp_path / "logs", *flags(tmp_path, config)) as job:
-        assert job.wait(240) == [0, 0], job.text()
+        assert job.wait(500) == [0, 0], job.text()
     scope: dict = {}
     exec(config.read_text(), scope)
     alone = scope["get_config"]()
@@ -271,6 +271,6 @@ def test_processes_with_other_settings_are_refused_by_name(tmp_path):
         *flags(tmp_path, config),
         each=lambda i: [f"--config.seed={i}"],
     ) as job:
-        assert all(job.wait(120)), job.text()
+        assert all(job.wait(300)), job.text()
     assert "config.seed: 0 on process 0, 1 on process 1" in job.text()
     assert not (tmp_path / "run" / "config.json").exists()
