@@ -45,6 +45,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.plan = False
     # Memory of a device in GiB for which a plan finds the largest batch; 0: its own.
     config.plan_memory_gb = 0.0
+    # False: plan only for plan_topologies, not for the devices at hand.
+    config.plan_here = True
     # TPU topologies that a plan compiles for, where libtpu is installed.
     config.plan_topologies = ("v5e:2x2", "v6e:2x2")
     # Examples in a batch of evaluation; a multiple of the number of devices.

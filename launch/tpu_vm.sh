@@ -34,7 +34,7 @@
 # WORKDIR         required     gs://BUCKET/PATH, or a path that all workers mount (run)
 # POLL            30           seconds between two looks at the state
 # WHEN_DONE       keep         delete: up deletes the slice when the run has ended
-# MAX_RESTARTS    50           restarts after preemptions before up gives up
+# MAX_RESTARTS    50           restarts after which up gives up
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "$0")/common.sh"
@@ -42,7 +42,7 @@ source "$(dirname "$0")/common.sh"
 : "${SPOT:=no}" "${VALID_UNTIL:=}" "${DATA_DISK:=}" "${SLICE:=queued}" "${SSH_FLAGS:=}"
 : "${PYTHON_VERSION:=3.12}" "${SETUP:=}" "${POLL:=30}" "${MAX_RESTARTS:=50}"
 : "${WHEN_DONE:=keep}"
-gone=75 # code of watch where the slice was taken away
+gone=99 # code of watch where the slice was taken away
 
 log() { [ -n "$dry_run" ] || printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
@@ -208,13 +208,19 @@ is_running() {
         on_all 'kill -0 "$(cat ~/rsclip_run/pid)"' > /dev/null 2>&1
 }
 
-# follow_once LINES: shows the logs of all workers; ends with the code of the run.
+# follow_once LINES: shows the logs of all workers; ends with the code of the run, or 75
+# for a host that has lost it, as one that started anew.
 follow_once() {
-    on_all "until [ -e ~/rsclip_run/pid ]; do sleep 1; done
+    on_all "for i in 1 2 3 4 5; do [ -e ~/rsclip_run/pid ] || sleep 1; done
 tail -n $1 -F --pid=\"\$(cat ~/rsclip_run/pid)\" ~/rsclip_run/log 2> /dev/null
-until [ -e ~/rsclip_run/code ]; do sleep 1; done
+for i in 1 2 3; do [ -e ~/rsclip_run/code ] || sleep 1; done
 [ ! -e ~/rsclip_run/stopped ] || exit 130
-exit \"\$(cat ~/rsclip_run/code)\""
+exit \"\$(cat ~/rsclip_run/code || echo 75)\""
+}
+
+# shellcheck disable=SC2016  # the workers expand it
+has_ended() {
+    on_all 'test -e ~/rsclip_run/code || ! kill -0 "$(cat ~/rsclip_run/pid)"'
 }
 
 # Follows the run to its end, over lost connections. Its code is the run's, or $gone.
@@ -227,7 +233,7 @@ watch() {
         sleep "$POLL" # the state follows a preemption late
         state=$(find_state) || return 2
         [ "$state" = READY ] || return "$gone"
-        if on_all 'test -e ~/rsclip_run/code'; then return "$code"; fi
+        if has_ended; then return "$code"; fi
         log "the connection was lost; the run goes on"
         lines=20
     done
@@ -237,7 +243,7 @@ watch() {
 stop() { on_all 'touch ~/rsclip_run/stopped && kill -TERM "$(cat ~/rsclip_run/pid)"'; }
 
 up() {
-    local code restarts=0
+    local code restarts=0 why
     while :; do
         create
         if is_running; then
@@ -248,12 +254,16 @@ up() {
         fi
         code=0
         watch || code=$?
-        # 143: the hosts were told to end, and the run has saved a checkpoint
-        if [ "$code" -ne "$gone" ] && [ "$code" -ne 143 ]; then break; fi
+        case $code in
+            "$gone") why="the slice was taken away" ;;
+            143) why="the hosts were told to end, and the run has saved a checkpoint" ;;
+            75) why="a process was gone or stood still, says the run's watchdog" ;;
+            *) break ;;
+        esac
         restarts=$((restarts + 1))
         [ "$restarts" -le "$MAX_RESTARTS" ] ||
-            fail "the slice was taken away $restarts times: MAX_RESTARTS=$MAX_RESTARTS"
-        log "the slice was taken away: restart $restarts of $MAX_RESTARTS"
+            fail "$why, for the $restarts. time: MAX_RESTARTS=$MAX_RESTARTS"
+        log "$why: restart $restarts of $MAX_RESTARTS"
     done
     log "the run has ended with code $code"
     if [ "$WHEN_DONE" = delete ]; then

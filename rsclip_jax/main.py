@@ -118,7 +118,7 @@ def run_stages(config, workdir: Path) -> None:
     check_folder(workdir)
     with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())
-        processes.first_decides(lambda: stack.enter_context(held))
+        processes.first_waits(lambda: stack.enter_context(held))
         run_held(config, workdir)
 
 

@@ -419,3 +419,14 @@ def test_one_text_is_one_embedding(model):
     np.testing.assert_array_equal(z, model.encode_text(["lake"]))
     with pytest.raises(TypeError, match=r"texts\[1\] is int, not str"):
         model.encode_text(["lake", 3])
+
+
+def test_a_stage_whose_product_is_anothers_is_refused(tiny_run, tmp_path):
+    """Its meta still has the right digest; only the values tell."""
+    for stage in ("pretrain", "patch"):
+        shutil.copytree(tiny_run / stage, tmp_path / stage)
+    rsclip_jax.load(tmp_path)
+    shutil.rmtree(tmp_path / "patch" / "params")
+    shutil.copytree(tmp_path / "pretrain" / "params", tmp_path / "patch" / "params")
+    with pytest.raises(ValueError, match=r"patch/params has the digest .* replaced"):
+        rsclip_jax.load(tmp_path)

@@ -48,20 +48,24 @@ def run_job(workdir: Path) -> None:
     """The whole job; prints a line at the start of each point."""
     from configs import pack
     from rsclip_jax.main import run_stages
+    from tests.helpers.processes import toy_variant
     from tests.helpers.runs import few_scenes, tiny_config
 
     config = tiny_config()
     with config.unlocked():
+        config.variant = "toy"
         for stage in ("pretrain", "patch", "align"):
             config[stage].checkpoint_every = 2
         config.align.cache = "exact"
+        config.datasets = ("miniature:test",)
+        config.evaluate.probes = ()
     packing = pack.get_config()
     packing.dataset = "miniature"
-    packing.pack.update(out=str(workdir / "packed"), splits=("val",), shard_mb=1.0)
+    packing.pack.update(out=str(workdir / "packed"), splits=("val",), shard_mb=4.0)
     packing.progress = False
     with _marks():
         mark("start")
-        with few_scenes():
+        with few_scenes(), toy_variant():
             run_stages(config, workdir / "run")
         run_stages(packing, workdir / "pack")
 
@@ -293,7 +297,11 @@ def main() -> None:
     parser.add_argument("--job", type=Path, help="run the job itself, in this folder")
     parser.add_argument("--peer", nargs=3, default=("", "0", "-1"))
     args = parser.parse_args()
+    from rsclip_jax.train import processes
+
     if args.job:
+        coordinator, count, index = args.peer
+        processes.initialize(coordinator, int(count), int(index))
         run_job(args.job)
         return
     rng = np.random.default_rng(args.seed)

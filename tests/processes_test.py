@@ -293,3 +293,14 @@ def test_processes_with_other_settings_are_refused_by_name(tmp_path):
         assert all(job.wait(300)), job.text()
     assert "config.seed: 0 on process 0, 1 on process 1" in job.text()
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_the_others_wait_for_what_the_first_decides(tmp_path):
+    module = "tests.helpers.waits"
+    with processes.start(tmp_path / "logs", module=module, devices=1) as job:
+        assert job.wait() == [0, 0], job.text()
+    said = ("ZeroDivisionError division by zero", "PeerError process 0: division by")
+    for i, words in enumerate(said):
+        assert "decided\n" in job.output(i)
+        assert words in job.output(i)

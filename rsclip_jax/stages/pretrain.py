@@ -139,7 +139,7 @@ def plan_pretrain(run: Run) -> Needs:
     variant = get_variant(run.config.variant)
     return Needs(
         jobs=[pretrain_job(run, settings, sources, shapes)],
-        passes=[rgb_pass(variant, tests)],
+        passes=[rgb_pass(variant, tests, run.compute)],
         product=shapes,
     )
 

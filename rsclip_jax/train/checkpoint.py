@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,17 @@ def save_head(
     head: np.ndarray,
     ends: tuple[np.ndarray, np.ndarray],
     classnames: Sequence[str],
-) -> None:
-    """Writes <stage>/head.npz: an interpolated head [d, k] and its ends, text first."""
-    write_npz(
-        stage_dir / "head.npz",
-        head=head,
-        head_0=ends[0],
-        head_1=ends[1],
-        classnames=np.array(classnames),
-    )
+) -> str:
+    """Writes <stage>/head.npz: an interpolated head [d, k] and its ends, text first.
+
+    Returns the digest of all that is in it, for the meta's head, as "content".
+    """
+    arrays = {"head": head, "head_0": ends[0], "head_1": ends[1]}
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    arrays["classnames"] = np.array(classnames)
+    if processes.is_first():
+        write_npz(stage_dir / "head.npz", **arrays)
+    return params_digest(arrays)
 
 
 def load_head(
@@ -139,16 +142,35 @@ def load_head(
 ) -> dict[str, np.ndarray] | None:
     """{class name: its column [d]} of save_head's head; None if there is none.
 
-    alpha: interpolates the ends at this alpha instead.
+    alpha: interpolates the ends at this alpha instead. Raises ValueError naming a file
+    that is damaged, or not the one that the meta's head describes.
     """
-    path = stage_dir / "head.npz"
-    if not path.exists():
+    path, told = stage_dir / "head.npz", load_meta(stage_dir).head
+    if told is None:
         return None
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        head = stored["head"]
-        if alpha is not None:
-            head = interpolate(stored["head_0"], stored["head_1"], alpha)
-        return dict(zip(stored["classnames"].tolist(), head.T, strict=True))
+    stored = _read_head(path)
+    found = {"digest": params_digest(stored["head"]), "content": params_digest(stored)}
+    for name, digest in found.items():
+        if told.get(name, digest) != digest:
+            raise ValueError(
+                f"{path} differs from its digest in {stage_dir}/meta.json: it was"
+                f" damaged or replaced since; {_way(stage_dir)}"
+            )
+    head = stored["head"]
+    if alpha is not None:
+        head = interpolate(stored["head_0"], stored["head_1"], alpha)
+    return dict(zip(stored["classnames"].tolist(), head.T, strict=True))
+
+
+def _read_head(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            names = ("head", "head_0", "head_1", "classnames")
+            return {name: stored[name] for name in names}
+    except Exception as error:  # a damaged file raises many kinds
+        raise ValueError(
+            f"{path} cannot be read ({first_line(error)}); {_way(path.parent)}"
+        ) from error
 
 
 def last_checkpoint(stage_dir: Path) -> Path | None:
@@ -184,6 +206,7 @@ def _quiet_after_failure() -> Iterator[None]:
     try:
         yield
     except Exception:
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
         time.sleep(0.3)
         sys.unraisablehook = hook

@@ -7,10 +7,12 @@ called by all processes, in the same order.
 """
 
 import contextlib
+import functools
 import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,6 +35,7 @@ _WAYS = (
     " --processes=N --process=I"
 )
 _LAST_WORDS = 2.0  # seconds
+_ROUND = 5.0  # seconds between two rounds of first_waits
 _CHUNK = 2**26  # bytes of each process that are gathered at a time
 
 
@@ -210,6 +213,37 @@ def first_decides(decide: Callable[[], Any]) -> Any:
     if "error" in found:
         raise PeerError(f"process 0: {found['error']}")
     return found["value"]
+
+
+def first_waits(decide: Callable[[], Any]) -> Any:
+    """As first_decides, for a decision that can take minutes.
+
+    The others hear every few seconds that it goes on: a collective of CPUs gives up
+    after 30 s.
+    """
+    if count() == 1:
+        return first_decides(decide)
+    ended: list[Callable[[], Any]] = []
+
+    def work() -> None:
+        try:
+            value = decide()
+        except Exception as error:
+            ended.append(functools.partial(_raise, error))
+        else:
+            ended.append(lambda: value)
+
+    thread = threading.Thread(target=work, daemon=True)
+    if is_first():
+        thread.start()
+    while not from_first(bool(ended)):
+        if is_first():
+            thread.join(_ROUND)
+    return first_decides(lambda: ended[0]())
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 @contextlib.contextmanager

@@ -47,9 +47,10 @@ def save_tree(folder: Path, tree: PyTree, *, replace: bool = False) -> None:
     Raises ValueError if the store takes one process only and there are several.
     """
     if not _is_staged(folder):
+        force = replace or is_remote(folder)  # where a kill can leave a part
         saving = watchdog.during(f"saving {folder}")
         with saving, ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.resolve(), _savable(tree), force=replace)
+            checkpointer.save(folder.resolve(), _savable(tree), force=force)
         return
     check_processes(folder)
     if replace or not is_whole(folder):  # left by a kill

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import yaml
 
+from rsclip_jax.train.watchdog import EXIT_CODE
 from tests.conftest import REPO
 
 TASK = yaml.safe_load((REPO / "launch" / "skypilot.yaml").read_text())
@@ -46,8 +47,8 @@ def test_the_job_is_on_spot_and_comes_back():
     runtime = resources["accelerator_args"]["runtime_version"]
     assert runtime == "v2-alpha-tpuv5-lite"
     assert resources["use_spot"] is True
-    # 143: what a run that was told to end exits with
-    assert resources["job_recovery"]["recover_on_exit_codes"] == [143]
+    # of a run that was told to end, and of its watchdog
+    assert resources["job_recovery"]["recover_on_exit_codes"] == [143, EXIT_CODE]
 
 
 def test_the_workdir_has_to_be_given():

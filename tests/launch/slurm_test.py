@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from rsclip_jax.train.watchdog import EXIT_CODE
 from tests.conftest import REPO
 
 SETTINGS = {"CONFIG": "align_sar", "WORKDIR": "/shared/x"}
@@ -106,6 +107,13 @@ def signal_job(stubs, *sent, code: int = 143, **variables):
         job.kill()
         job.wait()
     return ended, [call for call in stubs.calls() if call[0] != "srun"]
+
+
+def test_a_job_in_which_a_process_hangs_goes_back(stubs):
+    stubs.add("srun", f"exit {EXIT_CODE}")  # the watchdog's
+    stubs.add("scontrol")
+    assert stubs.run("slurm.sbatch", **IN_A_JOB).returncode == EXIT_CODE
+    assert stubs.calls()[-1] == ["scontrol", "requeue", "7"]
 
 
 STOP = ["scancel", "--signal=TERM", "7"]

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from rsclip_jax.io.commit import git_commit
+from rsclip_jax.train.watchdog import EXIT_CODE
 from tests.conftest import REPO
 
 SETTINGS = {
@@ -291,7 +292,7 @@ def test_up_does_all_of_it_and_again_after_a_preemption(cloud):
     play(cloud, queue=["NONE", "ACTIVE", "SUSPENDED", "SUSPENDED", "NONE", "ACTIVE"])
     done = cloud.run("tpu_vm.sh", "up", *FLAGS, SPOT="yes", **SETTINGS)
     assert done.returncode == 0, done.stderr
-    assert "restart 1 of 50" in done.stderr
+    assert "the slice was taken away: restart 1 of 50" in done.stderr
     asked = [verb for verb in verbs(cloud) if verb != "tpu-vm ssh"]
     once = ["queued-resources create", "tpu-vm scp"]
     assert asked == [*once, "queued-resources delete", *once]
@@ -299,12 +300,34 @@ def test_up_does_all_of_it_and_again_after_a_preemption(cloud):
     assert words[-3:] == list(FLAGS)
 
 
-def test_up_gives_up_after_so_many_restarts(cloud):
-    play(cloud, run="exit 143")  # told to end, and the slice is there again at once
-    done = cloud.run("tpu_vm.sh", "up", MAX_RESTARTS="2", **SETTINGS)
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(143, "the hosts were told to end"), (EXIT_CODE, "a process was gone")],
+)
+def test_up_gives_up_after_so_many_restarts(cloud, code, why):
+    play(cloud, run=f"exit {code}")  # and the slice is there
+    done = cloud.run("tpu_vm.sh", "up", MAX_RESTARTS="1", **SETTINGS)
     assert done.returncode == 2
-    assert "taken away 3 times: MAX_RESTARTS=2" in done.stderr
-    assert verbs(cloud).count("tpu-vm scp") == 3
+    assert f"{why}" in done.stderr
+    assert "restart 1 of 1" in done.stderr
+    assert "for the 2. time: MAX_RESTARTS=1" in done.stderr
+    assert verbs(cloud).count("tpu-vm scp") == 2
+
+
+def test_a_host_that_started_anew_has_lost_its_run(cloud):
+    # its process is gone, without a code
+    lost = """
+    case $HOME$(cat "$STUBS/lost" 2> /dev/null) in *1)
+        until [ -s "$HOME/rsclip_run/pid" ]; do sleep 0.1; done
+        echo before > "$STUBS/lost"
+        kill -KILL $PPID $$ ;;
+    esac"""
+    play(cloud, run=lost)
+    done = cloud.run("tpu_vm.sh", "up", **SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert "a process was gone or stood still" in done.stderr
+    assert "restart 1 of 50" in done.stderr
+    assert verbs(cloud).count("tpu-vm scp") == 2
 
 
 def test_a_lost_connection_is_followed_again(cloud):

@@ -343,3 +343,18 @@ def check_until(saves: resume.Saves, until: float) -> None:
     while time.monotonic() < until:
         saves.check()
         time.sleep(0.01)
+
+
+def test_a_training_keeps_the_precision_that_it_began_with(tmp_path):
+    def meta(precision):
+        return {**META, "sources": {**META["sources"], "compute": precision}}
+
+    narrow, wide = ({"precision": p} for p in ("bfloat16", "float32"))
+    save_steps(tmp_path / "old")  # of a version that did not say it, and had float32
+    assert restored(tmp_path / "old", meta(wide))
+    with resume.Saves(tmp_path / "new") as saves:
+        saves.save(state_at(4), {}, meta(narrow))
+    assert restored(tmp_path / "new", meta(narrow))
+    for folder, now in (("old", narrow), ("new", wide)):
+        with pytest.raises(ValueError, match=r"compute precision: 'b?float"):
+            restored(tmp_path / folder, meta(now))

@@ -196,8 +196,8 @@ def plan_align(run: Run) -> Needs:
     return Needs(
         jobs=[align_job(run, c, taught, specs, params, frozen, train)],
         passes=[
-            rgb_pass(variant, counts),
-            *(sensor_pass(spec, held[key]) for key, spec in specs.items()),
+            rgb_pass(variant, counts, run.compute),
+            *(sensor_pass(spec, held[key], run.compute) for key, spec in specs.items()),
         ],
         product=params,
         files={"the teacher's features": features} if features else {},

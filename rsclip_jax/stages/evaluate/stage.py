@@ -48,6 +48,7 @@ from rsclip_jax.train import checkpoint, processes
 
 def check_evaluate(run: Run) -> None:
     """Raises ValueError for anything that would stop this stage."""
+    _ = run.compute  # raises for settings that do not fit
     settings = read_settings(run.config)
     if not settings.parts.encoded:
         raise ValueError(
@@ -116,10 +117,10 @@ def plan_evaluate(run: Run) -> Needs:
     variant = clip_init.planned_variant(run, "evaluate")
     counts = [(run.open(spec), 1) for spec in parts.encoded]
     compared = [(run.open(spec), 2) for spec in parts.forgetting]
-    passes = [rgb_pass(variant, [*counts, *compared])]
+    passes = [rgb_pass(variant, [*counts, *compared], run.compute)]
     for spec in planned_sensors(run, variant):
         held = [x for x in counts if spec.modality in x[0].dataset.sensors]
-        passes.append(sensor_pass(spec, held))
+        passes.append(sensor_pass(spec, held, run.compute))
     left_out = ["texts, retrieval, probes and bootstraps"]
     return Needs(passes=passes, left_out=left_out)
 

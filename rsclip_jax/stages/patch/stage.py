@@ -33,7 +33,7 @@ from rsclip_jax.stages.shared.job import Needs
 from rsclip_jax.stages.shared.overlap import check_apart, check_same_dataset
 from rsclip_jax.stages.shared.passes import rgb_pass, tree_bytes
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, processes
+from rsclip_jax.train import checkpoint
 
 
 def check_patch(run: Run) -> None:
@@ -138,7 +138,7 @@ def plan_patch(run: Run) -> Needs:
     kept = c.recipe == "lora" or bool(c.training.ema) or apart
     return Needs(
         jobs=jobs,
-        passes=[rgb_pass(variant, counts)],
+        passes=[rgb_pass(variant, counts, run.compute)],
         product=shapes,
         files={"theta_1": tree_bytes(theta_0)} if kept else {},
         left_out=["the search of an alpha for each block"] if c.per_block else [],
@@ -216,8 +216,8 @@ def save_head(run: Run, sweep: Sweep, product: Alpha) -> dict[str, Any]:
     assert sweep.head_of is not None
     dataset = sweep.head_of.dataset
     head = sweep.head(sweep.head_of, product, sweep.heads[0])
-    if processes.is_first():
-        checkpoint.save_head(
-            run.workdir / "patch", head, sweep.heads, dataset.classnames
-        )
-    return {"dataset": dataset.name, "digest": checkpoint.params_digest(head)}
+    content = checkpoint.save_head(
+        run.workdir / "patch", head, sweep.heads, dataset.classnames
+    )
+    digest = checkpoint.params_digest(head)
+    return {"dataset": dataset.name, "digest": digest, "content": content}

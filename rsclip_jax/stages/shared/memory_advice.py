@@ -52,10 +52,10 @@ def _of_training(run: Run, stage: str, shortage: Shortage) -> list[str]:
             f"config.{stage}.accumulate, now {now}: with {more} the devices hold"
             f" {size // more} examples at a time, for the same update"
         )
-    if run.config.get("remat", "") == "none":
+    if run.config.remat != "block":
         lines.append(
-            "config.remat, now 'none': 'block' computes activations again instead of"
-            " keeping them, for about a third more time"
+            f"config.remat, now {run.config.remat!r}: 'block' computes activations"
+            " again instead of keeping them, for about a third more time"
         )
     lines.append(
         f"config.{stage}.batch_size, now {size:,} ({share(size, run)}): a smaller batch"
@@ -71,7 +71,7 @@ def _of_training(run: Run, stage: str, shortage: Shortage) -> list[str]:
 
 def _of_devices(run: Run, stage: str, work: str) -> list[str]:
     lines, shape = [], tuple(run.mesh.devices.shape)
-    if run.config.get("precision", "") == "float32":
+    if run.compute.dtype == "float32":
         lines.append(
             "config.precision, now float32: 'bfloat16' halves the activations on a TPU"
             " or GPU"

@@ -50,6 +50,12 @@ def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
     for stage in stages:
         stage.check(run)
     places = list(find_places(run))
+    if not places:
+        why = "" if tpu.has_compiler() else ", which need libtpu (launch/README.md)"
+        raise ValueError(
+            "config.plan_here = False leaves nothing to plan for:"
+            f" config.plan_topologies = {tuple(run.config.plan_topologies)}{why}"
+        )
     seconds = [0.0] * len(places)
     encoders: Encoders = {}
     for stage in stages:
@@ -118,7 +124,8 @@ def find_places(run: Run) -> Iterator[Place]:
     """The devices at hand, and the topologies if libtpu is installed."""
     asked, devices = int(run.config.plan_memory_gb * 2**30), run.mesh.devices.flat
     kind = f"{run.mesh.size} x {devices[0].device_kind}"
-    yield Place(kind, run.mesh, asked or device_limit(run))
+    if run.config.plan_here:
+        yield Place(kind, run.mesh, asked or device_limit(run))
     for topology in run.config.plan_topologies if tpu.has_compiler() else ():
         with training.named("config.plan_topologies, config.mesh: "):
             mesh = tpu.make_topology_mesh(topology, tuple(run.config.mesh))

@@ -192,11 +192,12 @@ def name_records(sources: Sequence[Source], numbers: np.ndarray) -> list[str]:
 
 def check_computing(run: Run, stage: str, settings: TrainSettings) -> None:
     """Raises ValueError for a batch or a number format that does not fit this run."""
+    dtype = run.compute.dtype
     check_share(run, stage, settings)
-    if settings.grad_dtype == "bfloat16" != run.compute.dtype:
+    if settings.grad_dtype == "bfloat16" != dtype:
         raise ValueError(
             f"config.{stage}.grad_dtype = 'bfloat16' rounds the gradients of a training"
-            f" in {run.compute.dtype}: set config.precision = 'bfloat16', or leave"
+            f" in {dtype}: set config.precision = 'bfloat16', or leave"
             " grad_dtype 'float32'"
         )
 

@@ -22,6 +22,7 @@ _FREE = (
     "watchdog_minutes",
     "plan",
     "plan_memory_gb",
+    "plan_here",
     "plan_topologies",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue

@@ -1,7 +1,6 @@
 """A lack of memory names the stage, the step and the settings, with their numbers."""
 
 import dataclasses
-import types
 
 import numpy as np
 import optax
@@ -28,6 +27,8 @@ def lines_of(run, stage, work, asked=None, held=None):
 def test_a_training_names_its_own_settings(tmp_path, stage):
     text = "\n".join(lines_of(make_run(tmp_path, tiny_config()), stage, "training"))
     assert f"config.{stage}.batch_size, now 16 (16 on each of 1 device(s))" in text
+    assert "config.remat, now 'none'" in text
+    assert "config.precision, now float32" in text
     assert "eval_batch_size" not in text
     assert ("config.align.cache, now 'off'" in text) == (stage == "align")
     assert ("config.patch.block_cache_gb" in text) == (stage == "patch")
@@ -44,10 +45,10 @@ def test_an_evaluation_names_its_batch_alone(tmp_path):
 def test_several_devices_can_share_the_parameters(tmp_path, mesh):
     run = make_run(tmp_path, tiny_config())
     assert "config.mesh" not in "".join(lines_of(run, "patch", "training"))
-    run = types.SimpleNamespace(config=run.config, mesh=mesh)
+    run = dataclasses.replace(run, mesh=mesh)
     text = "\n".join(lines_of(run, "patch", "training"))
     assert "config.mesh, now (8, 1): with (-1, 8) each device holds 1/8" in text
-    run.mesh = sharding.make_mesh((1, 8))
+    run = dataclasses.replace(run, mesh=sharding.make_mesh((1, 8)))
     assert "config.mesh" not in "".join(lines_of(run, "patch", "training"))
 
 
@@ -99,7 +100,8 @@ def test_a_stage_that_asks_for_too_much_says_step_and_settings(tmp_path, mesh):
     assert first.startswith("stage 'align', step 1 of 6: 1,048,576")
     assert "GiB asked for, this machine has" in first
     assert "config.align.accumulate, now 1: with 16 the" in settings[0]
-    assert "config.align.batch_size, now 16" in settings[1]
+    assert "config.remat, now 'none'" in settings[1]
+    assert "config.align.batch_size, now 16" in settings[2]
     assert "--config.plan=True" in last
 
 
@@ -110,6 +112,6 @@ def test_a_real_evaluation_that_asks_for_too_much_says_so(tmp_path):
     (stage,) = find_stages(("pretrain",))
     with few_scenes(), pytest.raises(memory.OutOfMemory) as caught:
         run_stage(make_run(tmp_path, config), stage)
-    first, second, _ = str(caught.value).splitlines()
+    first, second, *_ = str(caught.value).splitlines()
     assert first.startswith("stage 'pretrain', encoding miniature_natural:test: 2,8")
     assert "config.eval_batch_size, now 1,000,000,000,000 (" in second
