@@ -7,14 +7,21 @@ import jax
 import numpy as np
 import pytest
 
+from configs import align_sar
 from rsclip_jax.main import run_stage, run_stages
 from rsclip_jax.models.clip import clip_shapes, init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.registry import find_stages
 from rsclip_jax.stages.shared import plan
-from rsclip_jax.stages.shared.plan_table import Figures, Place
+from rsclip_jax.stages.shared.plan_table import (
+    Figures,
+    Place,
+    describe_disk,
+    describe_job,
+)
 from rsclip_jax.train import loop, program, sharding
-from rsclip_jax.train.program import Program
+from rsclip_jax.train.program import Memory, Program
+from tests.conftest import REPO
 from tests.helpers.runs import few_scenes, make_run, one_device, tiny_config
 
 GIB = 2**30
@@ -227,6 +234,30 @@ def test_the_shapes_of_frozen_arrays_are_those_of_the_run(tmp_path, settings):
         found = recipes.make_frozen(run, c, api.Model(variant, params, {}, ""), train)
         shapes = recipes.frozen_shapes(c, variant, train)
     assert shapes == jax.eval_shape(lambda: found)
+
+
+def test_the_example_of_the_page_is_what_a_plan_prints(tmp_path):
+    """All of it that does not depend on the machine."""
+    page = (REPO / "rsclip_jax" / "stages" / "README.md").read_text()
+    example = page.split("## Plan before the run")[1].split("```text\n")[1]
+    shown = [" ".join(line.split()) for line in example.split("```")[0].splitlines()]
+    run = make_run(tmp_path, align_sar.get_config())
+    (stage,) = find_stages(("align",))
+    needs = stage.needs_of(run)
+    place = Place("1 x cpu", run.mesh, int(23.54 * GIB))
+    figures = Figures((0,), Memory(2**20, 2**20), 1, True, 0.245, 128)
+    lines = [*describe_job(needs.jobs[0], [place], [figures])]
+    lines += describe_disk(plan.disk_of(run, needs))
+    made = [" ".join(line.split()) for line in lines]
+    rows = [
+        line for line in made if line.split(" ")[0] not in ("temporary", "together,")
+    ]
+    free = ("largest", "examples", "in", "a")
+    assert [x for x in rows if x.split(" ")[0] not in free and x not in shown] == []
+    labels = [re.sub(r"[\d.,]+.*", "", line) for line in made[2:-1]]
+    assert [x for x in labels if not any(y.startswith(x) for y in shown)] == []
+    assert any(x.startswith("encoding rgb: 2,000 images") for x in shown)
+    assert needs.passes[0].images == 2000
 
 
 def test_the_run_of_a_stage_has_needs_for_each_mesh(tmp_path, mesh):
