@@ -147,7 +147,8 @@ class Job:
         if processes > 1:
             at = f"127.0.0.1:{free_port()}"
             peers = [["--peer", at, str(processes), str(i)] for i in range(processes)]
-        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        one = "--xla_force_host_platform_device_count=1"
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": one}
         self.running = [
             subprocess.Popen(
                 [*command, *peer],
