@@ -1,8 +1,9 @@
 """load(source) and the encode methods, for notebooks and the stages."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +302,9 @@ def made_variant(workdir: Path) -> Variant | None:
     """The variant of a workdir's models; None if no stage has finished."""
     for stage in (*CLIP_STAGES, "align"):
         if checkpoint.has_product(workdir / stage):
-            return Variant.from_json(checkpoint.load_meta(workdir / stage).variant)
+            meta = checkpoint.load_meta(workdir / stage)
+            with _naming_meta(workdir / stage):
+                return Variant.from_json(meta.variant)
     return None
 
 
@@ -309,18 +312,33 @@ def _load_workdir(workdir: Path) -> Model:
     if not checkpoint.has_product(workdir / "align"):
         return load_stage_clip(workdir, CLIP_STAGES)
     params, meta = checkpoint.load_product(workdir / "align")
-    teacher = meta.sources["teacher"]
+    with _naming_meta(workdir / "align"):
+        teacher = meta.sources["teacher"]
+        variant, encoders = Variant.from_json(meta.variant), read_encoders(params, meta)
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP outside the workdir
-        clip = _load_as(teacher["path"], Variant.from_json(meta.variant))
+        clip = _load_as(teacher["path"], variant)
     if clip.digest != teacher["digest"]:
         raise ValueError(
             f"{workdir}/align was aligned to the CLIP with digest {teacher['digest']},"
             f" but the one found has {clip.digest}: run align again in a new"
             " workdir"
         )
-    return dataclasses.replace(clip, sensors=read_encoders(params, meta))
+    return dataclasses.replace(clip, sensors=encoders)
+
+
+@contextlib.contextmanager
+def _naming_meta(stage_dir: Path) -> Iterator[None]:
+    """Names the meta.json that lacks what a product's has."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{stage_dir}/meta.json does not describe the product beside it"
+            f" ({type(error).__name__}: {error}); restore {stage_dir} from a copy, or"
+            " remove it and run its stage again"
+        ) from error
 
 
 def read_encoders(params: dict, meta: StageMeta) -> dict[str, SensorEncoder]:
@@ -387,7 +405,8 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
-            v = Variant.from_json(meta.variant)
+            with _naming_meta(workdir / stage):
+                v = Variant.from_json(meta.variant)
             head = checkpoint.load_head(workdir / stage)
             return Model(v, params, {}, meta.digest, meta.steps, task_head=head)
     raise FileNotFoundError(

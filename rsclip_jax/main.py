@@ -148,13 +148,14 @@ def run_held(config, workdir: Path) -> None:
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
     from rsclip_jax.train import processes, watchdog
-    from rsclip_jax.train.sharding import make_mesh
+    from rsclip_jax.train.sharding import connect, make_mesh
 
     stages = find_stages(config.stages)
     check_sections(config, stages)
     config, filled = fill_in(config)
     check_alike(config)
     run = Run(config, workdir, make_mesh(tuple(config.mesh)))
+    connect(run.mesh)
     start_over = processes.first_decides(lambda: check_workdir(config, workdir, STAGES))
     todo = processes.first_decides(
         lambda: [start_over or not stage.is_done(run) for stage in stages]

@@ -19,8 +19,10 @@ from rsclip_jax.io.run_lock import read_holder
 from rsclip_jax.records.results import read_results
 from rsclip_jax.report.page import write_report
 from rsclip_jax.stages.compare import open_run
+from rsclip_jax.train.checkpoint import load_product
 from rsclip_jax.train.stores import steps_in
 from tests.conftest import REPO
+from tests.helpers import processes
 from tests.helpers.object_store import BUCKET, environment, serving, serving_s3
 from tests.helpers.runs import run_tiny, tiny_config
 
@@ -79,6 +81,7 @@ def start(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)
 def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
     """And a second one is refused while it runs, by the heartbeat in lock.json."""
     workdir, local_dir = bucket / "killed", tmp_path / "local"
@@ -110,3 +113,28 @@ def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
     kept = [steps_in(x / "pretrain" / "checkpoints") for x in (workdir, local_dir)]
     assert kept[0] == kept[1]
     assert not (workdir / "lock.json").exists()
+
+
+TWO = """
+config.variant = "toy"
+config.pretrain.update(steps=4, checkpoint_every=2, test=("miniature:test",))
+config.pretrain.allow_other_data = True
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)
+def test_two_processes_share_a_workdir_in_the_store(bucket, tmp_path):
+    config = processes.write_config(tmp_path / "config.py", TWO, "('pretrain',)")
+    workdir = bucket / "two"
+    given = f"--config={config}", f"--workdir={workdir}"
+    with processes.start(tmp_path / "logs", *given) as job:
+        assert job.wait(240) == [0, 0], job.text()
+    assert steps_in(workdir / "pretrain" / "checkpoints") == [2, 4]
+    _, meta = load_product(workdir / "pretrain")  # compared with its digest
+    assert meta.steps == 4
+    steps = read_json_lines(workdir / "pretrain" / "metrics.jsonl")
+    assert [x["step"] for x in steps] == [1, 2, 3, 4]
+    assert {r.step for r in read_results(workdir / "results.jsonl")} == {0, 4}
+    left = {p.name for p in workdir.iterdir()}
+    assert left == {"config.json", "pretrain", "report.html", "results.jsonl"}

@@ -133,13 +133,23 @@ def thumbnails_path(folder: Path, outcome: Outcome) -> Path:
     return folder / "thumbnails" / f"{outcome.file_name}.npz"
 
 
+def _read_thumbnails(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            files = {key: stored[key] for key in stored.files}
+        return files, json.loads(str(files.pop("text")))
+    except Exception as error:  # a damaged zip file raises many kinds
+        raise ValueError(
+            f"{path}: not a file of thumbnails ({type(error).__name__}: {error});"
+            " delete it to continue without them"
+        ) from error
+
+
 def _galleries(
     outcome: Outcome, searches: Sequence[Search], path: Path
 ) -> Iterator[dict[str, Any]]:
     """What the template shows, a gallery for each pair of modalities."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        files = {key: stored[key] for key in stored.files}
-    text = json.loads(str(files.pop("text")))
+    files, text = _read_thumbnails(path)
     images = {key: _data_uri(file.tobytes()) for key, file in files.items()}
     kinds = dict.fromkeys((search.query_sensor, search.sensor) for search in searches)
     for kind in kinds:

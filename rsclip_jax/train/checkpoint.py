@@ -28,6 +28,7 @@ from rsclip_jax.train import processes
 from rsclip_jax.train.stores import is_whole, readable, save_tree, steps_in
 
 PyTree = Any
+_AFTERMATH = 0.3  # seconds
 
 
 def has_product(stage_dir: Path) -> bool:
@@ -187,7 +188,7 @@ def read_tree(folder: Path) -> PyTree:
     with (
         readable(folder) as here,
         contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler,
-        _quiet_after_failure(),
+        one_error(),
     ):
         as_numpy = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
@@ -198,19 +199,27 @@ def read_tree(folder: Path) -> PyTree:
 
 
 @contextlib.contextmanager
-def _quiet_after_failure() -> Iterator[None]:
-    """Waits, after an error, for reads that find Orbax's event loop closed.
+def one_error() -> Iterator[None]:
+    """Within it, an error of Orbax is the one that it raises, or raised in a thread.
 
-    Each would print a trace from a thread of TensorStore, beside the one error.
+    Reads and writes that end after the first error find Orbax's event loop closed, and
+    each would print a trace from a thread of TensorStore.
     """
+    hook = sys.unraisablehook
+
+    def drop_closed_loops(unraisable) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = drop_closed_loops
     try:
         yield
     except Exception:
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
-        time.sleep(0.3)
-        sys.unraisablehook = hook
+        time.sleep(_AFTERMATH)
         raise
+    finally:
+        sys.unraisablehook = hook
 
 
 def load_meta(stage_dir: Path) -> StageMeta:

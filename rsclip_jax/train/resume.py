@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
 from rsclip_jax.io.files import is_full, move_tree, read_json
 from rsclip_jax.train import checkpoint, processes, sharding
@@ -54,6 +55,7 @@ class Saves:
 
     def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 0):
         self.folder = folder.resolve()
+        _collect_no_metrics()
         self._stored = use_newest_whole(self.folder)
         self._bytes, self._is_unchecked = 0, False  # of the last save
         steps = steps_in(self.folder)
@@ -64,15 +66,20 @@ class Saves:
             cleanup_tmp_directories=True,  # left by a kill during a save
         )
         self._manager = make_manager(self.folder, options)
+        self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> "Saves":
+        self._quiet.enter_context(checkpoint.one_error())
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.close)
-            if error is None:
+        try:
+            with self._quiet:
+                if error is not None:
+                    raise error
                 self.wait()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Ends the threads that save."""
@@ -101,23 +108,21 @@ class Saves:
         step = int(state.step)
         if step in self._manager.all_steps():
             return  # Orbax would silently return False
-        # In numpy: for jax arrays Orbax asks TensorStore for its metrics at each save,
-        # and that keeps some 40 KiB for ever.
-        whole = sharding.on_host((state.params, state.opt_state))
-        params, opt_state = jax.device_get(whole)
-        train = {"opt_state": opt_state}
+        train = {"opt_state": state.opt_state}
+        whole = sharding.on_host((state.params, train))
+        params_here, train_here = jax.device_get(whole)
         told = {"loss": loss if math.isfinite(loss) else None, "skipped": skipped}
         values = _as_json({**meta, "step": step, **told})
-        saved = Stored(step, params, train, position, values)
+        saved = Stored(step, params_here, train_here, position, values)
         values = {**values, "digests": _digests(saved)}
         items = ocp.args.Composite(
-            params=ocp.args.StandardSave(params),
+            params=ocp.args.StandardSave(state.params),
             train=ocp.args.StandardSave(train),
             data=ocp.args.JsonSave(dict(position)),
             meta=ocp.args.JsonSave(values),
         )
         self._policy.losses[step] = loss
-        self._bytes = sum(x.nbytes for x in jax.tree.leaves((params, train)))
+        self._bytes = sum(x.nbytes for x in jax.tree.leaves((params_here, train_here)))
         with self._plainly():
             self._manager.save(step, args=items)
         self._is_unchecked = True
@@ -180,6 +185,15 @@ class Saves:
                 f"\n  {_differing(then, now)}\nchoose another --workdir, or remove that"
                 " folder to restart the stage"
             )
+
+
+def _collect_no_metrics() -> None:
+    """Turns off a log line of Orbax that costs memory at each save.
+
+    Orbax asks TensorStore for its metrics several times a save, and TensorStore (0.1.78
+    to 0.1.86) keeps what it returns for ever, some 9 KiB a call.
+    """
+    tensorstore.experimental_collect_matching_metrics = lambda *_, **__: []
 
 
 @dataclasses.dataclass

@@ -202,6 +202,24 @@ def test_a_damaged_outcome_is_named(workdir, kind, damage, words):
     assert any(f"left out {path}" in line for line in said)
 
 
+@pytest.mark.parametrize("stage", ["patch", "align"])
+def test_a_meta_that_lacks_what_a_product_has_is_named(tiny_run, tmp_path, stage):
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    path = workdir / stage / "meta.json"
+    kept = {"digest": json.loads(path.read_text())["digest"]}
+    path.write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=f"{path} does not describe .*; restore"):
+        api.load(workdir)
+
+
+def test_damaged_thumbnails_are_named_and_left_out(workdir):
+    path = workdir / "align" / "thumbnails" / "scenes-test.npz"
+    path.write_bytes(halve(path.read_bytes()))
+    said = []
+    write_report(workdir, said.append)
+    assert any(f"{path}: not a file of thumbnails" in line for line in said)
+
+
 # What a kill leaves is no damage
 
 

@@ -139,6 +139,7 @@ def test_a_step_is_the_same_on_any_mesh(alone, stage, shape):
     assert off_by(grads, wanted) < 1e-5
 
 
+@pytest.mark.slow
 def test_an_accumulated_step_is_the_same_on_a_mesh(alone):
     got, grads = step("pretrain", (4, 2), accumulate=2)
     np.testing.assert_allclose(got["loss"], alone["pretrain"][0]["loss"], rtol=1e-5)

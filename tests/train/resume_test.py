@@ -332,17 +332,19 @@ def test_an_error_of_a_save_in_the_background_is_raised_at_a_later_step(tmp_path
     large = sharding.put_params(
         make_state({"w": noise}, optax.sgd(0.1)), sharding.make_mesh()
     )
-    with full_disk(2**20), contextlib.closing(resume.Saves(tmp_path / "c")) as saves:
-        saves.save(large, {}, META)
-        until = time.monotonic() + 60
-        with pytest.raises(OSError, match="the disk is full"):
-            check_until(saves, until)
+    with full_disk(2**20), pytest.raises(OSError, match="the disk is full"):
+        save_and_go_on(tmp_path / "c", large)
 
 
-def check_until(saves: resume.Saves, until: float) -> None:
-    while time.monotonic() < until:
-        saves.check()
-        time.sleep(0.01)
+def save_and_go_on(folder: Path, state: TrainState) -> None:
+    """Steps of a training after a save, none of which waits for it."""
+    until = time.monotonic() + 60
+    with resume.Saves(folder) as saves:
+        saves.save(state, {}, META)
+        while time.monotonic() < until:
+            saves.check()
+            time.sleep(0.01)
+        raise AssertionError("no step has raised it")
 
 
 def test_a_training_keeps_the_precision_that_it_began_with(tmp_path):

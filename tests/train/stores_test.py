@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from rsclip_jax.io.files import write_text
-from rsclip_jax.io.paths import as_path
+from rsclip_jax.io.paths import ObjectPath, as_path
 from rsclip_jax.train import checkpoint, processes
 from rsclip_jax.train.resume import Saves
 from rsclip_jax.train.stores import WRITTEN, check_processes, is_whole, steps_in
@@ -56,6 +56,24 @@ def test_a_part_that_a_kill_left_is_no_product(bucket):
     checkpoint.save_product(folder, PARAMS, checkpoint.StageMeta())
     np.testing.assert_array_equal(checkpoint.load_product(folder)[0]["a"], PARAMS["a"])
     assert not (folder / "params" / "d" / "0").exists()
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)  # gs:// is up to Orbax
+def test_a_product_counts_once_all_its_files_are_there(bucket, monkeypatch):
+    """Orbax writes its mark into local folders too, which must not go first."""
+    folder, upload, left = bucket / "order" / "patch", ObjectPath.upload, [4]
+
+    def stop(self, local):
+        left[0] -= "params" in self.parts
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        upload(self, local)
+
+    monkeypatch.setattr(ObjectPath, "upload", stop)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_product(folder, PARAMS, checkpoint.StageMeta())
+    assert len((folder / "params").files()) == 4
+    assert not checkpoint.has_product(folder)
 
 
 def test_training_goes_on_from_the_newest_whole_checkpoint(bucket):

@@ -8,6 +8,7 @@ import pytest
 
 import rsclip_jax
 from rsclip_jax import api
+from rsclip_jax.data.datasets import open_source
 from rsclip_jax.models.compute import Compute
 from rsclip_jax.stages.align.teacher import identity
 from rsclip_jax.stages.pretrain import check_pretrain
@@ -101,6 +102,20 @@ def test_features_of_another_precision_are_another_teachers(tiny_run):
     wide, narrow = (identity(clip, Compute(d)) for d in ("float32", "bfloat16"))
     assert "precision" not in wide  # as caches of earlier versions say
     assert narrow == {**wide, "precision": "bfloat16"}
+
+
+def test_zero_shot_in_bfloat16_is_that_of_float32(tiny_run):
+    source = open_source("miniature", "", "test")
+    records = [source[i] for i in range(200)]
+    labels, rgb = ([r[key] for r in records] for key in ("label", "rgb"))
+    found = []
+    for precision in ("float32", "bfloat16"):
+        model = api.load(tiny_run, precision=precision)
+        dataset = source.dataset
+        head = model.zero_shot(dataset.classnames, dataset.templates)
+        found.append((model.encode_image(rgb) @ head).argmax(axis=1) == labels)
+    right = [int(np.sum(one)) for one in found]
+    assert abs(right[0] - right[1]) <= 1  # of 200: 0.5 points
 
 
 def test_a_loaded_model_computes_in_the_precision_asked_for(tiny_run):
