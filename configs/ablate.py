@@ -29,7 +29,7 @@ def miniature():
     config = common.base(stages=("pretrain", "ablate"))
     config.variant = "mini"
     config.pretrain = common.pretrain_miniature(
-        test=("miniature:test",), steps=150, warmup=20
+        test=("miniature_natural:test", "miniature:test"), steps=150, warmup=20
     )
     config.align = common.align(
         train="miniature:train",

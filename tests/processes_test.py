@@ -258,8 +258,9 @@ def test_two_processes_pack_what_one_packs(tmp_path):
         "    config.pack.shard_mb = 0.1\n"
         "    return config\n"
     )
-    with processes.start(tmp_path / "logs", *flags(tmp_path, config)) as job:
-        assert job.wait(500) == [0, 0], job.text()
+    told = flags(tmp_path, config)
+    with processes.start(tmp_path / "logs", *told, module="rsclip_jax.main") as job:
+        assert job.wait(300) == [0, 0], job.text()
     scope: dict = {}
     exec(config.read_text(), scope)
     alone = scope["get_config"]()

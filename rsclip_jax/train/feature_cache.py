@@ -376,10 +376,7 @@ def make(
         mininterval=0.5 if sys.stderr.isatty() else 10,
     )
     try:
-        for number, batch in enumerate(
-            _of_all_processes(source, todo, encode, meta, reading)
-        ):
-            watchdog.beat(number)
+        for batch in _of_all_processes(source, todo, encode, meta, reading):
             stopping.stop_point("while computing the teacher's features")
             for index, whole, row in zip(*batch, strict=True) if files else ():
                 if whole:
@@ -404,12 +401,13 @@ def _of_all_processes(
     mine = [int(todo[i]) for part in parts for i in part]
     read = iter(reading.views_of(source, mine, meta))
     shape = (0, len(meta["views"]), meta["features"]["dim"])
-    for part in parts:
+    for number, part in enumerate(parts):
         own = np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(shape, np.float32)
         if part:
             batch = next(read)
             rows = encode_views(encode, batch["rgb"])
             own = batch["index"], batch["mask"], rows
+        watchdog.beat(number)
         index, mask, rows = (np.concatenate(processes.gather_rows(x)) for x in own)
         yield index, mask, rows
 

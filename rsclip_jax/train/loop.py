@@ -106,8 +106,8 @@ def train(
     Writes folder/metrics.jsonl and folder/checkpoints; meta is stored with each state.
     Returns the final parameters, or the EMA parameters if tx keeps them.
 
-    name_records: turns a batch's "records" into ids, see Curve. alive: called with the
-    step after each one.
+    name_records: turns a batch's "records" into ids, see Curve. alive: called with each
+    step as it begins, its batch at hand.
 
     Raises FloatingPointError for a loss or gradient that is not finite, as
     settings.on_nonfinite says (the last good checkpoint stays), Interrupted on SIGINT
@@ -181,12 +181,11 @@ class _Training:
         with bar, stopping.after_step() as stop:
             for step in range(start + 1, steps + 1):
                 with memory.during(f"step {step} of {steps}", "training"):
-                    self._step(step, is_last=step == steps)
+                    self._step(step, alive, is_last=step == steps)
                     if step == start + 1:  # so that a lack of memory names this step
                         jax.block_until_ready(self.state)
                 bar.set_postfix(loss=f"{self.curve.loss:.4f}", refresh=False)
                 bar.update()
-                alive(step)
                 stopped = stop.reached()
                 if stopped or step % settings.checkpoint_every == 0 or step == steps:
                     self._save()
@@ -197,8 +196,9 @@ class _Training:
                     raise stopping.Interrupted(stop.signum, text)
             return self.state
 
-    def _step(self, step: int, *, is_last: bool) -> None:
+    def _step(self, step: int, alive: Callable[[int], None], *, is_last: bool) -> None:
         batch = next(self.feed)
+        alive(step)  # before it waits for other processes, so that these show as behind
         records = self.feed.records
         self.state, metrics = self.advance(self.state, batch)
         if not is_last:

@@ -93,7 +93,7 @@ class Watchdog:
         self._stacks = tempfile.TemporaryFile("w+")  # noqa: SIM115
 
     def beat(self, step: int) -> None:
-        """Notes progress."""
+        """Notes progress: call it just before what waits for other processes."""
         with self._lock:
             self._since = time.monotonic()
             self._beat = dataclasses.replace(self._beat, step=step, changed=time.time())

@@ -29,13 +29,13 @@ def main() -> None:
         for step in range(10_000):
             if step == 5 and processes.index() == told.sleeper:
                 time.sleep(600)
+            watchdog.beat(step)
             try:
                 processes.wait_for_all("step")
             except Exception as error:  # as main does: a peer is lost
                 lost = watchdog.describe_peers(told.workdir)
                 print(f"error: {lost} {error}", file=sys.stderr)
                 processes.leave(1)
-            watchdog.beat(step)
             time.sleep(0.05)
 
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import align_sar
-from rsclip_jax.main import run_stage, run_stages
+from configs import ablate, align_sar
+from rsclip_jax.main import run_stage, run_stages, run_to_end
 from rsclip_jax.models.clip import clip_shapes, init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.registry import find_stages
@@ -168,6 +168,29 @@ def test_a_plan_without_a_place_says_so(tmp_path):
         config.update(plan=True, plan_here=False)
     with few_scenes(), pytest.raises(ValueError, match="leaves nothing to plan for"):
         run_stages(config, tmp_path / "w")
+
+
+@pytest.mark.parametrize("shipped", [align_sar, ablate])
+def test_each_shipped_config_of_the_embedded_world_can_be_planned(tmp_path, shipped):
+    """Its own settings pass the checks, and every stage that trains has its needs."""
+    config = shipped.get_config()
+    run = make_run(tmp_path / "w", config)
+    for stage in find_stages(config.stages):
+        stage.check(run)
+        needs = stage.needs_of(run) if stage.needs_of else None
+        trains = stage.name in ("pretrain", "patch", "align")
+        assert bool(needs and needs.jobs) == trains
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_a_plan_leaves_no_traceback(tmp_path, capsys):
+    config = tiny_config(stages=("patch",))
+    with config.unlocked():
+        config.plan = True
+    with few_scenes():
+        assert run_to_end(config, tmp_path / "w") == 1
+    assert "needs a CLIP to start from" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_by_name_are_planned_without_them(tmp_path, monkeypatch):
