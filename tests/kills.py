@@ -20,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 MARK = "@@ "
+STAGES = ("pretrain", "patch", "align", "evaluate", "pack")
 # A point -> (how often a run reaches it, at most; for how long after its start, in
 # seconds, a kill may come).
 POINTS = {
@@ -44,14 +45,14 @@ POINTS = {
 # The job, in its own process
 
 
-def run_job(workdir: Path) -> None:
-    """The whole job; prints a line at the start of each point."""
+def run_job(workdir: Path, stages: Sequence[str]) -> None:
+    """The job, with these stages; prints a line at the start of each point."""
     from configs import pack
     from rsclip_jax.main import run_stages
     from tests.helpers.processes import toy_variant
     from tests.helpers.runs import few_scenes, tiny_config
 
-    config = tiny_config()
+    config = tiny_config(tuple(x for x in stages if x != "pack"))
     with config.unlocked():
         config.variant = "toy"
         for stage in ("pretrain", "patch", "align"):
@@ -67,7 +68,8 @@ def run_job(workdir: Path) -> None:
         mark("start")
         with few_scenes(), toy_variant():
             run_stages(config, workdir / "run")
-        run_stages(packing, workdir / "pack")
+        if "pack" in stages:
+            run_stages(packing, workdir / "pack")
 
 
 def mark(point: str) -> None:
@@ -135,23 +137,27 @@ def draw(rng: np.random.Generator) -> Iterator[Kill]:
 class Job:
     """The processes of one job."""
 
-    def __init__(self, workdir: Path, processes: int, log: Path):
+    def __init__(
+        self, workdir: Path, processes: int, log: Path, stages: Sequence[str] = STAGES
+    ):
         self.log = log.open("a")
         command = [sys.executable, "-m", "tests.kills", "--job", str(workdir)]
+        command += ["--stages", ",".join(stages)]
         peers: list[list[str]] = [[]]
         if processes > 1:
             at = f"127.0.0.1:{free_port()}"
             peers = [["--peer", at, str(processes), str(i)] for i in range(processes)]
-        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        one = "--xla_force_host_platform_device_count=1"
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": one}
         self.running = [
             subprocess.Popen(
                 [*command, *peer],
                 env=env,
-                stdout=subprocess.PIPE,
+                stdout=self.log if i else subprocess.PIPE,
                 stderr=self.log,
                 text=True,
             )
-            for peer in peers
+            for i, peer in enumerate(peers)
         ]
 
     def points(self) -> Iterator[str]:
@@ -211,6 +217,7 @@ def run_kills(
     total: int,
     *,
     processes: int = 1,
+    stages: Sequence[str] = STAGES,
     log: Callable[[str], None] = print,
 ) -> collections.Counter:
     """Kills jobs `total` times; the number of kills at each point.
@@ -221,7 +228,7 @@ def run_kills(
     """
     whole = folder / "whole"
     text = folder / "log.txt"
-    run_until(Job(whole, processes, text), None, 0)
+    run_until(Job(whole, processes, text, stages), None, 0)
     expected = contents(whole)
     log(f"unkilled: {len(expected)} facts")
     hit: collections.Counter = collections.Counter()
@@ -231,7 +238,7 @@ def run_kills(
         workdir = folder / f"job{jobs}"
         due = kill if sum(hit.values()) < total else None
         victim = sum(hit.values()) % processes
-        if point := run_until(Job(workdir, processes, text), due, victim):
+        if point := run_until(Job(workdir, processes, text, stages), due, victim):
             hit[point] += 1
             log(f"kill {sum(hit.values())}: {point} ({kill})")
             kill, begun = next(kills), True
@@ -252,6 +259,8 @@ def contents(workdir: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     run = workdir / "run"
     for stage in ("pretrain", "patch", "align"):
+        if not (run / stage).is_dir():
+            continue
         tree = checkpoint.read_tree(run / stage / "params")
         found[f"{stage}/params"] = checkpoint.params_digest(tree)
         last = checkpoint.last_checkpoint(run / stage)
@@ -294,6 +303,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--job", type=Path, help="run the job itself, in this folder")
     parser.add_argument("--peer", nargs=3, default=("", "0", "-1"))
     args = parser.parse_args()
@@ -302,14 +312,18 @@ def main() -> None:
     if args.job:
         coordinator, count, index = args.peer
         processes.initialize(coordinator, int(count), int(index))
-        run_job(args.job)
+        run_job(args.job, args.stages.split(","))
         return
     rng = np.random.default_rng(args.seed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
             hit = run_kills(
-                Path(folder), draw(rng), args.kills, processes=args.processes
+                Path(folder),
+                draw(rng),
+                args.kills,
+                processes=args.processes,
+                stages=args.stages.split(","),
             )
         except RuntimeError:
             print((Path(folder) / "log.txt").read_text()[-3000:], file=sys.stderr)
