@@ -223,8 +223,8 @@ def run_kills(
     """Kills jobs `total` times; the number of kills at each point.
 
     kills: where; a job that ends before its kill's point leaves that kill to the next
-    job, once. Raises AssertionError naming what differs at the end of a job from a job that
-    was never killed.
+    job, once. Raises AssertionError naming what differs at the end of a job from a job
+    that was never killed.
     """
     whole = folder / "whole"
     text = folder / "log.txt"
