@@ -146,6 +146,8 @@ def fit(
     and FloatingPointError for a loss that is not finite.
     """
     check_computing(run, stage, settings)
+    if begun := checkpoint.last_checkpoint(run.folder(stage)):
+        run.log(f"{stage}: continues from step {begun.name} of {settings.steps}")
     with named(f"config.{stage}."):
         tx = make_tx(settings, params, tower)
     try:
