@@ -142,6 +142,7 @@ def run_held(config, workdir: Path) -> None:
     from rsclip_jax.stages.shared.alike import (
         check_alike,
         check_data_alike,
+        check_folders_shared,
         check_shared,
     )
     from rsclip_jax.stages.shared.dataset_settings import fill_in
@@ -169,6 +170,7 @@ def run_held(config, workdir: Path) -> None:
             empty(workdir, STAGES)
         begin(config, workdir)
     check_shared(workdir)
+    check_folders_shared(config, [s.name for s in itertools.compress(stages, todo)])
     with watchdog.watching(workdir, config.get("watchdog_minutes", 0)):
         run_all(run, stages, filled)
 
