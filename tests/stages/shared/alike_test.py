@@ -1,13 +1,18 @@
 """What the processes of a job must have in common, with two that share no folder."""
 
+import dataclasses
 from pathlib import Path
 
+import jax
 import pytest
 
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.variants import get_variant
+from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.shared.alike import written_together
+from rsclip_jax.train import checkpoint
 from tests.helpers import processes
 from tests.helpers.runs import tiny_config
-from tests.stages.survey_test import save_clip
 
 
 def test_folders_beside_the_workdir_are_those_that_the_stages_write():
@@ -30,7 +35,10 @@ def test_what_one_host_lacks_is_named_on_both(tmp_path):
     """A model that one cannot load, and a folder that only one has."""
     for name in ("0", "1"):
         (tmp_path / name).mkdir()
-    save_clip(tmp_path / "0" / "clip", 0)
+    row = get_variant("mini")
+    params = jax.device_get(init_clip(row, jax.random.key(0)))
+    meta = StageMeta(variant=dataclasses.asdict(row))
+    checkpoint.save_product(tmp_path / "0" / "clip" / "pretrain", params, meta)
     with processes.start(
         tmp_path / "logs", f"--folder={tmp_path}", module="tests.helpers.hosts"
     ) as job:
