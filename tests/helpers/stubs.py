@@ -13,9 +13,11 @@ _ALLOWED = """
     tail tar touch tr
 """.split()
 _WORD, _CALL = "\x1f", "\x1e"
-_HEAD = """#!/bin/sh
-{ printf '%s' "${0##*/}"; for word; do printf '\\037%s' "$word"; done; printf '\\036'
-} >> "$STUBS/calls"
+# One write a call, since stand-ins may run at the same time.
+_HEAD = f"""#!/bin/sh
+call=${{0##*/}}
+for word; do call="$call{_WORD}$word"; done
+printf '%s{_CALL}' "$call" >> "$STUBS/calls"
 """
 
 

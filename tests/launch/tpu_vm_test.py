@@ -331,7 +331,8 @@ def test_a_host_that_started_anew_has_lost_its_run(cloud):
 
 
 def test_a_lost_connection_is_followed_again(cloud):
-    play(cloud, run="sleep 1; echo the end")
+    wait = 'until [ -e "$STUBS/again" ]; do sleep 0.1; done'
+    play(cloud, run=f"{wait}; echo the end")
     # the first time of following fails, as when ssh is cut
     cut = GCLOUD.replace("code=0\n", FIRST_IS_CUT + "code=0\n", 1)
     cloud.add("gcloud", cut)
@@ -342,7 +343,10 @@ def test_a_lost_connection_is_followed_again(cloud):
 
 
 FIRST_IS_CUT = """
-case $script in *tail*) [ -e "$STUBS/cut" ] || { : > "$STUBS/cut"; exit 255; } ;; esac
+case $script in *tail*)
+    [ -e "$STUBS/cut" ] || { : > "$STUBS/cut"; exit 255; }
+    : > "$STUBS/again" ;;
+esac
 """
 
 
