@@ -146,6 +146,7 @@ def run_held(config, workdir: Path) -> None:
         check_shared,
     )
     from rsclip_jax.stages.shared.dataset_settings import fill_in
+    from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
     from rsclip_jax.train import processes, watchdog
@@ -171,7 +172,8 @@ def run_held(config, workdir: Path) -> None:
         begin(config, workdir)
     check_shared(workdir)
     check_folders_shared(config, [s.name for s in itertools.compress(stages, todo)])
-    with watchdog.watching(workdir, config.get("watchdog_minutes", 0)):
+    minutes = config.get("watchdog_minutes", 0)
+    with watchdog.watching(workdir, minutes, reword=name_settings):
         run_all(run, stages, filled)
 
 
