@@ -142,9 +142,11 @@ def run_held(config, workdir: Path) -> None:
     from rsclip_jax.stages.shared.alike import (
         check_alike,
         check_data_alike,
+        check_folders_shared,
         check_shared,
     )
     from rsclip_jax.stages.shared.dataset_settings import fill_in
+    from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.run import Run
     from rsclip_jax.stages.shared.workdir import begin, check_workdir, empty
     from rsclip_jax.train import processes, watchdog
@@ -169,7 +171,9 @@ def run_held(config, workdir: Path) -> None:
             empty(workdir, STAGES)
         begin(config, workdir)
     check_shared(workdir)
-    with watchdog.watching(workdir, config.get("watchdog_minutes", 0)):
+    check_folders_shared(config, [s.name for s in itertools.compress(stages, todo)])
+    minutes = config.get("watchdog_minutes", 0)
+    with watchdog.watching(workdir, minutes, reword=name_settings):
         run_all(run, stages, filled)
 
 

@@ -14,7 +14,7 @@ import pytest
 from rsclip_jax.main import run_stages
 from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
 from rsclip_jax.stages.shared.saved_config import get_config
-from rsclip_jax.stages.shared.workdir import differences
+from rsclip_jax.stages.shared.workdir import check_folder, differences
 from tests.conftest import REPO
 from tests.helpers.marks import slow
 from tests.helpers.runs import tiny_config
@@ -313,6 +313,15 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match=r"not empty and holds no config\.json"):
         run_stages(tiny_config(stages=()), tmp_path)
+
+
+def test_a_lock_that_was_being_written_is_no_other_programs_file(tmp_path):
+    for name in ("lock.json", "lock.json.1f", "lock.json.1f.tmp", "lock.json.tmp"):
+        (tmp_path / name).write_text("{}")
+    check_folder(tmp_path)
+    (tmp_path / "lock").write_text("")
+    with pytest.raises(ValueError, match=r"not empty and holds no config\.json"):
+        check_folder(tmp_path)
 
 
 def test_new_and_removed_settings_differ():

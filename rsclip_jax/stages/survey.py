@@ -58,13 +58,10 @@ def run_survey(run: Run) -> None:
             run.log(f"{text}: already done, skipped")
             continue
         run.log(text)
-        try:
-            model = (
-                random_model(init) if run.config.dry_run else clip_init.load_init(at)
-            )
-        except (ValueError, OSError) as error:
-            missing[name] = str(error)
-            run.log(f"survey: warning: {name} is skipped: {error}")
+        model, why = load(at, init)
+        if model is None:
+            missing[name] = why
+            run.log(f"survey: warning: {name} is skipped: {why}")
             continue
         run_evaluate(at, model)
     if len(missing) == len(models):
@@ -75,6 +72,17 @@ def run_survey(run: Run) -> None:
         write_survey(run, {n: m for n, m in models.items() if n not in missing})
     if missing:
         run.log(f"skipped: {', '.join(missing)}; run the command again to retry")
+
+
+def load(at: Run, init: str) -> tuple[api.Model | None, str]:
+    """(the model, ""), or (None, the error) on all processes if one cannot load it."""
+    model, error = None, ""
+    try:
+        model = random_model(init) if at.config.dry_run else clip_init.load_init(at)
+    except (ValueError, OSError) as raised:
+        error = f"{processes.name_self()}{raised}"
+    errors = [text for text in processes.gather_texts(error) if text]
+    return (None, "; ".join(errors)) if errors else (model, "")
 
 
 def is_done(at: Run) -> bool:

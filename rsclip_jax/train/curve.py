@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rsclip_jax.io.files import LineWriter
-from rsclip_jax.records.results import keep_results
+from rsclip_jax.io.json_lines import keep_lines, number_lines
 from rsclip_jax.train import processes
 from rsclip_jax.train.settings import TrainSettings
 
@@ -94,8 +94,11 @@ class Curve:
         try:
             self._read(waiting)
         finally:
-            self._lines.flush()
-            self._fault_lines.flush()
+            self._flush()
+
+    def _flush(self) -> None:
+        self._lines.flush()
+        self._fault_lines.flush()
 
     def mean_loss(self) -> float:
         """The mean of the finite losses since the last call; nan if there is none."""
@@ -134,6 +137,7 @@ class Curve:
                 f", which is skipped step {self.skipped} of at most"
                 f" max_skipped = {self.settings.max_skipped}"
             )
+        self._flush()  # the message names the file
         raise NonFiniteError(step.number, f"{text} (records: {self.faults})")
 
     def _write(self, step: _Step, values: Mapping[str, float]) -> None:
@@ -151,10 +155,19 @@ class Curve:
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Removes the lines of later steps, and one that was cut short, from a file."""
+    """Removes the lines of later steps, and one that was cut short, from a file.
+
+    Raises ValueError naming a line that has no step.
+    """
     if not processes.is_first() or not path.exists():
         return
-    keep_results(path, lambda line: line["step"] <= step)
+    for number, line in number_lines(path):
+        if not isinstance(found := line.get("step"), int):
+            raise ValueError(
+                f"{path}, line {number}: its step is {found!r}, not a whole number, so"
+                " it is no line of a training; remove that line"
+            )
+    keep_lines(path, lambda line: line["step"] <= step)
 
 
 def _append(to: LineWriter, line: Mapping[str, Any]) -> None:

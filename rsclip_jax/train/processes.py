@@ -218,8 +218,8 @@ def first_decides(decide: Callable[[], Any]) -> Any:
 def first_waits(decide: Callable[[], Any]) -> Any:
     """As first_decides, for a decision that can take minutes.
 
-    The others hear every few seconds that it goes on: a collective of CPUs gives up
-    after 30 s.
+    The others hear every few seconds that it goes on: before the devices are connected
+    (sharding.connect), a collective of CPUs gives up after 30 s.
     """
     if count() == 1:
         return first_decides(decide)

@@ -90,7 +90,20 @@ def make_manager(
     """A manager of the checkpoints of a folder."""
     if _is_staged(folder):
         return StagedManager(folder, options)
-    return ocp.CheckpointManager(folder, options=options)
+    return _Manager(folder, options=options)
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, which leaves it to train/stopping.py to hear of a preemption.
+
+    JAX agrees with all processes on the point after the last one that any has asked
+    about. Orbax would ask about training steps, which count otherwise: the agreed point
+    would then never be reached.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
 
 
 class StagedManager:
@@ -103,7 +116,7 @@ class StagedManager:
         check_processes(folder)
         self._folder, self._policy = folder, options.preservation_policy
         self._temporary = tempfile.TemporaryDirectory()
-        self._local = ocp.CheckpointManager(self._temporary.name, options=options)
+        self._local = _Manager(self._temporary.name, options=options)
 
     def all_steps(self) -> list[int]:
         return steps_in(self._folder)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rsclip_jax.io.files import read_json, write_json, write_text
@@ -68,18 +68,23 @@ class Beat:
         except OSError:  # another user's
             return False
         # killed, but not yet noticed by the process that started it
-        state = Path(f"/proc/{self.pid}/stat")
-        return state.exists() and ") Z " in state.read_text()
+        try:
+            return b") Z " in Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:  # not Linux, or gone by now, which the next look finds
+            return False
 
 
 class Watchdog:
     """The heartbeat of this process, and its watch over all of them.
 
     folder: of the heartbeats. seconds: without progress, after which the job ends.
+    reword: changes the message about it, see watching.
     """
 
-    def __init__(self, folder: Path, seconds: float):
-        self.folder, self.seconds = folder, seconds
+    def __init__(
+        self, folder: Path, seconds: float, reword: Callable[[str], str] = str
+    ):
+        self.folder, self.seconds, self._reword = folder, seconds, reword
         self.period = min(_PERIOD, seconds / 10)
         if is_remote(folder):
             self.period = _SLOW_PERIOD
@@ -125,7 +130,8 @@ class Watchdog:
         self._ended.set()
         self._thread.join(10 * self.period)
         faulthandler.cancel_dump_traceback_later()
-        self._path(self._beat.process).unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # it does no harm where it is
+            self._path(self._beat.process).unlink(missing_ok=True)
 
     def _path(self, process: int) -> Path:
         return self.folder / f"{process}.json"
@@ -134,7 +140,8 @@ class Watchdog:
         with self._lock:
             self._beat = dataclasses.replace(self._beat, written=time.time())
             beat = self._beat
-        with contextlib.suppress(OSError):  # such as a full disk, which others report
+        # such as a full disk, which others report, or a store that is away for a while
+        with contextlib.suppress(Exception):
             write_json(self._path(beat.process), dataclasses.asdict(beat))
 
     def _run(self) -> None:
@@ -142,20 +149,32 @@ class Watchdog:
             self._write()
             with self._lock:
                 idle, watched = time.monotonic() - self._since, self._beat.watched
-            beats = read_beats(self.folder)
-            missing = [beat for beat in beats if self._is_missing(beat)]
+            beats, missing = self._look()
             if missing:
                 self._end(f"missing: {join(missing)}")
             if watched and idle > self.seconds:
-                self._end(
-                    f"no progress for {idle / 60:.3g} minutes (watchdog_minutes ="
-                    f" {self.seconds / 60:.3g}): {describe(beats)}"
+                why = self._reword(
+                    f"no progress for {idle / 60:.3g} minutes"
+                    f" (minutes = {self.seconds / 60:.3g})"
                 )
+                self._end(f"{why}: {describe(beats)}")
             # ends the process even where a thread that hangs does not let Python run
             left = max(self.seconds - idle, 0) if watched else self.seconds
             faulthandler.dump_traceback_later(
                 left + 20 * self.period, exit=True, file=sys.stderr
             )
+
+    def _look(self) -> tuple[list[Beat], list[Beat]]:
+        """All heartbeats, and those of missing processes; none if they are unreadable.
+
+        This thread must outlive any error: without it the process would be ended.
+        """
+        try:
+            beats = read_beats(self.folder)
+            return beats, [beat for beat in beats if self._is_missing(beat)]
+        except Exception:  # object stores raise kinds of their own
+            self._seen.clear()  # nobody was seen, so nobody was silent
+            return [], []
 
     def _is_missing(self, beat: Beat) -> bool:
         """Whether a process is silent for too long, by the clock of this one."""
@@ -172,7 +191,7 @@ class Watchdog:
         path = self.folder / f"{self._beat.process}.stacks.txt"
         faulthandler.dump_traceback(self._stacks, all_threads=True)
         self._stacks.seek(0)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             write_text(path, self._stacks.read())
         print(
             f"error: {processes.name_self()}{why}; the stacks of this process are in"
@@ -190,6 +209,8 @@ def join(beats: Sequence[Beat]) -> str:
 
 def describe(beats: Sequence[Beat]) -> str:
     """Who is behind, by the heartbeats."""
+    if not beats:
+        return "the heartbeats cannot be read"
     behind = find_behind(beats)
     if not behind:
         return f"all are equally far: {join(beats)}"
@@ -220,16 +241,19 @@ _current: Watchdog | None = None
 
 
 @contextlib.contextmanager
-def watching(workdir: Path, minutes: float) -> Iterator[None]:
+def watching(
+    workdir: Path, minutes: float, reword: Callable[[str], str] = str
+) -> Iterator[None]:
     """Watches this process within the block; does nothing for one process alone.
 
-    minutes: without progress, after which the job ends; 0 does not watch.
+    minutes: without progress, after which the job ends; 0 does not watch. reword: for
+    the message that names minutes, which no caller can catch.
     """
     global _current
     if processes.count() == 1 or not minutes:
         yield
         return
-    _current = Watchdog(workdir / "processes", 60 * minutes)
+    _current = Watchdog(workdir / "processes", 60 * minutes, reword)
     _current.start()
     try:
         yield
@@ -256,5 +280,9 @@ def describe_peers(workdir: Path) -> str:
 
     Those of other hosts are known by their silence only, which this does not wait for.
     """
-    gone = [beat for beat in read_beats(workdir / "processes") if beat.is_gone()]
+    try:
+        beats = read_beats(workdir / "processes")
+    except Exception:  # the error of communication is the one to tell
+        return ""
+    gone = [beat for beat in beats if beat.is_gone()]
     return f"missing: {join(gone)}" if gone else ""

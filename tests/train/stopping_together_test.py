@@ -31,3 +31,13 @@ def test_a_signal_to_one_saves_the_state_of_all_and_ends_them(tmp_path, signum):
     (line,) = stopped
     assert line.startswith(f"stopped at step {step} of 400 of pretrain; the state is")
     assert "Traceback" not in job.text()
+
+
+@pytest.mark.slow  # 10 s
+def test_a_signal_right_after_a_save_is_not_lost(tmp_path):
+    """A save must not count in the agreement on the point of the stop."""
+    folder, module = f"--workdir={tmp_path}/checkpoints", "tests.helpers.stops"
+    with processes.start(tmp_path / "logs", folder, module=module, devices=1) as job:
+        assert job.wait() == [0, 0], job.text()
+    for i in (0, 1):
+        assert "stopped at points [1] after the save" in job.output(i), job.text()

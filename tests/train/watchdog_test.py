@@ -2,11 +2,20 @@
 
 import dataclasses
 import os
+import pathlib
 import socket
+import time
 
 from rsclip_jax.io.files import write_json
 from rsclip_jax.train import watchdog
-from rsclip_jax.train.watchdog import Beat, describe, find_behind, read_beats
+from rsclip_jax.train.watchdog import (
+    Beat,
+    Watchdog,
+    describe,
+    describe_peers,
+    find_behind,
+    read_beats,
+)
 
 
 def beat(process, step=0, what="training align", changed=100.0, **more):
@@ -50,3 +59,33 @@ def test_one_process_alone_is_not_watched(tmp_path):
     with watchdog.watching(tmp_path, 1.0), watchdog.during("training"):
         watchdog.beat(1)
         assert not list(tmp_path.iterdir())
+
+
+class Away(type(pathlib.Path())):  # type: ignore[misc]
+    """A folder of a store that raises errors of its own kind when it is listed."""
+
+    asked = 0
+
+    def glob(self, pattern):
+        Away.asked += 1
+        raise RuntimeError("503")
+
+
+def test_a_store_that_is_away_for_a_while_does_not_end_the_watch(tmp_path):
+    """A watch that has ended would end the process, by the last alarm that it set."""
+    dog = Watchdog(Away(tmp_path), 1000)
+    dog.period, Away.asked = 0.01, 0
+    dog._seen[1] = (1.0, 0.0)
+    dog.start()
+    try:
+        until = time.monotonic() + 60
+        while Away.asked < 3 and dog._thread.is_alive() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert dog._thread.is_alive()
+        assert Away.asked >= 3
+        assert dog._seen == {}  # a peer is not silent because it was not heard
+    finally:
+        dog.stop()
+        dog._stacks.close()
+    assert describe([]) == "the heartbeats cannot be read"
+    assert describe_peers(Away(tmp_path)) == ""

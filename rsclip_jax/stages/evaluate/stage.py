@@ -144,8 +144,12 @@ def start(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
     Without an earlier evaluation, removes all.
     """
     processes.wait_for_all("evaluate: read")  # before the first changes what all read
-    if not processes.is_first():
-        return
+    if processes.is_first():
+        _remove(run, todo, earlier)
+    processes.wait_for_all("evaluate: removed")  # before any notes a skipped record
+
+
+def _remove(run: Run, todo: Parts, earlier: StageMeta | None) -> None:
     folder = run.folder("evaluate")
     (folder / "meta.json").unlink(missing_ok=True)
     if earlier is None:
@@ -203,7 +207,10 @@ def is_evaluated(run: Run) -> bool:
 
 
 def find_earlier(run: Run, settings: Settings) -> StageMeta | None:
-    """The meta of a finished evaluation of the same weights with all its results."""
+    """The meta of a finished evaluation of the same weights with all its results.
+
+    None for one in another precision: the results of one evaluation have the same.
+    """
     folder = run.workdir / "evaluate"
     if not (folder / "meta.json").exists():
         return None
@@ -211,6 +218,8 @@ def find_earlier(run: Run, settings: Settings) -> StageMeta | None:
     if meta.model != model_digests(run.workdir, run.config.init):
         return None
     if meta.reference and meta.reference != reference_now(settings.reference):
+        return None
+    if (meta.precision or "float32") != run.compute.dtype:
         return None
     lines = [r for r in results.read_results(run.results) if r.stage == "evaluate"]
     return meta if meta.records == len(lines) else None

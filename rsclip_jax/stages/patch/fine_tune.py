@@ -98,6 +98,7 @@ def head_job(
         {"head": frozen["head"]},
         {**frozen, "theta_0": theta_0},
         recipes.through_head(loss_fn),
+        section="patch",
     )
 
 

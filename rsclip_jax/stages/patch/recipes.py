@@ -1,5 +1,6 @@
 """Fine-tuning recipes of stage patch: which parameters train, with which loss."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -73,15 +74,24 @@ def _check_numbers(c: PatchSettings) -> None:
                 " 'flyp', which has no class scores: set it to 0"
             )
     for name, least in (("last_blocks", 1), ("head_steps", 1), ("head_lr", 0)):
-        if (value := getattr(c, name)) < least:
+        _check_finite(name, value := getattr(c, name))
+        if value < least:
             raise ValueError(f"config.patch.{name} = {value} is below {least}")
+    _check_finite("lora.alpha", c.lora.alpha)
     if c.lora.alpha <= 0:
         raise ValueError(f"config.patch.lora.alpha = {c.lora.alpha} is not above 0")
     for name, value in c.asymmetric.items():
+        _check_finite(f"asymmetric.{name}", value)
         if value < 0 or (name == "margin" and value >= 1):
+            wanted = "from 0 to below 1" if name == "margin" else "0 or above"
             raise ValueError(
-                f"config.patch.asymmetric.{name} = {value} is out of range"
+                f"config.patch.asymmetric.{name} = {value} is out of range: {wanted}"
             )
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"config.patch.{name} = {value} is not a finite number")
 
 
 def _check_loss(c: PatchSettings, source: Source) -> None:

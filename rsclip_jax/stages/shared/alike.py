@@ -1,7 +1,9 @@
 """Checks that the processes of one job run the same thing in the same workdir."""
 
+import functools
 import time
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.paths import as_path
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stages.shared.workdir import as_json
 from rsclip_jax.train import processes
@@ -70,14 +73,59 @@ def check_shared(workdir: Path) -> None:
     if processes.is_first():
         write_text(path, token)
     processes.wait_for_all("the workdir")
-    with processes.together():
-        if not _shows(path, token):
-            raise ValueError(
-                f"--workdir={workdir} is not shared: {processes.name_self()}does not"
-                " see what process 0 writes there; name a folder that all hosts share"
-            )
-    if processes.is_first():
-        path.unlink()
+    _see(path, token, f"--workdir={workdir}")
+
+
+def check_folders_shared(config: ConfigDict, stages: Collection[str]) -> None:
+    """Raises ValueError unless all processes see the folders that they write together.
+
+    stages: the names of those that will run. A folder that process 0 cannot write is
+    left alone: finished features may be read from it.
+    """
+    if processes.count() == 1:
+        return
+    for setting, folder in written_together(config, stages).items():
+        token = processes.from_first(uuid.uuid4().hex)
+        path = folder / f".shared-{token}"  # other runs may use the folder now
+        if processes.first_decides(functools.partial(_can_write, path, token)):
+            _see(path, token, f"{setting} = {folder}")
+
+
+def written_together(config: ConfigDict, stages: Collection[str]) -> dict[str, Path]:
+    """{setting: folder} outside the workdir that several processes write."""
+    found = {}
+    if not {"align", "ablate"}.isdisjoint(stages):
+        c = config.align
+        if c.cache != "off" and c.cache_dir:
+            found["config.align.cache_dir"] = as_path(c.cache_dir)
+    if "pack" in stages:
+        found["config.pack.out"] = as_path(config.pack.out)
+    return found
+
+
+def _can_write(path: Path, text: str) -> bool:
+    try:
+        write_text(path, text)
+    except OSError:
+        return False
+    return True
+
+
+def _see(path: Path, token: str, name: str) -> None:
+    """Raises ValueError unless all processes see process 0's file, which it removes.
+
+    name: the setting of its folder, and the folder.
+    """
+    try:
+        with processes.together():
+            if not _shows(path, token):
+                raise ValueError(
+                    f"{name} is not shared: {processes.name_self()}does not see what"
+                    " process 0 writes there; name a folder that all hosts mount"
+                )
+    finally:
+        if processes.is_first():
+            path.unlink(missing_ok=True)
 
 
 def _shows(path: Path, token: str) -> bool:

@@ -15,7 +15,8 @@ from rsclip_jax.train_step import LossFn
 class Job:
     """What a training starts from, and what it minimises on which data.
 
-    params, frozen: arrays; for a plan, ShapeDtypeStructs. tower: see make_tx.
+    params, frozen: arrays; for a plan, ShapeDtypeStructs. tower: see make_tx. section:
+    that of the config with the settings, for messages; by default the stage's.
     """
 
     stage: str
@@ -25,6 +26,12 @@ class Job:
     frozen: Any
     loss_fn: LossFn
     tower: Any = None
+    section: str = ""
+
+    @property
+    def setting(self) -> str:
+        """What the names of its settings begin with."""
+        return f"config.{self.section or self.stage}."
 
 
 def fit(run: Run, job: Job, origins: dict[str, dict]) -> Any:
@@ -39,6 +46,7 @@ def fit(run: Run, job: Job, origins: dict[str, dict]) -> Any:
         loss_fn=job.loss_fn,
         origins=origins,
         tower=job.tower,
+        section=job.section,
     )
 
 

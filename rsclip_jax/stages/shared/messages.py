@@ -2,12 +2,13 @@
 
 import re
 
-# Argument of data.open_source and of reading -> its setting.
+# Argument of data.open_source, of reading and of watchdog.watching -> its setting.
 _SETTINGS = {
     "root": "config.data_root",
     "mesh": "config.mesh",
     "on_error": "config.data.on_error",
     "max_nodata": "config.data.max_nodata",
+    "minutes": "config.watchdog_minutes",
 }
 _NAMED = re.compile(rf"(?<![\w/.-])({'|'.join(_SETTINGS)})(?= ?=| to )")
 

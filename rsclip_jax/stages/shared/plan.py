@@ -143,7 +143,7 @@ def job_program(
     job: Job, examples: dict[str, jax.ShapeDtypeStruct], place: Place
 ) -> Program:
     """The training step of a job at a place."""
-    with training.named(f"config.{job.stage}."):
+    with training.named(job.setting):
         tx = make_tx(job.settings, job.params, job.tower)
     return make_training_program(
         job.params,

@@ -135,20 +135,23 @@ def fit(
     loss_fn,
     origins: dict[str, dict],
     tower=None,
+    section: str = "",
 ) -> Any:
     """Trains params in the stage's folder; returns the trained ones.
 
     Args:
         origins: the origin of the weights, {"theta_0": {"path", "digest"}}.
         tower: see make_tx.
+        section: of the config, which messages name; by default the stage's.
 
     Raises ValueError if the stage's checkpoint was trained from other weights or data,
     and FloatingPointError for a loss that is not finite.
     """
-    check_computing(run, stage, settings)
+    section = section or stage
+    check_computing(run, section, settings)
     if begun := checkpoint.last_checkpoint(run.folder(stage)):
         run.log(f"{stage}: continues from step {begun.name} of {settings.steps}")
-    with named(f"config.{stage}."):
+    with named(f"config.{section}."):
         tx = make_tx(settings, params, tower)
     try:
         with watchdog.during(f"training {stage}"):
@@ -176,7 +179,7 @@ def fit(
                 alive=watchdog.beat,
             )
     except FloatingPointError as error:
-        here = rf"config.{stage}.\1"
+        here = rf"config.{section}.\1"
         text = re.sub(r"\b(on_nonfinite|max_skipped)\b", here, str(error))
         raise FloatingPointError(text) from error
     return sharding.on_host(trained)

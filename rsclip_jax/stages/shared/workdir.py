@@ -41,7 +41,8 @@ _FREE = (
     "dry_records",
     "inspect",
     "precision",  # each number's meta records it, and a training refuses to change it
-    "remat",  # these three only round otherwise
+    "mesh",  # these four only round otherwise
+    "remat",
     "scan_layers",
     "attention",
 )
@@ -140,8 +141,12 @@ def _has_begun(workdir: Path, stage: Stage) -> bool:
 
 def _has_others_files(workdir: Path) -> bool:
     """Whether it holds files besides those of a start that failed or was killed."""
-    ours = ("error.txt", run_lock.NAME, "processes")
-    return workdir.is_dir() and any(p.name not in ours for p in workdir.iterdir())
+
+    def is_ours(name: str) -> bool:
+        # a lock that was being written has more after its name
+        return name in ("error.txt", "processes") or name.startswith(run_lock.NAME)
+
+    return workdir.is_dir() and not all(is_ours(p.name) for p in workdir.iterdir())
 
 
 def differences(

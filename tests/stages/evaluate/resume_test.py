@@ -2,6 +2,7 @@
 
 import pytest
 
+from rsclip_jax.records.meta import read_meta
 from rsclip_jax.records.outcomes import load_outcomes
 from rsclip_jax.stages.evaluate.settings import Parts
 from rsclip_jax.stages.shared.run import Run
@@ -71,6 +72,21 @@ def test_what_is_new_is_measured_and_the_rest_keeps_every_byte(
         config(tiny_run, *sorted(names, key=len), probes=(SETS,)),
     )
     assert sorted(map(repr, once)) == sorted(map(repr, results))
+
+
+def test_an_evaluation_in_another_precision_is_measured_again(
+    tiny_run, tmp_path, encoded
+):
+    workdir = tmp_path / "w"
+    run_tiny(workdir, config(tiny_run, "miniature:val", "miniature_multi:val"))
+    narrow = config(tiny_run, "miniature:val")
+    narrow.precision = "bfloat16"
+    results = run_tiny(workdir, narrow)
+    assert encoded[2:] == ["miniature:val"]
+    assert {r.dataset for r in results} == {"miniature"}
+    assert read_meta(workdir / "evaluate").precision == "bfloat16"
+    run_tiny(workdir, narrow)
+    assert len(encoded) == 3
 
 
 PROBE = ("d:train", "d:val", "d:test")

@@ -107,6 +107,9 @@ FREEZE = (("blocks_.*", True), (".*", False))
         ({"last_blocks": 0}, r"last_blocks = 0 is below 1"),
         ({"recipe": "lp_ft", "head_steps": 0}, r"head_steps = 0 is below 1"),
         ({"recipe": "lp_ft", "head_lr": -1.0}, r"head_lr = -1\.0 is below 0"),
+        ({"head_lr": np.nan}, r"head_lr = nan is not a finite number"),
+        ({"asymmetric.margin": np.nan}, r"asymmetric\.margin = nan is not a finite nu"),
+        ({"lora.alpha": np.inf}, r"lora\.alpha = inf is not a finite number"),
         ({"asymmetric.margin": 1.0}, r"asymmetric\.margin = 1\.0 is out of range"),
         (
             {"recipe": "last_blocks", "last_blocks": 4},
@@ -140,6 +143,19 @@ def test_what_cannot_be_meant_is_refused_before_training(tmp_path, settings, wor
     run = make_run(tmp_path, config)
     with few_scenes(), pytest.raises(ValueError, match=rf"config\.patch\..*{words}"):
         check_patch(run)
+
+
+def test_the_head_s_training_names_the_settings_of_patch(tmp_path):
+    clip = tiny_clip()
+    visual = jax.tree.map(lambda leaf: leaf * np.nan, clip.params["visual"])
+    settings = {"head_steps": 2, "on_nonfinite": "skip", "max_skipped": 0}
+    with few_scenes():
+        run = make_run(tmp_path, recipe_config(recipe="lp_ft", **settings))
+        source = run.open(run.config.patch.train)
+        broken = api.Model(TINY, {**clip.params, "visual": visual}, {}, "a")
+        with pytest.raises(FloatingPointError) as error:
+            fine_tune(run, settings_of(run), broken, [source])
+    assert "of at most config.patch.max_skipped = 0" in str(error.value)
 
 
 @functools.cache

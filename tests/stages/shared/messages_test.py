@@ -18,6 +18,10 @@ from rsclip_jax.stages.shared.messages import name_settings
             "max_nodata = 2 should be",
             "max_nodata (--config.data.max_nodata) = 2 should be",
         ),
+        (
+            "for 6 minutes (minutes = 5)",
+            "for 6 minutes (minutes (--config.watchdog_minutes) = 5)",
+        ),
         ("/data/root to /x/on_error = 1", "/data/root to /x/on_error = 1"),
         ("config.data.on_error = 'a'", "config.data.on_error = 'a'"),
     ],
