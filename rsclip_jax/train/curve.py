@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsclip_jax.io.files import LineWriter
+from rsclip_jax.io.files import LineWriter, write_text
 from rsclip_jax.io.json_lines import keep_lines, number_lines
 from rsclip_jax.train import processes
 from rsclip_jax.train.settings import TrainSettings
@@ -70,6 +70,8 @@ class Curve:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self.path, self.faults):
             _keep_until(path, start)
+        if processes.is_first() and not self.path.exists():
+            write_text(self.path, "")  # a training shorter than log_every has a curve
 
     def add(
         self, step: int, metrics: Mapping[str, jax.Array], records: np.ndarray | None

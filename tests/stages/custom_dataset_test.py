@@ -19,7 +19,7 @@ from rsclip_jax.main import run_stages
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.stages.shared.closing import close
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, resume
 from rsclip_jax.weights import save_clip
 from tests.helpers.align import batches_of
 from tests.helpers.marks import slow
@@ -180,7 +180,10 @@ def test_a_training_does_not_go_on_with_other_data(copied, tmp_path):
     digests = {"my_set:train": split_digest(source)}
     digests["my_set:train labels"] = labels_digest(source)
     assert checkpoint.load_meta(stage).data == digests
-    assert checkpoint.begun_sources(stage) == {"data": digests}
+    assert resume.begun_sources(stage) == {
+        "compute": {"precision": "float32"},
+        "data": digests,
+    }
     shutil.rmtree(stage / "params")  # as if it was killed before it was done
     (copied / "my_set.toml").write_text(SWAPPED)
     old = digests["my_set:train"]

@@ -39,3 +39,8 @@ def test_a_line_without_a_step_is_named(tmp_path, line):
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: its step is .*remo"):
         Curve(tmp_path, SETTINGS, 1)
     assert path.read_text().endswith(f"{line}\n")
+
+
+def test_a_training_shorter_than_log_every_has_an_empty_curve(tmp_path):
+    Curve(tmp_path, TrainSettings(8, 2, 0.1, log_every=10), 0)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""

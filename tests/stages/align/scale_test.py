@@ -23,7 +23,7 @@ from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align.scale import check_scale
 from rsclip_jax.stages.align.settings import settings_of
 from rsclip_jax.stages.shared import training
-from rsclip_jax.train import checkpoint, loop
+from rsclip_jax.train import checkpoint, loop, resume
 from rsclip_jax.train_step import make_state
 from rsclip_jax.weights import load_encoder, save_encoder
 from tests.golden import FOLDER
@@ -149,7 +149,7 @@ def test_what_was_measured_is_kept_with_the_params(aligned, tmp_path):
     workdir, _ = aligned
     meta = checkpoint.load_meta(workdir / "align")
     scale = meta.sources["scale"]
-    assert scale == checkpoint.begun_sources(workdir / "align")["scale"]
+    assert scale == resume.begun_sources(workdir / "align")["scale"]
     assert (scale["how"], scale["records"]) == ("percentile", 9)
     assert scale["percentiles"] == [2, 98]
     assert scale["dataset"] == "miniature:train"

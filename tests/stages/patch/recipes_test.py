@@ -19,7 +19,7 @@ from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
 from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.shared.scoring import zero_shot_head
-from rsclip_jax.train import checkpoint, optim
+from rsclip_jax.train import checkpoint, optim, resume
 from rsclip_jax.weights import save_clip
 from tests.golden import toy_resnet
 from tests.helpers.marks import slow
@@ -258,7 +258,7 @@ def test_a_head_is_trained_first_and_the_tower_through_it(tmp_path):
     _, run, source = train_recipe(tmp_path, **LP_FT)
     clip, head_0 = tiny_clip(), _head(source)
     head_1 = checkpoint.load_trained(tmp_path / "patch" / "head")["head"]
-    begun = checkpoint.begun_sources(tmp_path / "patch")
+    begun = resume.begun_sources(tmp_path / "patch")
     assert begun["head"] == {"digest": checkpoint.params_digest(head_1)}
 
     def loss(head):

@@ -15,7 +15,7 @@ from rsclip_jax.records.budget import Budget
 from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.stage import check_patch
 from rsclip_jax.stages.patch.tasks import draw_labels, fine_tune_tasks, merge
-from rsclip_jax.train import checkpoint
+from rsclip_jax.train import checkpoint, resume
 from rsclip_jax.weights import save_clip
 from tests.helpers.marks import slow
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -214,7 +214,7 @@ def test_in_turn_each_round_starts_from_the_choice_before(clip, tmp_path):
     for i, (one, name) in enumerate(zip(meta["rounds"], TWO_NAMES, strict=True)):
         folder = tmp_path / "run" / "patch" / "tasks" / name
         params = {**clip.params, "visual": theta}
-        begun = checkpoint.begun_sources(folder)["theta_0"]["digest"]
+        begun = resume.begun_sources(folder)["theta_0"]["digest"]
         assert begun == checkpoint.params_digest(params)
         theta_1 = checkpoint.load_trained(folder)
         blocks = block_prefix(theta, one["alpha_blocks"])
