@@ -1,5 +1,6 @@
 """The one training loop: next batch, step, log, save. Knows no stage, loss or model."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -184,7 +185,8 @@ class _Training:
                     self._step(step, alive, is_last=step == steps)
                     if step == start + 1:  # so that a lack of memory names this step
                         jax.block_until_ready(self.state)
-                bar.set_postfix(loss=f"{self.curve.loss:.4f}", refresh=False)
+                if math.isfinite(self.curve.loss):  # nan until the first is read
+                    bar.set_postfix(loss=f"{self.curve.loss:.4f}", refresh=False)
                 bar.update()
                 stopped = stop.reached()
                 if stopped or step % settings.checkpoint_every == 0 or step == steps:

@@ -185,10 +185,10 @@ def check_batch_size(batch_size: int, mesh: Mesh, setting: str, parts: int = 1) 
     """
     shares = mesh.size * parts
     if batch_size < 1 or batch_size % shares:
-        times = f" times the {parts} parts that each takes it in" if parts > 1 else ""
+        parted = f", in {parts} parts each: use a multiple of {shares}"
         raise ValueError(
             f"{setting} = {batch_size} is not a positive multiple of the {mesh.size}"
-            f" devices that share it{times}"
+            f" devices that share it{parted if parts > 1 else ''}"
         )
 
 

@@ -20,6 +20,9 @@ from jax.experimental import multihost_utils
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Every process counts the same points, as jax's agreement requires.
 _points = itertools.count(1)
+# Signals whose Interrupted may have been lost: Python drops what is raised within a
+# destructor or a callback of the garbage collector. The next stop point acts on them.
+_raised: list[int] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,23 +44,26 @@ class Stop:
 
     @property
     def signum(self) -> int:
-        return self.caught[0] if self.caught else signal.SIGTERM
+        return next(iter([*self.caught, *_raised]), signal.SIGTERM)
 
     def reached(self) -> bool:
         """Whether to stop after this step. All processes call it at every step."""
         if jax.process_count() > 1:
             return _all_reached()
-        return bool(self.caught)
+        return bool(self.caught or _raised)
 
 
 def stop_point(where: str) -> None:
     """Raises Interrupted if all processes have agreed to stop here.
 
     For loops outside training; all processes call it equally often. In one process the
-    signal has raised Interrupted already, see at_once.
+    signal has raised Interrupted already, see at_once, unless that was lost.
     """
-    if jax.process_count() > 1 and _all_reached():
-        raise Interrupted(signal.SIGTERM, describe(where))
+    if jax.process_count() > 1:
+        if _all_reached():
+            raise Interrupted(signal.SIGTERM, describe(where))
+    elif _raised:
+        raise Interrupted(_raised[0], describe(where))
 
 
 def _all_reached() -> bool:
@@ -98,10 +104,16 @@ def at_once(where: str) -> Iterator[None]:
             signal.signal(signum, previous)  # a second one acts immediately
             _tell_others(signum)
             return
+        _raised.append(signum)
         raise Interrupted(signum, describe(where))
 
-    with _handling(handle):
-        yield
+    try:
+        with _handling(handle):
+            yield
+        if _raised:
+            raise Interrupted(_raised[0], describe(where))
+    finally:
+        _raised.clear()
 
 
 def _tell_others(signum: int) -> None:

@@ -62,11 +62,12 @@ class Known(Program):
     fixed_bytes: int = 1000
     each: int = 10
     square: float = 0.0
+    power: float = 1.0
     asked: list = dataclasses.field(default_factory=list)
 
     def memory(self, batch_size):
         self.asked.append(batch_size)
-        used = self.each * batch_size + int(self.square * batch_size**2)
+        used = int(self.each * batch_size**self.power + self.square * batch_size**2)
         return Memory(self.fixed_bytes, used)
 
 
@@ -85,6 +86,15 @@ def test_the_largest_batch_fits_and_is_near_the_limit(square, limit):
     assert is_sure
     assert one.memory(found).total <= limit
     assert one.memory(found + one.unit).total > limit
+
+
+def test_a_prediction_that_is_always_a_little_too_large_gets_a_margin():
+    one = known(unit=1, each=1000, power=1.1)
+    two = {size: one.memory(size) for size in (8, 32)}
+    found, is_sure = program.largest_batch(one, 10_000_000, two)
+    assert is_sure
+    assert one.memory(found).total <= 10_000_000
+    assert one.memory(int(found * 1.05)).total > 10_000_000
 
 
 def test_no_batch_fits_below_the_fixed_memory():

@@ -53,13 +53,49 @@ def test_a_training_waits_for_its_step_but_not_at_a_second_signal(capsys):
     assert interrupted([signal.SIGTERM, signal.SIGTERM]).code == 128 + signal.SIGTERM
 
 
-def test_after_a_training_signals_act_at_once_again():
+class Dropped:
+    """Python ignores what is raised in its destructor."""
+
+    def __del__(self):
+        with contextlib.suppress(BaseException):
+            send(signal.SIGTERM)
+
+
+def lose_and_go_on(where: str) -> None:
+    """A run whose interruption is dropped, up to its next chance to stop."""
+    with stopping.at_once("in stage align"):
+        Dropped()
+        if where == "stop point":
+            stopping.stop_point("in stage align")
+            raise AssertionError("not stopped")
+        if where == "step":
+            with stopping.after_step() as stop:
+                assert stop.reached()
+                assert stop.signum == signal.SIGTERM
+
+
+@pytest.mark.parametrize("where", ["step", "stop point", "end of the stage"])
+def test_an_interruption_that_was_lost_stops_at_the_next_chance(where):
+    with pytest.raises(stopping.Interrupted, match="stage align") as error:
+        lose_and_go_on(where)
+    assert error.value.code == 128 + signal.SIGTERM
+    with stopping.after_step() as stop:
+        assert not stop.reached()
+
+
+def signal_after_a_training() -> None:
     with stopping.at_once("here"):
         with stopping.after_step() as stop:
             pass
-        with pytest.raises(stopping.Interrupted):
+        try:
             send(signal.SIGTERM)
-        assert not stop.reached()
+        finally:
+            assert not stop.caught
+
+
+def test_after_a_training_signals_act_at_once_again():
+    with pytest.raises(stopping.Interrupted, match="here"):
+        signal_after_a_training()
 
 
 def test_a_point_between_batches_stops_nothing_without_a_notice():

@@ -149,6 +149,8 @@ def fit(
     """
     section = section or stage
     check_computing(run, section, settings)
+    if begun := checkpoint.last_checkpoint(run.folder(stage)):
+        run.log(f"{stage}: continues from step {begun.name} of {settings.steps}")
     with named(f"config.{section}."):
         tx = make_tx(settings, params, tower)
     try:
