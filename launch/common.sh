@@ -13,7 +13,7 @@ fail() {
 }
 
 # The comment at the head of the script is its help.
-show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"; }
+show_help() { sed -n '2,/^[^#]/{/^#SBATCH/d;s/^# \{0,1\}//p;}' "$0"; }
 
 # parse WORD...: --help ends the script, --dry-run sets dry_run, the rest is in flags.
 parse() {
@@ -43,6 +43,66 @@ need_number() {
     case ${!1:-} in
         '' | *[!0-9]*) fail "$1=${!1:-} is no whole number: set $1 to one" ;;
     esac
+}
+
+# need_count NAME: ends the script where the variable NAME is no whole number above 0.
+need_count() {
+    need_number "$1"
+    case ${!1} in 0*) fail "$1=${!1}: set $1 to 1 or more" ;; esac
+}
+
+# shellcheck disable=SC2120  # the patterns are none for most scripts
+# need_flags PATTERN...: ends the script where a word left over is no flag of the run.
+# The patterns are flags of rsclip_jax.main beside the settings.
+need_flags() {
+    local word pattern
+    for word in ${flags[@]+"${flags[@]}"}; do
+        case $word in --config.?*) continue ;; esac
+        for pattern in "$@"; do
+            # shellcheck disable=SC2053  # a pattern
+            [[ $word != $pattern ]] || continue 2
+        done
+        case $word in
+            --config | --config=*) fail "$word: set the variable CONFIG instead" ;;
+            --workdir | --workdir=*) fail "$word: set the variable WORKDIR instead" ;;
+            *) fail "there is no $word here: --dry-run, --help, or settings of the run such as --config.seed=1" ;;
+        esac
+    done
+}
+
+# Ends the script where WORKDIR looks like a path of an object store and is none.
+need_workdir() {
+    case $WORKDIR in
+        gs://[!/]* | s3://[!/]* | az://[!/]*) ;;
+        gs:* | s3:* | az:*) fail "WORKDIR=$WORKDIR: write ${WORKDIR%%:*}://BUCKET/PATH" ;;
+        *://*) fail "WORKDIR=$WORKDIR: there are gs://, s3:// and az://" ;;
+    esac
+}
+
+# need_config FOLDER: ends the script where CONFIG is no file in FOLDER and no name of a
+# shipped config, each with or without a :variant. In the clone, which is copied to other
+# machines, an absolute path or one of a store is theirs: a config.json beside a run.
+need_config() {
+    local file=${CONFIG%%:*} name shipped
+    case $CONFIG in
+        gs://*.json | s3://*.json | az://*.json) return 0 ;;
+        /*.json) [ "$1" != "$clone" ] || return 0 ;;
+    esac
+    case $file in
+        /*) [ "$1" = "$clone" ] || [ ! -f "$file" ] || return 0 ;;
+        ?*) [ ! -f "$1/$file" ] || return 0 ;;
+    esac
+    name=${file#./}
+    name=${name#configs/}
+    name=${name%.py}
+    shipped=" $(cd "$clone/configs" && grep -l "def get_config" [!_]*.py | sed 's/\.py$//' |
+        tr '\n' ' ')"
+    shipped=${shipped/ common / }
+    case $name in
+        '' | */* | *' '*) ;;
+        *) case $shipped in *" $name "*) return 0 ;; esac ;;
+    esac
+    fail "CONFIG=$CONFIG is no file in $1 and no shipped config; there are:${shipped% }"
 }
 
 # The clone's own environment, if it has one; else the python3 on PATH.

@@ -46,7 +46,10 @@ source "$(dirname "$0")/common.sh"
 set_command() {
     need IMAGE "such as us-docker.pkg.dev/my-project/my-repo/rsclip"
     need CONFIG "such as align_sar"
+    need_config "$clone"
+    need_flags
     need WORKDIR "such as gs://my-bucket/runs/sar"
+    need_workdir
     case $WORKDIR in
         gs://* | /*) ;;
         *) fail "WORKDIR=$WORKDIR is a folder of each pod's own: set gs://BUCKET/PATH, or a path that all pods mount" ;;
@@ -152,9 +155,11 @@ case $action in
     "") fail "say what to do: image, apply, xpk, follow or delete (--help)" ;;
     *) fail "there is no '$action': image, apply, xpk, follow or delete (--help)" ;;
 esac
-need_number CHIPS
+need_count CHIPS
 need_number MAX_RESTARTS
 case $SPOT in yes | no) ;; *) fail "SPOT=$SPOT: set it to yes or no" ;; esac
+label='^[a-z]([-a-z0-9]*[a-z0-9])?$'
+[[ $NAME =~ $label ]] || fail "NAME=$NAME: Kubernetes takes lower-case letters, digits and hyphens, such as rsclip-2"
 case $action in
     apply) apply ;;
     xpk) xpk_create ;;

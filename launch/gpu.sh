@@ -21,7 +21,10 @@ source "$(dirname "$0")/common.sh"
 : "${PYTHON:=$(default_python)}"
 parse "$@"
 need CONFIG "such as configs/align_sar.py"
+need_config "$PWD"
+need_flags '--coordinator=*' '--processes=*' '--process=*'
 need WORKDIR "the folder of the run"
+need_workdir
 need_tool "$PYTHON" "set PYTHON to a Python that has the requirements"
 
 become env PYTHONPATH="$clone${PYTHONPATH:+:$PYTHONPATH}" \

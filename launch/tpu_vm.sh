@@ -293,7 +293,10 @@ case $SLICE-$WHEN_DONE in
 esac
 if [ "$action" = up ] || [ "$action" = run ]; then
     need CONFIG "such as align_sar"
+    need_config "$clone"
+    need_flags
     need WORKDIR "such as gs://my-bucket/runs/sar"
+    need_workdir
     case $WORKDIR in
         gs://* | /*) ;;
         *) fail "WORKDIR=$WORKDIR is a folder of each worker's own: set gs://BUCKET/PATH, or a path that all workers mount" ;;

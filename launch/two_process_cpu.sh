@@ -25,9 +25,12 @@ source "$(dirname "$0")/common.sh"
 : "${PYTHON:=$(default_python)}" "${PROCESSES:=2}" "${DEVICES:=2}" "${PORT:=}" "${GRACE:=10}"
 parse "$@"
 need CONFIG "such as configs/align_sar.py"
+need_config "$PWD"
+need_flags
 need WORKDIR "the folder of the run"
-need_number PROCESSES
-need_number DEVICES
+need_workdir
+need_count PROCESSES
+need_count DEVICES
 need_number GRACE
 need_tool "$PYTHON" "set PYTHON to a Python that has the requirements"
 
@@ -46,11 +49,20 @@ signal_all() {
     done
 }
 
-# end_all CODE: SIGTERM, and SIGKILL after GRACE seconds; a process whose peer is gone may
-# wait for it for ever.
+# tell_end PID CODE: which process has failed, and how it goes on after a signal.
+tell_end() {
+    local i=0 name how=""
+    while [ "${pids[$i]}" != "$1" ]; do i=$((i + 1)); done
+    if [ "$2" -gt 128 ] && name=$(kill -l "$2" 2> /dev/null); then
+        how=" (SIG$name); the same command continues the run"
+    fi
+    printf 'process %s ended with code %s%s: ending the others\n' "$i" "$2" "$how" >&2
+}
+
+# SIGTERM, and SIGKILL after GRACE seconds; a process whose peer is gone may wait for it
+# for ever.
 end_all() {
     local until=$((SECONDS + GRACE))
-    printf 'a process ended with code %s: ending the others\n' "$1" >&2
     signal_all TERM
     while [ -n "$(jobs -rp)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.2 || true; done
     signal_all KILL
@@ -72,7 +84,7 @@ wait_for_all() {
             wait "$pid" || failed=$?
             if [ "$failed" -ne 0 ] && [ "$code" -eq 0 ]; then
                 code=$failed
-                [ -n "$passed_on" ] || end_all "$code"
+                [ -n "$passed_on" ] || { tell_end "$pid" "$code" && end_all; }
             fi
         done
         left=(${still[@]+"${still[@]}"})

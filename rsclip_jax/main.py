@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rsclip_jax.io.paths import as_path
+from rsclip_jax.io.paths import as_path, is_remote
 from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -65,13 +65,15 @@ def run_to_end(config, workdir: Path) -> int:
     from rsclip_jax.data.bad_records import error_text
     from rsclip_jax.io.files import is_full
     from rsclip_jax.io.run_lock import WorkdirHeld
+    from rsclip_jax.io.store_errors import StoreFailed, naming_store
     from rsclip_jax.stages.shared.messages import name_settings
     from rsclip_jax.stages.shared.workdir import keep_traceback
     from rsclip_jax.train import processes, watchdog
     from rsclip_jax.train.stopping import Interrupted
 
     try:
-        run_stages(config, workdir)
+        with naming_store(workdir):
+            run_stages(config, workdir)
     except Interrupted as error:
         print(error, file=sys.stderr)
         return error.code
@@ -86,6 +88,9 @@ def run_to_end(config, workdir: Path) -> int:
         return 1  # the process that failed says why
     except WorkdirHeld as error:  # nothing is written into the other's workdir
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except StoreFailed as error:  # nor into a store that does not answer
+        print(f"error: {processes.name_self()}{error}", file=sys.stderr)
         return 1
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         text = f"error: {processes.name_self()}{name_settings(error_text(error))}"
@@ -115,6 +120,8 @@ def run_stages(config, workdir: Path) -> None:
     if config.plan:
         plan(config, workdir)
         return
+    if is_remote(workdir) and processes.is_first():  # which may take minutes
+        print(f"{workdir}: reaching the object store ...", flush=True)
     check_folder(workdir)
     with stopping.at_once("outside the stages"), contextlib.ExitStack() as stack:
         held = hold(workdir, processes=processes.count())

@@ -103,8 +103,8 @@ def as_path(text: str | os.PathLike) -> Path:
         raise ValueError(f"{text}: {scheme}:// is not supported; there are {known}")
     if not text.startswith(f"{scheme}://"):
         raise ValueError(
-            f"{text}: an object store is written with two slashes, {scheme}://; give"
-            " it as text, because pathlib.Path drops one of them"
+            f"{text}: an object store is written with two slashes: write"
+            f" {scheme}://{text[found.end() :]} (as text: pathlib.Path drops one)"
         )
     bucket = text[found.end() :].partition("/")[0]
     if not bucket:

@@ -35,7 +35,10 @@ def test_a_local_path_stays_pathlibs(text):
     ("text", "words"),
     [
         ("http://a/b", r"http:// is not supported; there are gs://, s3://, az://"),
-        (Path("gs://bucket/run"), r"gs:/bucket/run: .* two slashes, gs://; give"),
+        (
+            Path("gs://bucket/run"),
+            r"gs:/bucket/run: .*: write gs://bucket/run ",
+        ),
         ("gs://", r"names no bucket; write gs://BUCKET/FOLDER"),
     ],
 )

@@ -181,6 +181,8 @@ def test_follow_and_delete(stubs):
             {"TOPOLOGY": "1x1"},
             "has 1 chips, which are no whole",
         ),
+        (("apply",), {"CHIPS": "0"}, "CHIPS=0: set CHIPS to 1 or more"),
+        (("apply",), {"NAME": "My_run"}, "NAME=My_run: Kubernetes takes lower-case"),
         (("apply",), {"SPOT": "true"}, "SPOT=true: set it to yes or no"),
         (("delete", "--config.a=1"), {}, "delete takes no --config.a=1"),
     ],

@@ -156,6 +156,8 @@ def test_the_directives_of_the_script_give_it_time_to_save():
     [
         ({"CONFIG": ""}, "set CONFIG"),
         ({"WORKDIR": ""}, "set WORKDIR"),
+        ({"NODES": "0"}, "NODES=0: set NODES to 1 or more"),
+        ({"TIME": "one day"}, "TIME=one day: set it to minutes, HOURS"),
         ({"GPUS": "all"}, "GPUS=all is no whole number"),
         ({}, "there is no sbatch on PATH: start this on a login node"),
         ({"SLURM_JOB_ID": "7"}, "there is no srun on PATH"),
@@ -165,6 +167,18 @@ def test_what_is_wrong_is_named(stubs, settings, said):
     done = stubs.run("slurm.sbatch", **{**SETTINGS, **settings})
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["90", "90:00", "1:30:00", "2-12", "2-12:30:00"])
+def test_each_form_of_a_time_limit_is_slurms(stubs, limit):
+    done = stubs.run("slurm.sbatch", "--dry-run", TIME=limit, **SETTINGS)
+    assert f" --time={limit} " in done.stdout
+
+
+def test_the_help_leaves_out_slurms_directives(stubs):
+    said = stubs.run("slurm.sbatch", "--help").stdout
+    assert "SBATCH " not in said
+    assert said.startswith("Runs rsclip_jax on the GPUs")
 
 
 def test_a_dry_run_prints_the_commands(stubs):

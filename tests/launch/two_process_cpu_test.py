@@ -61,7 +61,7 @@ def test_the_peer_of_a_failed_process_is_ended_and_its_code_kept(stubs, fails):
     started = time.monotonic()
     done = stubs.run("two_process_cpu.sh", **SETTINGS)
     assert done.returncode == 3
-    assert "a process ended with code 3" in done.stderr
+    assert f"process {fails} ended with code 3: ending the others\n" in done.stderr
     assert time.monotonic() - started < 20
 
 
@@ -75,7 +75,10 @@ def test_a_peer_that_ignores_sigterm_is_killed(stubs):
 
 def test_a_process_that_is_killed_ends_the_run(stubs):
     play(stubs, "exec sleep 50", "kill -KILL $$")
-    assert stubs.run("two_process_cpu.sh", **SETTINGS).returncode == 128 + 9
+    done = stubs.run("two_process_cpu.sh", **SETTINGS)
+    assert done.returncode == 128 + 9
+    said = "process 1 ended with code 137 (SIGKILL); the same command continues the run"
+    assert said in done.stderr
 
 
 def test_it_waits_for_the_slower_process(stubs):
@@ -144,3 +147,11 @@ def test_a_number_that_is_none_is_named(stubs, name):
     assert done.returncode == 2
     assert f"{name}=two is no whole number" in done.stderr
     assert stubs.calls() == []
+
+
+@pytest.mark.parametrize("name", ["PROCESSES", "DEVICES"])
+def test_no_process_or_device_at_all_is_refused(stubs, name):
+    stubs.add("python3")
+    done = stubs.run("two_process_cpu.sh", "--dry-run", **{**SETTINGS, name: "0"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name}=0: set {name} to 1 or more" in done.stderr

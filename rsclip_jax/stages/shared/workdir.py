@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from rsclip_jax.io import run_lock
 from rsclip_jax.io.files import read_object, remove_tree, write_json, write_text
 from rsclip_jax.io.paths import is_remote
+from rsclip_jax.io.store_errors import store_failed
 from rsclip_jax.stages.shared.stage import Stage
 from rsclip_jax.train.stores import check_processes
 
@@ -100,7 +101,7 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
 def check_folder(workdir: Path) -> None:
     """Raises ValueError for a file, and for another program's folder.
 
-    Also for several processes and a store that takes one; OSError for a store that
+    Also for several processes and a store that takes one; StoreFailed for a store that
     cannot be reached.
     """
     if is_remote(workdir):
@@ -123,11 +124,7 @@ def _reach(workdir: Path) -> None:
     try:
         workdir.exists()
     except Exception as error:  # each store's package has its own kinds
-        text = str(error).strip().splitlines() or [""]
-        raise OSError(
-            f"--workdir={workdir} cannot be reached ({type(error).__name__}:"
-            f" {text[0]}): check its name, your credentials and the network"
-        ) from error
+        raise store_failed(workdir, error) from error
 
 
 def _has_begun(workdir: Path, stage: Stage) -> bool:
@@ -195,12 +192,12 @@ def begin(config: ConfigDict, workdir: Path) -> None:
 
 def keep_traceback(workdir: Path) -> str:
     """Writes the current traceback into the workdir of a run; returns a note on it."""
-    if not (workdir / "config.json").exists() and _has_others_files(workdir):
-        return ""
     trace = workdir / "error.txt"
     try:
+        if not (workdir / "config.json").exists() and _has_others_files(workdir):
+            return ""
         workdir.mkdir(parents=True, exist_ok=True)
         write_text(trace, traceback.format_exc())
-    except OSError:  # the workdir cannot be written
+    except Exception:  # the workdir cannot be written; a store has errors of its own
         return ""
     return f"(traceback: {trace})"
