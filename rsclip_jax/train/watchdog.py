@@ -247,9 +247,12 @@ def watching(
     """Watches this process within the block; does nothing for one process alone.
 
     minutes: without progress, after which the job ends; 0 does not watch. reword: for
-    the message that names minutes, which no caller can catch.
+    the message that names minutes, which no caller can catch. Raises ValueError for
+    minutes below 0.
     """
     global _current
+    if not minutes >= 0:
+        raise ValueError(f"minutes = {minutes}: use 0, which does not watch, or more")
     if processes.count() == 1 or not minutes:
         yield
         return

@@ -6,6 +6,8 @@ import pathlib
 import socket
 import time
 
+import pytest
+
 from rsclip_jax.io.files import write_json
 from rsclip_jax.train import watchdog
 from rsclip_jax.train.watchdog import (
@@ -89,3 +91,9 @@ def test_a_store_that_is_away_for_a_while_does_not_end_the_watch(tmp_path):
         dog._stacks.close()
     assert describe([]) == "the heartbeats cannot be read"
     assert describe_peers(Away(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("minutes", [-1, float("nan")])
+def test_minutes_below_none_are_refused_also_in_one_process(tmp_path, minutes):
+    with pytest.raises(ValueError, match="minutes = "):
+        watchdog.watching(tmp_path, minutes).__enter__()
