@@ -94,6 +94,7 @@ def resumed(killed, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_the_other_is_killed_and_names_it(killed):
     folder, (status, lost), text = killed
     assert lost == -9
@@ -181,6 +182,7 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(a, b, atol=1e-5 * size, rtol=0, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_process_continues_what_two_began(alone, killed, tmp_path):
     shutil.copytree(killed[0] / "run", tmp_path / "run")
     run_alone(tmp_path / "run", config_of(("pretrain",)))

@@ -210,6 +210,7 @@ def test_recomputation_is_in_the_program():
     assert dense["none"] < dense["dots"] < dense["block"]
 
 
+@pytest.mark.slow
 def test_recomputation_saves_memory():
     variant = Variant("deep", 16, 32, 4, 32, 4, 2, 16, 1, 1, "gelu", **SIZES)
     params = make_params(variant)
@@ -238,7 +239,7 @@ def value_and_grad(variant, compute):
         (VIT, {"remat": "dots"}),
         (VIT, {"scan": True}),
         (VIT, {"scan": True, "remat": "block"}),
-        (RESNET, {"remat": "dots"}),
+        pytest.param(RESNET, {"remat": "dots"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -274,6 +275,7 @@ def test_every_blocks_output_is_that_of_the_unrolled_tower():
         np.testing.assert_allclose(looped[2][name], want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_params_of_a_loop_are_initialised_as_without():
     image, text = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 24), jnp.int32)
     for how in ({"scan": True}, {"remat": "block"}):

@@ -106,6 +106,7 @@ def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_a_plan_prints_a_stage_and_writes_nothing(tmp_path, one_mesh, capsys):
     """Of a small student and cached features, for a CLIP whose weights are not here."""
     config = tiny_config(stages=("align",))
