@@ -48,7 +48,7 @@ class Compute:
 
     @property
     def precision(self) -> jax.lax.Precision:
-        """Of matrix products; it does not depend on jax's own setting."""
+        """The precision of matrix products, independent of jax's own setting."""
         full = self.dtype == "float32"
         return jax.lax.Precision.HIGHEST if full else jax.lax.Precision.DEFAULT
 

@@ -183,7 +183,7 @@ def train_recipe(workdir, **settings):
 
 
 def loss_of(theta, source) -> float:
-    """Of all training scenes, through the zero-shot head."""
+    """The loss of all training scenes through the zero-shot head."""
     records = [source[i] for i in range(len(source))]
     clip = tiny_clip()
     model = api.Model(TINY, {**clip.params, "visual": theta}, {}, clip.digest)

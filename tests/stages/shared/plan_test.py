@@ -108,7 +108,7 @@ def count(tree):
 
 @pytest.mark.slow
 def test_a_plan_prints_a_stage_and_writes_nothing(tmp_path, one_mesh, capsys):
-    """Of a small student and cached features, for a CLIP whose weights are not here."""
+    """A small student learns from cached features of a CLIP whose weights are away."""
     config = tiny_config(stages=("align",))
     with config.unlocked():
         config.update(plan=True, plan_memory_gb=2**-6, init="OpenAI-ViT-B-32")
