@@ -105,6 +105,20 @@ need_config() {
     fail "CONFIG=$CONFIG is no file in $1 and no shipped config; there are:${shipped% }"
 }
 
+# need_job MACHINE: ends the script unless CONFIG, WORKDIR and the flags are those of a run
+# on several machines, which all reach the workdir. MACHINE: what one of them is called.
+need_job() {
+    need CONFIG "such as align_sar"
+    need_config "$clone"
+    need_flags
+    need WORKDIR "such as gs://my-bucket/runs/sar"
+    need_workdir
+    case $WORKDIR in
+        gs://* | /*) ;;
+        *) fail "WORKDIR=$WORKDIR is a folder of each $1's own: set gs://BUCKET/PATH, or a path that all $1s mount" ;;
+    esac
+}
+
 # The clone's own environment, if it has one; else the python3 on PATH.
 default_python() {
     if [ -x "$clone/.venv/bin/python" ]; then

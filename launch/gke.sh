@@ -45,15 +45,7 @@ source "$(dirname "$0")/common.sh"
 # The command of the container, as words.
 set_command() {
     need IMAGE "such as us-docker.pkg.dev/my-project/my-repo/rsclip"
-    need CONFIG "such as align_sar"
-    need_config "$clone"
-    need_flags
-    need WORKDIR "such as gs://my-bucket/runs/sar"
-    need_workdir
-    case $WORKDIR in
-        gs://* | /*) ;;
-        *) fail "WORKDIR=$WORKDIR is a folder of each pod's own: set gs://BUCKET/PATH, or a path that all pods mount" ;;
-    esac
+    need_job pod
     command=(python -m rsclip_jax.main --config="$CONFIG" --workdir="$WORKDIR"
         ${flags[@]+"${flags[@]}"})
 }

@@ -292,15 +292,7 @@ case $SLICE-$WHEN_DONE in
     *) fail "WHEN_DONE=$WHEN_DONE with SLICE=$SLICE: set WHEN_DONE to keep, or to delete for a slice of this script" ;;
 esac
 if [ "$action" = up ] || [ "$action" = run ]; then
-    need CONFIG "such as align_sar"
-    need_config "$clone"
-    need_flags
-    need WORKDIR "such as gs://my-bucket/runs/sar"
-    need_workdir
-    case $WORKDIR in
-        gs://* | /*) ;;
-        *) fail "WORKDIR=$WORKDIR is a folder of each worker's own: set gs://BUCKET/PATH, or a path that all workers mount" ;;
-    esac
+    need_job worker
 elif [ "${#flags[@]}" -gt 0 ]; then
     fail "$action takes no ${flags[0]}: flags go to up and run"
 fi
