@@ -11,6 +11,7 @@ import pytest
 from rsclip_jax.records.meta import StageMeta, write_meta
 from rsclip_jax.train import checkpoint, resume, sharding
 from rsclip_jax.train_step import make_state
+from tests.helpers.damage import flip
 
 PARAMS = {"a": {"kernel": np.arange(8, dtype=np.float32).reshape(2, 4)}, "t": np.e}
 
@@ -68,17 +69,6 @@ def test_the_digest_tells_values_names_shapes_and_types_apart(other):
     assert checkpoint.params_digest(other) != checkpoint.params_digest(params())
 
 
-def flipped(folder: Path, seed: int) -> None:
-    """Flips one bit of one file; most bits are of the values."""
-    rng = np.random.default_rng(seed)
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    sizes = np.array([p.stat().st_size for p in files], float)
-    path = files[rng.choice(len(files), p=sizes / sizes.sum())]
-    data = bytearray(path.read_bytes())
-    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
-    path.write_bytes(data)
-
-
 @pytest.fixture(scope="module")
 def product(tmp_path_factory) -> tuple[Path, dict]:
     """A finished stage with values of 16 KB that do not compress."""
@@ -97,7 +87,7 @@ def test_a_flipped_bit_never_gives_other_weights(product, tmp_path, seed):
     original, tree = product
     stage_dir = tmp_path / "patch"
     shutil.copytree(original, stage_dir)
-    flipped(stage_dir / "params", seed)
+    flip(stage_dir / "params", seed)
     told, found = "", tree
     try:
         found, _ = checkpoint.load_product(stage_dir)
@@ -116,7 +106,7 @@ def test_most_flips_are_of_values_and_are_noticed(product, tmp_path):
     for seed in range(12):
         stage_dir = tmp_path / str(seed)
         shutil.copytree(product[0], stage_dir)
-        flipped(stage_dir / "params", seed)
+        flip(stage_dir / "params", seed)
         try:
             checkpoint.load_product(stage_dir)
         except ValueError:

@@ -20,6 +20,7 @@ from rsclip_jax.train import checkpoint, optim, resume, sharding
 from rsclip_jax.train.stores import steps_in
 from rsclip_jax.train_step import TrainState, make_state
 from tests.helpers.batches import make_batches
+from tests.helpers.damage import flip
 
 META = {"stage": "toy", "sources": {"theta_0": {"digest": "a"}}}
 TX = optim.with_ema(optax.adamw(0.1), 0.9)
@@ -201,18 +202,6 @@ def test_without_a_whole_one_all_that_was_tried_is_listed(tmp_path):
     assert "train is missing" in lines[2]
     assert "remove that folder to start" in lines[-1]
     assert steps_in(tmp_path / "c") == [4, 8, 12]  # nothing is removed
-
-
-def flip(folder: Path, seed: int) -> str:
-    """Flips one bit of a file below folder, chosen by the sizes; its name."""
-    rng = np.random.default_rng(seed)
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    sizes = np.array([p.stat().st_size for p in files], float)
-    path = files[rng.choice(len(files), p=sizes / sizes.sum())]
-    data = bytearray(path.read_bytes())
-    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
-    path.write_bytes(data)
-    return str(path.relative_to(folder))
 
 
 SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 112)]
