@@ -17,6 +17,11 @@ SCRIPTS = sorted(
 def read_variables(name: str) -> dict[str, str]:
     """Each variable that a script takes from the environment, with its default."""
     text = (FOLDER / name).read_text()
+    if re.search(r"^\s*need_job ", text, re.MULTILINE):
+        common = (FOLDER / "common.sh").read_text()
+        text += re.findall(
+            r"^need_job\(\) \{\n.*?^\}", common, re.MULTILINE | re.DOTALL
+        )[0]
     found = dict.fromkeys(re.findall(r"^\s*need ([A-Z_]+) ", text, re.MULTILINE), "")
     found |= dict(re.findall(r'"\$\{([A-Z_]+):=([^}]*)\}"', text))
     # a default that is worked out is told in words
