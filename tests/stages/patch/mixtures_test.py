@@ -1,10 +1,15 @@
 """Mixtures on the devices: the product's bits, one program, made once for a group."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
+from rsclip_jax import api
 from rsclip_jax.interpolate import block_names, interpolate
+from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.stages.patch import mixtures
 from rsclip_jax.stages.patch.mixtures import Mixtures
@@ -13,16 +18,22 @@ from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.train import checkpoint
 from rsclip_jax.train.sharding import make_mesh
 from tests.helpers.runs import few_scenes, make_run, tiny_config
-from tests.stages.patch.stage_test import tiny_clip
+
+
+@functools.cache
+def tiny_params():
+    return jax.device_get(init_clip("mini", jax.random.key(3)))
 
 
 @pytest.fixture
 def ends():
     """(params, theta_1, a tower before theta_0)."""
-    params = tiny_clip().params
-    others = [jax.tree.map(lambda x, k=k: x * np.float32(k), params) for k in (1.3, 2)]
-    params = jax.tree.map(np.copy, params)
-    return params, others[0]["visual"], others[1]["visual"]
+    params = jax.tree.map(np.copy, tiny_params())
+    theta_1, original = (
+        jax.tree.map(lambda x, k=k: x * np.float32(k), params["visual"])
+        for k in (1.3, 2)
+    )
+    return params, theta_1, original
 
 
 def assert_same_bits(got, want):
@@ -77,7 +88,8 @@ def test_a_digest_is_that_of_the_whole_clip_and_is_computed_once(
 def test_a_sweep_mixes_once_for_a_group_of_batches(tmp_path, monkeypatch):
     config = tiny_config()
     config.eval_batch_size = 8  # 5 batches of 40 records
-    run, clip = make_run(tmp_path, config), tiny_clip()
+    run = make_run(tmp_path, config)
+    clip = api.Model(get_variant("mini"), tiny_params(), {}, "a")
     theta_0 = clip.params["visual"]
     theta_1 = jax.tree.map(lambda x: x * np.float32(1.1), theta_0)
     mixed, scale = [], mixtures._scale
