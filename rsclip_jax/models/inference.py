@@ -50,10 +50,13 @@ class OnDevice(Mapping):
 
 
 def _on_device(tree: dict) -> dict:
-    """Moves numpy arrays to the device; jax.device_put refuses several processes'."""
-    return jax.tree.map(
-        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), tree
-    )
+    """Moves a tree from the host to the device; arrays of devices stay where they are.
+
+    jax.device_put refuses those that are spread over several processes.
+    """
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.device_put(tree)
 
 
 # Images
