@@ -12,7 +12,7 @@ import hashlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +229,31 @@ def load_meta(stage_dir: Path) -> StageMeta:
 def params_digest(params: PyTree) -> str:
     """Digest of a tree's names, dtypes and values, which identifies the weights."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    _hash_leaves(digest, params)
+    return digest.hexdigest()[:16]
+
+
+def make_digest_of_part(params: dict, name: str) -> Callable[[PyTree], str]:
+    """A function: part -> params_digest({**params, name: part}).
+
+    The leaves before the part, in the order of keys, are hashed once for all parts.
+    """
+    begun = hashlib.sha256()
+    _hash_leaves(begun, {key: tree for key, tree in params.items() if key < name})
+    after = {key: tree for key, tree in params.items() if key > name}
+
+    def digest_of(part: PyTree) -> str:
+        digest = begun.copy()
+        _hash_leaves(digest, {name: part})
+        _hash_leaves(digest, after)
+        return digest.hexdigest()[:16]
+
+    return digest_of
+
+
+def _hash_leaves(digest: "hashlib._Hash", tree: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:16]

@@ -22,8 +22,9 @@ from rsclip_jax.stages.patch.choose_alpha import (
     choose_alpha,
     mean_draw,
 )
+from rsclip_jax.stages.patch.mixtures import Alpha
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.patch.sweep import Alpha, Sweep
+from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stats.bootstrap import Draw
