@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import write_npz
+from rsclip_jax.io.store_errors import raise_if_unanswered
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.train import processes
 from rsclip_jax.train.stores import is_whole, readable, save_tree, steps_in
@@ -82,10 +83,14 @@ def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
 
 
 def read_whole(folder: Path) -> PyTree:
-    """A saved tree as numpy arrays. Raises ValueError naming a damaged folder."""
+    """A saved tree as numpy arrays. Raises ValueError naming a damaged folder.
+
+    StoreFailed for an object store that does not answer, which is no damage.
+    """
     try:
         return read_tree(folder)
     except Exception as error:  # a damaged file raises many kinds
+        raise_if_unanswered(folder, error)
         raise ValueError(
             f"{folder} is damaged ({first_line(error)}); {_way(folder.parent)}"
         ) from error
@@ -169,6 +174,7 @@ def _read_head(path: Path) -> dict[str, np.ndarray]:
             names = ("head", "head_0", "head_1", "classnames")
             return {name: stored[name] for name in names}
     except Exception as error:  # a damaged file raises many kinds
+        raise_if_unanswered(path, error)
         raise ValueError(
             f"{path} cannot be read ({first_line(error)}); {_way(path.parent)}"
         ) from error
