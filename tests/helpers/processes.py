@@ -1,7 +1,8 @@
 """Runs of main in several real processes with fake devices each, connected by gloo.
 
 As a program, `python -m tests.helpers.processes [flags of main]`, it is main with few
-scenes in the miniature, the variant "toy" and steady probes. start() starts several of it as one job.
+scenes in the miniature, the variant "toy" and steady probes. start() starts several of
+it as one job.
 """
 
 import contextlib
