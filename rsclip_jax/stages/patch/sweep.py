@@ -17,7 +17,7 @@ from rsclip_jax.stages.patch.mixtures import Alpha, Mixtures
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
+from rsclip_jax.stats.draws import Draw, bootstrap_map, bootstrap_mean
 from rsclip_jax.train import checkpoint
 
 # The batches that are on the devices at a time: a mixture is made once for all of them.
