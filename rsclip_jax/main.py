@@ -47,14 +47,18 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     import jax
 
-    from rsclip_jax.train import processes
+    from rsclip_jax.stages.shared.messages import name_settings
+    from rsclip_jax.train import compile_cache, processes
 
     jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
     quiet_libraries()
-    try:  # nothing is written before a job's processes have met
+    kept = _CONFIG.value.get("compile_cache", compile_cache.AUTO)
+    try:  # nothing is written to the workdir before a job's processes have met
+        for name, value in compile_cache.cache_options(kept).items():
+            jax.config.update(name, value)
         processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {name_settings(str(error))}", file=sys.stderr)
         sys.exit(1)
     if code := run_to_end(_CONFIG.value, as_path(_WORKDIR.value or default_workdir())):
         processes.leave(code)
