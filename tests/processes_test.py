@@ -150,7 +150,7 @@ def test_two_processes_train_as_one_does(alone, resumed, stage):
 def curve_of(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    keys = rows[0].keys() - {"examples_per_second"}
+    keys = rows[0].keys() - {"examples_per_second", "input_wait"}
     return {key: np.array([row[key] for row in rows]) for key in sorted(keys)}
 
 

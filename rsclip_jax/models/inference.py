@@ -108,9 +108,13 @@ def encode_arrays(
 def _in_blocks(
     encode: Callable, arrays: Sequence[np.ndarray], block: int, dim: int
 ) -> np.ndarray:
-    """One compiled shape for any number of inputs: the last block is padded."""
+    """One compiled shape for any number of inputs: the last block is padded.
+
+    Fewer than `block` go in one block of the next power of two.
+    """
     if block < 1:
         raise ValueError(f"block = {block}: at least one image is encoded at a time")
+    block = min(block, 1 << max(len(arrays) - 1, 0).bit_length())
     out = []
     for i in range(0, len(arrays), block):
         part = list(arrays[i : i + block])

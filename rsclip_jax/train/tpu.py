@@ -15,15 +15,21 @@ from rsclip_jax.train import sharding
 
 
 class Chip(NamedTuple):
-    """Clock in Hz of the matrix units, and GiB of memory."""
+    """Clock in Hz and peak in bfloat16 FLOP/s of the matrix units, GiB of memory."""
 
     clock: float
+    peak: float
     gib: float
 
 
-# v5e: 4 matrix units of 128 x 128 give 197 TFLOP/s in bfloat16 at 1.5 GHz; v6e: 4 of
-# 256 x 256 give 918 at 1.75 GHz. The memory is what the compiler says is available.
-CHIPS = {"v5e": Chip(1.5e9, 15.75), "v6e": Chip(1.75e9, 31.25)}
+# v5e: 4 matrix units of 128 x 128 at 1.5 GHz; v6e: 4 of 256 x 256 at 1.75 GHz; v5p: 8
+# of 128 x 128 at 1.75 GHz. The memory is what the compiler says is available, of v5p
+# what its page says that it has.
+CHIPS = {
+    "v5e": Chip(1.5e9, 197e12, 15.75),
+    "v6e": Chip(1.75e9, 918e12, 31.25),
+    "v5p": Chip(1.75e9, 459e12, 95.0),
+}
 
 
 def has_compiler() -> bool:
@@ -58,17 +64,21 @@ def predict_seconds(text: str, topology: str) -> float:
     The sum of the compiler's estimated cycles. It has none for exchanges between chips,
     for copies to and from the chip's inner memory, and for custom calls.
     """
-    total = sum(times * cycles for times, cycles in _costs(text))
-    return total / CHIPS[topology.partition(":")[0]].clock
+    total = sum(cycles for cycles, _ in costs(text))
+    return total / chip_of(topology).clock
 
 
-def _costs(text: str) -> Iterator[tuple[int, int]]:
-    for times, line in _run(text):
+def costs(text: str) -> Iterator[tuple[int, str]]:
+    """(cycles in all, instruction) of a compiled program's text, where it has cycles.
+
+    An instruction in a loop counts as often as it runs.
+    """
+    for times, line in instructions(text):
         if found := re.search(r'estimated_cycles":"?(\d+)', line):
-            yield times, int(found[1])
+            yield times * int(found[1]), line
 
 
-def _run(text: str) -> Iterator[tuple[int, str]]:
+def instructions(text: str) -> Iterator[tuple[int, str]]:
     """(how often it runs, instruction) of the entry computation and what it calls."""
     bodies: dict[str, list[str]] = collections.defaultdict(list)
     name = entry = ""
@@ -83,7 +93,7 @@ def _run(text: str) -> Iterator[tuple[int, str]]:
     def visit(computation: str, times: int) -> Iterator[tuple[int, str]]:
         for line in bodies[computation]:
             yield times, line
-            op = _opcode(line)
+            op = opcode_of(line)
             if op == "while":
                 trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
                 body = re.search(r"body=%?([\w.\-]+)", line)
@@ -97,11 +107,17 @@ def _run(text: str) -> Iterator[tuple[int, str]]:
     return visit(entry, 1)
 
 
-def _opcode(line: str) -> str:
+def opcode_of(line: str) -> str:
+    """The operation of an instruction, such as "fusion"."""
     found = re.search(r"(?:^|[\s)}\]])([a-z][a-z\-0-9]*)\(", line.split(" = ", 1)[1])
     return found[1] if found else ""
 
 
 def limit_of(topology: str) -> int:
     """Bytes of a chip's memory that a program may use."""
-    return int(CHIPS[topology.partition(":")[0]].gib * 2**30)
+    return int(chip_of(topology).gib * 2**30)
+
+
+def chip_of(topology: str) -> Chip:
+    """The chip of a topology, such as "v5e:2x2"."""
+    return CHIPS[topology.partition(":")[0]]
