@@ -138,10 +138,19 @@ def test_a_plan_prints_a_stage_and_writes_nothing(tmp_path, one_mesh, capsys):
 def test_a_whole_plan_prints_all_and_writes_nothing(tmp_path, one_mesh, capsys):
     config = tiny_config()
     with config.unlocked():
-        config.update(plan=True, plan_memory_gb=0.25)
+        config.update(plan=True, plan_memory_gb=0.25, progress=True)
     with few_scenes():
         run_stages(config, tmp_path / "w")
-    text = capsys.readouterr().out
+    text, said = capsys.readouterr()
+    steps = re.findall(r"^  \[(\d+) of 5\] (.+) for 1 x cpu \.\.\. \d+ s$", said, re.M)
+    assert steps == [
+        ("1", "pretrain: training step"),
+        ("2", "pretrain: encoder of rgb"),
+        ("3", "patch: training step"),
+        ("4", "align: training step"),
+        ("5", "align: encoder of s1"),
+    ]
+    assert said.startswith("plan: compiling 5 programs, 5 for 1 x cpu (also timed) ...")
     assert list(tmp_path.iterdir()) == []
     names = re.findall(r"^(\w+)$", text, re.MULTILINE)
     assert names == ["pretrain", "patch", "align", "evaluate"]
