@@ -4,6 +4,7 @@ The processes are programs of their own, connected by gloo; the reference runs i
 process of the tests, on four of its devices.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -26,12 +27,13 @@ config.variant = "toy"
 config.eval_batch_size = 20
 config.keep_embeddings = True
 for stage in ("pretrain", "patch", "align"):
-    config[stage].update(steps=5, checkpoint_every=2, log_every=1)
+    config[stage].update(steps=4, checkpoint_every=2, log_every=1)
 config.patch.update(alpha=0.5, supported_val=(), supported_test=())
 config.pretrain.update(test=("miniature:test",), allow_other_data=True)
 config.align.cache = "exact"
 config.datasets = ("miniature:test",)
 config.evaluate.probes = (("miniature:train", "miniature:val", "miniature:test"),)
+config.evaluate.update(shots=(4,), shot_seeds=1)
 """
 
 
@@ -47,11 +49,24 @@ def four_devices(shape=(-1, 1)) -> Mesh:
     return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+@contextlib.contextmanager
+def optimised_little():
+    """Compiles as the processes do: in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+        jax.clear_caches()  # no other test gets such a program
+
+
 def run_alone(workdir, config):
     """One process with four devices."""
     with (
         few_scenes(),
         processes.toy_variant(),
+        processes.steady_probes(),
+        optimised_little(),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sharding, "make_mesh", four_devices)
@@ -69,14 +84,15 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """(workdir, exit statuses, output) of two processes, one of which was killed."""
+def killed(request, tmp_path_factory):
+    """(folder, exit statuses, output) of two processes, one of which was killed."""
     folder = tmp_path_factory.mktemp("two")
     config = processes.write_config(folder / "config.py", CHANGES)
     second = folder / "run" / "pretrain" / "checkpoints" / "2"
     with processes.start(folder / "logs", *flags(folder, config)) as job:
         job.wait_until(second.is_dir)
         job.kill(1)
+        request.getfixturevalue("alone")  # while the other waits for its peer
         statuses = job.wait(90)
         text = job.output(0)
     return folder, statuses, text
@@ -84,9 +100,10 @@ def killed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed(killed, tmp_path_factory):
-    """The workdir that two processes finished after the kill."""
+    """The workdir after the kill: one process ends the stage, two run the others."""
     folder = tmp_path_factory.mktemp("again")
     shutil.copytree(killed[0] / "run", folder / "run")
+    run_alone(folder / "run", config_of(("pretrain",)))
     config = killed[0] / "config.py"
     with processes.start(folder / "logs", *flags(folder, config)) as job:
         statuses = job.wait(500)
@@ -109,8 +126,6 @@ def test_two_processes_report_what_one_reports(alone, resumed):
     assert {r.stage for r in ours} == set(STAGES)
     for one, other in zip(ours, theirs, strict=True):
         assert one.n == other.n
-        if one.task == "linear_probe":
-            continue  # its C is chosen among near ties of 40 examples
         assert as_number(one.value) == pytest.approx(
             as_number(other.value), rel=1e-5, nan_ok=True
         ), (one, other)
@@ -142,7 +157,7 @@ def as_number(value):
 def test_two_processes_train_as_one_does(alone, resumed, stage):
     ours, theirs = (curve_of(w / stage) for w in (resumed, alone))
     assert ours.keys() == theirs.keys()
-    assert list(ours["step"]) == [1, 2, 3, 4, 5]
+    assert list(ours["step"]) == [1, 2, 3, 4]
     for key, values in theirs.items():
         np.testing.assert_allclose(ours[key], values, rtol=1e-5, err_msg=key)
 
@@ -183,14 +198,18 @@ def assert_close(ours, theirs):
 
 
 @pytest.mark.slow
-def test_one_process_continues_what_two_began(alone, killed, tmp_path):
+def test_two_processes_continue_what_two_began(alone, killed, tmp_path):
     shutil.copytree(killed[0] / "run", tmp_path / "run")
-    run_alone(tmp_path / "run", config_of(("pretrain",)))
+    config = processes.write_config(
+        tmp_path / "config.py", CHANGES, stages="('pretrain',)"
+    )
+    with processes.start(tmp_path / "logs", *flags(tmp_path, config)) as job:
+        assert job.wait(300) == [0, 0], job.text()
     (ours, _), (theirs, _) = (
         checkpoint.load_product(w / "pretrain") for w in (tmp_path / "run", alone)
     )
     assert_close(ours, theirs)
-    assert list(curve_of(tmp_path / "run" / "pretrain")["step"]) == [1, 2, 3, 4, 5]
+    assert list(curve_of(tmp_path / "run" / "pretrain")["step"]) == [1, 2, 3, 4]
 
 
 def test_only_one_process_leaves_files(alone, resumed):
