@@ -4,9 +4,7 @@ The processes are programs of their own, connected by gloo; the reference runs i
 process of the tests, on four of its devices.
 """
 
-import contextlib
 import json
-import math
 import shutil
 
 import jax
@@ -18,7 +16,7 @@ from rsclip_jax.main import run_stages
 from rsclip_jax.records.outcomes import load_outcome
 from rsclip_jax.records.results import read_results
 from rsclip_jax.train import checkpoint, sharding, watchdog
-from tests.helpers import processes
+from tests.helpers import alike, processes
 from tests.helpers.runs import few_scenes, tiny_config
 
 STAGES = ("pretrain", "patch", "align", "evaluate")
@@ -49,24 +47,13 @@ def four_devices(shape=(-1, 1)) -> Mesh:
     return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-@contextlib.contextmanager
-def optimised_little():
-    """Compiles as the processes do: in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()  # no other test gets such a program
-
-
 def run_alone(workdir, config):
     """One process with four devices."""
     with (
         few_scenes(),
         processes.toy_variant(),
         processes.steady_probes(),
-        optimised_little(),
+        alike.optimised_little(),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sharding, "make_mesh", four_devices)
@@ -122,12 +109,12 @@ def test_a_process_ends_when_the_other_is_killed_and_names_it(killed):
 
 def test_two_processes_report_what_one_reports(alone, resumed):
     ours, theirs = (read_results(w / "results.jsonl") for w in (resumed, alone))
-    assert [key_of(r) for r in ours] == [key_of(r) for r in theirs]
+    assert [alike.key_of(r) for r in ours] == [alike.key_of(r) for r in theirs]
     assert {r.stage for r in ours} == set(STAGES)
     for one, other in zip(ours, theirs, strict=True):
         assert one.n == other.n
-        assert as_number(one.value) == pytest.approx(
-            as_number(other.value), rel=1e-5, nan_ok=True
+        assert alike.as_number(one.value) == pytest.approx(
+            alike.as_number(other.value), rel=1e-5, nan_ok=True
         ), (one, other)
 
 
@@ -143,14 +130,6 @@ def test_two_processes_keep_the_embeddings_that_one_keeps(alone, resumed):
             np.testing.assert_allclose(
                 ours.z[key], z, atol=1e-5, err_msg=f"{path} {key}"
             )
-
-
-def key_of(r):
-    return r.stage, r.dataset, r.split, r.sensor, r.task, r.metric, r.step, r.alpha
-
-
-def as_number(value):
-    return math.nan if value is None else value
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "patch", "align"])
@@ -175,26 +154,8 @@ def test_two_processes_make_the_weights_that_one_makes(alone, resumed, stage):
         (ours, meta), (theirs, other) = (
             checkpoint.load_product(w / stage) for w in (resumed, alone)
         )
-    assert_close(ours, theirs)
+    alike.assert_close(ours, theirs)
     assert (meta.steps, meta.alpha) == (other.steps, other.alpha)
-
-
-def assert_close(ours, theirs):
-    """Equal to 1e-5 of a leaf's size, but for key biases: nothing depends on them."""
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(ours),
-        jax.tree_util.tree_leaves_with_path(theirs),
-        strict=True,
-    )
-    for (path, a), (where, b) in pairs:
-        assert path == where
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        a, b = np.asarray(a), np.asarray(b)
-        if name.endswith("attn/in_proj/bias"):
-            third = len(b) // 3
-            a, b = (np.delete(x, np.s_[third : 2 * third]) for x in (a, b))
-        size = max(np.abs(b).max(), 1e-3)
-        np.testing.assert_allclose(a, b, atol=1e-5 * size, rtol=0, err_msg=name)
 
 
 @pytest.mark.slow
@@ -208,7 +169,7 @@ def test_two_processes_continue_what_two_began(alone, killed, tmp_path):
     (ours, _), (theirs, _) = (
         checkpoint.load_product(w / "pretrain") for w in (tmp_path / "run", alone)
     )
-    assert_close(ours, theirs)
+    alike.assert_close(ours, theirs)
     assert list(curve_of(tmp_path / "run" / "pretrain")["step"]) == [1, 2, 3, 4]
 
 
