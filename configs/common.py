@@ -39,6 +39,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.overwrite = False
     # Minutes without progress after which a job of several processes ends; 0: never.
     config.watchdog_minutes = 30.0
+    # Folder of compiled programs, for faster starts: auto (of the user) | "": none.
+    config.compile_cache = "auto"
     # Show progress bars.
     config.progress = True
     # True: print memory, speed, disk and time of each stage, and write nothing.

@@ -100,9 +100,9 @@ class Model:
         """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
 
         Args:
-            block: the number of images to encode at a time. The last block is padded,
-                so one compiled program serves any number of images; a smaller block is
-                faster for a single image.
+            block: the largest number of images to encode at a time. The last block is
+                padded, so one compiled program serves any number of images from here
+                on; fewer are padded to a power of two.
             max_shrink: raises ValueError for an image whose short side is more than
                 this many times the encoder's input, because resizing loses its content;
                 None allows any size.

@@ -6,6 +6,7 @@ name of a shipped config, such as patch, or a workdir's config.json.
 
 import contextlib
 import difflib
+import functools
 import itertools
 import os
 import re
@@ -46,18 +47,26 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     import jax
 
-    from rsclip_jax.train import processes
+    from rsclip_jax.stages.shared.messages import name_settings
+    from rsclip_jax.train import compile_cache, processes
 
     jax.config.update("jax_default_matmul_precision", "highest")  # of all metrics
-    # Orbax logs every file that it writes, and the trace of each error that it raises.
-    logging.set_verbosity(logging.FATAL)
-    try:  # nothing is written before a job's processes have met
+    quiet_libraries()
+    kept = _CONFIG.value.get("compile_cache", compile_cache.AUTO)
+    try:  # nothing is written to the workdir before a job's processes have met
+        for name, value in compile_cache.cache_options(kept).items():
+            jax.config.update(name, value)
         processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {name_settings(str(error))}", file=sys.stderr)
         sys.exit(1)
     if code := run_to_end(_CONFIG.value, as_path(_WORKDIR.value or default_workdir())):
         processes.leave(code)
+
+
+def quiet_libraries() -> None:
+    """Orbax logs every file that it writes; it and gcsfs the trace of each error."""
+    logging.set_verbosity(logging.FATAL)
 
 
 def run_to_end(config, workdir: Path) -> int:
@@ -72,7 +81,7 @@ def run_to_end(config, workdir: Path) -> int:
     from rsclip_jax.train.stopping import Interrupted
 
     try:
-        with naming_store(workdir):
+        with naming_store(find_remote(config, workdir)):
             run_stages(config, workdir)
     except Interrupted as error:
         print(error, file=sys.stderr)
@@ -109,6 +118,13 @@ def run_to_end(config, workdir: Path) -> int:
         print(text, file=sys.stderr)
         return 1
     return 0
+
+
+def find_remote(config, workdir: Path) -> Path:
+    """The workdir, or if it is local, the first setting's path in an object store."""
+    reference = config.get("evaluate", {}).get("reference", "")
+    named = (workdir, config.get("init", ""), reference, *config.get("runs", ()))
+    return next((as_path(path) for path in named if is_remote(path)), workdir)
 
 
 def run_stages(config, workdir: Path) -> None:
@@ -263,6 +279,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     if "--version" in argv[1:]:
         print(f"rsclip-jax {__version__}")
         sys.exit(0)
+    quiet_libraries()  # a config may lie in an object store
     argv[:] = name_dataset(argv)  # in place, because argv is sys.argv, and
     # ml_collections reads sys.argv
     argv = read_saved(find_shipped(argv))
@@ -277,11 +294,32 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.keys()  # raises for a file that could not be read
+            check_once(_CONFIG.value, argv)
         as_path(_WORKDIR.value or "")
         return rest
     except (flags.Error, LookupError, AttributeError, OSError, ValueError) as error:
         print(f"error: {explain(str(error), argv)}", file=sys.stderr)
     sys.exit(2)
+
+
+def check_once(config, argv: list[str]) -> None:
+    """Raises flags.Error for a setting that takes several values and is given twice.
+
+    ml_collections would join the values of some; of other settings the last counts.
+    """
+    given: dict[str, list[str]] = {}
+    for flag, value in itertools.zip_longest(argv[1:], argv[2:], fillvalue=""):
+        if found := re.fullmatch(r"--?config\.([\w.]+)(=.*)?", flag, re.DOTALL):
+            given.setdefault(found[1], []).append((found[2] or f"={value}")[1:])
+    for name, values in given.items():
+        *sections, key = name.split(".")
+        section = functools.reduce(lambda x, part: x[part], sections, config)
+        if len(values) > 1 and section.get_type(key) in (tuple, object):
+            shown = ", ".join(f"'{x}'" for x in values)
+            raise flags.Error(
+                f"--config.{name} is given {len(values)} times, as {shown}: give it"
+                f" once, and several values as a tuple: --config.{name}=\"('a','b')\""
+            )
 
 
 def name_dataset(argv: list[str]) -> list[str]:
@@ -297,13 +335,15 @@ def read_saved(argv: list[str]) -> list[str]:
 
 def explain(text: str, argv: list[str]) -> str:
     """Rewrites ml_collections' message for the command line."""
-    if text.startswith(("flag --config.", "--config=")) and "Traceback" not in text:
+    if text.startswith(("flag --config.", "--config")) and "Traceback" not in text:
         return text  # a value of the wrong type, or a file that is not a config
+    if failed := re.search(r"\w+://\S+: the object store failed .*", text):
+        return failed[0]
     if "get_config() takes 0" in text:
         path, variant = config_file(argv)
         return f"{path} has no variants: omit ':{variant}'"
     if "Traceback" in text:  # an error in the config file, on the last line
-        return text.strip().splitlines()[-1]
+        return text.strip().splitlines()[-1].removeprefix("ValueError: ")
     missing = re.search(r"No such file or directory: (\S+)", text)
     if missing:
         from rsclip_jax.stages.shared.shipped_configs import list_shipped

@@ -20,7 +20,14 @@ from tests.helpers.marks import slow
 from tests.helpers.runs import tiny_config
 
 MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
-ONE_DEVICE = {**os.environ, "XLA_FLAGS": ""}
+ONE_DEVICE = {
+    **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+    "XLA_FLAGS": "",
+    # s3:// without credentials
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
 
 
 def run_main(*args, config="configs/align_sar.py"):
@@ -45,13 +52,24 @@ def run_main(*args, config="configs/align_sar.py"):
         ("configs/nothing.py", "", "no config file 'configs/nothing.py'"),
         ("common", "", "no config file 'common'"),
         ("configs/common.py", "", "get_config"),
+        (
+            "align_sar",
+            "--config.stages=patch --config.seed=1 --config.stages=align",
+            "--config.stages is given 2 times, as 'patch', 'align': give it once",
+        ),
+        (
+            "align_sar",
+            "--config.patch.train a:b --config.patch.train=c:d",
+            "--config.patch.train is given 2 times, as 'a:b', 'c:d'",
+        ),
+        ("s3://b/c.json", "", "s3://b/c.json: the object store failed (NoCredentials"),
         ("configs/patch.py:x", "", "has no variants: omit ':x'"),
         ("configs", "", "--config=configs is not a config: give a Python file"),
         ("pyproject.toml", "", "--config=pyproject.toml is not a config"),
     ],
 )
 def test_a_mistyped_command_is_one_line(config, flag, words):
-    done = run_main(*[flag] if flag else [], config=config)
+    done = run_main(*flag.split(), config=config)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -79,12 +97,6 @@ def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
     run_stages(tiny_config(stages=()), tmp_path / "w")
     assert json.loads((tmp_path / "w" / "config.json").read_text())["variant"] == "mini"
     assert not (tmp_path / "w" / "error.txt").exists()
-
-
-def test_missing_data_root_is_named(tmp_path):
-    done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:small")
-    assert done.returncode == 1
-    assert "--config.data_root" in done.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize("inside", ["", slow("w")])
@@ -164,6 +176,8 @@ def test_an_unknown_stage_lists_the_stages():
             r"config\.init = 'clip\.saf.*'pretr",
         ),
         (("align",), "align.test", (), r"config\.align\.test is empty"),
+        (("align",), "seed", 0, "'align' needs a CLIP to start from"),
+        (("patch", "align"), "seed", 0, "'patch' needs a CLIP to start from"),
         (
             ("pretrain",),
             "pretrain.train",
@@ -171,7 +185,7 @@ def test_an_unknown_stage_lists_the_stages():
             r"config\.pretrain\.train = 'miniature_multi:train': .*several labels each",
         ),
         (
-            ("patch", "evaluate"),
+            ("pretrain", "patch", "evaluate"),
             "datasets",
             ("minature:test",),
             r"config\.datasets: unknown dataset 'minature'",

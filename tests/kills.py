@@ -287,7 +287,7 @@ def contents(workdir: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[str]:
     """The lines without the times in them."""
-    times = r'"(seconds|examples_per_second)": [-+.e0-9]+,? ?'
+    times = r'"(seconds|examples_per_second|input_wait)": [-+.e0-9]+,? ?'
     return [re.sub(times, "", line) for line in path.read_text().splitlines()]
 
 

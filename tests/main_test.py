@@ -218,7 +218,8 @@ def test_training_curves_are_on_disk(tiny_run):
         lines = (tiny_run / stage / "metrics.jsonl").read_text().splitlines()
         curve = [json.loads(line) for line in lines]
         assert [c["step"] for c in curve] == [1, 2, 3, 4, 5, 6]
-        assert {"loss", "grad_norm", "lr", "examples_per_second"} <= curve[0].keys()
+        timed = {"examples_per_second", "input_wait"}
+        assert {"loss", "grad_norm", "lr", *timed} <= curve[0].keys()
         assert curve[0]["lr"] == 0
         assert max(c["lr"] for c in curve) == pytest.approx(
             tiny_config()[stage].lr, rel=0.1

@@ -104,8 +104,8 @@ def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
         read_json_lines(root / "pretrain" / "metrics.jsonl")
         for root in (workdir, local_dir)
     ]
-    timed = "examples_per_second"
-    curves = [[{**x, timed: 0} for x in curve] for curve in curves]
+    timed = {"examples_per_second": 0, "input_wait": 0}
+    curves = [[{**x, **timed} for x in curve] for curve in curves]
     assert [x["step"] for x in curves[0]] == list(range(1, 31))
     assert curves[0] == curves[1]
     found = read_results(workdir / "results.jsonl")

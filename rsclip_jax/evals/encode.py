@@ -1,5 +1,6 @@
 """One pass over a dataset, decoded once, through any number of encoders."""
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,6 +25,7 @@ def encode_source(
     sizes: dict[str, int],
     mesh: Mesh,
     options: ReadOptions = READING,
+    group: int = 1,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, Source]:
     """Encodes every record of a source.
 
@@ -35,6 +37,8 @@ def encode_source(
       sizes: record key -> the side in pixels that its images are fitted to.
       mesh: the devices.
       options: how records are read.
+      group: the batches on the mesh at a time; an encoder takes all of them in turn
+        before the next encoder does.
 
     Returns:
       ({encoder: embeddings [n, d]}, labels [n] or [n, k], the source of the n records
@@ -56,35 +60,44 @@ def encode_source(
     )
     what = f"encoding {source.spec}"
     with memory.during(what, "encoding"), watchdog.during(what):
-        embeddings, labels, mask = encode_batches(bar, encoders, mesh)
+        embeddings, labels, mask = encode_batches(bar, encoders, mesh, group)
     read = np.flatnonzero(mask).tolist()
     seen = source if len(read) == len(source) else Subset(source, read)
     return embeddings, labels, seen
 
 
 def encode_batches(
-    batches: Iterable[dict[str, np.ndarray]], encoders: dict[str, Encoder], mesh: Mesh
+    batches: Iterable[dict[str, np.ndarray]],
+    encoders: dict[str, Encoder],
+    mesh: Mesh,
+    group: int = 1,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """({encoder: embeddings [n, d]}, labels of these n, mask of all records).
 
     batches: this process's, as eval_batches makes them; what is returned is of all
-    processes, in the source's order. Records whose mask is False are left out.
+    processes, in the source's order. Records whose mask is False are left out. group:
+    as in encode_source.
     """
     parts: dict[str, list] = {name: [] for name in encoders}
     labels, masks = [], []
-    for number, batch in enumerate(batches):
-        watchdog.beat(number)
-        stopping.stop_point("in an evaluation")
-        labels.append(batch["label"])
-        masks.append(batch["mask"])
-        images = {k: v for k, v in batch.items() if k not in ("label", "mask")}
-        on_mesh = sharding.put_batch(images, mesh)
+    rest, number = iter(batches), 0
+    while held := list(itertools.islice(rest, group)):
+        labels += [batch["label"] for batch in held]
+        masks += [batch["mask"] for batch in held]
+        on_mesh = [_put_images(batch, mesh) for batch in held]
         for name, encoder in encoders.items():
-            z = _readable(encoder(on_mesh), mesh)
-            parts[name].append(np.asarray(z, np.float32))
+            watchdog.beat(number := number + 1)
+            stopping.stop_point("in an evaluation")
+            each = [_readable(encoder(images), mesh) for images in on_mesh]
+            parts[name] += [np.asarray(z, np.float32) for z in each]
     mask = _gather_blocks(masks)
     embeddings = {name: np.concatenate(p)[mask] for name, p in parts.items()}
     return embeddings, _gather_blocks(labels)[mask], mask
+
+
+def _put_images(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    images = {k: v for k, v in batch.items() if k not in ("label", "mask")}
+    return sharding.put_batch(images, mesh)
 
 
 def _readable(z: jax.Array, mesh: Mesh) -> jax.Array:

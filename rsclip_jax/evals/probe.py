@@ -16,13 +16,12 @@ from threadpoolctl import ThreadpoolController
 from rsclip_jax import metrics
 from rsclip_jax.stats.bootstrap import (
     Interval,
-    bootstrap_map,
-    bootstrap_mean,
     interval_of,
     known,
     rounded,
     share_interval,
 )
+from rsclip_jax.stats.draws import bootstrap_map, bootstrap_mean, draw_many
 
 # The search for C, in decades: every second one, then around the best with a step that
 # is halved four times.
@@ -257,5 +256,5 @@ def _interval(scores: Sequence[np.ndarray], labels: np.ndarray) -> Interval:
     else:
         hits = {i: metrics.in_top_k(one, labels) for i, one in each.items()}
         draw = bootstrap_mean(hits)
-    means = [np.mean([*draw(rng).values()]) for _ in range(bootstraps)]
+    means = [np.mean([*one.values()]) for one in draw_many(draw, bootstraps, rng)]
     return interval_of(np.array(means))

@@ -1,6 +1,7 @@
 """Errors of an object store's client, as one line that says what to check."""
 
 import contextlib
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ _CLIENTS = frozenset(
     "adlfs aiobotocore aiohttp azure botocore fsspec gcsfs google requests s3fs"
     " urllib3".split()
 )
+# TensorStore, with which Orbax reads and writes, raises a bare ValueError that begins
+# with a status and holds the code of the request that failed.
+_TENSORSTORE = re.compile(r"[A-Z_]+: .*\[(curl_code|http_response_code)='", re.DOTALL)
+_LOCATIONS = re.compile(r" *\[(tensorstore_spec|source locations)='.*?'\]", re.DOTALL)
 _CREDENTIALS = {
     "gs": "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS",
     "s3": "aws configure, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -27,7 +32,7 @@ def store_failed(path: Path, error: BaseException) -> StoreFailed:
     """The error to raise in place of a client's."""
     scheme, _, rest = str(path).partition("://")
     bucket = rest.partition("/")[0]
-    said = " ".join(str(error).split()) or "no message"
+    said = " ".join(_LOCATIONS.sub("", str(error)).split()) or "no message"
     return StoreFailed(
         f"{path}: the object store failed ({type(error).__name__}: {said}); check the"
         f" network, the credentials ({_CREDENTIALS.get(scheme, 'of the store')}), and"
@@ -45,11 +50,23 @@ def naming_store(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, StoreFailed) or not is_remote(path):
-            raise
-        if not _comes_from_client(error):
+        if not is_store_failure(path, error) or isinstance(error, StoreFailed):
             raise
         raise store_failed(path, error) from error
+
+
+def raise_if_unanswered(path: Path, error: Exception) -> None:
+    """Raises StoreFailed if an object was not read because the store failed.
+
+    Else it returns. That an object is not there is an answer of the store.
+    """
+    if is_store_failure(path, error) and not isinstance(error, FileNotFoundError):
+        raise store_failed(path, error) from error
+
+
+def is_store_failure(path: Path, error: Exception) -> bool:
+    """Whether path is remote, and the store's client raised the error."""
+    return is_remote(path) and _comes_from_client(error)
 
 
 def _comes_from_client(error: BaseException | None) -> bool:
@@ -68,6 +85,8 @@ def _is_clients(error: BaseException) -> bool:
     """Whether a client defines the error, or has raised this OSError itself."""
     if type(error).__module__.partition(".")[0] in _CLIENTS:
         return True
+    if type(error) is ValueError:
+        return bool(_TENSORSTORE.match(str(error)))
     if not isinstance(error, OSError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -5,7 +5,8 @@ keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
 
 * Query, key and value are projected straight to [b, groups, tokens, 128 channels], with
   as many heads in a group as fit 128 channels. A head of 64 channels alone would be
-  padded to twice its size. Within a group a mask on the channels tells heads apart.
+  padded to twice its size. The queries of a group's heads lie one below the other;
+  zeros in the kernels of query and output keep each to its head's channels.
 * LayerNorm's scale and bias are multiplied into the dense layer that follows: their
   gradients are then sums over its kernel instead of sums over all tokens.
 * A bias's gradient is a product with a vector of ones, on the matrix units.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.compute import FLOAT32, Compute, keep_product
@@ -110,24 +112,26 @@ class Attention(nn.Module):
         width, c = norm.x.shape[-1], self.compute
         init = nn.initializers.normal(width**-0.5)
         kernel, bias = norm.into(*Weights(3 * width, init, name="in_proj")(width))
-        together = heads_together(self.heads, width // self.heads)
-        shape = self.heads // together, together * width // self.heads
-        scale = (width // self.heads) ** -0.5
+        mine = channels_of_heads(self.heads, width // self.heads)  # [t, k]
+        groups = self.heads // len(mine), mine.shape[1]
+        kernels = kernel.reshape(width, 3, *groups)
+        biases = bias.reshape(3, *groups)
+        mine_scaled = mine * (width // self.heads) ** -0.5
         x = c.cast(norm.x)  # so that its three gradients are added in this format
-        q, k, v = (
-            dense(
-                x,
-                kernel[:, i * width : (i + 1) * width].reshape(width, *shape) * factor,
-                bias[i * width : (i + 1) * width].reshape(shape) * factor,
-                "bnd,dgk->bgnk",
-                c,
-            )
-            for i, factor in enumerate((scale, 1.0, 1.0))
+        q = dense(
+            x,
+            kernels[:, 0, :, None] * mine_scaled.astype(kernel.dtype)[None, None],
+            biases[0, :, None] * mine_scaled[None],
+            "bnd,dgtk->bgtnk",
+            c,
         )
-        x = attend(q, k, v, together, causal=self.causal, compute=c)
+        k, v = (dense(x, kernels[:, i], biases[i], "bnd,dgk->bgnk", c) for i in (1, 2))
+        x = attend(q, k, v, causal=self.causal, compute=c)
         init = nn.initializers.normal(self.out_std)
         kernel, bias = Weights(width, init, name="out_proj")(width)
-        return dense(x, kernel.reshape(*shape, width), bias, "bgnk,gkd->bnd", c)
+        kernel = kernel.reshape(groups[0], 1, groups[1], width)
+        kernel = kernel * mine[None, :, :, None].astype(kernel.dtype)
+        return dense(x, kernel, bias, "bgtnk,gtkd->bnd", c)
 
 
 class Mlp(nn.Module):
@@ -150,38 +154,32 @@ class Mlp(nn.Module):
         return dense(x, kernel, bias, "bnf,fd->bnd", c)
 
 
-def heads_together(heads: int, depth: int) -> int:
-    """How many heads share 128 channels: the most that divide the heads."""
+def channels_of_heads(heads: int, depth: int) -> np.ndarray:
+    """Which channels of a group are those of each of its heads: [t, t * depth].
+
+    t heads share a group: the most that divide the heads and fit its 128 channels.
+    """
     most = max(1, LANES // depth)
-    return max(t for t in range(1, most + 1) if heads % t == 0)
+    together = max(t for t in range(1, most + 1) if heads % t == 0)
+    return np.repeat(np.eye(together, dtype=np.float32), depth, axis=1)
 
 
 def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    together: int,
-    *,
-    causal: bool,
-    compute: Compute,
+    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, compute: Compute
 ) -> jax.Array:
-    """softmax(q k^T) v of [b, groups, n, channels]; softmax in float32.
+    """softmax(q k^T) v of q [b, g, t, n, channels] and k, v [b, g, n, channels].
 
-    together: the heads whose channels lie side by side. q is scaled.
+    q is scaled, and zero in the channels of a group's other heads; the result has
+    values in them that do not count. softmax in float32.
     """
-    n, channels = q.shape[-2:]
-    heads = jnp.arange(channels) // (channels // together)
-    parts = []
-    for head in range(together):
-        mine = compute.cast(heads == head)[None, None, None]
-        scores = _score(compute, q, k * mine)
-        if causal:
-            seen = jnp.tril(jnp.ones((n, n), bool))[None, None]
-            scores = jnp.where(seen, scores, -jnp.inf)
-        weights = compute.cast(jax.nn.softmax(scores, axis=-1))
-        part = _product("bgqn,bgnk->bgqk", compute, weights, v * mine, weights.dtype)
-        parts.append(part)
-    return sum(parts[1:], parts[0])
+    b, g, t, n, channels = q.shape
+    scores = _score(compute, q.reshape(b, g, t * n, channels), k)
+    if causal:
+        seen = jnp.tile(jnp.tril(jnp.ones((n, n), bool)), (t, 1))[None, None]
+        scores = jnp.where(seen, scores, -jnp.inf)
+    weights = compute.cast(jax.nn.softmax(scores, axis=-1))
+    x = _product("bgqn,bgnk->bgqk", compute, weights, v, weights.dtype)
+    return x.reshape(q.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -4,14 +4,12 @@ A bootstrap sample draws as many examples as there are, with replacement. Where 
 metric's values over many samples would take minutes, fewer samples are drawn.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-
 import numpy as np
 from scipy.stats import binomtest
 
-# generator -> a metric's value on one bootstrap sample, for each alpha
-Draw = Callable[[np.random.Generator], dict[float, float]]
+from rsclip_jax.stats.counts import draw_counts
+from rsclip_jax.stats.draws import rank, rank_pooled
+
 Interval = tuple[float, float]
 
 
@@ -124,7 +122,7 @@ def calibration_interval(
     n, rng = len(gaps), np.random.default_rng(seed)
     drawn = np.empty(_affordable(bootstraps, n))
     for i in range(len(drawn)):
-        drawn[i] = np.abs(_draw_counts(rng, n).astype(float) @ gaps / n).sum()
+        drawn[i] = np.abs(draw_counts(rng, n).astype(float) @ gaps / n).sum()
     excess = drawn.mean() - np.abs(gaps.mean(axis=0)).sum()
     low, high = interval_of(drawn - excess)
     return max(low, 0.0), min(high, 1.0)
@@ -137,18 +135,18 @@ def map_intervals(
 
     scores, targets [n, k]. Above 500,000 scores fewer samples are drawn.
     """
-    scores, positive = np.asarray(scores), np.asarray(targets).astype(bool)
+    scores, targets = np.asarray(scores), np.asarray(targets)
     n, k = scores.shape
     if not n:
         return dict.fromkeys(("macro", "micro"), (float("nan"), float("nan")))
-    macro = _rank(scores, positive)
-    micro = _rank(scores.reshape(-1, 1), positive.reshape(-1, 1), k)
-    rng = np.random.default_rng(seed)
+    ranked = {"macro": rank(scores, targets), "micro": rank_pooled(scores, targets)}
+    rng, left = np.random.default_rng(seed), _affordable(bootstraps, n * k)
     found: dict[str, list[float]] = {"macro": [], "micro": []}
-    for _ in range(_affordable(bootstraps, n * k)):
-        counts = _draw_counts(rng, n)
-        found["macro"].append(macro.mean_ap(counts))
-        found["micro"].append(micro.mean_ap(counts))
+    while left:
+        samples = [draw_counts(rng, n) for _ in range(min(left, 24))]
+        left -= len(samples)
+        for name, one in ranked.items():
+            found[name] += one.mean_aps(samples)
     return {name: interval_of(np.asarray(values)) for name, values in found.items()}
 
 
@@ -169,7 +167,7 @@ def draw_group_means(
     sums = np.bincount(indices, weights=values)
     draws = []
     for _ in range(bootstraps):
-        counts = _draw_counts(rng, len(sizes))
+        counts = draw_counts(rng, len(sizes))
         draws.append((counts @ sums) / (counts @ sizes))
     return np.array(draws)
 
@@ -182,15 +180,10 @@ def _draw_group_medians(
     names, indices = np.unique(groups[order], return_inverse=True)
     draws = []
     for _ in range(bootstraps):
-        ends = np.cumsum(_draw_counts(rng, len(names))[indices])
+        ends = np.cumsum(draw_counts(rng, len(names))[indices])
         middle = [(ends[-1] - 1) // 2, ends[-1] // 2]
         draws.append(ranked[np.searchsorted(ends, middle, side="right")].mean())
     return np.array(draws)
-
-
-def _draw_counts(rng: np.random.Generator, n: int) -> np.ndarray:
-    """How often a bootstrap sample of n examples holds each of them."""
-    return np.bincount(rng.integers(n, size=n), minlength=n)
 
 
 def interval_of(values: np.ndarray) -> Interval:
@@ -210,96 +203,3 @@ def rounded(interval: Interval) -> list[float | None]:
 def known(value: float) -> float | None:
     """A value for results.jsonl; None stands for nan, which JSON lacks."""
     return None if np.isnan(value) else float(value)
-
-
-def bootstrap_mean(scores: Mapping[float, np.ndarray]) -> Draw:
-    """A Draw of the mean over examples: scores {alpha: [n]}.
-
-    All alphas see the same bootstrap sample.
-    """
-    table = np.stack([np.asarray(s, float) for s in scores.values()], axis=1)
-    n = len(table)
-
-    def draw(rng: np.random.Generator) -> dict[float, float]:
-        means = _draw_counts(rng, n).astype(float) @ table / n
-        return dict(zip(scores, means.tolist(), strict=True))
-
-    return draw
-
-
-def bootstrap_map(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
-    """A Draw of the macro mAP: scores {alpha: [n, k]}, targets [n, k].
-
-    Equal to metrics.mean_ap of the examples drawn; each class is sorted only once.
-    """
-    positive = np.asarray(targets).astype(bool)
-    ranked = {alpha: _rank(np.asarray(s), positive) for alpha, s in scores.items()}
-
-    def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = _draw_counts(rng, len(positive))
-        return {alpha: one.mean_ap(counts) for alpha, one in ranked.items()}
-
-    return draw
-
-
-def bootstrap_pooled(scores: Mapping[float, np.ndarray], targets: np.ndarray) -> Draw:
-    """A Draw of the micro mAP; as bootstrap_map."""
-    positive = np.asarray(targets).astype(bool)
-    n, k = positive.shape
-    flat = positive.reshape(-1, 1)
-    pooled = {alpha: _rank(s.reshape(-1, 1), flat, k) for alpha, s in scores.items()}
-
-    def draw(rng: np.random.Generator) -> dict[float, float]:
-        counts = _draw_counts(rng, n)
-        return {alpha: ranked.mean_ap(counts) for alpha, ranked in pooled.items()}
-
-    return draw
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ranked:
-    """k classes, each with its m scores sorted, for their mean average precision.
-
-    The p positives of all classes follow each other, class by class.
-    """
-
-    examples: np.ndarray  # [k, m]: the example of each score, best score first
-    ends: np.ndarray  # [p]: its flat index in examples; for equal scores, the last one
-    owners: np.ndarray  # [p]: its example
-    last: np.ndarray  # [p]: the last positive of an equal score
-    classes: np.ndarray  # [p]
-
-    def mean_ap(self, counts: np.ndarray) -> float:
-        """The mAP where example i is drawn counts[i] times; nan without a positive."""
-        counts = counts.astype(np.int32)
-        drawn = np.cumsum(counts[self.examples], axis=1, dtype=np.int32)
-        seen = drawn.ravel()[self.ends]
-        times = counts[self.owners]
-        total = np.bincount(self.classes, times, minlength=len(self.examples))
-        before = np.cumsum(total) - total  # positives of earlier classes
-        hits = np.cumsum(times)[self.last] - before[self.classes]
-        known = total > 0
-        precision = times * hits / np.maximum(seen, 1)
-        sums = np.bincount(self.classes, precision, minlength=len(self.examples))
-        return float(np.mean(sums[known] / total[known])) if known.any() else np.nan
-
-
-def _rank(scores: np.ndarray, positive: np.ndarray, each: int = 1) -> _Ranked:
-    """Ranks scores [m, k], where score i belongs to example i // each; nan is last."""
-    scores = np.where(np.isnan(scores), -np.inf, scores).T
-    order = np.argsort(-scores, axis=1, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=1)
-    hot = np.take_along_axis(positive.T, order, axis=1)
-    ends = np.ones_like(hot)
-    ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
-    # Runs of equal scores, numbered through all classes; no run spans two classes.
-    runs = np.cumsum(ends.ravel()) - ends.ravel()
-    classes, _ = np.nonzero(hot)
-    of_positives = runs[hot.ravel()]
-    return _Ranked(
-        examples=(order // each).astype(np.int32),
-        ends=np.flatnonzero(ends)[of_positives],
-        owners=(order // each)[hot],
-        last=np.searchsorted(of_positives, of_positives, side="right") - 1,
-        classes=classes,
-    )

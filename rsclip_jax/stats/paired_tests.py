@@ -15,13 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rsclip_jax import metrics
-from rsclip_jax.stats.bootstrap import (
-    Interval,
-    bootstrap_map,
-    bootstrap_pooled,
-    draw_group_means,
-    interval_of,
-)
+from rsclip_jax.stats.bootstrap import Interval, draw_group_means, interval_of
+from rsclip_jax.stats.draws import bootstrap_map, bootstrap_pooled, draw_many
 
 NAN = float("nan")
 
@@ -200,7 +195,7 @@ def compare_maps(
     found = {}
     for average, make_draw in (("macro", bootstrap_map), ("micro", bootstrap_pooled)):
         rng, draw = np.random.default_rng(seed), make_draw(scores, targets)
-        values = np.array([[*draw(rng).values()] for _ in range(times)])
+        values = np.array([[*one.values()] for one in draw_many(draw, times, rng)])
         draws = values[:, 1] - values[:, 0]
         of_a, of_b = (metrics.mean_ap(x, targets, average) for x in (a, b))
         found[average] = _paired(of_a, of_b, draws, len(a))

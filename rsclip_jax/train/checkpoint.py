@@ -12,7 +12,7 @@ import hashlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.io.files import write_npz
+from rsclip_jax.io.store_errors import raise_if_unanswered
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.train import processes
 from rsclip_jax.train.stores import is_whole, readable, save_tree, steps_in
@@ -82,10 +83,14 @@ def load_product(stage_dir: Path) -> tuple[PyTree, StageMeta]:
 
 
 def read_whole(folder: Path) -> PyTree:
-    """A saved tree as numpy arrays. Raises ValueError naming a damaged folder."""
+    """A saved tree as numpy arrays. Raises ValueError naming a damaged folder.
+
+    StoreFailed for an object store that does not answer, which is no damage.
+    """
     try:
         return read_tree(folder)
     except Exception as error:  # a damaged file raises many kinds
+        raise_if_unanswered(folder, error)
         raise ValueError(
             f"{folder} is damaged ({first_line(error)}); {_way(folder.parent)}"
         ) from error
@@ -169,6 +174,7 @@ def _read_head(path: Path) -> dict[str, np.ndarray]:
             names = ("head", "head_0", "head_1", "classnames")
             return {name: stored[name] for name in names}
     except Exception as error:  # a damaged file raises many kinds
+        raise_if_unanswered(path, error)
         raise ValueError(
             f"{path} cannot be read ({first_line(error)}); {_way(path.parent)}"
         ) from error
@@ -229,9 +235,31 @@ def load_meta(stage_dir: Path) -> StageMeta:
 def params_digest(params: PyTree) -> str:
     """Digest of a tree's names, dtypes and values, which identifies the weights."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    _hash_leaves(digest, params)
+    return digest.hexdigest()[:16]
+
+
+def make_digest_of_part(params: dict, name: str) -> Callable[[PyTree], str]:
+    """A function: part -> params_digest({**params, name: part}).
+
+    The leaves before the part, in the order of keys, are hashed once for all parts.
+    """
+    begun = hashlib.sha256()
+    _hash_leaves(begun, {key: tree for key, tree in params.items() if key < name})
+    after = {key: tree for key, tree in params.items() if key > name}
+
+    def digest_of(part: PyTree) -> str:
+        digest = begun.copy()
+        _hash_leaves(digest, {name: part})
+        _hash_leaves(digest, after)
+        return digest.hexdigest()[:16]
+
+    return digest_of
+
+
+def _hash_leaves(digest: "hashlib._Hash", tree: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()[:16]

@@ -37,6 +37,7 @@ class _Step:
     metrics: Mapping[str, jax.Array]
     records: np.ndarray | None
     time: float
+    waited: float  # seconds for data, of all steps until then
 
 
 class Curve:
@@ -66,7 +67,7 @@ class Curve:
         self._lines, self._fault_lines = map(LineWriter, (self.path, self.faults))
         self._waiting: list[_Step] = []
         self._sum, self._count = 0.0, 0  # of the finite losses since the last save
-        self._last = (start, time.perf_counter())
+        self._last = (start, time.perf_counter(), 0.0)  # step, time, waited
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self.path, self.faults):
             _keep_until(path, start)
@@ -74,9 +75,16 @@ class Curve:
             write_text(self.path, "")  # a training shorter than log_every has a curve
 
     def add(
-        self, step: int, metrics: Mapping[str, jax.Array], records: np.ndarray | None
+        self,
+        step: int,
+        metrics: Mapping[str, jax.Array],
+        records: np.ndarray | None,
+        *,
+        waited: float = 0.0,
     ) -> None:
         """Notes a step that the device has just begun; waits for the one before it.
+
+        waited: seconds that the devices have waited for data since training began.
 
         The host is thus one step ahead: with more, batches would fill the device, and
         many unfinished steps deadlock a CPU's collectives.
@@ -84,7 +92,7 @@ class Curve:
         if self._waiting:
             jax.block_until_ready(self._waiting[-1].metrics["loss"])
         now = time.perf_counter()
-        self._waiting.append(_Step(step, metrics, records, now))
+        self._waiting.append(_Step(step, metrics, records, now, waited))
         before = self._waiting[-2].number if len(self._waiting) > 1 else 0
         if before % self.settings.log_every == 0 or len(self._waiting) > _MOST:
             self._read(self._waiting[:-1])
@@ -143,14 +151,15 @@ class Curve:
         raise NonFiniteError(step.number, f"{text} (records: {self.faults})")
 
     def _write(self, step: _Step, values: Mapping[str, float]) -> None:
-        last_step, last_time = self._last
-        self._last = (step.number, step.time)
+        last_step, last_time, last_waited = self._last
+        self._last = (step.number, step.time, step.waited)
         seconds = max(step.time - last_time, 1e-9)
         rate = (step.number - last_step) * self.settings.batch_size / seconds
         lr = float(self._schedule(step.number - 1 - self.skipped))
         finite = {k: v for k, v in values.items() if math.isfinite(v)}
         line: dict[str, Any] = {"step": step.number, **finite, "lr": lr}
         line["examples_per_second"] = round(rate, 1)
+        line["input_wait"] = round(min((step.waited - last_waited) / seconds, 1.0), 4)
         if self.settings.on_nonfinite == "skip":
             line["skipped"] = self.skipped
         _append(self._lines, line)

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rsclip_jax.train import sharding
+from rsclip_jax.train.input_wait import InputWait
 
 # A batch's entry that stays on the host: the numbers of its records.
 RECORDS = "records"
@@ -18,10 +19,18 @@ class Feed:
     """Hands out batches, and prepares the next one while the device works.
 
     batches: a grain iterator. position: where to go on, as an earlier Feed gave it.
+    wait: times the drawing of batches.
     """
 
-    def __init__(self, batches: Any, mesh: Mesh, position: Position | None = None):
-        self._batches, self._mesh = batches, mesh
+    def __init__(
+        self,
+        batches: Any,
+        mesh: Mesh,
+        position: Position | None = None,
+        *,
+        wait: InputWait,
+    ):
+        self._batches, self._mesh, self._wait = batches, mesh, wait
         self._ahead: tuple | None = None
         self._error: BaseException | None = None
         self.records: np.ndarray | None = None  # of the batch handed out last
@@ -47,7 +56,8 @@ class Feed:
             self._error = error
 
     def _draw(self) -> tuple[dict[str, jax.Array], np.ndarray | None, Position]:
-        batch = dict(next(self._batches))
-        records = batch.pop(RECORDS, None)
-        position = self._batches.get_state()
-        return sharding.put_batch(batch, self._mesh), records, position
+        with self._wait.drawing():
+            batch = dict(next(self._batches))
+            records = batch.pop(RECORDS, None)
+            position = self._batches.get_state()
+            return sharding.put_batch(batch, self._mesh), records, position

@@ -1,5 +1,6 @@
 """The one training loop: next batch, step, log, save. Knows no stage, loss or model."""
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from rsclip_jax.train import memory, optim, sharding, stopping
 from rsclip_jax.train.curve import Curve, NameRecords, NonFiniteError
 from rsclip_jax.train.feed import Feed
+from rsclip_jax.train.input_wait import InputWait
 from rsclip_jax.train.resume import Begun, Saves
 from rsclip_jax.train.settings import TrainSettings
 from rsclip_jax.train_step import LossFn, Metrics, TrainState, train_step
@@ -122,7 +124,10 @@ def train(
         state, placed, loss_fn=loss_fn, tx=tx, settings=settings, mesh=mesh
     )
     keep = {"keep": settings.keep, "keep_best": settings.keep_best}
-    with Saves(folder / "checkpoints", **keep) as saves:
+    with (
+        Saves(folder / "checkpoints", **keep) as saves,
+        contextlib.closing(InputWait()) as wait,
+    ):
         begun = saves.restore(state, meta) or Begun(state, None)
         curve = Curve(
             folder,
@@ -133,7 +138,8 @@ def train(
         )
         training = _Training(
             begun.state,
-            feed=Feed(batches, mesh, begun.position),
+            feed=Feed(batches, mesh, begun.position, wait=wait),
+            wait=wait,
             curve=curve,
             saves=saves,
             meta=meta,
@@ -157,12 +163,13 @@ class _Training:
         state: TrainState,
         *,
         feed: Feed,
+        wait: InputWait,
         curve: Curve,
         saves: Saves,
         meta: Mapping[str, Any],
         advance: StepFn,
     ):
-        self.state, self.feed, self.curve = state, feed, curve
+        self.state, self.feed, self.curve, self.wait = state, feed, curve, wait
         self.saves, self.meta, self.advance = saves, meta, advance
 
     def run(
@@ -203,9 +210,10 @@ class _Training:
         alive(step)  # before it waits for other processes, so that these show as behind
         records = self.feed.records
         self.state, metrics = self.advance(self.state, batch)
+        self.wait.begin(metrics["loss"])
         if not is_last:
             self.feed.prepare()  # while the device works
-        self.curve.add(step, metrics, records)
+        self.curve.add(step, metrics, records, waited=self.wait.seconds)
         self.saves.check()
 
     def _save(self) -> None:

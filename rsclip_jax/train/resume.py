@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from rsclip_jax.io.files import is_full, move_tree, read_json
+from rsclip_jax.io.store_errors import raise_if_unanswered
 from rsclip_jax.train import checkpoint, processes, sharding
 from rsclip_jax.train.feed import Position
 from rsclip_jax.train.stores import make_manager, steps_in
@@ -288,6 +289,7 @@ def _move_aside(folder: Path, problems: Mapping[int, str], used: int) -> None:
 def read_checkpoint(folder: Path) -> Stored:
     """Reads a checkpoint and compares it with its digests; ValueError for any damage.
 
+    StoreFailed for an object store that does not answer, which is no damage.
     One of a version that kept no digests only has to be readable; a warning says so.
     """
     if lost := [name for name in _ITEMS if not (folder / name).is_dir()]:
@@ -297,6 +299,7 @@ def read_checkpoint(folder: Path) -> Stored:
         params, train = (checkpoint.read_tree(folder / x) for x in ("params", "train"))
         step, kept = meta["step"], meta.pop("digests", None)
     except Exception as error:  # a damaged file raises many kinds
+        raise_if_unanswered(folder, error)
         raise ValueError(checkpoint.first_line(error)) from error
     if step != int(folder.name):
         raise ValueError(f"its meta is that of step {step}")

@@ -3,10 +3,13 @@
 import pickle
 
 import pytest
+import tensorstore
 
+from rsclip_jax import main
 from rsclip_jax.io.paths import ObjectPath, as_path
 from rsclip_jax.io.store_errors import StoreFailed, naming_store, store_failed
 from rsclip_jax.main import run_to_end
+from rsclip_jax.train import checkpoint, resume
 from tests.helpers.runs import tiny_config
 
 
@@ -35,6 +38,24 @@ def without_keys():
     raise exceptions.NoCredentialsError()
 
 
+def refused_by_tensorstore():
+    """No server listens on port 9."""
+    keys = {"type": "anonymous"}
+    store = {"driver": "s3", "bucket": "bucket", "path": "a/", "aws_credentials": keys}
+    store |= {"aws_region": "none", "endpoint": "http://127.0.0.1:9"}
+    tries = {"s3_request_retries": {"max_retries": 1}}
+    tensorstore.open(
+        {"driver": "zarr", "kvstore": store}, context=tensorstore.Context(tries)
+    ).result()
+
+
+def saved_nowhere():
+    try:
+        refused_by_tensorstore()
+    except ValueError as error:
+        raise OSError("a checkpoint could not be written") from error
+
+
 def written_nowhere():
     try:
         refused_by_gcsfs()
@@ -55,6 +76,8 @@ FAILURES = [
     (without_credentials, "DefaultCredentialsError: no default credentials"),
     (without_network, "ClientConnectionError: Cannot connect to host"),
     (without_keys, "NoCredentialsError: Unable to locate credentials"),
+    (refused_by_tensorstore, "ValueError: ABORTED: Error opening"),
+    (saved_nowhere, "OSError: a checkpoint could not be written"),
     (written_nowhere, "OSError: lock.json could not be written: Forbidden"),
 ]
 
@@ -70,6 +93,7 @@ def test_a_clients_error_names_the_workdir_and_what_to_check(fails, said):
     assert "gcloud auth application-default login" in text
     assert "the bucket 'bucket' exists" in text
     assert len(text.splitlines()) == 1
+    assert "tensorstore_spec" not in text
 
 
 @pytest.mark.parametrize(("fails", "said"), FAILURES)
@@ -82,7 +106,12 @@ def test_on_a_local_workdir_it_stays_what_it_is(fails, said, tmp_path):
 
 @pytest.mark.parametrize(
     "error",
-    [OSError("train.csv is not there"), ValueError("not a workdir"), TypeError("bug")],
+    [
+        OSError("train.csv is not there"),
+        ValueError("not a workdir"),
+        ValueError("DATA_LOSS: Error reading gs://b/run/d: checksum does not match"),
+        TypeError("bug"),
+    ],
 )
 def test_an_error_of_another_origin_stays_what_it_is(error):
     pytest.importorskip("gcsfs")
@@ -95,6 +124,44 @@ def test_a_message_of_this_package_is_kept_where_a_client_led_to_it():
     pytest.importorskip("gcsfs")
     with pytest.raises(ValueError, match="a way out"), naming_store(as_path("gs://b")):
         explained()
+
+
+@pytest.mark.parametrize("fails", [refused_by_gcsfs, refused_by_tensorstore])
+def test_a_store_that_does_not_answer_is_no_damage(monkeypatch, fails):
+    """Else a resumed run would move its newest checkpoint aside, and use an older."""
+    pytest.importorskip("gcsfs")
+    monkeypatch.setattr(ObjectPath, "is_dir", lambda path: True)
+    monkeypatch.setattr(resume, "read_meta_item", lambda folder: {"step": 1})
+    monkeypatch.setattr(resume, "read_position", lambda folder: {})
+    monkeypatch.setattr(checkpoint, "read_tree", lambda folder: fails())
+    for read in (resume.read_checkpoint, checkpoint.read_whole):
+        with pytest.raises(StoreFailed, match=r"gs://b/1: the object store failed"):
+            read(as_path("gs://b/1"))
+
+
+def lost_by_gcsfs():
+    retry = pytest.importorskip("gcsfs.retry")
+    retry.validate_response(404, b"Not Found", "b/1/params/d")
+
+
+def test_an_object_that_is_not_there_is_damage(monkeypatch):
+    monkeypatch.setattr(checkpoint, "read_tree", lambda folder: lost_by_gcsfs())
+    with pytest.raises(ValueError, match=r"gs://b/1 is damaged \(FileNotFoundError"):
+        checkpoint.read_whole(as_path("gs://b/1"))
+
+
+@pytest.mark.parametrize("made", ["init", "runs"])
+def test_the_store_of_another_setting_is_named_for_a_local_workdir(
+    tmp_path, monkeypatch, capsys, made
+):
+    pytest.importorskip("gcsfs")
+    config = tiny_config(stages=())
+    with config.unlocked():
+        config[made] = ("w", "gs://other/run") if made == "runs" else "gs://other/run"
+    monkeypatch.setattr(main, "run_stages", lambda *_: broken_by_gcsfs())
+    assert run_to_end(config, tmp_path / "w") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: gs://other/run: the object store failed (HttpError")
 
 
 def test_the_keys_of_another_store_are_named_and_the_error_can_be_sent():

@@ -266,7 +266,7 @@ def value_and_grad(variant, compute):
     ("variant", "how"),
     [
         (VIT, {"remat": "dots"}),
-        (VIT, {"scan": True}),
+        slow(VIT, {"scan": True}),
         (VIT, {"scan": True, "remat": "block"}),
         (VIT, {"layout": "tiles"}),
         pytest.param(LONE, {"layout": "tiles"}, marks=pytest.mark.slow),

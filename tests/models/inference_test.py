@@ -60,6 +60,15 @@ def test_params_are_moved_to_the_device_once(monkeypatch):
         moved.append(sum(leaf.nbytes for leaf in leaves if type(leaf) is np.ndarray))
         return device_put(tree)
 
+    given = []
+    for name in ("encode_rgb", "_encode_tokens"):
+        program = getattr(inference, name)
+
+        def called(params, inputs, program=program, **statics):
+            given.append(params)
+            return program(params, inputs, **statics)
+
+        monkeypatch.setattr(inference, name, called)
     monkeypatch.setattr(inference.jax, "device_put", put)
     kept = OnDevice(on_host())
     assert list(kept) == list(params())
@@ -67,6 +76,7 @@ def test_params_are_moved_to_the_device_once(monkeypatch):
         encode_texts(kept, VARIANT, ["lake"] * 40, block=16)
         make_head(kept, VARIANT, NAMES, TEMPLATES)
         inference.encode_images(kept, VARIANT, [np.zeros((32, 32, 3), np.uint8)])
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(given))
     sizes = {
         name: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
         for name, tree in on_host().items()
@@ -83,6 +93,25 @@ def test_params_of_the_host_and_of_the_device_give_the_same_bits():
         lambda p: inference.encode_images(p, VARIANT, images, block=2),
     ):
         np.testing.assert_array_equal(encode(host), encode(device))
+
+
+@pytest.mark.parametrize(
+    ("images", "rows"),
+    [(1, [1]), (2, [2]), (3, [4]), (5, [8]), (8, [8]), (9, [8, 8]), (17, [8, 8, 8])],
+)
+def test_few_images_are_not_padded_to_a_whole_block(monkeypatch, images, rows):
+    encode, given = inference.encode_rgb, []
+
+    def counted(params, rgb, **statics):
+        given.append(len(rgb))
+        return encode(params, rgb, **statics)
+
+    rgb = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), np.uint8)
+    want = inference.encode_images(params(), VARIANT, np.repeat(rgb, 2, 0), block=2)
+    monkeypatch.setattr(inference, "encode_rgb", counted)
+    z = inference.encode_images(params(), VARIANT, rgb, block=8)
+    assert given == rows
+    np.testing.assert_allclose(z, want[::2], atol=1e-6)
 
 
 def test_a_block_holds_at_least_one_image():

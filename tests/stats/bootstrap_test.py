@@ -1,4 +1,4 @@
-"""Bootstrap draws against the metrics, and intervals against all possible draws."""
+"""Intervals against all possible draws."""
 
 import itertools
 import math
@@ -15,8 +15,6 @@ from rsclip_jax.metrics import (
     mean_recall,
 )
 from rsclip_jax.stats.bootstrap import (
-    bootstrap_map,
-    bootstrap_mean,
     calibration_interval,
     map_intervals,
     mean_interval,
@@ -25,31 +23,6 @@ from rsclip_jax.stats.bootstrap import (
     rounded,
     share_interval,
 )
-
-
-def test_a_bootstrap_sample_is_the_same_for_all_alphas():
-    scores = np.random.default_rng(0).integers(0, 2, 50)
-    draw = bootstrap_mean({0.0: scores, 0.5: 1 - scores, 1.0: scores})
-    for seed in range(5):
-        values = draw(np.random.default_rng(seed))
-        assert values[0.0] == values[1.0] == pytest.approx(1 - values[0.5])
-        picked = np.random.default_rng(seed).integers(50, size=50)
-        assert values[0.0] == pytest.approx(scores[picked].mean())
-
-
-def test_a_bootstrapped_map_equals_the_map_of_the_drawn_examples():
-    rng = np.random.default_rng(0)
-    scores = {a: np.round(rng.random((40, 3)), 1) for a in (0.0, 1.0)}  # with ties
-    targets = rng.integers(0, 2, (40, 3))
-    targets[:, 2] = 0
-    targets[0, 2] = 1  # in many bootstrap samples no positive is left
-    draw = bootstrap_map(scores, targets)
-    for seed in range(8):
-        rows = np.random.default_rng(seed).integers(40, size=40)
-        values = draw(np.random.default_rng(seed))
-        for alpha, s in scores.items():
-            want = mean_ap(s[rows], targets[rows], "macro")
-            assert values[alpha] == pytest.approx(want)
 
 
 def wilson_by_hand(hits, n):

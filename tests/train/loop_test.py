@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import grain
 import jax
@@ -129,6 +130,21 @@ def test_the_curve_is_logged_at_its_interval(tmp_path, mesh):
     assert {"loss", "grad_norm", "lr", "largest", "examples_per_second"} <= set(
         lines[0]
     )
+
+
+def test_the_curve_says_what_share_of_the_time_waited_for_data(tmp_path, mesh):
+    def dawdle(batch):
+        time.sleep(0.2)
+        return batch
+
+    batches = grain.MapDataset.range(1, 100).map(
+        lambda i: dawdle({"x": np.full((8, 4), i, np.float32)})
+    )
+    at_once = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    train(tmp_path, mesh, iter(batches.to_iter_dataset(at_once)), 4)
+    shares = [line["input_wait"] for line in curve(tmp_path)]
+    assert 0.5 < max(shares) <= 1
+    assert shares[-1] == 0  # a batch is drawn during the step before its own
 
 
 def test_what_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, mesh):

@@ -67,6 +67,7 @@ def check_align(run: Run) -> None:
     keys = ("rgb", *c.sensors)
     training.check_augmentation(run, "align", c.training.augment, train, keys)
     training.check_computing(run, "align", c.training)
+    clip_init.check_clip(run, "align")
     check_cache(run, c, train)
     check_losses(c)
     if needs_head(c.terms):

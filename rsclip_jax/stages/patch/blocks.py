@@ -16,8 +16,8 @@ from rsclip_jax.interpolate import block_names
 from rsclip_jax.io.json_lines import append_lines, read_json_lines
 from rsclip_jax.records.budget import ORIGINAL, Budget, Curve, value_before
 from rsclip_jax.stages.patch.choose_alpha import search_blocks
+from rsclip_jax.stages.patch.mixtures import Alpha
 from rsclip_jax.stages.patch.sweep import (
-    Alpha,
     Measured,
     Sweep,
     as_number,

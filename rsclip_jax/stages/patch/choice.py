@@ -22,11 +22,12 @@ from rsclip_jax.stages.patch.choose_alpha import (
     choose_alpha,
     mean_draw,
 )
+from rsclip_jax.stages.patch.mixtures import Alpha
 from rsclip_jax.stages.patch.settings import PatchSettings
-from rsclip_jax.stages.patch.sweep import Alpha, Sweep
+from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.stages.shared import dataset_checks
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.stats.bootstrap import Draw
+from rsclip_jax.stats.draws import Draw, draw_many
 from rsclip_jax.train import processes
 
 
@@ -166,7 +167,7 @@ def is_above_chance(sweep: Sweep, source: Source, curve: Curve, draw: Draw) -> b
         chance = np.bincount(labels).max() / len(labels)
     at = ORIGINAL if ORIGINAL in curve else 0.0
     rng = np.random.default_rng(sweep.run.config.seed)
-    low = np.percentile([draw(rng)[at] for _ in range(200)], 2.5)
+    low = np.percentile([values[at] for values in draw_many(draw, 200, rng)], 2.5)
     if low > chance:
         return True
     sweep.run.log(

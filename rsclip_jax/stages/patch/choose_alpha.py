@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from rsclip_jax.records.budget import Budget, Curve, mean_curve, value_before
-from rsclip_jax.stats.bootstrap import Draw
+from rsclip_jax.stats.draws import Draw, draw_together
 
 # alphas by block -> (task value, function that returns the supported values)
 Evaluate = Callable[[dict[str, float]], tuple[float, Callable[[], Sequence[float]]]]
@@ -41,17 +41,23 @@ def bootstrap_alpha(
     values along alpha on a bootstrap sample. Both ends are alphas of the sweep.
     """
     rng = np.random.default_rng(seed)
-    chosen = []
-    for _ in range(bootstraps):
-        task, *supported = (draw(rng) for draw in draws)
-        chosen.append(choose_alpha(task, supported, budget))
+    chosen = [
+        choose_alpha(task, supported, budget)
+        for task, *supported in draw_together(draws, bootstraps, rng)
+    ]
     low, high = np.percentile(chosen, [2.5, 97.5], method="nearest")
     return float(low), float(high)
 
 
 def mean_draw(draws: Sequence[Draw]) -> Draw:
     """A draw of mean_curve; each task's dataset is sampled separately."""
-    return lambda rng: mean_curve([draw(rng) for draw in draws])
+
+    def measure(samples: Sequence[tuple]) -> list[dict[float, float]]:
+        each = zip(draws, zip(*samples, strict=True), strict=True)
+        curves = [draw.measure(of_draw) for draw, of_draw in each]
+        return [mean_curve(of_sample) for of_sample in zip(*curves, strict=True)]
+
+    return Draw(lambda rng: tuple(draw.pick(rng) for draw in draws), measure)
 
 
 def search_blocks(

@@ -17,9 +17,10 @@ from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.stages.patch.choice import Choice, check_choice, choose, draw_curve
 from rsclip_jax.stages.patch.fine_tune import fine_tune, head_job, tower_job
+from rsclip_jax.stages.patch.mixtures import Alpha
 from rsclip_jax.stages.patch.recipes import check_recipe, frozen_shapes, split_head
 from rsclip_jax.stages.patch.settings import PatchSettings, settings_of
-from rsclip_jax.stages.patch.sweep import Alpha, Sweep
+from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.stages.patch.tasks import (
     Sets,
     check_tasks,
@@ -48,6 +49,7 @@ def check_patch(run: Run) -> None:
     augment = c.training.augment
     training.check_augmentation(run, "patch", augment, sets.train, ("rgb",))
     training.check_computing(run, "patch", c.training)
+    clip_init.check_clip(run, "patch")
     check_choice(c)
     check_recipe(run, c, sets.train)
     check_roles(run, c)

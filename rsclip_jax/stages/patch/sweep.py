@@ -2,26 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rsclip_jax import api, metrics
 from rsclip_jax.data.types import Source
-from rsclip_jax.interpolate import block_prefix, interpolate
+from rsclip_jax.interpolate import interpolate
 from rsclip_jax.models import inference
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.records.metric_names import PRIMARY
 from rsclip_jax.records.outcomes import Outcome
+from rsclip_jax.stages.patch.mixtures import Alpha, Mixtures
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import dataset_checks, scoring
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.stats.bootstrap import Draw, bootstrap_map, bootstrap_mean
-from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.stats.draws import Draw, bootstrap_map, bootstrap_mean
+from rsclip_jax.train import checkpoint
 
-# One alpha for the tower (ORIGINAL: the model before any patching), or one per block.
-Alpha = float | Mapping[str, float]
+# The batches that are on the devices at a time: a mixture is made once for all of them.
+_GROUP = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +93,7 @@ class Sweep:
         # ("name:split", "before" or "after") -> its outcome
         self.kept: dict[tuple[str, str], Outcome] = {}
         self.labels: dict[str, np.ndarray] = {}  # "name:split" -> its labels
-        # only the ends stay on the device; an interpolation is made for each batch
-        put = partial(sharding.put_params, mesh=run.mesh)
-        self._ends = put(theta_0), put(theta_1)
-        self._original = None
-        if original is not None:
-            self._original = sharding.put_params(original, run.mesh)
+        self._mixtures = Mixtures(clip.params, theta_0, theta_1, run.mesh, original)
 
     def report(
         self,
@@ -146,7 +141,11 @@ class Sweep:
         heads = [self.head(source, alpha, text) for alpha in alphas]
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
         z, labels, seen = self.run.encode(
-            "patch", source, encoders, {"rgb": self.clip.variant.image_size}
+            "patch",
+            source,
+            encoders,
+            {"rgb": self.clip.variant.image_size},
+            group=_GROUP,
         )
         return Measured(
             seen,
@@ -236,9 +235,8 @@ class Sweep:
         """
 
         def encode(batch):
-            visual = self._original if alpha == ORIGINAL else _mix(*self._ends, alpha)
             return inference.encode_rgb(
-                visual,
+                self._mixtures.on_devices(alpha),
                 batch["rgb"],
                 variant=self.clip.variant,
                 compute=self.run.compute,
@@ -248,17 +246,8 @@ class Sweep:
 
     def mixture(self, alpha: Alpha):
         """The interpolated visual tower at this alpha."""
-        if alpha == ORIGINAL:
-            return self.original
-        return _mix(self.theta_0, self.theta_1, alpha)
+        return self._mixtures.on_host(alpha)
 
     def digest(self, alpha: Alpha) -> str:
         """Digest of the whole CLIP at this alpha."""
-        visual = self.mixture(alpha)
-        return checkpoint.params_digest({**self.clip.params, "visual": visual})
-
-
-def _mix(theta_0, theta_1, alpha: Alpha):
-    if isinstance(alpha, Mapping):
-        alpha = block_prefix(theta_0, dict(alpha))
-    return interpolate(theta_0, theta_1, alpha)
+        return self._mixtures.digest(alpha)

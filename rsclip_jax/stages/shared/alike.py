@@ -20,7 +20,7 @@ from rsclip_jax.train import processes
 from rsclip_jax.version import __version__
 
 # Each host may have its own: no number depends on them.
-_OWN = ("data_root", "data.threads", "progress")
+_OWN = ("data_root", "data.threads", "progress", "compile_cache")
 _WAIT = 60.0  # seconds that a network file system may hide a new file
 
 

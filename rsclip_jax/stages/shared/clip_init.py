@@ -46,6 +46,17 @@ def input_clip(
     return _with_source(load_init(run), path)
 
 
+def check_clip(run: Run, stage: str) -> None:
+    """Raises ValueError if nothing gives a stage the CLIP that it starts from."""
+    c = run.config
+    if c.init or "pretrain" in c.stages or api.made_variant(run.workdir):
+        return
+    text = _NO_CLIP.format(stage=stage)
+    if (run.workdir / "pretrain" / "meta.json").exists():
+        text += f" (stage pretrain of {run.workdir} has not finished)"
+    raise ValueError(text)
+
+
 def input_variant(run: Run) -> Variant | None:
     """The variant of the CLIP that a stage will start from; None if it is unknown.
 

@@ -8,6 +8,7 @@ _SETTINGS = {
     "mesh": "config.mesh",
     "on_error": "config.data.on_error",
     "max_nodata": "config.data.max_nodata",
+    "compile_cache": "config.compile_cache",
     "minutes": "config.watchdog_minutes",
 }
 _NAMED = re.compile(rf"(?<![\w/.-])({'|'.join(_SETTINGS)})(?= ?=| to )")

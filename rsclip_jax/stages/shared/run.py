@@ -119,7 +119,14 @@ class Run:
             c.progress and processes.is_first(),
         )
 
-    def encode(self, stage: str, source: Source, encoders: dict, sizes: dict[str, int]):
+    def encode(
+        self,
+        stage: str,
+        source: Source,
+        encoders: dict,
+        sizes: dict[str, int],
+        group: int = 1,
+    ):
         """encode_source with this run's mesh, batch and data settings."""
         batch_size = self.config.eval_batch_size
         sharding.check_batch_size(batch_size, self.mesh, "config.eval_batch_size")
@@ -129,6 +136,7 @@ class Run:
             sizes=sizes,
             mesh=self.mesh,
             options=self.read_options(stage),
+            group=group,
         )
 
     def report(

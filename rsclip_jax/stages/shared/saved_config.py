@@ -3,19 +3,27 @@
 main passes it on as --config=<this file>:<workdir>/config.json.
 """
 
+import errno
 import json
+import os
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 import rsclip_jax.configs.common as common
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.io.store_errors import naming_store
 
 
 def get_config(path: str) -> ConfigDict:
-    """The config that a run saved. Raises ValueError for any other file."""
+    """The config that a run saved.
+
+    Raises ValueError for any other file, and StoreFailed for an object store that does
+    not answer.
+    """
     try:
-        values = json.loads(as_path(path).read_bytes())
+        with naming_store(as_path(path)):
+            values = json.loads(_read(path))
     except ValueError as error:  # also for bytes that are not UTF-8
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict) or "stages" not in values:
@@ -29,6 +37,14 @@ def get_config(path: str) -> ConfigDict:
     for name, value in values.items():
         config[name] = _SECTIONS[name](**value) if name in _SECTIONS else value
     return config
+
+
+def _read(path: str) -> bytes:
+    try:
+        return as_path(path).read_bytes()
+    except FileNotFoundError as error:  # a store's names the file in its own way
+        code = errno.ENOENT
+        raise FileNotFoundError(code, os.strerror(code), path) from error
 
 
 # The functions that give a stage's section the settings that an older run lacks, and

@@ -20,6 +20,7 @@ _FREE = (
     "overwrite",
     "stages",
     "progress",
+    "compile_cache",
     "watchdog_minutes",
     "plan",
     "plan_memory_gb",

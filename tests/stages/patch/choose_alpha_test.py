@@ -14,7 +14,7 @@ from rsclip_jax.stages.patch.choose_alpha import (
     mean_draw,
     search_blocks,
 )
-from rsclip_jax.stats.bootstrap import bootstrap_mean
+from rsclip_jax.stats.draws import Draw, bootstrap_mean
 
 TASK = {0.0: 0.2, 0.5: 0.6, 1.0: 0.8}
 KEPT = {0.0: 0.50, 0.5: 0.46, 1.0: 0.30}
@@ -128,9 +128,11 @@ def test_several_tasks_count_by_their_mean():
     one, other = {0.0: 0.2, 1.0: 0.6}, {ORIGINAL: 0.1, 0.0: 0.4, 1.0: 0.1}
     assert mean_curve([one, other]) == pytest.approx({0.0: 0.3, 1.0: 0.35})
     assert mean_curve([one]) == one
-    draws = [
-        lambda rng, c=c: {a: v + rng.random() for a, v in c.items()} for c in (one, one)
-    ]
+    noisy = Draw(
+        lambda rng: [v + rng.random() for v in one.values()],
+        lambda samples: [dict(zip(one, each, strict=True)) for each in samples],
+    )
+    draws = [noisy, noisy]
     found = mean_draw(draws)(np.random.default_rng(0))
     rng = np.random.default_rng(0)
     drawn = [{a: v + rng.random() for a, v in one.items()} for _ in range(2)]
