@@ -99,12 +99,6 @@ def test_the_papers_setting_says_which_archive_it_wants(tmp_path):
     assert not (tmp_path / "w" / "error.txt").exists()
 
 
-def test_missing_data_root_is_named(tmp_path):
-    done = run_main(f"--workdir={tmp_path}/w", config="configs/align_sar.py:small")
-    assert done.returncode == 1
-    assert "--config.data_root" in done.stderr.splitlines()[0]
-
-
 @pytest.mark.parametrize("inside", ["", slow("w")])
 def test_a_workdir_that_is_a_file_is_named(tmp_path, inside):
     (tmp_path / "notes.txt").write_text("mine")

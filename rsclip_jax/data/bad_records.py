@@ -1,14 +1,17 @@
 """Bad records: hints in their errors, and the list of those that are skipped."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
+
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import write_text
-from rsclip_jax.io.lock import locked
+from rsclip_jax.io.lock import make_lock
 from rsclip_jax.io.paths import is_remote
 
 _HINT = "on_error='skip' leaves such records out"
@@ -75,17 +78,18 @@ class SkippedList:
             if is_remote(self.path):
                 self._add_remote(key, reason)
                 return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                locked(self.path.with_name(f"{self.path.name}.lock")),
-                open(self.path, "a+b") as file,
-            ):
+            with self._file_lock, open(self.path, "a+b") as file:
                 cut = self._read_new(file)
                 if key not in self._keys:
                     line = _line(key, reason)
                     file.write(("\n" * cut + line).encode())
                     self._keys.add(key)
                 self._end = file.tell()
+
+    @functools.cached_property
+    def _file_lock(self) -> filelock.BaseFileLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return make_lock(self.path.with_name(f"{self.path.name}.lock"))
 
     def _add_remote(self, key: str, reason: str) -> None:
         """As add, in an object store, which is written anew for each record.

@@ -169,6 +169,9 @@ class Source:
         left_out: the files and names that on_error "skip" left out.
         max_nodata: see OpenOptions.
         tile: side of a tile in pixels, where the records are tiles; 0 otherwise.
+        tiles: the records that follow each other and are tiles of one scene.
+        window: the scenes whose tiles training shuffles together, so that each is read
+            once; 0 where all records are shuffled.
         is_packed: whether the records are read from a pack.
     """
 
@@ -179,6 +182,8 @@ class Source:
     left_out: Sequence[LeftOut] = ()
     max_nodata: float = 0.0
     tile: int = 0
+    tiles: int = 1
+    window: int = 0
     is_packed: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -7,6 +7,18 @@ from pathlib import Path
 import filelock
 
 
+def make_lock(path: Path) -> filelock.BaseFileLock:
+    """The lock of the file `path`, which `with` holds; see locked.
+
+    Holding one lock many times takes less time than locked. Raises OSError if the file
+    cannot be created.
+    """
+    # without permission to create the file, filelock would retry silently for ever
+    with open(path, "a", encoding="utf-8"):
+        pass
+    return filelock.FileLock(path)
+
+
 @contextlib.contextmanager
 def locked(
     path: Path, *, wait: bool = True, on_wait: Callable[[], None] = lambda: None
@@ -20,10 +32,7 @@ def locked(
 
     Raises OSError if the file cannot be created.
     """
-    # without permission to create the file, filelock would retry silently for ever
-    with open(path, "a", encoding="utf-8"):
-        pass
-    lock = filelock.FileLock(path)
+    lock = make_lock(path)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:

@@ -38,7 +38,7 @@ class OnDevice(Mapping):
     def __getitem__(self, name: str) -> dict:
         if name not in self._moved:
             tree, mesh = self._trees[name], self._split
-            moved = put_params(tree, mesh) if mesh else jax.device_put(tree)
+            moved = put_params(tree, mesh) if mesh else _on_device(tree)
             self._moved[name] = moved
         return self._moved[name]
 
@@ -47,6 +47,16 @@ class OnDevice(Mapping):
 
     def __len__(self) -> int:
         return len(self._trees)
+
+
+def _on_device(tree: dict) -> dict:
+    """Moves a tree from the host to the device; arrays of devices stay where they are.
+
+    jax.device_put refuses those that are spread over several processes.
+    """
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.device_put(tree)
 
 
 # Images
@@ -83,7 +93,7 @@ def encode_images(
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
     fitted = fit_images(images, variant.image_size, max_shrink)
-    visual = jax.device_put(params["visual"])
+    visual = _on_device(params["visual"])
     encode = functools.partial(encode_rgb, visual, variant=variant, compute=compute)
     return _in_blocks(encode, fitted, block, variant.embed_dim)
 
@@ -100,7 +110,7 @@ def encode_arrays(
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of a sensor's arrays; see inputs.fit_arrays."""
     fitted = fit_arrays(arrays, spec, held, max_shrink)
-    params = jax.device_put(params)
+    params = _on_device(params)
     encode = functools.partial(encode_sensor, params, spec=spec, compute=compute)
     return _in_blocks(encode, fitted, block, spec.out_dim)
 
@@ -176,7 +186,7 @@ def encode_texts(
     used = last_token(tokens) + 1
     tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
     block = min(block, -(-len(tokens) // 16) * 16)
-    text_params = jax.device_put(params["text"])
+    text_params = _on_device(params["text"])
     out = []
     for i in range(0, len(tokens), block):
         part = tokens[i : i + block]

@@ -32,4 +32,4 @@ def keep_freed() -> bool:
         return False
     # one arena, because only the first can hold blocks of more than 64 MB
     options = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))
-    return all([bool(mallopt(*option)) for option in options])
+    return all(bool(mallopt(*option)) for option in options)

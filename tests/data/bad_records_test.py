@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 
+from rsclip_jax.data import bad_records
 from rsclip_jax.data.bad_records import SkippedList, count_skipped
 
 
@@ -74,6 +75,21 @@ def test_the_file_is_appended_to_and_each_byte_is_read_at_most_once(tmp_path):
     for i in range(200):
         alone.add("numbers:train", f"scene/{i}", "cut")
     assert alone.count == 0
+
+
+def test_the_lock_s_file_is_opened_for_a_check_once(tmp_path, monkeypatch):
+    made, make_lock = [], bad_records.make_lock
+
+    def counted(path):
+        made.append(path)
+        return make_lock(path)
+
+    monkeypatch.setattr(bad_records, "make_lock", counted)
+    listed = SkippedList(tmp_path / "patch" / "skipped.txt")
+    for i in range(50):
+        listed.add("numbers:train", f"scene/{i}", "cut")
+    assert made == [tmp_path / "patch" / "skipped.txt.lock"]
+    assert count_skipped(listed.path) == 50
 
 
 def test_a_line_cut_by_a_kill_is_ended_before_the_next(tmp_path):

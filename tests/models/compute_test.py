@@ -237,7 +237,7 @@ def value_and_grad(variant, compute):
     ("variant", "how"),
     [
         (VIT, {"remat": "dots"}),
-        (VIT, {"scan": True}),
+        slow(VIT, {"scan": True}),
         (VIT, {"scan": True, "remat": "block"}),
         pytest.param(RESNET, {"remat": "dots"}, marks=pytest.mark.slow),
     ],

@@ -5,10 +5,15 @@ with spaces, {"fields": {key: number, text or texts}, "arrays": {key: [dtype, sh
 then each array in C order, little-endian, starting at a multiple of 16 bytes. Keys keep
 their order: id, label, sensors. A multi-hot label is an array. Integers are stored as
 in the archive's files.
+
+A record of several sensors is stored in as many entries, so that a sensor is read
+without the others: each has the bytes of a record with one sensor, and the first has
+also what is no sensor.
 """
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +43,15 @@ def encode_record(record: Record) -> bytes:
     for array in little.values():
         parts += [array.tobytes(), b"\0" * (-array.nbytes % _ALIGN)]
     return b"".join(parts)
+
+
+def encode_entries(record: Record, entries: Sequence[str]) -> list[bytes]:
+    """A record's bytes in one entry for each of these sensors; without any, in one."""
+    if not entries:
+        return [encode_record(record)]
+    rest = {key: value for key, value in record.items() if key not in entries}
+    first, *others = ({key: record[key]} for key in entries)
+    return [encode_record(part) for part in ({**rest, **first}, *others)]
 
 
 def _plain(value: object) -> object:

@@ -10,10 +10,11 @@ import numpy as np
 
 from rsclip_jax.data.sources.manifest import (
     CAPTIONS,
-    FORMAT,
+    FORMATS,
     LABELS,
     describe_own,
     describe_sensors,
+    entries_of,
     ids_digest,
 )
 from rsclip_jax.data.sources.packed import hash_spans, part_of
@@ -70,7 +71,7 @@ def describe(
     """A manifest's description of a dataset's split, without its files."""
     dataset = source.dataset
     return {
-        "format": FORMAT,
+        "format": FORMATS[bool(entries_of(dataset))],
         "dataset": dataset.name,
         "split": source.split,
         "split_rule": source.split_rule,

@@ -14,7 +14,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.codecs.records import encode_record
-from rsclip_jax.data.sources.manifest import describe_own, ids_digest
+from rsclip_jax.data.sources.manifest import describe_own, entries_of, ids_digest
 from rsclip_jax.data.sources.packed import check_shard
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
@@ -27,6 +27,7 @@ _PLANNED_BY = {
     "shards": "shard_mb, or the size of the archive's first record",
     "compression": "compression",
     "max_nodata": "max_nodata",
+    "entries": "the version of this package",
 }
 # At least as many shards, so that all workers have work and a kill costs little.
 _LEAST_SHARDS = 8
@@ -43,6 +44,7 @@ class Plan:
       shards: the number of shards.
       compression: "none" or "zstd".
       max_nodata: the source's, see fill_missing.
+      entries: the number of entries of a record, see codecs/records.py.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Plan:
     shards: int
     compression: str
     max_nodata: float
+    entries: int
 
     def file(self, shard: int) -> str:
         """The shard's file name."""
@@ -80,7 +83,12 @@ def make_plan(
     )
     shards = min(shards, len(source))
     return Plan(
-        source_digest(source), len(source), shards, compression, source.max_nodata
+        source_digest(source),
+        len(source),
+        shards,
+        compression,
+        source.max_nodata,
+        max(1, len(entries_of(source.dataset))),
     )
 
 
@@ -126,7 +134,7 @@ def read_progress(folder: Path, plan: Plan) -> dict[int, dict]:
     for other in sorted(folder.glob("progress-*.jsonl")):  # of other processes
         lines += _json_lines(other)
     notes = {line.pop("shard"): line for line in lines[1:]}
-    return {i: note for i, note in notes.items() if _is_whole(folder, note)}
+    return {i: note for i, note in notes.items() if _is_whole(folder, note, plan)}
 
 
 def _json_lines(path: Path) -> Iterator[dict]:
@@ -137,11 +145,11 @@ def _json_lines(path: Path) -> Iterator[dict]:
             return
 
 
-def _is_whole(folder: Path, note: dict) -> bool:
+def _is_whole(folder: Path, note: dict, plan: Plan) -> bool:
     try:
         check_shard(folder, note)
         reader = ArrayRecordReader(str(folder / note["file"]))
-        return reader.num_records() == note["records"]
+        return reader.num_records() == note["records"] * plan.entries
     except (OSError, ValueError, RuntimeError):
         return False
 

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from rsclip_jax.data.bad_records import first_record, suggest_skip
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.records import encode_record
+from rsclip_jax.data.codecs.records import encode_entries, encode_record
 from rsclip_jax.data.pack.plan import Plan, source_digest
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.manifest import entries_of
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import replacing
 
@@ -133,6 +134,7 @@ def write_shard(shard: int) -> dict:
 def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
     """Writes the shard's readable records; returns skipped, labels and captions."""
     source, count = _worker["source"], _worker["count"]
+    entries = entries_of(source.dataset)
     written: dict[str, list] = {"skipped": [], "labels": []}
     if source.dataset.task == "captions":
         written["captions"] = []
@@ -147,7 +149,8 @@ def _write_records(job: Job, shard: int, path: Path) -> dict[str, list]:
                 written["skipped"].append((index, record))
             else:
                 with _naming_full_disk(job, path):
-                    writer.write(encode_record(record))
+                    for data in encode_entries(record, entries):
+                        writer.write(data)
                 written["labels"].append(_plain_label(record["label"]))
                 if "captions" in written:
                     written["captions"].append(record["captions"])

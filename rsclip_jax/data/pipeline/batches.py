@@ -11,6 +11,7 @@ import numpy as np
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.examples import ExampleMaker, Make
 from rsclip_jax.data.pipeline.geometry import fit_record, make_views
+from rsclip_jax.data.pipeline.scene_order import shuffled
 from rsclip_jax.data.pipeline.texts import Texts, Tokens, number_groups
 from rsclip_jax.data.pipeline.tolerant import Tolerant
 from rsclip_jax.data.sampling import shares
@@ -65,7 +66,7 @@ def train_batches(
     parts = []
     for i, source in enumerate(sources):
         # grain measures every element: records are slow to measure, so are made last.
-        order = grain.MapDataset.range(len(source)).seed(source_seed(seed, i))
+        order = shuffled(source, source_seed(seed, i))
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         make_example = ExampleMaker(
             Tolerant(source, options, held),
@@ -77,7 +78,7 @@ def train_batches(
             texts=Texts(tokens[i], groups[i]) if tokens else None,
             first=int(firsts[i]),
         )
-        parts.append(order.shuffle().repeat().random_map(make_example))
+        parts.append(order.random_map(make_example))
     mixed = parts[0]
     if len(parts) > 1:
         mixed = grain.MapDataset.mix(parts, weights or [len(s) for s in sources])

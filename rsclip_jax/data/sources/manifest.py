@@ -12,8 +12,8 @@ from rsclip_jax.data.types import (
 )
 from rsclip_jax.io.files import read_object
 
-FORMAT = "rsclip_jax packed 1"
-
+# In the second, records of several sensors have an entry for each.
+FORMATS = ("rsclip_jax packed 1", "rsclip_jax packed 2")
 
 HASH_KEYS, LABELS, CAPTIONS = "hash_keys.txt", "labels.npy", "captions.jsonl"
 
@@ -30,6 +30,11 @@ def describe_sensors(sensors: dict[str, str]) -> dict[str, dict]:
         }
         for key, sensor in found.items()
     }
+
+
+def entries_of(dataset: Dataset) -> tuple[str, ...]:
+    """The sensors with an entry each in a pack; () for a dataset of one sensor."""
+    return tuple(dataset.sensors) if len(dataset.sensors) > 1 else ()
 
 
 def ids_digest(ids: list[str]) -> str:
@@ -85,7 +90,7 @@ def read_manifest(dataset: Dataset, folder: Path) -> dict:
     path = folder / "manifest.json"
     manifest = load_manifest(path)
     expected = {
-        "format": FORMAT,
+        "format": manifest["format"] if manifest.get("format") in FORMATS else FORMATS,
         "dataset": dataset.name,
         "task": dataset.task,
         "sensors": describe_sensors(dataset.sensors),

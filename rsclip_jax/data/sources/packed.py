@@ -9,7 +9,8 @@
                         /skipped.txt       id and reason of each unreadable record
 <root>/<dataset>/all/{manifest.json,ids.txt}   the order of all ids in the archive
 
-codecs/records.py describes the bytes of a record.
+codecs/records.py describes the bytes of a record. In the second format a record of
+several sensors has an entry for each.
 """
 
 import functools
@@ -27,6 +28,7 @@ from rsclip_jax.data.readers.folders import HASH_SPLITS, hash_percent, parse_spl
 from rsclip_jax.data.readers.sen12ms import LIST_SPANS
 from rsclip_jax.data.sources.manifest import (
     CAPTIONS,
+    FORMATS,
     HASH_KEYS,
     LABELS,
     check_nodata,
@@ -154,6 +156,9 @@ class PackedSource(Source):
         self._ends = np.cumsum([s["records"] for s in self._shards])
         for shard in self._shards:
             check_shard(self._folder, shard)
+        # sensors with an entry each; in the first format a record is one entry
+        is_first = self.manifest["format"] == FORMATS[0]
+        self._entries = () if is_first else tuple(self.manifest["sensors"])
         self._reader = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
 
     @functools.cached_property
@@ -166,12 +171,14 @@ class PackedSource(Source):
             return [key.rpartition("/")[0] for key in keys]
         return keys
 
-    def __getitem__(self, index: int) -> Record:
-        index = range(len(self))[index]
+    def _read_entries(self, index: int, entries: Sequence[int]) -> Record:
+        """The record of these of its entries."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
         in_shard = index - int(self._ends[shard]) + self._shards[shard]["records"]
+        first = in_shard * max(1, len(self._entries))
         try:
-            return decode_record(self._reader(shard).read([in_shard])[0])
+            parts = self._reader(shard).read([first + i for i in entries])
+            return {k: v for part in parts for k, v in decode_record(part).items()}
         except RuntimeError as error:  # the file has a hash of each record
             path = self._folder / self._shards[shard]["file"]
             raise ValueError(
@@ -180,10 +187,21 @@ class PackedSource(Source):
             ) from error
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """Reads a record; without keys only its id, label and captions."""
-        if keys or self._labels is None:
-            return self[index]
+        """Reads a record's id, label, captions and, of its sensors, only the keys.
+
+        A pack of the first format reads all sensors, unless there are no keys.
+        """
         index = range(len(self))[index]
+        wanted = [i for i, key in enumerate(self._entries) if key in keys]
+        if (keys and not self._entries) or (self._labels is None and 0 not in wanted):
+            wanted = [0, *wanted]
+        found = self._described(index)
+        return {**found, **self._read_entries(index, wanted)} if wanted else found
+
+    def _described(self, index: int) -> Record:
+        """The record without its sensors; {} where only its entries know its label."""
+        if self._labels is None:
+            return {}
         label = self._labels[index]
         record = {"id": self.ids[index], "label": label if label.ndim else int(label)}
         if self._captions is not None:

@@ -1,7 +1,10 @@
 """Wrappers of a source: a subset of its records, tiles of its images, other labels."""
 
-import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,7 @@ class Wrapper(Source):
         self.dataset, self.split, self.ids = source.dataset, source.split, source.ids
         self.split_rule, self.left_out = source.split_rule, source.left_out
         self.max_nodata, self.tile = source.max_nodata, source.tile
+        self.tiles, self.window = source.tiles, source.window
         self.is_packed = source.is_packed
 
     def read(self, index: int, keys: Collection[str]) -> Record:
@@ -36,6 +40,7 @@ class Subset(Wrapper):
         super().__init__(source)
         self.ids = [source.ids[i] for i in indices]
         self._indices = indices
+        self.tiles, self.window = 1, 0  # some of a scene's tiles, in any order
 
     def read(self, index: int, keys: Collection[str]) -> Record:
         return self.source.read(self._indices[index], keys)
@@ -66,6 +71,38 @@ class SharedLabels(Wrapper):
         return self._total if self.dataset.task == "multi" else 0
 
 
+# Training shuffles the tiles of so many scenes together, or of more where they hold
+# fewer than so many tiles, which are two batches of 128.
+_WINDOW, _TILES = 8, 256
+
+
+class _Kept:
+    """The scenes read last, each read once however many threads ask for it."""
+
+    def __init__(self, read: Callable[[int, tuple[str, ...]], Record], size: int):
+        self._read, self._size = read, size
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple, Future[Record]] = OrderedDict()
+
+    def __call__(self, *wanted: Any) -> Record:
+        with self._lock:
+            found = self._found.get(wanted)
+            is_new = found is None
+            if found is None:
+                found = self._found[wanted] = Future()
+            self._found.move_to_end(wanted)
+            while len(self._found) > self._size:
+                self._found.popitem(last=False)
+        if is_new:
+            try:
+                found.set_result(self._read(*wanted))
+            except BaseException as error:
+                found.set_exception(error)
+                with self._lock:  # may be readable another time
+                    self._found.pop(wanted, None)
+        return found.result()
+
+
 class TiledSource(Wrapper):
     """Every record of a source cut into a grid of size x size tiles, row by row.
 
@@ -93,10 +130,11 @@ class TiledSource(Wrapper):
         self._tiles = [(i, y, x) for i in range(len(source)) for y, x in grid]
         self.ids = [f"{source.ids[i]}/tile_{y}_{x}" for i, y, x in self._tiles]
         self._shape = height, width
-        # Neighbouring tiles come from one file, and several threads read.
-        self._read: Callable[[int, tuple[str, ...]], Record] = functools.lru_cache(
-            maxsize=16
-        )(self._read_scene)
+        self.tiles = len(grid)
+        alive = -(-_TILES // self.tiles)  # scenes that hold so many tiles
+        self.window = max(_WINDOW, alive)
+        # of two windows at a time, and of the batches that threads are making
+        self._read = _Kept(self._read_scene, 2 * self.window + alive)
         self._failed: dict[tuple[int, tuple[str, ...]], Exception] = {}
 
     def read(self, index: int, keys: Collection[str]) -> Record:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.stages.shared import plan_table, training
 from rsclip_jax.stages.shared.job import Job, Needs, Pass
 from rsclip_jax.stages.shared.passes import tree_bytes
+from rsclip_jax.stages.shared.plan_progress import Progress
 from rsclip_jax.stages.shared.plan_table import Figures, Place
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stages.shared.stage import Stage
@@ -56,15 +57,22 @@ def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
             "config.plan_here = False leaves nothing to plan for:"
             f" config.plan_topologies = {tuple(run.config.plan_topologies)}{why}"
         )
+    planned = {
+        stage.name: _Planned.of(run, stage, places)
+        for stage in stages
+        if stage.needs_of is not None
+    }
+    progress = Progress(run.config.progress)
+    progress.begin(count_programs(planned.values(), places))
     seconds = [0.0] * len(places)
     encoders: Encoders = {}
     for stage in stages:
-        if stage.needs_of is None:
+        if stage.name not in planned:
             run.log(f"\n{stage.name}: not planned")
             continue
-        at = [stage.needs_of(dataclasses.replace(run, mesh=p.mesh)) for p in places]
         run.log(f"\n{stage.name}")
-        for line in _plan_stage(run, stage.name, at, places, seconds, encoders):
+        one = planned[stage.name]
+        for line in _plan_stage(run, one, places, seconds, encoders, progress):
             run.log(line)
     run.log("")
     for line in plan_table.describe_end(places, seconds):
@@ -76,39 +84,75 @@ def plan_stages(run: Run, stages: Sequence[Stage]) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Planned:
+    """A stage to plan: what it needs on the mesh of each place.
+
+    shapes: those of a batch of each pass; None for a pass without images.
+    """
+
+    name: str
+    at: Sequence[Needs]
+    shapes: Sequence[dict[str, jax.ShapeDtypeStruct] | None]
+
+    @classmethod
+    def of(cls, run: Run, stage: Stage, places: Sequence[Place]) -> "_Planned":
+        assert stage.needs_of is not None
+        at = [stage.needs_of(dataclasses.replace(run, mesh=p.mesh)) for p in places]
+        shapes = [
+            image_shapes(run, stage.name, one) if one.images else None
+            for one in at[0].passes
+        ]
+        return cls(stage.name, at, shapes)
+
+    def encoders(self) -> Iterator[tuple[int, tuple[Hashable, ...]]]:
+        """(number of a pass with images, what its program depends on)."""
+        for i, one in enumerate(self.at[0].passes):
+            if (shapes := self.shapes[i]) is not None:
+                yield i, (one.model, shapes[one.key])
+
+
+def count_programs(
+    planned: Iterable[_Planned], places: Sequence[Place]
+) -> list[tuple[Place, int]]:
+    """How many programs will be compiled at each place; equal encoders count once."""
+    planned = list(planned)
+    trainings = sum(len(one.at[0].jobs) for one in planned)
+    encoders = {key for one in planned for _, key in one.encoders()}
+    return [(place, trainings + len(encoders)) for place in places]
+
+
 def _plan_stage(
     run: Run,
-    name: str,
-    at: Sequence[Needs],
+    planned: _Planned,
     places: Sequence[Place],
     seconds: list[float],
     encoders: Encoders,
+    progress: Progress,
 ) -> Iterator[str]:
     """The lines of one stage; adds its time at each place to `seconds`.
 
-    at: the stage's needs on the mesh of each place. encoders: those of earlier stages,
-    which are not measured again.
+    encoders: those of earlier stages, which are not measured again.
     """
-    needs = at[0]
+    needs = planned.at[0]
     for i, job in enumerate(needs.jobs):
         settings, examples = job.settings, batch_shapes(run, job)
         found = []
         for k, place in enumerate(places):
-            program = job_program(at[k].jobs[i], examples, place)
-            found.append(measure(program, place, settings.batch_size))
+            with progress.program(f"{planned.name}: training step", place):
+                program = job_program(planned.at[k].jobs[i], examples, place)
+                found.append(measure(program, place, settings.batch_size))
             seconds[k] += settings.steps * (found[-1].seconds_of(settings.batch_size))
         yield from plan_table.describe_job(job, places, found)
     size = run.config.eval_batch_size
-    for i, one in enumerate(needs.passes):
-        if not one.images:
-            continue
-        examples, found = image_shapes(run, name, one), []
+    for i, encoder in planned.encoders():
+        one, examples, found = needs.passes[i], planned.shapes[i] or {}, []
         for k, place in enumerate(places):
-            key = place.name, one.model, examples[one.key]
+            key = place.name, *encoder
             if key not in encoders:
-                encoders[key] = measure(
-                    pass_program(at[k].passes[i], examples, place), place, size
-                )
+                with progress.program(f"{planned.name}: encoder of {one.name}", place):
+                    program = pass_program(planned.at[k].passes[i], examples, place)
+                    encoders[key] = measure(program, place, size)
             found.append(encoders[key])
             seconds[k] += found[-1].seconds_of(one.images)
         yield from plan_table.describe_pass(one, size, places, found)

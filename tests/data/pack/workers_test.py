@@ -208,7 +208,7 @@ def test_labels_are_read_without_the_records(tmp_path, monkeypatch, old):
         assert record["id"] == want["id"]
         assert record["label"].dtype == want["label"].dtype
         np.testing.assert_array_equal(record["label"], want["label"])
-        assert ("s2" in record) == old
+        assert ("rgb" in record) == old
 
 
 def test_a_dataset_without_a_readable_record_is_not_packed(tmp_path):

@@ -5,11 +5,14 @@ import json
 import random
 
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from rsclip_jax.data.codecs.records import encode_record
 from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.pack.files import as_text, describe
 from rsclip_jax.data.sources.packed import open_packed
 from rsclip_jax.data.types import OpenOptions
+from rsclip_jax.io.files import write_json, write_text
 from tests.helpers.pack_sources import ROW, Numbers, pack_numbers
 from tests.helpers.packs import (
     assert_same_record,
@@ -61,6 +64,64 @@ def test_no_flipped_byte_changes_a_record(tmp_path):
             else:
                 assert encode_record(record) == want[i]
     assert found > 20
+
+
+class Reading:
+    """A shard's reader that counts the bytes of the entries that it gives."""
+
+    def __init__(self, reader):
+        self.reader, self.sizes = reader, []
+
+    def read(self, indices):
+        found = self.reader.read(indices)
+        self.sizes += map(len, found)
+        return found
+
+
+@pytest.mark.parametrize(
+    "keys", [("rgb",), ("s1",), ("s1", "rgb"), ("rgb", "s2", "s1"), ()]
+)
+def test_only_the_sensors_that_are_asked_for_are_read(tmp_path, keys):
+    pack_numbers(tmp_path, 10)
+    source, want = open_numbers(tmp_path), Numbers(10)
+    source._reader = functools.cache(
+        lambda shard, open_=source._open_shard: Reading(open_(shard))
+    )
+    for index in (7, 0, -1):
+        record = source.read(index, keys)
+        assert set(record) == {"id", "label", *keys}
+        made = want[index % 10]
+        assert_same_record(record, {key: made[key] for key in record})
+    sizes = source._reader(0).sizes
+    nbytes = {key: want[0][key].nbytes for key in keys}
+    assert len(sizes) == 3 * len(keys)
+    for got, held in zip(sorted(sizes), sorted([*nbytes.values()] * 3), strict=True):
+        assert held < got < held + 256
+
+
+def pack_as_before(source, folder):
+    """A pack of the first format: one entry a record, no files beside."""
+    folder.mkdir(parents=True)
+    path = folder / "part-00000-of-00001.array_record"
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+    for i in range(len(source)):
+        writer.write(encode_record(source[i]))
+    writer.close()
+    write_text(folder / "ids.txt", as_text(source.ids))
+    shard = {"file": path.name, "records": len(source), "bytes": path.stat().st_size}
+    manifest = describe(source, source.ids, None, {})
+    manifest |= {"format": "rsclip_jax packed 1", "shards": [shard]}
+    write_json(folder / "manifest.json", manifest, sort_keys=False)
+
+
+def test_a_pack_of_the_first_format_is_read(tmp_path):
+    want = Numbers(5)
+    pack_as_before(want, tmp_path / "numbers" / "train")
+    source = open_numbers(tmp_path)
+    for i in range(5):
+        assert_same_record(source[i], want[i])
+        assert_same_record(source.read(i, ("rgb",)), want[i])
+        assert (source.read(i, ())["label"] == want[i]["label"]).all()
 
 
 def test_a_cut_shard_and_other_ids_are_refused(tmp_path):

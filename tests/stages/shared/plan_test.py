@@ -138,10 +138,19 @@ def test_a_plan_prints_a_stage_and_writes_nothing(tmp_path, one_mesh, capsys):
 def test_a_whole_plan_prints_all_and_writes_nothing(tmp_path, one_mesh, capsys):
     config = tiny_config()
     with config.unlocked():
-        config.update(plan=True, plan_memory_gb=0.25)
+        config.update(plan=True, plan_memory_gb=0.25, progress=True)
     with few_scenes():
         run_stages(config, tmp_path / "w")
-    text = capsys.readouterr().out
+    text, said = capsys.readouterr()
+    steps = re.findall(r"^  \[(\d+) of 5\] (.+) for 1 x cpu \.\.\. \d+ s$", said, re.M)
+    assert steps == [
+        ("1", "pretrain: training step"),
+        ("2", "pretrain: encoder of rgb"),
+        ("3", "patch: training step"),
+        ("4", "align: training step"),
+        ("5", "align: encoder of s1"),
+    ]
+    assert said.startswith("plan: compiling 5 programs, 5 for 1 x cpu (also timed) ...")
     assert list(tmp_path.iterdir()) == []
     names = re.findall(r"^(\w+)$", text, re.MULTILINE)
     assert names == ["pretrain", "patch", "align", "evaluate"]
@@ -181,6 +190,45 @@ def test_each_shipped_config_of_the_embedded_world_can_be_planned(tmp_path, ship
         needs = stage.needs_of(run) if stage.needs_of else None
         trains = stage.name in ("pretrain", "patch", "align")
         assert bool(needs and needs.jobs) == trains
+    assert list(tmp_path.iterdir()) == []
+
+
+def real_config(size):
+    """The real data of a size; of BigEarthNet there are a few patches of one split."""
+    config = align_sar.get_config(size)
+    if size == "vit_b32":
+        config.data.on_error = "skip"  # Sentinel-2 patches without Sentinel-1
+        config.patch.update(test="bigearthnet_s2:val", allow_shared=True)
+        config.align.update(test=("bigearthnet:train",), allow_shared=True)
+        config.datasets, config.evaluate.probes = ("bigearthnet:train",), ()
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "images"),
+    [
+        ("small", {"pretrain": ["rgb"], "patch": ["rgb"], "align": ["rgb", "s1"]}),
+        ("vit_b32", {"patch": ["rgb"], "align": ["rgb", "s1"]}),
+    ],
+)
+def test_the_configs_of_real_data_can_be_planned(tmp_path, real_data, size, images):
+    """Up to the programs, which are compiled elsewhere: ViT-B/32 takes minutes."""
+    config = real_config(size)
+    with config.unlocked():
+        config.update(plan=True, data_root=str(real_data))
+    run = make_run(tmp_path / "w", config)
+    for stage in find_stages(config.stages):
+        stage.check(run)
+        one = plan._Planned.of(run, stage, [Place("here", run.mesh, None)])
+        sizes = [x[key].shape[1] for x in one.shapes if x for key in x]
+        assert set(sizes) == {224 if size == "vit_b32" else 64}
+        for job in one.at[0].jobs:
+            examples = plan.batch_shapes(run, job)
+            found = plan.job_program(job, examples, Place("here", run.mesh, None))
+            jax.eval_shape(found.function, *found.arguments(run.mesh.size))
+        if stage.name in images:
+            assert [x.name for x in one.at[0].passes] == images[stage.name]
     assert list(tmp_path.iterdir()) == []
 
 
