@@ -117,7 +117,7 @@ class Attention(nn.Module):
         kernels = kernel.reshape(width, 3, *groups)
         biases = bias.reshape(3, *groups)
         mine_scaled = mine * (width // self.heads) ** -0.5
-        x = c.cast(norm.x)  # so that its three gradients are added in this format
+        x = c.cast(norm.x)
         q = dense(
             x,
             kernels[:, 0, :, None] * mine_scaled.astype(kernel.dtype)[None, None],
@@ -147,7 +147,7 @@ class Mlp(nn.Module):
         width, c = norm.x.shape[-1], self.compute
         init = nn.initializers.normal((2 * width) ** -0.5)
         kernel, bias = norm.into(*Weights(self.mlp_width, init, name="c_fc")(width))
-        x = dense(norm.x, kernel, bias, "bnd,df->bnf", c)
+        x = dense(c.cast(norm.x), kernel, bias, "bnd,df->bnf", c)
         x = c.cast(ACTIVATIONS[self.activation](x))
         init = nn.initializers.normal(self.out_std)
         kernel, bias = Weights(width, init, name="c_proj")(self.mlp_width)
@@ -207,7 +207,10 @@ _score.defvjp(_score_fwd, _score_bwd)
 def dense(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: str, compute: Compute
 ) -> jax.Array:
-    """einsum(spec, x, kernel) + bias over the letters of the output that kernel has."""
+    """einsum(spec, x, kernel) + bias over the letters of the output that kernel has.
+
+    x is in the layers' format, and so is its gradient.
+    """
     return keep_product(_dense(spec, compute, x, kernel, bias))
 
 
@@ -217,24 +220,22 @@ def _dense(spec, compute, x, kernel, bias):
 
 
 def _dense_fwd(spec, compute, x, kernel, bias):
-    like = jnp.zeros((), x.dtype)
-    x = compute.cast(x)
     y = _product(spec, compute, x, kernel)
     across = [i for i, letter in enumerate(spec[-y.ndim :]) if letter in _rows(spec)]
-    return compute.cast(y + jnp.expand_dims(bias, across)), (x, kernel, like)
+    return compute.cast(y + jnp.expand_dims(bias, across)), (x, kernel)
 
 
 def _dense_bwd(spec, compute, residuals, g):
-    x, kernel, like = residuals
+    x, kernel = residuals
     of_x, of_kernel, of_y = spec.replace("->", ",").split(",")
-    dx = _product(f"{of_y},{of_kernel}->{of_x}", compute, g, kernel)
+    dx = _product(f"{of_y},{of_kernel}->{of_x}", compute, g, kernel, x.dtype)
     # in the kernel's dtype before devices add their parts of it, as in compute.py
     dkernel = _product(f"{of_x},{of_y}->{of_kernel}", compute, x, g, kernel.dtype)
     rows = _rows(spec)
     ones = jnp.ones([g.shape[of_y.index(letter)] for letter in rows], g.dtype)
     kept = "".join(letter for letter in of_y if letter not in rows)
     dbias = _product(f"{of_y},{rows}->{kept}", compute, g, ones)
-    return dx.astype(like.dtype), dkernel, dbias
+    return dx, dkernel, dbias
 
 
 _dense.defvjp(_dense_fwd, _dense_bwd)
