@@ -15,6 +15,7 @@ from rsclip_jax.models.clip import CLIP, image_features, init_clip, text_feature
 from rsclip_jax.models.compute import (
     DTYPES,
     FLOAT32,
+    LAYOUTS,
     Compute,
     check_attention,
     compute_here,
@@ -171,11 +172,13 @@ def test_bfloat16_embeddings_are_those_of_float32(name):
     text = np.random.default_rng(1).integers(1, variant.vocab_size, (16, 8))
     run = jax.jit(features, static_argnames=("variant", "compute"))
     wide = run(params, rgb, text, variant=variant, compute=FLOAT32)
-    narrow = run(params, rgb, text, variant=variant, compute=BFLOAT16)
-    for a, b in zip(wide, narrow, strict=True):
-        found = cosines(a, b)
-        assert found.min() >= 0.999
-        assert found.min() < 1 - 1e-9  # they are not the same program
+    for layout in LAYOUTS if name != "resnet" else ("rows",):
+        compute = Compute("bfloat16", layout=layout)
+        narrow = run(params, rgb, text, variant=variant, compute=compute)
+        for a, b in zip(wide, narrow, strict=True):
+            found = cosines(a, b)
+            assert found.min() >= 0.999
+            assert found.min() < 1 - 1e-9  # they are not the same program
 
 
 @slow
@@ -183,10 +186,12 @@ def test_bfloat16_embeddings_at_the_size_of_vit_b_32():
     variant = get_variant("ViT-B/32")
     params = make_params(variant)["visual"]
     rgb = draw_rgb(variant, 4)
-    wide, narrow = (
-        encode_rgb(params, rgb, variant=variant, compute=c) for c in (FLOAT32, BFLOAT16)
+    wide, narrow, tiles = (
+        encode_rgb(params, rgb, variant=variant, compute=c)
+        for c in (FLOAT32, BFLOAT16, Compute("bfloat16", layout="tiles"))
     )
     assert cosines(wide, narrow).min() >= 0.999
+    assert cosines(wide, tiles).min() >= 0.999
 
 
 def test_bfloat16_embeddings_of_a_sensor():
