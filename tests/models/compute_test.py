@@ -181,7 +181,7 @@ def test_bfloat16_embeddings_are_those_of_float32(name):
             assert found.min() < 1 - 1e-9  # they are not the same program
 
 
-@slow
+@pytest.mark.slow
 def test_bfloat16_embeddings_at_the_size_of_vit_b_32():
     variant = get_variant("ViT-B/32")
     params = make_params(variant)["visual"]
