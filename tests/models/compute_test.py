@@ -11,6 +11,7 @@ import pytest
 
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models import compute as computing
+from rsclip_jax.models import tiles
 from rsclip_jax.models.clip import CLIP, image_features, init_clip, text_features
 from rsclip_jax.models.compute import (
     DTYPES,
@@ -127,6 +128,13 @@ def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(dtype
     assert len(wide) == 6 + 3 * 2 * blocks
     factors = [line.split(" : ")[-1] for line in found if line not in wide]
     assert not [types for types in factors if "f32" in types.split("->")[0]]
+
+
+def test_towers_of_many_tokens_keep_their_form(monkeypatch):
+    params, compute = make_params(VIT), Compute(layout="tiles")
+    short, plain = (lower(VIT, params, c).as_text() for c in (compute, FLOAT32))
+    monkeypatch.setattr(tiles, "LANES", 8)
+    assert lower(VIT, params, compute).as_text() == plain != short
 
 
 def test_the_form_goes_by_platform():
