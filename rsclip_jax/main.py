@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from rsclip_jax.io.paths import as_path, is_remote
+from rsclip_jax.train import host_memory
 from rsclip_jax.version import __version__
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -42,7 +43,9 @@ _SAVED = Path(__file__).parent / "stages" / "shared" / "saved_config.py"
 def main(argv: list[str]) -> None:
     """Runs the stages; an error prints one message, its traceback goes to a file."""
     if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+        raise app.UsageError(
+            f"unknown arguments {argv[1:]}; a setting is written --config.NAME=VALUE"
+        )
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     import jax
@@ -387,6 +390,7 @@ def mistyped_setting(argv: list[str]) -> str:
 def run_command() -> None:
     """The entry point of rsclip-jax and python -m rsclip_jax.main."""
     sys.modules["__main__"].__doc__ = __doc__  # --help shows it
+    host_memory.keep_freed()
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages started

@@ -99,8 +99,6 @@ def main() -> None:
 def run(argv: list[str], stage: list[str]) -> None:
     """Runs the product; stage[0] is what it is at."""
     sys.argv = argv  # ml_collections reads it
-    from absl import app
-
     from rsclip_jax import main as product
 
     run_stage = product.run_stage
@@ -114,7 +112,7 @@ def run(argv: list[str], stage: list[str]) -> None:
 
     product.run_stage = watched
     try:
-        app.run(product.main, argv=argv, flags_parser=product.parse_flags)
+        product.run_command()
     except SystemExit as ended:
         if ended.code:
             raise
