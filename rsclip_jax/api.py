@@ -14,7 +14,7 @@ from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.paths import as_path, check_local, is_remote
 from rsclip_jax.models import inference
-from rsclip_jax.models.compute import DTYPES, FLOAT32, Compute
+from rsclip_jax.models.compute import DTYPES, FLOAT32, Compute, compute_here
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
 from rsclip_jax.models.sensor import SensorEncoder, SensorSpec, spec_sensor
@@ -226,7 +226,7 @@ def load(
     if precision not in DTYPES:
         raise ValueError(f"precision = {precision!r}: use one of {', '.join(DTYPES)}")
     model = _load(source, variant, activation, image_size, alpha)
-    return dataclasses.replace(model, compute=Compute(precision))
+    return dataclasses.replace(model, compute=compute_here(precision))
 
 
 def _load(

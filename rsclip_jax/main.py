@@ -43,7 +43,9 @@ _SAVED = Path(__file__).parent / "stages" / "shared" / "saved_config.py"
 def main(argv: list[str]) -> None:
     """Runs the stages; an error prints one message, its traceback goes to a file."""
     if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+        raise app.UsageError(
+            f"unknown arguments {argv[1:]}; a setting is written --config.NAME=VALUE"
+        )
     if _CONFIG.value is None:
         raise app.UsageError("give a config, such as --config=configs/align_sar.py")
     import jax

@@ -164,6 +164,10 @@ def test_json_that_is_no_config_is_one_line(tmp_path, text, words):
 def test_an_unknown_stage_lists_the_stages():
     with pytest.raises(ValueError, match=r"'patsch'.*'patch'.*pretrain, patch, align"):
         find_stages(("pretrain", "patsch"))
+    with pytest.raises(
+        ValueError, match=r"^config\.stages is empty: .* pretrain, patch"
+    ):
+        find_stages(("",))
 
 
 @pytest.mark.parametrize(

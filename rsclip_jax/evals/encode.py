@@ -50,13 +50,16 @@ def encode_source(
         options=options,
         process=(processes.index(), processes.count()),
     )
+    wait = 0 if sys.stderr.isatty() else 10  # seconds; a log has a line now and then
     bar = tqdm(
         batches,
         total=-(-len(source) // options.batch_size),
         desc=f"encode {source.spec}",
         unit="batch",
         leave=False,
-        disable=not (options.progress and sys.stderr.isatty()),
+        disable=not options.progress,
+        delay=wait,
+        mininterval=max(wait, 0.1),
     )
     what = f"encoding {source.spec}"
     with memory.during(what, "encoding"), watchdog.during(what):

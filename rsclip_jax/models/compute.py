@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "dots", "block")
 ATTENTIONS = ("auto", "xla", "cudnn")
+LAYOUTS = ("rows", "tiles")
 _PRODUCT = "product"  # the name under which "dots" keeps a layer's output
 
 
@@ -31,6 +32,8 @@ class Compute:
       on CPU the program is slower. A ResNet's blocks differ, and stay unrolled.
     attention: "xla"; "cudnn", NVIDIA's fused kernel, for bfloat16 on a GPU; "auto",
       which is "xla" until a measurement on a GPU says otherwise.
+    layout: the form of a transformer's blocks, equal up to rounding: "rows", or
+      "tiles", which is faster on a TPU and slower elsewhere; see layout_of.
 
     Raises ValueError for an unknown value.
     """
@@ -39,9 +42,11 @@ class Compute:
     remat: str = "none"
     scan: bool = False
     attention: str = "auto"
+    layout: str = "rows"
 
     def __post_init__(self):
         known = {"dtype": DTYPES, "remat": REMATS, "attention": ATTENTIONS}
+        known["layout"] = LAYOUTS
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 raise ValueError(f"{name} = {value!r}: use one of {', '.join(values)}")
@@ -75,6 +80,16 @@ class Compute:
 
 
 FLOAT32 = Compute()
+
+
+def layout_of(platform: str) -> str:
+    """The layout of blocks that is the faster one on a platform, such as "tpu"."""
+    return "tiles" if platform == "tpu" else "rows"
+
+
+def compute_here(dtype: str) -> Compute:
+    """How to compute in this number format on the devices at hand."""
+    return Compute(dtype, layout=layout_of(jax.default_backend()))
 
 
 def check_attention(compute: Compute, platform: str) -> None:

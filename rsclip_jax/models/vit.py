@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsclip_jax.models import tiles
+from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.compute import (
     FLOAT32,
     Compute,
@@ -18,19 +20,6 @@ from rsclip_jax.models.compute import (
 )
 
 Features = dict[str, jax.Array]
-
-
-def quick_gelu(x: jax.Array) -> jax.Array:
-    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
-    return x * jax.nn.sigmoid(1.702 * x)
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU, torch's default; jax.nn.gelu's default is the tanh approximation."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 
 
 def attend(
@@ -165,16 +154,17 @@ def run_blocks(
     x = compute.cast(x)
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
     sizes |= {"out_std": out_std, "compute": compute}
+    kind = tiles.Block if compute.layout == "tiles" else Block
     if compute.scan and not parent.is_initializing():  # the loop needs the params
-        return _scan_blocks(parent.variables["params"], x, Block(**sizes, parent=None))
-    make, outputs = compute.recomputed(Block), []
+        return _scan_blocks(parent.variables["params"], x, kind(**sizes, parent=None))
+    make, outputs = compute.recomputed(kind), []
     for i in range(layers):
         x = make(**sizes, name=f"blocks_{i}")(x)
         outputs.append(x)
     return x, outputs
 
 
-def _scan_blocks(params: Mapping, x: jax.Array, block: Block):
+def _scan_blocks(params: Mapping, x: jax.Array, block: nn.Module):
     """run_blocks as one loop; the params are stacked inside the program."""
 
     def body(x, layer):

@@ -103,7 +103,8 @@ def draw_trade(
             if alpha == chosen:
                 axes.plot(*point, "*", ms=16, color=colour("chosen"))
             if i == 0 and alpha in (0.0, 1.0, chosen):
-                side, ha = (-7, "right") if alpha == 0 else (7, "left")
+                outer = point[0] > (min(x) + max(x)) / 2  # a label stays in the frame
+                side, ha = (-7, "right") if outer else (7, "left")
                 axes.annotate(
                     f"alpha {alpha:g}",
                     (point[0], point[1]),

@@ -130,6 +130,11 @@ def find_stages(names: Sequence[str]) -> list[Stage]:
     known = {stage.name: stage for stage in STAGES}
     for name in names:
         if name not in known:
+            if not name:
+                raise ValueError(
+                    "config.stages is empty: name one or more, separated by commas, of"
+                    f" {', '.join(known)}"
+                )
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
             raise ValueError(
                 f"config.stages names {name!r}: did you mean {near!r}? The stages are"

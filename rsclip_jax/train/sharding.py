@@ -34,8 +34,9 @@ def make_mesh(
         if other > 0:
             sizes[sizes.index(-1)] = count // other
     if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != count:
+        devices_here = "the one device" if count == 1 else f"{count} devices"
         raise ValueError(
-            f"mesh = {tuple(shape)} does not cover {count} devices as (data, fsdp);"
+            f"mesh = {tuple(shape)} does not cover {devices_here} as (data, fsdp);"
             " (-1, 1) always does"
         )
     # Explicit axes, jax's default, do not work with Linen's concatenations.

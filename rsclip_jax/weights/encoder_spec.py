@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.sensor import SensorSpec, input_fields
-from rsclip_jax.models.vit import ACTIVATIONS
 from rsclip_jax.weights import dofa, layouts, rules
 from rsclip_jax.weights.files import WeightFile
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.sensors import Sensor, get_sensor
+from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.sensor import (
     SensorSpec,
     adapt_kernel,
@@ -14,7 +15,6 @@ from rsclip_jax.models.sensor import (
     sensor_shapes,
     spec_sensor,
 )
-from rsclip_jax.models.vit import ACTIVATIONS
 from rsclip_jax.weights import layouts, rules
 from rsclip_jax.weights.encoder_spec import (
     is_dofa,

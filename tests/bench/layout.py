@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsclip_jax.models.vit import Block, PatchEmbed, quick_gelu
+from rsclip_jax.models.activations import quick_gelu
+from rsclip_jax.models.vit import Block, PatchEmbed
 from tests.bench.timing import Clock, in_turn, machine, print_ratio, print_table, timed
 
 WIDTH, HEADS, LAYERS, TOKENS = 128, 4, 6, 64

@@ -32,7 +32,7 @@ from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import clip_shapes, image_features, text_features
-from rsclip_jax.models.compute import DTYPES, REMATS, Compute
+from rsclip_jax.models.compute import DTYPES, REMATS, Compute, layout_of
 from rsclip_jax.models.inference import encode_rgb
 from rsclip_jax.models.sensor import sensor_features, sensor_shapes, vit_spec
 from rsclip_jax.models.variants import Variant, get_variant
@@ -188,7 +188,7 @@ class Parts(NamedTuple):
 
 def make_program(step: Step, mesh: Mesh, variant: Variant) -> tuple[Program, float]:
     """(the stage's program, model FLOPs of an example)."""
-    compute = Compute(step.precision, step.remat)
+    compute = Compute(step.precision, step.remat, layout=layout_of("tpu"))
     if step.stage == "embed":
 
         def encode(params, batch):

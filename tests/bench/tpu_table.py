@@ -155,7 +155,7 @@ def dearest_of(rows: Sequence[Row]) -> str:
             "",
             "| share | M cycles | operation |",
             "|---|---|---|",
-            *(f"| {100 * s:.1f} % | {c:.2f} | {n} |" for n, s, c in row["top"]),
+            *(f"| {100 * s:.1f} % | {c:.2f} | {n} |" for n, s, c in row["top"][:10]),
             "",
         ]
     return "\n".join(lines)

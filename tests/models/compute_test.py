@@ -12,7 +12,15 @@ import pytest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models import compute as computing
 from rsclip_jax.models.clip import CLIP, image_features, init_clip, text_features
-from rsclip_jax.models.compute import FLOAT32, Compute, check_attention
+from rsclip_jax.models.compute import (
+    DTYPES,
+    FLOAT32,
+    LAYOUTS,
+    Compute,
+    check_attention,
+    compute_here,
+    layout_of,
+)
 from rsclip_jax.models.inference import encode_rgb
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import Variant, get_variant
@@ -24,6 +32,8 @@ from tests.helpers.marks import slow
 BFLOAT16 = Compute("bfloat16")
 SIZES = {"context_length": 24, "vocab_size": 500}
 VIT = Variant("toy", 16, 32, 8, 32, 3, 2, 16, 2, 1, "quick_gelu", **SIZES)
+# three heads of 64 channels, which do not pair, and another activation
+LONE = Variant("lone", 16, 32, 8, 192, 1, 3, 16, 1, 1, "gelu", **SIZES)
 RESNET = Variant("resnet", 16, 32, 32, 8, (1, 1, 1, 1), 4, 16, 1, 1, "gelu", **SIZES)
 
 
@@ -104,6 +114,26 @@ def test_every_product_of_a_tower_in_bfloat16_takes_bfloat16(model):
     assert sum("bf16" not in types for types in factors) == 2 * attentions
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(dtype):
+    compute = Compute(dtype, layout="tiles")
+    found = products(lower(VIT, make_params(VIT), compute).as_text())
+    wide = [line for line in found if line.count("HIGHEST") == 2]
+    if dtype == "float32":
+        assert len(wide) == len(found) > 100
+        return
+    # the maps to the embedding, and LayerNorm's bias through two kernels of a block
+    blocks = VIT.vision_layers + VIT.text_layers
+    assert len(wide) == 6 + 3 * 2 * blocks
+    factors = [line.split(" : ")[-1] for line in found if line not in wide]
+    assert not [types for types in factors if "f32" in types.split("->")[0]]
+
+
+def test_the_form_goes_by_platform():
+    assert [layout_of(x) for x in ("tpu", "cpu", "gpu")] == ["tiles", "rows", "rows"]
+    assert compute_here("float32") == FLOAT32
+
+
 def test_the_features_and_all_gradients_are_float32(model):
     variant, params = model
     args = params, draw_rgb(variant), draw_text()
@@ -142,11 +172,13 @@ def test_bfloat16_embeddings_are_those_of_float32(name):
     text = np.random.default_rng(1).integers(1, variant.vocab_size, (16, 8))
     run = jax.jit(features, static_argnames=("variant", "compute"))
     wide = run(params, rgb, text, variant=variant, compute=FLOAT32)
-    narrow = run(params, rgb, text, variant=variant, compute=BFLOAT16)
-    for a, b in zip(wide, narrow, strict=True):
-        found = cosines(a, b)
-        assert found.min() >= 0.999
-        assert found.min() < 1 - 1e-9  # they are not the same program
+    for layout in LAYOUTS if name != "resnet" else ("rows",):
+        compute = Compute("bfloat16", layout=layout)
+        narrow = run(params, rgb, text, variant=variant, compute=compute)
+        for a, b in zip(wide, narrow, strict=True):
+            found = cosines(a, b)
+            assert found.min() >= 0.999
+            assert found.min() < 1 - 1e-9  # they are not the same program
 
 
 @slow
@@ -154,10 +186,12 @@ def test_bfloat16_embeddings_at_the_size_of_vit_b_32():
     variant = get_variant("ViT-B/32")
     params = make_params(variant)["visual"]
     rgb = draw_rgb(variant, 4)
-    wide, narrow = (
-        encode_rgb(params, rgb, variant=variant, compute=c) for c in (FLOAT32, BFLOAT16)
+    wide, narrow, tiles = (
+        encode_rgb(params, rgb, variant=variant, compute=c)
+        for c in (FLOAT32, BFLOAT16, Compute("bfloat16", layout="tiles"))
     )
     assert cosines(wide, narrow).min() >= 0.999
+    assert cosines(wide, tiles).min() >= 0.999
 
 
 def test_bfloat16_embeddings_of_a_sensor():
@@ -239,6 +273,10 @@ def value_and_grad(variant, compute):
         (VIT, {"remat": "dots"}),
         slow(VIT, {"scan": True}),
         (VIT, {"scan": True, "remat": "block"}),
+        (VIT, {"layout": "tiles"}),
+        pytest.param(LONE, {"layout": "tiles"}, marks=pytest.mark.slow),
+        pytest.param(VIT, {"layout": "tiles", "remat": "dots"}, marks=pytest.mark.slow),
+        pytest.param(VIT, {"layout": "tiles", "scan": True}, marks=pytest.mark.slow),
         pytest.param(RESNET, {"remat": "dots"}, marks=pytest.mark.slow),
     ],
     ids=str,
@@ -342,7 +380,7 @@ def test_cudnn_is_refused_where_it_cannot_run():
         image_features(params, draw_rgb(VIT), VIT, fused)
 
 
-@pytest.mark.parametrize("name", ["dtype", "remat", "attention"])
+@pytest.mark.parametrize("name", ["dtype", "remat", "attention", "layout"])
 def test_an_unknown_value_is_named_with_the_known(name):
     with pytest.raises(ValueError, match=f"{name} = 'fast': use one of "):
         Compute(**{name: "fast"})

@@ -78,6 +78,8 @@ def test_the_alpha_curve_stars_the_chosen_point(tmp_path, saved):
     np.testing.assert_allclose(line.get_xydata(), [[20, 50], [60, 46], [80, 30]])
     np.testing.assert_allclose(star.get_xydata(), [[60, 46]])
     assert star.get_marker() == "*"
+    sides = {text.get_text(): text.get_ha() for text in trade.texts}
+    assert sides == {"alpha 0": "left", "alpha 0.5": "right", "alpha 1": "right"}
     np.testing.assert_allclose(least.get_ydata(), 45)
     assert trade.get_xlabel() == "a:val: accuracy (%)"
 

@@ -39,6 +39,8 @@ def test_a_mesh_that_leaves_devices_out_is_refused(shape):
     said = rf"^mesh = {re.escape(str(shape))} does not cover 8 devices"
     with pytest.raises(ValueError, match=said):
         sharding.make_mesh(shape)
+    with pytest.raises(ValueError, match="does not cover the one device"):
+        sharding.make_mesh((2, 1), jax.devices()[:1])
 
 
 @pytest.mark.parametrize(

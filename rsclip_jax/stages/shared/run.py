@@ -16,7 +16,12 @@ from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import DatasetSpec, short_name
 from rsclip_jax.data.types import ReadOptions, Source
 from rsclip_jax.evals.encode import encode_source
-from rsclip_jax.models.compute import DTYPES, Compute, check_attention
+from rsclip_jax.models.compute import (
+    DTYPES,
+    Compute,
+    check_attention,
+    layout_of,
+)
 from rsclip_jax.records import outcomes
 from rsclip_jax.records.results import Result, append_results
 from rsclip_jax.report.gallery import save_thumbnails, thumbnails_path
@@ -44,7 +49,9 @@ class Run:
             )
         dtype = c.precision or ("float32" if platform == "cpu" else "bfloat16")
         try:
-            compute = Compute(dtype, c.remat, c.scan_layers, c.attention)
+            compute = Compute(
+                dtype, c.remat, c.scan_layers, c.attention, layout_of(platform)
+            )
             check_attention(compute, platform)
         except ValueError as error:
             raise ValueError(f"config.{error}") from error

@@ -41,7 +41,9 @@ def run_with(folder, platform="cpu", **settings):
 def test_the_precision_is_bfloat16_where_it_is_fast(
     tmp_path, platform, precision, dtype
 ):
-    assert run_with(tmp_path, platform, precision=precision).compute.dtype == dtype
+    compute = run_with(tmp_path, platform, precision=precision).compute
+    assert compute.dtype == dtype
+    assert compute.layout == ("tiles" if platform == "tpu" else "rows")
 
 
 def test_the_settings_are_those_of_the_models(tmp_path):

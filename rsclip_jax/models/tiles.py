@@ -1,0 +1,260 @@
+"""A transformer block in the form that suits a TPU, with the parameters of vit.Block.
+
+A TPU's matrix units and memory work on tiles of 8 x 128 numbers, and its compiler
+keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
+
+* Query, key and value are projected straight to [b, groups, tokens, 128 channels], with
+  as many heads in a group as fit 128 channels. A head of 64 channels alone would be
+  padded to twice its size. The queries of a group's heads lie one below the other;
+  zeros in the kernels of query and output keep each to its head's channels.
+* LayerNorm's scale and bias are multiplied into the dense layer that follows: their
+  gradients are then sums over its kernel instead of sums over all tokens.
+* A bias's gradient is a product with a vector of ones, on the matrix units.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsclip_jax.models.activations import ACTIVATIONS
+from rsclip_jax.models.compute import FLOAT32, Compute, keep_product
+
+LANES = 128
+
+
+class Block(nn.Module):
+    """vit.Block for a TPU: the same fields and parameters."""
+
+    heads: int
+    activation: str
+    eps: float
+    out_std: float
+    mlp_width: int = 0
+    layer_scale: bool = False
+    causal: bool = False
+    compute: Compute = FLOAT32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width, c = x.shape[-1], self.compute
+        norm = Norm(self.eps, name="ln_1")(x)
+        y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(norm)
+        x = x + self._scaled(y, "scale_1")
+        norm = Norm(self.eps, name="ln_2")(x)
+        inside = self.mlp_width or 4 * width
+        y = Mlp(self.activation, self.out_std, inside, c, name="mlp")(norm)
+        return x + self._scaled(y, "scale_2")
+
+    def _scaled(self, y: jax.Array, name: str) -> jax.Array:
+        if not self.layer_scale:
+            return y
+        init = nn.initializers.constant(1e-5)
+        scale = self.param(name, init, (y.shape[-1],))
+        return self.compute.cast(y * scale[None, None])
+
+
+class Normed(NamedTuple):
+    """A LayerNorm's values before scale [d] and bias [d]: float32 [b, n, d]."""
+
+    x: jax.Array
+    scale: jax.Array
+    bias: jax.Array
+
+    def into(self, kernel: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A following layer's kernel [d, k] and bias [k] that take x as it is."""
+        moved = jnp.dot(self.bias, kernel, precision=jax.lax.Precision.HIGHEST)
+        scaled = (kernel * self.scale[:, None]).astype(kernel.dtype)
+        return scaled, bias + moved
+
+
+class Norm(nn.Module):
+    """flax.linen.LayerNorm, whose scale and bias are left to the layer that follows."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> Normed:
+        x, width = x.astype(jnp.float32), (x.shape[-1],)
+        mean = x.mean(-1, keepdims=True)
+        # as flax computes it
+        variance = jnp.maximum(0, (x * x).mean(-1, keepdims=True) - mean * mean)
+        y = (x - mean) * jax.lax.rsqrt(variance + self.eps)
+        scale = self.param("scale", nn.initializers.ones, width)
+        return Normed(y, scale, self.param("bias", nn.initializers.zeros, width))
+
+
+class Weights(nn.Module):
+    """The kernel [d, features] and bias [features] of a Dense."""
+
+    features: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, width: int) -> tuple[jax.Array, jax.Array]:
+        kernel = self.param("kernel", self.kernel_init, (width, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+class Attention(nn.Module):
+    """vit.Attention of a normalised [b, n, width]."""
+
+    heads: int
+    out_std: float
+    causal: bool = False
+    compute: Compute = FLOAT32
+
+    @nn.compact
+    def __call__(self, norm: Normed) -> jax.Array:
+        width, c = norm.x.shape[-1], self.compute
+        init = nn.initializers.normal(width**-0.5)
+        kernel, bias = norm.into(*Weights(3 * width, init, name="in_proj")(width))
+        mine = channels_of_heads(self.heads, width // self.heads)  # [t, k]
+        groups = self.heads // len(mine), mine.shape[1]
+        kernels = kernel.reshape(width, 3, *groups)
+        biases = bias.reshape(3, *groups)
+        mine_scaled = mine * (width // self.heads) ** -0.5
+        x = c.cast(norm.x)
+        q = dense(
+            x,
+            kernels[:, 0, :, None] * mine_scaled.astype(kernel.dtype)[None, None],
+            biases[0, :, None] * mine_scaled[None],
+            "bnd,dgtk->bgtnk",
+            c,
+        )
+        k, v = (dense(x, kernels[:, i], biases[i], "bnd,dgk->bgnk", c) for i in (1, 2))
+        x = attend(q, k, v, causal=self.causal, compute=c)
+        init = nn.initializers.normal(self.out_std)
+        kernel, bias = Weights(width, init, name="out_proj")(width)
+        kernel = kernel.reshape(groups[0], 1, groups[1], width)
+        kernel = kernel * mine[None, :, :, None].astype(kernel.dtype)
+        return dense(x, kernel, bias, "bgtnk,gtkd->bnd", c)
+
+
+class Mlp(nn.Module):
+    """vit.Mlp of a normalised [b, n, width]."""
+
+    activation: str
+    out_std: float
+    mlp_width: int
+    compute: Compute = FLOAT32
+
+    @nn.compact
+    def __call__(self, norm: Normed) -> jax.Array:
+        width, c = norm.x.shape[-1], self.compute
+        init = nn.initializers.normal((2 * width) ** -0.5)
+        kernel, bias = norm.into(*Weights(self.mlp_width, init, name="c_fc")(width))
+        x = dense(c.cast(norm.x), kernel, bias, "bnd,df->bnf", c)
+        x = c.cast(ACTIVATIONS[self.activation](x))
+        init = nn.initializers.normal(self.out_std)
+        kernel, bias = Weights(width, init, name="c_proj")(self.mlp_width)
+        return dense(x, kernel, bias, "bnf,fd->bnd", c)
+
+
+def channels_of_heads(heads: int, depth: int) -> np.ndarray:
+    """Which channels of a group are those of each of its heads: [t, t * depth].
+
+    t heads share a group: the most that divide the heads and fit its 128 channels.
+    """
+    most = max(1, LANES // depth)
+    together = max(t for t in range(1, most + 1) if heads % t == 0)
+    return np.repeat(np.eye(together, dtype=np.float32), depth, axis=1)
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, compute: Compute
+) -> jax.Array:
+    """softmax(q k^T) v of q [b, g, t, n, channels] and k, v [b, g, n, channels].
+
+    q is scaled, and zero in the channels of a group's other heads; the result has
+    values in them that do not count. softmax in float32.
+    """
+    b, g, t, n, channels = q.shape
+    scores = _score(compute, q.reshape(b, g, t * n, channels), k)
+    if causal:
+        seen = jnp.tile(jnp.tril(jnp.ones((n, n), bool)), (t, 1))[None, None]
+        scores = jnp.where(seen, scores, -jnp.inf)
+    weights = compute.cast(jax.nn.softmax(scores, axis=-1))
+    x = _product("bgqn,bgnk->bgqk", compute, weights, v, weights.dtype)
+    return x.reshape(q.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _score(compute: Compute, q: jax.Array, k: jax.Array) -> jax.Array:
+    """q k^T in float32, whose gradient is rounded before it is multiplied."""
+    return _score_fwd(compute, q, k)[0]
+
+
+def _score_fwd(compute, q, k):
+    return _product("bgqk,bgnk->bgqn", compute, q, k), (q, k)
+
+
+def _score_bwd(compute, residuals, g):
+    q, k = residuals
+    dq = _product("bgqn,bgnk->bgqk", compute, g, k, q.dtype)
+    return dq, _product("bgqn,bgqk->bgnk", compute, g, q, k.dtype)
+
+
+_score.defvjp(_score_fwd, _score_bwd)
+
+
+# A dense layer
+
+
+def dense(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: str, compute: Compute
+) -> jax.Array:
+    """einsum(spec, x, kernel) + bias over the letters of the output that kernel has.
+
+    x is in the layers' format, and so is its gradient.
+    """
+    return keep_product(_dense(spec, compute, x, kernel, bias))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _dense(spec, compute, x, kernel, bias):
+    return _dense_fwd(spec, compute, x, kernel, bias)[0]
+
+
+def _dense_fwd(spec, compute, x, kernel, bias):
+    y = _product(spec, compute, x, kernel)
+    across = [i for i, letter in enumerate(spec[-y.ndim :]) if letter in _rows(spec)]
+    return compute.cast(y + jnp.expand_dims(bias, across)), (x, kernel)
+
+
+def _dense_bwd(spec, compute, residuals, g):
+    x, kernel = residuals
+    of_x, of_kernel, of_y = spec.replace("->", ",").split(",")
+    dx = _product(f"{of_y},{of_kernel}->{of_x}", compute, g, kernel, x.dtype)
+    # in the kernel's dtype before devices add their parts of it, as in compute.py
+    dkernel = _product(f"{of_x},{of_y}->{of_kernel}", compute, x, g, kernel.dtype)
+    rows = _rows(spec)
+    ones = jnp.ones([g.shape[of_y.index(letter)] for letter in rows], g.dtype)
+    kept = "".join(letter for letter in of_y if letter not in rows)
+    dbias = _product(f"{of_y},{rows}->{kept}", compute, g, ones)
+    return dx, dkernel, dbias
+
+
+_dense.defvjp(_dense_fwd, _dense_bwd)
+
+
+def _rows(spec: str) -> str:
+    """The letters of a layer's output that its input has too."""
+    of_x, _, of_y = spec.replace("->", ",").split(",")
+    return "".join(letter for letter in of_y if letter in of_x)
+
+
+def _product(
+    spec: str, compute: Compute, a: jax.Array, b: jax.Array, dtype: Any = jnp.float32
+) -> jax.Array:
+    """An einsum of factors in the layers' format, summed in float32."""
+    return jnp.einsum(
+        spec,
+        compute.cast(a),
+        compute.cast(b),
+        precision=compute.precision,
+        preferred_element_type=dtype,
+    )
