@@ -390,7 +390,7 @@ def mistyped_setting(argv: list[str]) -> str:
 def run_command() -> None:
     """The entry point of rsclip-jax and python -m rsclip_jax.main."""
     sys.modules["__main__"].__doc__ = __doc__  # --help shows it
-    host_memory.keep_freed()
+    host_memory.use_huge_pages()
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:  # before the stages started

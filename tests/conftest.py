@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 import resource  # noqa: E402
 import shutil  # noqa: E402
+import signal  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import filelock  # noqa: E402
@@ -33,6 +34,11 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from rsclip_jax.train.sharding import make_mesh  # noqa: E402
+
+# A shell starts a command in the background with Ctrl-C ignored, and so would every
+# process be that a test starts and sends one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPO = Path(__file__).resolve().parents[1]
 REAL_DATA = REPO.parent / "shared" / "data"

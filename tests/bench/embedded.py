@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from rsclip_jax.train import host_memory
 from tests.bench.timing import machine
 
 PERIOD = 0.02  # seconds between two looks
@@ -88,6 +89,7 @@ def main() -> None:
     )
     parser.add_argument("--config", default="configs/align_sar.py")
     args, rest = parser.parse_known_args()
+    host_memory.use_huge_pages()  # as main does; it starts this command again
     print(machine(), flush=True)
     stage, started = ["start"], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Sampler(lambda: stage[0]) as sampler:

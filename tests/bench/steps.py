@@ -1,6 +1,7 @@
-"""Step time of stages patch and align at ViT-B/32, beside the same step in torch.
+"""Step time of stages patch and align, beside the same step in torch.
 
-python -m tests.bench.steps [--batch 8] [--steps 5] [--stage patch|align|both]
+python -m tests.bench.steps [--variant ViT-B/32] [--batch 8] [--steps 5]
+    [--stage patch|align|both] [--threads N]
 
 Both sides start from the same random weights, take the same batches in turn, and so
 their losses agree. The torch side runs in a process of its own, under the Python that
@@ -10,6 +11,7 @@ torch or no open_clip.
 
 import argparse
 import dataclasses
+import json
 import os
 import re
 import resource
@@ -28,9 +30,15 @@ import optax
 from rsclip_jax import losses
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models.clip import image_features, make_visual
-from rsclip_jax.models.sensor import clip_spec, init_sensor, sensor_features
-from rsclip_jax.models.variants import get_variant
-from rsclip_jax.train import objectives, sharding
+from rsclip_jax.models.compute import FLOAT32, Compute
+from rsclip_jax.models.sensor import (
+    SensorSpec,
+    clip_spec,
+    init_sensor,
+    sensor_features,
+)
+from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.train import host_memory, objectives, sharding
 from rsclip_jax.train.loop import make_step
 from rsclip_jax.train.optim import make_optimizer
 from rsclip_jax.train_step import make_state
@@ -40,8 +48,6 @@ from tests.bench.timing import in_turn, machine, print_ratio, print_table
 from tests.bench.worker import Worker
 
 PyTree = Any
-VARIANT = get_variant("ViT-B/32")
-SPEC = clip_spec(get_sensor("s1_grd"), VARIANT)
 LR, WEIGHT_DECAY, CLIP_NORM = 1e-5, 0.01, 1.0
 CLASSES, BATCHES, WARMUP = 10, 4, 2
 
@@ -51,60 +57,86 @@ class Problem:
     """What a step works on: weights, loss and a few random batches."""
 
     stage: str
+    variant: Variant
     params: PyTree
     frozen: PyTree
     loss_fn: Callable
     batches: list[dict[str, np.ndarray]]
 
+    @property
+    def spec(self) -> SensorSpec:
+        """Of stage align's student."""
+        return clip_spec(get_sensor("s1_grd"), self.variant)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="ViT-B/32")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--stage", choices=("patch", "align", "both"), default="both")
+    parser.add_argument("--threads", type=int, default=0, help="of each side; 0: all")
+    parser.add_argument("--torch_huge", action="store_true", help="huge pages, too")
     args = parser.parse_args()
+    host_memory.use_huge_pages()  # as main does
+    if args.threads:  # before either side starts any; the worker inherits it
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: args.threads]))
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(f"{machine()}, {device}, ViT-B/32 float32, batch {args.batch}")
+    if not args.torch_huge and os.environ.get(host_memory.VARIABLE) == host_memory.HUGE:
+        del os.environ[
+            host_memory.VARIABLE
+        ]  # read at our start; torch has its defaults
+    cores = len(os.sched_getaffinity(0))
+    print(f"{machine()}, {device}, {cores} core(s) for each side")
+    print(f"{args.variant} float32, batch {args.batch}")
     for stage in ("patch", "align") if args.stage == "both" else (args.stage,):
         print(f"\n{stage}", flush=True)
-        compare(make_problem(stage, args.batch), args.steps)
+        compare(make_problem(stage, args.batch, args.variant), args.steps)
 
 
-def make_problem(stage: str, batch: int) -> Problem:
+def make_problem(
+    stage: str, batch: int, name: str = "ViT-B/32", compute: Compute = FLOAT32
+) -> Problem:
     """The stage's loss at random init; teacher and head frozen, as the stage has it."""
-    rng = np.random.default_rng(0)
-    head = 100 * losses.normalize(rng.normal(size=(CLASSES, 512)).astype(np.float32)).T
-    batches = [make_batch(rng, batch, stage) for _ in range(BATCHES)]
-    visual = init_visual()
+    rng, variant = np.random.default_rng(0), get_variant(name)
+    head = rng.normal(size=(CLASSES, variant.embed_dim)).astype(np.float32)
+    head = 100 * losses.normalize(head).T
+    side = variant.image_size
+    batches = [make_batch(rng, batch, side, stage) for _ in range(BATCHES)]
+    visual = init_visual(variant)
+
+    def rgb_features(params, batch):
+        return image_features(params, batch["rgb"], variant, compute=compute)
+
     if stage == "patch":
-        loss_fn = objectives.make_patch_loss(
-            lambda p, b: image_features(p, b["rgb"], VARIANT), "single"
-        )
-        return Problem(stage, visual, {"head": head}, loss_fn, batches)
+        loss_fn = objectives.make_patch_loss(rgb_features, "single")
+        return Problem(stage, variant, visual, {"head": head}, loss_fn, batches)
+    spec = clip_spec(get_sensor("s1_grd"), variant)
     loss_fn = objectives.make_align_loss(
-        lambda p, b: sensor_features(p, b["s1"], SPEC),
-        lambda p, b: image_features(p, b["rgb"], VARIANT),
+        lambda p, b: sensor_features(p, b["s1"], spec, compute=compute),
+        rgb_features,
         task="single",
         terms={"mse": 1.0, "labels": 0.05},
     )
-    student = init_sensor(SPEC, jax.random.key(1))
-    return Problem(stage, student, {"teacher": visual, "head": head}, loss_fn, batches)
+    student = init_sensor(spec, jax.random.key(1))
+    frozen = {"teacher": visual, "head": head}
+    return Problem(stage, variant, student, frozen, loss_fn, batches)
 
 
-def init_visual() -> PyTree:
-    image = np.zeros((1, 224, 224, 3), np.float32)
-    return jax.jit(make_visual(VARIANT).init)(jax.random.key(0), image)["params"]
+def init_visual(variant: Variant) -> PyTree:
+    image = np.zeros((1, variant.image_size, variant.image_size, 3), np.float32)
+    return jax.jit(make_visual(variant).init)(jax.random.key(0), image)["params"]
 
 
 def make_batch(
-    rng: np.random.Generator, batch: int, stage: str
+    rng: np.random.Generator, batch: int, side: int, stage: str
 ) -> dict[str, np.ndarray]:
     out = {
-        "rgb": rng.integers(0, 256, (batch, 224, 224, 3), np.uint8),
+        "rgb": rng.integers(0, 256, (batch, side, side, 3), np.uint8),
         "label": rng.integers(0, CLASSES, batch, np.int32),
     }
     if stage == "align":
-        out["s1"] = rng.normal(-15, 5, (batch, 224, 224, 2)).astype(np.float32)
+        out["s1"] = rng.normal(-15, 5, (batch, side, side, 2)).astype(np.float32)
     return out
 
 
@@ -197,7 +229,8 @@ class TorchSide(Worker):
     def __init__(self, problem: Problem, path: Path):
         np.savez(path, **torch_arrays(problem))
         device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        super().__init__("torch_worker.py", str(path), problem.stage, device)
+        how = [str(path), problem.stage, device, "plain"]
+        super().__init__("torch_worker.py", *how)
         self.losses: list[float] = []
 
     def step(self) -> float:
@@ -209,15 +242,18 @@ class TorchSide(Worker):
 
 def torch_arrays(problem: Problem) -> dict[str, np.ndarray]:
     """The problem for the worker, weights under open_clip's names."""
+    variant, spec = problem.variant, problem.spec
     out = {
         "head": problem.frozen["head"],
+        "vision": json.dumps(vision_config(variant)),
+        "quick_gelu": variant.activation == "quick_gelu",
         "lr": LR,
         "weight_decay": WEIGHT_DECAY,
-        "rgb_mean": 255 * np.float32(VARIANT.image_mean),
-        "rgb_std": 255 * np.float32(VARIANT.image_std),
-        "s1_mean": np.float32(SPEC.mean),
-        "s1_std": np.float32(SPEC.std),
-        "s1_limit": SPEC.clip_sigma,
+        "rgb_mean": 255 * np.float32(variant.image_mean),
+        "rgb_std": 255 * np.float32(variant.image_std),
+        "s1_mean": np.float32(spec.mean),
+        "s1_std": np.float32(spec.std),
+        "s1_limit": spec.clip_sigma,
     }
     towers = {"params": problem.params, "teacher": problem.frozen.get("teacher")}
     for name, tower in towers.items():
@@ -227,6 +263,18 @@ def torch_arrays(problem: Problem) -> dict[str, np.ndarray]:
     for i, batch in enumerate(problem.batches):
         out |= {f"{i}/{k}": v for k, v in batch.items()}
     return {k: np.asarray(v) for k, v in out.items()}
+
+
+def vision_config(variant: Variant) -> dict[str, int]:
+    """The visual tower and its output in open_clip's words."""
+    return {
+        "embed_dim": variant.embed_dim,
+        "image_size": variant.image_size,
+        "patch_size": variant.patch_size,
+        "width": variant.vision_width,
+        "layers": variant.vision_layers,
+        "head_width": variant.vision_width // variant.vision_heads,
+    }
 
 
 def tree_bytes(tree: PyTree) -> int:

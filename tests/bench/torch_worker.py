@@ -1,12 +1,15 @@
 """The steps of steps.py in torch and open_clip; imports neither jax nor this project.
 
-python tests/bench/torch_worker.py PROBLEM.npz {patch,align} {cpu,cuda}
+python tests/bench/torch_worker.py PROBLEM.npz {patch,align} {cpu,cuda} {plain,best}
+
+best: bfloat16 by autocast, torch.compile, channels_last, AdamW in one kernel.
 
 Prints "ready", or "missing: ..." where torch or open_clip cannot be imported. Then for
 each line of standard input, the number of a batch, one step's seconds and loss; at the
 end of input its peak memory in bytes.
 """
 
+import json
 import logging
 import os
 import pathlib
@@ -30,10 +33,10 @@ except ImportError as problem:
 
 
 def main() -> None:
-    path, stage, device = sys.argv[1:]
-    torch.set_num_threads(os.cpu_count() or 1)
+    path, stage, device, how = sys.argv[1:]
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_float32_matmul_precision("high")  # on a GPU it is jax's default too
-    step = Step(dict(np.load(path)), stage, device)
+    step = Step(dict(np.load(path)), stage, device, best=how == "best")
     print("ready", flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
@@ -45,8 +48,10 @@ def main() -> None:
 class Step:
     """One gradient step on a numbered batch of the problem."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], stage: str, device: str):
-        self.device, self.arrays = device, arrays
+    def __init__(
+        self, arrays: dict[str, np.ndarray], stage: str, device: str, *, best: bool
+    ):
+        self.device, self.arrays, self.best = device, arrays, best
         self.student = "rgb" if stage == "patch" else "s1"
         self.head = self.put("head")
         self.model = self.tower("params").train()
@@ -58,7 +63,9 @@ class Step:
             [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
             lr=float(arrays["lr"]),
             weight_decay=float(arrays["weight_decay"]),
+            fused=best,
         )
+        self.forward = torch.compile(self.loss) if best else self.loss
 
     def put(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name]).to(self.device)
@@ -66,7 +73,11 @@ class Step:
     def tower(self, name: str) -> torch.nn.Module:
         """open_clip's visual tower with the problem's weights, over their bands."""
         logging.disable(logging.WARNING)  # it warns that nothing was pretrained
-        tower = open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).visual
+        config = json.loads(str(self.arrays["vision"]))
+        text = {"width": 64, "heads": 1, "layers": 1}  # is not used
+        quick = bool(self.arrays["quick_gelu"])
+        dim = config.pop("embed_dim")
+        tower = open_clip.CLIP(dim, config, text, quick_gelu=quick).visual
         prefix = f"{name}/visual."
         weights = {
             n.removeprefix(prefix): torch.from_numpy(a)
@@ -76,10 +87,12 @@ class Step:
         width, bands, *patch = weights["conv1.weight"].shape
         tower.conv1 = torch.nn.Conv2d(bands, width, patch, patch, bias=False)
         tower.load_state_dict(weights)
-        return tower.to(self.device)
+        tower = tower.to(self.device)
+        return tower.to(memory_format=torch.channels_last) if self.best else tower
 
     def __call__(self, i: int) -> float:
-        loss = self.loss(i)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.best):
+            loss = self.forward(*self.inputs(i))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -88,19 +101,24 @@ class Step:
             torch.cuda.synchronize()
         return loss.item()
 
-    def loss(self, i: int) -> torch.Tensor:
-        features = self.model(self.pixels(i, self.student))
-        logits = normalize(features) @ self.head
-        label = cross_entropy(logits, self.put(f"{i}/label").long())
+    def inputs(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The student's images, those of RGB, and labels of a batch."""
+        images = self.put(f"{i}/{self.student}")
+        return images, self.put(f"{i}/rgb"), self.put(f"{i}/label").long()
+
+    def loss(self, images, rgb, label) -> torch.Tensor:
+        features = self.model(self.pixels(images, self.student))
+        logits = normalize(features.float()) @ self.head
+        label = cross_entropy(logits, label)
         if self.teacher is None:
             return label
         with torch.no_grad():
-            target = self.teacher(self.pixels(i, "rgb"))
+            target = self.teacher(self.pixels(rgb, "rgb"))
         return mse_loss(features, target) + 0.05 * label
 
-    def pixels(self, i: int, key: str) -> torch.Tensor:
+    def pixels(self, x: torch.Tensor, key: str) -> torch.Tensor:
         """Normalised [b, c, h, w], as the tower's own preprocessing has it."""
-        x = self.put(f"{i}/{key}").float()
+        x = x.float()
         x = (x - self.put(f"{key}_mean")) / self.put(f"{key}_std")
         if key == "s1":
             limit = float(self.arrays["s1_limit"])

@@ -115,8 +115,9 @@ def test_what_cannot_run_is_refused_before_anything_trains(tmp_path, sweep, mess
 
 def test_all_that_cannot_run_are_in_one_message(tmp_path):
     sweep = (("align.losses", (MSE, (("l2", 1.0),))), ("align.temperature", (1.0, 0.0)))
+    run = make_run(with_clip(tmp_path / "w"), config(*sweep))
     with few_scenes(), pytest.raises(ValueError, match="losses names") as caught:
-        ablate.check_ablate(make_run(tmp_path, config(*sweep)))
+        ablate.check_ablate(run)
     text = str(caught.value)
     assert text.count("losses=l2,temperature=") == 2
     assert "losses=mse,temperature=0: config.align.temperature = 0.0" in text

@@ -1,55 +1,81 @@
-"""Freed memory is kept, so that its pages are not cleared again for each step."""
+"""Huge pages: when a command asks for them, and that it then has them."""
 
 import os
 import subprocess
 import sys
 
-from rsclip_jax.train import host_memory
+import pytest
+
+from rsclip_jax.train.host_memory import HUGE, VARIABLE, wants_huge_pages
 from tests.conftest import REPO
 
+# A block as large as a workspace, used and freed; the fault of each page is counted.
 SCRIPT = """
-import ctypes
-import resource
-import sys
+import ctypes, os, resource, sys
 from rsclip_jax.train import host_memory
-host_memory._ACCELERATORS = ()
-print(sys.argv[1] == "keep" and host_memory.keep_freed())
+wants = host_memory.wants_huge_pages
+host_memory.wants_huge_pages = lambda environ: wants(environ, sys.argv[2], ())
+host_memory.use_huge_pages()
 libc, size = ctypes.CDLL(None), 2**27
 libc.malloc.restype = ctypes.c_void_p
-def use():
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
     block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
     libc.memset(block, 1, ctypes.c_size_t(size))
     libc.free(block)
-use()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    use()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[1], faults)
 """
 
 
-def run(how, **variables):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    out = subprocess.run(
-        [sys.executable, "-c", SCRIPT, how],
-        cwd=REPO, env={**env, **variables}, capture_output=True, text=True, check=True,
-        timeout=280,
-    ).stdout.split()  # fmt: skip
-    return out[0] == "True", int(out[1])
+def system(tmp_path, text="always [madvise] never\n"):
+    path = tmp_path / "enabled"
+    path.write_text(text)
+    return str(path)
 
 
-def test_freed_blocks_are_used_again_without_new_pages():
-    kept, faults = run("keep")
-    assert kept
-    _, usual = run("leave")
-    assert faults < 100 < usual  # pages of 4 KiB, or of 2 MiB where the system has them
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("always [madvise] never\n", True),
+        ("[always] madvise never\n", False),  # they are there without being asked for
+        ("always madvise [never]\n", False),
+    ],
+)
+def test_they_are_asked_for_where_the_system_gives_them_on_request(
+    tmp_path, text, wanted
+):
+    path = system(tmp_path, text)
+    assert wants_huge_pages({}, path, ()) == wanted
 
 
-def test_a_variable_of_the_users_goes_before():
-    assert not run("keep", MALLOC_ARENA_MAX="4")[0]
-
-
-def test_an_accelerators_host_keeps_its_own_ways(tmp_path, monkeypatch):
+def test_not_for_an_accelerator_nor_against_the_users_choice(tmp_path):
+    path = system(tmp_path)
+    assert not wants_huge_pages({VARIABLE: "glibc.malloc.check=0"}, path, ())
+    assert not wants_huge_pages({}, str(tmp_path / "none"), ())
     (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(host_memory, "_ACCELERATORS", (f"{tmp_path}/nvidia[0-9]*",))
-    assert not host_memory.keep_freed()
+    assert not wants_huge_pages({}, path, (f"{tmp_path}/nvidia[0-9]*",))
+
+
+def run(tmp_path, **variables):
+    env = {k: v for k, v in os.environ.items() if k != VARIABLE}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, "an argument", system(tmp_path)],
+        cwd=REPO, env={**env, **variables}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    out, _ = process.communicate(timeout=280)
+    assert process.returncode == 0
+    pid, tunables, argument = out.split()[0], out.split()[1], out.split()[2:4]
+    assert (int(pid), argument) == (process.pid, ["an", "argument"])
+    return tunables, int(out.split()[-1])
+
+
+def test_the_command_goes_on_in_the_same_process_with_huge_pages(tmp_path):
+    tunables, faults = run(tmp_path)
+    assert tunables == HUGE
+    usual, many = run(tmp_path, **{VARIABLE: "glibc.malloc.check=0"})
+    assert usual == "glibc.malloc.check=0"
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        on_request = "[madvise]" in file.read()
+    # 163,840 pages of 4 KiB, or 320 of 2 MiB
+    assert faults < many / 10 if on_request else faults <= 1.5 * many

@@ -67,7 +67,6 @@ def check_align(run: Run) -> None:
     keys = ("rgb", *c.sensors)
     training.check_augmentation(run, "align", c.training.augment, train, keys)
     training.check_computing(run, "align", c.training)
-    clip_init.check_clip(run, "align")
     check_cache(run, c, train)
     check_losses(c)
     if needs_head(c.terms):
@@ -79,6 +78,7 @@ def check_align(run: Run) -> None:
         check_same_dataset(run, "align", c.train, tested)
     if not c.allow_shared:
         check_apart(run, "align", {"train": c.train}, tested)
+    clip_init.check_clip(run, "align")
 
 
 def run_align(run: Run) -> None:

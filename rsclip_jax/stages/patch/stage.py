@@ -49,10 +49,10 @@ def check_patch(run: Run) -> None:
     augment = c.training.augment
     training.check_augmentation(run, "patch", augment, sets.train, ("rgb",))
     training.check_computing(run, "patch", c.training)
-    clip_init.check_clip(run, "patch")
     check_choice(c)
     check_recipe(run, c, sets.train)
     check_roles(run, c)
+    clip_init.check_clip(run, "patch")
 
 
 def check_roles(run: Run, c: PatchSettings) -> None:

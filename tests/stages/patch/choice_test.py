@@ -10,6 +10,7 @@ from rsclip_jax.stages.patch import choice
 from rsclip_jax.stages.patch.settings import settings_of
 from rsclip_jax.stages.patch.sweep import Sweep
 from rsclip_jax.stages.shared import dataset_checks
+from rsclip_jax.stats.draws import Draw
 from rsclip_jax.train.checkpoint import load_meta
 from tests.helpers.align import teacher
 from tests.helpers.runs import few_scenes, make_run, run_tiny, tiny_config
@@ -85,11 +86,11 @@ def test_a_supported_dataset_at_chance_is_told_and_does_not_limit(tmp_path, caps
         sweep = Sweep(run, settings_of(run), clip, *ends)
     sweep.labels[str(source.spec)] = np.repeat([0, 1, 2], [40, 30, 30])
 
-    def draw(rng, right):
-        return {0.0: rng.binomial(100, right) / 100}
-
     for right, above in ((0.3, False), (0.9, True)):
-        drawn = functools.partial(draw, right=right)
+        drawn = Draw(
+            functools.partial(np.random.Generator.binomial, n=100, p=right),
+            lambda samples: [{0.0: count / 100} for count in samples],
+        )
         found = choice.is_above_chance(sweep, source, {0.0: right}, drawn)
         assert found == above
         told = capsys.readouterr().out
