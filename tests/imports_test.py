@@ -377,3 +377,18 @@ def test_the_lazy_names_are_there():
     assert rsclip_jax.Model is api.Model
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         rsclip_jax.lod  # noqa: B018
+
+
+def test_importing_load_loads_only_what_a_model_needs():
+    """Most of its two seconds are jax's; each of these takes up to another one."""
+    others = ("grain", "matplotlib", "sklearn", "scipy", "rasterio", "pyarrow")
+    others += ("array_record", "tensorflow", "tensorflow_datasets", "huggingface_hub")
+    code = (
+        "import sys\n"
+        "from rsclip_jax import load\n"
+        "assert 'jax' in sys.modules\n"
+        f"print([m for m in {others} if m in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
+    assert out.stdout.split("\n")[0] == "[]"
