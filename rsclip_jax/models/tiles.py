@@ -1,4 +1,4 @@
-"""A transformer block in the form that suits a TPU, with the parameters of vit.Block.
+"""A block for up to 128 tokens in a TPU's form, with the parameters of vit.Block.
 
 A TPU's matrix units and memory work on tiles of 8 x 128 numbers, and its compiler
 keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:

@@ -28,10 +28,11 @@ def attend(
     """softmax(q k^T / sqrt(depth)) v of [b, n, heads, depth]; softmax in float32."""
     backend = jax.default_backend()
     check_attention(compute, backend)
-    if backend == "cpu":
-        # Forward and backward of jax.nn.dot_product_attention take 1.2 to 1.4 times as
-        # long there, at the sizes of "mini" and of ViT-B/32.
-        return _attend_on_cpu(q, k, v, causal=causal, compute=compute)
+    if backend == "cpu" or compute.layout == "tiles":
+        # On a CPU forward and backward of jax.nn.dot_product_attention take 1.2 to 1.4
+        # times as long, at the sizes of "mini" and of ViT-B/32. For a TPU the program
+        # must not depend on where it is compiled.
+        return _attend_by_einsums(q, k, v, causal=causal, compute=compute)
     how: Literal["cudnn", "xla"] = "cudnn" if compute.attention == "cudnn" else "xla"
     with jax.default_matmul_precision(compute.precision.name.lower()):
         return jax.nn.dot_product_attention(
@@ -39,7 +40,7 @@ def attend(
         )
 
 
-def _attend_on_cpu(q, k, v, *, causal: bool, compute: Compute) -> jax.Array:
+def _attend_by_einsums(q, k, v, *, causal: bool, compute: Compute) -> jax.Array:
     n, depth = q.shape[1], q.shape[-1]
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
     scores = jnp.einsum(
@@ -154,7 +155,9 @@ def run_blocks(
     x = compute.cast(x)
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
     sizes |= {"out_std": out_std, "compute": compute}
-    kind = tiles.Block if compute.layout == "tiles" else Block
+    # with more tokens scores outweigh what the form saves: 270 ms for 244 (ViT-L/14)
+    short = x.shape[1] <= tiles.LANES
+    kind = tiles.Block if compute.layout == "tiles" and short else Block
     if compute.scan and not parent.is_initializing():  # the loop needs the params
         return _scan_blocks(parent.variables["params"], x, kind(**sizes, parent=None))
     make, outputs = compute.recomputed(kind), []

@@ -11,6 +11,7 @@ import pytest
 
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models import compute as computing
+from rsclip_jax.models import tiles
 from rsclip_jax.models.clip import CLIP, image_features, init_clip, text_features
 from rsclip_jax.models.compute import (
     DTYPES,
@@ -129,6 +130,13 @@ def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(dtype
     assert not [types for types in factors if "f32" in types.split("->")[0]]
 
 
+def test_towers_of_many_tokens_keep_their_form(monkeypatch):
+    params, compute = make_params(VIT), Compute(layout="tiles")
+    short, plain = (lower(VIT, params, c).as_text() for c in (compute, FLOAT32))
+    monkeypatch.setattr(tiles, "LANES", 8)
+    assert lower(VIT, params, compute).as_text() == plain != short
+
+
 def test_the_form_goes_by_platform():
     assert [layout_of(x) for x in ("tpu", "cpu", "gpu")] == ["tiles", "rows", "rows"]
     assert compute_here("float32") == FLOAT32
@@ -181,7 +189,7 @@ def test_bfloat16_embeddings_are_those_of_float32(name):
             assert found.min() < 1 - 1e-9  # they are not the same program
 
 
-@slow
+@pytest.mark.slow
 def test_bfloat16_embeddings_at_the_size_of_vit_b_32():
     variant = get_variant("ViT-B/32")
     params = make_params(variant)["visual"]
