@@ -162,7 +162,7 @@ def describe(step: Step, compiled: Any, text: str, flops: float) -> dict[str, An
     memory = memory_of(compiled)
     moved = exchanged_bytes(text)
     return {
-        "ms": round(1e3 * seconds, 2),
+        "ms": round(1e3 * seconds, 3),
         "cycles_m": round(seconds * tpu.chip_of(step.topology).clock / 1e6, 2),
         "examples_s_chip": round(rate, 1),
         "mfu": round(rate * flops / tpu.chip_of(step.topology).peak, 4),

@@ -34,7 +34,7 @@ def test_a_toy_step_is_compiled_for_four_chips(stage, capsys):
     row = tpu_aot.measure(tpu_aot.Step(stage, "mini", 16, layers=1))
     assert row["chips"] == 4
     assert 0 < row["mfu"] < 1
-    assert row["ms"] == pytest.approx(1e3 * 16 / row["examples_s_chip"], rel=0.01)
+    assert row["ms"] == pytest.approx(1e3 * 16 / row["examples_s_chip"], rel=0.02)
     assert json.dumps(row)
     shares = [share for _, share, _ in row["top"]]
     assert shares == sorted(shares, reverse=True)

@@ -73,7 +73,7 @@ trap 'exit {code}' TERM
 trap 'exit 130' INT
 echo $$ > "$STUBS/step.new"
 mv "$STUBS/step.new" "$STUBS/step"
-while :; do sleep 0.1; done
+i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done  # no longer, if a test fails
 """
 # scancel signals the processes of the run, not srun, which plays them here
 SCANCEL = """

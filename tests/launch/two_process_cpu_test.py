@@ -90,7 +90,7 @@ SAVES = """
 trap 'echo saved >> "$STUBS/saved"; exit 130' INT
 trap 'echo saved >> "$STUBS/saved"; exit 143' TERM
 echo x >> "$STUBS/up"
-while :; do sleep 0.1; done
+i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done  # no longer, if a test fails
 """
 
 
