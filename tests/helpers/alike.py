@@ -1,22 +1,9 @@
 """Whether several processes made what one process makes."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import jax
 import numpy as np
-
-
-@contextlib.contextmanager
-def optimised_little() -> Iterator[None]:
-    """Compiles as the processes do: in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()  # no other test gets such a program
 
 
 def key_of(r):

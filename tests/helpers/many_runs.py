@@ -7,7 +7,7 @@ the processes of one job.
 import argparse
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,21 @@ PATCHES: dict[str, dict[str, Any]] = {
 }
 
 
+ALL = (
+    *("split", "sequential", "inspect", "export"),
+    *("blocks", "lp_ft", "lora", "parallel", "ablate", "survey", "compare"),
+)
+FEW = ALL[:4]
+
+
 def configs_of(folder: Path) -> Iterator[tuple[str, Any]]:
     """(name of the workdir in folder, its config), each after those that it reads."""
-    first = toy(("pretrain", "patch"), variant="toy")
-    first.patch.update(per_block=True, block_evaluations=6)
-    yield "blocks", first
     split = toy(("pretrain", "patch", "align"), variant="toy", mesh=(1, 4))
     yield "split", split
-    clip = {"init": str(folder / "blocks")}
+    clip = {"init": str(folder / "split")}
+    blocks = toy(("patch",), **clip)
+    blocks.patch.update(per_block=True, block_evaluations=6)
+    yield "blocks", blocks
     for name, settings in PATCHES.items():
         config = toy(("patch",), **clip)
         config.patch.update_from_flattened_dict(settings)
@@ -76,24 +83,26 @@ def toy(stages: tuple[str, ...], **settings):
     return config
 
 
-def run_all(folder: Path) -> None:
-    """All runs, with few scenes."""
+def run_all(folder: Path, names: Sequence[str]) -> None:
+    """The runs of these names, with few scenes."""
     with few_scenes(), toy_variant(), steady_probes():
         for name, config in configs_of(folder):
-            run_stages(config.lock(), folder / name)
+            if name in names:
+                run_stages(config.lock(), folder / name)
 
 
 def main() -> None:
     """As main does: an error ends this process at once, with its trace."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--names", default=",".join(ALL))
     parser.add_argument("--coordinator")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int)
     told = parser.parse_args()
     processes.initialize(told.coordinator, told.processes, told.process)
     try:
-        run_all(told.workdir)
+        run_all(told.workdir, told.names.split(","))
     except Exception:
         traceback.print_exc(file=sys.stderr)
         processes.leave(1)
