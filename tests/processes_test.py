@@ -53,7 +53,6 @@ def run_alone(workdir, config):
         few_scenes(),
         processes.toy_variant(),
         processes.steady_probes(),
-        alike.optimised_little(),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sharding, "make_mesh", four_devices)
