@@ -103,12 +103,13 @@ def draw_trade(
             if alpha == chosen:
                 axes.plot(*point, "*", ms=16, color=colour("chosen"))
             if i == 0 and alpha in (0.0, 1.0, chosen):
-                outer = point[0] > (min(x) + max(x)) / 2  # a label stays in the frame
-                side, ha = (-7, "right") if outer else (7, "left")
+                outer = point[0] > (min(x) + max(x)) / 2
+                # in the frame, and on the side on which a falling curve is not
+                aside, ha = ((-8, -14), "right") if outer else ((7, 7), "left")
                 axes.annotate(
                     f"alpha {alpha:g}",
                     (point[0], point[1]),
-                    (side, 7),
+                    aside,
                     textcoords="offset points",
                     ha=ha,
                 )
