@@ -21,40 +21,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.models.activations import ACTIVATIONS
+from rsclip_jax.models.block_fields import BlockFields
 from rsclip_jax.models.compute import FLOAT32, Compute, keep_product
 
 LANES = 128
 
 
-class Block(nn.Module):
+class Block(BlockFields):
     """vit.Block for a TPU: the same fields and parameters."""
-
-    heads: int
-    activation: str
-    eps: float
-    out_std: float
-    mlp_width: int = 0
-    layer_scale: bool = False
-    causal: bool = False
-    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width, c = x.shape[-1], self.compute
         norm = Norm(self.eps, name="ln_1")(x)
         y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(norm)
-        x = x + self._scaled(y, "scale_1")
+        x = x + self.scaled(y, "scale_1")
         norm = Norm(self.eps, name="ln_2")(x)
         inside = self.mlp_width or 4 * width
         y = Mlp(self.activation, self.out_std, inside, c, name="mlp")(norm)
-        return x + self._scaled(y, "scale_2")
-
-    def _scaled(self, y: jax.Array, name: str) -> jax.Array:
-        if not self.layer_scale:
-            return y
-        init = nn.initializers.constant(1e-5)
-        scale = self.param(name, init, (y.shape[-1],))
-        return self.compute.cast(y * scale[None, None])
+        return x + self.scaled(y, "scale_2")
 
 
 class Normed(NamedTuple):

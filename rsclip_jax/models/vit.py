@@ -11,6 +11,7 @@ import numpy as np
 
 from rsclip_jax.models import tiles
 from rsclip_jax.models.activations import ACTIVATIONS
+from rsclip_jax.models.block_fields import BlockFields
 from rsclip_jax.models.compute import (
     FLOAT32,
     Compute,
@@ -101,23 +102,12 @@ class Mlp(nn.Module):
         return Dense(width, init, compute=self.compute, name="c_proj")(x)
 
 
-class Block(nn.Module):
+class Block(BlockFields):
     """Pre-norm transformer block, as in CLIP and timm.
 
     Works on [b * n, width]: XLA's CPU backward pass through dense layers is 1.1 to 1.3
     times faster on two dimensions than on three; elsewhere the reshape is free.
-    mlp_width: 0 means four times the width. layer_scale: a trained factor per channel
-    on the output of each half (Touvron et al. 2021), as in DINOv2.
     """
-
-    heads: int
-    activation: str
-    eps: float
-    out_std: float
-    mlp_width: int = 0
-    layer_scale: bool = False
-    causal: bool = False
-    compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -126,17 +116,11 @@ class Block(nn.Module):
         c = self.compute
         y = nn.LayerNorm(self.eps, name="ln_1")(x)
         y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(y, n)
-        x = x + self._scaled(y, "scale_1")
+        x = x + self.scaled(y, "scale_1")
         y = nn.LayerNorm(self.eps, name="ln_2")(x)
         inside = self.mlp_width or 4 * width
         y = Mlp(self.activation, self.out_std, inside, c, name="mlp")(y)
-        return (x + self._scaled(y, "scale_2")).reshape(b, n, width)
-
-    def _scaled(self, y: jax.Array, name: str) -> jax.Array:
-        if not self.layer_scale:
-            return y
-        init = nn.initializers.constant(1e-5)
-        return self.compute.cast(y * self.param(name, init, (y.shape[-1],))[None])
+        return (x + self.scaled(y, "scale_2")).reshape(b, n, width)
 
 
 def run_blocks(
