@@ -1,6 +1,7 @@
 """Sources whose records hold their own number, and training batches of them."""
 
 import itertools
+import json
 
 import numpy as np
 
@@ -113,3 +114,15 @@ def assert_same(first, second):
         for key in a:
             assert a[key].dtype == b[key].dtype
             np.testing.assert_array_equal(a[key], b[key])
+
+
+def resume(start, stop):
+    """The eight batches after `stop`, which a state from there gives again."""
+    straight = start()
+    take(stop, straight)
+    state = json.loads(json.dumps(straight.get_state()))
+    after = take(8, straight)
+    resumed = start()
+    resumed.set_state(state)
+    assert_same(take(8, resumed), after)
+    return after

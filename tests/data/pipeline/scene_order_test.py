@@ -1,7 +1,6 @@
 """Shuffled tiles: every tile once an epoch, few scenes at a time, exact on resume."""
 
 import dataclasses
-import json
 from collections import Counter
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from rsclip_jax.data.pipeline.scene_order import SceneOrder
 from rsclip_jax.data.sources.wrappers import SharedLabels, Subset, TiledSource
-from tests.helpers.numbered import FULL, Numbers, assert_same, batches_of, take
+from tests.helpers.numbered import FULL, Numbers, batches_of, resume, take
 
 SIDE, TILE = 16, 2
 SCENES, TILES = 60, (SIDE // TILE) ** 2
@@ -111,13 +110,7 @@ def test_a_restored_state_gives_the_next_batches_of_tiles(stop):
     def start():
         return tile_batches(TiledSource(Scenes(9), TILE), batch_size=12, augment=FULL)
 
-    straight = start()
-    take(stop, straight)
-    state = json.loads(json.dumps(straight.get_state()))
-    after = take(8, straight)
-    resumed = start()
-    resumed.set_state(state)
-    assert_same(take(8, resumed), after)
+    resume(start, stop)
 
 
 @pytest.mark.parametrize("count", [2, 4])
