@@ -39,7 +39,16 @@ def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if array is None:
         return _read_slowly(data, where, bands)
+    if bands != 3 and array.ndim == 3:
+        array = array[..., _channels(data, array.shape[-1])]
     return _check(array, where, bands)
+
+
+def _channels(data: bytes, count: int) -> list[int]:
+    """The file's channels in its order: OpenCV has blue first, and three for grey."""
+    if data[:2] == b"\x89P" and data[25:26] == b"\4":  # grey and alpha
+        return [0, 3]
+    return [2, 1, 0, *range(3, count)]
 
 
 def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
