@@ -33,6 +33,8 @@ class CustomDataset:
         columns, separator: see readers.tables.read_table.
         same_place: whether the files of a record must have the same ground location
             according to their GeoTIFF tags.
+        reproject: whether the files of later sensors are warped onto the grid of the
+            first.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class CustomDataset:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     separator: str = ""
     same_place: bool = True
+    reproject: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,12 +30,13 @@ class _Reader:
         return ("reader", *self.needed, *self.optional, *_ANY)
 
 
+_PLACE = ("same_place", "max_shift", "reproject")
 _ANY = ("composites", "file_bands", "task")
 _CLASSES = ("classes", "classnames", "templates", "splits")
 _TABLE = _Reader(
     ("table", "columns", "sensors"),
     ("none", "single", "multi"),
-    ("folder", "separator", "same_place", *_CLASSES),
+    ("folder", "separator", *_PLACE, *_CLASSES),
 )
 _READERS = {
     "class_folders": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
@@ -43,16 +44,17 @@ _READERS = {
     "paired_folders": _Reader(
         ("folder", "subfolders", "sensors"),
         ("none", "single"),
-        ("same_place", *_CLASSES),
+        (*_PLACE, *_CLASSES),
     ),
     "csv": _TABLE,
     "parquet": _TABLE,
 }
 _STRINGS = "classes templates".split()
-_BOOLEANS = ("same_place",)
+_BOOLEANS = ("same_place", "reproject")
 _TABLES = "columns subfolders sensors classnames splits composites".split()
-# Keys that do not change a record: folders, prompts and a check.
-_NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
+# Keys that do not change a record: folders, prompts and checks.
+_NOT_IN_DIGEST = "folder table classnames templates same_place max_shift".split()
+_MAX_SHIFT = 1.0  # pixels of the coarser file
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -69,6 +71,8 @@ def load_dataset(path: str | Path) -> Dataset:
         task = "single"      # or "multi", "none", if the reader allows it
         separator = ";"      # multi: between the labels in a cell; default "|"
         same_place = false   # a record's GeoTIFFs may differ in CRS or location
+        max_shift = 2        # ... may be so many pixels of the coarser apart; default 1
+        reproject = true     # warp later sensors onto the grid of the first
         classes = [...]      # in label order; default: those found, sorted
         templates = [...]    # prompts with {c}; default: satellite templates
         [sensors]            # modality -> name in SENSORS, or a sensor's TOML file
@@ -98,6 +102,7 @@ def load_dataset(path: str | Path) -> Dataset:
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
         composites=_read_composites(path, values),
         custom=_read_custom(path, values, task),
+        max_shift=values.get("max_shift", _MAX_SHIFT),
     )
     return with_classes(dataset, values["classes"]) if "classes" in values else dataset
 
@@ -142,6 +147,7 @@ def _read_custom(path: Path, values: Mapping[str, Any], task: str) -> CustomData
         values.get("columns", {}),
         values.get("separator", "|") if task == "multi" else "",
         values.get("same_place", True),
+        values.get("reproject", False),
     )
 
 
@@ -197,9 +203,13 @@ def _check_type(path: Path, key: str, value: Any) -> None:
         wanted = "a table of lists of strings"
     elif key in _BOOLEANS:
         good, wanted = isinstance(value, bool), "true or false"
+    elif key == "max_shift":
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        good, wanted = number and value >= 0, "a number of pixels, 0 or more"
     else:
         good, wanted = isinstance(value, str), "a string"
-    if not good or not (value or key in _BOOLEANS):
+    may_be_false = key in (*_BOOLEANS, "max_shift")
+    if not good or not (value or may_be_false):
         raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
 
 
@@ -223,6 +233,12 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
                 f"{path}: {key} has unknown keys {unknown}, missing keys {missing}; it"
                 f" can have {', '.join(known)}"
             )
+    idle = [key for key in ("max_shift", "same_place") if key in values]
+    if values.get("reproject") and idle:
+        raise ValueError(
+            f"{path}: {idle[0]} has no effect with reproject = true, which warps the"
+            " files onto one grid; remove one of the two"
+        )
     words = {**SPLIT_NAMES, **values.get("splits", {})}
     if len(set(words.values())) < len(words):
         raise ValueError(f"{path}: two of the splits {words} have the same name")

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rsclip_jax.data.codecs.gdal import read_with_gdal
-from rsclip_jax.data.codecs.images import JPEG_2000
+from rsclip_jax.data.codecs.gdal import locate_with_gdal, read_with_gdal
+from rsclip_jax.data.codecs.images import JPEG_2000, is_raster
 from rsclip_jax.data.codecs.places import Footprint
 from rsclip_jax.data.codecs.plain_tiffs import Plain, decode_plain, look_at_tags
 from rsclip_jax.data.codecs.raster import Raster
@@ -26,6 +26,30 @@ def read_raster(path: Path, bands: int | None = None) -> Raster:
     bands: see read_with_gdal. Raises FileNotFoundError, and ValueError naming a file
     that is unreadable, cut short, or in a codec that is not there.
     """
+    data, plain = _look(path)
+    pixels = decode_plain(data, plain) if plain else None
+    if plain is None or pixels is None:
+        return read_with_gdal(path, _driver(data), bands)
+    missing = None
+    if plain.nodata is not None and (gone := pixels == plain.nodata).any():
+        missing = gone
+    return Raster(pixels, missing, places=_places(path, plain), tags=plain.tags)
+
+
+def read_place(path: Path) -> Footprint | None:
+    """Reads the grid of a file, None if it does not say where it lies.
+
+    Raises as read_raster.
+    """
+    data, plain = _look(path)
+    if not is_raster(data):
+        return None
+    places = _places(path, plain) if plain else locate_with_gdal(path, _driver(data))
+    return places[0] if places else None
+
+
+def _look(path: Path) -> tuple[bytes, Plain | None]:
+    """(bytes, or the first of a large file; the layout of a plain TIFF)."""
     try:
         with path.open("rb") as file:
             whole = os.fstat(file.fileno()).st_size <= _WHOLE
@@ -33,19 +57,17 @@ def read_raster(path: Path, bands: int | None = None) -> Raster:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: fetch it") from None
     plain = look_at_tags(data)
-    pixels = None
-    if plain and not _has_more(path, plain):
-        pixels = decode_plain(data, plain)
-    if plain is None or pixels is None:
-        driver = "JP2OpenJPEG" if data.startswith(JPEG_2000) else "GTiff"
-        return read_with_gdal(path, driver, bands)
-    places: tuple[Footprint, ...] = ()
-    if plain.place:
-        places = (Footprint(path, *plain.place, *plain.shape[:2]),)
-    missing = None
-    if plain.nodata is not None and (gone := pixels == plain.nodata).any():
-        missing = gone
-    return Raster(pixels, missing, places=places, tags=plain.tags)
+    return data, None if plain and _has_more(path, plain) else plain
+
+
+def _driver(data: bytes) -> str:
+    return "JP2OpenJPEG" if data.startswith(JPEG_2000) else "GTiff"
+
+
+def _places(path: Path, plain: Plain) -> tuple[Footprint, ...]:
+    if not plain.place:
+        return ()
+    return (Footprint(path, *plain.place, *plain.shape[:2]),)
 
 
 def _has_more(path: Path, plain: Plain) -> bool:

@@ -8,12 +8,13 @@ import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
-from rsclip_jax.data.codecs.geotiff import read_band_files, read_raster
+from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.codecs.warp import warp_onto
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
@@ -76,13 +77,30 @@ class FileSource(Source):
         for key in dataset.composites:
             if key in keys:
                 record[key] = self._composite(entry, record, key, found)
-        custom = dataset.custom
-        if custom is None or custom.same_place:
-            way = (
-                f", or same_place = false in {custom.path} allows it" if custom else ""
-            )
-            check_same_location(found, dataset.max_shift, way)
+        self._check_places(found)
         return record
+
+    def _check_places(self, found: Sequence[Footprint]) -> None:
+        """Raises ValueError for files of one record that lie at two places."""
+        way, custom = "", self.dataset.custom
+        if custom and not custom.same_place:
+            return
+        if custom:
+            way = (
+                ", or, in the dataset's file, max_shift allows more pixels, reproject ="
+                " true warps later sensors onto the grid of the first, and same_place ="
+                f" false in {custom.path} allows it"
+            )
+        check_same_location(found, self.dataset.max_shift, way)
+
+    def _grid_file(self, entry: Entry, key: str) -> Path | None:
+        """The file onto whose grid a sensor's file is warped, if it is."""
+        custom = self.dataset.custom
+        if not (custom and custom.reproject):
+            return None
+        first = next(k for k in self.dataset.sensors if k in entry.files)
+        file = entry.files[first]
+        return None if key == first or isinstance(file, tuple) else file
 
     def _read_sensor(
         self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
@@ -95,6 +113,7 @@ class FileSource(Source):
             dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
             footprints=found,
+            onto=self._grid_file(entry, key),
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
@@ -152,6 +171,7 @@ def read_sensor(
     *,
     max_nodata: float = 0.0,
     footprints: list[Footprint] | None = None,
+    onto: Path | None = None,
 ) -> np.ndarray:
     """Reads and checks a sensor's array [h, w, bands].
 
@@ -161,9 +181,12 @@ def read_sensor(
         file_bands: the order of the bands in the file, if not the sensor's.
         max_nodata: see check_array.
         footprints: the files' footprints are appended to this list.
+        onto: the file onto whose grid the image is warped.
     """
     raster = read_files(files, sensor, len(file_bands or sensor.bands))
     where = str(files[0].parent if isinstance(files, tuple) else files)
+    if onto is not None:
+        raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
     array = raster.pixels
