@@ -138,29 +138,34 @@ def _reader(column: Column, known: Collection[str]) -> Callable[[str, Any], str]
     """A function from (where, part of a cell) to its label; "" where it is missing."""
 
     def read(where: str, part: Any) -> str:
-        if column.classes and isinstance(part, int) and not isinstance(part, bool):
-            return _name_of(where, column, part)
         text = plain_text(part)
-        if text in known:
-            return text or ""
+        if column.classes and text and isinstance(part, int | float):
+            return _name_of(where, column, int(text))
+        if text is not None and text in known:
+            return text
         if text is None or _PRINTED_BYTES.fullmatch(text):
-            _refuse(where, column, part, "bytes, dates and other types: write text")
+            raise _no_label(where, column, part, _OTHER)
         if text in MISSING:
             return ""
         if _PRINTED_LIST.fullmatch(text):
-            way = "a list written as text: join its labels by a separator, or save the"
-            _refuse(
-                where, column, part, f"{way} table as parquet with a column of lists"
-            )
+            raise _no_label(where, column, part, _LIST)
         if _DECIMAL.fullmatch(text) and not _WHOLE.fullmatch(text):
-            _refuse(where, column, part, "a measured number: write the class's name")
+            raise _no_label(where, column, part, _MEASURED)
         return text
 
     return read
 
 
-def _refuse(where: str, column: Column, cell: Any, what: str) -> None:
-    raise ValueError(
+_OTHER = "bytes, dates and other types: write text"
+_LIST = (
+    "a list written as text: join its labels by a separator, or save the table as"
+    " parquet with a column of lists"
+)
+_MEASURED = "a measured number: write the class's name"
+
+
+def _no_label(where: str, column: Column, cell: Any, what: str) -> ValueError:
+    return ValueError(
         f"{where}: {shown(cell)} in {column} is no label: labels are text or whole"
         f" numbers, and this is {what}"
     )

@@ -97,8 +97,14 @@ def read_table(
     ids = _ids(path, columns, texts, held, lines)
     names = _split_names(path, columns, texts, splits, lines)
     rows = [
-        Row(line, ids[i], _files(path, folder, columns, texts, held, line, i), *rest)
-        for i, (line, *rest) in enumerate(zip(lines, labels, names, strict=True))
+        Row(
+            line,
+            ids[i],
+            _files(path, folder, columns, texts, held, line, i),
+            labels[i],
+            names[i],
+        )
+        for i, line in enumerate(lines)
     ]
     _check_ids(path, rows, "id" in columns)
     named = found[columns["label"]].classes if "label" in columns else ()
