@@ -118,6 +118,7 @@ def _join_pages(pages: Sequence[Raster], path: Path) -> Raster:
     return Raster(
         np.concatenate([page.pixels for page in pages], -1),
         missing,
+        pages[0].nodata,
         sum((page.names for page in pages), ()),
         _join([page.scales for page in pages], each[-1], 1.0),
         _join([page.offsets for page in pages], each[-1], 0.0),
@@ -164,6 +165,7 @@ def _read(file: rasterio.DatasetReader, path: Path, bands: int | None) -> Raster
     return Raster(
         np.ascontiguousarray(pixels),
         missing,
+        file.nodatavals[kept[0] - 1],
         tuple(file.descriptions[i - 1] or "" for i in kept),
         scales if any(value != 1 for value in scales) else None,
         offsets if any(offsets) else None,

@@ -33,7 +33,8 @@ def read_raster(path: Path, bands: int | None = None) -> Raster:
     missing = None
     if plain.nodata is not None and (gone := pixels == plain.nodata).any():
         missing = gone
-    return Raster(pixels, missing, places=_places(path, plain), tags=plain.tags)
+    places = _places(path, plain)
+    return Raster(pixels, missing, plain.nodata, places=places, tags=plain.tags)
 
 
 def read_place(path: Path) -> Footprint | None:
@@ -102,6 +103,7 @@ def read_band_files(paths: Sequence[Path]) -> Raster:
     return Raster(
         stack_bands([raster.pixels[..., 0] for raster in rasters]),
         _stack_missing(rasters),
+        rasters[0].nodata,
         sum((raster.names for raster in rasters), ()),
         join_values([raster.scales for raster in rasters], 1.0),
         join_values([raster.offsets for raster in rasters], 0.0),

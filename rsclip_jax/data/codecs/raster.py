@@ -1,6 +1,7 @@
 """Raster: the pixels of a file and what the file says about them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +17,7 @@ class Raster:
             the file says where it lies, and as they are stored otherwise.
         missing: where the file says that it has no value: bool [h, w], or
             [h, w, bands]; None where it says so nowhere. NaN is not listed.
+        nodata: the value by which the file marks missing pixels, if it names one.
         names: the bands' descriptions; "" where a band has none.
         scales, offsets: for each band, value = pixel * scale + offset; None where the
             file names neither.
@@ -26,6 +28,7 @@ class Raster:
 
     pixels: np.ndarray
     missing: np.ndarray | None = None
+    nodata: float | None = None
     names: tuple[str, ...] = ()
     scales: tuple[float, ...] | None = None
     offsets: tuple[float, ...] | None = None
@@ -40,3 +43,21 @@ class Raster:
     def place(self) -> Footprint | None:
         """The grid of the (first) file."""
         return self.places[0] if self.places else None
+
+    def take(self, indices: Sequence[int]) -> "Raster":
+        """The bands at these indices, in this order."""
+
+        def of(values: tuple | None) -> tuple | None:
+            return values and tuple(values[i] for i in indices)
+
+        missing = self.missing
+        if missing is not None and missing.ndim == 3:
+            missing = missing[..., list(indices)]
+        return dataclasses.replace(
+            self,
+            pixels=np.ascontiguousarray(self.pixels[..., list(indices)]),
+            missing=missing,
+            names=tuple(self.names[i] for i in indices),
+            scales=of(self.scales),
+            offsets=of(self.offsets),
+        )

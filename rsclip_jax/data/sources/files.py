@@ -17,7 +17,7 @@ from rsclip_jax.data.codecs.raster import Raster
 from rsclip_jax.data.codecs.warp import warp_onto
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
+from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -203,19 +203,29 @@ def read_sensor(
         raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
-    array = raster.pixels
     if file_bands:
-        if array.shape[-1] != len(file_bands):
+        if raster.pixels.shape[-1] != len(file_bands):
             raise ValueError(
-                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
-                f" {file_bands}"
+                f"{where}: {raster.pixels.shape[-1]} bands, expected the"
+                f" {len(file_bands)} {file_bands}"
             )
-        array = select_bands(array, file_bands, sensor.bands)
-    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
-        array = array.view(np.uint16)  # same values; some archives store them so
-    if array.dtype == np.float64 and sensor.dtype == "float32":
-        array = array.astype(np.float32)  # no sensor has more than seven digits
-    return check_array(array, sensor, where, max_nodata)
+        raster = raster.take([file_bands.index(band) for band in sensor.bands])
+    missing = marked_missing(raster, sensor)
+    return check_array(raster.pixels, sensor, where, max_nodata, missing)
+
+
+def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
+    """What a file marks as missing of a sensor's values, [h, w] or [h, w, bands].
+
+    Where the file's nodata value is the sensor's, too, it is missing in all bands of a
+    pixel, and a dark measurement in some.
+    """
+    missing = raster.missing
+    if missing is None or missing.ndim == 2 or raster.nodata is None:
+        return missing
+    if raster.nodata == sensor.nodata:
+        return np.asarray(missing.all(axis=-1))
+    return missing
 
 
 def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Raster:
