@@ -273,7 +273,7 @@ def test_eurosats_band_order_is_detected(tmp_path, real_data):
             np.testing.assert_array_equal(found, source[i]["s2"])
 
 
-def test_a_tar_written_by_webdataset_and_torch(tmp_path):
+def test_a_tar_written_by_webdataset_and_torch(tmp_path, golden):
     """tests/golden/make_wds.py wrote one dtype per sample, including uint16."""
     folder = tmp_path / "torch"
     write_texts(folder, [f"class {i}" for i in range(19)])
@@ -283,15 +283,15 @@ def test_a_tar_written_by_webdataset_and_torch(tmp_path):
     with pytest.raises(ValueError, match="has the labels cls, labels_19, labels_5; ch"):
         open_source("wds:torch", tmp_path)
     source = open_source("wds:torch#labels_19", tmp_path)
-    with np.load(FOLDER / "wds_torch_out.npz") as want:
-        for i in range(4):
-            found = source[i]["s2"].transpose(2, 0, 1)
-            np.testing.assert_array_equal(found, want[f"patch_{i}"])
-            np.testing.assert_array_equal(source[i]["label"], want[f"labels_{i}"])
-        (folder / "classnames_5.txt").write_text("a\nb\nc\nd\ne\n")
-        five = open_source("wds:torch#labels_5", tmp_path)
-        assert five.dataset.classes == tuple("abcde")
-        np.testing.assert_array_equal(five[2]["label"], want["labels_2"][:5])
+    want = golden("wds_torch")
+    for i in range(4):
+        found = source[i]["s2"].transpose(2, 0, 1)
+        np.testing.assert_array_equal(found, want[f"patch_{i}"])
+        np.testing.assert_array_equal(source[i]["label"], want[f"labels_{i}"])
+    (folder / "classnames_5.txt").write_text("a\nb\nc\nd\ne\n")
+    five = open_source("wds:torch#labels_5", tmp_path)
+    assert five.dataset.classes == tuple("abcde")
+    np.testing.assert_array_equal(five[2]["label"], want["labels_2"][:5])
     assert open_source("wds:torch#cls", tmp_path)[3]["label"] == 3
     with pytest.raises(
         ValueError, match="no 'labels_10'; its labels are cls, labels_19"
