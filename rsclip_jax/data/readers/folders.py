@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
+from rsclip_jax.io.texts import clip
 
 # The splits' ranges of the hash, in percent, where an archive has no split folders.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
@@ -226,8 +227,9 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
 
 
 def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five things as text."""
-    return between.join([str(x) for x in things[:5]] + ["..."] * bool(things[5:]))
+    """The first five things as text, each cut to what a message can hold."""
+    shown = [clip(str(x), 150) for x in things[:5]]
+    return between.join(shown + ["..."] * bool(things[5:]))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

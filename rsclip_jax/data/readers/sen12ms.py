@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.codecs.geotiff import read_tif
+from rsclip_jax.data.codecs.geotiff import read_raster
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing
 
@@ -99,7 +99,7 @@ def read_present(path: Path) -> tuple[str, ...]:
 
 def _count(path: Path) -> tuple[dict[str, int], int]:
     """({class: pixels}, all pixels) of a land cover map's first band."""
-    band = read_tif(path)[..., 0]
+    band = read_raster(path).pixels[..., 0]
     values, found = np.unique(band, return_counts=True)
     pixels = dict(zip(values.tolist(), found.tolist(), strict=True))
     known = {n for numbers in IGBP.values() for n in numbers}

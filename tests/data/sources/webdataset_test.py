@@ -220,7 +220,7 @@ def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path, value):
     write_texts(tmp_path / "ben", "abcde")
     write_split(tmp_path / "ben" / "train", [s2_members([array], [hot(1)])])
     if np.isnan(value):
-        with pytest.raises(ValueError, match="nan to nan"):
+        with pytest.raises(ValueError, match=r"2\.78 % .*NaN or infinite"):
             open_source("wds:ben", tmp_path)[0]
     few = open_source("wds:ben", tmp_path, max_nodata=0.01)
     with pytest.raises(ValueError, match=r"p0: 2\.78 %.*allows 1 %"):
@@ -439,7 +439,7 @@ class Evil:
         ("s2_patch", pickle.dumps(Evil(), 2), "neither a zip archive nor written"),
         ("s2_patch", b"", "the file is empty"),
         ("s2_patch", torch_bytes(patch(12))[:900], "damaged, or not a torch file"),
-        ("s2_patch", torch_bytes(patch(12, "float16")), "dtype float16 holds no DN"),
+        ("s2_patch", torch_bytes(patch(12, "float16")), "dtype float16 .*cannot hold"),
         ("s2_patch", torch_bytes(patch(13)), r"\(6, 6, 13\) is not \[h, w, 12\]"),
         ("s2_patch", torch_bytes(patch(12)[0]), r"\(6, 6\) is not \[h, w, 12\]"),
         ("s2_patch", torch_bytes(-patch(12)), "values from -.* but s2_l2a is in DN"),
@@ -448,7 +448,7 @@ class Evil:
             torch_bytes(patch(12, "float32") / np.float32(1e4)),
             "this looks like reflectance; s2_l2a is in DN: multiply by 10000",
         ),
-        ("s2_patch", torch_bytes(patch(12, "float32") * np.nan), "values from nan"),
+        ("s2_patch", torch_bytes(patch(12, "float32") * np.nan), "100 % .*NaN or inf"),
         ("labels_5", torch_bytes(hot(1, count=6)), r"labels of shape \(6,\) .*ed 5 of"),
         ("labels_5", torch_bytes(hot(1) * 2), r"values \[0\. 2\.\], expected 5 of 0"),
     ],
