@@ -227,7 +227,7 @@ def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path, value):
     write_bands(tmp_path / "ben")
     write_split(tmp_path / "ben" / "train", [s2_members([array], [hot(1)])])
     if np.isnan(value):
-        with pytest.raises(ValueError, match="nan to nan"):
+        with pytest.raises(ValueError, match=r"2\.78 % .*NaN or infinite"):
             open_source("wds:ben", tmp_path)[0]
     few = open_source("wds:ben", tmp_path, max_nodata=0.01)
     with pytest.raises(ValueError, match=r"p0: 2\.78 %.*allows 1 %"):
@@ -361,7 +361,7 @@ def test_eurosats_band_order_is_detected(tmp_path, real_data):
             np.testing.assert_array_equal(found, source[i]["s2"])
 
 
-def test_a_tar_written_by_webdataset_and_torch(tmp_path):
+def test_a_tar_written_by_webdataset_and_torch(tmp_path, golden):
     """tests/golden/make_wds.py wrote one dtype per sample, including uint16."""
     folder = tmp_path / "torch"
     write_texts(folder, [f"class {i}" for i in range(19)])
@@ -372,15 +372,15 @@ def test_a_tar_written_by_webdataset_and_torch(tmp_path):
     with pytest.raises(ValueError, match="has the labels cls, labels_19, labels_5; ch"):
         open_source("wds:torch", tmp_path)
     source = open_source("wds:torch#labels_19", tmp_path)
-    with np.load(FOLDER / "wds_torch_out.npz") as want:
-        for i in range(4):
-            found = source[i]["s2"].transpose(2, 0, 1)
-            np.testing.assert_array_equal(found, want[f"patch_{i}"])
-            np.testing.assert_array_equal(source[i]["label"], want[f"labels_{i}"])
-        (folder / "classnames_5.txt").write_text("a\nb\nc\nd\ne\n")
-        five = open_source("wds:torch#labels_5", tmp_path)
-        assert five.dataset.classes == tuple("abcde")
-        np.testing.assert_array_equal(five[2]["label"], want["labels_2"][:5])
+    want = golden("wds_torch")
+    for i in range(4):
+        found = source[i]["s2"].transpose(2, 0, 1)
+        np.testing.assert_array_equal(found, want[f"patch_{i}"])
+        np.testing.assert_array_equal(source[i]["label"], want[f"labels_{i}"])
+    (folder / "classnames_5.txt").write_text("a\nb\nc\nd\ne\n")
+    five = open_source("wds:torch#labels_5", tmp_path)
+    assert five.dataset.classes == tuple("abcde")
+    np.testing.assert_array_equal(five[2]["label"], want["labels_2"][:5])
     assert open_source("wds:torch#cls", tmp_path)[3]["label"] == 3
     with pytest.raises(
         ValueError, match="no 'labels_10'; its labels are cls, labels_19"
@@ -531,7 +531,7 @@ class Evil:
         ("s2_patch", pickle.dumps(Evil(), 2), "neither a zip archive nor written"),
         ("s2_patch", b"", "the file is empty"),
         ("s2_patch", torch_bytes(patch(12))[:900], "damaged, or not a torch file"),
-        ("s2_patch", torch_bytes(patch(12, "float16")), "dtype float16 holds no DN"),
+        ("s2_patch", torch_bytes(patch(12, "float16")), "dtype float16 .*cannot hold"),
         ("s2_patch", torch_bytes(patch(13)), r"\(6, 6, 13\) is not \[h, w, 12\]"),
         ("s2_patch", torch_bytes(patch(12)[0]), r"\(6, 6\) is not \[h, w, 12\]"),
         ("s2_patch", torch_bytes(-patch(12)), "values from -.* but s2_l2a is in DN"),
@@ -540,7 +540,7 @@ class Evil:
             torch_bytes(patch(12, "float32") / np.float32(1e4)),
             "this looks like reflectance; s2_l2a is in DN: multiply by 10000",
         ),
-        ("s2_patch", torch_bytes(patch(12, "float32") * np.nan), "values from nan"),
+        ("s2_patch", torch_bytes(patch(12, "float32") * np.nan), "100 % .*NaN or inf"),
         ("labels_5", torch_bytes(hot(1, count=6)), r"labels of shape \(6,\) .*ed 5 of"),
         ("labels_5", torch_bytes(hot(1) * 2), r"values \[0\. 2\.\], expected 5 of 0"),
     ],
