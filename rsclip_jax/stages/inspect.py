@@ -247,12 +247,17 @@ def describe_filled(
         return None
     return {
         key: {
-            "pixels": sum(sum(s.filled.get(key, ())) for s in scans.values()),
-            "records": sum(len(s.filled.get(key, ())) for s in scans.values()),
+            "pixels": sum(counts_of(key, "filled", scans)),
+            "records": len(counts_of(key, "filled", scans)),
         }
         for key in dataset.sensors
         if key not in dataset.composites
     }
+
+
+def counts_of(key: str, kind: str, scans: dict[str, Scan]) -> list[int]:
+    """The counts of the records' notes of this kind on a sensor key."""
+    return [n for s in scans.values() for n in s.notes.get(key, {}).get(kind, ())]
 
 
 def left_out_lines(

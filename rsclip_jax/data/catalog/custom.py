@@ -152,7 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: {path.stem} is the name of a public dataset; rename the file"
         )
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: this dataset file does not exist") from None
     except ValueError as error:

@@ -33,6 +33,8 @@ class Sensor:
         level: the product's processing level.
         valid: lowest and highest value that a file can hold, in its unit.
         nodata: the value that marks missing pixels, if there is one.
+        saturated: the value of saturated pixels, if there is one. Where all bands have
+            it, the pixel is missing.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Sensor:
     level: str = ""
     valid: tuple[float, float] = (-math.inf, math.inf)
     nodata: float | None = None
+    saturated: float | None = None
 
     def __post_init__(self):
         for field in ("wavelengths", "resolution", "mean", "std"):

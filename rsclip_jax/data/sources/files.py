@@ -8,14 +8,12 @@ import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
-from rsclip_jax.data.codecs.geotiff import (
-    Footprint,
-    check_same_location,
-    read_band_files,
-    read_tif,
-)
+from rsclip_jax.data.codecs.geotiff import read_band_files, read_raster
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.codecs.patches import make_picture
+from rsclip_jax.data.codecs.pictures import read_picture
+from rsclip_jax.data.codecs.places import Footprint, check_same_location
+from rsclip_jax.data.codecs.raster import Raster
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
 from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
@@ -65,8 +63,22 @@ class FileSource(Source):
         """The files of each record."""
         return self._entries
 
+    def __getitem__(self, index: int) -> Record:
+        """The record with the sensors that it has."""
+        return self.read(index, self._held(self._entries[index]))
+
+    def _held(self, entry: Entry) -> list[str]:
+        """The sensors of an entry: a table's row may lack some."""
+        made = self.dataset.composites
+        return [k for k in self.dataset.sensors if made.get(k, (k,))[0] in entry.files]
+
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, dataset = self._entries[index], self.dataset
+        if lacking := set(keys).difference(self._held(entry)):
+            raise ValueError(
+                f"{entry.id}: this record has no {', '.join(sorted(lacking))}, only"
+                f" {', '.join(self._held(entry)) or 'a label'}"
+            )
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
@@ -164,13 +176,11 @@ def read_sensor(
         max_nodata: see check_array.
         footprints: the files' footprints are appended to this list.
     """
-    if isinstance(files, tuple):
-        array, where = read_band_files(files, footprints), str(files[0].parent)
-    elif sensor.unit != "8-bit" and files.suffix.lower() in TIFF_SUFFIXES:
-        array, where = read_tif(files, footprints), str(files)
-    else:
-        count = len(file_bands or sensor.bands)
-        array, where = read_image(files, count), str(files)
+    raster = read_files(files, sensor, len(file_bands or sensor.bands))
+    where = str(files[0].parent if isinstance(files, tuple) else files)
+    if footprints is not None:
+        footprints += raster.places
+    array = raster.pixels
     if file_bands:
         if array.shape[-1] != len(file_bands):
             raise ValueError(
@@ -183,3 +193,14 @@ def read_sensor(
     if array.dtype == np.float64 and sensor.dtype == "float32":
         array = array.astype(np.float32)  # no sensor has more than seven digits
     return check_array(array, sensor, where, max_nodata)
+
+
+def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Raster:
+    """Reads the file of a sensor, or its file for each band, of so many bands."""
+    if isinstance(files, tuple):
+        return read_band_files(files)
+    if files.suffix.lower() not in TIFF_SUFFIXES:
+        return Raster(read_image(files, bands))
+    if sensor.unit == "8-bit":
+        return read_picture(files, bands)
+    return read_raster(files, bands)

@@ -137,7 +137,7 @@ def test_real_radar_with_holes_is_read_if_max_nodata_allows_it(real_data, tmp_pa
         (root / name).mkdir(parents=True)
         shutil.copy(path, root / name / f"Nigeria_812045_{name}.tif")
     opened = functools.partial(open_source, "sen1floods11", tmp_path)
-    with pytest.raises(ValueError, match=r"0\.221 % of the s1_grd values are NaN"):
+    with pytest.raises(ValueError, match=r"0\.221 % of the s1_grd pixels are missing"):
         opened().read(0, ("s1",))
     with pytest.raises(ValueError, match=r"0\.221 %.*max_nodata=0\.001 allows 0\.1 %"):
         opened(max_nodata=0.001).read(0, ("s1",))
