@@ -382,13 +382,13 @@ def test_the_lazy_names_are_there():
 @pytest.mark.parametrize(
     ("start", "more"),
     [
-        ("from rsclip_jax import load", ("grain", "array_record")),
+        ("from rsclip_jax import load", ("grain", "array_record", "rasterio")),
         ("import rsclip_jax.main, rsclip_jax.stages.registry", ()),
     ],
 )
 def test_importing_what_starts_loads_only_what_it_needs(start, more):
     """Most of its two seconds are jax's; each of these takes up to another one."""
-    others = ("matplotlib", "sklearn", "scipy.stats", "rasterio", "pyarrow", *more)
+    others = ("matplotlib", "sklearn", "scipy.stats", "pyarrow", *more)
     others += ("tensorflow", "tensorflow_datasets", "huggingface_hub")
     code = (
         "import sys\n"
