@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -108,6 +107,8 @@ def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
     good = np.isfinite(image).all(-1)
     scaled = np.clip((np.where(good[..., None], image, low) - low) / width, 0, 1)
     if image.shape[-1] == 1 and colormap != "grey":
+        import matplotlib  # as in charts.py
+
         scaled = matplotlib.colormaps[colormap](scaled[..., 0])[..., :3]
     picture = np.rint(255 * scaled).astype(np.uint8)
     picture = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
@@ -232,6 +233,8 @@ class _Sheet:
 
 
 def _font(size: int):
+    import matplotlib
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, size)
 

@@ -10,6 +10,7 @@ from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
 from rsclip_jax.io.texts import clip
 
+_ROOM = 700  # letters of a list in a message
 # The splits' ranges of the hash, in percent, where an archive has no split folders.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
@@ -227,9 +228,14 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
 
 
 def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five things as text, each cut to what a message can hold."""
-    shown = [clip(str(x), 150) for x in things[:5]]
-    return between.join(shown + ["..."] * bool(things[5:]))
+    """The first things as text: five, or as many as a message has room for."""
+    shown: list[str] = []
+    for thing in things[:5]:
+        text = clip(str(thing), _ROOM)
+        if shown and len(text) + sum(map(len, shown)) > _ROOM:
+            break
+        shown.append(text)
+    return between.join(shown + ["..."] * (len(shown) < len(things)))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

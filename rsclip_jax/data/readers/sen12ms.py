@@ -20,6 +20,7 @@ import numpy as np
 from rsclip_jax.data.codecs.geotiff import read_raster
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing
+from rsclip_jax.io.texts import read_lines, shown
 
 # (season, scene, patch). The Sentinel-1 image of DAMAGED holds NaN. The authors left it
 # out of their lists, but the lists may be missing.
@@ -180,19 +181,17 @@ def _read_lists(folder: Path) -> dict[Path, list[Patch]]:
 
 def _read_list(path: Path, seen: dict[Patch, str]) -> list[Patch]:
     patches = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line.strip())
+    for number, line in read_lines(path):
+        match = _LINE.fullmatch(line)
         if match is None:
             raise ValueError(
-                f"{path}: line {number}, {line!r}, is not a patch's file name, such as"
-                " ROIs1158_spring_s2_0_p30.tif"
+                f"{path}: line {number}, {shown(line)}, is not a patch's file name,"
+                " such as ROIs1158_spring_s2_0_p30.tif"
             )
         patch = (match[1], match[2], match[3])
         if patch in seen:
             raise ValueError(
-                f"{path}: line {number}, {line.strip()}, is in {seen[patch]} already;"
+                f"{path}: line {number}, {line}, is in {seen[patch]} already;"
                 " remove one of the two"
             )
         seen[patch] = f"line {number} of {path.name}"
