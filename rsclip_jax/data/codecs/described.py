@@ -26,7 +26,7 @@ def order_bands(
     order = tuple(file_bands) or sensor.bands
     indices = find_bands(raster.names, sensor, order, where)
     count = raster.pixels.shape[-1]
-    if count > 1:
+    if count > 1 and (indices is not None or sensor.unit != "8-bit"):
         note("by position" if indices is None else "by name", sensor.name)
     if indices is None:
         if not file_bands:
