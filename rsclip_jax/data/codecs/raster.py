@@ -1,7 +1,6 @@
 """Raster: the pixels of a file and what the file says about them."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,21 +42,3 @@ class Raster:
     def place(self) -> Footprint | None:
         """The grid of the (first) file."""
         return self.places[0] if self.places else None
-
-    def take(self, indices: Sequence[int]) -> "Raster":
-        """The bands at these indices, in this order."""
-
-        def of(values: tuple | None) -> tuple | None:
-            return values and tuple(values[i] for i in indices)
-
-        missing = self.missing
-        if missing is not None and missing.ndim == 3:
-            missing = missing[..., list(indices)]
-        return dataclasses.replace(
-            self,
-            pixels=np.ascontiguousarray(self.pixels[..., list(indices)]),
-            missing=missing,
-            names=tuple(self.names[i] for i in indices),
-            scales=of(self.scales),
-            offsets=of(self.offsets),
-        )

@@ -1,5 +1,6 @@
 """FileSource: records read from image files."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -7,17 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.described import order_bands, to_unit
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
-from rsclip_jax.data.codecs.patches import make_picture
+from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
 from rsclip_jax.data.codecs.raster import Raster
 from rsclip_jax.data.codecs.warp import warp_onto
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -26,6 +28,7 @@ from rsclip_jax.data.types import (
     LeftOut,
     OpenOptions,
     Record,
+    Scaling,
     Source,
     tail_of,
 )
@@ -128,6 +131,7 @@ class FileSource(Source):
             max_nodata=self.max_nodata,
             footprints=found,
             onto=self._grid_file(entry, key),
+            scaling=dataset.scaling.get(key),
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
@@ -144,18 +148,21 @@ class FileSource(Source):
         self, entry: Entry, record: Record, key: str, found: list[Footprint]
     ) -> np.ndarray:
         dataset = self.dataset
-        source, name = dataset.composites[key]
+        source, made = dataset.composites[key][0], composite_of(dataset, key)
         if source in record:
             return make_picture(dataset, key, record[source])
-        made, files = COMPOSITES[name], entry.files[source]
-        sensor = get_sensor(dataset.sensors[source])
+        files, sensor = entry.files[source], get_sensor(dataset.sensors[source])
         # With one file a band three are enough, unless missing pixels are filled: they
-        # are found in all bands.
-        if isinstance(files, tuple) and not self.max_nodata:
+        # are found in all bands, as is whether a pixel is saturated or missing.
+        if isinstance(files, tuple) and not (self.max_nodata or dataset.scaling):
             indices = [sensor.bands.index(band) for band in made.bands]
-            sensor = sensor_part(sensor, indices)
             some = {source: tuple(files[i] for i in indices)}
-            entry = dataclasses.replace(entry, files=some)
+            with contextlib.suppress(ValueError):
+                part, three = sensor_part(sensor, indices), list[Footprint]()
+                less = dataclasses.replace(entry, files=some)
+                array = self._read_sensor(less, source, part, three)
+                found += three
+                return make_composite(array, part.bands, made)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
@@ -186,6 +193,7 @@ def read_sensor(
     max_nodata: float = 0.0,
     footprints: list[Footprint] | None = None,
     onto: Path | None = None,
+    scaling: Scaling | None = None,
 ) -> np.ndarray:
     """Reads and checks a sensor's array [h, w, bands].
 
@@ -196,6 +204,8 @@ def read_sensor(
         max_nodata: see check_array.
         footprints: the files' footprints are appended to this list.
         onto: the file onto whose grid the image is warped.
+        scaling: from the file's numbers to the sensor's unit, where the dataset says
+            it; see apply_scaling.
     """
     raster = read_files(files, sensor, len(file_bands or sensor.bands))
     where = str(files[0].parent if isinstance(files, tuple) else files)
@@ -203,15 +213,13 @@ def read_sensor(
         raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
-    if file_bands:
-        if raster.pixels.shape[-1] != len(file_bands):
-            raise ValueError(
-                f"{where}: {raster.pixels.shape[-1]} bands, expected the"
-                f" {len(file_bands)} {file_bands}"
-            )
-        raster = raster.take([file_bands.index(band) for band in sensor.bands])
-    missing = marked_missing(raster, sensor)
-    return check_array(raster.pixels, sensor, where, max_nodata, missing)
+    path = files[0] if isinstance(files, tuple) else files
+    raster = order_bands(raster, sensor, file_bands, where)
+    array, missing = (
+        to_unit(raster, sensor, scaling, path),
+        marked_missing(raster, sensor),
+    )
+    return check_array(array, sensor, where, max_nodata, missing)
 
 
 def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:

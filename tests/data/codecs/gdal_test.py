@@ -129,9 +129,6 @@ def test_names_scales_offsets_and_metadata_are_given_out(tmp_path):
     assert raster.scales == (1e-4, 1e-4)
     assert raster.offsets == (-0.1, -0.2)
     assert raster.tags["PROCESSING_BASELINE"] == "05.10"
-    back = raster.take([1, 0])
-    assert (back.names, back.offsets) == (("VV", "VH"), (-0.2, -0.1))
-    np.testing.assert_array_equal(back.pixels, raster.pixels[..., ::-1])
     bare = read_raster(write_by_gdal(tmp_path / "b.tif", noise(4, 4, 2)))
     assert (bare.names, bare.scales, bare.offsets) == (("", ""), None, None)
 
