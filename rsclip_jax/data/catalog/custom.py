@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rsclip_jax.data.catalog import own_bands
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES, fill_templates
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import SPLIT_NAMES, CustomDataset, Dataset
 from rsclip_jax.io.lookup import look_up
 
@@ -30,7 +31,7 @@ class _Reader:
         return ("reader", *self.needed, *self.optional, *_ANY)
 
 
-_ANY = ("composites", "file_bands", "task")
+_ANY = (*own_bands.KEYS, "file_bands", "task")
 _CLASSES = ("classes", "classnames", "templates", "splits")
 _TABLE = _Reader(
     ("table", "columns", "sensors"),
@@ -50,7 +51,7 @@ _READERS = {
 }
 _STRINGS = "classes templates".split()
 _BOOLEANS = ("same_place",)
-_TABLES = "columns subfolders sensors classnames splits composites".split()
+_TABLES = "columns subfolders sensors classnames splits".split()
 # Keys that do not change a record: folders, prompts and a check.
 _NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
 
@@ -72,7 +73,9 @@ def load_dataset(path: str | Path) -> Dataset:
         classes = [...]      # in label order; default: those found, sorted
         templates = [...]    # prompts with {c}; default: satellite templates
         [sensors]            # modality -> name in SENSORS, or a sensor's TOML file
-        [composites]         # rgb = name in COMPOSITES, made of one of the sensors
+        [composites]         # rgb = name in COMPOSITES, "true_colour", or {red = ...,
+                             # green = ..., blue = ..., range = [0, 3000]}
+        [scale], [offset]    # modality -> number * scale + offset is the sensor's value
         [file_bands]         # modality -> order of the bands in the files
         [subfolders]         # modality -> its folder
         [columns]            # modality -> its column of paths; label, split, id
@@ -96,7 +99,10 @@ def load_dataset(path: str | Path) -> Dataset:
         templates=_read_templates(path, values) if task != "none" else (),
         subfolders=values.get("subfolders", {}),
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
-        composites=_read_composites(path, values),
+        scaling=own_bands.read_scaling(path, values, sensors),
+        composites=own_bands.read_composites(
+            path, values, {k: s for k, s in sensors.items() if k in values["sensors"]}
+        ),
         custom=_read_custom(path, values, task),
     )
     return with_classes(dataset, values["classes"]) if "classes" in values else dataset
@@ -172,7 +178,8 @@ def _read(path: Path) -> dict[str, Any]:
             " that table's)"
         )
     for key, value in values.items():
-        _check_type(path, key, value)
+        check = own_bands.check_type if key in own_bands.KEYS else _check_type
+        check(path, key, value)
     _check_tables(path, values)
     return values
 
@@ -213,6 +220,8 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
         "file_bands": ((), sensors),
         "splits": ((), tuple(SPLIT_NAMES)),
         "composites": ((), ("rgb",)),
+        "scale": ((), sensors),
+        "offset": ((), sensors),
     }
     for key, (needed, known) in allowed.items():
         there = values.get(key, dict.fromkeys(needed))
@@ -259,24 +268,6 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
     if made := [key for key in values.get("composites", {}) if key in sensors]:
         raise ValueError(f"{path}: {made[0]} is in sensors and in composites")
     return {**dict.fromkeys(values.get("composites", ()), "rgb"), **sensors}
-
-
-def _read_composites(path: Path, values: Mapping) -> dict[str, tuple[str, str]]:
-    """{record key: (the key that it is made of, name in COMPOSITES)}."""
-    found = {}
-    for key, name in values.get("composites", {}).items():
-        try:
-            made = look_up(COMPOSITES, name, "composite")
-        except ValueError as error:
-            raise ValueError(f"{path}: composites.{key}: {error}") from error
-        keys = [k for k, sensor in values["sensors"].items() if sensor == made.sensor]
-        if not keys:
-            raise ValueError(
-                f"{path}: composites.{key} = {name!r} is made of {made.sensor}, and"
-                f" sensors = {values['sensors']} has none"
-            )
-        found[key] = (keys[0], name)
-    return found
 
 
 def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:

@@ -36,6 +36,7 @@ class Scan:
       digests: sensor key -> the array_digest of each sampled record.
       notes: sensor key -> kind of a note (codecs.notes) -> its amount for each record
         that has one.
+      darkest: sensor key -> the lowest value of each sampled record in any band.
       unreadable: index -> why the record cannot be read.
     """
 
@@ -48,6 +49,7 @@ class Scan:
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     notes: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    darkest: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
@@ -184,3 +186,4 @@ def _add(found: Scan, index: int, look: dict) -> None:
         found.shapes.setdefault(key, Counter())[shape] += 1
         found.dtypes.setdefault(key, Counter())[dtype] += 1
         found.digests.setdefault(key, []).append(digest)
+        found.darkest.setdefault(key, []).append(float(moments.low.min()))

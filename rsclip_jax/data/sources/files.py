@@ -1,5 +1,6 @@
 """FileSource: records read from image files."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -7,16 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.described import order_bands, to_unit
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_raster
 from rsclip_jax.data.codecs.images import read_image
-from rsclip_jax.data.codecs.patches import make_picture
+from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
 from rsclip_jax.data.codecs.raster import Raster
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -25,6 +27,7 @@ from rsclip_jax.data.types import (
     LeftOut,
     OpenOptions,
     Record,
+    Scaling,
     Source,
     tail_of,
 )
@@ -109,6 +112,7 @@ class FileSource(Source):
             dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
             footprints=found,
+            scaling=dataset.scaling.get(key),
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
@@ -125,18 +129,21 @@ class FileSource(Source):
         self, entry: Entry, record: Record, key: str, found: list[Footprint]
     ) -> np.ndarray:
         dataset = self.dataset
-        source, name = dataset.composites[key]
+        source, made = dataset.composites[key][0], composite_of(dataset, key)
         if source in record:
             return make_picture(dataset, key, record[source])
-        made, files = COMPOSITES[name], entry.files[source]
-        sensor = get_sensor(dataset.sensors[source])
+        files, sensor = entry.files[source], get_sensor(dataset.sensors[source])
         # With one file a band three are enough, unless missing pixels are filled: they
-        # are found in all bands.
-        if isinstance(files, tuple) and not self.max_nodata:
+        # are found in all bands, as is whether a pixel is saturated or missing.
+        if isinstance(files, tuple) and not (self.max_nodata or dataset.scaling):
             indices = [sensor.bands.index(band) for band in made.bands]
-            sensor = sensor_part(sensor, indices)
             some = {source: tuple(files[i] for i in indices)}
-            entry = dataclasses.replace(entry, files=some)
+            with contextlib.suppress(ValueError):
+                part, three = sensor_part(sensor, indices), list[Footprint]()
+                less = dataclasses.replace(entry, files=some)
+                array = self._read_sensor(less, source, part, three)
+                found += three
+                return make_composite(array, part.bands, made)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
@@ -166,6 +173,7 @@ def read_sensor(
     *,
     max_nodata: float = 0.0,
     footprints: list[Footprint] | None = None,
+    scaling: Scaling | None = None,
 ) -> np.ndarray:
     """Reads and checks a sensor's array [h, w, bands].
 
@@ -175,24 +183,17 @@ def read_sensor(
         file_bands: the order of the bands in the file, if not the sensor's.
         max_nodata: see check_array.
         footprints: the files' footprints are appended to this list.
+        scaling: from the file's numbers to the sensor's unit, where the dataset says
+            it; see apply_scaling.
     """
     raster = read_files(files, sensor, len(file_bands or sensor.bands))
     where = str(files[0].parent if isinstance(files, tuple) else files)
     if footprints is not None:
         footprints += raster.places
-    array = raster.pixels
-    if file_bands:
-        if array.shape[-1] != len(file_bands):
-            raise ValueError(
-                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
-                f" {file_bands}"
-            )
-        array = select_bands(array, file_bands, sensor.bands)
-    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
-        array = array.view(np.uint16)  # same values; some archives store them so
-    if array.dtype == np.float64 and sensor.dtype == "float32":
-        array = array.astype(np.float32)  # no sensor has more than seven digits
-    return check_array(array, sensor, where, max_nodata)
+    path = files[0] if isinstance(files, tuple) else files
+    raster = order_bands(raster, sensor, file_bands, where)
+    array, missing = to_unit(raster, sensor, scaling, path)
+    return check_array(array, sensor, where, max_nodata, missing)
 
 
 def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Raster:
