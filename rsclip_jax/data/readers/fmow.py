@@ -57,7 +57,12 @@ def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
             absent |= {sheets[one]: lost} if lost else {}
         else:
             below = _class_folders(folder / one, classes)
-            paths = [p for base in below for p in sorted(base.rglob("*_rgb.jpg"))]
+            paths = [
+                p
+                for base in below
+                for p in sorted(base.rglob("*"))
+                if p.name.lower().endswith("_rgb.jpg")
+            ]
         entries += [_entry(p, folder) for p in paths if in_part(_location(p, folder))]
     rule = ", ".join(sheets[s].name for s in wanted if sheets)
     return Listing(entries, absent=absent, rule=rule)

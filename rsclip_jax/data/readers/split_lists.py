@@ -110,7 +110,7 @@ def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
     *above, stem = name.split("/")
     keys = by_stem.get(stem, [])
     if above:
-        keys = [key for key in keys if key.split("/")[-2] == above[-1]]
+        keys = [key for key in keys if above[-1] in key.split("/")[:-1]]
     if len(keys) > 1:
         raise ValueError(
             f"{path}: {name!r} could be any of {first_of(keys)}; write"
