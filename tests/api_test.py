@@ -326,7 +326,7 @@ def test_reflectance_is_no_dn(model, records, tmp_path):
     with pytest.raises(ValueError, match=r"in DN, and .* in reflectance"):
         own.encode(reflectance, sensor=held)
     with pytest.raises(
-        ValueError, match=r"dtype float32 \(.*, but sensor s2_l1c is uint16"
+        ValueError, match=r"looks like reflectance; s2_l1c is in DN: multiply by 10000"
     ):
         own.encode(reflectance, sensor="s2")
 

@@ -20,10 +20,12 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 import resource  # noqa: E402
 import shutil  # noqa: E402
 import signal  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import filelock  # noqa: E402
 import jaxtyping  # noqa: E402
+import numpy as np  # noqa: E402
 
 # Shapes in annotations are checked on every call of the pure modules.
 hook = jaxtyping.install_import_hook(
@@ -42,6 +44,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 REPO = Path(__file__).resolve().parents[1]
 REAL_DATA = REPO.parent / "shared" / "data"
+# A fixture -> the marker of all tests that use it, also through other fixtures.
+MARKERS = {"real_data": "real", "torch_python": "parity", "golden": "parity"}
 
 
 def pytest_configure(config):
@@ -57,8 +61,8 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "real_data" in getattr(item, "fixturenames", ()):
-            item.add_marker("real")
+        for name in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKERS[name])
 
 
 def cpu_seconds() -> float:
@@ -118,6 +122,30 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"needs the real samples in {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> str:
+    """A Python with torch, open_clip, timm and transformers; skips where none is."""
+    python = os.environ.get("RSCLIP_TORCH_PYTHON", "")
+    if not python:
+        pytest.skip(
+            "needs a Python with torch (tests/golden/requirements.txt) in"
+            " RSCLIP_TORCH_PYTHON"
+        )
+    return python
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """golden(name): the arrays of <name>_out.npz, which torch computed."""
+    from tests.golden import FOLDER
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(FOLDER / f"{name}_out.npz") as file:
+            return dict(file)
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 from rsclip_jax import metrics
 from rsclip_jax.evals.retrieval import label_retrieval_records, retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
-from tests.golden import FOLDER
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -374,14 +373,13 @@ def test_average_precision_at_k_of_graded_gains_by_hand():
     np.testing.assert_allclose(got, [(0.5 + 1.5 / 3) / 2, 0, 1])
 
 
-def golden(part):
+def part_of(stored, part):
     """(inputs, torchmetrics' values) of a part of make_metrics.py."""
-    with np.load(FOLDER / "metrics_out.npz") as stored:
-        found = {
-            key.removeprefix(f"{part}/"): stored[key]
-            for key in stored.files
-            if key.startswith(f"{part}/")
-        }
+    found = {
+        key.removeprefix(f"{part}/"): array
+        for key, array in stored.items()
+        if key.startswith(f"{part}/")
+    }
     values = {key: float(x) for key, x in found.items() if x.ndim == 0}
     return {key: x for key, x in found.items() if x.ndim}, values
 
@@ -389,16 +387,16 @@ def golden(part):
 @pytest.mark.parametrize(
     ("task", "labels"), [("single", "labels"), ("multi", "targets")]
 )
-def test_zero_shot_records_equal_torchmetrics(task, labels):
-    given, want = golden(task)
+def test_zero_shot_records_equal_torchmetrics(golden, task, labels):
+    given, want = part_of(golden("metrics"), task)
     logits, labels = given["logits"], given[labels]
     names = [str(i) for i in range(logits.shape[1])]
     got = zero_shot_records(logits, labels, task=task, sensor="rgb", classnames=names)
     assert {r["metric"]: r["value"] for r in got} == pytest.approx(want, abs=1e-6)
 
 
-def test_retrieval_records_equal_torchmetrics():
-    given, want = golden("retrieval")
+def test_retrieval_records_equal_torchmetrics(golden):
+    given, want = part_of(golden("metrics"), "retrieval")
     z, labels, ks = (
         {key: given[key] for key in ("rgb", "s1")},
         given["labels"],

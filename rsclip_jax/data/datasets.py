@@ -7,6 +7,7 @@ from rsclip_jax.data.catalog.custom import load_dataset
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.open.archive import OPENERS
 from rsclip_jax.data.open.locate import find_folder
+from rsclip_jax.data.readers.folders import files_there
 from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.manifest import find_manifest
 from rsclip_jax.data.sources.memory import MiniatureSource
@@ -138,5 +139,7 @@ def open_source(
     folder = find_folder(dataset, root)
     opened = OPENERS[dataset.kind](dataset, folder, split, options)
     if not len(opened):
-        raise FileNotFoundError(f"{folder}: no images in split {split!r} of {name}")
+        raise FileNotFoundError(
+            f"{folder}: no images in split {split!r} of {name}{files_there(folder)}"
+        )
     return opened

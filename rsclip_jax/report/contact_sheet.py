@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.data.sensors.bands import TRUE_COLOUR, bands_near
 from rsclip_jax.io.files import naming, replacing
 
 _TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
 _GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
 _BROKEN = (255, 0, 255)  # a pixel that is NaN or infinite
 # Wavelengths (um) of the bands shown as red, green and blue.
-_COMPOSITES = {"true colour": (0.665, 0.56, 0.49), "false colour": (0.842, 0.665, 0.56)}
+_COMPOSITES = {"true colour": TRUE_COLOUR, "false colour": (0.842, 0.665, 0.56)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def views_of(sensor: Sensor) -> list[View]:
     stretch = sensor.unit != "8-bit"
     views = []
     for name, wanted in _COMPOSITES.items():
-        bands = _bands_near(sensor, wanted)
+        bands = bands_near(sensor, wanted)
         if bands and bands == ("R", "G", "B") and not stretch:
             views.append(View("as is", _pick(sensor, bands), stretch))
         elif bands:
@@ -64,17 +64,6 @@ def views_of(sensor: Sensor) -> list[View]:
     colours = "inferno" if sensor.unit == "K" else "grey"
     bands = sensor.bands[:3]
     return [View(band, _pick(sensor, (band,)), True, colours) for band in bands]
-
-
-def _bands_near(sensor: Sensor, wanted: Sequence[float]) -> tuple[str, ...] | None:
-    """The bands nearest to these wavelengths, if all are within 0.03 um."""
-    bands = []
-    for um in wanted:
-        distance = np.abs(np.array(sensor.wavelengths) - um)
-        if np.isnan(distance).all() or np.nanmin(distance) > 0.03:
-            return None
-        bands.append(sensor.bands[int(np.nanargmin(distance))])
-    return tuple(bands) if len(set(bands)) == len(bands) else None
 
 
 def _pick(sensor: Sensor, bands: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
@@ -118,6 +107,8 @@ def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
     good = np.isfinite(image).all(-1)
     scaled = np.clip((np.where(good[..., None], image, low) - low) / width, 0, 1)
     if image.shape[-1] == 1 and colormap != "grey":
+        import matplotlib  # as in charts.py
+
         scaled = matplotlib.colormaps[colormap](scaled[..., 0])[..., :3]
     picture = np.rint(255 * scaled).astype(np.uint8)
     picture = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
@@ -242,6 +233,8 @@ class _Sheet:
 
 
 def _font(size: int):
+    import matplotlib
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, size)
 

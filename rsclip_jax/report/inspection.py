@@ -75,7 +75,13 @@ def _sensors(summary: dict) -> str:
                 " ".join(sensor["bands"]),
             ]
         )
-    return align_rows(rows, left=6)
+    lines = [align_rows(rows, left=6)]
+    for key, sensor in summary["sensors"].items():
+        if ways := [
+            f"{way} in {_many(n, 'file')}" for way, n in sensor["found"].items() if n
+        ]:
+            lines.append(f"({key}: bands are found {', '.join(ways)})")
+    return "\n".join(lines)
 
 
 def _bands(summary: dict) -> str:

@@ -30,6 +30,9 @@ _SLOW_PERIOD = 30.0  # on an object store
 # Periods without a heartbeat after which a process counts as missing; fewer if its host
 # is this one and has no such process. A thread that does not let Python run is silent.
 _SILENT, _GONE = 12, 2
+# The connections of a killed process close before the process is gone, which takes
+# longer the more memory it had.
+_TEARDOWN = 10.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Beat:
 
     what, step: what the process does and how far it is; changed, written: the time of
     the last progress and of this file, in seconds since 1970. watched: whether a lack
-    of progress ends the job.
+    of progress ends the job. leaving: whether the process ends because of another one,
+    so that it is not itself the one to name.
     """
 
     process: int
@@ -49,6 +53,7 @@ class Beat:
     changed: float = 0.0
     written: float = 0.0
     watched: bool = False
+    leaving: bool = False
 
     def __str__(self) -> str:
         when = f"{datetime.datetime.fromtimestamp(self.changed):%H:%M:%S}"
@@ -121,6 +126,12 @@ class Watchdog:
                 self._beat, what=what, step=0, changed=now, watched=watched
             )
 
+    def leave(self) -> None:
+        """Tells the others that this process ends because of another one."""
+        with self._lock:
+            self._beat = dataclasses.replace(self._beat, leaving=True)
+        self._write()
+
     def start(self) -> None:
         self._write()
         self._thread.start()
@@ -178,6 +189,8 @@ class Watchdog:
 
     def _is_missing(self, beat: Beat) -> bool:
         """Whether a process is silent for too long, by the clock of this one."""
+        if beat.leaving:
+            return False
         now = time.monotonic()
         written, since = self._seen.get(beat.process, (0.0, 0.0))
         if beat.written != written:
@@ -188,6 +201,7 @@ class Watchdog:
 
     def _end(self, why: str) -> None:
         """Writes the stacks, says why, and ends this process."""
+        self.leave()
         path = self.folder / f"{self._beat.process}.stacks.txt"
         faulthandler.dump_traceback(self._stacks, all_threads=True)
         self._stacks.seek(0)
@@ -258,11 +272,9 @@ def watching(
         return
     _current = Watchdog(workdir / "processes", 60 * minutes, reword)
     _current.start()
-    try:
-        yield
-        _current.stop()  # after an error the file stays: others may ask for this one
-    finally:
-        _current = None
+    yield  # after an error all stays as it is: the process ends, others may ask for it
+    _current.stop()
+    _current = None
 
 
 def beat(step: int) -> None:
@@ -282,10 +294,26 @@ def describe_peers(workdir: Path) -> str:
     """After an error of communication: which processes are missing; "" if none is.
 
     Those of other hosts are known by their silence only, which this does not wait for.
+    If one is missing, this process tells the others that it ends because of that one.
     """
+    until, folder = time.monotonic() + _TEARDOWN, workdir / "processes"
     try:
-        beats = read_beats(workdir / "processes")
+        beats = read_beats(folder)
+        while not (gone := _find_gone(folder, beats)):
+            if len(beats) < 2 or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+            beats = read_beats(folder)
     except Exception:  # the error of communication is the one to tell
         return ""
-    gone = [beat for beat in beats if beat.is_gone()]
+    if gone and _current:
+        _current.leave()
     return f"missing: {join(gone)}" if gone else ""
+
+
+def _find_gone(folder: Path, beats: Sequence[Beat]) -> list[Beat]:
+    """Those of these processes that are gone, but did not leave for another one."""
+    gone = {beat.process for beat in beats if beat.is_gone()}
+    # read again: a process may have said that it leaves, and left, since they were read
+    last = read_beats(folder) if gone else []
+    return [beat for beat in last if beat.process in gone and not beat.leaving]

@@ -9,7 +9,6 @@ original raises unless truncate=True; there we follow the original.
 
 import importlib.metadata
 import json
-import os
 import string
 import subprocess
 
@@ -26,17 +25,16 @@ from rsclip_jax.data.tokenizer import (
     decode,
     tokenize,
 )
+from tests.conftest import REPO
 from tests.golden import FOLDER
-from tests.golden import __path__ as golden
-
-GOLDEN = FOLDER / "tokenizer.json"
-CASES = json.loads(GOLDEN.read_text())
 
 
+@pytest.mark.parity
 def test_ids_equal_open_clips():
-    texts = [case["text"] for case in CASES]
+    cases = json.loads((FOLDER / "tokenizer.json").read_text())
+    texts = [case["text"] for case in cases]
     want = np.zeros((len(texts), 77), np.int32)
-    for row, case in zip(want, CASES, strict=True):
+    for row, case in zip(want, cases, strict=True):
         row[: len(case["ids"])] = case["ids"]
     got = tokenize(texts, truncate=True)
     assert got.dtype == np.int32
@@ -44,15 +42,10 @@ def test_ids_equal_open_clips():
     assert not wrong
 
 
-@pytest.mark.skipif(
-    not os.environ.get("RSCLIP_TORCH_PYTHON"),
-    reason="needs a Python with torch (tests/golden/requirements.txt) in"
-    " RSCLIP_TORCH_PYTHON",
-)
-def test_ids_equal_open_clips_on_random_texts(tmp_path):
+def test_ids_equal_open_clips_on_random_texts(torch_python, tmp_path):
     """Three thousand of all scripts, emoji, entities, mojibake, white space, ..."""
-    command = [os.environ["RSCLIP_TORCH_PYTHON"], f"{golden[0]}/live.py", "tokens"]
-    subprocess.run([*command, str(tmp_path)], check=True, timeout=300)
+    command = [torch_python, REPO / "tests" / "golden" / "live.py", "tokens", tmp_path]
+    subprocess.run(command, check=True, timeout=300)
     versions = json.loads((tmp_path / "versions.json").read_text())
     assert versions == {k: importlib.metadata.version(k) for k in versions}
     texts = json.loads((tmp_path / "texts.json").read_text())

@@ -80,9 +80,3 @@ def random_params(variant: Variant, seed: int = 0) -> dict:
     return jax.tree.map(
         lambda leaf: rng.standard_normal(leaf.shape, np.float32), clip_shapes(variant)
     )
-
-
-def load_golden(name: str) -> dict[str, np.ndarray]:
-    """The arrays of <name>_out.npz."""
-    with np.load(FOLDER / f"{name}_out.npz") as file:
-        return dict(file)

@@ -1,13 +1,15 @@
 """Reads what we wrote, by the libraries it was written for.
 
-python read_with_torch.py {open_clip|openai|hf|timm|card} PATH INPUTS.npz OUT.npz:
-INPUTS holds image [b, h, w, 3] normalised, text [b, n]; OUT gets zimg, ztxt, and for a
-Hugging Face folder the token ids of INPUTS' texts by its own tokenizer. For timm and a
-model card see read_timm and run_card.
+python read_with_torch.py JOBS.json: a list of [layout, path, inputs, out], with the
+layouts open_clip, openai, hf, timm and card; a process for all, since importing the
+libraries takes longer than what they do here. inputs (.npz) holds image [b, h, w, 3]
+normalised, text [b, n]; out (.npz) gets zimg, ztxt, and for a Hugging Face folder the
+token ids of the inputs' texts by its own tokenizer. For timm and a model card see
+read_timm and run_card.
 """
 
+import contextlib
 import json
-import os
 import pathlib
 import sys
 
@@ -61,11 +63,11 @@ def read_timm(path: str, inputs: str, out: str) -> None:
 
 def run_card(path: str, inputs: str, out: str) -> None:
     """Runs the card's lines in its folder; its model and encoder see the inputs."""
-    os.chdir(path)
-    snippet = pathlib.Path("README.md").read_text().split("```python\n")[1]
+    snippet = pathlib.Path(path, "README.md").read_text().split("```python\n")[1]
     lines = snippet.split("```")[0].splitlines()
     names = {"open_clip": open_clip, "timm": timm, "transformers": transformers}
-    exec("\n".join(line for line in lines if "rsclip_jax" not in line), names)
+    with contextlib.chdir(path):
+        exec("\n".join(line for line in lines if "rsclip_jax" not in line), names)
     with np.load(inputs) as given, torch.no_grad():
         image, s1 = (
             torch.from_numpy(given[key].transpose(0, 3, 1, 2))
@@ -107,4 +109,5 @@ def read_open_clip(layout: str, path: str) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for job in json.loads(pathlib.Path(sys.argv[1]).read_text()):
+        main(*job)

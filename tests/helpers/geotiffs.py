@@ -1,4 +1,8 @@
-"""The tags that give a GeoTIFF its location."""
+"""GeoTIFFs: the tags that give one its location, and files that GDAL writes."""
+
+import numpy as np
+import rasterio
+from rasterio.transform import Affine
 
 
 def geo_tags(pixel=10.0, left=300000.0, top=5000040.0, epsg=32633, tie=(0.0, 0.0)):
@@ -10,3 +14,24 @@ def geo_tags(pixel=10.0, left=300000.0, top=5000040.0, epsg=32633, tie=(0.0, 0.0
         (33922, "d", 6, (*tie, 0.0, left, top, 0.0), True),
         (34735, "H", len(keys), keys, True),
     ]
+
+
+def north_up(left, top, pixel=10.0):
+    """The transform of a grid whose upper left corner is at (left, top)."""
+    return Affine(pixel, 0.0, left, 0.0, -pixel, top)
+
+
+def write_by_gdal(path, array, *, names=None, **options):
+    """Writes [h, w, bands] or [h, w] by GDAL; returns the path.
+
+    names: the bands' descriptions; options: as for rasterio.open, such as crs,
+    transform, nodata, compress.
+    """
+    bands = np.atleast_3d(array)
+    height, width, count = bands.shape
+    size = {"height": height, "width": width, "count": count, "dtype": array.dtype}
+    with rasterio.open(path, "w", **{"driver": "GTiff", **size, **options}) as file:
+        file.write(np.moveaxis(bands, -1, 0))
+        if names:
+            file.descriptions = names
+    return path

@@ -19,25 +19,23 @@ SCRIPT = FOLDER / "torch_script.pt"
 
 
 @pytest.mark.parametrize("path", [ZIP, LEGACY])
-def test_every_dtype_and_stride_as_torch_wrote_it(path):
-    found = load_torch(path)
+def test_every_dtype_and_stride_as_torch_wrote_it(golden, path):
+    found, want = load_torch(path), golden("torch_state")
     assert found["epoch"] == 3
-    with np.load(FOLDER / "torch_state_out.npz") as want:
-        assert found["state_dict"].keys() == set(want)
-        for name, array in found["state_dict"].items():
-            if name == "bf16":
-                assert array.dtype == ml_dtypes.bfloat16
-                array = array.astype(np.float32)
-            assert array.dtype == want[name].dtype
-            np.testing.assert_array_equal(array, want[name], strict=True)
+    assert found["state_dict"].keys() == want.keys()
+    for name, array in found["state_dict"].items():
+        if name == "bf16":
+            assert array.dtype == ml_dtypes.bfloat16
+            array = array.astype(np.float32)
+        assert array.dtype == want[name].dtype
+        np.testing.assert_array_equal(array, want[name], strict=True)
 
 
-def test_a_torchscript_archive_is_its_state_dict():
-    found = load_torch(SCRIPT)
-    with np.load(FOLDER / "torch_script_out.npz") as want:
-        assert found.keys() == set(want)
-        for name, array in found.items():
-            np.testing.assert_array_equal(array, want[name], strict=True)
+def test_a_torchscript_archive_is_its_state_dict(golden):
+    found, want = load_torch(SCRIPT), golden("torch_script")
+    assert found.keys() == want.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, want[name], strict=True)
 
 
 def test_arrays_lie_in_the_file_and_share_it():

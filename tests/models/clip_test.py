@@ -18,19 +18,19 @@ from rsclip_jax.models.clip import (
 )
 from rsclip_jax.models.variants import VARIANTS, get_variant
 from rsclip_jax.weights import load_clip
-from tests.golden import FOLDER, load_golden, toy_variant
+from tests.golden import FOLDER, toy_variant
 
 BLOCK, END = 1e-5, 1e-4
 ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 @pytest.fixture(params=ACTIVATIONS)
-def toy(request):
-    """(variant, params, golden) of one activation."""
+def toy(request, golden):
+    """(variant, params, torch's arrays) of one activation."""
     variant = toy_variant(request.param)
     path = FOLDER / f"clip_toy_{request.param}.safetensors"
     _, params = load_clip(path, variant)
-    return variant, params, load_golden(f"clip_toy_{request.param}")
+    return variant, params, golden(f"clip_toy_{request.param}")
 
 
 def run(variant, params, golden):

@@ -22,31 +22,30 @@ from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.train.optim import make_optimizer
 from rsclip_jax.train_step import make_state, train_step
 from rsclip_jax.weights import layouts, load_clip, rules
-from tests.golden import FOLDER, load_golden, toy_resnet
+from tests.golden import FOLDER, toy_resnet
 
 BLOCK, END = 1e-5, 1e-4
 CLIP_BLOCKS = ("layer1_0", "layer2_0", "layer2_1", "layer3_0", "layer4_0")
 
 
-def golden_of(name: str) -> dict:
-    golden = load_golden(name)
-    return golden | {"image": golden["pixels"] / np.float32(32)}
+def with_image(arrays: dict) -> dict:
+    return arrays | {"image": arrays["pixels"] / np.float32(32)}
 
 
 @pytest.fixture
-def toy():
-    """(variant, params, golden) of the toy CLIP."""
+def toy(golden):
+    """(variant, params, torch's arrays) of the toy CLIP."""
     variant = toy_resnet()
     _, params = load_clip(FOLDER / "clip_rn_toy.safetensors", variant)
-    return variant, params, golden_of("clip_rn_toy")
+    return variant, params, with_image(golden("clip_rn_toy"))
 
 
 @pytest.fixture
-def plain():
-    """(module, params, golden) of the plain ResNet, with a random map to 16."""
+def plain(golden):
+    """(module, params, torch's arrays) of the plain ResNet, with a random map to 16."""
     module = ResNet(bands=2, width=3, layers=(1, 2, 1, 1), out_dim=16)
-    golden = golden_of("timm_resnet_toy")
-    shapes = jax.eval_shape(module.init, jax.random.key(0), golden["image"])["params"]
+    arrays = with_image(golden("timm_resnet_toy"))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), arrays["image"])["params"]
     tensors = safetensors.numpy.load_file(FOLDER / "timm_resnet_toy.safetensors")
     tensors["fc.weight"] = np.zeros((10, 96))  # MoCo's and torchvision's last layer
     params = rules.load_strict(
@@ -59,7 +58,7 @@ def plain():
     )
     kernel = np.random.default_rng(0).normal(size=(96, 16)).astype(np.float32) / 10
     params["proj"] = {"kernel": kernel, "bias": np.full(16, 0.5, np.float32)}
-    return module, params, golden
+    return module, params, arrays
 
 
 def run(module, params, *inputs):

@@ -23,12 +23,12 @@ from rsclip_jax.models.sensor import (
     vit_spec,
 )
 from rsclip_jax.weights import load_encoder
-from tests.golden import FOLDER, load_golden, toy_spec, toy_variant
+from tests.golden import FOLDER, toy_spec, toy_variant
 
 
 @pytest.fixture
-def toy():
-    """(spec, params, golden) of the timm toy, with a random map to CLIP's width."""
+def toy(golden):
+    """(spec, params, torch's arrays) of the timm toy, with a random map on top."""
     spec = toy_spec()
     kernel = np.random.default_rng(0).normal(size=(32, 16)).astype(np.float32)
     projection = {"kernel": kernel, "bias": np.full(16, 0.5, np.float32)}
@@ -37,7 +37,7 @@ def toy():
     assert dataclasses.replace(found, out_dim=16) == dataclasses.replace(
         spec, mean=found.mean, std=found.std, clip_sigma=found.clip_sigma
     )
-    return spec, {**params, "proj": projection}, load_golden("timm_toy")
+    return spec, {**params, "proj": projection}, golden("timm_toy")
 
 
 def test_every_block_equals_timm(toy):

@@ -33,7 +33,7 @@ def test_folders_of_no_class_and_files_of_no_record(tmp_path, eurosat, capsys):
     for i in range(3):
         save(eurosat / "Glacier" / f"{i}.png", picture(i))
     (eurosat / "Empty").mkdir()
-    for name in ("a.jp2", "b.jp2", "c.GIF", "README", ".hidden.jp2"):
+    for name in ("a.jxl", "b.jxl", "c.GIF", "README", ".hidden.jxl"):
         (eurosat / "Forest" / name).write_bytes(b"x")
     save(eurosat / "loose.png", picture(9))
     (eurosat / "notes.txt").write_text("no image")
@@ -42,17 +42,17 @@ def test_folders_of_no_class_and_files_of_no_record(tmp_path, eurosat, capsys):
         str(eurosat / "Empty"): 0,
         str(eurosat / "Glacier"): 3,
     }
-    assert found["unread_files"] == {".jp2": 2, ".gif": 1, "no suffix": 1, ".png": 1}
+    assert found["unread_files"] == {".jxl": 2, ".gif": 1, "no suffix": 1, ".png": 1}
     said = capsys.readouterr().out
     assert "2 folders of no class (3 files): Empty, Glacier\n" in said
-    assert "5 files beside the records that no record uses: .jp2 2," in said
+    assert "5 files beside the records that no record uses: .jxl 2," in said
     assert f"is listed in {tmp_path / 'w/inspect/eurosat_rgb/left_out.txt'}" in said
     lines = read_lines(tmp_path / "w")
     assert [str(eurosat / "Glacier"), "no class of eurosat_rgb, 3 file(s) in it"] in [
         line[1:] for line in lines
     ]
     unread = {line[1] for line in lines if "no record" in line[2]}
-    names = ("Forest/a.jp2", "Forest/b.jp2", "Forest/c.GIF", "Forest/README")
+    names = ("Forest/a.jxl", "Forest/b.jxl", "Forest/c.GIF", "Forest/README")
     assert unread == {str(eurosat / x) for x in (*names, "loose.png")}
 
 

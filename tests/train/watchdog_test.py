@@ -4,6 +4,9 @@ import dataclasses
 import os
 import pathlib
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -55,6 +58,36 @@ def test_only_a_process_of_this_host_can_be_known_to_be_gone():
     nobody = 2**22 + 1  # above the largest pid of Linux
     assert Beat(0, nobody, socket.gethostname()).is_gone()
     assert not Beat(0, nobody, "another host").is_gone()
+
+
+def ended(process, **more):
+    """The heartbeat of a process of this host that is not there any more."""
+    return Beat(process, 2**22 + process, socket.gethostname(), written=1.0, **more)
+
+
+def test_who_left_for_another_is_not_the_missing_one(tmp_path):
+    for one in (beat(0, written=1.0), ended(1, leaving=True), ended(2)):
+        write_json(tmp_path / "processes" / f"{one.process}.json", vars(one))
+    told = describe_peers(tmp_path)
+    assert told.startswith("missing: process 2 (host ")
+    assert "process 1" not in told
+    dog = Watchdog(tmp_path / "processes", 1000)
+    # each has been silent for longer than those that are gone may be
+    dog._seen = {i: (1.0, time.monotonic() - 5 * dog.period) for i in range(3)}
+    assert [one.process for one in dog._look()[1]] == [2]
+    dog._stacks.close()
+
+
+def test_a_killed_process_that_still_gives_its_memory_back_is_waited_for(tmp_path):
+    """Its connections close first, and others ask before it is gone."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as peer:
+        late = dataclasses.replace(beat(1), pid=peer.pid)
+        for one in (beat(0), late):
+            write_json(tmp_path / "processes" / f"{one.process}.json", vars(one))
+        ends = threading.Timer(0.3, peer.kill)
+        ends.start()
+        assert describe_peers(tmp_path).startswith("missing: process 1 (host ")
+        ends.join()
 
 
 def test_one_process_alone_is_not_watched(tmp_path):

@@ -23,7 +23,7 @@ from rsclip_jax.models.sensor import (
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.weights import dofa, load_encoder, save_encoder
 from rsclip_jax.weights.encoders import ENCODERS, get_encoder
-from tests.golden import FOLDER, load_golden
+from tests.golden import FOLDER
 
 BLOCK, END = 1e-5, 1e-4
 S1, S2 = SENSORS["s1_grd"], SENSORS["s2_l1c"]
@@ -36,26 +36,26 @@ TIMM = {
 
 
 def read_toy(name, **changes):
-    """(spec, params, golden) with timm's head as the map on top."""
+    """(spec, params) with timm's head as the map on top."""
     told = {"heads": 2, **TIMM.get(name, {}), **changes}
     spec, params = load_encoder(FOLDER / f"{name}.safetensors", S1, **told)
     file = safetensors.numpy.load_file(FOLDER / f"{name}.safetensors")
     head = {"kernel": file["head.weight"].T, "bias": file["head.bias"]}
     spec = dataclasses.replace(spec, out_dim=5)
-    return spec, {**params, "proj": head}, load_golden(name)
+    return spec, {**params, "proj": head}
 
 
-def worst(spec, params, golden) -> dict[str, float]:
+def worst(spec, params, want) -> dict[str, float]:
     encoder = jax.jit(make_sensor_encoder(spec).apply)
-    out, features = encoder({"params": params}, golden["image"])
+    out, features = encoder({"params": params}, want["image"])
     got = {"out": out, **features}
-    named = [k for k in golden if k in got]
-    return {k: np.abs(got[k] - golden[k]).max() for k in named}
+    named = [k for k in want if k in got]
+    return {k: np.abs(got[k] - want[k]).max() for k in named}
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_every_block_equals_timm(name):
-    off = worst(*read_toy(name))
+def test_every_block_equals_timm(golden, name):
+    off = worst(*read_toy(name), golden(name))
     assert {"pre", "block_0", "block_1", "out"} <= off.keys()
     for key, value in off.items():
         assert value <= (END if key in ("out", "pooled") else BLOCK), key
@@ -63,17 +63,17 @@ def test_every_block_equals_timm(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
-def test_gradients_equal_timm(name):
-    spec, params, golden = read_toy(name)
+def test_gradients_equal_timm(golden, name):
+    (spec, params), theirs = read_toy(name), golden(name)
 
     def total(p):
-        out, _ = make_sensor_encoder(spec).apply({"params": p}, golden["image"])
-        return jnp.sum(out * golden["probe"])
+        out, _ = make_sensor_encoder(spec).apply({"params": p}, theirs["image"])
+        return jnp.sum(out * theirs["probe"])
 
     grads = jax.jit(jax.grad(total))(params)
     patch = np.asarray(grads["patch_embed"]["kernel"]).transpose(3, 2, 0, 1)
     qkv = np.asarray(grads["blocks_1"]["attn"]["in_proj"]["kernel"]).T
-    for got, want in ((patch, golden["grad_patch"]), (qkv, golden["grad_qkv_1"])):
+    for got, want in ((patch, theirs["grad_patch"]), (qkv, theirs["grad_qkv_1"])):
         np.testing.assert_allclose(got, want, atol=END * np.abs(want).max(), rtol=0)
 
 
@@ -89,14 +89,14 @@ def test_gradients_equal_timm(name):
         ("timm_clip", {"ln_pre": False}),
     ],
 )
-def test_parity_catches_a_wrong_spec(name, fault):
-    spec, params, golden = read_toy(name)
-    off = worst(dataclasses.replace(spec, **fault), params, golden)
+def test_parity_catches_a_wrong_spec(golden, name, fault):
+    spec, params = read_toy(name)
+    off = worst(dataclasses.replace(spec, **fault), params, golden(name))
     assert off["out"] > END
 
 
 def test_what_the_shapes_say():
-    spec, _, _ = read_toy("timm_registers")
+    spec, _ = read_toy("timm_registers")
     assert spec.registers == 2
     assert spec.class_token
     assert not spec.prefix_positions
@@ -152,18 +152,16 @@ def read_dofa(sensor=THREE):
     return load_encoder(FOLDER / "dofa_toy.safetensors", sensor, heads=2)
 
 
-def test_dofa_equals_torchgeos():
-    golden = load_golden("dofa_toy")
+def test_dofa_equals_torchgeos(golden):
     spec, params = read_dofa()
-    off = worst(spec, params, golden)
+    off = worst(spec, params, golden("dofa_toy"))
     assert off["block_0"] <= BLOCK
     assert off["pooled"] <= END
     assert spec.pool == "mean"
 
 
 @pytest.mark.parametrize("fault", ["wavelengths", "offset", "pool"])
-def test_dofa_parity_catches(fault):
-    golden = load_golden("dofa_toy")
+def test_dofa_parity_catches(golden, fault):
     swapped = (0.56, 0.665, 2.19)
     sensor = dataclasses.replace(THREE, wavelengths=swapped)
     spec, params = read_dofa(sensor if fault == "wavelengths" else THREE)
@@ -171,7 +169,7 @@ def test_dofa_parity_catches(fault):
         spec = dataclasses.replace(spec, patch_offset=0)
     if fault == "pool":
         spec = dataclasses.replace(spec, pool="token")
-    off = worst(spec, params, golden)
+    off = worst(spec, params, golden("dofa_toy"))
     assert off["pooled"] > END
 
 
@@ -219,16 +217,16 @@ def read_resnet(**told):
     return load_encoder(FOLDER / "timm_resnet_toy.safetensors", S1, **told)
 
 
-def test_a_resnet_equals_timms():
-    golden = load_golden("timm_resnet_toy")
+def test_a_resnet_equals_timms(golden):
+    want = golden("timm_resnet_toy")
     spec, params = read_resnet()
     assert (spec.layers, spec.width, spec.pooled_width) == ((1, 2, 1, 1), 3, 96)
-    image = golden["pixels"] / np.float32(32)
-    out, features = make_sensor_encoder(spec).apply({"params": params}, image)
+    image = want["pixels"] / np.float32(32)
+    out, features = jax.jit(make_sensor_encoder(spec).apply)({"params": params}, image)
     for name in ("stem", "layer1_0", "layer2_1", "layer4_0"):
-        assert np.abs(features[name] - golden[name]).max() <= BLOCK, name
+        assert np.abs(features[name] - want[name]).max() <= BLOCK, name
     np.testing.assert_array_equal(out, features["pooled"])
-    assert np.abs(out - golden["pooled"]).max() <= END
+    assert np.abs(out - want["pooled"]).max() <= END
 
 
 def test_a_resnet_takes_images_of_another_size_and_other_bands():
@@ -444,7 +442,7 @@ def test_round_trip_is_bit_exact(tmp_path, name, target):
 
 
 def test_an_encoder_of_clips_shape_gets_a_zero_head_bias(tmp_path):
-    spec, params, _ = read_toy("timm_clip")
+    spec, params = read_toy("timm_clip")
     spec = dataclasses.replace(spec, proj_bias=False)
     params = {**params, "proj": {"kernel": params["proj"]["kernel"]}}
     found, again = saved(tmp_path, "folder", spec, params)
@@ -478,7 +476,7 @@ def test_what_timm_has_not_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_spec_survives_json():
-    spec, _, _ = read_toy("timm_registers")
+    spec, _ = read_toy("timm_registers")
     assert (
         SensorSpec.from_json(json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
     )

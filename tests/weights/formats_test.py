@@ -39,6 +39,7 @@ def open_clip_folder(folder, name="open_clip_model.safetensors", **changes):
     return folder
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_a_hugging_face_folder_tells_all(activation):
     variant, found = load_clip(FOLDER / f"clip_toy_{activation}_hf")
@@ -58,12 +59,14 @@ def test_an_open_clip_folder_tells_all(tmp_path, params):
     assert load_clip(plain, activation="quick_gelu")[0].activation == "quick_gelu"
 
 
+@pytest.mark.parity
 def test_a_training_checkpoint_is_unwrapped(params):
     """state_dict inside, "module." before every name, half precision."""
     path = FOLDER / "clip_toy_training.pt"
     same(load_clip(path, toy_variant("quick_gelu"))[1], params, half=True)
 
 
+@pytest.mark.parity
 def test_openais_archive_has_openais_activation(params):
     """What no file tells is the number of heads: a head of 64, where no row fits."""
     path = FOLDER / "clip_toy_script.pt"
@@ -191,10 +194,10 @@ def test_every_row_is_found_by_its_sizes(name):
 
 
 @pytest.mark.parametrize("grid", [4, 12])
-def test_positions_are_resized_as_open_clip_does_it(grid):
-    with np.load(FOLDER / "positions_out.npz") as golden:
-        found = resize_positions(golden["positions"], grid)
-        np.testing.assert_allclose(found, golden[f"to_{grid}"], atol=1e-5)
+def test_positions_are_resized_as_open_clip_does_it(golden, grid):
+    want = golden("positions")
+    found = resize_positions(want["positions"], grid)
+    np.testing.assert_allclose(found, want[f"to_{grid}"], atol=1e-5)
 
 
 def test_another_image_size_is_a_model_of_that_size(params):

@@ -6,7 +6,6 @@ libraries' own save functions, all gradients. tests/golden/live.py makes them.
 
 import dataclasses
 import functools
-import os
 import subprocess
 from pathlib import Path
 
@@ -24,14 +23,8 @@ from rsclip_jax.models.sensor import make_sensor_encoder
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.weights import layouts, load_clip, load_encoder, rules
 from rsclip_jax.weights.files import open_weights
-from tests.golden import __path__ as golden
+from tests.conftest import REPO
 
-PYTHON = os.environ.get("RSCLIP_TORCH_PYTHON", "")
-pytestmark = pytest.mark.skipif(
-    not PYTHON,
-    reason="needs a Python with torch (tests/golden/requirements.txt) in"
-    " RSCLIP_TORCH_PYTHON",
-)
 BLOCK, END, GRAD = 1e-5, 1e-4, 1e-4  # GRAD: of a leaf's largest gradient
 ENDS = ("fimg", "ftxt", "zimg", "ztxt", "logit_scale", "pooled")
 # What no file of the case tells: a training checkpoint has no config.
@@ -57,10 +50,10 @@ RESNETS = ("timm_resnet_224", "timm_resnet_96")
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory) -> Path:
+def live(torch_python, tmp_path_factory) -> Path:
     """The folder of all cases, made by one run of the libraries."""
     folder = tmp_path_factory.mktemp("live")
-    command = [PYTHON, f"{golden[0]}/live.py", "all", str(folder)]
+    command = [torch_python, REPO / "tests" / "golden" / "live.py", "all", folder]
     subprocess.run(command, check=True, timeout=300)
     return folder
 

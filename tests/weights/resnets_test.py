@@ -16,7 +16,6 @@ from rsclip_jax.weights.load import resize_positions
 from tests.golden import (
     FOLDER,
     OPENAI_HEADS,
-    load_golden,
     random_params,
     toy_resnet,
 )
@@ -140,7 +139,7 @@ def test_every_row_is_found_by_its_sizes(name):
         found()
 
 
-def test_another_image_size_resizes_the_attention_pools_positions(toy):
+def test_another_image_size_resizes_the_attention_pools_positions(toy, golden):
     """Features against open_clip's, at that size, with torch's resize."""
     variant, params = load_clip(TOY, toy_resnet(), image_size=96)
     assert variant == toy_resnet(image_size=96)
@@ -150,12 +149,12 @@ def test_another_image_size_resizes_the_attention_pools_positions(toy):
     np.testing.assert_array_equal(positions[0], before[0])  # the mean's own
     np.testing.assert_array_equal(positions, resize_positions(before, 3))
 
-    golden = load_golden("clip_rn_toy")
-    image = golden["pixels"] / np.float32(32)
+    want = golden("clip_rn_toy")
+    image = want["pixels"] / np.float32(32)
     image = np.pad(image, ((0, 0), (0, 32), (0, 32), (0, 0)), mode="wrap")
     tower = make_visual(variant)
     fimg, _ = jax.jit(lambda p: tower.apply({"params": p}, image))(params["visual"])
-    np.testing.assert_allclose(fimg, golden["fimg_96"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(fimg, want["fimg_96"], atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="image_size 80 is not a multiple"):
         load_clip(TOY, toy_resnet(), image_size=80)
 

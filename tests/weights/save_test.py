@@ -113,6 +113,7 @@ def test_the_same_layout_is_bit_exact(tmp_path, toy):
         assert want[name].tobytes() == got[name].tobytes()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_transformers_config_says_what_ours_does(tmp_path, activation):
     """Key by key against the file that transformers wrote of the same model."""

@@ -6,10 +6,15 @@ names is in another order than the folders.
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Sequence
 
 from rsclip_jax.data.catalog.classes import FMOW_TEMPLATES, IMAGENET_TEMPLATES
+from rsclip_jax.data.types import Dataset
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.io.texts import shown
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 
 # EuroSAT: names as OpenAI's CLIP and PAINT (Ilharco et al. 2022) use them, and OpenAI's
 # three templates.
@@ -158,27 +163,51 @@ def fill_templates(
     several = isinstance(classnames, Collection) and not isinstance(classnames, str)
     if not several or not len(classnames):
         raise ValueError(
-            f"class names {classnames!r}: give a list of names, such as ['lake',"
+            f"class names {shown(classnames)}: give a list of names, such as ['lake',"
             " 'forest']"
         )
     if other := [name for name in classnames if not isinstance(name, str)]:
-        raise ValueError(f"class names must be strings, and these are not: {other}")
+        raise ValueError(f"class names must be strings, and not {shown(other, 300)}")
     templates = [templates] if isinstance(templates, str) else templates
     if not templates:
         raise ValueError("no prompt templates: give at least one, such as 'a {c}.'")
     for template in templates:
         if "{c}" not in template:
             raise ValueError(
-                f"template {template!r} has no placeholder {{c}} for the class name"
+                f"template {shown(template)} has no placeholder {{c}} for the class"
+                " name"
             )
     if blank := [i for i, name in enumerate(classnames) if not name.strip()]:
         raise ValueError(
-            f"class(es) {blank} of {list(classnames)} have no name: a prompt needs one"
+            f"class(es) {blank} of {shown(list(classnames), 300)} have no name: a"
+            " prompt needs one"
         )
     if len(set(classnames)) != len(classnames):
         twice = sorted({n for n in classnames if list(classnames).count(n) > 1})
-        raise ValueError(f"class names appear twice: {twice}")
+        raise ValueError(f"class names appear twice: {shown(twice, 300)}")
     return [[t.replace("{c}", name) for t in templates] for name in classnames]
+
+
+def check_worded(dataset: Dataset) -> None:
+    """Raises ValueError for classes whose names in prompts are bare numbers.
+
+    A prompt such as "a satellite photo of 3." says nothing of the class. Names that a
+    custom dataset gives itself are kept.
+    """
+    given = dataset.custom.classnames if dataset.custom else {}
+    pairs = zip(dataset.classes, dataset.classnames, strict=True)
+    bare = [n for c, n in pairs if _NUMBER.fullmatch(n.strip()) and c not in given]
+    if bare:
+        way = "write words for them where the dataset names its classes"
+        if dataset.custom:
+            way = (
+                f"name them in a table [classnames] of {dataset.custom.path}, such as"
+                f" {bare[0]} = 'forest'"
+            )
+        raise ValueError(
+            f"the classes {', '.join(bare[:5])}{', ...' * bool(bare[5:])} of"
+            f" {dataset.name} are bare numbers, which say nothing in a prompt; {way}"
+        )
 
 
 def captions_digest(captions: Sequence[Sequence[str]]) -> str:

@@ -1,23 +1,29 @@
 """Checks of a sensor's arrays, and filling of missing pixels."""
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
-
 import numpy as np
 
+from rsclip_jax.data.codecs.dtypes import check_dtype, fit_dtype
+from rsclip_jax.data.codecs.notes import note
+from rsclip_jax.data.codecs.radar import check_decibels
 from rsclip_jax.data.sensors import Sensor
+
+_DROP = "mask or drop the patch"
 
 
 def check_array(
-    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float = 0.0
+    array: np.ndarray,
+    sensor: Sensor,
+    where: str,
+    max_nodata: float = 0.0,
+    missing: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Checks an array [h, w, bands] of a sensor and returns it.
+    """Checks an array [h, w, bands] of a sensor and returns it in the sensor's dtype.
 
-    It must have the sensor's dtype, no NaN, and values in the sensor's valid range or
+    Its values must fit the dtype (see fit_dtype) and be in the sensor's valid range or
     nodata, but not only nodata. A share of missing pixels up to max_nodata is filled;
-    see fill_missing. Raises ValueError naming the file or record, what was found and
-    what was expected.
+    see fill_missing. missing: what the file marks as missing, bool [h, w] or
+    [h, w, bands]. Raises ValueError naming the file or record, what was found and what
+    was expected.
     """
     if array.ndim != 3 or array.shape[-1] != len(sensor.bands):
         raise ValueError(
@@ -25,66 +31,43 @@ def check_array(
             f" {len(sensor.bands)}]; sensor {sensor.name} has the bands"
             f" {sensor.bands}"
         )
-    if array.dtype != np.dtype(sensor.dtype):
-        raise ValueError(
-            f"{where}: dtype {array.dtype} ({_range_of(array)}), but sensor"
-            f" {sensor.name} is {sensor.dtype} in {sensor.unit}; {_conversion(sensor)}"
-        )
+    check_dtype(array, sensor, where)
     if array.size:
-        if max_nodata:
-            array = fill_missing(array, sensor, where, max_nodata)
+        array = fill_missing(array, sensor, where, max_nodata, missing)
+    array = fit_dtype(array, sensor, where)
+    if array.size:
         _check_values(array, sensor, where)
     return array
 
 
-Filled = list[
-    tuple[str, int]
-]  # (sensor's name, pixels) of each patch with missing pixels
-_FILLED: contextvars.ContextVar[Filled | None] = contextvars.ContextVar(
-    "filled", default=None
-)
-
-
-@contextlib.contextmanager
-def noting_filled() -> Iterator[Filled]:
-    """Records what fill_missing fills in this thread within the context."""
-    noted: Filled = []
-    token = _FILLED.set(noted)
-    try:
-        yield noted
-    finally:
-        _FILLED.reset(token)
-
-
-_DROP = "mask or drop the patch"
-
-
 def fill_missing(
-    array: np.ndarray, sensor: Sensor, where: str, max_nodata: float
+    array: np.ndarray,
+    sensor: Sensor,
+    where: str,
+    max_nodata: float,
+    marked: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns a copy with missing pixels filled, or the array itself if there are none.
 
-    A pixel is missing if it is NaN or infinite in any band, or nodata in all bands. It
-    gets the median of the band's other pixels in the patch: the sensor's mean would be
-    a bright spot on a lake. Raises ValueError if more than the share max_nodata is
-    missing.
+    A value is missing if find_missing says so. It gets the median of the band's other
+    pixels in the patch: the sensor's mean would be a bright spot on a lake. At
+    max_nodata 0 the sensor's nodata is kept as it is. Raises ValueError if more than
+    the share max_nodata of the pixels is missing.
     """
-    low, high, nodata = array.min(), array.max(), sensor.nodata
-    finite = np.isfinite(low) and np.isfinite(high)
-    if finite and (nodata is None or not low <= nodata <= high):
+    missing = find_missing(array, sensor, marked, nodata=max_nodata > 0)
+    if missing is None:
         return array
-    missing = ~np.isfinite(array)
-    if nodata is not None:
-        missing |= (array == nodata).all(axis=-1, keepdims=True)
     share = missing.any(axis=-1).mean()
     if share > max_nodata:
-        raise ValueError(
-            f"{where}: {100 * share:.3g} % of the {sensor.name} pixels are NaN or"
-            f" nodata, and max_nodata={max_nodata:g} allows"
-            f" {100 * max_nodata:.3g} %; {_DROP}"
-        )
-    if (noted := _FILLED.get()) is not None:
-        noted.append((sensor.name, int(missing.any(axis=-1).sum())))
+        allowed = f"{100 * max_nodata:.3g} %; {_DROP}"
+        rest = f"and max_nodata={max_nodata:g} allows {allowed}"
+        if not max_nodata:
+            rest = f"a max_nodata above 0 fills a few, or {_DROP}"
+        found = _describe(array, sensor, missing, marked)
+        raise ValueError(f"{where}: {found}; {rest}")
+    if missing.all(axis=(0, 1)).any():
+        raise ValueError(f"{where}: a band of {sensor.name} is missing; {_DROP}")
+    note("filled", sensor.name, int(missing.any(axis=-1).sum()), missing)
     out = array.copy()
     for i in np.flatnonzero(missing.any(axis=(0, 1))):
         hole = missing[..., i]
@@ -92,40 +75,61 @@ def fill_missing(
     return out
 
 
-def _range_of(array: np.ndarray) -> str:
-    known = array[~np.isnan(array)] if array.dtype.kind == "f" else array
-    return f"{known.min():.6g} to {known.max():.6g}" if known.size else "no number"
+def find_missing(
+    array: np.ndarray,
+    sensor: Sensor,
+    marked: np.ndarray | None = None,
+    *,
+    nodata: bool = True,
+) -> np.ndarray | None:
+    """The missing values of an array, bool [h, w, bands]; None if there are none.
+
+    They are NaN or infinite, or marked (bool [h, w] or [h, w, bands]), or the sensor's
+    saturated value or, with nodata, its nodata in all bands of a pixel: in some bands
+    only these are measurements.
+    """
+    low, high = float(array.min()), float(array.max())
+    # of one band, a saturated pixel cannot be told from a missing one
+    saturated = sensor.saturated if array.shape[-1] > 1 else None
+    values = [sensor.nodata if nodata else None, saturated]
+    found = [v for v in values if v is not None and low <= v <= high]
+    is_finite = np.isfinite(low) and np.isfinite(high)
+    if is_finite and not found and (marked is None or not marked.any()):
+        return None
+    missing = ~np.isfinite(array)
+    if found:
+        missing |= np.isin(array, found).all(axis=-1, keepdims=True)
+    if marked is not None:
+        missing |= marked if marked.ndim == array.ndim else marked[..., None]
+    return missing if missing.any() else None
 
 
-def _conversion(sensor: Sensor) -> str:
-    """How to convert another dtype without losing the values."""
-    if sensor.unit == "DN":
-        return "reflectance times 10000, rounded, is in DN"
-    if sensor.dtype.startswith("float"):
-        return f"numbers in {sensor.unit} can be cast with .astype('{sensor.dtype}')"
-    return f"scale the values to {sensor.unit} before casting them"
+def _describe(
+    array: np.ndarray, sensor: Sensor, missing: np.ndarray, marked: np.ndarray | None
+) -> str:
+    """How much of an array is missing, and how that shows."""
+    ways = []
+    if not np.isfinite(array).all():
+        ways.append("NaN or infinite")
+    if marked is not None and marked.any():
+        ways.append("nodata or masked in the file")
+    values = [v for v in (sensor.nodata, sensor.saturated) if v is not None]
+    ways += [f"{v:g} in all bands" for v in values if (array == v).all(axis=-1).any()]
+    share = 100 * missing.any(axis=-1).mean()
+    return f"{share:.3g} % of the {sensor.name} pixels are missing ({', '.join(ways)})"
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
     if array.dtype == np.uint8 and sensor.valid == (0, 255) and sensor.nodata is None:
         return  # all values are valid
-    # Every record is checked. The lowest and highest value (NaN if any value is) show
-    # that an array is good; only a bad one is examined more closely.
+    # Every record is checked. The lowest and highest value show that an array is good;
+    # only a bad one is examined more closely.
     low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        share = 100 * (1 - np.isfinite(array).mean())
-        raise ValueError(
-            f"{where}: {share:.3g} % of the {sensor.name} values are NaN or infinite;"
-            f" a max_nodata above 0 fills a few, or {_DROP}"
-        )
     _check_not_empty(low, high, array, sensor, where)
+    if sensor.unit == "dB":
+        check_decibels(array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:
         _check_range(array, sensor, where)
-    if sensor.unit == "dB" and low >= 0:
-        raise ValueError(
-            f"{where}: no {sensor.name} value is below 0 dB, so this looks like linear"
-            " power; convert it with 10 * log10(x)"
-        )
 
 
 def check_nodata(array: np.ndarray, sensor: Sensor, where: str) -> None:

@@ -1,93 +1,136 @@
-"""GeoTIFFs to arrays, and their ground footprints.
+"""GeoTIFFs and JPEG 2000 files to rasters. Bands are in one file, or in a file each."""
 
-Bands are in one file, or in one file each. A footprint is read from three tags of the
-first image, and from the keys of the third that name its CRS: GeoTIFF 1.1 (OGC
-19-008r4).
-"""
-
-import functools
-import io
-import struct
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-import tifffile
 
-SUFFIXES = (".tif", ".tiff")
-# OpenCV warns of unknown tags for every GeoTIFF. A file that it cannot read is read by
-# tifffile, whose error is raised.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
-_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _KEYS = 256, 257, 33550, 33922, 34735
-_SIZES = {3: 2, 4: 4, 12: 8}  # bytes of a value: unsigned of 16 and 32 bits, double
-_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
-_EPSG_KEYS, _NOT_EPSG = (3072, 2048), 32767  # projected before geographic
+from rsclip_jax.data.codecs.gdal import locate_with_gdal, read_with_gdal
+from rsclip_jax.data.codecs.images import JPEG_2000, is_raster
+from rsclip_jax.data.codecs.places import Footprint
+from rsclip_jax.data.codecs.plain_tiffs import Plain, decode_plain, look_at_tags
+from rsclip_jax.data.codecs.raster import Raster
 
-
-class Footprint(NamedTuple):
-    """The ground that a GeoTIFF covers, in its CRS; epsg 0: a CRS without a code."""
-
-    path: Path
-    epsg: int
-    left: float
-    top: float
-    right: float
-    bottom: float
-    pixel: tuple[float, float]  # width and height
-
-    def __str__(self) -> str:
-        box = (self.left, self.bottom, self.right, self.top)
-        numbers = ", ".join(f"{x:.10g}" for x in box)
-        return f"{self.path} (EPSG:{self.epsg or '?'}, {numbers})"
+SUFFIXES = (".tif", ".tiff", ".jp2")
+_BESIDE = (".msk", ".aux.xml")  # GDAL reads a mask and metadata from such files
+_WORLD = (".tfw", ".tifw", ".wld")  # and a place, where the file itself has none
+_WHOLE = 2**26  # a larger file is not read into memory to look at its tags
 
 
-def read_tif(path: Path, footprints: list[Footprint] | None = None) -> np.ndarray:
-    """Reads a TIFF as [h, w, bands] in its own dtype, however its bands are stored.
+def read_raster(path: Path, bands: int | None = None) -> Raster:
+    """Reads a TIFF or JPEG 2000 file, however its bands are stored.
 
-    Its footprint, if its tags have one, is added to footprints. Raises ValueError
-    naming a file that is unreadable or cut short.
+    A plain TIFF is decoded at once; GDAL takes ten times as long to open a file.
+    bands: see read_with_gdal. Raises FileNotFoundError, and ValueError naming a file
+    that is unreadable, cut short, or in a codec that is not there.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: fetch it")
+    data, plain = _look(path)
+    pixels = decode_plain(data, plain) if plain else None
+    if plain is None or pixels is None:
+        return read_with_gdal(path, _driver(data), bands)
+    missing = None
+    if plain.nodata is not None and (gone := pixels == plain.nodata).any():
+        missing = gone
+    places = _places(path, plain)
+    return Raster(pixels, missing, plain.nodata, places=places, tags=plain.tags)
+
+
+def read_place(path: Path) -> Footprint | None:
+    """Reads the grid of a file, None if it does not say where it lies.
+
+    Raises as read_raster.
+    """
+    data, plain = _look(path)
+    if not is_raster(data):
+        return None
+    places = _places(path, plain) if plain else locate_with_gdal(path, _driver(data))
+    return places[0] if places else None
+
+
+def _look(path: Path) -> tuple[bytes, Plain | None]:
+    """(bytes, or the first of a large file; the layout of a plain TIFF)."""
     try:
-        data = path.read_bytes()
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            # One page with all bands, or one page for each band.
-            series = file.series[0]
-            array, separate = series.asarray(), series.axes.endswith("YX")
-    except Exception as error:  # damaged bytes make a decoder fail in any way
-        raise ValueError(
-            f"{path}: unreadable or cut TIFF ({path.stat().st_size:,} bytes; {error});"
-            " fetch the file again"
-        ) from error
-    if footprints is not None:
-        footprints += read_footprints(path, data)
-    if array.ndim == 2:
-        return array[..., None]
-    if array.ndim != 3:
-        raise ValueError(f"{path}: an array of shape {array.shape} is not one image")
-    return np.ascontiguousarray(array.transpose(1, 2, 0)) if separate else array
+        with path.open("rb") as file:
+            whole = os.fstat(file.fileno()).st_size <= _WHOLE
+            data = file.read() if whole else file.read(len(JPEG_2000[0]))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: fetch it") from None
+    plain = look_at_tags(data)
+    return data, None if plain and _has_more(path, plain) else plain
 
 
-def read_band_files(
-    paths: Sequence[Path], footprints: list[Footprint] | None = None
-) -> np.ndarray:
+def _driver(data: bytes) -> str:
+    return "JP2OpenJPEG" if data.startswith(JPEG_2000) else "GTiff"
+
+
+def _places(path: Path, plain: Plain) -> tuple[Footprint, ...]:
+    if not plain.place:
+        return ()
+    return (Footprint(path, *plain.place, *plain.shape[:2]),)
+
+
+def _has_more(path: Path, plain: Plain) -> bool:
+    """Whether files beside a plain TIFF say more about it."""
+    name = str(path)
+    if any(os.path.exists(name + suffix) for suffix in _BESIDE):
+        return True
+    stem = os.path.splitext(name)[0]
+    return not plain.place and any(os.path.exists(stem + suffix) for suffix in _WORLD)
+
+
+def read_band_files(paths: Sequence[Path]) -> Raster:
     """Reads one file for each band as [size, size, bands]; see stack_bands.
 
-    footprints: as for read_tif. Raises ValueError naming a file that is not one square
-    band, or has another dtype than the first.
+    A pixel of an enlarged band is missing if one that it is made of is. Raises
+    ValueError naming a file that is not one square band, or has another dtype than the
+    first.
     """
-    bands = [_read_band(path, footprints) for path in paths]
-    for path, band in zip(paths, bands, strict=True):
-        if band.ndim != 2 or band.shape[0] != band.shape[1]:
-            raise ValueError(f"{path}: {band.shape} pixels, expected one square band")
-        if band.dtype != bands[0].dtype:
+    rasters = [read_raster(path, 1) for path in paths]
+    first = rasters[0].pixels
+    for path, raster in zip(paths, rasters, strict=True):
+        height, width, bands = raster.pixels.shape
+        if height != width or bands != 1:
             raise ValueError(
-                f"{path}: {band.dtype}, but {paths[0].name} is {bands[0].dtype}"
+                f"{path}: {height} x {width} pixels of {bands} bands, expected one"
+                " square band"
             )
-    return stack_bands(bands)
+        if raster.pixels.dtype != first.dtype:
+            raise ValueError(
+                f"{path}: {raster.pixels.dtype}, but {paths[0].name} is {first.dtype}"
+            )
+    return Raster(
+        stack_bands([raster.pixels[..., 0] for raster in rasters]),
+        _stack_missing(rasters),
+        rasters[0].nodata,
+        sum((raster.names for raster in rasters), ()),
+        join_values([raster.scales for raster in rasters], 1.0),
+        join_values([raster.offsets for raster in rasters], 0.0),
+        sum((raster.places for raster in rasters), ()),
+        rasters[0].tags,
+    )
+
+
+def join_values(
+    values: Sequence[tuple[float, ...] | None], default: float
+) -> tuple[float, ...] | None:
+    """The scales (or offsets) of files of one band; None if no file names any."""
+    if not any(values):
+        return None
+    return tuple(value[0] if value else default for value in values)
+
+
+def _stack_missing(rasters: Sequence[Raster]) -> np.ndarray | None:
+    if all(raster.missing is None for raster in rasters):
+        return None
+    masks = [
+        np.zeros(raster.pixels.shape[:2], np.float32)
+        if raster.missing is None
+        else raster.missing.reshape(raster.pixels.shape[:2]).astype(np.float32)
+        for raster in rasters
+    ]
+    return stack_bands(masks) > 0
 
 
 def stack_bands(bands: Sequence[np.ndarray]) -> np.ndarray:
@@ -98,122 +141,14 @@ def stack_bands(bands: Sequence[np.ndarray]) -> np.ndarray:
     size = max(len(band) for band in bands)
     out = np.empty((size, size, len(bands)), bands[0].dtype)
     for i, band in enumerate(bands):
-        if len(band) != size:
-            band = cv2.resize(band, (size, size), interpolation=cv2.INTER_LINEAR)
-        out[..., i] = band
+        out[..., i] = band if len(band) == size else _enlarge(band, size)
     return out
 
 
-def _read_band(path: Path, footprints: list[Footprint] | None) -> np.ndarray:
-    """Reads a TIFF of one band as [h, w].
-
-    OpenCV takes a sixth of tifffile's time and releases Python's lock, and an archive
-    has millions of such files. It inverts or stretches some 8-bit files, so tifffile
-    reads those.
-    """
-    try:
-        data = path.read_bytes()
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, cv2.error):
-        array = None
-    if array is None or array.ndim != 2 or array.itemsize == 1:
-        return read_tif(path, footprints)[..., 0]
-    if footprints is not None:
-        footprints += read_footprints(path, data)
-    return array
-
-
-def read_footprints(path: Path, data: bytes) -> list[Footprint]:
-    """Reads the footprint of a file's first image: a list of one, or [] without tags.
-
-    BigTIFFs, rotated axes and cut files give [], too. tifffile would take longer to
-    read the tags than to decode a small band.
-    """
-    try:
-        order, tags = _read_tags(data)
-        side = [int.from_bytes(tags[t], _ORDERS[order]) for t in (_WIDTH, _HEIGHT)]
-        georeference = (tags[t] for t in (_SCALE, _TIEPOINT, _KEYS))
-        box = _read_box(*georeference, *side, order)
-    except (KeyError, struct.error):
-        return []
-    return [Footprint(path, *values) for values in box]
-
-
-def _read_tags(data: bytes) -> tuple[str, dict[int, bytes]]:
-    """(byte order, {tag: its values}) of the tags that locate the image."""
-    order = {b"II": "<", b"MM": ">"}[data[:2]]
-    magic, start = struct.unpack_from(f"{order}HI", data, 2)
-    if magic != 42:
-        raise KeyError("no classic TIFF")
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    entries = data[start + 2 : start + 2 + 12 * count]
-    tags = {}
-    rows = struct.iter_unpack(f"{order}HHI4x", entries)
-    for index, (tag, kind, n) in enumerate(rows):
-        if tag in (_WIDTH, _HEIGHT, _SCALE, _TIEPOINT, _KEYS):
-            size = n * _SIZES[kind]
-            at = start + 2 + 12 * index + 8  # small values are in the entry itself
-            if size > 4:
-                (at,) = struct.unpack_from(f"{order}I", data, at)
-            if at + size <= len(data):
-                tags[tag] = data[at : at + size]
-    return order, tags
-
-
-@functools.lru_cache(maxsize=64)  # all bands of a patch share it
-def _read_box(
-    scale: bytes, tie: bytes, keys: bytes, width: int, height: int, order: str
-) -> list[tuple]:
-    """[(epsg, left, top, right, bottom, pixel)] from a page's tags, or []."""
-    if len(tie) != 48:  # several tie points: not a regular grid
-        return []
-    wide, high, _ = struct.unpack(f"{order}3d", scale)
-    i, j, _, x, y, _ = struct.unpack(f"{order}6d", tie)
-    left, top = x - i * wide, y + j * high
-    rows = np.frombuffer(keys, f"{order}u2").reshape(-1, 4).tolist()
-    values = {key: value for key, _, _, value in rows[1:]}
-    epsg = next((values[key] for key in _EPSG_KEYS if key in values), 0)
-    epsg = 0 if epsg == _NOT_EPSG else epsg
-    box = (left, top, left + width * wide, top - height * high)
-    return [(epsg, *box, (wide, high))]
-
-
-def check_same_location(
-    footprints: Sequence[Footprint], max_shift: float, way: str = ""
-) -> None:
-    """Raises ValueError, naming two files, unless all cover the same ground.
-
-    They must be in one CRS and overlap, and no edge may be farther than max_shift
-    pixels (of the coarser file) from that of the finest file. way: text that names
-    another way out.
-    """
-    if not footprints:
-        return
-    first = min(footprints, key=lambda f: f.pixel)
-    for other in footprints:
-        if first.epsg and other.epsg and first.epsg != other.epsg:
-            fault = "are not in one CRS"
-        elif first.epsg != other.epsg:
-            continue  # one of the CRSs is not known
-        elif not _overlap(first, other):
-            fault = "do not overlap"
-        elif (shift := _shift(first, other)) > max_shift * (1 + 1e-6):
-            fault = f"are {shift:.3g} pixels apart, more than {max_shift:g}"
-        else:
-            continue
-        raise ValueError(
-            f"{other} and {first} {fault}, so they do not cover the same ground: pair"
-            f" the right files{way}"
-        )
-
-
-def _overlap(a: Footprint, b: Footprint) -> bool:
-    across = min(a.right, b.right) > max(a.left, b.left)
-    return across and min(a.top, b.top) > max(a.bottom, b.bottom)
-
-
-def _shift(a: Footprint, b: Footprint) -> float:
-    """The largest distance between edges, in pixels of the coarser file."""
-    x = max(abs(a.left - b.left), abs(a.right - b.right))
-    y = max(abs(a.top - b.top), abs(a.bottom - b.bottom))
-    return max(x / max(a.pixel[0], b.pixel[0]), y / max(a.pixel[1], b.pixel[1]))
+def _enlarge(band: np.ndarray, size: int) -> np.ndarray:
+    linear = cv2.INTER_LINEAR
+    if band.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
+        return cv2.resize(band, (size, size), interpolation=linear)
+    # OpenCV enlarges no other integers.
+    wide = cv2.resize(band.astype(np.float64), (size, size), interpolation=linear)
+    return np.rint(wide) if band.dtype.kind in "iu" else wide

@@ -10,7 +10,9 @@ from PIL import Image
 
 cv2.setNumThreads(0)  # the pipeline has its own threads
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+JPEG_2000 = (b"\0\0\0\x0cjP", b"\xffO\xffQ")  # a file, a bare codestream
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".bmp", ".webp")
+_RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *JPEG_2000)
 # The bytes at the end of a whole file. libjpeg pads a cut JPEG with grey, and OpenCV
 # before version 5 returns it as if it were whole, so the end is checked first.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
@@ -22,7 +24,18 @@ def read_image(path: Path, bands: int = 3) -> np.ndarray:
     Raises ValueError naming a file that is unreadable, cut short or not 8-bit, or that
     has colour where one band is expected.
     """
-    return decode_image(path.read_bytes(), str(path), bands)
+    data = path.read_bytes()
+    if is_raster(data):
+        # A model is loaded without GDAL, which takes a second to import.
+        from rsclip_jax.data.codecs.pictures import read_picture
+
+        return read_picture(path, bands).pixels
+    return decode_image(data, str(path), bands)
+
+
+def is_raster(data: bytes) -> bool:
+    """Whether a file is a TIFF or JPEG 2000, by its first bytes."""
+    return data.startswith(_RASTERS)
 
 
 def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
@@ -39,7 +52,16 @@ def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if array is None:
         return _read_slowly(data, where, bands)
-    return _check(array, where, bands)
+    if bands != 3 and array.ndim == 3:
+        array = array[..., _channels(data, array.shape[-1])]
+    return check_bands(array, where, bands)
+
+
+def _channels(data: bytes, count: int) -> list[int]:
+    """The file's channels in its order: OpenCV has blue first, and three for grey."""
+    if data[:2] == b"\x89P" and data[25:26] == b"\4":  # grey and alpha
+        return [0, 3]
+    return [2, 1, 0, *range(3, count)]
 
 
 def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
@@ -62,10 +84,11 @@ def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
         raise ValueError(
             f"{where}: values of more than 8 bits, expected {bands} of uint8"
         )
-    return _check(array, where, bands)
+    return check_bands(array, where, bands)
 
 
-def _check(array: np.ndarray, where: str, bands: int) -> np.ndarray:
+def check_bands(array: np.ndarray, where: str, bands: int) -> np.ndarray:
+    """Returns [h, w] or [h, w, bands] as [h, w, bands]; raises unless it is 8-bit."""
     if array.ndim == 2:
         array = array[..., None]
     if array.dtype != np.uint8 or array.shape[-1] != bands:

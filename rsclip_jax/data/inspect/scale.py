@@ -53,7 +53,7 @@ def measure_scale(
 
     Returns:
       The scale in the files' units, over at most about 2**20 evenly spread pixels,
-      without NaN and the sensor's nodata.
+      without missing ones and the sensor's nodata.
 
     Raises:
       ValueError: for a band with a single value or none.
@@ -62,7 +62,11 @@ def measure_scale(
     indices = spread_indices(len(source), records)
     share = max(_PIXELS // len(indices), 1)
     looks = look_at(
-        source, indices, key, lambda array: _some_pixels(array, share), options=options
+        source,
+        indices,
+        key,
+        lambda array, missing: _some_pixels(array, missing, share),
+        options=options,
     )
     parts = list(looks)
     where = f"{len(parts)} of {len(indices)} records of {source.dataset.name}"
@@ -78,10 +82,18 @@ def measure_scale(
     return Scale(mean, std, clip_sigma, len(parts), len(pixels))
 
 
-def _some_pixels(array: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` evenly spread pixels [n, c] of an image [h, w, c]."""
+def _some_pixels(
+    array: np.ndarray, missing: np.ndarray | None, count: int
+) -> np.ndarray:
+    """At most `count` evenly spread pixels [n, c] of an image [h, w, c].
+
+    With missing values they are floats, NaN where a value is missing.
+    """
     flat = array.reshape(-1, array.shape[-1])
-    return flat[spread_indices(len(flat), count)]
+    some = spread_indices(len(flat), count)
+    if missing is None:
+        return flat[some]
+    return np.where(missing.reshape(flat.shape)[some], np.nan, flat[some])
 
 
 def _scale_of(

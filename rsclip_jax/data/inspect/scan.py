@@ -11,9 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from rsclip_jax.data.bad_records import suggest_skip
-from rsclip_jax.data.codecs.checks import noting_filled
+from rsclip_jax.data.codecs.checks import find_missing
+from rsclip_jax.data.codecs.notes import Note, noting
 from rsclip_jax.data.inspect.statistics import Moments, array_digest, measure, merge
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import READING, ReadOptions, Source
+
+# look(array, its missing values or None) -> what is kept of it
+Look = Callable[[np.ndarray, np.ndarray | None], Any]
 
 
 @dataclasses.dataclass
@@ -29,8 +34,9 @@ class Scan:
       shapes: sensor key -> how often each image size occurs.
       dtypes: sensor key -> how often each dtype occurs.
       digests: sensor key -> the array_digest of each sampled record.
-      filled: sensor key -> the number of filled pixels of each record that has any (see
-        OpenOptions.max_nodata).
+      notes: sensor key -> kind of a note (codecs.notes) -> its amount for each record
+        that has one.
+      darkest: sensor key -> the lowest value of each sampled record in any band.
       unreadable: index -> why the record cannot be read.
     """
 
@@ -42,7 +48,8 @@ class Scan:
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    filled: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    darkest: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
@@ -76,11 +83,13 @@ def look_at(
     source: Source,
     indices: Sequence[int],
     key: str,
-    look: Callable[[np.ndarray], Any],
+    look: Look,
     *,
     options: ReadOptions = READING,
 ) -> Iterator[Any]:
-    """Yields look(array) of one sensor's arrays of the records at these indices.
+    """Yields look(array, missing) of one sensor's arrays of these records.
+
+    missing: see missing_values.
 
     An unreadable record raises its error; with on_error "skip" it is left out.
     """
@@ -108,7 +117,7 @@ def _each(reader: "_Reader", what: str, options: ReadOptions) -> Iterable:
 
 
 class _Reader:
-    """Reads a record's label (or error), captions and, by sensor key, look(array).
+    """Reads a record's label (or error), captions and, by sensor key, what look gives.
 
     look runs in the thread that reads, so that no image is kept.
     """
@@ -118,38 +127,63 @@ class _Reader:
         source: Source,
         indices: Sequence[int],
         keys: Collection[str],
-        look: Callable[[np.ndarray], Any],
+        look: Look,
     ):
         self.source, self.indices, self.keys, self.look = source, indices, keys, look
 
     def __call__(self, index: int) -> dict:
         try:
-            with noting_filled() as noted:
+            with noting() as notes:
                 record = self.source.read(self.indices[index], self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
-        keys = {key: self.look(record[key]) for key in self.keys}
+        looks, told = {}, {}
+        for key in self.keys:
+            array, name = record[key], self.source.dataset.sensors[key]
+            told[key] = [x for x in notes if x.sensor == name]
+            looks[key] = self.look(array, missing_values(array, name, told[key]))
         captions = record.get("captions", ())
-        sensors = self.source.dataset.sensors
-        filled = {k: n for name, n in noted for k in keys if sensors[k] == name}
-        label = record["label"]
-        return {"label": label, "captions": captions, "keys": keys, "filled": filled}
+        return {
+            "label": record["label"],
+            "captions": captions,
+            "keys": looks,
+            "notes": told,
+        }
 
 
-def _look(array: np.ndarray) -> tuple[Moments, str, str, str]:
+def missing_values(
+    array: np.ndarray, sensor: str, notes: Sequence[Note]
+) -> np.ndarray | None:
+    """The values of an array that are no measurements, bool [h, w, bands], or None.
+
+    They are missing (codecs.checks.find_missing), or were filled when it was read.
+    """
+    missing = find_missing(array, get_sensor(sensor)) if array.size else None
+    for mask in (x.mask for x in notes if x.mask is not None):
+        if mask.shape == array.shape:  # not of a crop
+            missing = mask if missing is None else missing | mask
+    return missing
+
+
+def _look(
+    array: np.ndarray, missing: np.ndarray | None
+) -> tuple[Moments, str, str, str]:
     shape = "x".join(map(str, array.shape[:2]))
-    return measure(array), shape, str(array.dtype), array_digest(array)
+    moments = measure(array, missing)
+    return moments, shape, str(array.dtype), array_digest(array)
 
 
 def _add(found: Scan, index: int, look: dict) -> None:
     found.indices.append(index)
     found.labels.append(look["label"])
-    for key, pixels in look["filled"].items():
-        if pixels:
-            found.filled.setdefault(key, []).append(pixels)
+    for key, notes in look["notes"].items():
+        for x in notes:
+            kinds = found.notes.setdefault(key, {})
+            kinds.setdefault(x.kind, []).append(x.amount)
     for key, (moments, shape, dtype, digest) in look["keys"].items():
         before = found.moments.get(key)
         found.moments[key] = merge(before, moments) if before else moments
         found.shapes.setdefault(key, Counter())[shape] += 1
         found.dtypes.setdefault(key, Counter())[dtype] += 1
         found.digests.setdefault(key, []).append(digest)
+        found.darkest.setdefault(key, []).append(float(moments.low.min()))

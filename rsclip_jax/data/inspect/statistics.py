@@ -19,12 +19,13 @@ _PLAUSIBLE = {"DN": (0, 30000), "reflectance": (0, 3), "dB": (-80, 40), "K": (15
 class Moments:
     """Counts and moments of each band's values, all [c].
 
-    low, high, mean and squares are float64 and over finite values; without any they are
-    inf, -inf, 0 and 0.
+    low, high, mean and squares are float64 and over the values that are there; without
+    any they are inf, -inf, 0 and 0.
     """
 
     total: np.ndarray  # number of values
-    finite: np.ndarray  # number of those that are neither NaN nor infinite
+    finite: np.ndarray  # number of those that are there: finite and not missing
+    nan: np.ndarray  # number of those that are NaN or infinite
     nodata: np.ndarray  # number of zeros, Sentinel products' value outside the swath
     low: np.ndarray
     high: np.ndarray
@@ -32,10 +33,10 @@ class Moments:
     squares: np.ndarray  # sum of squared distances from the mean
 
     def rows(self, bands: Sequence[str]) -> list[dict]:
-        """A dict per band: band, min, mean, max, std, nan and nodata.
+        """A dict per band: band, min, mean, max, std, nan, missing and nodata.
 
-        nan and nodata are shares from 0 to 1. The others are None for a band without a
-        finite value.
+        nan, missing (without NaN) and nodata are shares from 0 to 1. The others are
+        None for a band without a value.
         """
         out = []
         for i, band in enumerate(bands):
@@ -44,18 +45,26 @@ class Moments:
                 deviation = np.sqrt(self.squares[i] / self.finite[i])
                 found = (self.low[i], self.mean[i], self.high[i], deviation)
                 values = dict(zip(values, map(float, found), strict=True))
-            values["nan"] = float(1 - self.finite[i] / self.total[i])
+            values["nan"] = float(self.nan[i] / self.total[i])
+            missing = self.total[i] - self.finite[i] - self.nan[i]
+            values["missing"] = float(missing / self.total[i])
             values["nodata"] = float(self.nodata[i] / self.total[i])
             out.append({"band": band, **values})
         return out
 
 
-def measure(array: np.ndarray) -> Moments:
-    """Moments of the bands of an array [h, w, c], which is not empty."""
+def measure(array: np.ndarray, missing: np.ndarray | None = None) -> Moments:
+    """Moments of the bands of an array [h, w, c], which is not empty.
+
+    missing: bool [h, w, c], values to leave out.
+    """
     # with bands contiguous in memory, sums are many times faster, and pairwise
     flat = array.reshape(-1, array.shape[-1]).T
     x = np.ascontiguousarray(flat, np.float64)
     good = np.isfinite(x)
+    nan = x.shape[1] - good.sum(1)
+    if missing is not None:
+        good &= ~missing.reshape(flat.T.shape).T
     finite = good.sum(1)
     everything = bool(good.all())
 
@@ -66,6 +75,7 @@ def measure(array: np.ndarray) -> Moments:
     return Moments(
         total=np.full(len(x), x.shape[1]),
         finite=finite,
+        nan=nan,
         nodata=(x == 0).sum(1),
         low=or_else(np.inf, x).min(1),
         high=or_else(-np.inf, x).max(1),
@@ -85,6 +95,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(
         total=a.total + b.total,
         finite=finite,
+        nan=a.nan + b.nan,
         nodata=a.nodata + b.nodata,
         low=np.minimum(a.low, b.low),
         high=np.maximum(a.high, b.high),
@@ -93,10 +104,18 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
-    """Descriptions of what is unusual for a sensor; rows: as Moments.rows gives."""
+def find_oddities(
+    sensor: Sensor, rows: Sequence[dict], *, is_raised: bool = False
+) -> list[str]:
+    """Descriptions of what is unusual for a sensor; rows: as Moments.rows gives.
+
+    is_raised: whether DN are known to be too high, so that a bright cirrus band says
+    nothing.
+    """
     known = [row for row in rows if row["min"] is not None]
     found = [f"{row['band']} holds no finite value" for row in rows if row not in known]
+    if lost := max((row["missing"] for row in rows), default=0):
+        found.append(f"{100 * lost:.2g} % of the pixels are missing, and left out here")
     for row in known:
         band, low, high = row["band"], row["min"], row["max"]
         if low == high:
@@ -111,20 +130,19 @@ def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
                 f"{band} has values from {low:g} to {high:g}, expected between"
                 f" {least:g} and {most:g} {sensor.unit}"
             )
-    return found + _unit_oddities(sensor, known) + _order_oddities(known)
+    order = [] if is_raised else _order_oddities(known)
+    return found + _unit_oddities(sensor, known) + order
 
 
 def _unit_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
     if not rows:
         return []
-    low, high = min(r["min"] for r in rows), max(r["max"] for r in rows)
+    high = max(r["max"] for r in rows)
     if sensor.unit == "DN" and high <= 255:
         return [
             "no value is above 255: is this an 8-bit image in a 16-bit file? Expected"
             " is reflectance * 10000"
         ]
-    if sensor.unit == "dB" and low >= 0:
-        return ["no value is below 0 dB: is it linear power? dB = 10 * log10(power)"]
     if sensor.unit == "8-bit" and high <= 1:
         return ["no value is above 1: was it scaled to [0, 1] before it was saved?"]
     return []

@@ -37,8 +37,10 @@ def find_unread(
                 used.add(file)
                 folder = os.path.dirname(file)
                 dirs.add(folder)
-                if entry.label and os.path.basename(folder) == entry.label:
-                    tops.add(os.path.dirname(folder))
+                parts = folder.split(os.sep)
+                if entry.label in parts:  # images may be in folders within the class's
+                    last = len(parts) - parts[::-1].index(entry.label)
+                    tops.add(os.sep.join(parts[: last - 1]))
     classes = {c for source in files for c in source.dataset.classes}
     strange: dict[Path, int] = {}
     unread = [file for folder in dirs for file in _files(folder)]

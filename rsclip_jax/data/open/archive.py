@@ -25,6 +25,7 @@ from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.files import FileSource
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.sources.memory import ArraySource
+from rsclip_jax.data.sources.parquet import EmbeddedImages, Images
 from rsclip_jax.data.sources.so2sat import So2SatSource
 from rsclip_jax.data.types import (
     SPLIT_NAMES,
@@ -67,7 +68,7 @@ def _leave_out_faults(
     for folder, faults in listing.faults.items():
         shown = first_of(faults, "; ")
         text = f"{folder}: {len(faults)} fault(s) in split {split!r}: {shown}"
-        leave_out(text, "correct the JSON or the images", on_error)
+        leave_out(text, "correct them", on_error)
         left_out += [(str(folder), fault) for fault in faults]
     return left_out
 
@@ -217,20 +218,29 @@ def _open_table(
     custom = dataset.custom
     assert custom is not None
     assert custom.table is not None
-    rows = read_table(
+    table = read_table(
         custom.table,
         dataset.kind,
         folder,
         custom.columns,
         separator=custom.separator,
         splits=custom.splits,
+        classes=dataset.classes,
     )
+    rows = table.rows
     if dataset.task != "none":
         if not dataset.classes:
-            dataset = with_classes(dataset, sorted({x for r in rows for x in r.labels}))
+            found = sorted({label for row in rows for label in row.labels})
+            dataset = with_classes(dataset, table.classes or found)
         check_labels(custom.table, rows, dataset.classes)
-    listing = table_entries(custom.table, rows, split)
-    return _open_listing(dataset, split, listing, options)
+    label = custom.columns["label"] if dataset.task == "single" else ""
+    listing = table_entries(custom.table, rows, split, label)
+    if not table.images:
+        return _open_listing(dataset, split, listing, options)
+    left_out = _leave_out_faults(dataset, split, listing, options.on_error)
+    numbers = {row.id: row.line - 1 for row in rows}
+    images = Images(custom.table, table.images, numbers)
+    return EmbeddedImages(dataset, split, listing.entries, options, images, left_out)
 
 
 def _open_sen12ms(

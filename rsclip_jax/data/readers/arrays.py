@@ -20,6 +20,7 @@ import numpy as np
 
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS
+from rsclip_jax.io.texts import read_lines
 
 
 class Arrays(NamedTuple):
@@ -100,7 +101,7 @@ def _read_files(base: Path, layout: Layout, split: str, names: list[str]):
 
 
 def _read_lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").split()
+    return [line for _, line in read_lines(path)]
 
 
 def _read_bytes(path: Path, record: int) -> np.ndarray:

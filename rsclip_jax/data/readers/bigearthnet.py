@@ -7,7 +7,6 @@ Version 2: BigEarthNet-S2/<tile>/<patch>/..., BigEarthNet-S1/<scene>/<patch>/...
 metadata.parquet.
 """
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.readers.split_lists import check_disjoint
 from rsclip_jax.data.types import SPLITS, Entry, Listing
 from rsclip_jax.io.files import read_json
+from rsclip_jax.io.texts import read_csv, shown
 
 S2_V1, S1_V1 = "BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"
 S2_V2, S1_V2, TABLE_V2 = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
@@ -63,7 +63,8 @@ def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
     """Lists a split of version 2 by its table; patches that do not exist are absent.
 
     The table has patch_id, labels, split and s1_name. Raises FileNotFoundError for a
-    missing table or sensor folder, ValueError for a missing column.
+    missing table or sensor folder, ValueError for a missing column or cell, and for a
+    patch that is listed twice.
     """
     name, _, _ = parse_split(split)
     wanted = in_split(split, made=True)
@@ -95,9 +96,15 @@ def v2_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
 def read_labels(path: Path) -> tuple[str, ...]:
     """Reads the labels of a patch's json. Raises ValueError for a file without any."""
     try:
-        return tuple(read_json(path)["labels"])
-    except (OSError, ValueError, KeyError) as error:
+        labels = read_json(path)["labels"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: it has no readable labels ({error})") from error
+    if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels):
+        raise ValueError(
+            f"{path}: its labels are {shown(labels)}, expected a list of names; fetch"
+            " the file again"
+        )
+    return tuple(labels)
 
 
 def _bands(folder: Path, bands: Iterable[str]) -> tuple[Path, ...]:
@@ -164,19 +171,24 @@ def _find_csvs(folder: Path) -> dict[str, Path]:
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Reads rows "s2_name[,s1_name]", without header and empty lines."""
-    with path.open(newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    pairs = [(row[0], row[1] if len(row) > 1 else "") for row in rows]
-    pairs = [p for p in pairs if p[0].startswith("S2")]
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise ValueError(f"{path}: {name} is listed twice")
-        seen.add(name)
+    """Reads rows "s2_name[,s1_name]" below a header, if there is one."""
+    pairs: dict[str, str] = {}
+    for i, (line, row) in enumerate(read_csv(path)):
+        name, s1 = row[0], row[1] if len(row) > 1 else ""
+        if name in pairs:
+            raise ValueError(
+                f"{path}, line {line}: {name} is listed twice; remove one of the lines"
+            )
+        if name.startswith("S2"):
+            pairs[name] = s1
+        elif i:
+            raise ValueError(
+                f"{path}, line {line}: {shown(name)} is not the name of a Sentinel-2"
+                " patch; the first column should have these"
+            )
     if not pairs:
         raise ValueError(f"{path}: no line begins with the name of a Sentinel-2 patch")
-    return pairs
+    return list(pairs.items())
 
 
 def _partners(folder: Path) -> dict[str, str]:
@@ -209,10 +221,7 @@ def _listed_below(folders: Iterable[Path]) -> set[str]:
 
 
 def _read_column(path: Path) -> set[str]:
-    if not path.is_file():
-        return set()
-    lines = path.read_text().splitlines()
-    return {line.split(",")[0].strip() for line in lines}
+    return {row[0] for _, row in read_csv(path)} if path.is_file() else set()
 
 
 def _read_parquet(path: Path, with_s1: bool) -> list[dict]:
@@ -226,4 +235,28 @@ def _read_parquet(path: Path, with_s1: bool) -> list[dict]:
     there = pyarrow.parquet.read_schema(path).names
     if missing := [column for column in wanted if column not in there]:
         raise ValueError(f"{path}: no column {', '.join(missing)}; it has {there}")
-    return pyarrow.parquet.read_table(path, columns=wanted).to_pylist()
+    rows = pyarrow.parquet.ParquetFile(path).read(columns=wanted).to_pylist()
+    _check_rows(path, rows, wanted)
+    return rows
+
+
+def _is_empty(cell: object) -> bool:
+    """Whether a cell has no value, or a list one without a value."""
+    return cell in (None, "") or (isinstance(cell, list) and None in cell)
+
+
+def _check_rows(path: Path, rows: Iterable[Mapping], columns: Iterable[str]) -> None:
+    """Raises ValueError for a patch that is listed twice, and for an empty cell."""
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 1):
+        name = row["patch_id"]
+        if lost := [column for column in columns if _is_empty(row[column])]:
+            raise ValueError(
+                f"{path}, row {number} ({name}): nothing in column {lost[0]}; fetch the"
+                " table again, or remove the row"
+            )
+        if name in seen:
+            raise ValueError(
+                f"{path}, row {number}: {name} is listed twice; remove one of the rows"
+            )
+        seen.add(name)

@@ -4,17 +4,19 @@ Each row is a record. Each sensor has a column of paths; columns of labels, spli
 ids are optional. A geometry column is not read.
 """
 
-import csv
 import dataclasses
-import io
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from rsclip_jax.data.readers.cells import Column, labels_of, texts_of
 from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing, tail_of
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.io.texts import clip, read_csv, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,28 @@ class Row:
 
     line: int
     id: str
-    files: dict[str, str]  # sensor's key -> path
+    files: dict[
+        str, str
+    ]  # sensor's key -> path; a key whose cell is blank is not there
     labels: tuple[str, ...]  # one, or several, or none
     split: str
+
+
+class Table(NamedTuple):
+    """A table that was read.
+
+    Attributes:
+        rows: its rows.
+        classes: the names of the label's numbers, where the file has them.
+        images: record key -> column that holds the images themselves.
+    """
+
+    rows: list[Row]
+    classes: tuple[str, ...]
+    images: dict[str, str]
+
+
+_OTHERS = ("label", "split", "id")  # columns of no sensor
 
 
 def read_table(
@@ -36,7 +57,8 @@ def read_table(
     *,
     separator: str,
     splits: Mapping[str, str],
-) -> list[Row]:
+    classes: Sequence[str] = (),
+) -> Table:
     """Reads and checks all rows of a table; whether the images exist is not checked.
 
     Args:
@@ -44,35 +66,104 @@ def read_table(
         reader: "csv" or "parquet".
         folder: what the paths are relative to.
         columns: "label", "split", "id" or a record key -> column. Without "id", the
-            path in the first of these columns is the id.
+            path in the first of these columns is the id. A parquet column of images
+            {bytes, path}, as Hugging Face's datasets write, holds the images.
         separator: what separates several labels in a cell; "" for one label. A parquet
             column may hold lists instead.
         splits: train, val, test -> the table's name of the split.
+        classes: the classes in label order, where they are known.
 
     Raises:
         FileNotFoundError: for a missing table.
         ValueError: naming file and line, for a file that is not a table, lacks a
-            column, a path or a label, or repeats an id.
+            column, a path or a split, holds a cell that is no label (see cells.py), or
+            repeats an id.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: this table does not exist")
     read = {"csv": _read_csv, "parquet": _read_parquet}[reader]
-    words = {word: name for name, word in splits.items()}
-    rows = [
-        _row(path, folder, columns, line, cells, separator, words)
-        for line, cells in read(path, tuple(dict.fromkeys(columns.values())))
-    ]
-    if not rows:
+    found, images = read(path, tuple(dict.fromkeys(columns.values())))
+    lines = next(iter(found.values())).lines
+    if not lines:
         raise ValueError(f"{path}: the table has no rows")
+    texts = {
+        k: texts_of(str(path), found[c]) for k, c in columns.items() if k != "label"
+    }
+    labels: Sequence[tuple[str, ...]] = [()] * len(lines)
+    if "label" in columns:
+        label = found[columns["label"]]
+        labels = labels_of(str(path), label, separator, classes)
+    held = {k: c for k, c in columns.items() if c in images and k not in _OTHERS}
+    ids = _ids(path, columns, texts, held, lines)
+    names = _split_names(path, columns, texts, splits, lines)
+    rows = [
+        Row(
+            line,
+            ids[i],
+            _files(path, folder, columns, texts, held, line, i),
+            labels[i],
+            names[i],
+        )
+        for i, line in enumerate(lines)
+    ]
     _check_ids(path, rows, "id" in columns)
-    return rows
+    named = found[columns["label"]].classes if "label" in columns else ()
+    return Table(rows, named, held)
 
 
-def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
+def _ids(path, columns, texts, held, lines) -> list[str]:
+    """The ids: their column, or the paths in the first one.
+
+    Images that the table holds may have no path or share one; their ids are then the
+    rows' numbers.
+    """
+    key = "id" if "id" in columns else next(k for k in columns if k not in _OTHERS)
+    ids = texts[key]
+    if key in held and (not all(ids) or len(set(ids)) < len(ids)):
+        return [f"{line:07d}" for line in lines]
+    if "" in ids:
+        raise _nothing(path, lines[ids.index("")], columns[key])
+    return ids
+
+
+def _split_names(path, columns, texts, splits, lines) -> list[str]:
+    """The split of each row; "" without a column of splits."""
+    if "split" not in columns:
+        return [""] * len(lines)
+    words = {word: name for name, word in splits.items()}
+    for line, split in zip(lines, texts["split"], strict=True):
+        if not split:
+            raise _nothing(path, line, columns["split"])
+        if split not in words:
+            raise ValueError(
+                f"{path}, line {line}: split {shown(split)} is not one of"
+                f" {', '.join(words)}; name it in a table [splits] of the dataset's"
+                f" TOML file, such as val = {shown(split)}"
+            )
+    return [words[split] for split in texts["split"]]
+
+
+def _files(path, folder, columns, texts, held, line: int, i: int) -> dict[str, str]:
+    """{sensor's key: path} of a row, without blank cells. One sensor must be there."""
+    keys = [key for key in columns if key not in _OTHERS]
+    files = {k: os.path.join(folder, texts[k][i]) for k in keys if texts[k][i]}
+    if not files and not held:
+        raise _nothing(path, line, columns[keys[0]])
+    return {key: file for key, file in files.items() if key not in held}
+
+
+def _nothing(path: Path, line: int, column: str) -> ValueError:
+    return ValueError(f"{path}, line {line}: nothing in column {shown(column)}")
+
+
+def table_entries(
+    path: Path, rows: Sequence[Row], split: str, label: str = ""
+) -> Listing:
     """Lists a split in the table's order; files that do not exist are absent.
 
-    Without a column of splits a hash of the id makes them. Raises FileNotFoundError for
-    a split without a row, naming the splits that the table has.
+    Without a column of splits a hash of the id makes them. label: the column in which
+    each row needs a label; a row without one is a fault. Raises FileNotFoundError for a
+    split without a row, naming the splits that the table has.
     """
     name, _, _ = parse_split(split)
     given = bool(rows[0].split)
@@ -87,6 +178,8 @@ def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
             )
         rows = [row for row in rows if row.split == name]
     kept = [row for row in rows if wanted(tail_of(row.id))]
+    bare = [row.line for row in kept if label and not row.labels]
+    kept = [row for row in kept if row.labels or not label]
     absent = set(_absent(file for row in kept for file in row.files.values()))
     if absent:
         kept = [row for row in kept if absent.isdisjoint(row.files.values())]
@@ -99,7 +192,12 @@ def table_entries(path: Path, rows: Sequence[Row], split: str) -> Listing:
         )
         for row in kept
     ]
-    return Listing(entries, absent={path: sorted(absent)} if absent else {})
+    faults = [f"line {line}: no label in column {shown(label)}" for line in bare]
+    return Listing(
+        entries,
+        absent={path: sorted(absent)} if absent else {},
+        faults={path: faults} if faults else {},
+    )
 
 
 def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
@@ -113,52 +211,14 @@ def check_labels(path: Path, rows: Iterable[Row], classes: Sequence[str]) -> Non
             raise ValueError(f"{path}, line {row.line}: {error}") from None
 
 
-def _row(path, folder, columns, line, cells, separator, words) -> Row:
-    where = f"{path}, line {line}"
-    keys = [key for key in columns if key not in ("label", "split", "id")]
-    for key in (*keys, *(k for k in ("split", "id") if k in columns)):
-        if not _text(cells[columns[key]]):
-            raise ValueError(f"{where}: nothing in column {columns[key]!r}")
-    files = {key: os.path.join(folder, _text(cells[columns[key]])) for key in keys}
-    labels: tuple[str, ...] = ()
-    if "label" in columns:
-        labels = _labels(where, columns["label"], cells[columns["label"]], separator)
-    split = _text(cells[columns["split"]]) if "split" in columns else ""
-    if split and split not in words:
-        raise ValueError(
-            f"{where}: split {split!r} is not one of {', '.join(words)}; name it in a"
-            f" table [splits] of the dataset's TOML file, such as val = {split!r}"
-        )
-    id_ = _text(cells[columns["id"] if "id" in columns else columns[keys[0]]])
-    return Row(line, id_, files, labels, words.get(split, ""))
-
-
-def _labels(where: str, column: str, cell: object, separator: str) -> tuple[str, ...]:
-    """The labels in a cell: one, or with a separator any number."""
-    if isinstance(cell, list) and not separator:
-        raise ValueError(
-            f'{where}: a list of labels in column {column!r}; set task = "multi"'
-        )
-    if separator:
-        parts = cell if isinstance(cell, list) else _text(cell).split(separator)
-        return tuple(filter(None, (_text(part) for part in parts)))
-    if not _text(cell):
-        raise ValueError(f"{where}: no label in column {column!r}")
-    return (_text(cell),)
-
-
-def _text(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
-
-
 def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
     lines: dict[str, list[int]] = {}
     for row in rows:
         lines.setdefault(row.id, []).append(row.line)
     twice = {id_: at for id_, at in lines.items() if len(at) > 1}
     if twice:
-        shown = first_of(
-            [f"{id_!r} in lines {first_of(at)}" for id_, at in twice.items()], "; "
+        listed = first_of(
+            [f"{shown(id_)} in lines {first_of(at)}" for id_, at in twice.items()], "; "
         )
         way = (
             "give each row its own id"
@@ -166,7 +226,7 @@ def _check_ids(path: Path, rows: Sequence[Row], has_column: bool) -> None:
             else "name a column of ids (columns.id), or put all labels of an image into"
             ' one row (task = "multi")'
         )
-        raise ValueError(f"{path}: {len(twice)} id(s) occur twice: {shown}; {way}")
+        raise ValueError(f"{path}: {len(twice)} id(s) occur twice: {listed}; {way}")
 
 
 def _absent(files: Iterable[str]) -> Iterable[str]:
@@ -180,52 +240,86 @@ def _absent(files: Iterable[str]) -> Iterable[str]:
             yield file
 
 
-def _read_csv(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
-    """Yields (line, {column: cell}) for each row that is not blank."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 (byte {error.start} is"
-            f" 0x{error.object[error.start]:02x}); save the table as UTF-8"
-        ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in next(reader, [])]
+_Columns = dict[str, Column]
+
+
+def _read_csv(path: Path, wanted: Sequence[str]) -> tuple[_Columns, list[str]]:
+    """({column: its cells}, []): the wanted columns of the rows that are not blank."""
+    rows = read_csv(path)
+    _, header = next(rows, (0, []))
     _check_columns(path, wanted, header)
-    try:
-        for cells in reader:
-            if len(cells) not in (0, len(header)):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, but the"
-                    f" header has {len(header)}; is the file cut short, or a comma"
-                    " not in quotes?"
-                )
-            if cells:
-                yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    lines, kept = [], []
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{path}, line {line}: {len(cells)} cells, but the header has"
+                f" {len(header)}; is the file cut short, or a comma not in quotes?"
+            )
+        lines.append(line)
+        kept.append(cells)
+    at = {name: header.index(name) for name in wanted}
+    return {n: Column(n, "", [c[i] for c in kept], lines) for n, i in at.items()}, []
 
 
-def _read_parquet(path: Path, wanted: Sequence[str]) -> Iterable[tuple[int, dict]]:
+def _read_parquet(path: Path, wanted: Sequence[str]) -> tuple[_Columns, list[str]]:
+    """({column: its cells}, columns of images): of an image its path alone is read."""
     import pyarrow.parquet  # slow to import, and needed only here
 
     try:
-        names = pyarrow.parquet.read_schema(path).names
-        _check_columns(path, wanted, names)
-        rows = pyarrow.parquet.read_table(path, columns=list(wanted)).to_pylist()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            _check_columns(path, wanted, schema.names)
+            kinds = {name: schema.field(name).type for name in wanted}
+            images = [name for name, kind in kinds.items() if _is_image(kind)]
+            table = file.read([f"{n}.path" if n in images else n for n in wanted])
     except (OSError, pyarrow.ArrowException) as error:
         size = path.stat().st_size
         raise ValueError(
-            f"{path}: unreadable or cut parquet file ({size:,} bytes; {error})"
+            f"{path}: unreadable or cut parquet file ({size:,} bytes;"
+            f" {clip(str(error), 300)})"
         ) from error
-    return enumerate(rows, 1)
+    lines, names = range(1, len(table) + 1), _class_names(schema.metadata)
+    found: _Columns = {}
+    for name, kind in kinds.items():
+        cells: list[Any] = table[name].to_pylist()
+        if name in images:
+            cells = [cell and cell["path"] for cell in cells]
+        found[name] = Column(name, str(kind), cells, lines, names.get(name, ()))
+    return found, images
+
+
+def _is_image(kind: Any) -> bool:
+    """Whether a column holds images {bytes, path}, as Hugging Face's datasets write."""
+    import pyarrow.types as types
+
+    return types.is_struct(kind) and {"bytes", "path"} <= {f.name for f in kind}
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """{column: names of its numbers} in the metadata of Hugging Face's datasets.
+
+    A feature is {"_type": "ClassLabel", "names": [...]}, or a list of such.
+    """
+    try:
+        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        features = told["info"]["features"].items()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for column, feature in features:
+        for part in (feature, *(feature if isinstance(feature, list) else ())):
+            inner = part.get("feature", part) if isinstance(part, dict) else {}
+            if isinstance(inner, dict) and isinstance(inner.get("names"), list):
+                found[column] = tuple(map(str, inner["names"]))
+    return found
 
 
 def _check_columns(path: Path, wanted: Sequence[str], there: Sequence[str]) -> None:
     if missing := [name for name in wanted if name not in there]:
         raise ValueError(
-            f"{path}: no column {', '.join(map(repr, missing))}; it has"
-            f" {', '.join(map(repr, there)) or 'none'} (a csv has commas between them)"
+            f"{path}: no column {clip(', '.join(map(repr, missing)), 200)}; it has"
+            f" {clip(', '.join(map(repr, there)), 300) or 'none'} (a csv has commas"
+            " between them)"
         )
     if twice := [name for name in wanted if list(there).count(name) > 1]:
         raise ValueError(f"{path}: column {twice[0]!r} occurs twice")

@@ -33,7 +33,7 @@ def load_sensor(path: str | Path) -> Sensor:
     """
     path = str(path)
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
+        values = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: this sensor file does not exist") from None
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Sensor and Composite: the entries of the tables of sensors and composites."""
+"""Sensor: an entry of the table of sensors."""
 
 import dataclasses
 import math
@@ -33,6 +33,9 @@ class Sensor:
         level: the product's processing level.
         valid: lowest and highest value that a file can hold, in its unit.
         nodata: the value that marks missing pixels, if there is one.
+        saturated: the value of saturated pixels, if there is one. Where all bands have
+            it, the pixel is missing.
+        scale, offset: a file's number * scale + offset is in `unit`.
     """
 
     name: str
@@ -48,6 +51,9 @@ class Sensor:
     level: str = ""
     valid: tuple[float, float] = (-math.inf, math.inf)
     nodata: float | None = None
+    saturated: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
     def __post_init__(self):
         for field in ("wavelengths", "resolution", "mean", "std"):
@@ -83,16 +89,3 @@ def _problem(sensor: Sensor) -> str:
     if kind not in ("u", "i", "f"):
         return f"dtype {sensor.dtype!r} should be an integer or float dtype of numpy"
     return ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Composite:
-    """An 8-bit RGB picture of three bands: clip(x / divisor, 0, 1) * 255.
-
-    sensor: the name of the sensor. bands: the sensor's bands for red, green and blue.
-    """
-
-    name: str
-    sensor: str
-    bands: tuple[str, str, str]
-    divisor: float

@@ -4,7 +4,8 @@ import functools
 from typing import Any
 
 from rsclip_jax.data.sensors.custom import load_sensor
-from rsclip_jax.data.sensors.spec import Composite, Sensor
+from rsclip_jax.data.sensors.spec import Sensor
+from rsclip_jax.data.types import Composite
 from rsclip_jax.io.lookup import look_up
 
 _NAN = float("nan")
@@ -29,12 +30,14 @@ _LANDSAT_M = (30.0,) * 7 + (15.0, 30.0, 100.0, 100.0)
 _EIGHT_BIT: dict[str, Any] = {"unit": "8-bit", "dtype": "uint8", "valid": (0.0, 255.0)}
 # ESA writes DN from 1 to 32767, 0 for missing pixels and 65535 for saturated ones.
 # Every DN is valid, since clouds and glint are far above 10000 and resampled saturated
-# pixels can have any value. Only a patch that is all nodata is refused.
+# pixels can have any value. Pixels that are saturated in all bands are missing, and a
+# patch that is all nodata is refused.
 _DN: dict[str, Any] = {
     "unit": "DN",
     "dtype": "uint16",
     "valid": (0.0, 65535.0),
     "nodata": 0.0,
+    "saturated": 65535.0,
 }
 # USGS gives 7273 to 43636 as the range of surface reflectance (0 to 1), but snow,
 # clouds and deep shade are outside of it. 0 is fill.

@@ -37,7 +37,9 @@ def check_probes(run: Run, settings: Settings) -> None:
 def _check_splits(run: Run, sets: Probe, knn_k: int) -> None:
     setting = "config.evaluate.probes"
     opened = [
-        dataset_checks.open_as(run, setting, spec, dataset_checks.LABELLED)
+        dataset_checks.open_as(
+            run, setting, spec, dataset_checks.LABELLED, prompted=False
+        )
         for spec in sets
     ]
     for spec, source in zip(sets, opened, strict=True):

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rsclip_jax.data.catalog.prompts import (
-    fill_templates,
-)
+from rsclip_jax.data.catalog.prompts import check_worded, fill_templates
 from rsclip_jax.data.inspect.statistics import count_labels
 from rsclip_jax.data.sources.digests import labels_digest, split_digest
 from rsclip_jax.data.types import Dataset, Source
@@ -16,8 +14,13 @@ LABELLED = ("single", "multi")
 ANY_TASK = (*LABELLED, "none", "captions")
 
 
-def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
-    """Opens a source of one of these tasks; errors name the setting."""
+def open_as(
+    run: Run, setting: str, spec: str, tasks: Sequence[str], *, prompted: bool = True
+) -> Source:
+    """Opens a source of one of these tasks; errors name the setting.
+
+    prompted: whether the stage makes prompts of the class names.
+    """
     try:
         source = run.open(spec)
     except (ValueError, FileNotFoundError) as error:
@@ -34,11 +37,13 @@ def open_as(run: Run, setting: str, spec: str, tasks: Sequence[str]) -> Source:
             f"{setting} = {spec!r}: its images have {kind[task]} each, but this stage"
             f" needs {' or '.join(kind[t] for t in tasks)}"
         )
-    _check_content(f"{setting} = {spec!r}", source, tasks)
+    _check_content(f"{setting} = {spec!r}", source, tasks, prompted)
     return source
 
 
-def _check_content(setting: str, source: Source, tasks: Sequence[str]) -> None:
+def _check_content(
+    setting: str, source: Source, tasks: Sequence[str], prompted: bool
+) -> None:
     """Raises ValueError for a source without records or with unusable classes."""
     dataset = source.dataset
     if not len(source):
@@ -47,6 +52,8 @@ def _check_content(setting: str, source: Source, tasks: Sequence[str]) -> None:
         return
     try:
         fill_templates(dataset.classnames, dataset.templates)
+        if prompted:
+            check_worded(dataset)
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from error
     if tuple(tasks) == LABELLED:

@@ -83,6 +83,23 @@ def test_alpha_is_dropped_and_not_blended(tmp_path, suffix):
     np.testing.assert_array_equal(out, array[..., :3])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_four_bands_come_back_in_the_files_order(tmp_path, suffix):
+    pixels = np.random.default_rng(4).integers(1, 256, (6, 5, 4), np.uint8)
+    path = tmp_path / f"a{suffix}"
+    lossless = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    Image.fromarray(pixels).save(path, **lossless)
+    np.testing.assert_array_equal(read_image(path, 4), pixels)
+
+
+def test_grey_and_alpha_of_a_png_are_two_bands(tmp_path):
+    pixels = np.random.default_rng(5).integers(1, 256, (6, 5, 2), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 2), pixels)
+    with pytest.raises(ValueError, match="2 bands of uint8, expected 4"):
+        read_image(tmp_path / "a.png", 4)
+
+
 def test_exif_rotation_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter

@@ -1,5 +1,8 @@
 """Tables of paths and labels: their records and their faults."""
 
+import io
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,11 +198,14 @@ def test_a_cut_parquet_file_and_a_missing_column_are_named(images):
         ),
         ("path,class\na.png,sea,x\n", r"line 2: 3 cells, but the header has 2"),
         ('path,class\na.png,"sea\n', r"t\.csv, line 2: unexpected end of data"),
-        ("path,class\na.png,\n", r"t\.csv, line 2: no label in column 'class'"),
+        (
+            "path,class\na.png,\n",
+            r"t\.csv: 1 fault.* line 2: no label in column 'class'",
+        ),
         ("path,class\n ,sea\n", r"t\.csv, line 2: nothing in column 'path'"),
         (
             b"path,class\na.png,\xe9t\xe9\n",
-            r"not UTF-8 \(byte 17 is 0xe9\); save the ta",
+            r"not UTF-8 \(byte 17 is 0xe9\); save the fi",
         ),
         (
             "path,class\na.png,sea\nb.png,a\na.png,ice\n",
@@ -274,3 +280,151 @@ def test_the_files_of_every_sensor_must_exist(images):
     assert source.ids == ["a.png"]  # the column that is named first
     assert source[0]["s1"].shape == (4, 4, 1)
     assert source[0]["rgb"].max() == 0
+
+
+def test_a_record_lacks_the_sensor_whose_cell_is_blank(images):
+    path = images / "mine.toml"
+    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(images / "r.png")
+    path.write_text(
+        TOP + '[sensors]\ns1 = "s1_vv_8bit"\nrgb = "rgb"\n'
+        '[columns]\nrgb = "optical"\ns1 = "radar"\n'
+    )
+    (images / "t.csv").write_text("optical,radar\na.png,r.png\nb.png,\n")
+    source = open_source(str(path))
+    assert set(source[0]) == {"id", "label", "rgb", "s1"}
+    assert set(source[1]) == {"id", "label", "rgb"}
+    assert source.read(1, ("rgb",))["rgb"].max() == 1
+    with pytest.raises(ValueError, match=r"b\.png: this record has no s1, only rgb"):
+        source.read(1, ("rgb", "s1"))
+    (images / "t.csv").write_text("optical,radar\na.png,r.png\n ,\n")
+    assert open_source(str(path)).ids == ["a.png"]  # a blank row
+    (images / "t.csv").write_text("optical,radar\n,r.png\n")
+    with pytest.raises(ValueError, match="line 2: nothing in column 'optical'"):
+        open_source(str(path))  # it is the id
+
+
+def test_rows_without_a_label_are_left_out_or_named(images):
+    path = write(images, LINES.replace("ice", ""))
+    with pytest.raises(ValueError, match=r"t\.csv: 1 fault.* line 3: no label in col"):
+        open_source(path)
+    source = open_source(path, on_error="skip")
+    assert source.ids == ["a.png", "c.png"]
+    assert source.dataset.classes == ("sea",)
+    assert source.left_out == [
+        (str(images / "t.csv"), "line 3: no label in column 'class'")
+    ]
+
+
+# Images in the table, as Hugging Face's datasets write them.
+
+
+def png(value):
+    data = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def write_images(folder, paths, labels, feature=None, groups=2):
+    cells = [{"bytes": png(i), "path": path} for i, path in enumerate(paths)]
+    table = pa.table({"path": cells, "class": labels})
+    if feature:
+        features = {"path": {"_type": "Image"}, "class": feature}
+        told = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": told})
+    path = write_parquet(folder, {"path": ["a"], "class": ["b"]})
+    pq.write_table(table, folder / "t.parquet", row_group_size=groups)
+    return path
+
+
+NAMES = {"names": ["sea", "ice", "rock"], "_type": "ClassLabel"}
+
+
+def test_images_are_read_from_the_table_in_any_order(tmp_path):
+    stems = ["x.png", "y.png", "z.png", "w.png", "v.png"]
+    path = write_images(tmp_path, stems, [2, 0, 1, -1, 2], NAMES)
+    with pytest.raises(ValueError, match="line 4: no label in column 'class'"):
+        open_source(path)
+    source = open_source(path, on_error="skip")
+    assert source.dataset.classes == ("sea", "ice", "rock")  # the file's order
+    kept = [("x.png", 0, 2), ("y.png", 1, 0), ("z.png", 2, 1), ("v.png", 4, 2)]
+    assert held(source) == kept
+    assert [source[i]["rgb"].max() for i in (3, 0, 2)] == [4, 0, 2]
+
+
+@pytest.mark.parametrize("paths", [[None] * 3, ["a", "a", "b"]])
+def test_images_without_distinct_paths_are_numbered(tmp_path, paths):
+    source = open_source(write_images(tmp_path, paths, ["a", "b", "a"]))
+    assert held(source) == [("0000001", 0, 0), ("0000002", 1, 1), ("0000003", 2, 0)]
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List", ""])
+def test_lists_of_numbers_have_the_files_names(tmp_path, kind):
+    feature = {"feature": NAMES, "_type": kind} if kind else [NAMES]
+    path = write_images(tmp_path, ["x", "y"], [[1, 2], [0]], feature)
+    text = (tmp_path / "mine.toml").read_text()
+    (tmp_path / "mine.toml").write_text('task = "multi"\n' + text)
+    assert [x for _, _, x in held(open_source(path))] == [[0, 1, 1], [1, 0, 0]]
+
+
+def test_numbers_without_a_name_are_named(tmp_path):
+    path = write_images(tmp_path, ["x", "y"], [0, 3], NAMES)
+    words = r"t\.parquet, line 2: label 3 in column 'class' .* the classes 0 to 2"
+    with pytest.raises(ValueError, match=words):
+        open_source(path)
+
+
+def test_an_image_that_is_missing_or_cut_is_named(tmp_path):
+    path = write_images(tmp_path, ["x", "y"], ["a", "b"])
+    cells = [{"bytes": None, "path": "x"}, {"bytes": png(3)[:45], "path": "y"}]
+    pq.write_table(
+        pa.table({"path": cells, "class": ["a", "b"]}), tmp_path / "t.parquet"
+    )
+    source = open_source(path)
+    with pytest.raises(ValueError, match=r"line 1, column 'path': no image; add it"):
+        source[0]
+    with pytest.raises(ValueError, match=r"line 2, column 'path': unreadable or cut"):
+        source[1]
+
+
+def test_images_of_measurements_are_refused(tmp_path):
+    path = write_images(tmp_path, ["x", "y"], ["a", "b"])
+    text = (tmp_path / "mine.toml").read_text()
+    text = text.replace('rgb = "rgb"', 's2 = "s2_l2a"').replace("rgb =", "s2 =")
+    (tmp_path / "mine.toml").write_text(text)
+    words = r"column 'path' holds images of sensor s2_l2a in DN; only 8-bit pictures"
+    with pytest.raises(ValueError, match=words):
+        open_source(path)
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"path": ["a.png"], LONG: ["a"]},
+        {"path": ["a.png"], "class": [{"a": LONG}]},
+        {"path": [{"a": LONG}], "class": ["a"]},
+        {"path": [b"\xff" * 50_000], "class": ["a"]},
+        {"path": [LONG, "a.png"], "class": ["a", "b"]},
+        {"path": [LONG, LONG], "class": ["a", "b"]},
+        {"path": ["a.png"], "class": [[LONG]]},
+        {"path": ["a.png"], "class": [f"[{LONG}]"]},
+        {"path": ["a.png"], "class": [f"{LONG};a"]},
+        {"path": ["a.png"], "class": [b"\xff" * 50_000]},
+    ],
+    ids=range(10),
+)
+def test_no_message_is_long(images, table):
+    with pytest.raises(ValueError, match=r"t\.parquet") as error:
+        open_source(write_parquet(images, table))
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("count", [5, 100])
+def test_an_unknown_label_is_not_told_at_length(images, count):
+    classes = json.dumps([f"{i}{LONG}" for i in range(count)])
+    path = write(images, LINES, top=f"classes = {classes}\n")
+    with pytest.raises(ValueError, match="unknown label 'sea'") as error:
+        open_source(path)
+    assert len(str(error.value)) < 1000

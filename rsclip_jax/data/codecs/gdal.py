@@ -1,0 +1,227 @@
+"""Reads a raster by GDAL: every kind of TIFF, and JPEG 2000."""
+
+import contextlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_gcps
+
+from rsclip_jax.data.codecs.places import Footprint, Transform, face_north
+from rsclip_jax.data.codecs.raster import Raster
+
+# What GDAL reports becomes an error of ours or is of no consequence; a raster without
+# a place is counted where it matters.
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+# A folder may have a million files: it is not listed, and files beside the raster
+# (.msk, .aux.xml, .tfw) are looked up by name. Nothing is fetched.
+_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "PROJ_NETWORK": "OFF"}
+_LACKS = re.compile(r"missing codec(?: of code)? (\w+)")
+_UNABLE = re.compile(r"not supported|unsupported|cannot handle|can not handle", re.I)
+
+
+def read_with_gdal(path: Path, driver: str, bands: int | None = None) -> Raster:
+    """Reads a TIFF or JPEG 2000 file, north up; each page of several is a band.
+
+    driver: GDAL's name of the format, so that it does not try every other one. bands:
+    how many the caller expects, None for any. A last band that the file calls
+    alpha masks the others unless that many bands need it. Raises ValueError naming a
+    file that is unreadable, cut short, or in a codec that is not there.
+    """
+    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
+        if not file.subdatasets:
+            return _read(file, path, bands)
+        pages = _read_pages(file.subdatasets, path)
+    return _join_pages(pages, path)
+
+
+def locate_with_gdal(path: Path, driver: str) -> tuple[Footprint, ...]:
+    """Reads only the grid of a file, north up; () if it does not say where it lies.
+
+    Arguments and errors: see read_with_gdal.
+    """
+    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
+        if not (located := _locate(file)):
+            return ()
+        crs, transform = located
+        shape = (file.height, file.width)
+        if crs:
+            turned, transform = face_north(np.empty((*shape, 0)), transform)
+            shape = turned.shape[:2]
+        return (Footprint(path, crs, transform, *shape),)
+
+
+@contextlib.contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Raises what goes wrong within as ValueError with the file and the way out."""
+    try:
+        yield
+    except Exception as error:  # damaged bytes make a decoder fail in any way
+        raise ValueError(f"{path}: {_explain(error, path)}") from error
+
+
+@contextlib.contextmanager
+def _opened(
+    name: Path | str, driver: str = "GTiff"
+) -> Iterator[rasterio.DatasetReader]:
+    with rasterio.open(str(name), driver=driver, sharing=False) as file:
+        yield file
+
+
+def _explain(error: Exception, path: Path) -> str:
+    """What is wrong with a file, and the way out, from GDAL's error."""
+    why = str(error.__cause__ or error).replace(str(path), path.name)
+    if lacks := _LACKS.search(why):
+        return (
+            f"its compression ({lacks[1]}) is not in the GDAL of rasterio"
+            f" {rasterio.__version__}: convert the file where it can be read, by"
+            " gdal_translate -co COMPRESS=DEFLATE, or install a rasterio that has it,"
+            " such as conda-forge's"
+        )
+    if _UNABLE.search(why):
+        return f"GDAL cannot read this kind of file ({why}): convert it to GeoTIFF"
+    size = path.stat().st_size
+    return f"unreadable or cut TIFF ({size:,} bytes; {why}); fetch the file again"
+
+
+def _read_pages(names: Sequence[str], path: Path) -> list[Raster]:
+    """Reads the pages of a file in their order."""
+    pages = []
+    for name in sorted(names, key=lambda name: int(name.split(":")[1])):
+        with _opened(name) as file:
+            pages.append(_read(file, path, None))
+    return pages
+
+
+def _join_pages(pages: Sequence[Raster], path: Path) -> Raster:
+    """Makes bands of pages. Raises ValueError where they are not of one image."""
+    kinds = {(page.pixels.shape, page.pixels.dtype.str) for page in pages}
+    if len(kinds) > 1:
+        found = ", ".join(f"{'x'.join(map(str, s))} {d}" for s, d in sorted(kinds))
+        raise ValueError(
+            f"{path}: its {len(pages)} pages are not bands of one image ({found}):"
+            " keep one of them in the file"
+        )
+    masks = [page.missing for page in pages]
+    each = pages[0].pixels.shape
+    missing = None
+    if any(mask is not None for mask in masks):
+        missing = np.concatenate([_spread(mask, each) for mask in masks], -1)
+    return Raster(
+        np.concatenate([page.pixels for page in pages], -1),
+        missing,
+        pages[0].nodata,
+        sum((page.names for page in pages), ()),
+        _join([page.scales for page in pages], each[-1], 1.0),
+        _join([page.offsets for page in pages], each[-1], 0.0),
+        pages[0].places,
+        pages[0].tags,
+    )
+
+
+def _spread(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask as [h, w, bands]."""
+    if mask is None:
+        return np.zeros(shape, bool)
+    return np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], shape)
+
+
+def _join(
+    values: Sequence[tuple[float, ...] | None], count: int, default: float
+) -> tuple[float, ...] | None:
+    """The scales (offsets) of files of `count` bands each; None if all have none."""
+    if all(value is None for value in values):
+        return None
+    return sum((value or (default,) * count for value in values), ())
+
+
+def _read(file: rasterio.DatasetReader, path: Path, bands: int | None) -> Raster:
+    colours, count = file.colorinterp, file.count
+    converted = "SOURCE_COLOR_SPACE" in file.tags(ns="IMAGE_STRUCTURE")  # CMYK, Lab
+    alpha = count > 1 and colours[-1] == ColorInterp.alpha
+    masks = alpha and (converted or bands != count)
+    kept = list(range(1, count if masks else count + 1))
+    pixels = np.moveaxis(file.read(kept), 0, -1)
+    missing = _missing(file, kept, as_values=alpha and not masks)
+    places: tuple[Footprint, ...] = ()
+    if located := _locate(file):
+        crs, transform = located
+        if crs:  # without a CRS there is no north
+            if missing is not None:
+                missing, _ = face_north(missing, transform)
+            pixels, transform = face_north(pixels, transform)
+        places = (Footprint(path, crs, transform, *pixels.shape[:2]),)
+    scales, offsets = (
+        tuple(v[i - 1] for i in kept) for v in (file.scales, file.offsets)
+    )
+    return Raster(
+        np.ascontiguousarray(pixels),
+        missing,
+        file.nodatavals[kept[0] - 1],
+        tuple(file.descriptions[i - 1] or "" for i in kept),
+        scales if any(value != 1 for value in scales) else None,
+        offsets if any(offsets) else None,
+        places,
+        dict(file.tags()),
+        _palette(file),
+    )
+
+
+def _missing(
+    file: rasterio.DatasetReader, kept: Sequence[int], *, as_values: bool
+) -> np.ndarray | None:
+    """Where a file says that it has no value: [h, w, bands] or [h, w]; None: nowhere.
+
+    as_values: alpha is a band of values, so that only the nodata value counts.
+    """
+    if as_values:
+        pairs = [(file.read(i), file.nodatavals[i - 1]) for i in kept]
+        gone = np.stack([array == value for array, value in pairs], -1)
+        return gone if gone.any() else None
+    flags = [file.mask_flag_enums[i - 1] for i in kept]
+    if all(MaskFlags.all_valid in of_band for of_band in flags):
+        return None
+    if all(MaskFlags.per_dataset in of_band for of_band in flags):
+        gone = file.read_masks(kept[0]) == 0
+    else:
+        gone = np.moveaxis(file.read_masks(kept) == 0, 0, -1)
+    return gone if gone.any() else None
+
+
+def _locate(file: rasterio.DatasetReader) -> tuple[str, Transform] | None:
+    """(crs, transform) of a file, also from its ground control points."""
+    transform, crs = file.transform, file.crs
+    points, their_crs = file.gcps
+    if transform.is_identity and points:
+        transform, crs = from_gcps(points), their_crs
+    if transform.is_identity:
+        return None
+    code = crs.to_epsg() if crs else None
+    name = f"EPSG:{code}" if code else (crs.to_wkt() if crs else "")
+    a, b, c, d, e, f = transform[:6]
+    return name, (a, b, c, d, e, f)
+
+
+def _palette(file: rasterio.DatasetReader) -> np.ndarray | None:
+    """Colours of a file of one band: its palette, or greys for fewer than 8 bits."""
+    if file.count > 1 or file.dtypes[0] != "uint8":
+        return None
+    if file.colorinterp[0] == ColorInterp.palette:
+        colours = file.colormap(1)
+        table = np.zeros((256, 3), np.uint8)
+        for number, colour in colours.items():
+            table[number] = colour[:3]
+        return table
+    bits = int(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if bits == 8:
+        return None
+    levels = np.arange(256) * 255 // (2**bits - 1)
+    return np.minimum(levels, 255).astype(np.uint8)[:, None].repeat(3, -1)

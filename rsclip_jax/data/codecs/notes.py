@@ -1,0 +1,48 @@
+"""Notes of what reading changed, for those who report it."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Note(NamedTuple):
+    """What happened to one array of a sensor as it was read.
+
+    kind: "filled" (missing pixels, see fill_missing), "negative" (values below 0 that
+    became 0), or "offset" (DN that were lowered), with the amount of pixels or values;
+    or "by name", "by position": how a file's bands were found.
+    mask: of "filled", the missing values [h, w, bands].
+    """
+
+    kind: str
+    sensor: str
+    amount: int = 1
+    mask: np.ndarray | None = None
+
+
+Notes = list[Note]
+_NOTES: contextvars.ContextVar[Notes | None] = contextvars.ContextVar(
+    "notes", default=None
+)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[Notes]:
+    """Collects the notes that this thread makes within the context."""
+    notes: Notes = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
+def note(
+    kind: str, sensor: str, amount: int = 1, mask: np.ndarray | None = None
+) -> None:
+    """Makes a note, if anybody collects them."""
+    if (notes := _NOTES.get()) is not None:
+        notes.append(Note(kind, sensor, amount, mask))
