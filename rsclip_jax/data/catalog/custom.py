@@ -41,6 +41,7 @@ _TABLE = _Reader(
 )
 _READERS = {
     "class_folders": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
+    "flat": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
     "folder": _Reader(("folder", "sensors"), ("none",), (), True),
     "paired_folders": _Reader(
         ("folder", "subfolders", "sensors"),
@@ -65,6 +66,7 @@ def load_dataset(path: str | Path) -> Dataset:
     a table are relative to folder or, without it, to the table. Keys by reader:
 
         reader = "class_folders"  # <folder>/[<split>/]<class>/<image>
+                 "flat"           # <folder>/[<split>/]<class>_<number>.*
                  "folder"         # every image under folder, unlabelled
                  "paired_folders" # <folder>/[<split>/]<subfolder>/[<class>/]<stem>.*
                  "csv", "parquet" # one row for each record

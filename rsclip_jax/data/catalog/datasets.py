@@ -180,6 +180,41 @@ _DATASETS = (
         prompts.RESISC45_TEMPLATES,
     ),
     _photos(
+        "optimal31",
+        ("optimal31", "OPTIMAL-31/Images", "OPTIMAL-31", "Optimal-31"),
+        classes.OPTIMAL31_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "rsi_cb256",
+        ("rsi_cb256", "RSI-CB256"),
+        classes.RSI_CB256_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "whu_rs19",
+        ("whu_rs19", "WHU-RS19/RSDataset", "WHU-RS19/Images", "WHU-RS19"),
+        classes.WHU_RS19_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    _photos(
+        "mlrsnet",
+        ("MLRSNet/Images", "mlrsnet/Images", "MLRSNet", "mlrsnet"),
+        classes.MLRSNET_NAMES,
+        prompts.RESISC45_TEMPLATES,
+    ),
+    Dataset(
+        "mlrsnet_multi",
+        "mlrsnet",
+        "multi",
+        {"rgb": "rgb"},
+        classes.MLRSNET_LABELS,
+        classes.MLRSNET_LABELS,
+        prompts.RESISC45_TEMPLATES,
+        ("MLRSNet", "mlrsnet"),
+        label_map={label: label for label in classes.MLRSNET_LABELS},
+    ),
+    _photos(
         "cifar100",
         (
             *("cifar100", "CIFAR-100", "CIFAR-100-images"),
@@ -240,7 +275,13 @@ _DATASETS = (
         "eurosat_sar",
         "class_folders",
         {"s1": "s1_grd"},
-        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+        (
+            "eurosat_sar",
+            "EuroSAT-SAR",
+            "EuroSAT_SAR",
+            "eurosat_s1/all_imgs",
+            "l2_eurosat_s1s2/eurosat_s1/all_imgs",
+        ),
         split_lists="eurosat-{split}.txt",
     ),
     _eurosat(
@@ -255,6 +296,19 @@ _DATASETS = (
         for version, counts in ((1, (19, 5, 43)), (2, (19, 5)))
         for count in counts
         for with_s1 in (True, False)
+    ),
+    *(
+        Dataset(
+            name,
+            name,
+            "captions",
+            {"rgb": "rgb", "s2": "s2_l2a", "s1": "s1_grd"},
+            folders=(name, "bigearthnet_v2", "bigearthnet", "BigEarthNet", ""),
+            composites={"rgb": ("s2", "s2_l2a_rgb")},
+            size=120,
+            max_shift=1.0,
+        )
+        for name in ("bigearthnet_txt", "bigearthnet_txt_bench")
     ),
     Dataset(
         "ssl4eo_s12",

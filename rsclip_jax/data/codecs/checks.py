@@ -88,11 +88,15 @@ def find_missing(
     saturated value or, with nodata, its nodata in all bands of a pixel: in some bands
     only these are measurements.
     """
-    low, high = float(array.min()), float(array.max())
     # of one band, a saturated pixel cannot be told from a missing one
     saturated = sensor.saturated if array.shape[-1] > 1 else None
-    values = [sensor.nodata if nodata else None, saturated]
-    found = [v for v in values if v is not None and low <= v <= high]
+    values = [
+        v for v in (sensor.nodata if nodata else None, saturated) if v is not None
+    ]
+    if array.dtype.kind != "f" and not values and marked is None:
+        return None
+    low, high = float(array.min()), float(array.max())
+    found = [v for v in values if low <= v <= high]
     is_finite = np.isfinite(low) and np.isfinite(high)
     if is_finite and not found and (marked is None or not marked.any()):
         return None

@@ -69,8 +69,8 @@ def find_classes(
     names: split -> its folder. Raises ValueError if there is none, or if another folder
     beside the split folders could be a split.
     """
-    tops = [folder / name for name in names.values() if _folders(folder / name)]
-    beside = [p.name for p in _folders(folder) if tops and p not in tops]
+    tops = [folder / name for name in names.values() if folders_in(folder / name)]
+    beside = [p.name for p in folders_in(folder) if tops and p not in tops]
     if beside:
         raise ValueError(
             f"{folder}: {', '.join(beside)} beside the split folders"
@@ -79,7 +79,9 @@ def find_classes(
             " not, list the classes"
         )
     bases = [base / sub for base in tops or [folder] for sub in subfolders]
-    held = {p: there for base in bases for p in _folders(base) if (there := _images(p))}
+    held = {
+        p: there for base in bases for p in folders_in(base) if (there := images_in(p))
+    }
     if not held:
         raise ValueError(
             f"{bases[0]}: no class folders with images in it{files_there(bases[0])}"
@@ -143,7 +145,7 @@ def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path
     Raises ValueError for such a folder that has the name of a split.
     """
     for name in classes:
-        for path in _images(base / name):
+        for path in images_in(base / name):
             yield name, path
 
 
@@ -201,11 +203,16 @@ def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
     """Raises FileNotFoundError naming the classes without a folder in any base."""
     missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
     if missing:
-        there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
-        raise FileNotFoundError(
-            f"{bases[0]}: no folder for the class(es) {', '.join(missing)}; found"
-            f" {', '.join(there) or 'no folders'}"
-        )
+        raise missing_folders(bases, missing)
+
+
+def missing_folders(bases: Sequence[Path], missing: Sequence[str]) -> FileNotFoundError:
+    """The error for classes without a folder in any base, naming those that exist."""
+    there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
+    return FileNotFoundError(
+        f"{bases[0]}: no folder for the class(es) {clip(', '.join(missing), 400)};"
+        f" found {clip(', '.join(there), 300) or 'no folders'}"
+    )
 
 
 def splits_there(
@@ -275,7 +282,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     Raises ValueError for files with the same name.
     """
     found: dict[str, Path] = {}
-    for path in _images(folder):
+    for path in images_in(folder):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise ValueError(
@@ -285,7 +292,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones and archive leftovers."""
     if not folder.is_dir():
         return []
@@ -293,7 +300,7 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The images in a folder and in folders within it, sorted by name.
 
     Raises ValueError for a folder within it that has the name of a split.

@@ -384,9 +384,9 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         ("reader = [", "not a TOML file"),
         (
             "folder = 'x'",
-            "reader = None should be one of class_folders, folder, paired",
+            "reader = None should be one of class_folders, flat, folder, paired",
         ),
-        ('reader = "zarr"', "reader = 'zarr' should be one of class_folders, folder"),
+        ('reader = "zarr"', "reader = 'zarr' should be one of class_folders, flat, fo"),
         ('reader = ["csv"]', r"reader = \['csv'\] should be one of"),
         (
             with_top(PHOTOS, "fodler = 1").replace('folder = "photos"', ""),

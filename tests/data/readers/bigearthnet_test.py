@@ -331,6 +331,72 @@ def test_empty_cells_and_repeated_patches_are_named(v2, column, value, words):
         assert len(open_source("bigearthnet_v2_s2", v2)) == 3
 
 
+# BigEarthNet.txt
+
+
+def write_captions(v2, rows):
+    """rows: (patch, type, output, split)."""
+    table = [
+        {
+            "ID": str(i),
+            "patch_id": f"{TILE}_{patch}_7",
+            "s1_name": f"{SCENE}_33UUP_{patch}_7",
+            "input": "Describe the image.",
+            "output": output,
+            "type": kind,
+            "split": split,
+        }
+        for i, (patch, kind, output, split) in enumerate(rows)
+    ]
+    path = v2 / "BigEarthNet.txt.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+
+
+TEXTS = [
+    (0, "captioning", " A meadow. ", "train"),
+    (0, "binary", "yes", "train"),
+    (2, "captioning", "A lake.", "bench"),
+    (1, "captioning", "A town.", "validation"),
+    (1, "captioning", "A town by a river.", "validation"),
+    (2, "mcq", "B", "test"),
+]
+
+
+def test_captions_of_patches_in_all_sensors(v2):
+    write_captions(v2, TEXTS)
+    source = open_source("bigearthnet_txt", v2)
+    assert source.ids == [f"{TILE}_0_7", f"{TILE}_1_7"]
+    assert source[1]["captions"] == ("A town.", "A town by a river.")
+    assert source[0]["captions"] == ("A meadow.",)
+    patches = open_source("bigearthnet_v2", v2)
+    for record, same in zip(source, patches, strict=False):
+        for key in ("rgb", "s1", "s2"):
+            np.testing.assert_array_equal(record[key], same[key])
+    assert open_source("bigearthnet_txt", v2, "val").ids == [f"{TILE}_1_7"]
+    bench = open_source("bigearthnet_txt_bench", v2, "test")
+    assert (bench.ids, bench[0]["captions"]) == ([f"{TILE}_2_7"], ("A lake.",))
+    with pytest.raises(FileNotFoundError, match="no split 'test'; it has train, val"):
+        open_source("bigearthnet_txt", v2, "test")
+
+
+def test_faults_of_the_captions_are_named(v2, capsys):
+    with pytest.raises(FileNotFoundError, match=r"txt\.parquet does not exist"):
+        open_source("bigearthnet_txt", v2)
+    write_captions(v2, [*TEXTS, (9, "captioning", "Gone.", "train")])
+    with pytest.raises(ValueError, match=rf"1 of its images are absent: .*{TILE}_9_7"):
+        open_source("bigearthnet_txt", v2)
+    assert len(open_source("bigearthnet_txt", v2, on_error="skip")) == 2
+    write_captions(v2, [(0, "captioning", None, "train")])
+    words = rf"a caption of {TILE}_0_7 has nothing in column output"
+    with pytest.raises(ValueError, match=words):
+        open_source("bigearthnet_txt", v2)
+    path = v2 / "BigEarthNet.txt.parquet"
+    table = pyarrow.parquet.read_table(path).drop_columns(["type"])
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(ValueError, match=r"txt\.parquet: no column type; it has"):
+        open_source("bigearthnet_txt", v2)
+
+
 def test_a_missing_table_or_column_is_named(v2):
     path = v2 / "metadata.parquet"
     table = pyarrow.parquet.read_table(path).drop_columns(["s1_name"])
