@@ -13,7 +13,8 @@ class Note(NamedTuple):
 
     kind: "filled" (missing pixels, see fill_missing), "negative" (values below 0 that
     became 0), or "offset" (DN that were lowered), with the amount of pixels or values;
-    or "by name", "by position": how a file's bands were found.
+    or "by name", "by position": how a file's bands were found; or "unplaced": a file
+    of several of one record, which does not say where it lies.
     mask: of "filled", the missing values [h, w, bands].
     """
 
