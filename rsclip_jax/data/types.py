@@ -63,6 +63,30 @@ class Composite:
     low: float = 0.0
 
 
+MOST_RATIO = 1.5  # of two images' ground, beyond which an encoder's user is warned
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """The ground of an image: its side in pixels, and a pixel's side in metres.
+
+    0: not known.
+    """
+
+    pixels: int = 0
+    metres: float = 0.0
+
+    @property
+    def extent(self) -> float:
+        """The side of the image on the ground in metres; 0 where it is not known."""
+        return self.pixels * self.metres
+
+    def __str__(self) -> str:
+        if not self.metres:
+            return f"{self.pixels} pixels"
+        return f"{self.pixels} pixels of {self.metres:.3g} m ({self.extent:,.0f} m)"
+
+
 @dataclasses.dataclass(frozen=True)
 class Scaling:
     """value = number * scale + offset, in the sensor's unit; one, or one for each band.

@@ -223,7 +223,7 @@ def describe_notes(key: str, scans: Sequence[Scan]) -> list[str]:
         )
     if negative := counts_of(key, "negative", scans):
         lines.append(
-            f"{sum(negative):,} values below 0 in {len(negative):,} records became 0"
+            f"{sum(negative):,.0f} values below 0 in {len(negative):,} records became 0"
         )
     return lines
 
@@ -273,7 +273,7 @@ def describe_filled(
         return None
     return {
         key: {
-            "pixels": sum(counts_of(key, "filled", scans.values())),
+            "pixels": int(sum(counts_of(key, "filled", scans.values()))),
             "records": len(counts_of(key, "filled", scans.values())),
         }
         for key in dataset.sensors
@@ -281,7 +281,7 @@ def describe_filled(
     }
 
 
-def counts_of(key: str, kind: str, scans: Iterable[Scan]) -> list[int]:
+def counts_of(key: str, kind: str, scans: Iterable[Scan]) -> list[float]:
     """The amounts of the records' notes of this kind on a sensor key."""
     return [n for s in scans for n in s.notes.get(key, {}).get(kind, ())]
 

@@ -48,7 +48,7 @@ class Scan:
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    notes: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     darkest: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from rsclip_jax.data.codecs.described import order_bands, to_unit
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.codecs.notes import is_noting, note
 from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
@@ -213,6 +214,10 @@ def read_sensor(
         raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
+    if is_noting():
+        sides = [side for place in raster.places if (side := place.metres)]
+        if sides:
+            note("metres", sensor.name, min(sides))
     path = files[0] if isinstance(files, tuple) else files
     raster = order_bands(raster, sensor, file_bands, where)
     array, missing = (
