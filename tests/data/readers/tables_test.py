@@ -428,3 +428,21 @@ def test_an_unknown_label_is_not_told_at_length(images, count):
     with pytest.raises(ValueError, match="unknown label 'sea'") as error:
         open_source(path)
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        f"classes = {json.dumps([LONG, LONG])}\n",
+        f"classes = {json.dumps([*map(str, range(9000)), 'sea', 'sea'])}\n",
+        f"templates = {json.dumps([LONG])}\n",
+        f'separator = "{LONG}"\n',
+        f'task = "{LONG}"\n',
+        f'odd = "{LONG}"\n{LONG} = 1\n',
+    ],
+    ids=range(6),
+)
+def test_a_fault_of_the_dataset_file_is_not_told_at_length(images, top):
+    with pytest.raises(ValueError, match=r"mine\.toml") as error:
+        open_source(write(images, LINES, top=top))
+    assert len(str(error.value)) < 1000
