@@ -81,6 +81,11 @@ def _sensors(summary: dict) -> str:
             f"{way} in {_many(n, 'file')}" for way, n in sensor["found"].items() if n
         ]:
             lines.append(f"({key}: bands are found {', '.join(ways)})")
+    if unplaced := summary["pairs"]["unplaced"]:
+        lines.append(
+            f"({unplaced:,} of {summary['pairs']['read']:,} pairs are not checked for"
+            " their place: their files do not say where they lie)"
+        )
     return "\n".join(lines)
 
 

@@ -167,6 +167,13 @@ def summarise(
         "sensors": {
             k: summarise_sensor(k, dataset, [*scans.values()]) for k in dataset.sensors
         },
+        "pairs": {
+            "read": sum(len(s.indices) for s in scans.values()),
+            "unplaced": sum(
+                len(counts_of(key, "unplaced", scans.values()))
+                for key in dataset.sensors
+            ),
+        },
         "unreadable": [
             {"split": split, "id": ids[split][index], "error": error}
             for split, s in scans.items()

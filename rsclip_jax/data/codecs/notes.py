@@ -14,7 +14,8 @@ class Note(NamedTuple):
     kind: "filled" (missing pixels, see fill_missing), "negative" (values below 0 that
     became 0), or "offset" (DN that were lowered), with the amount of pixels or values;
     "by name" or "by position": how a file's bands were found; "metres": the side of a
-    pixel on the ground, where the file says it.
+    pixel on the ground, where the file says it; "unplaced": a file of several of one
+    record, which does not say where it lies.
     mask: of "filled", the missing values [h, w, bands].
     """
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ class FileSource(Source):
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
-        found: list[Footprint] = []
+        found: dict[str, list[Footprint]] = {}
         for key in entry.files:
             if key in keys:
                 sensor = get_sensor(dataset.sensors[key])
@@ -84,18 +84,29 @@ class FileSource(Source):
         self._check_places(found)
         return record
 
-    def _check_places(self, found: Sequence[Footprint]) -> None:
-        """Raises ValueError for files of one record that lie at two places."""
+    def _check_places(self, found: Mapping[str, Sequence[Footprint]]) -> None:
+        """Raises ValueError for files of one record that lie at two places.
+
+        found: record key -> the places of its files, which a note lists where one of
+        several sensors has none.
+        """
         way, custom = "", self.dataset.custom
         if custom and not custom.same_place:
             return
+        bare = [k for k, places in found.items() if not places or not places[0].crs]
+        if bare and len(found) > 1:
+            note("unplaced", self.dataset.sensors[bare[0]])
         if custom:
             way = (
                 ", or, in the dataset's file, max_shift allows more pixels, reproject ="
                 " true warps later sensors onto the grid of the first, and same_place ="
                 f" false in {custom.path} allows it"
             )
-        check_same_location(found, self.dataset.max_shift, way)
+        check_same_location(
+            [place for places in found.values() for place in places],
+            self.dataset.max_shift,
+            way,
+        )
 
     def _grid_file(self, entry: Entry, key: str) -> Path | None:
         """The file onto whose grid a sensor's file is warped, if it is."""
@@ -107,16 +118,17 @@ class FileSource(Source):
         return None if key == first or isinstance(file, tuple) else file
 
     def _read_sensor(
-        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+        self, entry: Entry, key: str, sensor: Sensor, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
-        """Reads a sensor of an entry; appends its files' footprints to found."""
+        """Reads a sensor of an entry; adds its files' places to found."""
         dataset, files = self.dataset, entry.files[key]
+        found[key] = []
         array = read_sensor(
             files,
             sensor,
             dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
-            footprints=found,
+            footprints=found[key],
             onto=self._grid_file(entry, key),
             scaling=dataset.scaling.get(key),
         )
@@ -132,7 +144,7 @@ class FileSource(Source):
         return array
 
     def _composite(
-        self, entry: Entry, record: Record, key: str, found: list[Footprint]
+        self, entry: Entry, record: Record, key: str, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
         dataset = self.dataset
         source, made = dataset.composites[key][0], composite_of(dataset, key)
@@ -145,10 +157,9 @@ class FileSource(Source):
             indices = [sensor.bands.index(band) for band in made.bands]
             some = {source: tuple(files[i] for i in indices)}
             with contextlib.suppress(ValueError):
-                part, three = sensor_part(sensor, indices), list[Footprint]()
+                part = sensor_part(sensor, indices)
                 less = dataclasses.replace(entry, files=some)
-                array = self._read_sensor(less, source, part, three)
-                found += three
+                array = self._read_sensor(less, source, part, found)
                 return make_composite(array, part.bands, made)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
