@@ -68,22 +68,8 @@ class FileSource(Source):
         """The files of each record."""
         return self._entries
 
-    def __getitem__(self, index: int) -> Record:
-        """The record with the sensors that it has."""
-        return self.read(index, self._held(self._entries[index]))
-
-    def _held(self, entry: Entry) -> list[str]:
-        """The sensors of an entry: a table's row may lack some."""
-        made = self.dataset.composites
-        return [k for k in self.dataset.sensors if made.get(k, (k,))[0] in entry.files]
-
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, dataset = self._entries[index], self.dataset
-        if lacking := set(keys).difference(self._held(entry)):
-            raise ValueError(
-                f"{entry.id}: this record has no {', '.join(sorted(lacking))}, only"
-                f" {', '.join(self._held(entry)) or 'a label'}"
-            )
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
@@ -92,8 +78,8 @@ class FileSource(Source):
             if key in keys:
                 sensor = get_sensor(dataset.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key in dataset.composites:
-            if key in keys:
+        for key, (source, _) in dataset.composites.items():
+            if key in keys and source in entry.files:
                 record[key] = self._composite(entry, record, key, found)
         self._check_places(found)
         return record
