@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from configs import inspect
 from rsclip_jax.data.datasets import open_source
 from tests.helpers.geotiffs import write_by_gdal
 from tests.helpers.inspected import inspect_set
+from tests.helpers.runs import make_run
 
 NAME = "S2B_MSIL1C_20230613T103031_{}_R108_T32TQM_20230613T141500_{}.tif"
 pytestmark = pytest.mark.filterwarnings(
@@ -58,6 +60,10 @@ def test_an_offset_is_said_and_no_other_order(
     (line,) = (x for x in said.splitlines() if "1000" in x and "s2 (s2_l1c)" in x)
     assert words in line
     assert "another order" not in said
+    run = make_run(tmp_path / "run", inspect.get_config().lock())
+    run.open(f"{tmp_path}/mine.toml:all")  # as every stage does
+    warned = "warning: mine:all: s2: the darkest" in capsys.readouterr().out
+    assert warned == (baseline == "x")
 
 
 def test_missing_pixels_are_left_out_of_the_statistics(tmp_path, scenes, capsys):
