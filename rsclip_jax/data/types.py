@@ -63,6 +63,30 @@ class Composite:
     low: float = 0.0
 
 
+MOST_RATIO = 1.5  # of two images' ground, beyond which an encoder's user is warned
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """The ground of an image: its side in pixels, and a pixel's side in metres.
+
+    0: not known.
+    """
+
+    pixels: int = 0
+    metres: float = 0.0
+
+    @property
+    def extent(self) -> float:
+        """The side of the image on the ground in metres; 0 where it is not known."""
+        return self.pixels * self.metres
+
+    def __str__(self) -> str:
+        if not self.metres:
+            return f"{self.pixels} pixels"
+        return f"{self.pixels} pixels of {self.metres:.3g} m ({self.extent:,.0f} m)"
+
+
 @dataclasses.dataclass(frozen=True)
 class Scaling:
     """value = number * scale + offset, in the sensor's unit; one, or one for each band.
@@ -230,7 +254,10 @@ class Source:
         return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """Returns a record with at least the sensors `keys`; others may be absent."""
+        """Returns a record with the sensors `keys`, as far as it has them.
+
+        It may have others, too. A row of a table may lack a sensor; see check_held.
+        """
         return self[index]
 
     @property
@@ -295,6 +322,12 @@ class Listing:
     absent: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
     rule: str = ""
     faults: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+
+def check_held(record: Record, keys: Collection[str]) -> None:
+    """Raises ValueError for a record that lacks a sensor, such as a table's row may."""
+    if lacking := [key for key in keys if key not in record]:
+        raise ValueError(f"{record['id']}: this record has no {', '.join(lacking)}")
 
 
 def tail_of(id_: str) -> str:

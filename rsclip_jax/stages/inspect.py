@@ -17,7 +17,7 @@ from rsclip_jax.data.inspect.statistics import (
     find_repeats,
     merge,
 )
-from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.inspect.unread import find_nested, find_unread
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sensors.baseline import is_msi
@@ -75,6 +75,7 @@ def run_inspect(run: Run) -> None:
     summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
     strange, unread = find_unread(sources.values()) or ({}, [])
     summary |= describe_unread(strange, unread)
+    summary["nested_folders"] = find_nested(sources.values())
     lines = left_out_lines(dataset, sources, strange, unread)
     summary["filled"] = describe_filled(dataset, sources, scans)
     summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
@@ -167,6 +168,13 @@ def summarise(
         "sensors": {
             k: summarise_sensor(k, dataset, [*scans.values()]) for k in dataset.sensors
         },
+        "pairs": {
+            "read": sum(len(s.indices) for s in scans.values()),
+            "unplaced": sum(
+                len(counts_of(key, "unplaced", scans.values()))
+                for key in dataset.sensors
+            ),
+        },
         "unreadable": [
             {"split": split, "id": ids[split][index], "error": error}
             for split, s in scans.items()
@@ -223,7 +231,7 @@ def describe_notes(key: str, scans: Sequence[Scan]) -> list[str]:
         )
     if negative := counts_of(key, "negative", scans):
         lines.append(
-            f"{sum(negative):,} values below 0 in {len(negative):,} records became 0"
+            f"{sum(negative):,.0f} values below 0 in {len(negative):,} records became 0"
         )
     return lines
 
@@ -273,7 +281,7 @@ def describe_filled(
         return None
     return {
         key: {
-            "pixels": sum(counts_of(key, "filled", scans.values())),
+            "pixels": int(sum(counts_of(key, "filled", scans.values()))),
             "records": len(counts_of(key, "filled", scans.values())),
         }
         for key in dataset.sensors
@@ -281,7 +289,7 @@ def describe_filled(
     }
 
 
-def counts_of(key: str, kind: str, scans: Iterable[Scan]) -> list[int]:
+def counts_of(key: str, kind: str, scans: Iterable[Scan]) -> list[float]:
     """The amounts of the records' notes of this kind on a sensor key."""
     return [n for s in scans for n in s.notes.get(key, {}).get(kind, ())]
 

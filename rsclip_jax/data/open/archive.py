@@ -30,6 +30,7 @@ from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.files import FileSource
+from rsclip_jax.data.sources.geobench import GeoBench
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.sources.memory import ArraySource
 from rsclip_jax.data.sources.parquet import EmbeddedImages, Images
@@ -307,6 +308,7 @@ OPENERS: dict[str, Opener] = {
     "sen1floods11": _opener(lambda d, f, s: pairs.sen1floods_entries(f, s)),
     "sen12ms": _open_sen12ms,
     "so2sat": So2SatSource,
+    "geobench": GeoBench,
     "captions": _opener(lambda d, f, s: captions.caption_entries(f, d.name, s)),
     "wds": webdataset.open_webdataset,
     "tfds": tfds.open_tfds,

@@ -92,7 +92,8 @@ def band_indices(
 
 def sensor_part(sensor: Sensor, indices: Sequence[int]) -> Sensor:
     """The sensor with only some of its bands, by their indices."""
-    per_band = ("bands", "wavelengths", "resolution", "mean", "std")
+    per_band = ["bands", "wavelengths", "resolution"]
+    per_band += ["mean", "std"] if sensor.mean else []
     parts: dict[str, Any] = {
         name: tuple(getattr(sensor, name)[i] for i in indices) for name in per_band
     }

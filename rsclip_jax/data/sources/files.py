@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from rsclip_jax.data.codecs.described import order_bands, to_unit
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.codecs.notes import is_noting, note
 from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
@@ -67,48 +68,45 @@ class FileSource(Source):
         """The files of each record."""
         return self._entries
 
-    def __getitem__(self, index: int) -> Record:
-        """The record with the sensors that it has."""
-        return self.read(index, self._held(self._entries[index]))
-
-    def _held(self, entry: Entry) -> list[str]:
-        """The sensors of an entry: a table's row may lack some."""
-        made = self.dataset.composites
-        return [k for k in self.dataset.sensors if made.get(k, (k,))[0] in entry.files]
-
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, dataset = self._entries[index], self.dataset
-        if lacking := set(keys).difference(self._held(entry)):
-            raise ValueError(
-                f"{entry.id}: this record has no {', '.join(sorted(lacking))}, only"
-                f" {', '.join(self._held(entry)) or 'a label'}"
-            )
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
-        found: list[Footprint] = []
+        found: dict[str, list[Footprint]] = {}
         for key in entry.files:
             if key in keys:
                 sensor = get_sensor(dataset.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key in dataset.composites:
-            if key in keys:
+        for key, (source, _) in dataset.composites.items():
+            if key in keys and source in entry.files:
                 record[key] = self._composite(entry, record, key, found)
         self._check_places(found)
         return record
 
-    def _check_places(self, found: Sequence[Footprint]) -> None:
-        """Raises ValueError for files of one record that lie at two places."""
+    def _check_places(self, found: Mapping[str, Sequence[Footprint]]) -> None:
+        """Raises ValueError for files of one record that lie at two places.
+
+        found: record key -> the places of its files, which a note lists where one of
+        several sensors has none.
+        """
         way, custom = "", self.dataset.custom
         if custom and not custom.same_place:
             return
+        bare = [k for k, places in found.items() if not places or not places[0].crs]
+        if bare and len(found) > 1:
+            note("unplaced", self.dataset.sensors[bare[0]])
         if custom:
             way = (
                 ", or, in the dataset's file, max_shift allows more pixels, reproject ="
                 " true warps later sensors onto the grid of the first, and same_place ="
                 f" false in {custom.path} allows it"
             )
-        check_same_location(found, self.dataset.max_shift, way)
+        check_same_location(
+            [place for places in found.values() for place in places],
+            self.dataset.max_shift,
+            way,
+        )
 
     def _grid_file(self, entry: Entry, key: str) -> Path | None:
         """The file onto whose grid a sensor's file is warped, if it is."""
@@ -120,16 +118,17 @@ class FileSource(Source):
         return None if key == first or isinstance(file, tuple) else file
 
     def _read_sensor(
-        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+        self, entry: Entry, key: str, sensor: Sensor, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
-        """Reads a sensor of an entry; appends its files' footprints to found."""
+        """Reads a sensor of an entry; adds its files' places to found."""
         dataset, files = self.dataset, entry.files[key]
+        found[key] = []
         array = read_sensor(
             files,
             sensor,
             dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
-            footprints=found,
+            footprints=found[key],
             onto=self._grid_file(entry, key),
             scaling=dataset.scaling.get(key),
         )
@@ -145,7 +144,7 @@ class FileSource(Source):
         return array
 
     def _composite(
-        self, entry: Entry, record: Record, key: str, found: list[Footprint]
+        self, entry: Entry, record: Record, key: str, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
         dataset = self.dataset
         source, made = dataset.composites[key][0], composite_of(dataset, key)
@@ -158,10 +157,9 @@ class FileSource(Source):
             indices = [sensor.bands.index(band) for band in made.bands]
             some = {source: tuple(files[i] for i in indices)}
             with contextlib.suppress(ValueError):
-                part, three = sensor_part(sensor, indices), list[Footprint]()
+                part = sensor_part(sensor, indices)
                 less = dataclasses.replace(entry, files=some)
-                array = self._read_sensor(less, source, part, three)
-                found += three
+                array = self._read_sensor(less, source, part, found)
                 return make_composite(array, part.bands, made)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
@@ -213,6 +211,10 @@ def read_sensor(
         raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
+    if is_noting():
+        sides = [side for place in raster.places if (side := place.metres)]
+        if sides:
+            note("metres", sensor.name, min(sides))
     path = files[0] if isinstance(files, tuple) else files
     raster = order_bands(raster, sensor, file_bands, where)
     array, missing = (

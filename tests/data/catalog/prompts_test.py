@@ -37,6 +37,8 @@ LABELLED = [name for name, dataset in DATASETS.items() if dataset.classes]
         ("whu_rs19", 19, 18),
         ("mlrsnet", 46, 18),
         ("mlrsnet_multi", 60, 18),
+        ("m_bigearthnet", 43, 2),
+        ("m_pv4ger", 2, 2),
         ("miniature_natural", 10, 2),
     ],
 )
