@@ -254,7 +254,10 @@ class Source:
         return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """Returns a record with at least the sensors `keys`; others may be absent."""
+        """Returns a record with the sensors `keys`, as far as it has them.
+
+        It may have others, too. A row of a table may lack a sensor; see check_held.
+        """
         return self[index]
 
     @property
@@ -319,6 +322,12 @@ class Listing:
     absent: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
     rule: str = ""
     faults: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+
+def check_held(record: Record, keys: Collection[str]) -> None:
+    """Raises ValueError for a record that lacks a sensor, such as a table's row may."""
+    if lacking := [key for key in keys if key not in record]:
+        raise ValueError(f"{record['id']}: this record has no {', '.join(lacking)}")
 
 
 def tail_of(id_: str) -> str:

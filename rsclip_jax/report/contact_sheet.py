@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rsclip_jax.data.codecs.checks import find_missing
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.sensors.bands import TRUE_COLOUR, bands_near
 from rsclip_jax.io.files import naming, replacing
 
 _TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
 _GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
-_BROKEN = (255, 0, 255)  # a pixel that is NaN or infinite
+_BROKEN = (255, 0, 255)  # a pixel that is NaN, infinite or missing
 # Wavelengths (um) of the bands shown as red, green and blue.
 _COMPOSITES = {"true colour": TRUE_COLOUR, "false colour": (0.842, 0.665, 0.56)}
 
@@ -25,12 +26,14 @@ class View:
 
     channels: [h, w, c] to [h, w, 1 or 3]. stretch: scale linearly between the 2 % and
     98 % quantiles of all shown pixels; otherwise the values are 0 to 255 already.
+    sensor: the arrays' sensor, whose missing pixels are left out; None shows all.
     """
 
     heading: str
     channels: Callable[[np.ndarray], np.ndarray]
     stretch: bool = True
     colormap: str = "grey"
+    sensor: Sensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +63,10 @@ def views_of(sensor: Sensor) -> list[View]:
     if {"VV", "VH"} <= set(sensor.bands):
         views.append(View("VV, VH, VV - VH", _radar(sensor)))
     if views:
-        return views
+        return [dataclasses.replace(view, sensor=sensor) for view in views]
     colours = "inferno" if sensor.unit == "K" else "grey"
     bands = sensor.bands[:3]
-    return [View(band, _pick(sensor, (band,)), True, colours) for band in bands]
+    return [View(band, _pick(sensor, (band,)), True, colours, sensor) for band in bands]
 
 
 def _pick(sensor: Sensor, bands: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
@@ -86,12 +89,11 @@ def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], 
 
     All arrays share one stretch, so that they can be compared. The range reads "345 to
     2100; 300 to 1900; ..." for red, green and blue, and is "" for pictures shown as
-    they are. NaN is magenta.
+    they are. NaN and missing pixels are magenta, and not in the range.
     """
-    images = [view.channels(array) for array in arrays]
     if not view.stretch:
-        return [np.ascontiguousarray(image) for image in images], ""
-    images = [image.astype(np.float32) for image in images]
+        return [np.ascontiguousarray(view.channels(array)) for array in arrays], ""
+    images = [view.channels(_hide_missing(array, view.sensor)) for array in arrays]
     values = np.concatenate([x.reshape(-1, x.shape[-1]) for x in images])
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(0).any():  # a band without one number has no quantile
@@ -101,6 +103,13 @@ def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], 
     pictures = [_paint(image, low, width, view.colormap) for image in images]
     ranges = [f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True)]
     return pictures, "; ".join(ranges)
+
+
+def _hide_missing(array: np.ndarray, sensor: Sensor | None) -> np.ndarray:
+    """The array as float32, NaN where a value is missing."""
+    missing = find_missing(array, sensor) if sensor and array.size else None
+    floats = array.astype(np.float32)
+    return floats if missing is None else np.where(missing, np.float32(np.nan), floats)
 
 
 def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES, fill_templates
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import SPLIT_NAMES, CustomDataset, Dataset
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.io.texts import clip, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +131,12 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             raise ValueError(f"{dataset.custom.path}: classnames: {error}") from None
     spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
     names = {**spaced, **given}
-    if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+    counts = Counter(names.values())
+    if twice := [c for c in names if counts[names[c]] > 1]:
+        listed = clip(", ".join(twice), 300)
         raise ValueError(
-            f"{dataset.custom.path}: the classes {', '.join(twice)} would have the same"
-            " name in prompts; give them other names in a table [classnames]"
+            f"{dataset.custom.path}: the classes {listed} would have the same name in"
+            " prompts; give them other names in a table [classnames]"
         )
     return dataclasses.replace(
         dataset,
@@ -174,16 +178,16 @@ def _read(path: Path) -> dict[str, Any]:
     reader = values.get("reader")
     if not isinstance(reader, str) or reader not in _READERS:
         raise ValueError(
-            f"{path}: reader = {reader!r} should be one of {', '.join(_READERS)}"
+            f"{path}: reader = {shown(reader)} should be one of {', '.join(_READERS)}"
         )
     allowed = _READERS[reader]
     unknown = [key for key in values if key not in allowed.keys]
     missing = [key for key in allowed.needed if key not in values]
     if unknown or missing:
         raise ValueError(
-            f"{path}: unknown keys {unknown}, missing keys {missing}; reader"
-            f" {reader!r} has {', '.join(allowed.keys)} (a key below a [table] is"
-            " that table's)"
+            f"{path}: unknown keys {shown(unknown, 300)}, missing keys {missing};"
+            f" reader {reader!r} has {', '.join(allowed.keys)} (a key below a [table]"
+            " is that table's)"
         )
     for key, value in values.items():
         check = own_bands.check_type if key in own_bands.KEYS else _check_type
@@ -219,7 +223,9 @@ def _check_type(path: Path, key: str, value: Any) -> None:
         good, wanted = isinstance(value, str), "a string"
     may_be_false = key in (*_BOOLEANS, "max_shift")
     if not good or not (value or may_be_false):
-        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
+        raise ValueError(
+            f"{path}: {key} = {shown(value, 300)} should be {wanted}, not empty"
+        )
 
 
 def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
@@ -241,8 +247,8 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
         missing = [name for name in needed if name not in there]
         if unknown or missing:
             raise ValueError(
-                f"{path}: {key} has unknown keys {unknown}, missing keys {missing}; it"
-                f" can have {', '.join(known)}"
+                f"{path}: {key} has unknown keys {shown(unknown, 300)}, missing keys"
+                f" {missing}; it can have {', '.join(known)}"
             )
     idle = [key for key in ("max_shift", "same_place") if key in values]
     if values.get("reproject") and idle:
@@ -294,7 +300,7 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
     task = values.get("task", "single" if labelled else allowed.tasks[0])
     if task not in allowed.tasks:
         raise ValueError(
-            f"{path}: task = {task!r} should be {' or '.join(allowed.tasks)} with"
+            f"{path}: task = {shown(task)} should be {' or '.join(allowed.tasks)} with"
             f" reader {values['reader']!r}"
         )
     if "columns" in values and labelled != (task != "none"):
@@ -309,7 +315,7 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
             f" {'columns.label' if 'columns' in values else 'task'}, or remove them"
         )
     if task != "multi" and "separator" in values:
-        raise ValueError(f"{path}: separator needs task = 'multi', not {task!r}")
+        raise ValueError(f"{path}: separator needs task = 'multi', not {shown(task)}")
     return task
 
 

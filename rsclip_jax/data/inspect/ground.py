@@ -7,6 +7,7 @@ from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.types import Ground, Source
 
 _RECORDS = 3
+_LARGE = 2**24  # values; one such record is enough
 
 
 def measure_ground(source: Source, key: str) -> Ground:
@@ -24,6 +25,8 @@ def measure_ground(source: Source, key: str) -> Ground:
         sides.append(min(array.shape[:2]))
         name = source.dataset.sensors[key]
         metres += [n.amount for n in notes if (n.kind, n.sensor) == ("metres", name)]
+        if array.size > _LARGE:
+            break
     if not sides:
         return Ground()
     return Ground(int(np.median(sides)), float(np.median(metres)) if metres else 0.0)

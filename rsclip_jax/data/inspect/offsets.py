@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsclip_jax.data.inspect.scan import look_at
+from rsclip_jax.data.inspect.scan import missing_values
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sensors.baseline import OFFSET, is_msi
-from rsclip_jax.data.types import ReadOptions, Source
+from rsclip_jax.data.types import Source
 
 # The darkest of all pixels and bands is a few DN above 0 in scenes with shade or water,
 # or with a cirrus band, and noise is a few DN below it.
 _LOW, _HIGH = 0.95 * -OFFSET, 1.1 * -OFFSET
 _MOST, _SOME = 0.5, 0.1
-_RECORDS = 8
+_RECORDS, _MOST_PIXELS = 8, 2**24
 
 
 def describe_offset(key: str, darkest: Sequence[float]) -> str:
@@ -52,12 +52,22 @@ def suspect_offset(source: Source) -> list[str]:
 
 
 def _look_for_darkest(source: Source, key: str) -> list[float]:
-    indices = spread_indices(len(source), _RECORDS) if len(source) else []
-    options = ReadOptions(on_error="skip")
-    return list(look_at(source, indices, key, darkest, options=options))
+    """The darkest values of a few records; of fewer, where these are large."""
+    found, pixels = [], 0
+    for index in spread_indices(len(source), _RECORDS) if len(source) else []:
+        try:
+            array = source.read(index, (key,))[key]
+        except (ValueError, OSError, KeyError):  # or the record lacks the sensor
+            continue
+        name = source.dataset.sensors[key]
+        found.append(_darkest(array, missing_values(array, name, ())))
+        pixels += array.size
+        if pixels > _MOST_PIXELS:
+            break
+    return found
 
 
-def darkest(array: np.ndarray, missing: np.ndarray | None) -> float:
+def _darkest(array: np.ndarray, missing: np.ndarray | None) -> float:
     """The lowest value of an array that is not missing; infinity without one."""
     there = array if missing is None else array[~missing]
     return float(there.min()) if there.size else np.inf

@@ -15,7 +15,7 @@ from rsclip_jax.data.codecs.checks import find_missing
 from rsclip_jax.data.codecs.notes import Note, noting
 from rsclip_jax.data.inspect.statistics import Moments, array_digest, measure, merge
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.types import READING, ReadOptions, Source
+from rsclip_jax.data.types import READING, ReadOptions, Source, check_held
 
 # look(array, its missing values or None) -> what is kept of it
 Look = Callable[[np.ndarray, np.ndarray | None], Any]
@@ -135,6 +135,7 @@ class _Reader:
         try:
             with noting() as notes:
                 record = self.source.read(self.indices[index], self.keys)
+                check_held(record, self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
         looks, told = {}, {}

@@ -278,7 +278,9 @@ def _read_parquet(path: Path, with_s1: bool) -> list[dict]:
     wanted = ["patch_id", "labels", "split", *(["s1_name"] if with_s1 else [])]
     there = pyarrow.parquet.read_schema(path).names
     if missing := [column for column in wanted if column not in there]:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {there}")
+        raise ValueError(
+            f"{path}: no column {', '.join(missing)}; it has {shown(there)}"
+        )
     rows = pyarrow.parquet.ParquetFile(path).read(columns=wanted).to_pylist()
     _check_rows(path, rows, wanted)
     return rows
@@ -293,7 +295,9 @@ def _read_captions(path: Path) -> list[dict]:
     wanted = ["patch_id", "s1_name", "output", "split"]
     there = pyarrow.parquet.read_schema(path).names
     if missing := [column for column in (*wanted, "type") if column not in there]:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {there}")
+        raise ValueError(
+            f"{path}: no column {', '.join(missing)}; it has {shown(there)}"
+        )
     captions = [("type", "==", "captioning")]  # of 9.5 million texts
     read = pyarrow.parquet.read_table(
         path, columns=wanted, filters=captions, partitioning=None

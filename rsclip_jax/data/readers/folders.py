@@ -73,7 +73,7 @@ def find_classes(
     beside = [p.name for p in folders_in(folder) if tops and p not in tops]
     if beside:
         raise ValueError(
-            f"{folder}: {', '.join(beside)} beside the split folders"
+            f"{folder}: {first_of(beside)} beside the split folders"
             f" {', '.join(p.name for p in tops)}; if it is a split, name it in a table"
             f" [splits] of the dataset's TOML file, such as val = {beside[0]!r}; if"
             " not, list the classes"

@@ -68,22 +68,8 @@ class FileSource(Source):
         """The files of each record."""
         return self._entries
 
-    def __getitem__(self, index: int) -> Record:
-        """The record with the sensors that it has."""
-        return self.read(index, self._held(self._entries[index]))
-
-    def _held(self, entry: Entry) -> list[str]:
-        """The sensors of an entry: a table's row may lack some."""
-        made = self.dataset.composites
-        return [k for k in self.dataset.sensors if made.get(k, (k,))[0] in entry.files]
-
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, dataset = self._entries[index], self.dataset
-        if lacking := set(keys).difference(self._held(entry)):
-            raise ValueError(
-                f"{entry.id}: this record has no {', '.join(sorted(lacking))}, only"
-                f" {', '.join(self._held(entry)) or 'a label'}"
-            )
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
@@ -92,8 +78,8 @@ class FileSource(Source):
             if key in keys:
                 sensor = get_sensor(dataset.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key in dataset.composites:
-            if key in keys:
+        for key, (source, _) in dataset.composites.items():
+            if key in keys and source in entry.files:
                 record[key] = self._composite(entry, record, key, found)
         self._check_places(found)
         return record
@@ -256,8 +242,14 @@ def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Ra
     """Reads the file of a sensor, or its file for each band, of so many bands."""
     if isinstance(files, tuple):
         return read_band_files(files)
-    if files.suffix.lower() not in TIFF_SUFFIXES:
-        return Raster(read_image(files, bands))
     if sensor.unit == "8-bit":
         return read_picture(files, bands)
-    return read_raster(files, bands)
+    if files.suffix.lower() in TIFF_SUFFIXES:
+        return read_raster(files, bands)
+    if np.dtype(sensor.dtype).itemsize > 1:
+        raise ValueError(
+            f"{files}: {sensor.name} has {sensor.dtype} values in {sensor.unit}, and a"
+            f" {files.suffix} file is read as an 8-bit picture: convert it to GeoTIFF,"
+            " or give a sensor in 8-bit"
+        )
+    return Raster(read_image(files, bands))

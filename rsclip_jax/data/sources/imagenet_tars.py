@@ -75,7 +75,11 @@ def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
         for tar in walk_tar(path):
             found[_stem(tar)] = list(walk_tar(path, tar))
         return found
-    synsets = dict(_read_solution(folder / SOLUTION))
+    synsets: dict[str, str] = {}
+    for image, synset in _read_solution(folder / SOLUTION):
+        if image in synsets:
+            raise ValueError(f"{folder / SOLUTION}: {image} is listed twice")
+        synsets[image] = synset
     for member in walk_tar(path):
         if _stem(member) not in synsets:
             raise ValueError(f"{folder / SOLUTION}: no line for {_stem(member)}")

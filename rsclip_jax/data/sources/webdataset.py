@@ -163,7 +163,7 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
     if not sensors:
         raise ValueError(
             f"{shard}: its first sample, {key!r}, has the members"
-            f" {', '.join(sample) or 'none'}, but neither an image"
+            f" {first_of(list(sample)) or 'none'}, but neither an image"
             f" ({', '.join(IMAGES)}) nor {PATCH}"
         )
     return sensors, composites, bands
@@ -253,7 +253,7 @@ def _index(
             if lost:
                 faults.append(
                     f"{shard}: sample {key!r} has no {', '.join(lost)}, only"
-                    f" {', '.join(sample)}"
+                    f" {first_of(list(sample))}"
                 )
             yield key, [] if lost else [n for f in found for n in sample[f[0]][1:]]
     except ValueError as error:

@@ -18,6 +18,16 @@ def test_a_missing_folder_of_a_record_is_not_an_error(tmp_path):
     assert find_unread([source]) == ({}, [beside])
 
 
+def test_folders_within_a_class_are_searched_and_are_no_classes(tmp_path):
+    for name in ("sea/more/1.tif", "sea/more/1.npy", "odd/2.tif", "3.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    entry = Entry("sea/more/1", "sea", {"s1": tmp_path / "sea/more/1.tif"})
+    strange, unread = find_unread([FileSource(ROW, "all", [entry])])
+    assert unread == [tmp_path / "3.tif", tmp_path / "sea/more/1.npy"]
+    assert strange[tmp_path / "odd"] == 1
+
+
 def test_records_with_a_file_per_band_are_not_searched(tmp_path):
     entry = Entry("a", "", {"s1": (tmp_path / "VV.tif", tmp_path / "VH.tif")})
     assert find_unread([FileSource(ROW, "all", [entry])]) is None

@@ -10,6 +10,11 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.inspect.scan import scan
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
+from rsclip_jax.data.pipeline.tolerant import Tolerant
+from rsclip_jax.data.types import ReadOptions
 
 TOP = 'reader = "csv"\ntable = "t.csv"\n'
 TABLES = """
@@ -294,8 +299,14 @@ def test_a_record_lacks_the_sensor_whose_cell_is_blank(images):
     assert set(source[0]) == {"id", "label", "rgb", "s1"}
     assert set(source[1]) == {"id", "label", "rgb"}
     assert source.read(1, ("rgb",))["rgb"].max() == 1
-    with pytest.raises(ValueError, match=r"b\.png: this record has no s1, only rgb"):
-        source.read(1, ("rgb", "s1"))
+    needed = Tolerant(source, keys=("rgb", "s1"))
+    with pytest.raises(ValueError, match=r"b\.png: this record has no s1"):
+        needed[1]
+    both = {"sizes": {"rgb": 4, "s1": 4}, "options": ReadOptions(2)}
+    drawn = train_batches([source], **both, optional=("s1",), augment=Augment(), seed=0)
+    batch = next(drawn)
+    assert sorted(batch["has_s1"]) == [False, True]
+    assert scan(source, range(2)).unreadable == {1: "b.png: this record has no s1"}
     (images / "t.csv").write_text("optical,radar\na.png,r.png\n ,\n")
     assert open_source(str(path)).ids == ["a.png"]  # a blank row
     (images / "t.csv").write_text("optical,radar\n,r.png\n")
@@ -427,4 +438,22 @@ def test_an_unknown_label_is_not_told_at_length(images, count):
     path = write(images, LINES, top=f"classes = {classes}\n")
     with pytest.raises(ValueError, match="unknown label 'sea'") as error:
         open_source(path)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        f"classes = {json.dumps([LONG, LONG])}\n",
+        f"classes = {json.dumps([*map(str, range(9000)), 'sea', 'sea'])}\n",
+        f"templates = {json.dumps([LONG])}\n",
+        f'separator = "{LONG}"\n',
+        f'task = "{LONG}"\n',
+        f'odd = "{LONG}"\n{LONG} = 1\n',
+    ],
+    ids=range(6),
+)
+def test_a_fault_of_the_dataset_file_is_not_told_at_length(images, top):
+    with pytest.raises(ValueError, match=r"mine\.toml") as error:
+        open_source(write(images, LINES, top=top))
     assert len(str(error.value)) < 1000
