@@ -13,8 +13,9 @@ from rsclip_jax.data.codecs.raster import Raster
 def read_picture(path: Path, bands: int = 3) -> Raster:
     """Reads an 8-bit picture as images.read_image does, and what its file says.
 
-    The file's first bytes tell its format, whatever its suffix. A palette is looked up. The nodata value is a shade in one band and a missing pixel
-    in all. Raises ValueError as read_image and read_raster do.
+    The file's first bytes tell its format, whatever its suffix. A palette is looked up.
+    The nodata value is a shade in one band and a missing pixel in all. Raises
+    ValueError as read_image and read_raster do.
     """
     data = path.read_bytes()
     if not is_raster(data):
