@@ -147,6 +147,9 @@ def _left_out(summary: dict) -> list[str]:
         names = _some([Path(folder).name for folder in folders])
         files = _many(sum(folders.values()), "file")
         lines.append(f"{_many(len(folders), 'folder')} of no class ({files}): {names}")
+    if nested := summary["nested_folders"]:
+        images, names = _many(sum(nested.values()), "image"), _some(list(nested))
+        lines.append(f"{images} in folders within a class's, read as of it: {names}")
     if unread := summary["unread_files"]:
         kinds = _some([f"{suffix} {n:,}" for suffix, n in unread.items()])
         lines.append(

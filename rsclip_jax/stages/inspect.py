@@ -17,7 +17,7 @@ from rsclip_jax.data.inspect.statistics import (
     find_repeats,
     merge,
 )
-from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.inspect.unread import find_nested, find_unread
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sensors.baseline import is_msi
@@ -75,6 +75,7 @@ def run_inspect(run: Run) -> None:
     summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
     strange, unread = find_unread(sources.values()) or ({}, [])
     summary |= describe_unread(strange, unread)
+    summary["nested_folders"] = find_nested(sources.values())
     lines = left_out_lines(dataset, sources, strange, unread)
     summary["filled"] = describe_filled(dataset, sources, scans)
     summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -457,3 +459,25 @@ def test_a_fault_of_the_dataset_file_is_not_told_at_length(images, top):
     with pytest.raises(ValueError, match=r"mine\.toml") as error:
         open_source(write(images, LINES, top=top))
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("table", ["data", "data/part-*.parquet"])
+def test_the_error_for_several_tables_joins_them(tmp_path, table):
+    write_images(tmp_path, ["a.png", "b.png"], [2, 0], NAMES)
+    (tmp_path / "data").mkdir()
+    parts = pq.read_table(tmp_path / "t.parquet")
+    for i in range(2):
+        pq.write_table(parts.slice(i, 1), tmp_path / "data" / f"part-{i}.parquet")
+    path = tmp_path / "mine.toml"
+    text = path.read_text()
+    path.write_text(text.replace("t.parquet", table))
+    with pytest.raises(
+        FileNotFoundError, match="a table is one file, so join"
+    ) as error:
+        open_source(str(path))
+    command = str(error.value).partition("once: python")[2]
+    subprocess.run(f"{sys.executable}{command}", shell=True, check=True)
+    path.write_text(text.replace("t.parquet", "data/all.parquet"))
+    source = open_source(str(path))
+    assert source.dataset.classes == ("sea", "ice", "rock")
+    assert held(source) == [("a.png", 0, 2), ("b.png", 1, 0)]
