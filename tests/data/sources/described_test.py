@@ -10,6 +10,7 @@ import rasterio
 from rsclip_jax.data.codecs.notes import noting
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sources.files import read_sensor
 
 L1C = SENSORS["s2_l1c"].bands
 NAME = "S2A_MSIL{}_20230613T103031_{}_R108_T32TQM_20230613T141500_{}.tif"
@@ -70,6 +71,19 @@ class TestRadar:
             got = source[i]["s1"]
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, scene["s1"], atol=0 if exact else 0.006)
+
+    def test_band_files_that_call_themselves_another_band_are_refused(
+        self, scenes, tmp_path
+    ):
+        paths = tuple(tmp_path / f"{band}.tif" for band in ("VV", "VH"))
+        s1, want = SENSORS["s1_grd"], scenes[0]["s1"]
+        for names in (("VV", "VH"), ("", ""), ("VH", "VV")):
+            for i, path in enumerate(paths):
+                write(path, want[..., i : i + 1], descriptions=(names[i],))
+            if names[0] != "VH":
+                np.testing.assert_array_equal(read_sensor(paths, s1), want)
+        with pytest.raises(ValueError, match="of VV, VH, but call their bands VH, VV"):
+            read_sensor(paths, s1)
 
     @pytest.mark.parametrize("value", [0.0, -99.0, -9999.0, np.nan])
     def test_pixels_that_a_file_declares_missing_are(self, scenes, tmp_path, value):
