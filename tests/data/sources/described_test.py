@@ -6,6 +6,7 @@ The same scenes in each form give the same records.
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from rsclip_jax.data.codecs.notes import noting
 from rsclip_jax.data.datasets import open_source
@@ -189,3 +190,11 @@ class TestSentinel2:
         write(tmp_path / "files/a.tif", want)
         got = open_set(tmp_path, S2)[0]["s2"]
         np.testing.assert_array_equal(got, np.maximum(want, 0))
+
+
+def test_a_picture_of_a_sensor_with_more_bits_is_refused(tmp_path):
+    (tmp_path / "files").mkdir()
+    deep = np.full((8, 8), 3000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "files/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: s2_nir has uint16 .* to GeoTIFF"):
+        open_set(tmp_path, 'nir = "s2_nir"')[0]
