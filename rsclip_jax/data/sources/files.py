@@ -216,7 +216,8 @@ def read_sensor(
         if sides:
             note("metres", sensor.name, min(sides))
     path = files[0] if isinstance(files, tuple) else files
-    raster = order_bands(raster, sensor, file_bands, where)
+    one_each = isinstance(files, tuple)
+    raster = order_bands(raster, sensor, file_bands, where, one_each=one_each)
     array, missing = (
         to_unit(raster, sensor, scaling, path),
         marked_missing(raster, sensor),

@@ -74,6 +74,19 @@ class TestRadar:
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, scene["s1"], atol=0 if exact else 0.006)
 
+    def test_band_files_that_call_themselves_another_band_are_refused(
+        self, scenes, tmp_path
+    ):
+        paths = tuple(tmp_path / f"{band}.tif" for band in ("VV", "VH"))
+        s1, want = SENSORS["s1_grd"], scenes[0]["s1"]
+        for names in (("VV", "VH"), ("", ""), ("VH", "VV")):
+            for i, path in enumerate(paths):
+                write(path, want[..., i : i + 1], descriptions=(names[i],))
+            if names[0] != "VH":
+                np.testing.assert_array_equal(read_sensor(paths, s1), want)
+        with pytest.raises(ValueError, match="of VV, VH, but call their bands VH, VV"):
+            read_sensor(paths, s1)
+
     @pytest.mark.parametrize("value", [0.0, -99.0, -9999.0, np.nan])
     def test_pixels_that_a_file_declares_missing_are(self, scenes, tmp_path, value):
         want = scenes[0]["s1"]
