@@ -114,12 +114,12 @@ class Attention(nn.Module):
         biases = into[1].reshape(3, self.heads, depth)
         # one slice each, so that devices add the gradients of its uses together
         of_q, *of_k_and_v = ((kernels[:, i], biases[i]) for i in range(3))
-        of_q = [weights * depth**-0.5 for weights in of_q]
+        scaled = [weights * depth**-0.5 for weights in of_q]
         project = partial(dense, spec="bnd,dhk->bhnk", compute=c)
 
         x = c.cast(x)
         last, rest, keys = long_attention.split(x)
-        q = project(x, *of_q)
+        q = project(x, *scaled)
         apart, others = (
             tuple(project(y, *weights) for weights in of_k_and_v) for y in (last, rest)
         )
