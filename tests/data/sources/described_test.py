@@ -12,6 +12,7 @@ from rsclip_jax.data.codecs.notes import noting
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.sources.files import read_sensor
+from tests.helpers.geotiffs import write_by_gdal
 
 L1C = SENSORS["s2_l1c"].bands
 NAME = "S2A_MSIL{}_20230613T103031_{}_R108_T32TQM_20230613T141500_{}.tif"
@@ -198,3 +199,30 @@ def test_a_picture_of_a_sensor_with_more_bits_is_refused(tmp_path):
     Image.fromarray(deep).save(tmp_path / "files/a.png")
     with pytest.raises(ValueError, match=r"a\.png: s2_nir has uint16 .* to GeoTIFF"):
         open_set(tmp_path, 'nir = "s2_nir"')[0]
+
+
+@pytest.mark.parametrize("value", [0, 65535])
+@pytest.mark.parametrize("compress", [None, "lzw"])  # the fast decoder, and GDAL
+def test_dn_that_a_file_declares_missing_are(scenes, tmp_path, value, compress):
+    want = np.maximum(scenes[0]["s2"], 1)
+    array = want.copy()
+    array[:4] = value
+    path = write_by_gdal(
+        tmp_path / "a.tif",
+        array,
+        nodata=value,
+        **({"compress": compress} if compress else {}),
+    )
+    sensor = SENSORS["s2_l1c"]
+    with pytest.raises(ValueError, match=r"a\.tif: 12\.5 % of the s2_l1c pixels"):
+        read_sensor(path, sensor)
+    got = read_sensor(path, sensor, max_nodata=0.2)
+    np.testing.assert_array_equal(got[4:], want[4:])
+    np.testing.assert_array_equal(got[0, 0], np.median(want[4:], (0, 1)).astype("u2"))
+
+
+def test_no_value_in_some_bands_is_a_dark_pixel(scenes, tmp_path):
+    array = np.maximum(scenes[0]["s2"], 1)
+    array[3, 4, 10] = 0
+    path = write_by_gdal(tmp_path / "a.tif", array, nodata=0)
+    np.testing.assert_array_equal(read_sensor(path, SENSORS["s2_l1c"]), array)
