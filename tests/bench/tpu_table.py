@@ -33,9 +33,9 @@ TARGETS = (
     (
         ("patch", "ViT-B/16", "v5e"),
         ("ms", 75),
-        "the forms in NOTES.md; left are the gradients of queries, keys and values (35 M"
-        " cycles in all, half of that where attention stands alone), 197 tokens in 256"
-        " lanes, scores written and read",
+        "the forms in NOTES.md; left are the gradients of queries, keys and values (35"
+        " M cycles in all, 13 where attention stands alone), 197 tokens in 256 lanes,"
+        " scores written and read",
     ),
     (
         ("patch", "ViT-L/14", "v5e"),
