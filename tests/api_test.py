@@ -66,7 +66,7 @@ def test_it_is_clips_own_apply(model, records):
     from rsclip_jax.data.tokenizer import tokenize
 
     text = tokenize(["a photo of a lake", "forest"], model.variant.context_length)
-    zimg, ztxt, _ = CLIP(model.variant).apply(
+    zimg, ztxt, _ = jax.jit(CLIP(model.variant).apply)(
         {"params": model.params}, normalize_rgb(rgb, model.variant), text
     )
     np.testing.assert_allclose(model.encode_image(rgb), zimg, atol=1e-6)
