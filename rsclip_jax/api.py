@@ -143,6 +143,9 @@ class Model:
                 whose bands are matched to the encoder's by name; or "rgb".
             block, max_shrink: as in encode_image.
 
+        Warns of a first array of another size than the images that the encoder was
+        trained on, beyond a factor of 1.5, unless max_shrink is None.
+
         Raises ValueError for a sensor without an encoder, bands or a unit that differ
         from the encoder's, a wrong dtype, NaN, or an array that is too large.
         """

@@ -7,6 +7,8 @@ from rsclip_jax.data.catalog.custom import load_dataset
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.open.archive import OPENERS
 from rsclip_jax.data.open.locate import find_folder
+from rsclip_jax.data.readers import skyscript
+from rsclip_jax.data.readers.folders import files_there
 from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.manifest import find_manifest
 from rsclip_jax.data.sources.memory import MiniatureSource
@@ -18,14 +20,15 @@ from rsclip_jax.io.lookup import look_up
 _DESCRIBED: dict[str, Callable[[str, Path, str], Dataset]] = {
     "wds": webdataset.describe,
     "tfds": tfds.describe,
+    "skyscript": skyscript.describe,
 }
 
 
 def get_dataset(name: str, root: str | Path = "", *, packed: bool = True) -> Dataset:
     """Finds a dataset of the catalog by its name, or a custom one by its TOML file.
 
-    "wds:<folder>" and "tfds:<name>/<config>" are described by their files under root,
-    or by their pack there, unless packed is False.
+    "wds:<folder>", "skyscript:<folder>" and "tfds:<name>/<config>" are described by
+    their files under root, or by their pack there, unless packed is False.
 
     Raises:
         ValueError: for an unknown name, with the three nearest names; for a path or a
@@ -138,5 +141,7 @@ def open_source(
     folder = find_folder(dataset, root)
     opened = OPENERS[dataset.kind](dataset, folder, split, options)
     if not len(opened):
-        raise FileNotFoundError(f"{folder}: no images in split {split!r} of {name}")
+        raise FileNotFoundError(
+            f"{folder}: no images in split {split!r} of {name}{files_there(folder)}"
+        )
     return opened

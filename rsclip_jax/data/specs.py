@@ -5,8 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# "wds:" or "tfds:" and a folder, a name of the catalog, or a TOML file's path.
-_NAME = r"(?:wds|tfds):[^:]+|(?!(?:wds|tfds):)(?:\w+|.+?\.toml)"
+# "wds:", "tfds:" or "skyscript:" and a folder, a name of the catalog, or a TOML file's
+# path.
+_KINDS = r"(?:wds|tfds|skyscript)"
+_NAME = rf"{_KINDS}:[^:]+|(?!{_KINDS}:)(?:\w+|.+?\.toml)"
 _SPEC = re.compile(rf"({_NAME}):(\w+(?:\[[^\]]*\])?)(?::(\d+))?")
 
 

@@ -33,6 +33,8 @@ class CustomDataset:
         columns, separator: see readers.tables.read_table.
         same_place: whether the files of a record must have the same ground location
             according to their GeoTIFF tags.
+        reproject: whether the files of later sensors are warped onto the grid of the
+            first.
     """
 
     path: Path
@@ -44,6 +46,56 @@ class CustomDataset:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     separator: str = ""
     same_place: bool = True
+    reproject: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """An 8-bit RGB picture of three bands: clip((x - low) / divisor, 0, 1) * 255.
+
+    sensor: the name of the sensor. bands: the sensor's bands for red, green and blue.
+    """
+
+    name: str
+    sensor: str
+    bands: tuple[str, str, str]
+    divisor: float
+    low: float = 0.0
+
+
+MOST_RATIO = 1.5  # of two images' ground, beyond which an encoder's user is warned
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """The ground of an image: its side in pixels, and a pixel's side in metres.
+
+    0: not known.
+    """
+
+    pixels: int = 0
+    metres: float = 0.0
+
+    @property
+    def extent(self) -> float:
+        """The side of the image on the ground in metres; 0 where it is not known."""
+        return self.pixels * self.metres
+
+    def __str__(self) -> str:
+        if not self.metres:
+            return f"{self.pixels} pixels"
+        return f"{self.pixels} pixels of {self.metres:.3g} m ({self.extent:,.0f} m)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """value = number * scale + offset, in the sensor's unit; one, or one for each band.
+
+    It stands for what the file says of itself.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +115,9 @@ class Dataset:
         subfolders: record key -> folder of that sensor.
         file_bands: record key -> order of the bands in the files, where it differs from
             the sensor's.
-        composites: record key -> (record key, name in COMPOSITES) of the bands that it
-            is made of, such as "rgb" -> ("s2", "s2_l1c_rgb").
+        scaling: record key -> how its files' numbers become the sensor's unit.
+        composites: record key -> (record key of the bands that it is made of, name in
+            COMPOSITES or a composite), such as "rgb" -> ("s2", "s2_l1c_rgb").
         label_map: label as written in the files -> class, or "" to ignore it.
         custom: settings of a custom dataset. Its classes are found when it is opened,
             unless its TOML file lists them.
@@ -86,7 +139,10 @@ class Dataset:
     folders: tuple[str, ...] = ()
     subfolders: dict[str, str] = dataclasses.field(default_factory=dict)
     file_bands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    composites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    scaling: dict[str, Scaling] = dataclasses.field(default_factory=dict)
+    composites: Mapping[str, tuple[str, str | Composite]] = dataclasses.field(
+        default_factory=dict
+    )
     label_map: dict[str, str] = dataclasses.field(default_factory=dict)
     custom: CustomDataset | None = None
     split_lists: str = ""
@@ -198,7 +254,10 @@ class Source:
         return self.read(index, self.dataset.sensors)
 
     def read(self, index: int, keys: Collection[str]) -> Record:
-        """Returns a record with at least the sensors `keys`; others may be absent."""
+        """Returns a record with the sensors `keys`, as far as it has them.
+
+        It may have others, too. A row of a table may lack a sensor; see check_held.
+        """
         return self[index]
 
     @property
@@ -263,6 +322,12 @@ class Listing:
     absent: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
     rule: str = ""
     faults: Mapping[Path, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+
+def check_held(record: Record, keys: Collection[str]) -> None:
+    """Raises ValueError for a record that lacks a sensor, such as a table's row may."""
+    if lacking := [key for key in keys if key not in record]:
+        raise ValueError(f"{record['id']}: this record has no {', '.join(lacking)}")
 
 
 def tail_of(id_: str) -> str:

@@ -4,13 +4,12 @@ A linear probe as in CLIP's paper (Radford et al. 2021, A.3), also with few exam
 class, and nearest neighbours weighted by similarity (Wu et al. 2018).
 """
 
+import functools
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from rsclip_jax import metrics
@@ -23,13 +22,36 @@ from rsclip_jax.stats.bootstrap import (
 )
 from rsclip_jax.stats.draws import bootstrap_map, bootstrap_mean, draw_many
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # The search for C, in decades: every second one, then around the best with a step that
 # is halved four times.
 DECADES, STEP, HALVINGS = (-6.0, 6.0), 2.0, 4
 MAX_ITER = 1000
-# Fits and bootstrap samples multiply small matrices. With several threads, which wait
-# for each other, this takes up to a hundred times as long on busy cores.
-one_thread = ThreadpoolController().wrap(limits=1)
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    # It knows the libraries that are loaded: scikit-learn brings its own. A run takes
+    # its first steps a second earlier without it.
+    import sklearn.linear_model  # noqa: F401
+
+    return ThreadpoolController()
+
+
+def one_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with matrix products on one thread.
+
+    Fits and bootstrap samples multiply small matrices. With several threads, which wait
+    for each other, this takes up to a hundred times as long on busy cores.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _thread_pools().limit(limits=1):
+            return function(*args, **kwargs)
+
+    return run
 
 
 class Examples(NamedTuple):
@@ -214,6 +236,9 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _fit(z: np.ndarray, labels: np.ndarray, c: float) -> tuple[Any, bool]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=c, max_iter=MAX_ITER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # recorded

@@ -33,8 +33,7 @@ class Compute:
     attention: "xla"; "cudnn", NVIDIA's fused kernel, for bfloat16 on a GPU; "auto",
       which is "xla" until a measurement on a GPU says otherwise.
     layout: the form of a transformer's blocks, equal up to rounding: "rows", or
-      "tiles", which is faster on a TPU with up to 128 tokens and slower elsewhere;
-      see layout_of.
+      "tiles", which is faster on a TPU and slower elsewhere; see layout_of.
 
     Raises ValueError for an unknown value.
     """

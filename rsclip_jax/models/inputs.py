@@ -1,5 +1,6 @@
 """Fits images and sensor arrays of any size to an encoder's input."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.pipeline.geometry import fit
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.data.types import MOST_RATIO
 from rsclip_jax.models.sensor import SensorSpec, input_indices
 
 Image = np.ndarray | PIL.Image.Image | str | Path
@@ -57,6 +59,8 @@ def fit_arrays(
         where = f"array {index}"
         checked = check_array(np.asarray(array), held, where)
         _check_size(checked, spec.image_size, max_shrink, where)
+        if index == 0 and max_shrink is not None:
+            _warn_of_ground(checked, spec, where)
         fitted.append(fit(checked[..., indices], spec.image_size))
     return fitted
 
@@ -81,6 +85,21 @@ def _check_size(
             " Encode tiles (slices of the array; for a dataset, open"
             f" 'name:split:tile'), or allow it: max_shrink=None (now {max_shrink:g})"
         )
+
+
+def _warn_of_ground(array: np.ndarray, spec: SensorSpec, where: str) -> None:
+    """Warns of an array of another size than those that the encoder was trained on."""
+    side = min(array.shape[:2])
+    ratio = side / (spec.pixels or side)
+    if 1 / MOST_RATIO <= ratio <= MOST_RATIO:
+        return
+    way = f"encode tiles of {spec.pixels} pixels" if ratio > 1 else "use larger images"
+    warnings.warn(
+        f"{where}: {side} pixels, and the {spec.modality} encoder was trained on images"
+        f" of {spec.ground}: where pixels are as large, all in it has {1 / ratio:.2g}"
+        f" of its size there; {way}",
+        stacklevel=4,
+    )
 
 
 def _to_rgb(image: Image, where: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_indices
+from rsclip_jax.data.types import Ground
 from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
@@ -28,9 +29,10 @@ class SensorSpec:
     bands in this order. image_size: images are fitted to it. layers: a number for a
     ViT; four numbers, one a stage, for a ResNet, which uses only width, layers and
     out_dim. The other sizes are VisionTransformer's; their defaults make timm's ViT.
-    unit, dtype, valid, nodata and level are copied from the sensor, so that a custom
-    sensor's file is not needed; older files lack them. An unbounded end of valid is
-    None, because JSON has no infinity.
+    unit, dtype, valid, nodata, saturated and level are copied from the sensor, so that
+    a custom sensor's file is not needed; older files lack them. An unbounded end of
+    valid is None, because JSON has no infinity. pixels, metres: the ground of the
+    training images before they were fitted, see Ground; 0 where it is not known.
     """
 
     sensor: str
@@ -62,6 +64,14 @@ class SensorSpec:
     valid: tuple[float | None, float | None] = (None, None)
     nodata: float | None = None
     level: str = ""
+    saturated: float | None = None
+    pixels: int = 0
+    metres: float = 0.0
+
+    @property
+    def ground(self) -> Ground:
+        """The ground of an image that the encoder was trained on."""
+        return Ground(self.pixels, self.metres)
 
     @property
     def is_resnet(self) -> bool:
@@ -98,8 +108,10 @@ class SensorEncoder:
         return iter((self.spec, self.params))
 
 
-_OF_SENSOR = tuple("modality bands mean std clip_sigma unit dtype nodata level".split())
-_INPUT = ("sensor", "valid", *_OF_SENSOR)
+_OF_SENSOR = tuple(
+    "modality bands mean std clip_sigma unit dtype nodata saturated level".split()
+)
+_INPUT = ("sensor", "valid", "pixels", "metres", *_OF_SENSOR)
 
 
 def vit_spec(
@@ -219,7 +231,15 @@ def add_map(
 
 
 def normalize_sensor(x: jax.Array, spec: SensorSpec) -> jax.Array:
-    """Raw values [b, h, w, c] in the file's units -> the encoder's float32 input."""
+    """Raw values [b, h, w, c] in the file's units -> the encoder's float32 input.
+
+    Raises ValueError for a spec without a scale.
+    """
+    if not spec.mean:
+        raise ValueError(
+            f"the encoder of {spec.sensor} has no mean and std: give them in the"
+            " sensor's file, or measure them"
+        )
     mean = jnp.asarray(spec.mean, jnp.float32)[None, None, None]
     std = jnp.asarray(spec.std, jnp.float32)[None, None, None]
     x = (x.astype(jnp.float32) - mean) / std

@@ -1,30 +1,33 @@
-"""A block for up to 128 tokens in a TPU's form, with the parameters of vit.Block.
+"""A block in a TPU's form, with the parameters of vit.Block.
 
 A TPU's matrix units and memory work on tiles of 8 x 128 numbers, and its compiler
 keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
 
-* Query, key and value are projected straight to [b, groups, tokens, 128 channels], with
-  as many heads in a group as fit 128 channels. A head of 64 channels alone would be
-  padded to twice its size. The queries of a group's heads lie one below the other;
-  zeros in the kernels of query and output keep each to its head's channels.
+* Query, key and value are projected straight to [b, heads, tokens, channels].
+* Up to 128 tokens as many heads share a group as fit 128 channels: a head of 64 alone
+  would be padded to twice its size. The queries of a group's heads lie one below the
+  other; zeros in the kernels of query and output keep each to its head's channels.
+* Of more tokens scores are what costs: see long_attention.py.
 * LayerNorm's scale and bias are multiplied into the dense layer that follows: their
   gradients are then sums over its kernel instead of sums over all tokens.
 * A bias's gradient is a product with a vector of ones, on the matrix units.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsclip_jax.models import long_attention
 from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.block_fields import BlockFields
-from rsclip_jax.models.compute import FLOAT32, Compute, keep_product
+from rsclip_jax.models.compute import FLOAT32, Compute
+from rsclip_jax.models.products import LANES, dense, product
 
-LANES = 128
+Linear = tuple[jax.Array, jax.Array]  # kernel [d, k] and bias [k]
 
 
 class Block(BlockFields):
@@ -94,15 +97,44 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, norm: Normed) -> jax.Array:
-        width, c = norm.x.shape[-1], self.compute
+        width = norm.x.shape[-1]
         init = nn.initializers.normal(width**-0.5)
-        kernel, bias = norm.into(*Weights(3 * width, init, name="in_proj")(width))
+        into = norm.into(*Weights(3 * width, init, name="in_proj")(width))
+        init = nn.initializers.normal(self.out_std)
+        out = Weights(width, init, name="out_proj")(width)
+        short = self.causal or norm.x.shape[1] <= LANES
+        attend = self.in_groups if short else self.by_heads
+        return attend(norm.x, into, out)
+
+    def by_heads(self, x: jax.Array, into: Linear, out: Linear) -> jax.Array:
+        """More than 128 tokens, each head by itself."""
+        width, c = x.shape[-1], self.compute
+        depth = width // self.heads
+        kernels = into[0].reshape(width, 3, self.heads, depth)
+        biases = into[1].reshape(3, self.heads, depth)
+
+        def project(x, i, scale=1.0):
+            kernel, bias = kernels[:, i] * scale, biases[i] * scale
+            return dense(x, kernel, bias, "bnd,dhk->bhnk", c)
+
+        x = c.cast(x)
+        last, rest, keys = long_attention.split(x)
+        q = project(x, 0, depth**-0.5)
+        apart, others = ((project(y, 1), project(y, 2)) for y in (last, rest))
+        x = long_attention.attend(keys, c, q, apart, others)
+        kernel = out[0].reshape(self.heads, depth, width)
+        return dense(x, kernel, out[1], "bhnk,hkd->bnd", c)
+
+    def in_groups(self, x: jax.Array, into: Linear, out: Linear) -> jax.Array:
+        """Up to 128 tokens, heads in groups of 128 channels."""
+        width, c = x.shape[-1], self.compute
+        kernel, bias = into
         mine = channels_of_heads(self.heads, width // self.heads)  # [t, k]
         groups = self.heads // len(mine), mine.shape[1]
         kernels = kernel.reshape(width, 3, *groups)
         biases = bias.reshape(3, *groups)
         mine_scaled = mine * (width // self.heads) ** -0.5
-        x = c.cast(norm.x)
+        x = c.cast(x)
         q = dense(
             x,
             kernels[:, 0, :, None] * mine_scaled.astype(kernel.dtype)[None, None],
@@ -112,8 +144,7 @@ class Attention(nn.Module):
         )
         k, v = (dense(x, kernels[:, i], biases[i], "bnd,dgk->bgnk", c) for i in (1, 2))
         x = attend(q, k, v, causal=self.causal, compute=c)
-        init = nn.initializers.normal(self.out_std)
-        kernel, bias = Weights(width, init, name="out_proj")(width)
+        kernel, bias = out
         kernel = kernel.reshape(groups[0], 1, groups[1], width)
         kernel = kernel * mine[None, :, :, None].astype(kernel.dtype)
         return dense(x, kernel, bias, "bgtnk,gtkd->bnd", c)
@@ -163,7 +194,7 @@ def attend(
         seen = jnp.tile(jnp.tril(jnp.ones((n, n), bool)), (t, 1))[None, None]
         scores = jnp.where(seen, scores, -jnp.inf)
     weights = compute.cast(jax.nn.softmax(scores, axis=-1))
-    x = _product("bgqn,bgnk->bgqk", compute, weights, v, weights.dtype)
+    x = product("bgqn,bgnk->bgqk", compute, weights, v, weights.dtype)
     return x.reshape(q.shape)
 
 
@@ -174,72 +205,13 @@ def _score(compute: Compute, q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def _score_fwd(compute, q, k):
-    return _product("bgqk,bgnk->bgqn", compute, q, k), (q, k)
+    return product("bgqk,bgnk->bgqn", compute, q, k), (q, k)
 
 
 def _score_bwd(compute, residuals, g):
     q, k = residuals
-    dq = _product("bgqn,bgnk->bgqk", compute, g, k, q.dtype)
-    return dq, _product("bgqn,bgqk->bgnk", compute, g, q, k.dtype)
+    dq = product("bgqn,bgnk->bgqk", compute, g, k, q.dtype)
+    return dq, product("bgqn,bgqk->bgnk", compute, g, q, k.dtype)
 
 
 _score.defvjp(_score_fwd, _score_bwd)
-
-
-# A dense layer
-
-
-def dense(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: str, compute: Compute
-) -> jax.Array:
-    """einsum(spec, x, kernel) + bias over the letters of the output that kernel has.
-
-    x is in the layers' format, and so is its gradient.
-    """
-    return keep_product(_dense(spec, compute, x, kernel, bias))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _dense(spec, compute, x, kernel, bias):
-    return _dense_fwd(spec, compute, x, kernel, bias)[0]
-
-
-def _dense_fwd(spec, compute, x, kernel, bias):
-    y = _product(spec, compute, x, kernel)
-    across = [i for i, letter in enumerate(spec[-y.ndim :]) if letter in _rows(spec)]
-    return compute.cast(y + jnp.expand_dims(bias, across)), (x, kernel)
-
-
-def _dense_bwd(spec, compute, residuals, g):
-    x, kernel = residuals
-    of_x, of_kernel, of_y = spec.replace("->", ",").split(",")
-    dx = _product(f"{of_y},{of_kernel}->{of_x}", compute, g, kernel, x.dtype)
-    # in the kernel's dtype before devices add their parts of it, as in compute.py
-    dkernel = _product(f"{of_x},{of_y}->{of_kernel}", compute, x, g, kernel.dtype)
-    rows = _rows(spec)
-    ones = jnp.ones([g.shape[of_y.index(letter)] for letter in rows], g.dtype)
-    kept = "".join(letter for letter in of_y if letter not in rows)
-    dbias = _product(f"{of_y},{rows}->{kept}", compute, g, ones)
-    return dx, dkernel, dbias
-
-
-_dense.defvjp(_dense_fwd, _dense_bwd)
-
-
-def _rows(spec: str) -> str:
-    """The letters of a layer's output that its input has too."""
-    of_x, _, of_y = spec.replace("->", ",").split(",")
-    return "".join(letter for letter in of_y if letter in of_x)
-
-
-def _product(
-    spec: str, compute: Compute, a: jax.Array, b: jax.Array, dtype: Any = jnp.float32
-) -> jax.Array:
-    """An einsum of factors in the layers' format, summed in float32."""
-    return jnp.einsum(
-        spec,
-        compute.cast(a),
-        compute.cast(b),
-        precision=compute.precision,
-        preferred_element_type=dtype,
-    )

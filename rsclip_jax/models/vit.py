@@ -29,10 +29,9 @@ def attend(
     """softmax(q k^T / sqrt(depth)) v of [b, n, heads, depth]; softmax in float32."""
     backend = jax.default_backend()
     check_attention(compute, backend)
-    if backend == "cpu" or compute.layout == "tiles":
-        # On a CPU forward and backward of jax.nn.dot_product_attention take 1.2 to 1.4
-        # times as long, at the sizes of "mini" and of ViT-B/32. For a TPU the program
-        # must not depend on where it is compiled.
+    if backend == "cpu":
+        # forward and backward of jax.nn.dot_product_attention take 1.2 to 1.4 times as
+        # long, at the sizes of "mini" and of ViT-B/32
         return _attend_by_einsums(q, k, v, causal=causal, compute=compute)
     how: Literal["cudnn", "xla"] = "cudnn" if compute.attention == "cudnn" else "xla"
     with jax.default_matmul_precision(compute.precision.name.lower()):
@@ -139,9 +138,7 @@ def run_blocks(
     x = compute.cast(x)
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
     sizes |= {"out_std": out_std, "compute": compute}
-    # with more tokens scores outweigh what the form saves: 270 ms for 244 (ViT-L/14)
-    short = x.shape[1] <= tiles.LANES
-    kind = tiles.Block if compute.layout == "tiles" and short else Block
+    kind = tiles.Block if compute.layout == "tiles" else Block
     if compute.scan and not parent.is_initializing():  # the loop needs the params
         return _scan_blocks(parent.variables["params"], x, kind(**sizes, parent=None))
     make, outputs = compute.recomputed(kind), []

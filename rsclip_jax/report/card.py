@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
+from rsclip_jax.data.types import MOST_RATIO
+from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import Result
 from rsclip_jax.report.names import metric_names, split_of
@@ -93,8 +95,27 @@ def _describe(model: Model, dtype: str) -> str:
             f" that order, as clip((x - mean) / std, -{spec.clip_sigma:g},"
             f" {spec.clip_sigma:g}) with mean {list(spec.mean)} and std"
             f" {list(spec.std)}, at {spec.image_size} pixels."
+            + (f" {text}" if (text := ground_text(spec)) else "")
         )
     return "\n".join(lines)
+
+
+def ground_text(spec: SensorSpec) -> str:
+    """What ground an encoder was trained on; "" where it is not known."""
+    if not spec.pixels:
+        return ""
+    text = f"It was trained on images of {spec.ground}, resized to {spec.image_size}"
+    if is_like_input(spec):
+        return f"{text}."
+    return (
+        f"{text}: cut tiles of {spec.pixels} such pixels and resize them; larger images"
+        " show all in another size."
+    )
+
+
+def is_like_input(spec: SensorSpec) -> bool:
+    """Whether the training images have about as many pixels as the input."""
+    return 1 / MOST_RATIO <= spec.image_size / spec.pixels <= MOST_RATIO
 
 
 def _method(

@@ -4,17 +4,18 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
 
 from rsclip_jax.io.files import naming, replacing
 
-Draw = Callable[[Axes], None]
+# matplotlib is imported where it draws: a run takes its first steps without it.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Draw = Callable[["Axes"], None]
 
 # Role -> its colour on a light and on a dark page. No two light ones are equal: they
 # are how the SVG's colours become the page's variables.
@@ -77,6 +78,8 @@ def svg(draw: Draw, size: tuple[int, int], title: str, description: str) -> Mark
 
     title and description are for people who do not see it.
     """
+    import matplotlib
+
     out = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
         figure = _figure([draw], size)
@@ -97,20 +100,25 @@ def svg(draw: Draw, size: tuple[int, int], title: str, description: str) -> Mark
 
 def save_png(path: Path, draws: Sequence[Draw], size: tuple[int, int], title: str):
     """Writes the same drawings side by side, under a title."""
+    import matplotlib
+
     with matplotlib.rc_context(_STYLE):
         figure = _figure(draws, size, top=_TOP + 24)
         figure.suptitle(title, fontsize=12)
         save_figure(figure, path)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a PNG, whole or not at all, and the folders above it."""
     with naming(path), replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _figure(draws: Sequence[Draw], size: tuple[int, int], top: int = _TOP) -> Figure:
+def _figure(draws: Sequence[Draw], size: tuple[int, int], top: int = _TOP) -> "Figure":
     """Axes of fixed margins, and a line below for each entry of the longest legend."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import AutoLocator
+
     width, height = size
     figure = Figure(dpi=72)
     every = figure.subplots(1, len(draws), squeeze=False)[0]

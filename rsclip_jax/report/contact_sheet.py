@@ -5,18 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rsclip_jax.data.codecs.checks import find_missing
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.data.sensors.bands import TRUE_COLOUR, bands_near
 from rsclip_jax.io.files import naming, replacing
 
 _TILE = 128  # pixels: the side of a tile, which larger images are shrunk to
 _GAP, _BLOCK_GAP, _LABEL = 6, 22, 13
-_BROKEN = (255, 0, 255)  # a pixel that is NaN or infinite
+_BROKEN = (255, 0, 255)  # a pixel that is NaN, infinite or missing
 # Wavelengths (um) of the bands shown as red, green and blue.
-_COMPOSITES = {"true colour": (0.665, 0.56, 0.49), "false colour": (0.842, 0.665, 0.56)}
+_COMPOSITES = {"true colour": TRUE_COLOUR, "false colour": (0.842, 0.665, 0.56)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +26,14 @@ class View:
 
     channels: [h, w, c] to [h, w, 1 or 3]. stretch: scale linearly between the 2 % and
     98 % quantiles of all shown pixels; otherwise the values are 0 to 255 already.
+    sensor: the arrays' sensor, whose missing pixels are left out; None shows all.
     """
 
     heading: str
     channels: Callable[[np.ndarray], np.ndarray]
     stretch: bool = True
     colormap: str = "grey"
+    sensor: Sensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def views_of(sensor: Sensor) -> list[View]:
     stretch = sensor.unit != "8-bit"
     views = []
     for name, wanted in _COMPOSITES.items():
-        bands = _bands_near(sensor, wanted)
+        bands = bands_near(sensor, wanted)
         if bands and bands == ("R", "G", "B") and not stretch:
             views.append(View("as is", _pick(sensor, bands), stretch))
         elif bands:
@@ -60,21 +63,10 @@ def views_of(sensor: Sensor) -> list[View]:
     if {"VV", "VH"} <= set(sensor.bands):
         views.append(View("VV, VH, VV - VH", _radar(sensor)))
     if views:
-        return views
+        return [dataclasses.replace(view, sensor=sensor) for view in views]
     colours = "inferno" if sensor.unit == "K" else "grey"
     bands = sensor.bands[:3]
-    return [View(band, _pick(sensor, (band,)), True, colours) for band in bands]
-
-
-def _bands_near(sensor: Sensor, wanted: Sequence[float]) -> tuple[str, ...] | None:
-    """The bands nearest to these wavelengths, if all are within 0.03 um."""
-    bands = []
-    for um in wanted:
-        distance = np.abs(np.array(sensor.wavelengths) - um)
-        if np.isnan(distance).all() or np.nanmin(distance) > 0.03:
-            return None
-        bands.append(sensor.bands[int(np.nanargmin(distance))])
-    return tuple(bands) if len(set(bands)) == len(bands) else None
+    return [View(band, _pick(sensor, (band,)), True, colours, sensor) for band in bands]
 
 
 def _pick(sensor: Sensor, bands: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
@@ -97,12 +89,11 @@ def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], 
 
     All arrays share one stretch, so that they can be compared. The range reads "345 to
     2100; 300 to 1900; ..." for red, green and blue, and is "" for pictures shown as
-    they are. NaN is magenta.
+    they are. NaN and missing pixels are magenta, and not in the range.
     """
-    images = [view.channels(array) for array in arrays]
     if not view.stretch:
-        return [np.ascontiguousarray(image) for image in images], ""
-    images = [image.astype(np.float32) for image in images]
+        return [np.ascontiguousarray(view.channels(array)) for array in arrays], ""
+    images = [view.channels(_hide_missing(array, view.sensor)) for array in arrays]
     values = np.concatenate([x.reshape(-1, x.shape[-1]) for x in images])
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(0).any():  # a band without one number has no quantile
@@ -114,10 +105,19 @@ def render(arrays: Sequence[np.ndarray], view: View) -> tuple[list[np.ndarray], 
     return pictures, "; ".join(ranges)
 
 
+def _hide_missing(array: np.ndarray, sensor: Sensor | None) -> np.ndarray:
+    """The array as float32, NaN where a value is missing."""
+    missing = find_missing(array, sensor) if sensor and array.size else None
+    floats = array.astype(np.float32)
+    return floats if missing is None else np.where(missing, np.float32(np.nan), floats)
+
+
 def _paint(image: np.ndarray, low, width, colormap: str) -> np.ndarray:
     good = np.isfinite(image).all(-1)
     scaled = np.clip((np.where(good[..., None], image, low) - low) / width, 0, 1)
     if image.shape[-1] == 1 and colormap != "grey":
+        import matplotlib  # as in charts.py
+
         scaled = matplotlib.colormaps[colormap](scaled[..., 0])[..., :3]
     picture = np.rint(255 * scaled).astype(np.uint8)
     picture = np.repeat(picture, 3 // picture.shape[-1], axis=-1)
@@ -242,6 +242,8 @@ class _Sheet:
 
 
 def _font(size: int):
+    import matplotlib
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, size)
 

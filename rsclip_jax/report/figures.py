@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from rsclip_jax.records.budget import Budget, mean_curve, value_before
 from rsclip_jax.report.charts import Draw, colour, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Curve = Mapping[float, float]
 Points = Sequence[tuple[float, float]]
@@ -27,7 +29,7 @@ def style_of(index: int, tasks: int) -> dict:
 
 
 def draw_along_alpha(
-    axes: Axes,
+    axes: "Axes",
     curves: Mapping[str, Curve],
     *,
     tasks: int = 1,
@@ -68,7 +70,7 @@ def draw_along_alpha(
     )
 
 
-def _draw_level(axes: Axes, style: Mapping, level, line: str, words: str) -> None:
+def _draw_level(axes: "Axes", style: Mapping, level, line: str, words: str) -> None:
     if level is not None:
         axes.axhline(level, ls=line, lw=1.5, color=style["color"], label=words)
 
@@ -80,7 +82,7 @@ def _columns(curve: Curve) -> tuple:
 
 
 def draw_trade(
-    axes: Axes,
+    axes: "Axes",
     task: tuple[str, Curve],
     supported: Mapping[str, Curve],
     *,
@@ -158,7 +160,7 @@ def plot_alpha_curve(
 
 
 def draw_choices(
-    axes: Axes, curves: Mapping[str, Curve], chosen: Mapping[str, float | None]
+    axes: "Axes", curves: Mapping[str, Curve], chosen: Mapping[str, float | None]
 ) -> None:
     """A dataset's value along alpha in each run, the chosen alphas starred."""
     for (run, curve), role in zip(curves.items(), RUN_ROLES, strict=False):
@@ -173,7 +175,7 @@ def draw_choices(
 
 
 def draw_training(
-    axes: Axes, curves: Mapping[str, Points], name: str, roles: Sequence[str]
+    axes: "Axes", curves: Mapping[str, Points], name: str, roles: Sequence[str]
 ) -> None:
     """A quantity over the steps of one or several trainings.
 
@@ -210,7 +212,7 @@ def principal_axes(
 
 
 def draw_map(
-    axes: Axes,
+    axes: "Axes",
     points: Mapping[str, np.ndarray],
     labels: Sequence[str],
     limits: Sequence[tuple[float, float]],
@@ -241,7 +243,7 @@ def draw_map(
 
 
 def draw_cosines(
-    axes: Axes,
+    axes: "Axes",
     same: np.ndarray,
     others: np.ndarray,
     sensor: str,

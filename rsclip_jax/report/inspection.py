@@ -75,7 +75,18 @@ def _sensors(summary: dict) -> str:
                 " ".join(sensor["bands"]),
             ]
         )
-    return align_rows(rows, left=6)
+    lines = [align_rows(rows, left=6)]
+    for key, sensor in summary["sensors"].items():
+        if ways := [
+            f"{way} in {_many(n, 'file')}" for way, n in sensor["found"].items() if n
+        ]:
+            lines.append(f"({key}: bands are found {', '.join(ways)})")
+    if unplaced := summary["pairs"]["unplaced"]:
+        lines.append(
+            f"({unplaced:,} of {summary['pairs']['read']:,} pairs are not checked for"
+            " their place: their files do not say where they lie)"
+        )
+    return "\n".join(lines)
 
 
 def _bands(summary: dict) -> str:
@@ -136,6 +147,9 @@ def _left_out(summary: dict) -> list[str]:
         names = _some([Path(folder).name for folder in folders])
         files = _many(sum(folders.values()), "file")
         lines.append(f"{_many(len(folders), 'folder')} of no class ({files}): {names}")
+    if nested := summary["nested_folders"]:
+        images, names = _many(sum(nested.values()), "image"), _some(list(nested))
+        lines.append(f"{images} in folders within a class's, read as of it: {names}")
     if unread := summary["unread_files"]:
         kinds = _some([f"{suffix} {n:,}" for suffix, n in unread.items()])
         lines.append(

@@ -2,16 +2,18 @@
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import Source
 from rsclip_jax.report.charts import save_figure
 from rsclip_jax.report.contact_sheet import render, views_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _QUERIES, _NEAREST = 6, 5
 
@@ -25,6 +27,8 @@ def plot_retrieval_strip(
     Titles give the rank of the same location among all n, and the classes of the found
     scenes where a record has one.
     """
+    from matplotlib.figure import Figure  # as in charts.py
+
     queries = spread_indices(len(zquery), _QUERIES)
     nearest = min(_NEAREST, len(zgallery))
     size = (1.5 * (nearest + 2), 1.75 * len(queries))
@@ -59,7 +63,7 @@ def _class_of(source: Source, record: dict) -> str:
     return "\n".join(textwrap.wrap(name, 26, max_lines=2, placeholder=" ..."))
 
 
-def _show(ax: Axes, picture: np.ndarray, colour: str, title: str) -> None:
+def _show(ax: "Axes", picture: np.ndarray, colour: str, title: str) -> None:
     ax.set_title(title, fontsize=7)
     ax.imshow(picture, cmap="grey" if picture.ndim == 2 else None)
     ax.set_xticks([])

@@ -6,7 +6,7 @@ from rsclip_jax.io.files import local_folder, remove_tree, write_text
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta
-from rsclip_jax.report.card import make_card
+from rsclip_jax.report.card import ground_text, is_like_input, make_card
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
@@ -50,6 +50,8 @@ def run_export(run: Run) -> None:
             name = modality if has_timm_model(spec) else f"{modality}.safetensors"
             names[modality] = name
             save_encoder(local / name, spec, params, dtype=c.dtype)
+            if spec.pixels and not is_like_input(spec):
+                run.log(f"warning: export: {name}: {ground_text(spec)}")
         files = {key: file_digests(local / name) for key, name in names.items()}
     card = make_card(
         model,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.datasets import get_dataset, open_source
+from rsclip_jax.data.inspect.offsets import describe_offset
 from rsclip_jax.data.inspect.scan import Scan, scan
 from rsclip_jax.data.inspect.statistics import (
     count_labels,
@@ -16,9 +17,10 @@ from rsclip_jax.data.inspect.statistics import (
     find_repeats,
     merge,
 )
-from rsclip_jax.data.inspect.unread import find_unread
+from rsclip_jax.data.inspect.unread import find_nested, find_unread
 from rsclip_jax.data.sampling import spread_indices
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sensors.baseline import is_msi
 from rsclip_jax.data.specs import folder_name
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.io.files import remove_tree, write_json, write_text
@@ -29,6 +31,7 @@ from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import processes
 
 _SPLITS = ("train", "val", "test")
+_FOUND = ("by name", "by position")  # kinds of notes on how bands were found
 _CONTEXT = 77  # tokens that CLIP's text towers take
 
 
@@ -72,6 +75,7 @@ def run_inspect(run: Run) -> None:
     summary["unreadable_file"] = write_lines(folder / "unreadable.txt", lost)
     strange, unread = find_unread(sources.values()) or ({}, [])
     summary |= describe_unread(strange, unread)
+    summary["nested_folders"] = find_nested(sources.values())
     lines = left_out_lines(dataset, sources, strange, unread)
     summary["filled"] = describe_filled(dataset, sources, scans)
     summary["left_out_file"] = write_lines(folder / "left_out.txt", lines)
@@ -162,7 +166,14 @@ def summarise(
         "classes_without_example": empty,
         "splits": {**splits, **found},
         "sensors": {
-            k: summarise_sensor(k, dataset, scans.values()) for k in dataset.sensors
+            k: summarise_sensor(k, dataset, [*scans.values()]) for k in dataset.sensors
+        },
+        "pairs": {
+            "read": sum(len(s.indices) for s in scans.values()),
+            "unplaced": sum(
+                len(counts_of(key, "unplaced", scans.values()))
+                for key in dataset.sensors
+            ),
         },
         "unreadable": [
             {"split": split, "id": ids[split][index], "error": error}
@@ -182,9 +193,13 @@ def summarise(
     }
 
 
-def summarise_sensor(key: str, dataset: Dataset, scans: Iterable[Scan]) -> dict:
+def summarise_sensor(key: str, dataset: Dataset, scans: Sequence[Scan]) -> dict:
     """One sensor key over all splits: its sensor, and statistics of its files."""
     sensor = get_sensor(dataset.sensors[key])
+    offset = []
+    if is_msi(sensor) and key not in dataset.scaling:
+        text = describe_offset(key, [x for s in scans for x in s.darkest.get(key, ())])
+        offset = [text] if text else []
     read = [s for s in scans if key in s.moments]
     shapes = sum((s.shapes[key] for s in read), Counter())
     statistics = []
@@ -198,8 +213,27 @@ def summarise_sensor(key: str, dataset: Dataset, scans: Iterable[Scan]) -> dict:
         "dtypes": dict(sum((s.dtypes[key] for s in read), Counter())),
         "shapes": dict(shapes.most_common()),
         "statistics": statistics,
-        "oddities": find_oddities(sensor, statistics),
+        "found": {kind: len(counts_of(key, kind, scans)) for kind in _FOUND},
+        "oddities": offset
+        + describe_notes(key, scans)
+        + find_oddities(sensor, statistics, is_raised=bool(offset)),
     }
+
+
+def describe_notes(key: str, scans: Sequence[Scan]) -> list[str]:
+    """Lines on what reading changed in a sensor's values."""
+    lines = []
+    if lowered := counts_of(key, "offset", scans):
+        lines.append(
+            f"1000 was subtracted from the DN of {len(lowered):,} of"
+            f" {sum(len(s.indices) for s in scans):,} records read, whose product names"
+            " or metadata state a processing baseline of 04.00 or later"
+        )
+    if negative := counts_of(key, "negative", scans):
+        lines.append(
+            f"{sum(negative):,.0f} values below 0 in {len(negative):,} records became 0"
+        )
+    return lines
 
 
 def identical_images(
@@ -247,17 +281,17 @@ def describe_filled(
         return None
     return {
         key: {
-            "pixels": sum(counts_of(key, "filled", scans)),
-            "records": len(counts_of(key, "filled", scans)),
+            "pixels": int(sum(counts_of(key, "filled", scans.values()))),
+            "records": len(counts_of(key, "filled", scans.values())),
         }
         for key in dataset.sensors
         if key not in dataset.composites
     }
 
 
-def counts_of(key: str, kind: str, scans: dict[str, Scan]) -> list[int]:
-    """The counts of the records' notes of this kind on a sensor key."""
-    return [n for s in scans.values() for n in s.notes.get(key, {}).get(kind, ())]
+def counts_of(key: str, kind: str, scans: Iterable[Scan]) -> list[float]:
+    """The amounts of the records' notes of this kind on a sensor key."""
+    return [n for s in scans for n in s.notes.get(key, {}).get(kind, ())]
 
 
 def left_out_lines(

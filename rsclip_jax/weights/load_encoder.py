@@ -200,9 +200,14 @@ def _input(
             f" {sensor.name} is in {sensor.unit}"
         )
     for key in ("mean", "std"):
-        default = dict(zip(sensor.bands, getattr(sensor, key), strict=True))
-        theirs = dict(zip(trained.bands, getattr(trained, key), strict=True))
-        fields[key] = tuple({**default, **theirs}[band] for band in sensor.bands)
+        known = dict(zip(sensor.bands, getattr(sensor, key), strict=False))
+        known |= dict(zip(trained.bands, getattr(trained, key), strict=True))
+        if lost := [band for band in sensor.bands if band not in known]:
+            raise ValueError(
+                f"{where}: this encoder was trained on other bands than {lost}, and"
+                f" {sensor.name} has no {key} for them; give it there"
+            )
+        fields[key] = tuple(known[band] for band in sensor.bands)
     return {**fields, "clip_sigma": trained.clip_sigma}
 
 

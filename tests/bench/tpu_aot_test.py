@@ -30,8 +30,12 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 
 @pytest.mark.skipif(not tpu.has_compiler(), reason="libtpu is not installed")
 @pytest.mark.parametrize("stage", ["patch", "embed"])
-def test_a_toy_step_is_compiled_for_four_chips(stage, capsys):
-    row = tpu_aot.measure(tpu_aot.Step(stage, "mini", 16, layers=1))
+def test_a_toy_step_is_compiled_for_four_chips(stage, capsys, tmp_path):
+    path, step = tmp_path / "rows.jsonl", tpu_aot.Step(stage, "mini", 16, layers=1)
+    assert tpu_aot.measure_changed(step, path)
+    assert not tpu_aot.measure_changed(step, path)
+    (row,) = tpu_table.read(path)
+    assert row["program"] != tpu_aot.digest_of(step._replace(precision="float32"))
     assert row["chips"] == 4
     assert 0 < row["mfu"] < 1
     assert row["ms"] == pytest.approx(1e3 * 16 / row["examples_s_chip"], rel=0.02)

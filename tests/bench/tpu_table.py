@@ -62,7 +62,7 @@ def table_of(rows: Sequence[Row]) -> str:
     """One line a step."""
     lines = [
         "| step | examples a chip | chips | ms | examples/s a chip | MFU | arguments +"
-        " temporary, GiB | exchanged, MB | bound of that, ms | compiled, s |",
+        " temporary, GiB | exchanged, MB | bound of that, ms | compiled, CPU s |",
         "|" + "---|" * 10,
     ]
     for r in rows:

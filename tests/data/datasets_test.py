@@ -285,13 +285,19 @@ def test_a_flat_test_folder_is_not_a_labelled_split(tmp_path):
 
 
 def test_a_class_is_known_by_its_folder_and_not_by_its_index(tmp_path):
-    """One folder has another dataset's spelling: no class may take its label."""
+    """One folder has another dataset's spelling, or another name: no class may take
+    its label.
+    """
     dataset = DATASETS["aid"]
-    for name in dataset.classes:
+    for i, name in enumerate(dataset.classes):
         folder = {"BareLand": "bare_land"}.get(name, name)
-        save(tmp_path / "AID" / folder / "1.jpg", np.zeros((4, 4, 3), np.uint8))
+        save(tmp_path / "AID" / folder / "1.jpg", np.full((4, 4, 3), 8 * i, np.uint8))
+    for i, record in enumerate(open_source("aid", tmp_path)):
+        assert record["label"] == i
+        assert np.abs(record["rgb"].astype(int) - 8 * i).max() <= 2
+    (tmp_path / "AID" / "bare_land").rename(tmp_path / "AID" / "bare_soil")
     with pytest.raises(
-        FileNotFoundError, match=r"class\(es\) BareLand; found .*bare_l"
+        FileNotFoundError, match=r"class\(es\) BareLand; found .*bare_s"
     ):
         open_source("aid", tmp_path)
 

@@ -1,6 +1,7 @@
 """Runs of stage inspect over folders of noise pictures."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,8 @@ def inspect_set(workdir, dataset, root="", samples=0, **settings):
     config.inspect.samples = samples
     config.data.update(**settings)
     run_stages(config.lock(), workdir)
-    return json.loads((workdir / "inspect" / dataset / "summary.json").read_text())
+    folder = workdir / "inspect" / Path(dataset).stem  # of a dataset's file
+    return json.loads((folder / "summary.json").read_text())
 
 
 def picture(seed, side=24, bands=3):

@@ -11,7 +11,7 @@ import pytest
 
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models import compute as computing
-from rsclip_jax.models import tiles
+from rsclip_jax.models import long_attention, tiles
 from rsclip_jax.models.clip import (
     CLIP,
     clip_shapes,
@@ -42,6 +42,9 @@ SIZES = {"context_length": 24, "vocab_size": 500}
 VIT = Variant("toy", 16, 32, 8, 32, 3, 2, 16, 2, 1, "quick_gelu", **SIZES)
 # three heads of 64 channels, which do not pair, and another activation
 LONE = Variant("lone", 16, 32, 8, 192, 1, 3, 16, 1, 1, "gelu", **SIZES)
+# 257 and 197 tokens, as ViT-L/14 and ViT-B/16 have
+LONG = Variant("long", 16, 32, 2, 32, 1, 2, 16, 1, 1, "gelu", **SIZES)
+FILLED = Variant("filled", 16, 28, 2, 32, 1, 2, 16, 1, 1, "quick_gelu", **SIZES)
 RESNET = Variant("resnet", 16, 32, 32, 8, (1, 1, 1, 1), 4, 16, 1, 1, "gelu", **SIZES)
 
 
@@ -122,8 +125,20 @@ def test_every_product_of_a_tower_in_bfloat16_takes_bfloat16(model):
     assert sum("bf16" not in types for types in factors) == 2 * attentions
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(dtype):
+def set_lanes(monkeypatch, lanes):
+    """The form for TPUs as if their tiles were so wide."""
+    monkeypatch.setattr(tiles, "LANES", lanes)
+    monkeypatch.setattr(long_attention, "LANES", lanes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lanes"),
+    [("float32", 128), ("bfloat16", 128), slow("float32", 16), ("bfloat16", 16)],
+)
+def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(
+    dtype, lanes, monkeypatch
+):
+    set_lanes(monkeypatch, lanes)
     compute = Compute(dtype, layout="tiles")
     found = products(lower(VIT, make_params(VIT), compute).as_text())
     wide = [line for line in found if line.count("HIGHEST") == 2]
@@ -137,11 +152,29 @@ def test_products_of_the_form_for_tpus_are_in_the_format_that_is_asked_for(dtype
     assert not [types for types in factors if "f32" in types.split("->")[0]]
 
 
-def test_towers_of_many_tokens_keep_their_form(monkeypatch):
-    params, compute = make_params(VIT), Compute(layout="tiles")
-    short, plain = (lower(VIT, params, c).as_text() for c in (compute, FLOAT32))
-    monkeypatch.setattr(tiles, "LANES", 8)
-    assert lower(VIT, params, compute).as_text() == plain != short
+@pytest.mark.parametrize(("lanes", "keys"), [(16, 16), slow(12, 24)])
+def test_the_form_for_more_tokens_is_that_of_the_plain_program(
+    lanes, keys, monkeypatch
+):
+    # 17 tokens: one apart from a whole tile, or all in two tiles
+    set_lanes(monkeypatch, lanes)
+    lowered = lower(VIT, make_params(VIT), Compute(layout="tiles"))
+    shape = f"4x{VIT.vision_heads}x17x{keys}xf32"
+    found = re.findall(rf"stablehlo.exponential .*{shape}", lowered.as_text())
+    assert len(found) == VIT.vision_layers
+    args = make_params(VIT), draw_rgb(VIT), draw_text()
+    got = jax.device_get(lowered.compile()(*args))
+    assert_equal(got, value_and_grad(VIT, FLOAT32))
+
+
+def test_a_token_apart_or_added_counts_once():
+    for n, shapes in ((257, (1, 256)), (197, (0, 256)), (256, (0, 256))):
+        x = jnp.arange(n, dtype=jnp.float32)[None, :, None]
+        last, rest, keys = long_attention.split(x)
+        assert (last.shape[1], rest.shape[1]) == shapes
+        together = jnp.concatenate([rest[:, :keys], last], axis=1)
+        np.testing.assert_array_equal(together, x)
+        assert bool((rest[:, keys:] == n - 1).all())
 
 
 def test_the_form_goes_by_platform():
@@ -194,6 +227,16 @@ def test_bfloat16_embeddings_are_those_of_float32(name):
             found = cosines(a, b)
             assert found.min() >= 0.999
             assert found.min() < 1 - 1e-9  # they are not the same program
+
+
+@pytest.mark.parametrize("variant", [FILLED, slow(LONG)], ids=["197", "257"])
+def test_bfloat16_embeddings_of_many_tokens_are_those_of_float32(variant):
+    params, rgb = make_params(variant)["visual"], draw_rgb(variant, 4)
+    run = jax.jit(image_features, static_argnums=(2, 3))
+    wide, narrow = (
+        run(params, rgb, variant, Compute(dtype, layout="tiles")) for dtype in DTYPES
+    )
+    assert 0.999 <= cosines(wide, narrow).min() < 1 - 1e-9
 
 
 @pytest.mark.slow
@@ -282,6 +325,14 @@ def value_and_grad(variant, compute):
     return jax.device_get(jax.jit(jax.value_and_grad(fn))(*args))
 
 
+def assert_equal(got, want):
+    """Two losses with their gradients, up to rounding."""
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-6, atol=1e-7)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(want[1]))
+    for a, b in zip(*map(jax.tree.leaves, (got[1], want[1])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * largest)
+
+
 @pytest.mark.parametrize(
     ("variant", "how"),
     [
@@ -289,7 +340,9 @@ def value_and_grad(variant, compute):
         slow(VIT, {"scan": True}),
         (VIT, {"scan": True, "remat": "block"}),
         (VIT, {"layout": "tiles"}),
-        pytest.param(LONE, {"layout": "tiles"}, marks=pytest.mark.slow),
+        slow(LONE, {"layout": "tiles"}),
+        slow(LONG, {"layout": "tiles"}),
+        slow(FILLED, {"layout": "tiles", "remat": "dots"}),
         pytest.param(VIT, {"layout": "tiles", "remat": "dots"}, marks=pytest.mark.slow),
         pytest.param(VIT, {"layout": "tiles", "scan": True}, marks=pytest.mark.slow),
         pytest.param(RESNET, {"remat": "dots"}, marks=pytest.mark.slow),
@@ -297,12 +350,8 @@ def value_and_grad(variant, compute):
     ids=str,
 )
 def test_outputs_and_gradients_are_those_of_the_plain_program(variant, how):
-    want, wanted = value_and_grad(variant, FLOAT32)
-    got, grads = value_and_grad(variant, Compute(**how))
-    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
-    largest = max(np.abs(x).max() for x in jax.tree.leaves(wanted))
-    for a, b in zip(*map(jax.tree.leaves, (grads, wanted)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * largest)
+    got, want = (value_and_grad(variant, c) for c in (Compute(**how), FLOAT32))
+    assert_equal(got, want)
 
 
 # the loop over layers

@@ -167,7 +167,8 @@ def test_composites_give_the_range_of_each_channel_and_it_is_written():
     ramps = np.stack([np.linspace(0, top, 101) for top in range(100, 1400, 100)], -1)
     array = ramps.reshape(1, 101, 13).astype(np.uint16)
     _, shown = render([array], views_of(S2)[0])
-    want = [np.percentile(array[..., band], [2, 98]) for band in (3, 2, 1)]
+    there = array[:, 1:]  # the first pixel is 0 in all bands: missing
+    want = [np.percentile(there[..., band], [2, 98]) for band in (3, 2, 1)]
     assert shown == "; ".join(f"{low:.4g} to {high:.4g}" for low, high in want)
     pair = np.float32([[[-20, -25], [-5, -10]]]).repeat(100, 0).repeat(50, 1)
     _, shown = render([pair], views_of(S1)[0])
@@ -250,3 +251,18 @@ def test_the_first_caption_stands_under_its_image_and_is_kept_short():
     rows[0].records[1]["captions"] = ("word " * 100,)
     long = draw_contact_sheet(rows, {"rgb": RGB}, "t")
     assert long.shape[0] == plain.shape[0] + 2 * 5 * 13
+
+
+def test_missing_pixels_are_left_out_of_a_picture_and_its_stretch():
+    array = np.random.default_rng(0).integers(500, 900, (8, 9, 13), np.uint16)
+    view = views_of(SENSORS["s2_l1c"])[0]
+    (whole,), shown = render([array], view)
+    for value in (0, 65535):
+        spoiled = array.copy()
+        spoiled[0, :3] = value
+        spoiled[5, 5, 1] = value  # of one band: a measurement
+        (picture,), found = render([spoiled], view)
+        magenta = (picture == (255, 0, 255)).all(-1)
+        assert np.argwhere(magenta).tolist() == [[0, 0], [0, 1], [0, 2]]
+        far = np.abs(picture[1:5].astype(int) - whole[1:5]).max()
+        assert far <= 20, (shown, found)

@@ -239,9 +239,9 @@ def test_every_sensor_of_the_miniature(tmp_path, name, capsys):
     with few_scenes():
         found = inspect_set(tmp_path / "w", name)
         sources = {s: open_source(name, split=s) for s in ("train", "val", "test")}
-    records = {
-        s: [source[i] for i in range(len(source))] for s, source in sources.items()
-    }
+        records = {
+            s: [source[i] for i in range(len(source))] for s, source in sources.items()
+        }
     for split, those in records.items():
         labels = np.array([r["label"] for r in those], int)
         want = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=10)

@@ -13,6 +13,11 @@ def _spaced(folders: str) -> dict[str, str]:
     return {folder: folder.replace("_", " ") for folder in folders.split()}
 
 
+def _listed(names: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(" ".join(names.split()).split(", "))
+
+
 # UC Merced Land Use (Yang and Newsam 2010), whose folder names run words together.
 UCMERCED_NAMES = {
     "agricultural": "agricultural land",
@@ -96,6 +101,77 @@ PATTERNNET_NAMES = _spaced(
 
 # CIFAR-100's fine labels. OpenAI's class names are the labels with spaces, and its
 # templates are those of CIFAR-10.
+# OPTIMAL-31 (Wang et al. 2018), a part of RESISC45's classes.
+OPTIMAL31_NAMES = _spaced(
+    """airplane airport baseball_diamond basketball_court beach bridge chaparral church
+    circular_farmland commercial_area dense_residential desert forest freeway
+    golf_course ground_track_field harbor industrial_area intersection island lake
+    meadow medium_residential mobile_home_park mountain overpass parking_lot railway
+    rectangular_farmland roundabout runway"""
+)
+
+# RSI-CB256 (Li et al. 2020).
+RSI_CB256_NAMES = {
+    **_spaced(
+        """airplane airport_runway artificial_grassland avenue bare_land bridge
+        city_building coastline container crossroads dam desert dry_farm forest
+        green_farmland highway hirst lakeshore mangrove marina mountain parkinglot
+        pipeline residents river river_protection_forest sandbeach sapling sea shrubwood
+        snow_mountain sparse_forest storage_room stream town"""
+    ),
+    "parkinglot": "parking lot",
+    "sandbeach": "sand beach",
+}
+
+# WHU-RS19 (Xia et al. 2010; Dai and Yang 2011).
+WHU_RS19_NAMES = {
+    "Airport": "airport",
+    "Beach": "beach",
+    "Bridge": "bridge",
+    "Commercial": "commercial area",
+    "Desert": "desert",
+    "Farmland": "farmland",
+    "Forest": "forest",
+    "Industrial": "industrial area",
+    "Meadow": "meadow",
+    "Mountain": "mountain",
+    "Park": "park",
+    "Parking": "parking lot",
+    "Pond": "pond",
+    "Port": "port",
+    "Residential": "residential area",
+    "River": "river",
+    "Viaduct": "viaduct",
+    "footballField": "football field",
+    "railwayStation": "railway station",
+}
+
+# MLRSNet (Qi et al. 2020): its categories, and the labels that an image has several of.
+MLRSNET_NAMES = {
+    **_spaced(
+        """airplane airport bareland baseball_diamond basketball_court beach bridge
+        chaparral cloud commercial_area dense_residential_area desert eroded_farmland
+        farmland forest freeway golf_course ground_track_field harbor&port
+        industrial_area intersection island lake meadow mobile_home_park mountain
+        overpass park parking_lot parkway railway railway_station river roundabout
+        shipping_yard snowberg sparse_residential_area stadium storage_tank
+        swimming_pool tennis_court terrace transmission_tower vegetable_greenhouse
+        wetland wind_turbine"""
+    ),
+    "bareland": "bare land",
+    "harbor&port": "harbor and port",
+}
+MLRSNET_LABELS = _listed(
+    """airplane, airport, bare soil, baseball diamond, basketball court, beach, bridge,
+    buildings, cars, chaparral, cloud, containers, crosswalk, dense residential area,
+    desert, dock, factory, field, football field, forest, freeway, golf course, grass,
+    greenhouse, gully, harbor, intersection, island, lake, mobile home, mountain,
+    overpass, park, parking lot, parkway, pavement, railway, railway station, river,
+    road, roundabout, runway, sand, sea, ships, snow, snowberg, sparse residential area,
+    stadium, swimming pool, tanks, tennis court, terrace, track, trail,
+    transmission tower, trees, water, wetland, wind turbine"""
+)
+
 CIFAR100_NAMES = _spaced(
     """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy
     bridge bus butterfly camel can castle caterpillar cattle chair chimpanzee clock

@@ -4,15 +4,18 @@ import dataclasses
 import hashlib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rsclip_jax.data.catalog import own_bands
 from rsclip_jax.data.catalog.datasets import DATASETS
 from rsclip_jax.data.catalog.prompts import SATELLITE_TEMPLATES, fill_templates
-from rsclip_jax.data.sensors import COMPOSITES, get_sensor
+from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import SPLIT_NAMES, CustomDataset, Dataset
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.io.texts import clip, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,29 +33,32 @@ class _Reader:
         return ("reader", *self.needed, *self.optional, *_ANY)
 
 
-_ANY = ("composites", "file_bands", "task")
+_PLACE = ("same_place", "max_shift", "reproject")
+_ANY = (*own_bands.KEYS, "file_bands", "task")
 _CLASSES = ("classes", "classnames", "templates", "splits")
 _TABLE = _Reader(
     ("table", "columns", "sensors"),
     ("none", "single", "multi"),
-    ("folder", "separator", "same_place", *_CLASSES),
+    ("folder", "separator", *_PLACE, *_CLASSES),
 )
 _READERS = {
     "class_folders": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
+    "flat": _Reader(("folder", "sensors"), ("single",), _CLASSES, True),
     "folder": _Reader(("folder", "sensors"), ("none",), (), True),
     "paired_folders": _Reader(
         ("folder", "subfolders", "sensors"),
         ("none", "single"),
-        ("same_place", *_CLASSES),
+        (*_PLACE, *_CLASSES),
     ),
     "csv": _TABLE,
     "parquet": _TABLE,
 }
 _STRINGS = "classes templates".split()
-_BOOLEANS = ("same_place",)
-_TABLES = "columns subfolders sensors classnames splits composites".split()
-# Keys that do not change a record: folders, prompts and a check.
-_NOT_IN_DIGEST = ("folder", "table", "classnames", "templates", "same_place")
+_BOOLEANS = ("same_place", "reproject")
+_TABLES = "columns subfolders sensors classnames splits".split()
+# Keys that do not change a record: folders, prompts and checks.
+_NOT_IN_DIGEST = "folder table classnames templates same_place max_shift".split()
+_MAX_SHIFT = 1.0  # pixels of the coarser file
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -62,6 +68,7 @@ def load_dataset(path: str | Path) -> Dataset:
     a table are relative to folder or, without it, to the table. Keys by reader:
 
         reader = "class_folders"  # <folder>/[<split>/]<class>/<image>
+                 "flat"           # <folder>/[<split>/]<class>_<number>.*
                  "folder"         # every image under folder, unlabelled
                  "paired_folders" # <folder>/[<split>/]<subfolder>/[<class>/]<stem>.*
                  "csv", "parquet" # one row for each record
@@ -69,10 +76,14 @@ def load_dataset(path: str | Path) -> Dataset:
         task = "single"      # or "multi", "none", if the reader allows it
         separator = ";"      # multi: between the labels in a cell; default "|"
         same_place = false   # a record's GeoTIFFs may differ in CRS or location
+        max_shift = 2        # ... may be so many pixels of the coarser apart; default 1
+        reproject = true     # warp later sensors onto the grid of the first
         classes = [...]      # in label order; default: those found, sorted
         templates = [...]    # prompts with {c}; default: satellite templates
         [sensors]            # modality -> name in SENSORS, or a sensor's TOML file
-        [composites]         # rgb = name in COMPOSITES, made of one of the sensors
+        [composites]         # rgb = name in COMPOSITES, "true_colour", or {red = ...,
+                             # green = ..., blue = ..., range = [0, 3000]}
+        [scale], [offset]    # modality -> number * scale + offset is the sensor's value
         [file_bands]         # modality -> order of the bands in the files
         [subfolders]         # modality -> its folder
         [columns]            # modality -> its column of paths; label, split, id
@@ -96,8 +107,12 @@ def load_dataset(path: str | Path) -> Dataset:
         templates=_read_templates(path, values) if task != "none" else (),
         subfolders=values.get("subfolders", {}),
         file_bands={k: tuple(v) for k, v in values.get("file_bands", {}).items()},
-        composites=_read_composites(path, values),
+        scaling=own_bands.read_scaling(path, values, sensors),
+        composites=own_bands.read_composites(
+            path, values, {k: s for k, s in sensors.items() if k in values["sensors"]}
+        ),
         custom=_read_custom(path, values, task),
+        max_shift=values.get("max_shift", _MAX_SHIFT),
     )
     return with_classes(dataset, values["classes"]) if "classes" in values else dataset
 
@@ -116,10 +131,12 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             raise ValueError(f"{dataset.custom.path}: classnames: {error}") from None
     spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
     names = {**spaced, **given}
-    if twice := [c for c in names if [*names.values()].count(names[c]) > 1]:
+    counts = Counter(names.values())
+    if twice := [c for c in names if counts[names[c]] > 1]:
+        listed = clip(", ".join(twice), 300)
         raise ValueError(
-            f"{dataset.custom.path}: the classes {', '.join(twice)} would have the same"
-            " name in prompts; give them other names in a table [classnames]"
+            f"{dataset.custom.path}: the classes {listed} would have the same name in"
+            " prompts; give them other names in a table [classnames]"
         )
     return dataclasses.replace(
         dataset,
@@ -142,6 +159,7 @@ def _read_custom(path: Path, values: Mapping[str, Any], task: str) -> CustomData
         values.get("columns", {}),
         values.get("separator", "|") if task == "multi" else "",
         values.get("same_place", True),
+        values.get("reproject", False),
     )
 
 
@@ -160,19 +178,20 @@ def _read(path: Path) -> dict[str, Any]:
     reader = values.get("reader")
     if not isinstance(reader, str) or reader not in _READERS:
         raise ValueError(
-            f"{path}: reader = {reader!r} should be one of {', '.join(_READERS)}"
+            f"{path}: reader = {shown(reader)} should be one of {', '.join(_READERS)}"
         )
     allowed = _READERS[reader]
     unknown = [key for key in values if key not in allowed.keys]
     missing = [key for key in allowed.needed if key not in values]
     if unknown or missing:
         raise ValueError(
-            f"{path}: unknown keys {unknown}, missing keys {missing}; reader"
-            f" {reader!r} has {', '.join(allowed.keys)} (a key below a [table] is"
-            " that table's)"
+            f"{path}: unknown keys {shown(unknown, 300)}, missing keys {missing};"
+            f" reader {reader!r} has {', '.join(allowed.keys)} (a key below a [table]"
+            " is that table's)"
         )
     for key, value in values.items():
-        _check_type(path, key, value)
+        check = own_bands.check_type if key in own_bands.KEYS else _check_type
+        check(path, key, value)
     _check_tables(path, values)
     return values
 
@@ -197,10 +216,16 @@ def _check_type(path: Path, key: str, value: Any) -> None:
         wanted = "a table of lists of strings"
     elif key in _BOOLEANS:
         good, wanted = isinstance(value, bool), "true or false"
+    elif key == "max_shift":
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        good, wanted = number and value >= 0, "a number of pixels, 0 or more"
     else:
         good, wanted = isinstance(value, str), "a string"
-    if not good or not (value or key in _BOOLEANS):
-        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
+    may_be_false = key in (*_BOOLEANS, "max_shift")
+    if not good or not (value or may_be_false):
+        raise ValueError(
+            f"{path}: {key} = {shown(value, 300)} should be {wanted}, not empty"
+        )
 
 
 def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
@@ -213,6 +238,8 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
         "file_bands": ((), sensors),
         "splits": ((), tuple(SPLIT_NAMES)),
         "composites": ((), ("rgb",)),
+        "scale": ((), sensors),
+        "offset": ((), sensors),
     }
     for key, (needed, known) in allowed.items():
         there = values.get(key, dict.fromkeys(needed))
@@ -220,9 +247,15 @@ def _check_tables(path: Path, values: Mapping[str, Any]) -> None:
         missing = [name for name in needed if name not in there]
         if unknown or missing:
             raise ValueError(
-                f"{path}: {key} has unknown keys {unknown}, missing keys {missing}; it"
-                f" can have {', '.join(known)}"
+                f"{path}: {key} has unknown keys {shown(unknown, 300)}, missing keys"
+                f" {missing}; it can have {', '.join(known)}"
             )
+    idle = [key for key in ("max_shift", "same_place") if key in values]
+    if values.get("reproject") and idle:
+        raise ValueError(
+            f"{path}: {idle[0]} has no effect with reproject = true, which warps the"
+            " files onto one grid; remove one of the two"
+        )
     words = {**SPLIT_NAMES, **values.get("splits", {})}
     if len(set(words.values())) < len(words):
         raise ValueError(f"{path}: two of the splits {words} have the same name")
@@ -261,31 +294,13 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
     return {**dict.fromkeys(values.get("composites", ()), "rgb"), **sensors}
 
 
-def _read_composites(path: Path, values: Mapping) -> dict[str, tuple[str, str]]:
-    """{record key: (the key that it is made of, name in COMPOSITES)}."""
-    found = {}
-    for key, name in values.get("composites", {}).items():
-        try:
-            made = look_up(COMPOSITES, name, "composite")
-        except ValueError as error:
-            raise ValueError(f"{path}: composites.{key}: {error}") from error
-        keys = [k for k, sensor in values["sensors"].items() if sensor == made.sensor]
-        if not keys:
-            raise ValueError(
-                f"{path}: composites.{key} = {name!r} is made of {made.sensor}, and"
-                f" sensors = {values['sensors']} has none"
-            )
-        found[key] = (keys[0], name)
-    return found
-
-
 def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
     """single, multi or none. Raises ValueError for keys that do not fit the task."""
     labelled = "label" in values.get("columns", {})
     task = values.get("task", "single" if labelled else allowed.tasks[0])
     if task not in allowed.tasks:
         raise ValueError(
-            f"{path}: task = {task!r} should be {' or '.join(allowed.tasks)} with"
+            f"{path}: task = {shown(task)} should be {' or '.join(allowed.tasks)} with"
             f" reader {values['reader']!r}"
         )
     if "columns" in values and labelled != (task != "none"):
@@ -300,7 +315,7 @@ def _read_task(path: Path, values: Mapping, allowed: _Reader) -> str:
             f" {'columns.label' if 'columns' in values else 'task'}, or remove them"
         )
     if task != "multi" and "separator" in values:
-        raise ValueError(f"{path}: separator needs task = 'multi', not {task!r}")
+        raise ValueError(f"{path}: separator needs task = 'multi', not {shown(task)}")
     return task
 
 

@@ -1,39 +1,16 @@
 """The catalog of datasets: the contents of their files, and their class names."""
 
+import dataclasses
+
 from rsclip_jax.data.catalog import classes, corine, prompts
+from rsclip_jax.data.catalog.scene_sets import SCENES, photos
 from rsclip_jax.data.miniature import scenes
 from rsclip_jax.data.types import Dataset
 
-RESISC45_CLASSES = tuple(
-    """airplane airport baseball_diamond basketball_court beach bridge chaparral church
-    circular_farmland cloud commercial_area dense_residential desert forest freeway
-    golf_course ground_track_field harbor industrial_area intersection island lake
-    meadow medium_residential mobile_home_park mountain overpass palace parking_lot
-    railway railway_station rectangular_farmland river roundabout runway sea_ice ship
-    snowberg sparse_residential stadium storage_tank tennis_court terrace
-    thermal_power_station
-    wetland""".split()
-)
 CIFAR10_CLASSES = tuple(
     "airplane automobile bird cat deer dog frog horse ship truck".split()
 )
 _MINIATURE_SENSORS = {"rgb": "rgb", "s1": "s1_grd", "s2": "s2_l1c", "ir": "ir_bt"}
-
-
-def _photos(
-    name, folders, names: dict[str, str], templates, kind="class_folders", **fields
-) -> Dataset:
-    return Dataset(
-        name,
-        kind,
-        "single",
-        {"rgb": "rgb"},
-        tuple(names),
-        tuple(names.values()),
-        templates,
-        folders,
-        **fields,
-    )
 
 
 def _miniature(name, task, sensors, classes, templates) -> Dataset:
@@ -97,6 +74,21 @@ def _so2sat(name: str, *folders: str) -> Dataset:
     )
 
 
+def _geobench(name: str, like: Dataset, size: int) -> Dataset:
+    """A set of GEO-Bench with the sensors and classes of another dataset."""
+    theirs = name.replace("_", "-")
+    return dataclasses.replace(
+        like,
+        name=name,
+        kind="geobench",
+        folders=(name, theirs, f"classification_v1.0_wds/{theirs}"),
+        file_bands={},
+        label_map={},
+        split_lists="",
+        size=size,
+    )
+
+
 EUROSAT_MS_BANDS = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split())
 
 
@@ -122,8 +114,9 @@ def _eurosat(
 
 
 _DATASETS = (
+    *SCENES,
     *(
-        _photos(
+        photos(
             f"eurosat_rgb{spatial and '_spatial'}",
             ("eurosat_rgb", "EuroSAT_RGB", "2750"),
             prompts.EUROSAT_NAMES,
@@ -134,14 +127,7 @@ _DATASETS = (
         )
         for spatial in ("", "-spatial")
     ),
-    _photos(
-        "resisc45",
-        ("resisc45", "NWPU-RESISC45"),
-        {c: c.replace("_", " ") for c in RESISC45_CLASSES},
-        prompts.RESISC45_TEMPLATES,
-        split_lists="resisc45-{split}.txt",
-    ),
-    _photos(
+    photos(
         "cifar10",
         (
             *("cifar10", "CIFAR-10", "CIFAR-10-images"),
@@ -152,34 +138,13 @@ _DATASETS = (
         "arrays",
         size=32,
     ),
-    _photos(
+    photos(
         "imagenette",
         ("imagenette", "imagenette2", "imagenette2-320", "imagenette2-160"),
         prompts.IMAGENETTE_NAMES,
         prompts.IMAGENETTE_TEMPLATES,
     ),
-    _photos(
-        "ucmerced",
-        ("ucmerced", "UCMerced_LandUse/Images"),
-        classes.UCMERCED_NAMES,
-        prompts.RESISC45_TEMPLATES,
-        split_lists="uc_merced-{split}.txt",
-    ),
-    _photos("aid", ("aid", "AID"), classes.AID_NAMES, prompts.RESISC45_TEMPLATES),
-    _photos(
-        "rsscn7",
-        ("rsscn7", "RSSCN7", "RSSCN7-master"),
-        classes.RSSCN7_NAMES,
-        prompts.RESISC45_TEMPLATES,
-    ),
-    _photos(
-        "patternnet",
-        # on a disk that ignores case, "patternnet" is the unpacked folder, too
-        ("PatternNet/images", "patternnet"),
-        classes.PATTERNNET_NAMES,
-        prompts.RESISC45_TEMPLATES,
-    ),
-    _photos(
+    photos(
         "cifar100",
         (
             *("cifar100", "CIFAR-100", "CIFAR-100-images"),
@@ -190,14 +155,14 @@ _DATASETS = (
         "arrays",
         size=32,
     ),
-    _photos(
+    photos(
         "stl10",
         ("stl10", "STL-10", "stl10_binary"),
         classes.STL10_NAMES,
         classes.STL10_TEMPLATES,
         "arrays",
     ),
-    _photos(
+    photos(
         "food101",
         ("food-101/images", "food101/food-101/images", "food101/images"),
         classes.FOOD101_NAMES,
@@ -205,7 +170,7 @@ _DATASETS = (
         split_lists="meta/{split}.txt",
         needs_lists=True,
     ),
-    _photos(
+    photos(
         "fmow_rgb",
         (
             *("fmow_rgb/fmow", "fmow_rgb/fmow-rgb", "fmow_rgb"),
@@ -215,7 +180,7 @@ _DATASETS = (
         classes.FMOW_TEMPLATES,
         "fmow",
     ),
-    _photos(
+    photos(
         "imagenet",
         ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
         classes.IMAGENET_NAMES,
@@ -240,7 +205,13 @@ _DATASETS = (
         "eurosat_sar",
         "class_folders",
         {"s1": "s1_grd"},
-        ("eurosat_sar", "EuroSAT-SAR", "EuroSAT_SAR", "eurosat_s1/all_imgs"),
+        (
+            "eurosat_sar",
+            "EuroSAT-SAR",
+            "EuroSAT_SAR",
+            "eurosat_s1/all_imgs",
+            "l2_eurosat_s1s2/eurosat_s1/all_imgs",
+        ),
         split_lists="eurosat-{split}.txt",
     ),
     _eurosat(
@@ -255,6 +226,19 @@ _DATASETS = (
         for version, counts in ((1, (19, 5, 43)), (2, (19, 5)))
         for count in counts
         for with_s1 in (True, False)
+    ),
+    *(
+        Dataset(
+            name,
+            name,
+            "captions",
+            {"rgb": "rgb", "s2": "s2_l2a", "s1": "s1_grd"},
+            folders=(name, "bigearthnet_v2", "bigearthnet", "BigEarthNet", ""),
+            composites={"rgb": ("s2", "s2_l2a_rgb")},
+            size=120,
+            max_shift=1.0,
+        )
+        for name in ("bigearthnet_txt", "bigearthnet_txt_bench")
     ),
     Dataset(
         "ssl4eo_s12",
@@ -329,4 +313,10 @@ _DATASETS = (
         prompts.PHOTO_TEMPLATES,
     ),
 )
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _DATASETS}
+_BY_NAME = {dataset.name: dataset for dataset in _DATASETS}
+_GEOBENCH = (
+    _geobench("m_eurosat", _BY_NAME["eurosat_ms"], 64),
+    _geobench("m_bigearthnet", _BY_NAME["bigearthnet_43_s2"], 120),
+    _geobench("m_so2sat", _BY_NAME["so2sat"], 32),
+)
+DATASETS: dict[str, Dataset] = {d.name: d for d in (*_DATASETS, *_GEOBENCH)}

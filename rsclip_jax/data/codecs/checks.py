@@ -31,6 +31,8 @@ def check_array(
             f" {len(sensor.bands)}]; sensor {sensor.name} has the bands"
             f" {sensor.bands}"
         )
+    if missing is None and array.dtype == np.uint8 and _holds_all(sensor):
+        return array
     check_dtype(array, sensor, where)
     if array.size:
         array = fill_missing(array, sensor, where, max_nodata, missing)
@@ -88,11 +90,15 @@ def find_missing(
     saturated value or, with nodata, its nodata in all bands of a pixel: in some bands
     only these are measurements.
     """
-    low, high = float(array.min()), float(array.max())
     # of one band, a saturated pixel cannot be told from a missing one
     saturated = sensor.saturated if array.shape[-1] > 1 else None
-    values = [sensor.nodata if nodata else None, saturated]
-    found = [v for v in values if v is not None and low <= v <= high]
+    values = [
+        v for v in (sensor.nodata if nodata else None, saturated) if v is not None
+    ]
+    if array.dtype.kind != "f" and not values and marked is None:
+        return None
+    low, high = float(array.min()), float(array.max())
+    found = [v for v in values if low <= v <= high]
     is_finite = np.isfinite(low) and np.isfinite(high)
     if is_finite and not found and (marked is None or not marked.any()):
         return None
@@ -120,8 +126,8 @@ def _describe(
 
 
 def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
-    if array.dtype == np.uint8 and sensor.valid == (0, 255) and sensor.nodata is None:
-        return  # all values are valid
+    if array.dtype == np.uint8 and _holds_all(sensor):
+        return
     # Every record is checked. The lowest and highest value show that an array is good;
     # only a bad one is examined more closely.
     low, high = array.min(), array.max()
@@ -130,6 +136,12 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
         check_decibels(array, sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:
         _check_range(array, sensor, where)
+
+
+def _holds_all(sensor: Sensor) -> bool:
+    """Whether all values of 8 bits are valid, as in a picture."""
+    is_picture = sensor.dtype == "uint8" and sensor.valid == (0, 255)
+    return is_picture and sensor.nodata is None and sensor.saturated is None
 
 
 def check_nodata(array: np.ndarray, sensor: Sensor, where: str) -> None:

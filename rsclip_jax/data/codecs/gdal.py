@@ -36,19 +36,43 @@ def read_with_gdal(path: Path, driver: str, bands: int | None = None) -> Raster:
     alpha masks the others unless that many bands need it. Raises ValueError naming a
     file that is unreadable, cut short, or in a codec that is not there.
     """
-    try:
-        with rasterio.Env(**_OPTIONS), _opened(str(path), driver) as file:
-            if not file.subdatasets:
-                return _read(file, path, bands)
-            pages = _read_pages(file.subdatasets, path)
-    except Exception as error:  # damaged bytes make a decoder fail in any way
-        raise ValueError(f"{path}: {_explain(error, path)}") from error
+    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
+        if not file.subdatasets:
+            return _read(file, path, bands)
+        pages = _read_pages(file.subdatasets, path)
     return _join_pages(pages, path)
 
 
+def locate_with_gdal(path: Path, driver: str) -> tuple[Footprint, ...]:
+    """Reads only the grid of a file, north up; () if it does not say where it lies.
+
+    Arguments and errors: see read_with_gdal.
+    """
+    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
+        if not (located := _locate(file)):
+            return ()
+        crs, transform = located
+        shape = (file.height, file.width)
+        if crs:
+            turned, transform = face_north(np.empty((*shape, 0)), transform)
+            shape = turned.shape[:2]
+        return (Footprint(path, crs, transform, *shape),)
+
+
 @contextlib.contextmanager
-def _opened(name: str, driver: str = "GTiff") -> Iterator[rasterio.DatasetReader]:
-    with rasterio.open(name, driver=driver, sharing=False) as file:
+def _explaining(path: Path) -> Iterator[None]:
+    """Raises what goes wrong within as ValueError with the file and the way out."""
+    try:
+        yield
+    except Exception as error:  # damaged bytes make a decoder fail in any way
+        raise ValueError(f"{path}: {_explain(error, path)}") from error
+
+
+@contextlib.contextmanager
+def _opened(
+    name: Path | str, driver: str = "GTiff"
+) -> Iterator[rasterio.DatasetReader]:
+    with rasterio.open(str(name), driver=driver, sharing=False) as file:
         yield file
 
 
@@ -94,6 +118,7 @@ def _join_pages(pages: Sequence[Raster], path: Path) -> Raster:
     return Raster(
         np.concatenate([page.pixels for page in pages], -1),
         missing,
+        pages[0].nodata,
         sum((page.names for page in pages), ()),
         _join([page.scales for page in pages], each[-1], 1.0),
         _join([page.offsets for page in pages], each[-1], 0.0),
@@ -140,6 +165,7 @@ def _read(file: rasterio.DatasetReader, path: Path, bands: int | None) -> Raster
     return Raster(
         np.ascontiguousarray(pixels),
         missing,
+        file.nodatavals[kept[0] - 1],
         tuple(file.descriptions[i - 1] or "" for i in kept),
         scales if any(value != 1 for value in scales) else None,
         offsets if any(offsets) else None,

@@ -1,14 +1,14 @@
 """GeoTIFFs and JPEG 2000 files to rasters. Bands are in one file, or in a file each."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from rsclip_jax.data.codecs.gdal import read_with_gdal
-from rsclip_jax.data.codecs.images import JPEG_2000
+from rsclip_jax.data.codecs.gdal import locate_with_gdal, read_with_gdal
+from rsclip_jax.data.codecs.images import JPEG_2000, is_raster
 from rsclip_jax.data.codecs.places import Footprint
 from rsclip_jax.data.codecs.plain_tiffs import Plain, decode_plain, look_at_tags
 from rsclip_jax.data.codecs.raster import Raster
@@ -19,42 +19,75 @@ _WORLD = (".tfw", ".tifw", ".wld")  # and a place, where the file itself has non
 _WHOLE = 2**26  # a larger file is not read into memory to look at its tags
 
 
-def read_raster(path: Path, bands: int | None = None) -> Raster:
+def read_raster(
+    path: Path, bands: int | None = None, beside: Collection[str] | None = None
+) -> Raster:
     """Reads a TIFF or JPEG 2000 file, however its bands are stored.
 
     A plain TIFF is decoded at once; GDAL takes ten times as long to open a file.
-    bands: see read_with_gdal. Raises FileNotFoundError, and ValueError naming a file
-    that is unreadable, cut short, or in a codec that is not there.
+    bands: see read_with_gdal. beside: see _described_in; None where the folder was not
+    listed. Raises FileNotFoundError, and ValueError naming a file that is
+    unreadable, cut short, or in a codec that is not there.
     """
+    data, plain = _look(path, beside)
+    pixels = decode_plain(data, plain) if plain else None
+    if plain is None or pixels is None:
+        return read_with_gdal(path, _driver(data), bands)
+    missing = None
+    if plain.nodata is not None and (gone := pixels == plain.nodata).any():
+        missing = gone
+    places = _places(path, plain)
+    return Raster(pixels, missing, plain.nodata, places=places, tags={**plain.tags})
+
+
+def read_place(path: Path) -> Footprint | None:
+    """Reads the grid of a file, None if it does not say where it lies.
+
+    Raises as read_raster.
+    """
+    data, plain = _look(path)
+    if not is_raster(data):
+        return None
+    places = _places(path, plain) if plain else locate_with_gdal(path, _driver(data))
+    return places[0] if places else None
+
+
+def _look(
+    path: Path, beside: Collection[str] | None = None
+) -> tuple[bytes, Plain | None]:
+    """(bytes, or the first of a large file; the layout of a plain TIFF)."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             whole = os.fstat(file.fileno()).st_size <= _WHOLE
             data = file.read() if whole else file.read(len(JPEG_2000[0]))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: fetch it") from None
     plain = look_at_tags(data)
-    pixels = None
-    if plain and not _has_more(path, plain):
-        pixels = decode_plain(data, plain)
-    if plain is None or pixels is None:
-        driver = "JP2OpenJPEG" if data.startswith(JPEG_2000) else "GTiff"
-        return read_with_gdal(path, driver, bands)
-    places: tuple[Footprint, ...] = ()
-    if plain.place:
-        places = (Footprint(path, *plain.place, *plain.shape[:2]),)
-    missing = None
-    if plain.nodata is not None and (gone := pixels == plain.nodata).any():
-        missing = gone
-    return Raster(pixels, missing, places=places, tags=plain.tags)
+    return data, None if plain and _has_more(path, plain, beside) else plain
 
 
-def _has_more(path: Path, plain: Plain) -> bool:
+def _driver(data: bytes) -> str:
+    return "JP2OpenJPEG" if data.startswith(JPEG_2000) else "GTiff"
+
+
+def _places(path: Path, plain: Plain) -> tuple[Footprint, ...]:
+    if not plain.place:
+        return ()
+    return (Footprint(path, *plain.place, *plain.shape[:2]),)
+
+
+def _has_more(path: Path, plain: Plain, beside: Collection[str] | None) -> bool:
     """Whether files beside a plain TIFF say more about it."""
+    if beside is not None and not beside:
+        return False
     name = str(path)
-    if any(os.path.exists(name + suffix) for suffix in _BESIDE):
-        return True
-    stem = os.path.splitext(name)[0]
-    return not plain.place and any(os.path.exists(stem + suffix) for suffix in _WORLD)
+    names = [name + suffix for suffix in _BESIDE]
+    if not plain.place:
+        stem, _ = os.path.splitext(name)
+        names += [stem + suffix for suffix in _WORLD]
+    if beside is None:
+        return any(map(os.path.exists, names))
+    return any(os.path.basename(name) in beside for name in names)
 
 
 def read_band_files(paths: Sequence[Path]) -> Raster:
@@ -64,7 +97,13 @@ def read_band_files(paths: Sequence[Path]) -> Raster:
     ValueError naming a file that is not one square band, or has another dtype than the
     first.
     """
-    rasters = [read_raster(path, 1) for path in paths]
+    # one listing of a patch's folder takes less time than a look for each name
+    folders = [os.path.dirname(path) for path in paths]
+    beside = {folder: _described_in(folder) for folder in set(folders)}
+    rasters = [
+        read_raster(path, 1, beside[folder])
+        for path, folder in zip(paths, folders, strict=True)
+    ]
     first = rasters[0].pixels
     for path, raster in zip(paths, rasters, strict=True):
         height, width, bands = raster.pixels.shape
@@ -80,12 +119,22 @@ def read_band_files(paths: Sequence[Path]) -> Raster:
     return Raster(
         stack_bands([raster.pixels[..., 0] for raster in rasters]),
         _stack_missing(rasters),
+        rasters[0].nodata,
         sum((raster.names for raster in rasters), ()),
         join_values([raster.scales for raster in rasters], 1.0),
         join_values([raster.offsets for raster in rasters], 0.0),
         sum((raster.places for raster in rasters), ()),
         rasters[0].tags,
     )
+
+
+def _described_in(folder: str) -> frozenset[str]:
+    """The names in a folder that may be of files that say more about a TIFF."""
+    try:
+        names = os.listdir(folder or ".")
+    except FileNotFoundError:
+        return frozenset()  # the file that is missing is named when it is read
+    return frozenset(name for name in names if name.endswith((*_BESIDE, *_WORLD)))
 
 
 def join_values(

@@ -13,13 +13,15 @@ class Note(NamedTuple):
 
     kind: "filled" (missing pixels, see fill_missing), "negative" (values below 0 that
     became 0), or "offset" (DN that were lowered), with the amount of pixels or values;
-    or "by name", "by position": how a file's bands were found.
+    "by name" or "by position": how a file's bands were found; "metres": the side of a
+    pixel on the ground, where the file says it; "unplaced": a file of several of one
+    record, which does not say where it lies.
     mask: of "filled", the missing values [h, w, bands].
     """
 
     kind: str
     sensor: str
-    amount: int = 1
+    amount: float = 1
     mask: np.ndarray | None = None
 
 
@@ -41,8 +43,13 @@ def noting() -> Iterator[Notes]:
 
 
 def note(
-    kind: str, sensor: str, amount: int = 1, mask: np.ndarray | None = None
+    kind: str, sensor: str, amount: float = 1, mask: np.ndarray | None = None
 ) -> None:
     """Makes a note, if anybody collects them."""
     if (notes := _NOTES.get()) is not None:
         notes.append(Note(kind, sensor, amount, mask))
+
+
+def is_noting() -> bool:
+    """Whether anybody collects notes in this context."""
+    return _NOTES.get() is not None

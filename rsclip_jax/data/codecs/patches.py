@@ -3,7 +3,13 @@
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
+from rsclip_jax.data.sensors import (
+    COMPOSITES,
+    Composite,
+    Sensor,
+    get_sensor,
+    select_bands,
+)
 from rsclip_jax.data.sensors.bands import make_composite
 from rsclip_jax.data.types import Dataset
 
@@ -25,8 +31,13 @@ def as_sensor(
     return check_array(array, sensor, where, max_nodata)
 
 
+def composite_of(dataset: Dataset, key: str) -> Composite:
+    """The composite that a record key of a dataset is."""
+    made = dataset.composites[key][1]
+    return made if isinstance(made, Composite) else COMPOSITES[made]
+
+
 def make_picture(dataset: Dataset, key: str, array: np.ndarray) -> np.ndarray:
     """Returns the composite `key`, uint8 [..., 3], of its sensor's array."""
-    source, name = dataset.composites[key]
-    bands = get_sensor(dataset.sensors[source]).bands
-    return make_composite(array, bands, COMPOSITES[name])
+    bands = get_sensor(dataset.sensors[dataset.composites[key][0]]).bands
+    return make_composite(array, bands, composite_of(dataset, key))

@@ -30,19 +30,18 @@ class Footprint(NamedTuple):
     width: int
 
     @property
-    def corners(self) -> np.ndarray:
-        """x and y of the four corners [4, 2], from the upper left, clockwise."""
+    def corners(self) -> list[tuple[float, float]]:
+        """(x, y) of the four corners, from the upper left, clockwise."""
         a, b, c, d, e, f = self.transform
         h, w = self.height, self.width
-        columns, rows = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float64).T
-        x, y = a * columns + b * rows + c, d * columns + e * rows + f
-        return np.stack([x, y], -1)
+        ends = ((0, 0), (w, 0), (w, h), (0, h))
+        return [(a * i + b * j + c, d * i + e * j + f) for i, j in ends]
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) of the box around the corners."""
-        corners = self.corners
-        return (*corners.min(0).tolist(), *corners.max(0).tolist())
+        x, y = zip(*self.corners, strict=True)
+        return min(x), min(y), max(x), max(y)
 
     @property
     def pixel(self) -> tuple[float, float]:
@@ -99,10 +98,12 @@ def check_same_location(
     pixels (of the coarser file) from that of the finest file. A file that names no CRS
     is not compared with one that does. way: text that names another way out.
     """
-    if not footprints:
+    # Most bands of a patch share a grid. numpy would take longer for so few numbers.
+    grids = {footprint[1:]: footprint for footprint in reversed(footprints)}
+    if len(grids) < 2:
         return
-    first = min(footprints, key=lambda f: f.pixel)
-    for other in footprints:
+    first = min(grids.values(), key=lambda f: f.pixel)
+    for other in grids.values():
         if bool(first.crs) != bool(other.crs):
             continue
         if not _same_crs(first.crs, other.crs):
@@ -138,5 +139,6 @@ def _overlap(one: Footprint, other: Footprint) -> bool:
 
 def _shift(one: Footprint, other: Footprint) -> float:
     """The largest distance between corners, in pixels of the coarser file."""
-    coarser = np.maximum(one.pixel, other.pixel)
-    return float((np.abs(one.corners - other.corners) / coarser).max())
+    wide, high = (max(sides) for sides in zip(one.pixel, other.pixel, strict=True))
+    pairs = zip(one.corners, other.corners, strict=True)
+    return max(max(abs(x - u) / wide, abs(y - v) / high) for (x, y), (u, v) in pairs)

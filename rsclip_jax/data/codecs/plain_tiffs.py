@@ -23,6 +23,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 # Beside these, tags that change nothing: resolution, software, date, author.
 _HARMLESS = (282, 283, 296, 305, 306, 315)
 _TYPES = {1: "B", 2: "s", 3: "H", 4: "I", 12: "d"}
+_BYTES = {"B": 1, "s": 1, "H": 2, "I": 4, "d": 8}
+_ABSENT = (0, 0, 0, 0)
 _KINDS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
 # Compressions: none; LZW and both numbers of deflate, which OpenCV decodes.
 _NONE, _BY_OPENCV = 1, (5, 8, 32946)
@@ -101,10 +103,31 @@ def look_at_tags(data: bytes) -> Plain | None:
     value of floats, or a place that needs more than a scale, a tie point and an EPSG
     code.
     """
+    size = len(data)
+    start = _STARTS.get(size)
+    plain = _look_at_head(data[:start], size) if start else None
+    if plain is None:
+        plain = _look(data, size)
+        if plain and plain.rows:
+            if len(_STARTS) > 1000:
+                _STARTS.clear()
+            _STARTS[size] = plain.strips[0][0]
+    return plain
+
+
+# File size -> where the pixels of the last uncompressed file of this size began. The
+# bands of a patch share all bytes before it, so that they are parsed once.
+_STARTS: dict[int, int] = {}
+
+
+def _look(data: bytes, size: int) -> Plain | None:
     try:
-        return _describe(_Tags(data))
+        return _describe(_Tags(data, size))
     except (_NotPlain, struct.error, KeyError, IndexError, UnicodeDecodeError):
         return None
+
+
+_look_at_head = functools.lru_cache(maxsize=64)(_look)
 
 
 def decode_plain(data: bytes, plain: Plain) -> np.ndarray | None:
@@ -127,10 +150,13 @@ def decode_plain(data: bytes, plain: Plain) -> np.ndarray | None:
 
 
 class _Tags:
-    """The tags of the only page of a classic TIFF; values are read when asked for."""
+    """The tags of the only page of a classic TIFF; values are read when asked for.
 
-    def __init__(self, data: bytes):
-        self.data = data
+    data: the file's first bytes, with all tags; size: that of the file.
+    """
+
+    def __init__(self, data: bytes, size: int):
+        self.data, self.size = data, size
         self.order = {b"II": "<", b"MM": ">"}[data[:2]]
         magic, start = struct.unpack_from(f"{self.order}HI", data, 2)
         (count,) = struct.unpack_from(f"{self.order}H", data, start)
@@ -138,9 +164,10 @@ class _Tags:
         (more,) = struct.unpack_from(f"{self.order}I", data, end)
         if magic != 42 or more:
             raise _NotPlain
-        rows = struct.iter_unpack(f"{self.order}HHI4x", data[start + 2 : end])
+        rows = struct.iter_unpack(f"{self.order}HHII", data[start + 2 : end])
+        self.start = start + 2
         self.entries = {
-            tag: (kind, n, start + 10 + 12 * i) for i, (tag, kind, n) in enumerate(rows)
+            tag: (kind, n, value, i) for i, (tag, kind, n, value) in enumerate(rows)
         }
         if not self.entries.keys() <= _KNOWN:
             raise _NotPlain
@@ -154,19 +181,24 @@ class _Tags:
             if not default:
                 raise _NotPlain
             return default
-        kind, n, at = self.entries[tag]
-        if _TYPES[kind] not in types:
+        kind, n, at, i = self.entries[tag]
+        letter = _TYPES[kind]
+        if letter not in types:
             raise _NotPlain
-        shape = f"{self.order}{n}{_TYPES[kind]}"
-        if struct.calcsize(shape) > 4:  # small values are in the entry itself
-            (at,) = struct.unpack_from(f"{self.order}I", self.data, at)
-        return struct.unpack_from(shape, self.data, at)
+        if n * _BYTES[letter] <= 4:  # small values are in the entry itself
+            at = self.start + 12 * i + 8
+        return struct.unpack_from(f"{self.order}{n}{letter}", self.data, at)
 
     def text(self, tag: int) -> str:
         return self.get(tag, types="s")[0].rstrip(b"\0").decode()
 
     def one(self, tag: int, *default: int) -> int:
         """The value that a tag has, once or for each band."""
+        kind, n, value, _ = self.entries.get(tag, _ABSENT)
+        if n == 1 and kind == 4:
+            return value
+        if n == 1 and kind == 3:  # it fills the first half of four bytes
+            return value & 0xFFFF if self.order == "<" else value >> 16
         values = set(self.get(tag, *default))
         if len(values) != 1:
             raise _NotPlain
@@ -204,7 +236,7 @@ def _blocks(
         raise _NotPlain
     blocks = list(zip(starts, sizes, strict=True))
     count = -(-height // rows) * -(-width // wide) * (bands if planar else 1)
-    inside = all(at and n and at + n <= len(tags.data) for at, n in blocks)
+    inside = all(at and n and at + n <= tags.size for at, n in blocks)
     if len(blocks) != count or not inside:
         raise _NotPlain
     compression = tags.one(_Tag.COMPRESSION, _NONE)

@@ -16,6 +16,7 @@ class Raster:
             the file says where it lies, and as they are stored otherwise.
         missing: where the file says that it has no value: bool [h, w], or
             [h, w, bands]; None where it says so nowhere. NaN is not listed.
+        nodata: the value by which the file marks missing pixels, if it names one.
         names: the bands' descriptions; "" where a band has none.
         scales, offsets: for each band, value = pixel * scale + offset; None where the
             file names neither.
@@ -26,6 +27,7 @@ class Raster:
 
     pixels: np.ndarray
     missing: np.ndarray | None = None
+    nodata: float | None = None
     names: tuple[str, ...] = ()
     scales: tuple[float, ...] | None = None
     offsets: tuple[float, ...] | None = None

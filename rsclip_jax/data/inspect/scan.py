@@ -15,7 +15,7 @@ from rsclip_jax.data.codecs.checks import find_missing
 from rsclip_jax.data.codecs.notes import Note, noting
 from rsclip_jax.data.inspect.statistics import Moments, array_digest, measure, merge
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.types import READING, ReadOptions, Source
+from rsclip_jax.data.types import READING, ReadOptions, Source, check_held
 
 # look(array, its missing values or None) -> what is kept of it
 Look = Callable[[np.ndarray, np.ndarray | None], Any]
@@ -36,6 +36,7 @@ class Scan:
       digests: sensor key -> the array_digest of each sampled record.
       notes: sensor key -> kind of a note (codecs.notes) -> its amount for each record
         that has one.
+      darkest: sensor key -> the lowest value of each sampled record in any band.
       unreadable: index -> why the record cannot be read.
     """
 
@@ -47,7 +48,8 @@ class Scan:
     shapes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     digests: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    notes: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    notes: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    darkest: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
@@ -133,6 +135,7 @@ class _Reader:
         try:
             with noting() as notes:
                 record = self.source.read(self.indices[index], self.keys)
+                check_held(record, self.keys)
         except (ValueError, OSError) as error:
             return {"label": error}
         looks, told = {}, {}
@@ -184,3 +187,4 @@ def _add(found: Scan, index: int, look: dict) -> None:
         found.shapes.setdefault(key, Counter())[shape] += 1
         found.dtypes.setdefault(key, Counter())[dtype] += 1
         found.digests.setdefault(key, []).append(digest)
+        found.darkest.setdefault(key, []).append(float(moments.low.min()))

@@ -104,8 +104,14 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
-    """Descriptions of what is unusual for a sensor; rows: as Moments.rows gives."""
+def find_oddities(
+    sensor: Sensor, rows: Sequence[dict], *, is_raised: bool = False
+) -> list[str]:
+    """Descriptions of what is unusual for a sensor; rows: as Moments.rows gives.
+
+    is_raised: whether DN are known to be too high, so that a bright cirrus band says
+    nothing.
+    """
     known = [row for row in rows if row["min"] is not None]
     found = [f"{row['band']} holds no finite value" for row in rows if row not in known]
     if lost := max((row["missing"] for row in rows), default=0):
@@ -124,7 +130,8 @@ def find_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:
                 f"{band} has values from {low:g} to {high:g}, expected between"
                 f" {least:g} and {most:g} {sensor.unit}"
             )
-    return found + _unit_oddities(sensor, known) + _order_oddities(known)
+    order = [] if is_raised else _order_oddities(known)
+    return found + _unit_oddities(sensor, known) + order
 
 
 def _unit_oddities(sensor: Sensor, rows: Sequence[dict]) -> list[str]:

@@ -1,6 +1,7 @@
 """Files in a dataset's folders that no record uses."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def find_unread(
                 used.add(file)
                 folder = os.path.dirname(file)
                 dirs.add(folder)
-                if entry.label and os.path.basename(folder) == entry.label:
-                    tops.add(os.path.dirname(folder))
+                parts = folder.split(os.sep)
+                if entry.label in parts:  # images may be in folders within the class's
+                    last = len(parts) - parts[::-1].index(entry.label)
+                    tops.add(os.sep.join(parts[: last - 1]))
     classes = {c for source in files for c in source.dataset.classes}
     strange: dict[Path, int] = {}
     unread = [file for folder in dirs for file in _files(folder)]
@@ -50,6 +53,22 @@ def find_unread(
             else:
                 strange[Path(folder)] = sum(len(f) for _, _, f in os.walk(folder))
     return strange, sorted(Path(file) for file in set(unread) - used)
+
+
+def find_nested(sources: Collection[Source]) -> dict[str, int]:
+    """{"<class>/<folder>": the images in it} of folders within a class's folder."""
+    found: Counter[str] = Counter()
+    for source in sources:
+        if not isinstance(source, FileSource) or _one_file_per_band(source):
+            continue
+        for entry in source.entries if source.dataset.task == "single" else ():
+            for file in map(str, entry.files.values()):
+                parts = os.path.dirname(file).split(os.sep)
+                if entry.label in parts[:-1]:
+                    last = len(parts) - 1 - parts[::-1].index(entry.label)
+                    found["/".join(parts[last:])] += 1
+    found.pop("", None)
+    return {name: n for name, n in sorted(found.items()) if "/" in name}
 
 
 def _one_file_per_band(source: FileSource) -> bool:

@@ -60,6 +60,16 @@ class Scenes(Sequence[Record]):
         return {"id": self.ids[index], **record, "label": label}
 
 
+def scene_ids(view: str, split: str) -> list[str]:
+    """The ids of a split of a view; arguments and errors are open_miniature's."""
+    for name, value, choices in (("view", view, VIEWS), ("split", split, SPLITS)):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    parts = SPLITS[:-1] if split == "all" else (split,)
+    counts = {part: SIZES[view][part] for part in parts}
+    return [f"{view}/{p}/{i:06d}" for p, count in counts.items() for i in range(count)]
+
+
 def open_miniature(view: str, split: str, *, seed: int = 0, size: int = 32) -> Scenes:
     """Draws a split of a view of the miniature.
 
@@ -77,16 +87,12 @@ def open_miniature(view: str, split: str, *, seed: int = 0, size: int = 32) -> S
     Raises:
       ValueError: for another view or split.
     """
-    for name, value, choices in (("view", view, VIEWS), ("split", split, SPLITS)):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
-    blocks, ids = [], []
+    ids, blocks = scene_ids(view, split), []
     for part in SPLITS[:-1] if split == "all" else (split,):
         key = (VIEWS.index(view), SPLITS.index(part))
         child = np.random.SeedSequence(seed, spawn_key=key)
         rng = np.random.Generator(np.random.SFC64(child))
         count = SIZES[view][part]
-        ids += [f"{view}/{part}/{i:06d}" for i in range(count)]
         for start in range(0, count, _BLOCK):
             blocks.append(_make_block(view, rng, min(_BLOCK, count - start), size))
     arrays = {k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]}

@@ -19,10 +19,18 @@ from rsclip_jax.data.readers.folders import (
     plain_folder_entries,
     splits_there,
 )
+from rsclip_jax.data.readers.mlrsnet import multi_entries
+from rsclip_jax.data.readers.scenes import (
+    find_flat_classes,
+    flat_entries,
+    scene_entries,
+)
+from rsclip_jax.data.readers.skyscript import skyscript_entries
 from rsclip_jax.data.readers.split_lists import find_lists, listed_entries
 from rsclip_jax.data.readers.tables import check_labels, read_table, table_entries
 from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.files import FileSource
+from rsclip_jax.data.sources.geobench import GeoBench
 from rsclip_jax.data.sources.imagenet_tars import TARS, TarImages
 from rsclip_jax.data.sources.memory import ArraySource
 from rsclip_jax.data.sources.parquet import EmbeddedImages, Images
@@ -87,17 +95,29 @@ def _open_class_folders(
     names, named = _splits_of(dataset), bool(dataset.classes)
     strict = named and not options.partial
     if lists := _find_lists(dataset, folder):
-        listing = class_folder_entries(
-            folder, "all", dataset.classes, key, all_there=strict
-        )
+        listing = scene_entries(folder, "all", dataset.classes, key, all_there=strict)
         return _open_by_lists(dataset, split, listing, lists, options)
+    if dataset.custom is None:
+        listing = scene_entries(folder, split, dataset.classes, key, all_there=strict)
+        return _open_listing(dataset, split, listing, options)
     if not named:
         dataset = with_classes(dataset, find_classes(folder, names))
     listing = class_folder_entries(
         folder, split, dataset.classes, key, names, all_there=strict
     )
-    if dataset.custom:
-        _check_ids(listing.entries)
+    _check_ids(listing.entries)
+    return _open_listing(dataset, split, listing, options)
+
+
+def _open_flat(
+    dataset: Dataset, folder: Path, split: str, options: OpenOptions
+) -> Source:
+    names = _splits_of(dataset)
+    if not dataset.classes:
+        dataset = with_classes(dataset, find_flat_classes(folder, names))
+    key = _image_key(dataset)
+    listing = flat_entries(folder, split, dataset.classes, key, names)
+    _check_ids(listing.entries)
     return _open_listing(dataset, split, listing, options)
 
 
@@ -267,6 +287,9 @@ def _opener(read: Callable[[Dataset, Path, str], Listing]) -> Opener:
 
 OPENERS: dict[str, Opener] = {
     "class_folders": _open_class_folders,
+    "flat": _open_flat,
+    "mlrsnet": _opener(lambda d, f, s: multi_entries(f, s, d.classes)),
+    "skyscript": _opener(lambda d, f, s: skyscript_entries(f, s, d.classes)),
     "folder": _opener(lambda d, f, s: plain_folder_entries(f, s, _image_key(d))),
     "arrays": _open_arrays,
     "fmow": _opener(lambda d, f, s: fmow_entries(f, s, d.classes)),
@@ -277,10 +300,15 @@ OPENERS: dict[str, Opener] = {
     "parquet": _open_table,
     "bigearthnet_v1": _opener(lambda d, f, s: bigearthnet.v1_entries(f, s, d.sensors)),
     "bigearthnet_v2": _opener(lambda d, f, s: bigearthnet.v2_entries(f, s, d.sensors)),
+    "bigearthnet_txt": _opener(lambda d, f, s: bigearthnet.text_entries(f, s)),
+    "bigearthnet_txt_bench": _opener(
+        lambda d, f, s: bigearthnet.text_entries(f, s, bench=True)
+    ),
     "ssl4eo": _opener(lambda d, f, s: pairs.ssl4eo_entries(f, s)),
     "sen1floods11": _opener(lambda d, f, s: pairs.sen1floods_entries(f, s)),
     "sen12ms": _open_sen12ms,
     "so2sat": So2SatSource,
+    "geobench": GeoBench,
     "captions": _opener(lambda d, f, s: captions.caption_entries(f, d.name, s)),
     "wds": webdataset.open_webdataset,
     "tfds": tfds.open_tfds,

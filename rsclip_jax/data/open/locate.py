@@ -12,6 +12,8 @@ from rsclip_jax.data.types import Dataset
 MARKS = {
     "bigearthnet_v1": bigearthnet.S2_V1,
     "bigearthnet_v2": bigearthnet.S2_V2,
+    "bigearthnet_txt": bigearthnet.S2_V2,
+    "bigearthnet_txt_bench": bigearthnet.S2_V2,
     "eurosat_s1_s2": "EuroSAT-SAR",
 }
 # Suffix of a downloaded archive -> the command that unpacks it into a folder.

@@ -24,7 +24,7 @@ from rsclip_jax.data.codecs.records import encode_entries, encode_record
 from rsclip_jax.data.pack.plan import Plan, source_digest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.manifest import entries_of
-from rsclip_jax.data.types import Record, Source
+from rsclip_jax.data.types import Record, Source, check_held
 from rsclip_jax.io.files import replacing
 
 # Zstandard at level 1 compresses 8-bit images to 0.68 of their size, and reads faster
@@ -174,6 +174,7 @@ def _read(source: Source, index: int, on_error: str) -> Record | str:
     """The record, or with on_error "skip" the reason why it cannot be read."""
     try:
         record = source[index]
+        check_held(record, source.dataset.sensors)
         for key, sensor in source.dataset.sensors.items():
             # checked here, so that reading the pack needs no check
             check_array(record[key], get_sensor(sensor), f"{record['id']} ({key})")

@@ -69,7 +69,7 @@ def train_batches(
         order = shuffled(source, source_seed(seed, i))
         held = [k for k in sizes if k in source.dataset.sensors or k not in optional]
         make_example = ExampleMaker(
-            Tolerant(source, options, held),
+            Tolerant(source, options, held, optional),
             sizes=sizes,
             augment=augment,
             sensors=sensors or {},

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from rsclip_jax.data.bad_records import SkippedList, suggest_skip
-from rsclip_jax.data.types import READING, ReadOptions, Record, Source
+from rsclip_jax.data.types import READING, ReadOptions, Record, Source, check_held
 
 
 class Tolerant:
@@ -24,13 +24,19 @@ class Tolerant:
       source: the records.
       options: on_error "raise" raises the error of an unreadable record instead.
       keys: the sensors to read; all by default.
+      optional: those that a record may lack; one that lacks another is unreadable.
     """
 
     def __init__(
-        self, source: Source, options: ReadOptions = READING, keys: Collection[str] = ()
+        self,
+        source: Source,
+        options: ReadOptions = READING,
+        keys: Collection[str] = (),
+        optional: Collection[str] = (),
     ):
         self.source, self.options = source, options
         self.keys = tuple(keys) or tuple(source.dataset.sensors)
+        self._needed = [key for key in self.keys if key not in optional]
         self._skipped = SkippedList(options.skipped) if options.skipped else None
         self._bad: set[int] = set()
         self._errors: set[str] = set()
@@ -54,7 +60,9 @@ class Tolerant:
 
     def _read(self, index: int) -> Record:
         try:
-            return self.source.read(index, self.keys)
+            record = self.source.read(index, self.keys)
+            check_held(record, self._needed)
+            return record
         except StopIteration as error:
             # grain takes it for the end of the data, and would stop without an error
             record_id = self.source.ids[index]

@@ -20,6 +20,7 @@ import numpy as np
 
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS
+from rsclip_jax.io.texts import clip, read_lines
 
 
 class Arrays(NamedTuple):
@@ -60,8 +61,8 @@ def read_arrays(
     names = layout.read_names(base / layout.names)
     if sorted(names) != sorted(classes):
         raise ValueError(
-            f"{base / layout.names}: classes {', '.join(names)}; expected"
-            f" {', '.join(classes)}"
+            f"{base / layout.names}: classes {clip(', '.join(names), 400)};"
+            f" expected {clip(', '.join(classes), 400)}"
         )
     wanted = [s for s in SPLITS if s in layout.files] if name == "all" else [name]
     if wanted[0] not in layout.files:
@@ -100,7 +101,7 @@ def _read_files(base: Path, layout: Layout, split: str, names: list[str]):
 
 
 def _read_lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").split()
+    return [line for _, line in read_lines(path)]
 
 
 def _read_bytes(path: Path, record: int) -> np.ndarray:
@@ -135,9 +136,8 @@ def _read_cifar_py(path: Path, key: str = "labels") -> tuple[np.ndarray, np.ndar
     batch = _load_pickle(path)
     data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or key not in batch:
-        raise ValueError(
-            f"{path}: holds {', '.join(map(str, batch))}; expected uint8 data and {key}"
-        )
+        held = clip(", ".join(batch), 300)
+        raise ValueError(f"{path}: holds {held}; expected uint8 data and {key}")
     if data.ndim != 2 or data.shape[1] != 3072:
         raise ValueError(f"{path}: data of shape {data.shape}, expected [n, 3072]")
     return _cifar_images(data), np.asarray(batch[key])

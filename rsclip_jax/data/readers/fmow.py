@@ -13,8 +13,7 @@ are category, location_id and image_id; or, as for SatMAE's scripts, the label, 
 image's path, ...
 """
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,10 @@ import numpy as np
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS, Entry, Listing
 from rsclip_jax.io.files import read_json
+from rsclip_jax.io.texts import clip, read_csv, shown
 
+_SIDES = ("height", "width")
+_STRETCH = 1.02  # sides of a smaller copy are rounded, each by less than this
 _COLUMNS = ("category", "location_id", "image_id")
 # Where a box is narrower than this share of the image, context of this share of the
 # box's width is added around it.
@@ -55,7 +57,12 @@ def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
             absent |= {sheets[one]: lost} if lost else {}
         else:
             below = _class_folders(folder / one, classes)
-            paths = [p for base in below for p in sorted(base.rglob("*_rgb.jpg"))]
+            paths = [
+                p
+                for base in below
+                for p in sorted(base.rglob("*"))
+                if p.name.lower().endswith("_rgb.jpg")
+            ]
         entries += [_entry(p, folder) for p in paths if in_part(_location(p, folder))]
     rule = ", ".join(sheets[s].name for s in wanted if sheets)
     return Listing(entries, absent=absent, rule=rule)
@@ -123,27 +130,26 @@ def _csv_images(
 
 
 def _csv_paths(sheet: Path, folder: Path, split: str) -> Iterator[Path]:
-    with sheet.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        columns = [header.index(c) for c in _COLUMNS if c in header]
-        for number, row in enumerate(rows, 2):
-            if len(columns) == len(_COLUMNS):
-                if len(row) <= max(columns):
-                    raise ValueError(f"{sheet}, line {number}: cut short: {row}")
-                category, location, image = (row[i] for i in columns)
-                stem = f"{category}_{location}"
-                name = f"{stem}_{image}_rgb.jpg"
-                yield folder / split / category / stem / name
-            elif len(row) > 1 and row[1].lower().endswith(".jpg"):
-                yield _by_path(sheet, row[1], folder, split)
-            else:
-                missing = [c for c in _COLUMNS if c not in header]
-                raise ValueError(
-                    f"{sheet}: no column {', '.join(missing)}; it has"
-                    f" {', '.join(header) or 'none'}, and its second column is not"
-                    " the path of a .jpg"
-                )
+    rows = read_csv(sheet)
+    _, header = next(rows, (0, []))
+    columns = [header.index(c) for c in _COLUMNS if c in header]
+    for number, row in rows:
+        if len(columns) == len(_COLUMNS):
+            if len(row) <= max(columns):
+                raise ValueError(f"{sheet}, line {number}: cut short: {shown(row)}")
+            category, location, image = (row[i] for i in columns)
+            stem = f"{category}_{location}"
+            name = f"{stem}_{image}_rgb.jpg"
+            yield folder / split / category / stem / name
+        elif len(row) > 1 and row[1].lower().endswith(".jpg"):
+            yield _by_path(sheet, row[1], folder, split)
+        else:
+            missing = [c for c in _COLUMNS if c not in header]
+            raise ValueError(
+                f"{sheet}: no column {', '.join(missing)}; it has"
+                f" {clip(', '.join(header), 300) or 'none'}, and its second column is"
+                " not the path of a .jpg"
+            )
 
 
 def _by_path(sheet: Path, text: str, folder: Path, split: str) -> Path:
@@ -157,25 +163,54 @@ def _by_path(sheet: Path, text: str, folder: Path, split: str) -> Path:
 
 
 def crop_to_box(array: np.ndarray, file: Path, category: str) -> np.ndarray:
-    """Crops an image [h, w, c] to the box of a category in its .json."""
-    left, top, width, height = read_box(file, category)
+    """Crops an image [h, w, c] to the box of a category in its .json.
+
+    The image may be a smaller copy of the one that the .json describes.
+    """
+    left, top, width, height = read_box(file, category, array.shape[:2])
     rows = _span(top, height, array.shape[0], file)
     columns = _span(left, width, array.shape[1], file)
     return np.ascontiguousarray(array[rows, columns])  # frees the whole image
 
 
-def read_box(file: Path, category: str) -> tuple[int, int, int, int]:
-    """(x, y, width, height) in pixels of the first box of a category."""
+def read_box(
+    file: Path, category: str, shape: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the first box of a category.
+
+    shape: (height, width) of the image, whose pixels the result is in. The file has its
+    own in img_height and img_width.
+
+    Raises ValueError for a file without a box, and for an image of another shape.
+    """
     try:
-        boxes = read_json(file)["bounding_boxes"]
+        told = read_json(file)
+        boxes = told["bounding_boxes"]
         boxes = boxes if isinstance(boxes, list) else [boxes]
         named = [b for b in boxes if b.get("category") == category]
         x, y, width, height = map(int, (named or boxes)[0]["box"])
+        stated = [
+            int(told.get(f"img_{k}", n)) for k, n in zip(_SIDES, shape, strict=True)
+        ]
+        if min(stated) < 1:
+            raise ValueError(f"its image has {stated[1]} x {stated[0]} pixels")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file}: no readable bounding_boxes ({error}); fetch the file again"
         ) from error
-    return x, y, width, height
+    if stated == list(shape):
+        return x, y, width, height
+    down, across = (side / of for side, of in zip(shape, stated, strict=True))
+    if not 1 / _STRETCH < down / across < _STRETCH:
+        raise ValueError(
+            f"{file}: says img_width {stated[1]} and img_height {stated[0]}, but the"
+            f" image has {shape[1]} x {shape[0]} pixels: it is a part of that image, so"
+            " the box is not in its pixels; fetch the image again"
+        )
+    left, top = round(x * across), round(y * down)
+    wide = max(round(width * across), min(width, 1))
+    high = max(round(height * down), min(height, 1))
+    return left, top, wide, high
 
 
 def _span(start: int, length: int, side: int, file: Path) -> slice:

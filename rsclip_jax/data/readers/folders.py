@@ -1,8 +1,10 @@
 """Class folders and paired folders, with or without split folders above them."""
 
 import hashlib
+import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
 from rsclip_jax.io.texts import clip
 
+_ROOM = 700  # letters of a list in a message
 # The splits' ranges of the hash, in percent, where an archive has no split folders.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
@@ -66,20 +69,46 @@ def find_classes(
     names: split -> its folder. Raises ValueError if there is none, or if another folder
     beside the split folders could be a split.
     """
-    tops = [folder / name for name in names.values() if _folders(folder / name)]
-    beside = [p.name for p in _folders(folder) if tops and p not in tops]
+    tops = [folder / name for name in names.values() if folders_in(folder / name)]
+    beside = [p.name for p in folders_in(folder) if tops and p not in tops]
     if beside:
         raise ValueError(
-            f"{folder}: {', '.join(beside)} beside the split folders"
+            f"{folder}: {first_of(beside)} beside the split folders"
             f" {', '.join(p.name for p in tops)}; if it is a split, name it in a table"
             f" [splits] of the dataset's TOML file, such as val = {beside[0]!r}; if"
             " not, list the classes"
         )
     bases = [base / sub for base in tops or [folder] for sub in subfolders]
-    found = {p.name for base in bases for p in _folders(base) if _images(p)}
-    if not found:
-        raise ValueError(f"{bases[0]}: no class folders with images in it")
-    return tuple(sorted(found))
+    held = {
+        p: there for base in bases for p in folders_in(base) if (there := images_in(p))
+    }
+    if not held:
+        raise ValueError(
+            f"{bases[0]}: no class folders with images in it{files_there(bases[0])}"
+        )
+    _check_depth(folder, held)
+    return tuple(sorted({path.name for path in held}))
+
+
+def _check_depth(folder: Path, held: Mapping[Path, Sequence[Path]]) -> None:
+    """Raises ValueError where the class folders seem to be one level further down.
+
+    That is where no image is directly in a folder, and either there is one folder
+    alone, or folders in two of them have the same names. held: folder -> its images.
+    """
+    below = {top: {p.relative_to(top).parts[0] for p in held[top]} for top in held}
+    if any(p.parent == top for top, paths in held.items() for p in paths):
+        return
+    counts = Counter(name for names in below.values() for name in names)
+    again = sorted(name for name, n in counts.items() if n > 1 or len(held) == 1)
+    if again:
+        tops = first_of(sorted({top.name for top in held}))
+        raise ValueError(
+            f"{folder}: {tops} hold no images but folders, {first_of(again)}; if these"
+            f" are the classes, name {tops} as splits in a table [splits] of the"
+            " dataset's TOML file, or set folder to the folder above the classes; if"
+            " not, list the classes"
+        )
 
 
 def class_folder_entries(
@@ -91,7 +120,7 @@ def class_folder_entries(
     *,
     all_there: bool = True,
 ) -> Listing:
-    """Lists <folder>/[<split>/]<class>/<image> in class order, sorted by name.
+    """Lists <folder>/[<split>/]<class>/[<more>/]<image> in class order, by name.
 
     names: split -> its folder. all_there: whether all class folders must exist. Raises
     FileNotFoundError naming all missing class folders, or the existing split folders.
@@ -101,7 +130,8 @@ def class_folder_entries(
         if all_there:
             check_folders([base], classes)
         for name, path in class_images(base, classes):
-            hashed = f"{name}/{path.stem}"  # correct for CIFAR-100's class "train", too
+            stem = path.relative_to(base / name).with_suffix("").as_posix()
+            hashed = f"{name}/{stem}"  # correct for CIFAR-100's class "train", too
             if low <= hash_percent(hashed) < high:
                 example = "/".join([*tops, hashed])
                 entries.append(Entry(example, name, {key: path}, hash_key=hashed))
@@ -109,9 +139,13 @@ def class_folder_entries(
 
 
 def class_images(base: Path, classes: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Yields (class, image) of <base>/<class>/<image>, in class order, then by name."""
+    """Yields (class, image) of <base>/<class>/, in class order, then by name.
+
+    Images in folders within a class folder belong to the class, as torchvision has it.
+    Raises ValueError for such a folder that has the name of a split.
+    """
     for name in classes:
-        for path in _images(base / name):
+        for path in images_in(base / name):
             yield name, path
 
 
@@ -169,11 +203,16 @@ def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
     """Raises FileNotFoundError naming the classes without a folder in any base."""
     missing = [c for c in classes if not any((base / c).is_dir() for base in bases)]
     if missing:
-        there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
-        raise FileNotFoundError(
-            f"{bases[0]}: no folder for the class(es) {', '.join(missing)}; found"
-            f" {', '.join(there) or 'no folders'}"
-        )
+        raise missing_folders(bases, missing)
+
+
+def missing_folders(bases: Sequence[Path], missing: Sequence[str]) -> FileNotFoundError:
+    """The error for classes without a folder in any base, naming those that exist."""
+    there = sorted({p.name for b in bases for p in b.iterdir() if p.is_dir()})
+    return FileNotFoundError(
+        f"{bases[0]}: no folder for the class(es) {clip(', '.join(missing), 400)};"
+        f" found {clip(', '.join(there), 300) or 'no folders'}"
+    )
 
 
 def splits_there(
@@ -227,24 +266,33 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
 
 
 def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first five things as text, each cut to what a message can hold."""
-    shown = [clip(str(x), 150) for x in things[:5]]
-    return between.join(shown + ["..."] * bool(things[5:]))
+    """The first things as text: five, or as many as a message has room for."""
+    shown: list[str] = []
+    for thing in things[:5]:
+        text = clip(str(thing), _ROOM)
+        if shown and len(text) + sum(map(len, shown)) > _ROOM:
+            break
+        shown.append(text)
+    return between.join(shown + ["..."] * (len(shown) < len(things)))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file}. Raises ValueError for files with the same name."""
+    """{name without suffix: file}, of files in folders within with their folders.
+
+    Raises ValueError for files with the same name.
+    """
     found: dict[str, Path] = {}
-    for path in _images(folder):
-        if path.stem in found:
+    for path in images_in(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
             raise ValueError(
-                f"{path}: {found[path.stem].name} has the same name; keep one of them"
+                f"{path}: {found[stem].name} has the same name; keep one of them"
             )
-        found[path.stem] = path
+        found[stem] = path
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, sorted, without hidden ones and archive leftovers."""
     if not folder.is_dir():
         return []
@@ -252,13 +300,57 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    # macOS leaves a "._name.jpg" beside a copied name.jpg
-    files = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    ]
-    return sorted(files, key=lambda p: p.name)
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder and in folders within it, sorted by name.
+
+    Raises ValueError for a folder within it that has the name of a split.
+    """
+    found = sorted(_walk(str(folder), "")) if folder.is_dir() else []
+    for name in found:
+        first, *rest = name.split("/")
+        if rest and first.lower() in _SPLIT_WORDS:
+            raise ValueError(
+                f"{folder}: a folder {first!r} is in it; the folders of the splits lie"
+                f" above those of the classes or sensors: move {folder.name}/{first} to"
+                f" {first}/{folder.name}"
+            )
+    return [folder / name for name in found]
+
+
+_SPLIT_WORDS = {*SPLITS, "training", "valid", "validation", "testing"}
+
+
+def _walk(folder: str, below: str) -> Iterator[str]:
+    """Yields the images below a folder; below: its path below the first one, with "/".
+
+    Hidden files are left out, such as the "._name.jpg" that macOS leaves beside a
+    copied name.jpg, and a link to a folder above.
+    """
+    with os.scandir(folder) as files:
+        for file in files:
+            if file.name.startswith(".") or file.name == "__MACOSX":
+                continue
+            if file.is_dir():
+                if not file.is_symlink() or not _is_above(file.path, folder):
+                    yield from _walk(file.path, f"{below}{file.name}/")
+            elif file.name.lower().endswith(SUFFIXES):
+                yield below + file.name
+
+
+def _is_above(link: str, folder: str) -> bool:
+    real = os.path.realpath(link)
+    return os.path.commonpath([real, os.path.realpath(folder)]) == real
+
+
+_LOOKED = 10_000  # files at which the search for other files ends
+
+
+def files_there(folder: Path) -> str:
+    """What a folder holds beside images, and what is read; for an error."""
+    files = (file for _, _, names in os.walk(folder) for file in names)
+    looked = [f for f in itertools.islice(files, _LOOKED) if not f.startswith(".")]
+    counts = Counter(Path(file).suffix or "no suffix" for file in looked)
+    if counts and all(suffix.lower() in SUFFIXES for suffix in counts):
+        return ""
+    held = first_of([f"{suffix} ({n})" for suffix, n in counts.most_common()])
+    return f"; its files are {held or 'none'}, and images are {', '.join(SUFFIXES)}"

@@ -53,9 +53,10 @@ def sen1floods_entries(folder: Path, split: str) -> Listing:
     wanted = in_split(split)
     found = {}
     for key in ("s1", "s2"):
-        end = f"_{key.upper()}Hand.tif"
+        end = f"_{key}hand.tif"
         base = _first_of(folder, f"{key.upper()}Hand", key.upper())
-        found[key] = {p.name.removesuffix(end): p for p in sorted(base.glob(f"*{end}"))}
+        paths = [p for p in sorted(base.iterdir()) if p.name.lower().endswith(end)]
+        found[key] = {p.name[: -len(end)]: p for p in paths}
     common = sorted(set(found["s1"]) & set(found["s2"]))
     stray = [p for one in found.values() for n, p in one.items() if n not in common]
     entries = [

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.geotiff import read_raster
-from rsclip_jax.data.readers.folders import in_split, parse_split
+from rsclip_jax.data.readers.folders import files_there, in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing
+from rsclip_jax.io.texts import read_lines, shown
 
 # (season, scene, patch). The Sentinel-1 image of DAMAGED holds NaN. The authors left it
 # out of their lists, but the lists may be missing.
@@ -53,7 +54,8 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
     lists, or is not a patch's file name.
     """
     keys = tuple(keys)
-    there = {key: _listed(folder, key) for key in (*keys, "lc")}
+    paths = {key: _listed(folder, key) for key in (*keys, "lc")}
+    there = {key: set(found) for key, found in paths.items()}
     lists = _read_lists(folder)
     absent: dict[Path, list[str]] = {}
     if lists:
@@ -62,7 +64,7 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
     wanted = in_split(split, spans=LIST_SPANS) if lists else in_split(split)
     common = set.intersection(*there.values())
     stray = [
-        _file(folder, key, patch)
+        paths[key][patch]
         for key, found in there.items()
         for patch in sorted(found - common)
     ]
@@ -70,8 +72,8 @@ def patch_entries(folder: Path, split: str, keys: Iterable[str]) -> Listing:
     for patch in common:
         season, scene, _ = patch
         if wanted(scene_key := f"{season}_{scene}"):
-            files = {key: _file(folder, key, patch) for key in keys}
-            lc, id_ = _file(folder, "lc", patch), _name("s2", patch)
+            files = {key: paths[key][patch] for key in keys}
+            lc, id_ = paths["lc"][patch], _name("s2", patch)
             entries.append(Entry(id_, "", files, label_file=lc, hash_key=scene_key))
     rule = ", ".join(path.name for path in lists)
     return Listing(sorted(entries, key=lambda entry: entry.id), stray, absent, rule)
@@ -122,28 +124,24 @@ def _name(key: str, patch: Patch) -> str:
     return f"{season}_{key}_{scene}_{number}"
 
 
-def _file(folder: Path, key: str, patch: Patch) -> Path:
-    season, scene, _ = patch
-    return folder / f"{season}/{key}_{scene}/{_name(key, patch)}.tif"
-
-
-def _listed(folder: Path, key: str) -> set[Patch]:
-    """The patches of s1, s2 or lc (180,662), by listing each folder once."""
-    found = set()
+def _listed(folder: Path, key: str) -> dict[Patch, Path]:
+    """{patch: its file} of s1, s2 or lc (180,662), by listing each folder once."""
+    found: dict[Patch, Path] = {}
     for scene_folder in folder.glob(f"ROIs*/{key}_*"):
         season = scene_folder.parent.name
         scene = scene_folder.name.removeprefix(f"{key}_")
         start = f"{season}_{scene_folder.name}_"
         for name in os.listdir(scene_folder):
-            if name.startswith(start) and name.endswith(".tif"):
-                number = name.removeprefix(start).removesuffix(".tif")
-                found.add((season, scene, number))
+            if name.startswith(start) and name.lower().endswith(".tif"):
+                number = name.removeprefix(start)[: -len(".tif")]
+                found[season, scene, number] = scene_folder / name
     if not found:
         raise FileNotFoundError(
             f"{folder}: no patches ROIs*/{key}_*/*.tif in it; unpack the archives"
-            f" ROIs*_{key}.tar.gz there"
+            f" ROIs*_{key}.tar.gz there{files_there(folder)}"
         )
-    return found - {DAMAGED}
+    found.pop(DAMAGED, None)
+    return found
 
 
 def _chosen(
@@ -180,19 +178,17 @@ def _read_lists(folder: Path) -> dict[Path, list[Patch]]:
 
 def _read_list(path: Path, seen: dict[Patch, str]) -> list[Patch]:
     patches = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line.strip())
+    for number, line in read_lines(path):
+        match = _LINE.fullmatch(line)
         if match is None:
             raise ValueError(
-                f"{path}: line {number}, {line!r}, is not a patch's file name, such as"
-                " ROIs1158_spring_s2_0_p30.tif"
+                f"{path}: line {number}, {shown(line)}, is not a patch's file name,"
+                " such as ROIs1158_spring_s2_0_p30.tif"
             )
         patch = (match[1], match[2], match[3])
         if patch in seen:
             raise ValueError(
-                f"{path}: line {number}, {line.strip()}, is in {seen[patch]} already;"
+                f"{path}: line {number}, {line}, is in {seen[patch]} already;"
                 " remove one of the two"
             )
         seen[patch] = f"line {number} of {path.name}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import first_of, in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS, Listing
+from rsclip_jax.io.texts import read_lines
 
 
 def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:
@@ -72,8 +73,8 @@ def read_lists(
 
 def _read_list(path: Path) -> list[str]:
     """Reads the names in a list without suffixes and blank lines."""
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    names = [_without_suffix(line.replace("\\", "/")) for line in lines if line]
+    lines = [line for _, line in read_lines(path)]
+    names = [_without_suffix(line.replace("\\", "/")) for line in lines]
     if not names:
         raise ValueError(f"{path}: the list is empty; fetch it again, or remove it")
     if twice := [name for name, n in Counter(names).items() if n > 1]:
@@ -109,7 +110,7 @@ def _resolve(name: str, by_stem: Mapping[str, list[str]], path: Path) -> str:
     *above, stem = name.split("/")
     keys = by_stem.get(stem, [])
     if above:
-        keys = [key for key in keys if key.split("/")[-2] == above[-1]]
+        keys = [key for key in keys if above[-1] in key.split("/")[:-1]]
     if len(keys) > 1:
         raise ValueError(
             f"{path}: {name!r} could be any of {first_of(keys)}; write"

@@ -80,7 +80,7 @@ def read_table(
             repeats an id.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: this table does not exist")
+        raise FileNotFoundError(f"{path}: this table does not exist{_several(path)}")
     read = {"csv": _read_csv, "parquet": _read_parquet}[reader]
     found, images = read(path, tuple(dict.fromkeys(columns.values())))
     lines = next(iter(found.values())).lines
@@ -109,6 +109,21 @@ def read_table(
     _check_ids(path, rows, "id" in columns)
     named = found[columns["label"]].classes if "label" in columns else ()
     return Table(rows, named, held)
+
+
+def _several(path: Path) -> str:
+    """How to make one table of a folder of parquet files, or of those of a pattern."""
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and not {"*", "?"} & set(path.name):
+        return ""
+    pattern = "*.parquet" if path.is_dir() else path.name
+    return (
+        '; a table is one file, so join several once: python -c "import glob,'
+        " pyarrow.parquet as p; names = sorted(glob.glob("
+        f"'{folder}/{pattern}')); out = p.ParquetWriter('{folder}/all.parquet',"
+        " p.read_schema(names[0])); [out.write_table(p.read_table(name),"
+        ' row_group_size=100) for name in names]; out.close()"'
+    )
 
 
 def _ids(path, columns, texts, held, lines) -> list[str]:

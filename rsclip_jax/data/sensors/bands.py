@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rsclip_jax.data.sensors.spec import Composite, Sensor
+from rsclip_jax.data.sensors.spec import Sensor
+from rsclip_jax.data.types import Composite
 
 
 def select_bands(
@@ -53,7 +54,24 @@ def make_composite(
     """
     rgb = select_bands(array, bands, composite.bands)
     scale = np.float32(255 / composite.divisor)
+    if composite.low:
+        rgb = rgb.astype(np.float32) - np.float32(composite.low)
     return (np.clip(rgb * scale, 0, 255) + np.float32(0.5)).astype(np.uint8)
+
+
+# Wavelengths (um) of red, green and blue.
+TRUE_COLOUR = (0.665, 0.56, 0.49)
+
+
+def bands_near(sensor: Sensor, wanted: Sequence[float]) -> tuple[str, ...] | None:
+    """The bands nearest to these wavelengths, if all are within 0.03 um."""
+    bands = []
+    for um in wanted:
+        distance = np.abs(np.array(sensor.wavelengths) - um)
+        if np.isnan(distance).all() or np.nanmin(distance) > 0.03:
+            return None
+        bands.append(sensor.bands[int(np.nanargmin(distance))])
+    return tuple(bands) if len(set(bands)) == len(bands) else None
 
 
 def band_indices(
@@ -74,7 +92,8 @@ def band_indices(
 
 def sensor_part(sensor: Sensor, indices: Sequence[int]) -> Sensor:
     """The sensor with only some of its bands, by their indices."""
-    per_band = ("bands", "wavelengths", "resolution", "mean", "std")
+    per_band = ["bands", "wavelengths", "resolution"]
+    per_band += ["mean", "std"] if sensor.mean else []
     parts: dict[str, Any] = {
         name: tuple(getattr(sensor, name)[i] for i in indices) for name in per_band
     }

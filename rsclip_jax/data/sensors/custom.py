@@ -1,6 +1,7 @@
 """Custom sensors: a TOML file describes the bands."""
 
 import dataclasses
+import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,7 @@ _LONGEST = 100.0  # um: thermal infrared ends at 14, and radar has nan
 def load_sensor(path: str | Path) -> Sensor:
     """Loads a custom sensor from a TOML file; its name is the path as given.
 
-    The keys are the fields of Sensor except name; clip_sigma, level, valid and nodata
-    are optional:
+    The keys are the fields of Sensor except name; those from mean on are optional:
 
         modality = "ir"
         bands = ["SWIR1", "SWIR2"]
@@ -23,10 +23,17 @@ def load_sensor(path: str | Path) -> Sensor:
         dtype = "uint16"
         wavelengths = [1.61, 2.19]  # um; nan for radar
         resolution = [20.0, 20.0]  # m
-        mean = [2000, 2000]
+        mean = [2000, 2000]  # needed where they are not measured
         std = [1500, 1500]
         valid = [0, 20000]
         nodata = 0
+
+    Any other unit than those of UNITS has its name; scale and offset make it of the
+    files' numbers:
+
+        unit = "W/(m2 sr um)"
+        dtype = "float32"  # of the values in this unit, whatever the files have
+        scale = 0.01
 
     Raises FileNotFoundError for a missing file, and ValueError naming it with all
     unknown or missing keys, or a value of a wrong type or length.
@@ -55,9 +62,10 @@ def load_sensor(path: str | Path) -> Sensor:
 
 def _unit_problem(unit: str, wavelengths: Sequence[float]) -> str:
     """The fault in a sensor's units; "" if there is none."""
-    if unit not in UNITS:
+    near = difflib.get_close_matches(unit.lower(), [u.lower() for u in UNITS], 1, 0.8)
+    if unit not in UNITS and (near or not unit.strip()):
         known = ", ".join(f'"{name}" ({words})' for name, words in UNITS.items())
-        return f'unit = "{unit}" is none of {known}; convert the files to one of them'
+        return f'unit = "{unit}" is none of {known}; write one of them, or another name'
     if wrong := [um for um in wavelengths if um <= 0 or um > _LONGEST]:
         nm = f": {wrong[0]:g} nanometres would be {wrong[0] / 1000:g}"
         return (

@@ -4,7 +4,8 @@ import functools
 from typing import Any
 
 from rsclip_jax.data.sensors.custom import load_sensor
-from rsclip_jax.data.sensors.spec import Composite, Sensor
+from rsclip_jax.data.sensors.spec import Sensor
+from rsclip_jax.data.types import Composite
 from rsclip_jax.io.lookup import look_up
 
 _NAN = float("nan")

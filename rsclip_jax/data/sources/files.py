@@ -1,22 +1,26 @@
 """FileSource: records read from image files."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.codecs.described import order_bands, to_unit
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
-from rsclip_jax.data.codecs.geotiff import read_band_files, read_raster
+from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
-from rsclip_jax.data.codecs.patches import make_picture
+from rsclip_jax.data.codecs.notes import is_noting, note
+from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.codecs.warp import warp_onto
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
-from rsclip_jax.data.sensors import COMPOSITES, Sensor, get_sensor, select_bands
+from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
@@ -25,6 +29,7 @@ from rsclip_jax.data.types import (
     LeftOut,
     OpenOptions,
     Record,
+    Scaling,
     Source,
     tail_of,
 )
@@ -63,52 +68,69 @@ class FileSource(Source):
         """The files of each record."""
         return self._entries
 
-    def __getitem__(self, index: int) -> Record:
-        """The record with the sensors that it has."""
-        return self.read(index, self._held(self._entries[index]))
-
-    def _held(self, entry: Entry) -> list[str]:
-        """The sensors of an entry: a table's row may lack some."""
-        made = self.dataset.composites
-        return [k for k in self.dataset.sensors if made.get(k, (k,))[0] in entry.files]
-
     def read(self, index: int, keys: Collection[str]) -> Record:
         entry, dataset = self._entries[index], self.dataset
-        if lacking := set(keys).difference(self._held(entry)):
-            raise ValueError(
-                f"{entry.id}: this record has no {', '.join(sorted(lacking))}, only"
-                f" {', '.join(self._held(entry)) or 'a label'}"
-            )
         record: Record = {"id": entry.id, "label": self._label(entry)}
         if dataset.task == "captions":
             record["captions"] = entry.captions
-        found: list[Footprint] = []
+        found: dict[str, list[Footprint]] = {}
         for key in entry.files:
             if key in keys:
                 sensor = get_sensor(dataset.sensors[key])
                 record[key] = self._read_sensor(entry, key, sensor, found)
-        for key in dataset.composites:
-            if key in keys:
+        for key, (source, _) in dataset.composites.items():
+            if key in keys and source in entry.files:
                 record[key] = self._composite(entry, record, key, found)
-        custom = dataset.custom
-        if custom is None or custom.same_place:
-            way = (
-                f", or same_place = false in {custom.path} allows it" if custom else ""
-            )
-            check_same_location(found, dataset.max_shift, way)
+        self._check_places(found)
         return record
 
+    def _check_places(self, found: Mapping[str, Sequence[Footprint]]) -> None:
+        """Raises ValueError for files of one record that lie at two places.
+
+        found: record key -> the places of its files, which a note lists where one of
+        several sensors has none.
+        """
+        way, custom = "", self.dataset.custom
+        if custom and not custom.same_place:
+            return
+        bare = [k for k, places in found.items() if not places or not places[0].crs]
+        if bare and len(found) > 1:
+            note("unplaced", self.dataset.sensors[bare[0]])
+        if custom:
+            way = (
+                ", or, in the dataset's file, max_shift allows more pixels, reproject ="
+                " true warps later sensors onto the grid of the first, and same_place ="
+                f" false in {custom.path} allows it"
+            )
+        check_same_location(
+            [place for places in found.values() for place in places],
+            self.dataset.max_shift,
+            way,
+        )
+
+    def _grid_file(self, entry: Entry, key: str) -> Path | None:
+        """The file onto whose grid a sensor's file is warped, if it is."""
+        custom = self.dataset.custom
+        if not (custom and custom.reproject):
+            return None
+        first = next(k for k in self.dataset.sensors if k in entry.files)
+        file = entry.files[first]
+        return None if key == first or isinstance(file, tuple) else file
+
     def _read_sensor(
-        self, entry: Entry, key: str, sensor: Sensor, found: list[Footprint]
+        self, entry: Entry, key: str, sensor: Sensor, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
-        """Reads a sensor of an entry; appends its files' footprints to found."""
+        """Reads a sensor of an entry; adds its files' places to found."""
         dataset, files = self.dataset, entry.files[key]
+        found[key] = []
         array = read_sensor(
             files,
             sensor,
             dataset.file_bands.get(key, ()),
             max_nodata=self.max_nodata,
-            footprints=found,
+            footprints=found[key],
+            onto=self._grid_file(entry, key),
+            scaling=dataset.scaling.get(key),
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
@@ -122,21 +144,23 @@ class FileSource(Source):
         return array
 
     def _composite(
-        self, entry: Entry, record: Record, key: str, found: list[Footprint]
+        self, entry: Entry, record: Record, key: str, found: dict[str, list[Footprint]]
     ) -> np.ndarray:
         dataset = self.dataset
-        source, name = dataset.composites[key]
+        source, made = dataset.composites[key][0], composite_of(dataset, key)
         if source in record:
             return make_picture(dataset, key, record[source])
-        made, files = COMPOSITES[name], entry.files[source]
-        sensor = get_sensor(dataset.sensors[source])
+        files, sensor = entry.files[source], get_sensor(dataset.sensors[source])
         # With one file a band three are enough, unless missing pixels are filled: they
-        # are found in all bands.
-        if isinstance(files, tuple) and not self.max_nodata:
+        # are found in all bands, as is whether a pixel is saturated or missing.
+        if isinstance(files, tuple) and not (self.max_nodata or dataset.scaling):
             indices = [sensor.bands.index(band) for band in made.bands]
-            sensor = sensor_part(sensor, indices)
             some = {source: tuple(files[i] for i in indices)}
-            entry = dataclasses.replace(entry, files=some)
+            with contextlib.suppress(ValueError):
+                part = sensor_part(sensor, indices)
+                less = dataclasses.replace(entry, files=some)
+                array = self._read_sensor(less, source, part, found)
+                return make_composite(array, part.bands, made)
         array = self._read_sensor(entry, source, sensor, found)
         return make_composite(array, sensor.bands, made)
 
@@ -166,6 +190,8 @@ def read_sensor(
     *,
     max_nodata: float = 0.0,
     footprints: list[Footprint] | None = None,
+    onto: Path | None = None,
+    scaling: Scaling | None = None,
 ) -> np.ndarray:
     """Reads and checks a sensor's array [h, w, bands].
 
@@ -175,24 +201,41 @@ def read_sensor(
         file_bands: the order of the bands in the file, if not the sensor's.
         max_nodata: see check_array.
         footprints: the files' footprints are appended to this list.
+        onto: the file onto whose grid the image is warped.
+        scaling: from the file's numbers to the sensor's unit, where the dataset says
+            it; see apply_scaling.
     """
     raster = read_files(files, sensor, len(file_bands or sensor.bands))
     where = str(files[0].parent if isinstance(files, tuple) else files)
+    if onto is not None:
+        raster = warp_onto(raster, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
-    array = raster.pixels
-    if file_bands:
-        if array.shape[-1] != len(file_bands):
-            raise ValueError(
-                f"{where}: {array.shape[-1]} bands, expected the {len(file_bands)}"
-                f" {file_bands}"
-            )
-        array = select_bands(array, file_bands, sensor.bands)
-    if array.dtype == np.int16 and sensor.dtype == "uint16" and array.min() >= 0:
-        array = array.view(np.uint16)  # same values; some archives store them so
-    if array.dtype == np.float64 and sensor.dtype == "float32":
-        array = array.astype(np.float32)  # no sensor has more than seven digits
-    return check_array(array, sensor, where, max_nodata)
+    if is_noting():
+        sides = [side for place in raster.places if (side := place.metres)]
+        if sides:
+            note("metres", sensor.name, min(sides))
+    path = files[0] if isinstance(files, tuple) else files
+    raster = order_bands(raster, sensor, file_bands, where)
+    array, missing = (
+        to_unit(raster, sensor, scaling, path),
+        marked_missing(raster, sensor),
+    )
+    return check_array(array, sensor, where, max_nodata, missing)
+
+
+def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
+    """What a file marks as missing of a sensor's values, [h, w] or [h, w, bands].
+
+    Where the file's nodata value is the sensor's, too, it is missing in all bands of a
+    pixel, and a dark measurement in some.
+    """
+    missing = raster.missing
+    if missing is None or missing.ndim == 2 or raster.nodata is None:
+        return missing
+    if raster.nodata == sensor.nodata:
+        return np.asarray(missing.all(axis=-1))
+    return missing
 
 
 def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Raster:

@@ -5,7 +5,6 @@ ILSVRC2012_img_val.tar holds the images only. LOC_val_solution.csv beside it has
 "ImageId,PredictionString" for each image, whose second cell begins with the synset.
 """
 
-import csv
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import DEFAULTS, Dataset, OpenOptions, Record, Source
+from rsclip_jax.io.texts import read_csv, shown
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 SOLUTION = "LOC_val_solution.csv"
@@ -75,7 +75,11 @@ def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
         for tar in walk_tar(path):
             found[_stem(tar)] = list(walk_tar(path, tar))
         return found
-    synsets = dict(_read_solution(folder / SOLUTION))
+    synsets: dict[str, str] = {}
+    for image, synset in _read_solution(folder / SOLUTION):
+        if image in synsets:
+            raise ValueError(f"{folder / SOLUTION}: {image} is listed twice")
+        synsets[image] = synset
     for member in walk_tar(path):
         if _stem(member) not in synsets:
             raise ValueError(f"{folder / SOLUTION}: no line for {_stem(member)}")
@@ -92,12 +96,16 @@ def _read_solution(path: Path) -> Iterator[tuple[str, str]]:
             " the images into val/<synset>/ by the ground truth and the meta.mat of"
             " ILSVRC2012_devkit_t12"
         )
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            synset, *_ = (row.get("PredictionString") or "").split() or [""]
-            if not row.get("ImageId") or not synset:
-                raise ValueError(f"{path}: a line without ImageId or synset: {row}")
-            yield row["ImageId"], synset
+    rows = read_csv(path)
+    _, header = next(rows, (0, []))
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        synset, *_ = row.get("PredictionString", "").split() or [""]
+        if not row.get("ImageId") or not synset:
+            raise ValueError(
+                f"{path}, line {line}: a line without ImageId or synset: {shown(cells)}"
+            )
+        yield row["ImageId"], synset
 
 
 def _stem(member: Member) -> str:

@@ -1,6 +1,7 @@
 """Sources of records in memory: arrays of an archive, and the miniature."""
 
 import functools
+import threading
 
 import numpy as np
 
@@ -29,17 +30,21 @@ class ArraySource(Source):
         return {"id": self.ids[index], "label": self._labels[index], "rgb": pixels}
 
 
+_DRAWING = threading.Lock()
+
+
 class MiniatureSource(Source):
-    """A view of the embedded miniature world, which needs no files."""
+    """A view of the embedded miniature world, drawn when the first record is read."""
 
     def __init__(self, dataset: Dataset, split: str, options: OpenOptions = DEFAULTS):
         self.dataset, self.split = dataset, split
         self.max_nodata = options.max_nodata
-        self._records = _open_view(dataset.name, split)
-        self.ids = list(self._records.ids)
+        self.ids = scenes.scene_ids(dataset.name, split)
 
     def __getitem__(self, index: int) -> Record:
-        return self._records[index]
+        with _DRAWING:  # by one of the threads that read
+            records = _open_view(self.dataset.name, self.split)
+        return records[index]
 
 
 @functools.lru_cache(maxsize=16)

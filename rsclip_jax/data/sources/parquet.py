@@ -68,9 +68,6 @@ class EmbeddedImages(FileSource):
                 )
         self._images, self._groups = images, _RowGroups(images.path)
 
-    def _held(self, entry: Entry) -> list[str]:
-        return [*self._images.columns, *super()._held(entry)]
-
     def read(self, index: int, keys: Collection[str]) -> Record:
         held = self._images.columns
         record = super().read(index, [key for key in keys if key not in held])

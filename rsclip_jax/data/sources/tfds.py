@@ -64,7 +64,7 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
         sensors, composites = {"rgb": "rgb", **sensors}, {"rgb": ("s2", made)}
     if not sensors:
         raise ValueError(
-            f"dataset {name!r} has the features {', '.join(features)}: neither an"
+            f"dataset {name!r} has the features {first_of(list(features))}: neither an"
             " 8-bit 'image' of 3 channels, nor bands whose order is known"
         )
     return Dataset(
@@ -125,8 +125,8 @@ def _version(name: str, folder: Path) -> Path:
         configs = {p.name: v for p in children if (v := _newest(p))}
         if len(configs) > 1:
             raise ValueError(
-                f"dataset {name!r} is prepared as {', '.join(configs)}: name one, such"
-                f" as tfds:{path}/{next(iter(configs))}"
+                f"dataset {name!r} is prepared as {first_of(list(configs))}: name one,"
+                f" such as tfds:{path}/{next(iter(configs))}"
             )
         if not configs:
             raise FileNotFoundError(

@@ -2,19 +2,18 @@
 
 <dataset>/classnames.txt, zeroshot_classification_templates.txt  one per line, with {c}
          /<split>/nshards.txt, nsamples.txt (optional), 0.tar, 1.tar, ...
+                  (or 00000.tar, 00001.tar, ...)
 A sample is the consecutive members with one key: <key>.webp (or jpg, png), <key>.cls
 (the label's number), <key>.s2_patch.pth ([bands, h, w] in DN), <key>.labels_19.pth
 (multi-hot), <key>.txt (captions, one per line).
 
-Bands are expected in SENSORS' order, as the encoder of Zavras et al. expects them: red,
-green and blue are bands 3, 2 and 1. A bands.txt beside classnames.txt can name another
-order.
+13 bands are expected in SENSORS' order, unless a bands.txt beside classnames.txt names
+another one. 12 bands need that file: nothing in them shows their order.
 """
 
 import array
 import os
 import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -23,9 +22,17 @@ import numpy as np
 from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
-from rsclip_jax.data.codecs.tars import Member, walk_tar
+from rsclip_jax.data.codecs.tars import Member
 from rsclip_jax.data.readers.folders import first_of, hash_percent, split_folders
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.sources.shards import (
+    entries_of,
+    first_sample,
+    first_shard,
+    list_shards,
+    read_count,
+    samples_of,
+)
 from rsclip_jax.data.types import (
     SPLIT_NAMES,
     Dataset,
@@ -34,6 +41,7 @@ from rsclip_jax.data.types import (
     Record,
     Source,
 )
+from rsclip_jax.io.texts import read_lines, read_text, shown
 from rsclip_jax.io.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -49,8 +57,8 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
     name: "wds:<path>", followed by "#cls" or "#labels_19" to choose among labels.
     Raises ValueError or FileNotFoundError naming what is missing or ambiguous.
     """
-    shard = _first_shard(folder)
-    key, sample = _first_sample(shard)
+    shard = first_shard(folder)
+    key, sample = first_sample(shard)
     sensors, composites, bands = _sensors(folder, shard, key, sample)
     label = _choose_label(name, key, sample)
     classes: tuple[str, ...] = ()
@@ -58,7 +66,7 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
     if label:
         task = "single" if label == "cls" else "multi"
         classes = _class_names(folder, label)
-        templates = _lines(folder / "zeroshot_classification_templates.txt")
+        templates = entries_of(folder / "zeroshot_classification_templates.txt")
         if wrong := [t for t in templates if "{c}" not in t]:
             raise ValueError(
                 f"{folder / 'zeroshot_classification_templates.txt'}: template"
@@ -78,62 +86,25 @@ def describe(name: str, folder: Path, path: str) -> Dataset:
     )
 
 
-def _first_shard(folder: Path) -> Path:
-    for split in ("test", "val", "train", ""):
-        if (folder / split).is_dir() and (shards := _shards(folder / split)):
-            return shards[0]
-    raise FileNotFoundError(
-        f"{folder}: no train, val or test with 0.tar, 1.tar, ... in it"
-    )
-
-
-def _shards(folder: Path) -> list[Path]:
-    """A split's tars, whose number is in nshards.txt; [] for a folder without tars."""
-    names = [p.name for p in folder.iterdir()]
-    found = {name for name in names if re.fullmatch(r"\d+\.tar", name)}
-    for name in sorted(n for n in names if re.fullmatch(r"\d+\.(tar\.gz|tgz)", n)):
-        stem, _, suffix = name.partition(".")
-        if f"{stem}.tar" not in found:
-            raise ValueError(
-                f"{folder / name}: compressed tars have no random access; unpack all"
-                f" of them once: gunzip {shlex.quote(str(folder))}/*.{suffix}"
-            )
-    if not found and not (folder / "nshards.txt").exists():
-        return []
-    count = _count(folder / "nshards.txt", "the number of its tars")
-    missing = [name for i in range(count) if (name := f"{i}.tar") not in found]
-    if missing or not count:
-        raise FileNotFoundError(
-            f"{folder}: nshards.txt says {count} tars, but {first_of(missing)}"
-            f" ({len(missing)}) do not exist; fetch them, or correct nshards.txt"
-        )
-    return [folder / f"{i}.tar" for i in range(count)]
-
-
-def _count(path: Path, what: str) -> int:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; write {what} into it")
-    text = path.read_text().strip()
-    if not text.isdigit():
-        raise ValueError(f"{path}: {text!r:.40} is not {what}")
-    return int(text)
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; write it with one entry per line")
-    lines = tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
-    if not lines:
-        raise ValueError(f"{path} is empty; write one entry per line into it")
-    return lines
-
-
 def _class_names(folder: Path, label: str) -> tuple[str, ...]:
     """Reads classnames_19.txt for labels_19.pth if it exists, else classnames.txt."""
     number = re.sub(r"\D", "", label)
     numbered = folder / f"classnames_{number}.txt"
     is_there = number and numbered.exists()
-    return _lines(numbered if is_there else folder / "classnames.txt")
+    path = numbered if is_there else folder / "classnames.txt"
+    names = entries_of(path)
+    for i, (line, name) in enumerate(read_lines(path)):
+        if line != i + 1:
+            raise ValueError(
+                f"{path}: line {i + 1} is empty, so it names no class, and the labels"
+                " after it would have others; name the class, or remove the line"
+            )
+        if name in names[:i]:
+            raise ValueError(
+                f"{path}: lines {names.index(name) + 1} and {line} are both"
+                f" {shown(name)}; give each class its own name"
+            )
+    return names
 
 
 def _choose_label(name: str, key: str, sample: Mapping[str, Member]) -> str:
@@ -176,16 +147,23 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
         if "rgb" not in sensors:
             sensors, composites = {"rgb": "rgb", **sensors}, {"rgb": ("s2", made)}
         if (path := folder / "bands.txt").exists():
-            bands = {"s2": _lines(path)}
+            bands = {"s2": entries_of(path)}
             wanted = get_sensor(sensors["s2"]).bands
             if sorted(bands["s2"]) != sorted(wanted):
                 raise ValueError(f"{path}: {bands['s2']} are not the bands {wanted}")
-        elif shape[0] == 13:
+        elif shape[0] == 12:
+            order = " ".join(get_sensor(sensors["s2"]).bands)
+            raise FileNotFoundError(
+                f"{path} is missing, and nothing in the 12 bands of {where} shows their"
+                " order; write their names in the file's order into it, one per line:"
+                f" {order}, if they are in this order"
+            )
+        else:
             _check_order(patch, where, path)
     if not sensors:
         raise ValueError(
             f"{shard}: its first sample, {key!r}, has the members"
-            f" {', '.join(sample) or 'none'}, but neither an image"
+            f" {first_of(list(sample)) or 'none'}, but neither an image"
             f" ({', '.join(IMAGES)}) nor {PATCH}"
         )
     return sensors, composites, bands
@@ -204,37 +182,6 @@ def _check_order(patch: np.ndarray, where: str, path: Path) -> None:
             f" {tenth:.0f}), as in EuroSAT's files, where B8A is last. Write the names"
             f" of the bands in the file's order, one per line, into {path}"
         )
-
-
-def _first_sample(shard: Path) -> tuple[str, dict[str, Member]]:
-    samples = _samples(shard)
-    first = next(samples, ("", dict[str, Member]()))
-    next(samples, None)  # raises if the tar is cut within the first sample
-    return first
-
-
-def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Yields (key, {extension: member}) for consecutive members that share a key.
-
-    Ends in walk_tar's ValueError if the tar is cut, after the last whole sample.
-    """
-    last, sample, fault = "", dict[str, Member](), None
-    try:
-        for member in walk_tar(shard):
-            top, _, base = member.name.removeprefix("./").rpartition("/")
-            key, _, extension = base.partition(".")
-            key = f"{top}/{key}" if top else key
-            if sample and key != last:
-                yield last, sample
-                sample = {}
-            # Zavras et al. write the key ".cls", which gives "<key>..cls"
-            last, sample[extension.lower().lstrip(".")] = key, member
-    except ValueError as error:
-        fault = error
-    if sample:
-        yield last, sample
-    if fault:
-        raise fault
 
 
 def _tensor(data: bytes, where: str) -> np.ndarray:
@@ -257,7 +204,7 @@ def open_webdataset(
     for base, low, high, tops in split_folders(folder, split, SPLIT_NAMES):
         faults: list[str] = []
         count = 0
-        for shard in _shards(base):
+        for shard in list_shards(base):
             source.shards.append(shard)
             for key, spans in _index(shard, wanted, faults):
                 count += 1
@@ -265,8 +212,8 @@ def open_webdataset(
                 if spans and low <= hash_percent(key) < high:
                     source.add("/".join([*tops, key]), spans)
         stated = base / "nsamples.txt"
-        if stated.exists() and _count(stated, "the number of its samples") != count:
-            number = stated.read_text().strip()
+        if stated.exists() and read_count(stated, "the number of its samples") != count:
+            number = read_text(stated).strip()
             faults.append(f"{stated} says {number} samples, but its tars hold {count}")
         if faults:
             text = f"{base}: {len(faults)} fault(s): {first_of(faults, '; ')}"
@@ -277,7 +224,7 @@ def open_webdataset(
 
 def _wanted(dataset: Dataset, folder: Path) -> dict[str, tuple[str, ...]]:
     """Record key -> the members that can hold it, by the first sample."""
-    key, sample = _first_sample(_first_shard(folder))
+    key, sample = first_sample(first_shard(folder))
     held = {"rgb": IMAGES, "s2": (PATCH,)}
     wanted = {k: held[k] for k in dataset.sensors if k not in dataset.composites}
     if dataset.task == "captions":
@@ -291,16 +238,22 @@ def _index(
 ) -> Iterator[tuple[str, list[int]]]:
     """Yields (key, offset and size of each wanted member); [] if one is missing.
 
-    Missing members and cut tars are added to faults.
+    Missing members, keys that occur again and cut tars are added to faults.
     """
+    seen: set[str] = set()
     try:
-        for key, sample in _samples(shard):
+        for key, sample in samples_of(shard):
+            if key in seen:
+                faults.append(f"{shard}: the key {key!r} occurs twice")
+                yield key, []
+                continue
+            seen.add(key)
             found = [[m for m in names if m in sample] for names in wanted.values()]
             lost = [n[0] for n, f in zip(wanted.values(), found, strict=True) if not f]
             if lost:
                 faults.append(
                     f"{shard}: sample {key!r} has no {', '.join(lost)}, only"
-                    f" {', '.join(sample)}"
+                    f" {first_of(list(sample))}"
                 )
             yield key, [] if lost else [n for f in found for n in sample[f[0]][1:]]
     except ValueError as error:

@@ -120,7 +120,8 @@ class TiledSource(Wrapper):
                 f" out the tile size {size}"
             )
         first = first_record(source, on_error)
-        height, width = first[next(iter(self.dataset.sensors))].shape[:2]
+        key = next(key for key in self.dataset.sensors if key in first)
+        height, width = first[key].shape[:2]
         if height < size or width < size:
             raise ValueError(
                 f"dataset {self.dataset.name}: images of {height}x{width} hold no"

@@ -9,19 +9,25 @@ from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.types import Source
 from rsclip_jax.stages.align.settings import AlignSettings
-from rsclip_jax.stages.align.students import is_pretrained
+from rsclip_jax.stages.align.students import first_source, is_pretrained
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import processes, resume
 from rsclip_jax.weights import has_input_scale
 
 
-def check_scale(c: AlignSettings) -> None:
+def check_scale(run: Run, c: AlignSettings) -> None:
     """Raises ValueError for a scale that is unknown, out of range or not allowed.
 
     A pretrained student keeps the scale that it was trained on.
     """
     for key in c.sensors:
         check_how(c, c.scales[key], c.students[key])
+        sensor = get_sensor(first_source(run, c, key).dataset.sensors[key])
+        if c.scales[key] == "sensor" and not sensor.mean and not _is_scaled(c, key):
+            raise ValueError(
+                f"config.align.normalize = 'sensor': {sensor.name} has no mean and std;"
+                " give them there, or measure them with --config.align.normalize=zscore"
+            )
     low_high = c.normalize_percentiles
     if len(low_high) != 2 or not 0 <= low_high[0] < low_high[1] <= 100:
         raise ValueError(
@@ -33,6 +39,11 @@ def check_scale(c: AlignSettings) -> None:
             f"config.align.normalize_records = {c.normalize_records} is below 0; 0"
             " reads all records"
         )
+
+
+def _is_scaled(c: AlignSettings, key: str) -> bool:
+    student = c.students[key]
+    return is_pretrained(student) and has_input_scale(student, c.pretrained["row"])
 
 
 def check_how(c: AlignSettings, how: str, student: str) -> None:

@@ -31,6 +31,7 @@ from rsclip_jax.stages.align.students import (
     pretrained_sources,
     seen_sensor,
     unpack,
+    with_ground,
 )
 from rsclip_jax.stages.align.teacher import (
     Teaching,
@@ -72,7 +73,7 @@ def check_align(run: Run) -> None:
     if needs_head(c.terms):
         head_source(run, c, train)
     check_students(run, c)
-    check_scale(c)
+    check_scale(run, c)
     tested = {"test": c.test}
     if not c.allow_other_data:
         check_same_dataset(run, "align", c.train, tested)
@@ -93,6 +94,7 @@ def run_align(run: Run) -> None:
         sensor, scale = scaled_sensor(run, c, first_source(run, c, key), key)
         students[key] = make_student(run, c, teacher, sensor)
         scales |= scale
+    students = with_ground(run, c, students)
     report(run, teacher, students, tests, step=0)
     sources = {"teacher": origin, **scales, **pretrained_sources(c, students)}
     students = distil(run, c, teacher, students, train, scales)

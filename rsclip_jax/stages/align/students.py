@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from rsclip_jax import api
+from rsclip_jax.data.inspect.ground import measure_ground
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_indices
 from rsclip_jax.data.types import Source
@@ -23,7 +24,7 @@ from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.align.settings import AlignSettings
 from rsclip_jax.stages.shared import clip_init, sensor_feeds
 from rsclip_jax.stages.shared.run import Run
-from rsclip_jax.train import checkpoint, sharding
+from rsclip_jax.train import checkpoint, processes, sharding
 from rsclip_jax.weights import ENCODERS, file_digests, find_encoder, load_encoder
 
 # sensor -> its encoder
@@ -170,12 +171,14 @@ def student_shapes(
 
 def planned_students(run: Run, c: AlignSettings, variant: Variant) -> Students:
     """The students in shapes, with their sensors' default scales."""
-    return {
-        key: student_shapes(
-            run, c, variant, get_sensor(first_source(run, c, key).dataset.sensors[key])
-        )
-        for key in c.sensors
-    }
+    found = {}
+    for key in c.sensors:
+        sensor = get_sensor(first_source(run, c, key).dataset.sensors[key])
+        if not sensor.mean:  # a stand-in for the scale that will be measured
+            ones = (1.0,) * len(sensor.bands)
+            sensor = dataclasses.replace(sensor, mean=ones, std=ones)
+        found[key] = student_shapes(run, c, variant, sensor)
+    return found
 
 
 def pretrained_sources(c: AlignSettings, students: Students) -> dict[str, dict]:
@@ -216,7 +219,30 @@ def describe_students(students: Students) -> dict[str, Any]:
 
 
 def seen_sensor(spec: SensorSpec, train: Source) -> Sensor:
-    """The sensor of the training files, with the encoder's mean."""
+    """The sensor of the training files, with the encoder's scale."""
     held = get_sensor(train.dataset.sensors[spec.modality])
-    means = dict(zip(spec.bands, spec.mean, strict=True))
-    return dataclasses.replace(held, mean=tuple(means[b] for b in held.bands))
+    indices = [spec.bands.index(band) for band in held.bands]
+    mean, std = (tuple(values[i] for i in indices) for values in (spec.mean, spec.std))
+    return dataclasses.replace(held, mean=mean, std=std)
+
+
+def with_ground(run: Run, c: AlignSettings, students: Students) -> Students:
+    """The students whose specs say which ground their training images have."""
+    sources = {key: first_source(run, c, key) for key in students}
+
+    def decide() -> dict:
+        found = {k: measure_ground(source, k) for k, source in sources.items()}
+        return {k: dataclasses.asdict(ground) for k, ground in found.items()}
+
+    grounds, crop = processes.first_decides(decide), c.training.augment.crop_pixels
+    return {
+        key: (
+            dataclasses.replace(
+                spec,
+                pixels=crop or grounds[key]["pixels"],
+                metres=grounds[key]["metres"],
+            ),
+            params,
+        )
+        for key, (spec, params) in students.items()
+    }

@@ -52,6 +52,10 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
             setting = "config.datasets" if among else "config.evaluate.probes"
             raise ValueError(f"{setting}: {spec!r}: {error}") from error
         fed[spec] = of_name[name]
+        for key in fed[spec]:
+            if key in model.sensors:
+                encoder = model.sensors[key].spec
+                sensor_feeds.warn_of_ground(run, "evaluate", encoder, run.open(spec))
     if datasets and all(
         d.task == "none" and len(fed[s]) < 2 for s, d in datasets.items()
     ):

@@ -107,7 +107,8 @@ def _align_values(config: ConfigDict) -> dict:
         raise ValueError(
             f"config.data = {name}: it holds {', '.join(dataset.sensors)}, but stage"
             " align needs 'rgb' and another sensor of the same images: name it in the"
-            " file's [sensors] and, for a table, [columns]"
+            " file's [sensors] and, for a table, [columns], or make it of bands by"
+            " [composites]"
         )
     parts = find_parts(config)
     train = parts["train"]

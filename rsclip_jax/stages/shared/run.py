@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.inspect.offsets import suspect_offset
+from rsclip_jax.data.inspect.unplaced import describe_unplaced
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import DatasetSpec, short_name
@@ -90,6 +92,10 @@ class Run:
         if source.split_rule:
             made = f"{len(source):,} records, split by {source.split_rule}"
             self.log(f"{found.name}:{found.split}: {made}")
+        for text in suspect_offset(source):
+            self.log(f"warning: {text}")
+        if text := describe_unplaced(source):
+            self.log(text)
         if found.tile:
             return TiledSource(source, found.tile, on_error=skip)
         return source

@@ -2,8 +2,14 @@
 
 import functools
 
+from rsclip_jax.data.inspect.ground import (
+    compare_ground,
+    fitting_tile,
+    measure_ground,
+)
 from rsclip_jax.data.sensors import get_sensor
-from rsclip_jax.data.types import Dataset
+from rsclip_jax.data.specs import DatasetSpec
+from rsclip_jax.data.types import MOST_RATIO, Dataset, Source
 from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import SensorSpec, input_indices
@@ -30,6 +36,28 @@ def feed(encoder: Encoder, spec: SensorSpec, dataset: Dataset) -> Encoder:
     if indices == list(range(len(held.bands))):
         return encoder
     return lambda batch: encoder({**batch, key: batch[key][..., indices]})
+
+
+def warn_of_ground(run: Run, stage: str, spec: SensorSpec, source: Source) -> None:
+    """Logs that images cover another ground than those that an encoder was trained on.
+
+    They are resized to its input, so that everything in them has another size there.
+    """
+    if not spec.pixels:
+        return  # an older encoder does not know
+    seen = measure_ground(source, spec.modality)
+    ratio = compare_ground(spec.ground, seen)
+    if 1 / MOST_RATIO <= ratio <= MOST_RATIO:
+        return
+    way = "use larger images"
+    if ratio > 1:
+        bare = DatasetSpec(source.spec.name, source.spec.split)
+        way = f"{bare}:{fitting_tile(spec.ground, seen)} cuts them into tiles that fit"
+    run.log(
+        f"warning: {stage}: the images of {source.spec} have {seen}, and the"
+        f" {spec.modality} encoder was trained on images of {spec.ground}: all in them"
+        f" has {1 / ratio:.2g} of its size there; {way}"
+    )
 
 
 def log_moved(run: Run, stage: str, dataset: Dataset, held: str, wanted: str) -> None:

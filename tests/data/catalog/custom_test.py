@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from rasterio.warp import transform
 
 from rsclip_jax.data.catalog.classes import UCMERCED_NAMES
 from rsclip_jax.data.catalog.custom import load_dataset
@@ -277,31 +278,75 @@ def test_pairs_with_and_without_class_folders(tmp_path, label, capsys):
     assert record["label"] == (0 if label else -1)
 
 
-def test_pairs_in_two_crs_are_read_if_the_file_allows_it(tmp_path):
-    """Sentinel-2 in UTM, and Sentinel-1 of the same location in degrees."""
-    degrees = {"pixel": 1e-4, "left": 12.5, "top": 45.1, "epsg": 4326}
+S2_S1 = (
+    PAIRS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
+    .replace("rgb =", "s2 =")
+    .replace("s1_vh_8bit", "s1_grd")
+)
+
+
+def write_pair(folder, optical=None, radar=None, side=4, dn=900):
+    """A pair of Sentinel-2 and Sentinel-1; optical, radar: their places' geo_tags."""
     arrays = {
-        "optical": (np.full((4, 4, 12), 900, np.uint16), {}),
-        "radar": (np.full((4, 4, 2), -9, np.float32), degrees),
+        "optical": (np.full((4, 4, 12), dn, np.uint16), optical or {}),
+        "radar": (np.full((side, side, 2), -9, np.float32), radar or {}),
     }
     for name, (array, location) in arrays.items():
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         layout = {"photometric": "minisblack", "planarconfig": "contig"}
         tags = geo_tags(**location)
-        tifffile.imwrite(tmp_path / name / "a.tif", array, extratags=tags, **layout)
-    text = PAIRS.replace("s1_vh_8bit", "s1_grd").replace('rgb = "rgb"', 's2 = "s2_l2a"')
-    text = text.replace("rgb =", "s2 =")
-    strict = open_source(write(tmp_path, text))
+        tifffile.imwrite(folder / name / "a.tif", array, extratags=tags, **layout)
+
+
+def test_pairs_in_two_crs_are_read_if_the_file_allows_it(tmp_path):
+    """Sentinel-2 in UTM, and Sentinel-1 of the same location in degrees."""
+    write_pair(tmp_path, radar={"pixel": 1e-4, "left": 12.5, "top": 45.1, "epsg": 4326})
+    strict = open_source(write(tmp_path, S2_S1))
     match = r"not in one CRS.*same_place = false in .*mine\.toml allows it$"
     with pytest.raises(ValueError, match=match):
         strict[0]
-    source = open_source(write(tmp_path, with_top(text, "same_place = false")))
+    source = open_source(write(tmp_path, with_top(S2_S1, "same_place = false")))
     assert (source[0]["s2"] == 900).all()
     assert (source[0]["s1"] == -9).all()
     assert split_digest(source) == split_digest(strict)
-    strict = open_source(write(tmp_path, with_top(text, "same_place = true")))
+    strict = open_source(write(tmp_path, with_top(S2_S1, "same_place = true")))
     with pytest.raises(ValueError, match="not in one CRS"):
         strict[0]
+
+
+def test_pairs_may_be_a_pixel_apart_or_as_many_as_the_file_says(tmp_path):
+    write_pair(tmp_path, radar={"left": 300010.0})
+    plain = open_source(write(tmp_path, S2_S1))
+    assert (plain[0]["s1"] == -9).all()
+    write_pair(tmp_path, radar={"left": 300015.0})
+    with pytest.raises(ValueError, match=r"1\.5 pixels apart, more than 1, .*shift"):
+        plain[0]
+    wide = open_source(write(tmp_path, with_top(S2_S1, "max_shift = 1.5")))
+    assert (wide[0]["s1"] == -9).all()
+    assert split_digest(wide) == split_digest(plain)
+    write_pair(tmp_path, radar={"left": 300001.0})
+    with pytest.raises(ValueError, match=r"0\.1 pixels apart, more than 0"):
+        open_source(write(tmp_path, with_top(S2_S1, "max_shift = 0")))[0]
+
+
+def test_the_second_sensor_is_warped_onto_the_grid_of_the_first(tmp_path):
+    """Radar in pixels of 5 m around the optical file's, in another UTM zone's CRS."""
+    (x,), (y,) = transform("EPSG:32633", "EPSG:32632", [300020.0], [5000020.0])
+    place = {"pixel": 5.0, "left": x - 80, "top": y + 80, "epsg": 32632}
+    write_pair(tmp_path, radar=place, side=32)
+    source = open_source(write(tmp_path, with_top(S2_S1, "reproject = true")))
+    for keys in (("s1", "s2"), ("s1",)):
+        record = source.read(0, keys)
+        np.testing.assert_allclose(record["s1"], np.full((4, 4, 2), -9), rtol=1e-6)
+    np.testing.assert_array_equal(record.get("s2", 900), 900)
+    plain = open_source(write(tmp_path, S2_S1))
+    assert split_digest(plain) != split_digest(source)  # its records are others
+    write_pair(tmp_path, radar={**place, "left": x}, side=32)
+    with pytest.raises(ValueError, match=r"50 % of the s1_grd pixels are missing"):
+        source[0]
+    write_pair(tmp_path, radar={**place, "left": x + 5000}, side=32)
+    with pytest.raises(ValueError, match=r"radar/a\.tif.* do not overlap"):
+        source[0]
 
 
 def test_a_class_missing_in_one_sensor_has_only_strays(tmp_path):
@@ -339,9 +384,9 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
         ("reader = [", "not a TOML file"),
         (
             "folder = 'x'",
-            "reader = None should be one of class_folders, folder, paired",
+            "reader = None should be one of class_folders, flat, folder, paired",
         ),
-        ('reader = "zarr"', "reader = 'zarr' should be one of class_folders, folder"),
+        ('reader = "zarr"', "reader = 'zarr' should be one of class_folders, flat, fo"),
         ('reader = ["csv"]', r"reader = \['csv'\] should be one of"),
         (
             with_top(PHOTOS, "fodler = 1").replace('folder = "photos"', ""),
@@ -366,6 +411,12 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             "reads one file for each record; use paired_folders",
         ),
         (with_top(PAIRS, "same_place = 0"), "same_place = 0 should be true or false"),
+        (with_top(PAIRS, "reproject = 1"), "reproject = 1 should be true or false"),
+        (with_top(PAIRS, "max_shift = -1"), "max_shift = -1 should be a number"),
+        (
+            with_top(PAIRS, "reproject = true\nmax_shift = 2"),
+            "max_shift has no effect with reproject = true",
+        ),
         (with_top(PHOTOS, "same_place = false"), r"unknown keys \['same_place'\]"),
         (
             with_top(PHOTOS, "classes = []"),

@@ -32,6 +32,13 @@ LABELLED = [name for name, dataset in DATASETS.items() if dataset.classes]
         ("food101", 101, 1),
         ("fmow_rgb", 62, 14),
         ("miniature", 10, 2),
+        ("optimal31", 31, 18),
+        ("rsi_cb256", 35, 18),
+        ("whu_rs19", 19, 18),
+        ("mlrsnet", 46, 18),
+        ("mlrsnet_multi", 60, 18),
+        ("m_bigearthnet", 43, 2),
+        ("m_pv4ger", 2, 2),
         ("miniature_natural", 10, 2),
     ],
 )
@@ -94,6 +101,7 @@ def test_imagenette_uses_imagenets_names():
     "name",
     [
         *("ucmerced", "aid", "rsscn7", "patternnet", "cifar100", "stl10", "imagenet"),
+        *("optimal31", "rsi_cb256", "whu_rs19", "mlrsnet", "mlrsnet_multi"),
         *("food101", "fmow_rgb"),
     ],
 )

@@ -189,6 +189,45 @@ def test_faults_of_a_csv_are_named(v1):
         open_source("bigearthnet", v1, "val")
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lists_of_excel_are_read_from_their_first_line(v1, mark):
+    """It writes a byte order mark, CR LF and empty lines, and a header may be there."""
+    first, second, third = LABELS
+    for header in ("", "s2v2_name,s1\r\n"):
+        rows = f"{header}{first},{partner(first)}\r\n\r\n,\r\n{second},\r\n"
+        (v1 / "train.csv").write_bytes(mark + rows.encode())
+        assert open_source("bigearthnet", v1, "train").ids == [first, second]
+    (v1 / "patches_with_seasonal_snow.csv").write_bytes(mark + f"{first}\r\n".encode())
+    assert open_source("bigearthnet", v1, "train").ids == [second]
+    (v1 / "train.csv").unlink()
+    assert open_source("bigearthnet", v1).ids == [second, third]
+
+
+def test_a_line_that_is_no_patch_is_named(v1):
+    first, second, _ = LABELS
+    write_csv(v1, train=[(first,), (f"0;{second}",)])
+    with pytest.raises(
+        ValueError, match=r"train\.csv, line 2: '0;S2A.*' is not the name"
+    ):
+        open_source("bigearthnet", v1, "train")
+    write_csv(v1, train=[(first,), (second,), (first,)])
+    with pytest.raises(
+        ValueError, match=rf"train\.csv, line 3: {first} is listed twice"
+    ):
+        open_source("bigearthnet", v1, "train")
+
+
+@pytest.mark.parametrize("labels", [None, "Pastures", [None], {"a": 1}])
+def test_labels_that_are_no_list_of_names_are_named(v1, labels):
+    first = next(iter(LABELS))
+    path = v1 / "BigEarthNet-v1.0" / first / f"{first}_labels_metadata.json"
+    path.write_text(json.dumps({"labels": labels}))
+    with pytest.raises(
+        ValueError, match=r"metadata\.json: its labels are .* a list of n"
+    ):
+        open_source("bigearthnet_s2", v1)[0]
+
+
 def test_a_patch_without_partner_is_an_error_or_left_out(v1, capsys):
     first, *rest = LABELS
     shutil.rmtree(v1 / "BigEarthNet-S1-v1.0" / partner(first))
@@ -268,6 +307,94 @@ def test_patches_of_version_2_that_are_absent_are_named_or_left_out(v2, capsys):
     shutil.rmtree(v2 / "BigEarthNet-S1")
     with pytest.raises(FileNotFoundError, match=r"BigEarthNet-S1 does not exist"):
         open_source("bigearthnet_v2", v2, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("labels", None, "nothing in column labels"),
+        ("labels", [None], "nothing in column labels"),
+        ("split", None, "nothing in column split"),
+        ("s1_name", None, "nothing in column s1_name"),
+        ("patch_id", None, "nothing in column patch_id"),
+        ("patch_id", f"{TILE}_0_7", f"{TILE}_0_7 is listed twice"),
+    ],
+)
+def test_empty_cells_and_repeated_patches_are_named(v2, column, value, words):
+    path = v2 / "metadata.parquet"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    rows[1][column] = value
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with pytest.raises(ValueError, match=rf"metadata\.parquet, row 2.*: {words}"):
+        open_source("bigearthnet_v2", v2)
+    if column == "s1_name":
+        assert len(open_source("bigearthnet_v2_s2", v2)) == 3
+
+
+# BigEarthNet.txt
+
+
+def write_captions(v2, rows):
+    """rows: (patch, type, output, split)."""
+    table = [
+        {
+            "ID": str(i),
+            "patch_id": f"{TILE}_{patch}_7",
+            "s1_name": f"{SCENE}_33UUP_{patch}_7",
+            "input": "Describe the image.",
+            "output": output,
+            "type": kind,
+            "split": split,
+        }
+        for i, (patch, kind, output, split) in enumerate(rows)
+    ]
+    path = v2 / "BigEarthNet.txt.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+
+
+TEXTS = [
+    (0, "captioning", " A meadow. ", "train"),
+    (0, "binary", "yes", "train"),
+    (2, "captioning", "A lake.", "bench"),
+    (1, "captioning", "A town.", "validation"),
+    (1, "captioning", "A town by a river.", "validation"),
+    (2, "mcq", "B", "test"),
+]
+
+
+def test_captions_of_patches_in_all_sensors(v2):
+    write_captions(v2, TEXTS)
+    source = open_source("bigearthnet_txt", v2)
+    assert source.ids == [f"{TILE}_0_7", f"{TILE}_1_7"]
+    assert source[1]["captions"] == ("A town.", "A town by a river.")
+    assert source[0]["captions"] == ("A meadow.",)
+    patches = open_source("bigearthnet_v2", v2)
+    for record, same in zip(source, patches, strict=False):
+        for key in ("rgb", "s1", "s2"):
+            np.testing.assert_array_equal(record[key], same[key])
+    assert open_source("bigearthnet_txt", v2, "val").ids == [f"{TILE}_1_7"]
+    bench = open_source("bigearthnet_txt_bench", v2, "test")
+    assert (bench.ids, bench[0]["captions"]) == ([f"{TILE}_2_7"], ("A lake.",))
+    with pytest.raises(FileNotFoundError, match="no split 'test'; it has train, val"):
+        open_source("bigearthnet_txt", v2, "test")
+
+
+def test_faults_of_the_captions_are_named(v2, capsys):
+    with pytest.raises(FileNotFoundError, match=r"txt\.parquet does not exist"):
+        open_source("bigearthnet_txt", v2)
+    write_captions(v2, [*TEXTS, (9, "captioning", "Gone.", "train")])
+    with pytest.raises(ValueError, match=rf"1 of its images are absent: .*{TILE}_9_7"):
+        open_source("bigearthnet_txt", v2)
+    assert len(open_source("bigearthnet_txt", v2, on_error="skip")) == 2
+    write_captions(v2, [(0, "captioning", None, "train")])
+    words = rf"a caption of {TILE}_0_7 has nothing in column output"
+    with pytest.raises(ValueError, match=words):
+        open_source("bigearthnet_txt", v2)
+    path = v2 / "BigEarthNet.txt.parquet"
+    table = pyarrow.parquet.read_table(path).drop_columns(["type"])
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(ValueError, match=r"txt\.parquet: no column type; it has"):
+        open_source("bigearthnet_txt", v2)
 
 
 def test_a_missing_table_or_column_is_named(v2):

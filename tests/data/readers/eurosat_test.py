@@ -54,6 +54,19 @@ def test_copernicus_benchs_layout_is_read(archives):
     assert len(open_source("eurosat_sar", archives)) == 20
 
 
+@pytest.mark.parametrize("above", ["", "l2_eurosat_s1s2"])
+def test_copernicus_benchs_lists_are_its_splits(archives, above):
+    """eurosat_s1.zip, which its page has in l2_eurosat_s1s2."""
+    folder = archives / "root" / above / "eurosat_s1"
+    folder.mkdir(parents=True)
+    (archives / "EuroSAT-SAR").rename(folder / "all_imgs")
+    write_lists(folder)
+    source = open_source("eurosat_sar", archives / "root", "val")
+    assert source.ids == [f"{c}/{c}_{n}" for c in CLASSES[:2] for n in (1, 2)]
+    assert source.split_rule == "eurosat-*.txt"
+    np.testing.assert_array_equal(source[0]["s1"], s1_of(1))
+
+
 def test_pairs_have_equal_class_and_stem(archives):
     source = open_source("eurosat_s1_s2", archives)
     assert source.ids == open_source("eurosat_sar", archives).ids

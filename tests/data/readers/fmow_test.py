@@ -110,6 +110,47 @@ def test_the_box_is_read_with_the_baselines_context(
     np.testing.assert_array_equal(source[0]["rgb"], expected)
 
 
+@pytest.mark.parametrize(
+    ("stated", "box"),
+    [
+        ((200, 120), (40, 20, 18, 48)),  # the image is half as large as it was
+        ((300, 180), (60, 30, 27, 72)),
+        ((199, 121), (40, 20, 18, 48)),  # sides are rounded
+        ((100, 60), (20, 10, 9, 24)),
+    ],
+)
+def test_the_box_is_scaled_to_an_image_that_was_made_smaller(tmp_path, stated, box):
+    make_fmow(tmp_path / "fmow", ("train",), {"zoo": (1,)})
+    path = tmp_path / "fmow" / "train" / "zoo" / "zoo_0" / "zoo_0_0_rgb.json"
+    boxes = [{"category": "zoo", "box": list(box)}]
+    told = {"img_width": stated[0], "img_height": stated[1], "bounding_boxes": boxes}
+    path.write_text(json.dumps(told))
+    shape = open_source("fmow_rgb", tmp_path, "train")[0]["rgb"].shape
+    # 24 of 60 rows with 0.2 of 24 around, 9 of 100 columns with 2 of 9 around
+    assert np.abs(np.subtract(shape, (28, 27, 3))).max() <= 2, shape
+
+
+def test_a_part_of_the_image_that_the_json_describes_is_refused(tmp_path):
+    make_fmow(tmp_path / "fmow", ("train",), {"zoo": (1,)})
+    path = tmp_path / "fmow" / "train" / "zoo" / "zoo_0" / "zoo_0_0_rgb.json"
+    told = {"bounding_boxes": [{"category": "zoo", "box": [0, 0, 9, 9]}]}
+    words = r"rgb\.json: says img_width 110 and img_height 60, .* 100 x 60 pixels"
+    path.write_text(json.dumps({"img_width": 110, "img_height": 60, **told}))
+    with pytest.raises(ValueError, match=words):
+        open_source("fmow_rgb", tmp_path, "train")[0]
+    path.write_text(json.dumps({"img_width": 0, "img_height": 60, **told}))
+    with pytest.raises(ValueError, match="no readable bounding_boxes"):
+        open_source("fmow_rgb", tmp_path, "train")[0]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_csv_with_a_byte_order_mark_and_blank_lines_is_read(tmp_path, mark):
+    make_fmow(tmp_path / "fmow")
+    path = tmp_path / "fmow" / "train_62classes.csv"
+    path.write_bytes(mark + b"category,location_id,image_id\r\n\r\nzoo,1,0\r\n,,\r\n")
+    assert ids(tmp_path, "train") == ["train/zoo/zoo_1/zoo_1_0_rgb"]
+
+
 def test_the_box_of_the_label_is_read_among_several(tmp_path):
     make_fmow(tmp_path / "fmow", ("train",), {"zoo": (1,)})
     path = tmp_path / "fmow" / "train" / "zoo" / "zoo_0" / "zoo_0_0_rgb.json"

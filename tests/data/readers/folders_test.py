@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from rsclip_jax.data.catalog.datasets import CIFAR10_CLASSES, DATASETS
+from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
     class_folder_entries,
+    files_there,
+    find_classes,
     hash_percent,
     paired_folder_entries,
     parse_split,
 )
+from rsclip_jax.data.types import SPLIT_NAMES, SPLITS
 
 CLASSES = ("forest", "river", "lake")
 
@@ -279,6 +283,65 @@ def test_a_missing_sensor_folder_is_named(tmp_path):
     touch(tmp_path / "s2_rgb" / "1.png")
     with pytest.raises(FileNotFoundError, match=r"s1_vh: this sensor's folder"):
         paired_folder_entries(tmp_path, "all", SENSORS)
+
+
+# Folders within a class's or a sensor's folder.
+
+
+def test_images_in_folders_within_a_class_folder_belong_to_the_class(tmp_path):
+    """As torchvision's ImageFolder has it."""
+    names = ["lake/b.jpg", "lake/a/x.JPG", "lake/c/d/y.tif", "lake/.hid/z.jpg"]
+    names += ["lake/__MACOSX/a.jpg", "lake/a/._x.jpg", "lake/a/x.txt", "river/1/x.jp2"]
+    touch(*(tmp_path / "photos" / name for name in names))
+    (tmp_path / "photos" / "lake" / "loop").symlink_to(tmp_path / "photos")
+    wanted = ["lake/a/x", "lake/b", "lake/c/d/y", "river/1/x"]
+    assert ids(tmp_path / "photos", classes=("lake", "river")) == wanted
+    parts = [ids(tmp_path / "photos", s, ("lake", "river")) for s in SPLITS]
+    assert sorted(sum(parts, [])) == wanted  # noqa: RUF017
+    assert find_classes(tmp_path / "photos", SPLIT_NAMES) == ("lake", "river")
+
+
+def test_pairs_in_folders_are_joined_by_their_paths(tmp_path):
+    touch(*(tmp_path / s / "a" / "1.tif" for s in ("rgb", "s1")))
+    touch(tmp_path / "rgb" / "2.tif", tmp_path / "s1" / "b" / "2.tif")
+    listing = paired_folder_entries(tmp_path, "all", {"rgb": "rgb", "s1": "s1"})
+    assert [e.id for e in listing.entries] == ["a/1"]
+    assert sorted(p.parent.name for p in listing.stray) == ["b", "rgb"]
+
+
+@pytest.mark.parametrize("name", ["train", "Test", "validation"])
+def test_split_folders_below_the_classes_are_refused(tmp_path, name):
+    touch(tmp_path / "lake" / name / "1.jpg")
+    way = rf"a folder '{name}' is in it; .* move lake/{name} to {name}/lake"
+    with pytest.raises(ValueError, match=way):
+        ids(tmp_path, classes=("lake",))
+    with pytest.raises(ValueError, match=way):
+        paired_folder_entries(tmp_path, "all", {"rgb": "lake"})
+
+
+@pytest.mark.parametrize(
+    ("paths", "classes"),
+    [
+        (["learn/sea/1.jpg", "learn/ice/1.jpg", "check/sea/2.jpg"], ""),  # splits
+        (["images/sea/1.jpg", "images/ice/1.jpg"], ""),  # one level too high
+        (["sea/a/1.jpg", "ice/b/1.jpg"], "ice sea"),
+        (["sea/a/1.jpg", "ice/a/1.jpg", "ice/2.jpg"], "ice sea"),
+    ],
+)
+def test_folders_above_the_classes_are_not_taken_for_classes(tmp_path, paths, classes):
+    touch(*(tmp_path / path for path in paths))
+    if classes:
+        assert find_classes(tmp_path, SPLIT_NAMES) == tuple(classes.split())
+        return
+    with pytest.raises(ValueError, match=r"hold no images but folders, .*sea; if th"):
+        find_classes(tmp_path, SPLIT_NAMES)
+
+
+def test_what_a_folder_without_images_holds_is_named(tmp_path):
+    touch(*(tmp_path / "sea" / f"{i}.npy" for i in range(3)), tmp_path / "sea/a.HDF")
+    with pytest.raises(ValueError, match=r"files are \.npy \(3\), \.HDF \(1\), and im"):
+        find_classes(tmp_path, SPLIT_NAMES)
+    assert files_there(tmp_path).endswith("images are " + ", ".join(SUFFIXES))
 
 
 # Real folders.

@@ -114,6 +114,18 @@ def test_chips_are_paired_by_name(tmp_path):
     np.testing.assert_array_equal(source[0]["s2"], s2)
 
 
+def test_chips_with_an_uppercase_suffix_are_read(tmp_path):
+    root = tmp_path / "sen1floods11"
+    s2 = np.full((8, 8, 13), 700, np.uint16)
+    write(root / "S2Hand" / "Ghana_1_S2Hand.TIF", s2)
+    write(root / "S1Hand" / "Ghana_1_S1Hand.TIFF", np.full((8, 8, 2), -12, np.float32))
+    with pytest.raises(ValueError, match=r"no partner: .*Ghana_1_S2Hand\.TIF"):
+        open_source("sen1floods11", tmp_path)
+    path = root / "S1Hand" / "Ghana_1_S1Hand.TIFF"
+    path.rename(path.with_suffix(".Tif"))
+    np.testing.assert_array_equal(open_source("sen1floods11", tmp_path)[0]["s2"], s2)
+
+
 def test_real_locations(real_data):
     """B10 is cirrus, dark everywhere; B8A is as bright as B08 beside it."""
     record = open_source("ssl4eo_s12", real_data)[0]

@@ -77,6 +77,15 @@ def archive(tmp_path):
     return tmp_path
 
 
+def test_files_with_an_uppercase_suffix_are_read(archive):
+    before = open_source("sen12ms", archive)[1]
+    for path in sorted((archive / "SEN12MS").rglob("*.tif")):
+        path.rename(path.with_suffix(".TIF"))
+    after = open_source("sen12ms", archive)[1]
+    assert after["id"] == before["id"]
+    np.testing.assert_array_equal(after["s2"], before["s2"])
+
+
 def write_lists(root, **lists):
     for kind, names in lists.items():
         text = "".join(f"{name}.tif\n" for name in names)

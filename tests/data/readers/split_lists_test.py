@@ -228,3 +228,13 @@ def test_food101_is_split_by_its_meta_folder(tmp_path):
     assert open_source("food101", tmp_path, "test").ids[0] == "apple_pie/7"
     with pytest.raises(FileNotFoundError, match="no split 'val'; it has train, test"):
         open_source("food101", tmp_path, "val")
+
+
+def test_lists_with_a_byte_order_mark_and_blank_lines_are_read(root):
+    make_lists(root)
+    before = {split: open_source("eurosat_rgb", root, split).ids for split in SHARES}
+    for path in root.glob("eurosat-*.txt"):
+        text = path.read_bytes().replace(b"\n", b"\r\n\r\n")
+        path.write_bytes(b"\xef\xbb\xbf" + text)
+    after = {split: open_source("eurosat_rgb", root, split).ids for split in SHARES}
+    assert after == before

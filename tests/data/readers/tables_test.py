@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,11 @@ import pytest
 from PIL import Image
 
 from rsclip_jax.data.datasets import open_source
+from rsclip_jax.data.inspect.scan import scan
+from rsclip_jax.data.pipeline.augment import Augment
+from rsclip_jax.data.pipeline.batches import train_batches
+from rsclip_jax.data.pipeline.tolerant import Tolerant
+from rsclip_jax.data.types import ReadOptions
 
 TOP = 'reader = "csv"\ntable = "t.csv"\n'
 TABLES = """
@@ -294,8 +301,14 @@ def test_a_record_lacks_the_sensor_whose_cell_is_blank(images):
     assert set(source[0]) == {"id", "label", "rgb", "s1"}
     assert set(source[1]) == {"id", "label", "rgb"}
     assert source.read(1, ("rgb",))["rgb"].max() == 1
-    with pytest.raises(ValueError, match=r"b\.png: this record has no s1, only rgb"):
-        source.read(1, ("rgb", "s1"))
+    needed = Tolerant(source, keys=("rgb", "s1"))
+    with pytest.raises(ValueError, match=r"b\.png: this record has no s1"):
+        needed[1]
+    both = {"sizes": {"rgb": 4, "s1": 4}, "options": ReadOptions(2)}
+    drawn = train_batches([source], **both, optional=("s1",), augment=Augment(), seed=0)
+    batch = next(drawn)
+    assert sorted(batch["has_s1"]) == [False, True]
+    assert scan(source, range(2)).unreadable == {1: "b.png: this record has no s1"}
     (images / "t.csv").write_text("optical,radar\na.png,r.png\n ,\n")
     assert open_source(str(path)).ids == ["a.png"]  # a blank row
     (images / "t.csv").write_text("optical,radar\n,r.png\n")
@@ -428,3 +441,43 @@ def test_an_unknown_label_is_not_told_at_length(images, count):
     with pytest.raises(ValueError, match="unknown label 'sea'") as error:
         open_source(path)
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        f"classes = {json.dumps([LONG, LONG])}\n",
+        f"classes = {json.dumps([*map(str, range(9000)), 'sea', 'sea'])}\n",
+        f"templates = {json.dumps([LONG])}\n",
+        f'separator = "{LONG}"\n',
+        f'task = "{LONG}"\n',
+        f'odd = "{LONG}"\n{LONG} = 1\n',
+    ],
+    ids=range(6),
+)
+def test_a_fault_of_the_dataset_file_is_not_told_at_length(images, top):
+    with pytest.raises(ValueError, match=r"mine\.toml") as error:
+        open_source(write(images, LINES, top=top))
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("table", ["data", "data/part-*.parquet"])
+def test_the_error_for_several_tables_joins_them(tmp_path, table):
+    write_images(tmp_path, ["a.png", "b.png"], [2, 0], NAMES)
+    (tmp_path / "data").mkdir()
+    parts = pq.read_table(tmp_path / "t.parquet")
+    for i in range(2):
+        pq.write_table(parts.slice(i, 1), tmp_path / "data" / f"part-{i}.parquet")
+    path = tmp_path / "mine.toml"
+    text = path.read_text()
+    path.write_text(text.replace("t.parquet", table))
+    with pytest.raises(
+        FileNotFoundError, match="a table is one file, so join"
+    ) as error:
+        open_source(str(path))
+    command = str(error.value).partition("once: python")[2]
+    subprocess.run(f"{sys.executable}{command}", shell=True, check=True)
+    path.write_text(text.replace("t.parquet", "data/all.parquet"))
+    source = open_source(str(path))
+    assert source.dataset.classes == ("sea", "ice", "rock")
+    assert held(source) == [("a.png", 0, 2), ("b.png", 1, 0)]

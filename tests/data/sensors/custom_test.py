@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import tifffile
 
 from rsclip_jax.data.codecs.checks import check_array
+from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.custom import load_sensor
 
@@ -59,6 +61,37 @@ def test_optional_keys_have_the_defaults_of_sensor(tmp_path):
     assert sensor.valid == (-math.inf, math.inf)
 
 
+def test_mean_and_std_may_be_left_out_together(tmp_path):
+    text = SWIR.replace("mean = [2000, 2000]\n", "")
+    with pytest.raises(ValueError, match="0 values of mean for 2 bands"):
+        load_sensor(write_sensor(tmp_path, text))
+    sensor = load_sensor(
+        write_sensor(tmp_path, text.replace("std = [1500, 1500]\n", ""))
+    )
+    assert (sensor.mean, sensor.std) == ((), ())
+
+
+def test_files_of_any_unit_are_read_by_its_scale_and_offset(tmp_path):
+    text = SWIR.replace('"DN"', '"W/(m2 sr um)"').replace("uint16", "float32")
+    write_sensor(tmp_path, text + "scale = 0.01\noffset = -2\nvalid = [-2, 200]\n")
+    (tmp_path / "files").mkdir()
+    counts = np.arange(96, dtype=np.uint16).reshape(6, 8, 2) * 100
+    tifffile.imwrite(
+        tmp_path / "files/a.tif",
+        counts,
+        photometric="minisblack",
+        planarconfig="contig",
+    )
+    lines = 'reader = "folder"\nfolder = "files"\n[sensors]\nir = "swir.toml"\n'
+    (tmp_path / "mine.toml").write_text(lines)
+    got = open_source(tmp_path / "mine.toml")[0]["ir"]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, counts * 0.01 - 2, rtol=1e-6)
+    (tmp_path / "mine.toml").write_text(lines + "[scale]\nir = 0.02")
+    got = open_source(tmp_path / "mine.toml")[0]["ir"]  # the dataset's own counts
+    np.testing.assert_allclose(got, counts * 0.02, rtol=1e-6)
+
+
 def test_radar_has_nan_wavelengths_in_toml(tmp_path):
     text = SWIR.replace("[1.61, 2.19]", "[nan, nan]")
     sensor = load_sensor(write_sensor(tmp_path, text))
@@ -95,6 +128,10 @@ def test_radar_has_nan_wavelengths_in_toml(tmp_path):
         (SWIR + "nodata = [0]", r"nodata = \[0\] should be a number"),
         (SWIR + "valid = [0]", "lowest and a highest"),
         (SWIR.replace("uint16", "uint12"), "dtype 'uint12'"),
+        (SWIR.replace("uint16", "int32"), "'int32' should be one of .*float32 holds"),
+        (SWIR.replace('"DN"', '"reflectanse"'), "is none of .* or another name"),
+        (SWIR + "scale = 0.1", "'uint16' with a scale or offset should be float32"),
+        (SWIR + 'scale = "x"', "scale = 'x' should be a number"),
         (SWIR.replace("SWIR2", "SWIR1"), "should be distinct"),
         ("bands = [", "not a TOML file: "),
         (SWIR + SWIR, "not a TOML file: "),

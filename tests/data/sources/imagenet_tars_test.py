@@ -118,6 +118,7 @@ def test_faults_of_the_solution_are_named(root):
         "\n".join(whole[:-1]): "no line for ILSVRC2012_val_",
         "\n".join([*whole[:-1], whole[-1].split(",")[0]]): "a line without ImageId",
         "\n".join(x.replace(USED[0], "n0") for x in whole): "'n0' is not a class of",
+        "\n".join([*whole, whole[-1]]): "is listed twice",
     }
     for text, fault in faults.items():
         path.write_text(text)

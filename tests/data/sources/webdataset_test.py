@@ -187,11 +187,17 @@ def s2_members(arrays, labels):
     return members
 
 
+def write_bands(folder):
+    """The order of 12 bands, which a file must state."""
+    (folder / "bands.txt").write_text("\n".join(SENSORS["s2_l2a"].bands))
+
+
 @pytest.fixture
 def patches(tmp_path):
     """wds:ben: two patches of 12 bands with five classes."""
     folder = tmp_path / "ben"
     write_texts(folder, "abcde")
+    write_bands(folder)
     members = s2_members([patch(12), patch(12, "float32", 1)], [hot(1), hot(0, 4)])
     write_split(folder / "train", [members])
     return folder
@@ -218,6 +224,7 @@ def test_a_few_missing_pixels_are_filled_if_allowed(tmp_path, value):
     array[:, 2, 3] = value  # NaN, or nodata of all bands
     array[4, 0, 0] = 0  # dark, and there in other bands
     write_texts(tmp_path / "ben", "abcde")
+    write_bands(tmp_path / "ben")
     write_split(tmp_path / "ben" / "train", [s2_members([array], [hot(1)])])
     if np.isnan(value):
         with pytest.raises(ValueError, match=r"2\.78 % .*NaN or infinite"):
@@ -252,6 +259,87 @@ def test_patches_of_13_bands_are_l1c_and_their_order_can_be_set(tmp_path):
         open_source("wds:ms", tmp_path)
 
 
+def test_12_bands_without_their_order_are_refused(patches, tmp_path):
+    bands = list(reversed(SENSORS["s2_l2a"].bands))
+    (patches / "bands.txt").write_bytes(MARK + "\r\n".join(bands).encode())
+    want = patch(12).transpose(1, 2, 0)[..., ::-1]
+    np.testing.assert_array_equal(open_source("wds:ben", tmp_path)[0]["s2"], want)
+    (patches / "bands.txt").unlink()
+    words = (
+        r"bands\.txt is missing, .* 12 bands of .*0\.tar: .*: B01 B02 .* B11 B12, if"
+    )
+    with pytest.raises(FileNotFoundError, match=words):
+        open_source("wds:ben", tmp_path)
+
+
+@pytest.mark.parametrize("width", [1, 5, 6])
+def test_tars_may_be_numbered_with_zeros(photos, tmp_path, width):
+    wanted = open_source(PHOTOS, tmp_path, "train")
+    before = [record["rgb"] for record in wanted]
+    for path in (photos / "train").glob("*.tar"):
+        path.rename(path.with_name(f"{int(path.stem):0{width}d}.tar"))
+    source = open_source(PHOTOS, tmp_path, "train")
+    np.testing.assert_array_equal([record["rgb"] for record in source], before)
+    (photos / "train" / f"{1:0{width}d}.tar").rename(photos / "lost.tar")
+    with pytest.raises(
+        FileNotFoundError, match=rf"but {1:0{width}d}\.tar \(1\) do not"
+    ):
+        open_source(PHOTOS, tmp_path, "train")
+
+
+def test_two_tars_of_one_number_are_refused(photos, tmp_path):
+    (photos / "train" / "00001.tar").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"00001\.tar and 1\.tar have the same number"):
+        open_source(PHOTOS, tmp_path, "train")
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_key_that_occurs_twice_is_refused(tmp_path, capsys, between):
+    """Also side by side, where one sample would hide the other."""
+    write_texts(tmp_path / "a")
+    folder = tmp_path / "a" / "test"
+    folder.mkdir()
+    keys = ["k", "other", "k"] if between else ["k", "k", "other"]
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for i, key in enumerate(keys):
+            for end, data in (("png", image_bytes(PIXELS[i], "png")), ("cls", b"1")):
+                info = tarfile.TarInfo(f"{key}.{end}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (folder / "nshards.txt").write_text("1")
+    with pytest.raises(ValueError, match=r"0\.tar: the key 'k' occurs twice"):
+        open_source("wds:a", tmp_path)
+    source = open_source("wds:a", tmp_path, on_error="skip")
+    assert sorted(source.ids) == ["test/0/k", "test/0/other"]
+    first = source.ids.index("test/0/k")
+    np.testing.assert_array_equal(source[first]["rgb"], PIXELS[0])
+    assert "occurs twice" in capsys.readouterr().out
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def test_texts_with_a_byte_order_mark_are_read(photos, tmp_path):
+    before = open_source(PHOTOS, tmp_path, "train").dataset
+    for path in photos.rglob("*.txt"):
+        path.write_bytes(MARK + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert open_source(PHOTOS, tmp_path, "train").dataset == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["a", "", "b"], "line 2 is empty, so it names no class"),
+        (["", "a", "b"], "line 1 is empty, so it names no class"),
+        (["a", "b", "a"], "lines 1 and 3 are both 'a'"),
+    ],
+)
+def test_class_names_that_shift_or_repeat_are_refused(photos, tmp_path, lines, words):
+    (photos / "classnames.txt").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"classnames\.txt: {words}"):
+        open_source(PHOTOS, tmp_path, "train")
+
+
 def test_eurosats_band_order_is_detected(tmp_path, real_data):
     """Its real 13-band files, as they are, and with B8A where SENSORS has it."""
     source = open_source("eurosat_ms", real_data)
@@ -277,6 +365,7 @@ def test_a_tar_written_by_webdataset_and_torch(tmp_path, golden):
     """tests/golden/make_wds.py wrote one dtype per sample, including uint16."""
     folder = tmp_path / "torch"
     write_texts(folder, [f"class {i}" for i in range(19)])
+    write_bands(folder)
     (folder / "train").mkdir()
     shutil.copy(FOLDER / "wds_torch.tar", folder / "train" / "0.tar")
     (folder / "train" / "nshards.txt").write_text("1")
@@ -367,6 +456,9 @@ def test_counts_that_disagree_are_named(photos, tmp_path):
     assert len(open_source(PHOTOS, tmp_path, "train")) == 20
     (photos / "train" / "nshards.txt").write_text("4")
     with pytest.raises(FileNotFoundError, match=r"says 4 tars, but 3\.tar \(1\) do"):
+        open_source(PHOTOS, tmp_path, "train")
+    (photos / "train" / "nshards.txt").write_text("2")
+    with pytest.raises(ValueError, match=r"says 2 tars, but 2\.tar are there, too"):
         open_source(PHOTOS, tmp_path, "train")
     (photos / "train" / "nshards.txt").write_text("three")
     with pytest.raises(ValueError, match=r"nshards\.txt: 'three' is not the number of"):

@@ -22,6 +22,7 @@ from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.align.scale import check_scale
 from rsclip_jax.stages.align.settings import settings_of
+from rsclip_jax.stages.align.students import planned_students
 from rsclip_jax.stages.shared import training
 from rsclip_jax.train import checkpoint, loop, resume
 from rsclip_jax.train_step import make_state
@@ -223,8 +224,25 @@ def test_a_resumed_run_keeps_the_scale_that_it_began_with(aligned, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_meant_are_named(tmp_path, settings, words):
+    run = make_run(tmp_path, config(**settings))
     with pytest.raises(ValueError, match=words):
-        check_scale(settings_of(make_run(tmp_path, config(**settings))))
+        check_scale(run, settings_of(run))
+
+
+def test_a_sensor_without_mean_and_std_needs_a_measured_scale(tmp_path, monkeypatch):
+    bare = dataclasses.replace(get_sensor("s1_grd"), mean=(), std=())
+    monkeypatch.setitem(SENSORS, "s1_grd", bare)
+    run = make_run(tmp_path, config(normalize="sensor"))
+    with pytest.raises(ValueError, match=r"s1_grd has no mean .*normalize=zscore"):
+        check_scale(run, settings_of(run))
+    run = make_run(tmp_path, config(normalize="zscore"))
+    c = settings_of(run)
+    with few_scenes():
+        check_scale(run, c)
+        (spec, _) = planned_students(run, c, teacher().variant)["s1"]
+        assert len(spec.mean) == 2  # a stand-in
+        sensor, _ = scaled_sensor(run, run.open("miniature:train"), "s1")
+    assert len(sensor.mean) == 2
 
 
 def test_the_scale_of_a_pretrained_encoder_stays(tmp_path):
@@ -237,7 +255,7 @@ def test_the_scale_of_a_pretrained_encoder_stays(tmp_path):
         settings = {"student": str(path), "pretrained": pretrained}
         run = make_run(tmp_path, config(normalize="zscore", **settings))
         with pytest.raises(ValueError, match=r"normalize = 'zscore'.*trained on"):
-            check_scale(settings_of(run))
+            check_scale(run, settings_of(run))
 
 
 def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
@@ -245,8 +263,8 @@ def test_an_encoder_without_a_scale_of_its_own_takes_the_measured_one(tmp_path):
     toy = FOLDER / "timm_toy.safetensors"
     settings = {"student": str(toy), "pretrained": read_as(heads=2)}
     run = make_run(tmp_path, config(normalize="zscore", **settings))
-    check_scale(settings_of(run))
     with few_scenes():
+        check_scale(run, settings_of(run))
         sensor, made = scaled_sensor(run, run.open("miniature:train"), "s1")
     spec, _ = make_student(run, sensor)
     assert list(spec.mean) == made["scale"]["mean"]
