@@ -106,7 +106,7 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-import tifffile
+import rasterio
 from PIL import Image
 
 import rsclip_jax
@@ -151,8 +151,11 @@ contents = {}
 for i in range(60 if QUICK else len(made)):
     record, name = made[i], f"scene_{i:04d}"
     Image.fromarray(record["rgb"]).save(archive / "rgb" / f"{name}.png")
-    bands_last = {"photometric": "minisblack", "planarconfig": "contig"}
-    tifffile.imwrite(archive / "s1" / f"{name}.tif", record["s1"], **bands_last)
+    radar = np.moveaxis(record["s1"], -1, 0)
+    size = dict(zip(("count", "height", "width"), radar.shape))
+    path = archive / "s1" / f"{name}.tif"
+    with rasterio.open(path, "w", driver="GTiff", dtype=radar.dtype, **size) as file:
+        file.write(radar)
     contents[name] = made.dataset.classnames[record["label"]]
 size = sum(path.stat().st_size for path in archive.rglob("*.*")) / 1e6
 print(f"{len(contents)} locations, {size:.0f} MB")

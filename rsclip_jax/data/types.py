@@ -66,6 +66,13 @@ class Composite:
 MOST_RATIO = 1.5  # of two images' ground, beyond which an encoder's user is warned
 
 
+def size_words(ratio: float) -> str:
+    """The size of things in an image of so many times the ground, after resizing."""
+    return (
+        f"{ratio:.2g} times smaller" if ratio > 1 else f"{1 / ratio:.2g} times larger"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """The ground of an image: its side in pixels, and a pixel's side in metres.

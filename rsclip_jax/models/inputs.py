@@ -11,7 +11,7 @@ from rsclip_jax.data.codecs.checks import check_array
 from rsclip_jax.data.codecs.images import read_image
 from rsclip_jax.data.pipeline.geometry import fit
 from rsclip_jax.data.sensors import Sensor
-from rsclip_jax.data.types import MOST_RATIO
+from rsclip_jax.data.types import MOST_RATIO, size_words
 from rsclip_jax.models.sensor import SensorSpec, input_indices
 
 Image = np.ndarray | PIL.Image.Image | str | Path
@@ -96,8 +96,8 @@ def _warn_of_ground(array: np.ndarray, spec: SensorSpec, where: str) -> None:
     way = f"encode tiles of {spec.pixels} pixels" if ratio > 1 else "use larger images"
     warnings.warn(
         f"{where}: {side} pixels, and the {spec.modality} encoder was trained on images"
-        f" of {spec.ground}: where pixels are as large, all in it has {1 / ratio:.2g}"
-        f" of its size there; {way}",
+        f" of {spec.ground}: where pixels are as large, things are {size_words(ratio)}"
+        f" than in training; {way}",
         stacklevel=4,
     )
 

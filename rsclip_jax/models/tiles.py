@@ -112,15 +112,17 @@ class Attention(nn.Module):
         depth = width // self.heads
         kernels = into[0].reshape(width, 3, self.heads, depth)
         biases = into[1].reshape(3, self.heads, depth)
-
-        def project(x, i, scale=1.0):
-            kernel, bias = kernels[:, i] * scale, biases[i] * scale
-            return dense(x, kernel, bias, "bnd,dhk->bhnk", c)
+        # one slice each, so that devices add the gradients of its uses together
+        of_q, *of_k_and_v = ((kernels[:, i], biases[i]) for i in range(3))
+        scaled = [weights * depth**-0.5 for weights in of_q]
+        project = partial(dense, spec="bnd,dhk->bhnk", compute=c)
 
         x = c.cast(x)
         last, rest, keys = long_attention.split(x)
-        q = project(x, 0, depth**-0.5)
-        apart, others = ((project(y, 1), project(y, 2)) for y in (last, rest))
+        q = project(x, *scaled)
+        apart, others = (
+            tuple(project(y, *weights) for weights in of_k_and_v) for y in (last, rest)
+        )
         x = long_attention.attend(keys, c, q, apart, others)
         kernel = out[0].reshape(self.heads, depth, width)
         return dense(x, kernel, out[1], "bhnk,hkd->bnd", c)

@@ -112,6 +112,9 @@ def test_a_row_is_replaced_and_the_page_tells_what_is_missing(tmp_path):
     page = (tmp_path / "tpu_aot.md").read_text()
     assert "Not compiled yet: patch ViT-L/14, 32 examples a chip on v5e:2x2." in page
     assert "| patch ViT-B/32 | 256 | v5e:2x2 | 100.0 | 2,560 | 50.0 % |" in page
+    assert (
+        "| patch ViT-B/32, v5e | 71 ms | 100.0 ms, 50.0 %: missed | the forms" in page
+    )
     # 1.5 ms of exchanges on 4 chips, 0.99609 on 256
     assert f"| 256 | 101.0 | 102.0 | {100 * 101.5 / 101.99609:.1f} % |" in page
     assert "| 50.0 % | 75.00 | x/dot |" in page

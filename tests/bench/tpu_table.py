@@ -15,6 +15,41 @@ Row = dict[str, Any]
 PORT = {"v5e": 50e9, "v6e": 100e9, "v5p": 100e9}
 # Chips along an axis from which it closes to a ring.
 RING = {"v5e": 16, "v6e": 16, "v5p": 4}
+# What a step is to reach: (its stage, variant and chip, at most so many ms or at least
+# such a use, what was tried where it does not)
+TARGETS = (
+    (
+        ("patch", "ViT-B/32", "v5e"),
+        ("ms", 71),
+        "the forms of a block in NOTES.md; left is attention, 3.7 of a block's 9.3 M"
+        " cycles: 50 keys in 128 lanes, scores written and read",
+    ),
+    (
+        ("patch", "ViT-B/32", "v6e"),
+        ("mfu", 0.22),
+        "the form made for v5e alone; v6e has 4.7 times the products a second and twice"
+        " the memory's rate, so all that is not a product costs more",
+    ),
+    (
+        ("patch", "ViT-B/16", "v5e"),
+        ("ms", 75),
+        "the forms in NOTES.md; left are the gradients of queries, keys and values (35"
+        " M cycles in all, 13 where attention stands alone), 197 tokens in 256 lanes,"
+        " scores written and read",
+    ),
+    (
+        ("patch", "ViT-L/14", "v5e"),
+        ("ms", 175),
+        "the forms in NOTES.md; left are the MLP's biases' gradients (0.3 M cycles a"
+        " block, summed where what they sum is made), copies of 256 of 257 tokens (6 M"
+        " in all), the optimizer (17 M)",
+    ),
+    (
+        ("align", "ViT-B/32", "v5e"),
+        ("mfu", 0.35),
+        "the form for more than 128 tokens alone",
+    ),
+)
 HEAD = """# Steps compiled ahead for TPUs
 
 Made by `python -m tests.bench.tpu_aot --table` from the rows in tpu_aot.jsonl; the head
@@ -47,7 +82,7 @@ def write(folder: Path, steps: Sequence[Row]) -> list[Row]:
     ]
     rows = [row for row in found if row is not None]
     missing = [step for step, row in zip(steps, found, strict=True) if row is None]
-    parts = [HEAD, table_of(rows), scaling_of(rows), dearest_of(rows)]
+    parts = [HEAD, table_of(rows), targets_of(rows), scaling_of(rows), dearest_of(rows)]
     if missing:
         each = (
             f"{name_of(step)}, {step['batch']} examples a chip on {step['topology']}"
@@ -81,6 +116,33 @@ def table_of(rows: Sequence[Row]) -> str:
             r["compile_s"],
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def targets_of(rows: Sequence[Row]) -> str:
+    """Each target with what its step reaches; for a missed one what was tried."""
+    lines = ["## Targets", "", "| step | target | reached | tried, and left |"]
+    lines.append("|---|---|---|---|")
+    for (stage, variant, chip), (unit, bound), tried in TARGETS:
+        # of several topologies and options, the plainest row stands first
+        row = next(
+            (
+                r
+                for r in rows
+                if (r["stage"], r["variant"], r["topology"][:3])
+                == (stage, variant, chip)
+            ),
+            None,
+        )
+        if row is None:
+            continue
+        met = row["ms"] <= bound if unit == "ms" else row["mfu"] >= bound
+        target = f"{bound} ms" if unit == "ms" else f"{100 * bound:.0f} %"
+        reached = f"{row['ms']:.1f} ms, {100 * row['mfu']:.1f} %"
+        lines.append(
+            f"| {name_of(row)}, {chip} | {target} | {reached}:"
+            f" {'met' if met else 'missed'} | {'' if met else tried} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,7 @@
 """Checks of a sensor's arrays, and filling of missing pixels."""
 
+import math
+
 import numpy as np
 
 from rsclip_jax.data.codecs.dtypes import check_dtype, fit_dtype
@@ -133,9 +135,39 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
     low, high = array.min(), array.max()
     _check_not_empty(low, high, array, sensor, where)
     if sensor.unit == "dB":
-        check_decibels(array, sensor, where)
+        check_decibels(_some_pixels(array, sensor), sensor, where)
     if low < sensor.valid[0] or high > sensor.valid[1]:
         _check_range(array, sensor, where)
+    if sensor.unit in _OTHER_UNITS:
+        _check_unit(_some_pixels(array, sensor), sensor, where)
+
+
+def _some_pixels(array: np.ndarray, sensor: Sensor) -> np.ndarray:
+    """Evenly spread pixels [n, bands] that are not all nodata."""
+    flat = array.reshape(-1, array.shape[-1])
+    if sensor.nodata is not None:
+        flat = flat[(flat != sensor.nodata).any(axis=-1)]
+    return flat[:: max(1, len(flat) // _PIXELS)]
+
+
+# A unit -> lowest and highest median, what other values look like, and the way out.
+_OTHER_UNITS = {
+    "reflectance": (-1.0, 5.0, "DN", "scale = 0.0001"),
+    "K": (100.0, math.inf, "degrees Celsius", "offset = 273.15"),
+}
+_PIXELS = 1024  # enough for a median
+
+
+def _check_unit(array: np.ndarray, sensor: Sensor, where: str) -> None:
+    """Raises ValueError if the median of pixels is not one of the sensor's unit."""
+    low, high, looks, way = _OTHER_UNITS[sensor.unit]
+    median = np.median(array)
+    if not low <= median <= high:
+        raise ValueError(
+            f"{where}: the median of the {sensor.name} values is {median:.4g}, so this"
+            f" looks like {looks}, not like {sensor.unit} ({way} for {sensor.modality}"
+            " in the dataset's file converts them)"
+        )
 
 
 def _holds_all(sensor: Sensor) -> bool:

@@ -15,16 +15,29 @@ from rsclip_jax.data.types import Scaling
 
 
 def order_bands(
-    raster: Raster, sensor: Sensor, file_bands: Sequence[str], where: str
+    raster: Raster,
+    sensor: Sensor,
+    file_bands: Sequence[str],
+    where: str,
+    *,
+    one_each: bool = False,
 ) -> Raster:
     """A raster with the bands of a sensor, by their names in the file or by position.
 
     file_bands: the order of the bands in the file, () for the sensor's order; the
-    file's names may not contradict it. Raises ValueError naming where, for names of
-    other bands, and for another number of bands than file_bands has.
+    file's names may not contradict it. one_each: whether each band has a file, which is
+    called by its band. Raises ValueError naming where, for names of other bands, and
+    for another number of bands than file_bands has.
     """
     order = tuple(file_bands) or sensor.bands
     indices = find_bands(raster.names, sensor, order, where)
+    if one_each and not file_bands:
+        if indices is not None and list(indices) != list(range(len(indices))):
+            raise ValueError(
+                f"{where}: the files are those of {', '.join(order)}, but call their"
+                f" bands {', '.join(raster.names)}; rename them, or correct the names"
+            )
+        return raster
     count = raster.pixels.shape[-1]
     if count > 1 and (indices is not None or sensor.unit != "8-bit"):
         note("by position" if indices is None else "by name", sensor.name)

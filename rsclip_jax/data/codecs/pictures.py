@@ -1,4 +1,4 @@
-"""8-bit pictures in TIFF and JPEG 2000 files."""
+"""8-bit pictures, with what a TIFF or JPEG 2000 file says of itself."""
 
 import dataclasses
 from pathlib import Path
@@ -6,16 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.geotiff import read_raster
-from rsclip_jax.data.codecs.images import check_bands
+from rsclip_jax.data.codecs.images import check_bands, decode_image, is_raster
 from rsclip_jax.data.codecs.raster import Raster
 
 
 def read_picture(path: Path, bands: int = 3) -> Raster:
-    """Reads a TIFF or JPEG 2000 file as images.read_image does, and what it says.
+    """Reads an 8-bit picture as images.read_image does, and what its file says.
 
-    A palette is looked up. The nodata value is a shade in one band and a missing pixel
-    in all. Raises ValueError as read_image and read_raster do.
+    The file's first bytes tell its format, whatever its suffix. A palette is looked up.
+    The nodata value is a shade in one band and a missing pixel in all. Raises
+    ValueError as read_image and read_raster do.
     """
+    data = path.read_bytes()
+    if not is_raster(data):
+        return Raster(decode_image(data, str(path), bands))
     raster = read_raster(path, bands)
     pixels, missing, names = raster.pixels, raster.missing, raster.names
     if raster.palette is not None:

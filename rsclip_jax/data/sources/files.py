@@ -216,7 +216,8 @@ def read_sensor(
         if sides:
             note("metres", sensor.name, min(sides))
     path = files[0] if isinstance(files, tuple) else files
-    raster = order_bands(raster, sensor, file_bands, where)
+    one_each = isinstance(files, tuple)
+    raster = order_bands(raster, sensor, file_bands, where, one_each=one_each)
     array, missing = (
         to_unit(raster, sensor, scaling, path),
         marked_missing(raster, sensor),
@@ -242,8 +243,14 @@ def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Ra
     """Reads the file of a sensor, or its file for each band, of so many bands."""
     if isinstance(files, tuple):
         return read_band_files(files)
-    if files.suffix.lower() not in TIFF_SUFFIXES:
-        return Raster(read_image(files, bands))
     if sensor.unit == "8-bit":
         return read_picture(files, bands)
-    return read_raster(files, bands)
+    if files.suffix.lower() in TIFF_SUFFIXES:
+        return read_raster(files, bands)
+    if np.dtype(sensor.dtype).itemsize > 1:
+        raise ValueError(
+            f"{files}: {sensor.name} has {sensor.dtype} values in {sensor.unit}, and a"
+            f" {files.suffix} file is read as an 8-bit picture: convert it to GeoTIFF,"
+            " or give a sensor in 8-bit"
+        )
+    return Raster(read_image(files, bands))

@@ -9,7 +9,7 @@ from rsclip_jax.data.inspect.ground import (
 )
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.specs import DatasetSpec
-from rsclip_jax.data.types import MOST_RATIO, Dataset, Source
+from rsclip_jax.data.types import MOST_RATIO, Dataset, Source, size_words
 from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.models import inference
 from rsclip_jax.models.sensor import SensorSpec, input_indices
@@ -55,8 +55,8 @@ def warn_of_ground(run: Run, stage: str, spec: SensorSpec, source: Source) -> No
         way = f"{bare}:{fitting_tile(spec.ground, seen)} cuts them into tiles that fit"
     run.log(
         f"warning: {stage}: the images of {source.spec} have {seen}, and the"
-        f" {spec.modality} encoder was trained on images of {spec.ground}: all in them"
-        f" has {1 / ratio:.2g} of its size there; {way}"
+        f" {spec.modality} encoder was trained on images of {spec.ground}: resized to"
+        f" its input, things are {size_words(ratio)} than in training; {way}"
     )
 
 

@@ -203,3 +203,21 @@ def test_notes_are_of_this_context_only():
             check_array(array, SENSORS["s1_grd"], "p.tif", 0.02, marked)
         assert len(inner) == 1
     assert outer == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "good", "bad", "words"),
+    [
+        ("reflectance", 0.2, 2000, r"looks like DN, .*scale = 0\.0001 for ir"),
+        ("K", 290, 21.5, r"looks like degrees Celsius, .*offset = 273\.15 for ir"),
+    ],
+)
+def test_a_custom_sensors_values_in_another_unit_are_refused(unit, good, bad, words):
+    open_ended = {"valid": (-np.inf, np.inf), "unit": unit}
+    sensor = dataclasses.replace(SENSORS["ir_bt"], **open_ended)
+    array = np.full((6, 6, 1), good, np.float32)
+    array[0] = bad  # a fire, or ice
+    assert check_array(array, sensor, "a.tif") is array
+    array[:4] = bad
+    with pytest.raises(ValueError, match=words):
+        check_array(array, sensor, "a.tif")

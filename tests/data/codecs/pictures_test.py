@@ -78,6 +78,15 @@ def test_a_shade_of_one_band_is_no_missing_pixel(tmp_path):
     np.testing.assert_array_equal(read_picture(path).missing, want)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.jp2", "a.png"])
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+def test_the_first_bytes_tell_the_format(tmp_path, name, kind):
+    array = noise(8, 8, 3)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(array).save(tmp_path / name, format=kind, **options)
+    np.testing.assert_array_equal(read_picture(tmp_path / name).pixels, array)
+
+
 def test_other_counts_and_types_are_refused(tmp_path):
     path = write_by_gdal(tmp_path / "a.tif", noise(8, 8, 2))
     with pytest.raises(ValueError, match=r"a\.tif: 2 bands of uint8, expected 3 of"):

@@ -161,3 +161,20 @@ def test_bytes_cut_anywhere_are_not_plain(tmp_path):
         assert look_at_tags(data[:end]) is None
     assert look_at_tags(b"no TIFF at all") is None
     assert look_at_tags(struct.pack("<2sHI", b"II", 42, 2**32 - 1)) is None
+
+
+def test_files_of_one_size_are_not_taken_for_each_other(tmp_path):
+    """The bytes before the pixels are parsed once for all files that share them."""
+    files, array = [], values("uint16", 1)
+    for i in range(6):
+        path = tmp_path / f"{i}.tif"
+        place = {"crs": "EPSG:32633", "transform": north_up(3e5 + 10 * (i % 3), 5e6)}
+        write_by_gdal(path, array + i, nodata=100 + i % 2, **place)
+        files.append(path)
+    assert len({path.stat().st_size for path in files}) == 1
+    for path in files + files[::-1]:
+        raster = read_raster(path)
+        with rasterio.open(path) as file:
+            np.testing.assert_array_equal(raster.pixels[..., 0], file.read(1))
+            assert raster.nodata == file.nodata
+            assert raster.place.transform == file.transform[:6]

@@ -6,10 +6,13 @@ The same scenes in each form give the same records.
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from rsclip_jax.data.codecs.notes import noting
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sources.files import read_sensor
+from tests.helpers.geotiffs import write_by_gdal
 
 L1C = SENSORS["s2_l1c"].bands
 NAME = "S2A_MSIL{}_20230613T103031_{}_R108_T32TQM_20230613T141500_{}.tif"
@@ -70,6 +73,19 @@ class TestRadar:
             got = source[i]["s1"]
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, scene["s1"], atol=0 if exact else 0.006)
+
+    def test_band_files_that_call_themselves_another_band_are_refused(
+        self, scenes, tmp_path
+    ):
+        paths = tuple(tmp_path / f"{band}.tif" for band in ("VV", "VH"))
+        s1, want = SENSORS["s1_grd"], scenes[0]["s1"]
+        for names in (("VV", "VH"), ("", ""), ("VH", "VV")):
+            for i, path in enumerate(paths):
+                write(path, want[..., i : i + 1], descriptions=(names[i],))
+            if names[0] != "VH":
+                np.testing.assert_array_equal(read_sensor(paths, s1), want)
+        with pytest.raises(ValueError, match="of VV, VH, but call their bands VH, VV"):
+            read_sensor(paths, s1)
 
     @pytest.mark.parametrize("value", [0.0, -99.0, -9999.0, np.nan])
     def test_pixels_that_a_file_declares_missing_are(self, scenes, tmp_path, value):
@@ -175,3 +191,38 @@ class TestSentinel2:
         write(tmp_path / "files/a.tif", want)
         got = open_set(tmp_path, S2)[0]["s2"]
         np.testing.assert_array_equal(got, np.maximum(want, 0))
+
+
+def test_a_picture_of_a_sensor_with_more_bits_is_refused(tmp_path):
+    (tmp_path / "files").mkdir()
+    deep = np.full((8, 8), 3000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "files/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: s2_nir has uint16 .* to GeoTIFF"):
+        open_set(tmp_path, 'nir = "s2_nir"')[0]
+
+
+@pytest.mark.parametrize("value", [0, 65535])
+@pytest.mark.parametrize("compress", [None, "lzw"])  # the fast decoder, and GDAL
+def test_dn_that_a_file_declares_missing_are(scenes, tmp_path, value, compress):
+    want = np.maximum(scenes[0]["s2"], 1)
+    array = want.copy()
+    array[:4] = value
+    path = write_by_gdal(
+        tmp_path / "a.tif",
+        array,
+        nodata=value,
+        **({"compress": compress} if compress else {}),
+    )
+    sensor = SENSORS["s2_l1c"]
+    with pytest.raises(ValueError, match=r"a\.tif: 12\.5 % of the s2_l1c pixels"):
+        read_sensor(path, sensor)
+    got = read_sensor(path, sensor, max_nodata=0.2)
+    np.testing.assert_array_equal(got[4:], want[4:])
+    np.testing.assert_array_equal(got[0, 0], np.median(want[4:], (0, 1)).astype("u2"))
+
+
+def test_no_value_in_some_bands_is_a_dark_pixel(scenes, tmp_path):
+    array = np.maximum(scenes[0]["s2"], 1)
+    array[3, 4, 10] = 0
+    path = write_by_gdal(tmp_path / "a.tif", array, nodata=0)
+    np.testing.assert_array_equal(read_sensor(path, SENSORS["s2_l1c"]), array)

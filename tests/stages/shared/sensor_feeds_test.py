@@ -19,9 +19,10 @@ SPEC = vit_spec(get_sensor("s1_grd"), **SMALL, out_dim=8)
     [
         (
             8,
-            "has 0.25 of its size there; miniature:val:8 cuts them into tiles that fit",
+            "things are 4 times smaller than in training; miniature:val:8 cuts"
+            " them into tiles that fit",
         ),
-        (64, "has 2 of its size there; use larger images"),
+        (64, "things are 2 times larger than in training; use larger images"),
         (30, ""),
         (0, ""),  # an encoder of an older version
     ],
