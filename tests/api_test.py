@@ -389,7 +389,7 @@ def test_models_are_compared_by_identity(model, tiny_run):
         ((), r"class names \(\)"),
         (["lake", "lake"], r"appear twice: \['lake'\]"),
         (["lake", ""], "have no name"),
-        (["lake", 3], r"must be strings, and these are not: \[3\]"),
+        (["lake", 3], r"class names must be strings, and not \[3\]"),
     ],
 )
 def test_class_names_that_make_no_classifier_are_refused(model, names, words):

@@ -380,11 +380,11 @@ def test_a_missing_last_norm_is_the_identity_and_said(tmp_path):
 
 
 def test_another_image_size_resizes_the_patches_positions_alone():
-    spec, large, _ = read_toy("timm_registers", image_size=20)
+    spec, large = read_toy("timm_registers", image_size=20)
     assert spec.image_size == 20
     assert large["positional_embedding"].shape == (25, 8)
-    _, token, _ = read_toy("timm_clip")
-    _, grown, _ = read_toy("timm_clip", image_size=20)
+    _, token = read_toy("timm_clip")
+    _, grown = read_toy("timm_clip", image_size=20)
     first = "positional_embedding"
     np.testing.assert_array_equal(grown[first][0], token[first][0])
     with pytest.raises(ValueError, match="image_size 18 is not a multiple"):
@@ -453,7 +453,7 @@ def test_an_encoder_of_clips_shape_gets_a_zero_head_bias(tmp_path):
 
 
 def test_timms_config_says_sizes_and_scale(tmp_path):
-    spec, params, _ = read_toy("timm_registers")
+    spec, params = read_toy("timm_registers")
     save_encoder(tmp_path / "a", spec, params)
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["model_args"]["in_chans"] == 2
