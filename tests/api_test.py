@@ -66,7 +66,7 @@ def test_it_is_clips_own_apply(model, records):
     from rsclip_jax.data.tokenizer import tokenize
 
     text = tokenize(["a photo of a lake", "forest"], model.variant.context_length)
-    zimg, ztxt, _ = CLIP(model.variant).apply(
+    zimg, ztxt, _ = jax.jit(CLIP(model.variant).apply)(
         {"params": model.params}, normalize_rgb(rgb, model.variant), text
     )
     np.testing.assert_allclose(model.encode_image(rgb), zimg, atol=1e-6)
@@ -389,7 +389,7 @@ def test_models_are_compared_by_identity(model, tiny_run):
         ((), r"class names \(\)"),
         (["lake", "lake"], r"appear twice: \['lake'\]"),
         (["lake", ""], "have no name"),
-        (["lake", 3], r"must be strings, and these are not: \[3\]"),
+        (["lake", 3], r"class names must be strings, and not \[3\]"),
     ],
 )
 def test_class_names_that_make_no_classifier_are_refused(model, names, words):

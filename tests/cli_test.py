@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import runpy
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,13 +14,16 @@ from rsclip_jax.stages.registry import STAGES, check_sections, find_stages
 from rsclip_jax.stages.shared.saved_config import get_config
 from rsclip_jax.stages.shared.workdir import check_folder, differences
 from tests.conftest import REPO
+from tests.helpers import xla
 from tests.helpers.marks import slow
+from tests.helpers.pauses import Pauses, wait_until
+from tests.helpers.processes import start_alone, write_config
 from tests.helpers.runs import tiny_config
 
 MAIN = [sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py"]
 ONE_DEVICE = {
     **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
-    "XLA_FLAGS": "",
+    "XLA_FLAGS": xla.flags(),
     # s3:// without credentials
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
@@ -354,34 +355,28 @@ def test_permission_to_share_records_may_be_given_later():
     assert differences(old, new) == []
 
 
+CHANGES = """
+config.variant = "toy"
+config.pretrain.update(steps=8, test=(), allow_other_data=True)
+"""
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
-    command = [
-        *MAIN, f"--workdir={tmp_path}/w", "--config.stages=('pretrain',)",
-        "--config.pretrain.steps=40", "--config.pretrain.batch_size=16",
-        "--config.pretrain.warmup=2", "--config.pretrain.log_every=1",
-    ]  # fmt: skip
-    curve = tmp_path / "w" / "pretrain" / "metrics.jsonl"
-    with subprocess.Popen(
-        command, cwd=REPO, env=ONE_DEVICE, stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        deadline = time.monotonic() + 240
-        while not (curve.exists() and curve.read_text().count("\n") >= 3):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    config = write_config(tmp_path / "config.py", CHANGES, "('pretrain',)")
+    workdir, pauses = tmp_path / "w", Pauses(tmp_path / "pauses", 4)
+    with start_alone(config, workdir, pauses.variables) as process:
+        wait_until(lambda: pauses.reached(4), process)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=120)
+        pauses.let_go(4)
+        _, stderr = process.communicate(timeout=240)
     assert process.returncode == 130
-    stopped = int(re.search(r"stopped at step (\d+) of 40", stderr)[1])
-    assert 3 <= stopped < 40
+    assert "stopped at step 4 of 8" in stderr
     assert "Traceback" not in stderr
-    done = subprocess.run(
-        command, cwd=REPO, env=ONE_DEVICE, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    steps = [json.loads(x)["step"] for x in curve.read_text().splitlines()]
-    assert steps == list(range(1, 41))
-    assert (tmp_path / "w" / "pretrain" / "params").is_dir()
-    assert "pretrain: done" in done.stdout
+    with start_alone(config, workdir) as again:
+        out, stderr = again.communicate(timeout=240)
+    assert again.returncode == 0, stderr
+    curve = (workdir / "pretrain" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(x)["step"] for x in curve] == list(range(1, 9))
+    assert (workdir / "pretrain" / "params").is_dir()
+    assert "pretrain: done" in out

@@ -11,6 +11,7 @@ import pytest
 
 from colabs import make
 from tests.conftest import REPO
+from tests.helpers import xla
 
 # A path from the root on: nothing before it makes it a relative one or a URL.
 ABSOLUTE = re.compile(r"(?<![\w.:/<{-])(/[\w.-]+){2,}|\b[A-Z]:\\")
@@ -50,7 +51,7 @@ def test_a_notebook_runs_from_top_to_bottom(name, folder):
         notebook,
         folder,
         RSCLIP_QUICK="1",
-        XLA_FLAGS="",  # one device, as most have
+        XLA_FLAGS=xla.flags(),  # one device, as most have
         HTTP_PROXY=refused,
         HTTPS_PROXY=refused,
         http_proxy=refused,
@@ -206,7 +207,7 @@ def run_setup(folder, host=None, path: str = "", **variables: str) -> list[str]:
         env={
             **{k: v for k, v in os.environ.items() if k not in ("TPU_NAME", "HOST")},
             "PYTHONPATH": path,
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": xla.flags(),
             "PROJECT": str(REPO / "pyproject.toml"),
             **({} if host is None else {"HOST": json.dumps(host)}),
             **variables,

@@ -2,14 +2,16 @@
 
 import os
 
+from tests.helpers import xla
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the suite's time is compilation: a sixth as long with few of LLVM's
+# optimisations and the flags of helpers/xla.py (.ci/run trains, ranks and compares with
+# torch with all). Programs are kept.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
-    flags += " --xla_force_host_platform_device_count=8"
-os.environ["XLA_FLAGS"] = flags
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is compilation: half as long with few of LLVM's optimisations
-# (.ci/run trains, ranks and compares with torch with all). Programs are kept.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    os.environ["XLA_FLAGS"] = f"{flags} {xla.flags(8)}"
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.path.join(os.path.dirname(__file__), "..", ".cache", "jax"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
+from tests.helpers import xla
 
 # what uses all that was added, in the copy
 USE = """
@@ -92,7 +93,7 @@ def copy_package(folder: Path) -> Path:
 
 
 def run(folder: Path, *args: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(folder)}
+    env = {**os.environ, "XLA_FLAGS": xla.flags(), "PYTHONPATH": str(folder)}
     return subprocess.run(
         [sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True
     )

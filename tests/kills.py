@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers import xla
+
 MARK = "@@ "
 STAGES = ("pretrain", "patch", "align", "evaluate", "pack")
 # A point -> (how often a run reaches it, at most; for how long after its start, in
@@ -147,8 +149,7 @@ class Job:
         if processes > 1:
             at = f"127.0.0.1:{free_port()}"
             peers = [["--peer", at, str(processes), str(i)] for i in range(processes)]
-        one = "--xla_force_host_platform_device_count=1"
-        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": one}
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags()}
         self.running = [
             subprocess.Popen(
                 [*command, *peer],

@@ -4,11 +4,6 @@ Orbax, TensorStore, gcsfs, google-cloud-storage and s3fs are the real ones; what
 emulators cannot show is in launch/README.md.
 """
 
-import os
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 
@@ -21,9 +16,9 @@ from rsclip_jax.report.page import write_report
 from rsclip_jax.stages.compare import open_run
 from rsclip_jax.train.checkpoint import load_product
 from rsclip_jax.train.stores import steps_in
-from tests.conftest import REPO
 from tests.helpers import processes
 from tests.helpers.object_store import BUCKET, environment, serving, serving_s3
+from tests.helpers.pauses import Pauses, wait_until
 from tests.helpers.runs import run_tiny, tiny_config
 
 
@@ -60,42 +55,35 @@ def test_a_run_equals_a_local_one(bucket, tiny_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # no folder "gs:" or "s3:"
 
 
-RUN = [
-    sys.executable, "-m", "rsclip_jax.main", "--config=configs/align_sar.py",
-    "--config.stages=('pretrain',)", "--config.pretrain.steps=30",
-    "--config.pretrain.batch_size=16", "--config.pretrain.warmup=2",
-    "--config.pretrain.log_every=1", "--config.pretrain.checkpoint_every=5",
-    "--config.progress=False",
-]  # fmt: skip
-
-
-def start(workdir):
-    return subprocess.Popen(
-        [*RUN, f"--workdir={workdir}"],
-        cwd=REPO,
-        env={**os.environ, "XLA_FLAGS": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+ONE = """
+config.variant = "toy"
+config.pretrain.update(steps=12, checkpoint_every=5, test=("miniature:test",))
+config.pretrain.allow_other_data = True
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bucket", ["gs"], indirect=True)
 def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
     """And a second one is refused while it runs, by the heartbeat in lock.json."""
+    config = processes.write_config(tmp_path / "config.py", ONE, "('pretrain',)")
     workdir, local_dir = bucket / "killed", tmp_path / "local"
-    with start(workdir) as first:
-        deadline = time.monotonic() + 240
-        while not steps_in(workdir / "pretrain" / "checkpoints"):
-            assert first.poll() is None, first.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    checkpoints = workdir / "pretrain" / "checkpoints"
+    pauses = Pauses(tmp_path / "pauses", 8)
+    with processes.start_alone(config, workdir, pauses.variables) as first:
+        wait_until(lambda: pauses.reached(8) and steps_in(checkpoints) == [5], first)
+        with processes.start_alone(config, workdir) as second:
+            _, error = second.communicate(timeout=280)
+        assert second.returncode == 1
+        assert f"{workdir} is in use by another run: pid {first.pid} on" in error
         first.kill()
         first.communicate()
     left = read_holder(workdir / "lock.json")
     assert left.pid == first.pid
-    with start(workdir) as again, start(local_dir) as local:
+    with (
+        processes.start_alone(config, workdir) as again,
+        processes.start_alone(config, local_dir) as local,
+    ):
         out, error = again.communicate(timeout=280)
         local.communicate(timeout=280)
     assert again.returncode == 0, error
@@ -106,7 +94,7 @@ def test_a_killed_run_goes_on_in_the_store(bucket, tmp_path):
     ]
     timed = {"examples_per_second": 0, "input_wait": 0}
     curves = [[{**x, **timed} for x in curve] for curve in curves]
-    assert [x["step"] for x in curves[0]] == list(range(1, 31))
+    assert [x["step"] for x in curves[0]] == list(range(1, 13))
     assert curves[0] == curves[1]
     found = read_results(workdir / "results.jsonl")
     assert found == read_results(local_dir / "results.jsonl")

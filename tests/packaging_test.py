@@ -15,6 +15,7 @@ from packaging.version import Version
 import rsclip_jax
 from rsclip_jax.stages.shared.shipped_configs import FOLDER, find_shipped, list_shipped
 from tests.conftest import REPO
+from tests.helpers import xla
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 RUNTIME = {
@@ -173,7 +174,7 @@ def run(*command, folder, **env):
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,
-        env={**os.environ, "XLA_FLAGS": "", **env},
+        env={**os.environ, "XLA_FLAGS": xla.flags(), **env},
         capture_output=True,
         text=True,
         timeout=300,

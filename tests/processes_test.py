@@ -18,8 +18,10 @@ from rsclip_jax.records.outcomes import load_outcome
 from rsclip_jax.records.results import read_results
 from rsclip_jax.train import checkpoint, sharding, watchdog
 from tests.helpers import alike, processes
+from tests.helpers.pauses import Pauses
 from tests.helpers.runs import few_scenes, tiny_config
 
+pytestmark = pytest.mark.slow
 STAGES = ("pretrain", "patch", "align", "evaluate")
 CHANGES = """
 config.variant = "toy"
@@ -76,11 +78,13 @@ def killed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     config = processes.write_config(folder / "config.py", CHANGES)
     second = folder / "run" / "pretrain" / "checkpoints" / "2"
-    with processes.start(folder / "logs", *flags(folder, config)) as job:
-        job.wait_until(second.is_dir)
+    told, pauses = flags(folder, config), Pauses(folder / "pauses", 3)
+    with processes.start(folder / "logs", *told, env=pauses.variables) as job:
+        job.wait_until(lambda: pauses.reached(3) and second.is_dir())
         job.kill(1)
+        pauses.let_go(3)
         request.getfixturevalue("alone")  # while the other waits for its peer
-        statuses = job.wait(90)
+        statuses = job.wait(300)
         text = job.output(0)
     return folder, statuses, text
 
@@ -98,7 +102,6 @@ def resumed(killed, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.slow
 def test_a_process_ends_when_the_other_is_killed_and_names_it(killed):
     folder, (status, lost), text = killed
     assert lost == -9
@@ -158,7 +161,6 @@ def test_two_processes_make_the_weights_that_one_makes(alone, resumed, stage):
     assert (meta.steps, meta.alpha) == (other.steps, other.alpha)
 
 
-@pytest.mark.slow
 def test_two_processes_continue_what_two_began(alone, killed, tmp_path):
     shutil.copytree(killed[0] / "run", tmp_path / "run")
     config = processes.write_config(
@@ -198,7 +200,6 @@ def four_steps(folder, *more):
     )
 
 
-@pytest.mark.slow  # 25 s on an idle machine
 def test_a_straggler_among_four_is_named_and_all_end(tmp_path):
     with four_steps(tmp_path, "--sleeper=2") as job:
         assert all(job.wait(300)), job.text()
@@ -212,7 +213,6 @@ def test_a_straggler_among_four_is_named_and_all_end(tmp_path):
         assert "watchdog.py" in stacks
 
 
-@pytest.mark.slow
 def test_a_dead_peer_among_four_is_named_and_all_end(tmp_path):
     with four_steps(tmp_path) as job:
         job.wait_until(lambda: (tmp_path / "processes" / "2.json").exists())
@@ -228,7 +228,6 @@ def test_a_dead_peer_among_four_is_named_and_all_end(tmp_path):
 # Packing.
 
 
-@pytest.mark.slow
 def test_two_processes_pack_what_one_packs(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(
@@ -266,7 +265,6 @@ def files_of(folder):
 # What is refused before anything is written.
 
 
-@pytest.mark.slow
 def test_processes_with_other_settings_are_refused_by_name(tmp_path):
     config = processes.write_config(tmp_path / "config.py", CHANGES)
     with processes.start(
@@ -279,7 +277,6 @@ def test_processes_with_other_settings_are_refused_by_name(tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.slow
 def test_the_others_wait_for_what_the_first_decides(tmp_path):
     module = "tests.helpers.waits"
     with processes.start(tmp_path / "logs", module=module, devices=1) as job:

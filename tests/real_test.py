@@ -8,6 +8,8 @@ from configs import align_sar
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.main import run_stages
 from rsclip_jax.records.results import read_results
+from rsclip_jax.train import sharding
+from tests.helpers.runs import one_device
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,9 @@ def workdir(real_data, tmp_path_factory):
     config.evaluate.update(shots=(1, 16))
     config.align.test = ("sentinel_pairs:val:128",)
     path = tmp_path_factory.mktemp("small") / "run"
-    run_stages(config, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda shape: one_device())
+        run_stages(config, path)
     return path
 
 

@@ -46,7 +46,7 @@ def configs_of(folder: Path) -> Iterator[tuple[str, Any]]:
     blocks.patch.update(per_block=True, block_evaluations=6)
     yield "blocks", blocks
     for name, settings in PATCHES.items():
-        config = toy(("patch",), **clip)
+        config = toy(("patch",), **clip, mesh=(1, 4))  # split's programs serve
         config.patch.update_from_flattened_dict(settings)
         yield name, config
     swept = toy(("ablate",), **clip)

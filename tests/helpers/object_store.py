@@ -60,7 +60,7 @@ def serving(log: Path) -> Iterator[dict[str, str]]:
 
 
 def _wait(port: int, process: subprocess.Popen) -> None:
-    for _ in range(200):
+    for _ in range(2400):
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", port), timeout=1),

@@ -1,8 +1,8 @@
 """Runs of main in several real processes with fake devices each, connected by gloo.
 
 As a program, `python -m tests.helpers.processes [flags of main]`, it is main with few
-scenes in the miniature, the variant "toy" and steady probes. start() starts several of
-it as one job.
+scenes in the miniature, the variant "toy" and steady probes; it pauses where it is told
+to (pauses.py). start() starts several of it as one job, start_alone() one.
 """
 
 import contextlib
@@ -15,7 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.conftest import REPO
+from tests.helpers import xla
+
+# not conftest's, whose import would give the processes its fake devices
+REPO = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -67,11 +70,8 @@ class Job:
 
 def environment(devices: int = 2, **more: str) -> dict[str, str]:
     """What a process of a job gets: its fake devices, and none of a launcher's."""
-    # optimised little: only process 0's programs are kept in the compilation cache
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    flag += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "OMPI"))}
-    return {**kept, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu", **more}
+    return {**kept, "XLA_FLAGS": xla.flags(devices), "JAX_PLATFORMS": "cpu", **more}
 
 
 @contextlib.contextmanager
@@ -113,6 +113,26 @@ def start(
         job.kill()
         for process in started:
             process.wait()
+
+
+@contextlib.contextmanager
+def start_alone(
+    config: Path, workdir: Path | str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
+    """Starts main in one process with one device; kills it at the end."""
+    flags = f"--config={config}", f"--workdir={workdir}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.processes", *flags],
+        cwd=REPO,
+        env={**os.environ, "XLA_FLAGS": xla.flags(), **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def write_config(path: Path, text: str = "", stages: str = "") -> Path:
@@ -164,7 +184,8 @@ def steady_probes() -> Iterator[None]:
 
 if __name__ == "__main__":
     from rsclip_jax.main import run_command
+    from tests.helpers.pauses import pausing
     from tests.helpers.runs import few_scenes
 
-    with few_scenes(), toy_variant(), steady_probes():
+    with few_scenes(), toy_variant(), steady_probes(), pausing():
         run_command()

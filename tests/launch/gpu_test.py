@@ -44,7 +44,7 @@ def test_the_clones_own_environment_is_the_default(stubs, tmp_path):
     env = stubs.environment(**SETTINGS, PYTHON="")
 
     def start() -> str:
-        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, timeout=30)
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, timeout=120)
         return done.stdout.decode()
 
     assert start() == "system\n"

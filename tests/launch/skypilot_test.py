@@ -23,7 +23,7 @@ def run(stubs, part: str, **variables):
         env=stubs.environment(**envs, **variables),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
 
 
@@ -75,7 +75,7 @@ def test_flags_are_those_of_a_shell(host):
     environment = {"SKYPILOT_NODE_RANK": "0", **TPU, **envs, "WORKDIR": "gs://b/x"}
     env = host.environment(**environment, HOME=str(host.folder))
     command = [shutil.which("bash"), "-c", TASK["run"]]
-    subprocess.run(command, env=env, check=True, timeout=30)
+    subprocess.run(command, env=env, check=True, timeout=120)
     assert words(host) == [*BASIC, "--config.seed=1", "--config.mesh=(-1, 2)"]
 
 

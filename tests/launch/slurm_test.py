@@ -56,7 +56,7 @@ def test_slurms_copy_of_the_script_finds_the_clone(stubs, tmp_path):
     copy = tmp_path / "slurm_script"
     shutil.copy(REPO / "launch" / "slurm.sbatch", copy)
     env = stubs.environment(**IN_A_JOB, RSCLIP_LAUNCH=str(REPO / "launch"))
-    subprocess.run([shutil.which("bash"), copy], env=env, check=True, timeout=30)
+    subprocess.run([shutil.which("bash"), copy], env=env, check=True, timeout=120)
     assert f"PYTHONPATH={REPO}" in stubs.calls()[0]
 
 
@@ -96,13 +96,13 @@ def signal_job(stubs, *sent, code: int = 143, **variables):
     )
     step = stubs.folder / "step"
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not step.exists():
             assert time.monotonic() < until
             time.sleep(0.05)
         for pid, one in zip((job.pid, int(step.read_text())), sent, strict=False):
             os.kill(pid, one)
-        ended = job.wait(timeout=30)
+        ended = job.wait(timeout=120)
     finally:
         job.kill()
         job.wait()

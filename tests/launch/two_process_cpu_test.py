@@ -110,7 +110,7 @@ def start_both(stubs, *before, **options):
         env=stubs.environment(**SETTINGS),
         **options,
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     up = stubs.folder / "up"
     while not (up.exists() and len(up.read_text()) == 4):
         assert time.monotonic() < until
@@ -124,7 +124,7 @@ def start_both(stubs, *before, **options):
 def test_a_signal_reaches_both_processes(stubs, sent, code):
     script = start_both(stubs)
     script.send_signal(sent)
-    assert script.wait(timeout=30) == code
+    assert script.wait(timeout=120) == code
     assert (stubs.folder / "saved").read_text() == "saved\n" * 2
 
 
@@ -135,7 +135,7 @@ def test_control_c_in_a_terminal_reaches_both_processes(stubs):
     script = start_both(stubs, *take, start_new_session=True, **streams)
     os.close(terminal)
     os.write(keyboard, b"\x03")
-    assert script.wait(timeout=30) == 130
+    assert script.wait(timeout=120) == 130
     os.close(keyboard)
     assert (stubs.folder / "saved").read_text() == "saved\n" * 2
 

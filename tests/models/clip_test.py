@@ -39,6 +39,9 @@ def run(variant, params, golden):
     return jax.tree.map(np.asarray, out)
 
 
+compiled_text_features = jax.jit(text_features, static_argnums=2)
+
+
 def worst_block(out, golden) -> float:
     names = [k for k in golden if "_block_" in k or k == "visual_pre"]
     assert len(names) == 5
@@ -123,11 +126,10 @@ def test_parity_catches_a_planted_fault(toy, fault):
 def test_either_side_may_be_left_out(toy):
     variant, params, golden = toy
     both = run(*toy)
-    clip = CLIP(variant)
-    zimg, none, _ = clip.apply({"params": params}, golden["image"], None)
+    zimg, none, _ = run(variant, params, {"image": golden["image"], "text": None})
     assert none is None
     np.testing.assert_allclose(zimg, both[0], atol=1e-6)
-    none, ztxt, _ = clip.apply({"params": params}, None, golden["text"])
+    none, ztxt, _ = run(variant, params, {"image": None, "text": golden["text"]})
     assert none is None
     np.testing.assert_allclose(ztxt, both[1], atol=1e-6)
 
@@ -135,8 +137,8 @@ def test_either_side_may_be_left_out(toy):
 def test_padding_after_the_longest_text_can_be_cut(toy):
     variant, params, golden = toy
     text = golden["text"][2:]  # start and end only
-    whole = text_features(params["text"], text, variant)
-    cut = text_features(params["text"], text[:, :4], variant)
+    whole = compiled_text_features(params["text"], text, variant)
+    cut = compiled_text_features(params["text"], text[:, :4], variant)
     np.testing.assert_allclose(whole, cut, atol=1e-6)
 
 
@@ -145,8 +147,8 @@ def test_the_future_does_not_reach_the_past(toy):
     changed = golden["text"][:1].copy()
     end = int(changed[0].argmax())
     changed[0, end + 1 :] = 5
-    a = text_features(params["text"], golden["text"][:1], variant)
-    b = text_features(params["text"], changed, variant)
+    a = compiled_text_features(params["text"], golden["text"][:1], variant)
+    b = compiled_text_features(params["text"], changed, variant)
     np.testing.assert_array_equal(a, b)
 
 
@@ -170,9 +172,9 @@ def test_image_features_take_raw_pixels(toy):
     variant, params, _ = toy
     rgb = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     by_hand = (rgb / 255 - np.array(variant.image_mean)) / np.array(variant.image_std)
-    tower = make_visual(variant)
-    want, _ = tower.apply({"params": params["visual"]}, by_hand.astype(np.float32))
-    got = image_features(params["visual"], rgb, variant)
+    tower, by_hand = jax.jit(make_visual(variant).apply), by_hand.astype(np.float32)
+    want, _ = tower({"params": params["visual"]}, by_hand)
+    got = jax.jit(image_features, static_argnums=2)(params["visual"], rgb, variant)
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

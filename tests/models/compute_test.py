@@ -12,7 +12,13 @@ import pytest
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.models import compute as computing
 from rsclip_jax.models import long_attention, tiles
-from rsclip_jax.models.clip import CLIP, image_features, init_clip, text_features
+from rsclip_jax.models.clip import (
+    CLIP,
+    clip_shapes,
+    image_features,
+    init_clip,
+    text_features,
+)
 from rsclip_jax.models.compute import (
     DTYPES,
     FLOAT32,
@@ -28,6 +34,7 @@ from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.models.vit import attend, stack_blocks, unstack_blocks
 from rsclip_jax.weights import load_clip
 from tests.golden import FOLDER, toy_variant
+from tests.helpers.drawn import draw
 from tests.helpers.marks import slow
 
 BFLOAT16 = Compute("bfloat16")
@@ -235,7 +242,7 @@ def test_bfloat16_embeddings_of_many_tokens_are_those_of_float32(variant):
 @pytest.mark.slow
 def test_bfloat16_embeddings_at_the_size_of_vit_b_32():
     variant = get_variant("ViT-B/32")
-    params = make_params(variant)["visual"]
+    params = draw(clip_shapes(variant)["visual"], 0)
     rgb = draw_rgb(variant, 4)
     wide, narrow, tiles = (
         encode_rgb(params, rgb, variant=variant, compute=c)
@@ -361,8 +368,9 @@ def test_the_loop_compiles_one_layer():
 
 def test_every_blocks_output_is_that_of_the_unrolled_tower():
     params, rgb = make_params(VIT), draw_rgb(VIT) / np.float32(255)
+    text = draw_text()
     plain, looped = (
-        CLIP(VIT, Compute(scan=scan)).apply({"params": params}, rgb, draw_text())
+        jax.jit(CLIP(VIT, Compute(scan=scan)).apply)({"params": params}, rgb, text)
         for scan in (False, True)
     )
     assert plain[2].keys() == looped[2].keys()
@@ -374,7 +382,8 @@ def test_every_blocks_output_is_that_of_the_unrolled_tower():
 def test_params_of_a_loop_are_initialised_as_without():
     image, text = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 24), jnp.int32)
     for how in ({"scan": True}, {"remat": "block"}):
-        made = CLIP(VIT, Compute(**how)).init(jax.random.key(0), image, text)
+        init = jax.jit(CLIP(VIT, Compute(**how)).init)
+        made = init(jax.random.key(0), image, text)
         want = init_clip(VIT, jax.random.key(0))
         assert jax.tree.structure(made["params"]) == jax.tree.structure(want)
         for a, b in zip(*map(jax.tree.leaves, (made["params"], want)), strict=True):

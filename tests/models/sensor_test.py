@@ -40,10 +40,14 @@ def toy(golden):
     return spec, {**params, "proj": projection}, golden("timm_toy")
 
 
+def apply(spec, params, x):
+    """Compiled as one: several times faster than operation by operation."""
+    return jax.jit(make_sensor_encoder(spec).apply)({"params": params}, x)
+
+
 def test_every_block_equals_timm(toy):
     spec, params, golden = toy
-    encoder = make_sensor_encoder(spec)
-    _, features = encoder.apply({"params": params}, golden["image"])
+    _, features = apply(spec, params, golden["image"])
     for name in ("pre", "block_0", "block_1"):
         np.testing.assert_allclose(features[name], golden[name], atol=1e-5, rtol=0)
     np.testing.assert_allclose(features["pooled"], golden["pooled"], atol=1e-4, rtol=0)
@@ -51,7 +55,7 @@ def test_every_block_equals_timm(toy):
 
 def test_the_map_to_clip_is_applied_last(toy):
     spec, params, golden = toy
-    got, _ = make_sensor_encoder(spec).apply({"params": params}, golden["image"])
+    got, _ = apply(spec, params, golden["image"])
     projection = params["proj"]
     want = golden["pooled"] @ projection["kernel"] + projection["bias"]
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
@@ -60,8 +64,7 @@ def test_the_map_to_clip_is_applied_last(toy):
 @pytest.mark.parametrize("change", [{"eps": 1e-3}, {"activation": "quick_gelu"}])
 def test_parity_catches_a_wrong_row(toy, change):
     spec, params, golden = toy
-    encoder = make_sensor_encoder(dataclasses.replace(spec, **change))
-    _, features = encoder.apply({"params": params}, golden["image"])
+    _, features = apply(dataclasses.replace(spec, **change), params, golden["image"])
     assert np.abs(features["block_1"] - golden["block_1"]).max() > 1e-4
 
 
@@ -76,9 +79,10 @@ def test_inflation_keeps_the_sum_over_equal_bands(bands):
         bands=tuple(f"X{i}" for i in range(bands)),
         **dict.fromkeys(("wavelengths", "resolution", "mean", "std"), (1.0,) * bands),
     )
-    encoder = make_sensor_encoder(clip_spec(sensor, variant))
-    got, _ = encoder.apply({"params": inflated}, np.repeat(grey, bands, axis=-1))
-    want, _ = make_visual(variant).apply({"params": visual}, np.repeat(grey, 3, -1))
+    spec, copies = clip_spec(sensor, variant), np.repeat(grey, bands, axis=-1)
+    got, _ = apply(spec, inflated, copies)
+    tower = jax.jit(make_visual(variant).apply)
+    want, _ = tower({"params": visual}, np.repeat(grey, 3, -1))
     np.testing.assert_allclose(got, want, atol=1e-5)
     assert visual["patch_embed"]["kernel"].shape[2] == 3  # the teacher's stays
 
@@ -165,8 +169,9 @@ def test_features_take_raw_values():
     params = init_sensor(spec, jax.random.key(0))
     raw = np.random.default_rng(0).integers(0, 8000, (2, 8, 8, 13)).astype(np.uint16)
     by_hand = ((raw.astype(np.float64) - 2000) / 2000).astype(np.float32)
-    want, _ = make_sensor_encoder(spec).apply({"params": params}, by_hand)
-    np.testing.assert_allclose(sensor_features(params, raw, spec), want, atol=1e-5)
+    want, _ = apply(spec, params, by_hand)
+    got = jax.jit(sensor_features, static_argnums=2)(params, raw, spec)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_spec_survives_json():

@@ -6,10 +6,11 @@ import pytest
 
 from rsclip_jax.train.stores import steps_in
 from tests.helpers import processes
+from tests.helpers.pauses import Pauses
 
 CHANGES = """
 config.variant = "toy"
-config.pretrain.update(steps=400, log_every=1, checkpoint_every=1000, test=())
+config.pretrain.update(steps=2000, log_every=1, checkpoint_every=1000, test=())
 """
 
 
@@ -17,19 +18,22 @@ config.pretrain.update(steps=400, log_every=1, checkpoint_every=1000, test=())
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_saves_the_state_of_all_and_ends_them(tmp_path, signum):
     config = processes.write_config(tmp_path / "c.py", CHANGES, "('pretrain',)")
-    curve = tmp_path / "w" / "pretrain" / "metrics.jsonl"
+    pauses = Pauses(tmp_path / "pauses", 4)
     flags = [f"--config={config}", f"--workdir={tmp_path}/w"]
-    with processes.start(tmp_path / "logs", *flags, devices=1) as job:
-        job.wait_until(lambda: curve.exists() and curve.read_text().count("\n") >= 3)
+    with processes.start(
+        tmp_path / "logs", *flags, devices=1, env=pauses.variables
+    ) as job:
+        job.wait_until(lambda: pauses.reached(4))
         job.kill(1, signum)
+        pauses.let_go(4)
         codes = job.wait()
     stopped = [x for x in job.output(0).splitlines() if x.startswith("stopped at step")]
     assert codes[0] == 128 + signal.SIGTERM, job.text()
     assert codes[1] == 128 + signum, job.text()
     (step,) = steps_in(tmp_path / "w" / "pretrain" / "checkpoints")
-    assert 3 <= step < 400
+    assert 4 <= step < 2000
     (line,) = stopped
-    assert line.startswith(f"stopped at step {step} of 400 of pretrain; the state is")
+    assert line.startswith(f"stopped at step {step} of 2000 of pretrain; the state is")
     assert "Traceback" not in job.text()
 
 

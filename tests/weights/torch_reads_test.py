@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 
-import flax.traverse_util
 import jax
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.report.card import make_card
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
 from tests.conftest import REPO
+from tests.helpers.drawn import draw
 
 # no entities: transformers leaves "&amp;" as it is
 TEXTS = [
@@ -85,19 +85,6 @@ ENCODERS = {
     },
     "resnet": {"layers": (1, 2, 1, 1), "width": 64, "image_size": 32},
 }
-
-
-def draw(shapes, seed):
-    """Params of these shapes, no leaf of them all 0 or 1 as initialisers make some."""
-    rng = np.random.default_rng(seed)
-
-    def leaf(path, shape):
-        noise = rng.standard_normal(shape.shape, np.float32)
-        if path[-1] in ("scale", "var", "gamma"):
-            return 1 + 0.1 * np.abs(noise)
-        return noise * (np.prod(shape.shape[:-1]) ** -0.5 if noise.ndim > 1 else 0.1)
-
-    return flax.traverse_util.path_aware_map(leaf, shapes)
 
 
 def apply(module, params, *inputs):

@@ -43,7 +43,7 @@ def start(folder, n, **options):
 def wait_for_all(process):
     """Waits until the killed run's workers have ended."""
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)
@@ -82,7 +82,7 @@ def test_kills_at_any_moment_neither_lose_nor_repeat_records(tmp_path):
     counts = [len(shards) for shards in kept]
     assert 0 < counts[3] < len(shas(tmp_path / "whole"))  # it came in the middle
     process = start(cut, n, shard_mb=0.006)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     times = {p.name: p.stat().st_mtime_ns for p in shards_of(cut)}
     # All but the shards in hand when it was killed, one a worker, are as they were.
@@ -239,7 +239,7 @@ def test_invalid_values_are_not_packed(tmp_path):
 def test_the_error_for_a_full_disk_names_the_file_and_the_space(tmp_path):
     # A shard of 1.4 MB under a limit of 0.8; the error comes as it does from a disk.
     process = start(tmp_path, 40, side=32, shard_mb=0.7, file_limit=800_000)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     last = errors.strip().splitlines()[-1]
     # both shards are too large, and either of the two workers may fail first

@@ -183,7 +183,7 @@ def test_a_process_whose_reader_died_ends(tmp_path):
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert ended.returncode == 1
     assert "\nMemoryError: no memory\n" in ended.stderr

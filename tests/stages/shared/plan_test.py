@@ -22,6 +22,7 @@ from rsclip_jax.stages.shared.plan_table import (
 from rsclip_jax.train import loop, program, sharding
 from rsclip_jax.train.program import Memory, Program
 from tests.conftest import REPO
+from tests.helpers.processes import toy_variant
 from tests.helpers.runs import few_scenes, make_run, one_device, tiny_config
 
 GIB = 2**30
@@ -31,6 +32,12 @@ GIB = 2**30
 def one_mesh(monkeypatch):
     monkeypatch.setattr(sharding, "make_mesh", lambda shape: one_device())
     monkeypatch.setattr(plan, "SECONDS", 0.1)
+
+
+@pytest.fixture
+def toy():
+    with toy_variant():
+        yield
 
 
 def planned(stage, config, folder):
@@ -68,8 +75,8 @@ def trained(stage, config, folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_plan_is_of_the_step_that_trains(tmp_path, monkeypatch):
-    config = tiny_config(stages=("pretrain",))
+def test_the_plan_is_of_the_step_that_trains(tmp_path, toy, monkeypatch):
+    config = tiny_config(stages=("pretrain",), variant="toy")
     with config.unlocked():
         config.pretrain.update(test=(), accumulate=2, ema=0.9, steps=1)
     made, _ = planned("pretrain", config, tmp_path / "no")
@@ -135,8 +142,8 @@ def test_a_plan_prints_a_stage_and_writes_nothing(tmp_path, one_mesh, capsys):
 
 
 @pytest.mark.slow
-def test_a_whole_plan_prints_all_and_writes_nothing(tmp_path, one_mesh, capsys):
-    config = tiny_config()
+def test_a_whole_plan_prints_all_and_writes_nothing(tmp_path, one_mesh, toy, capsys):
+    config = tiny_config(variant="toy")
     with config.unlocked():
         config.update(plan=True, plan_memory_gb=0.25, progress=True)
     with few_scenes():
