@@ -32,7 +32,8 @@ _WORDS = {
 }  # fmt: skip
 _COLOURS = {"red": "R", "green": "G", "blue": "B"}
 _NUMBERED = {"b4": "R", "b3": "G", "b2": "B"}  # of Sentinel-2 and of Landsat 8
-_RADAR = ("vv", "vh", "hh", "hv")
+# A polarisation, also in words such as VVdB and Gamma0VH.
+_RADAR = re.compile(r"(?:(?:sigma|gamma|beta)(?:0|nought)?)?([vh][vh])(?:0|db|lin)?")
 _CODE = re.compile(r"b0?([1-9]|1[0-2]|8a)")
 
 
@@ -51,7 +52,7 @@ def find_bands(
 
     Raises ValueError with both lists if the names contradict the sensor or the order.
     """
-    if not any(names):
+    if not any(names) or _are_numbers(names, sensor):
         return None
     for table in _tables(sensor):
         known = [_look_up(name, table) for name in names]
@@ -126,14 +127,21 @@ def _is_optical(sensor: Sensor) -> bool:
 
 
 def _is_coded(sensor: Sensor) -> bool:
-    radar = all(band.lower() in _RADAR for band in sensor.bands)
+    radar = all(_RADAR.fullmatch(band.lower()) for band in sensor.bands)
     return radar or _is_optical(sensor)
+
+
+def _are_numbers(names: Sequence[str], sensor: Sensor) -> bool:
+    """Whether names only count bands, as b1, b2 do where no band has a number."""
+    counted = [f"b{i}" for i in range(1, len(names) + 1)]
+    has_none = not any(_CODE.fullmatch(band.lower()) for band in sensor.bands)
+    return has_none and [name.lower() for name in names] == counted
 
 
 def _is_code(name: str) -> bool:
     """Whether a file calls a band by a polarisation or a number of ESA or USGS."""
     tokens = _tokens(name)
-    return any(t in _RADAR or _CODE.fullmatch(t) for t in tokens)
+    return any(_RADAR.fullmatch(t) or _CODE.fullmatch(t) for t in tokens)
 
 
 def _look_up(name: str, table: Mapping[str, str]) -> str:
@@ -142,10 +150,10 @@ def _look_up(name: str, table: Mapping[str, str]) -> str:
         return band
     found = set()
     for token in _tokens(name):
-        match = _CODE.fullmatch(token)
-        short = f"b{match[1]}" if match else token
-        if match or token in _RADAR:
-            found.add(table.get(short) or table.get(token) or "")
+        if match := _CODE.fullmatch(token):
+            found.add(table.get(f"b{match[1]}", ""))
+        elif match := _RADAR.fullmatch(token):
+            found.add(table.get(match[1], ""))
     return found.pop() if len(found) == 1 else ""
 
 

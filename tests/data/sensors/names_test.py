@@ -37,6 +37,8 @@ KNOWN = [
     (S1, ["vv", "vh"]),
     (S1, SNAP),
     (S1, ["Gamma0_VV", "Intensity_VH"]),
+    (S1, ["VVdB", "VHdB"]),
+    (S1, ["sigma0VV_asc", "sigma0VH_asc"]),
     (LANDSAT, USGS),
     (LANDSAT, WORDS),
     (RGB, ["red", "green", "blue"]),
@@ -57,7 +59,9 @@ def test_each_tools_names_are_known_in_any_order(sensor, names):
     assert find(["angle", *names], sensor) == tuple(range(1, n + 1))  # more bands
 
 
-@pytest.mark.parametrize("names", [("", ""), ("a", "b"), ("Band 1", "Band 2")])
+@pytest.mark.parametrize(
+    "names", [("", ""), ("a", "b"), ("Band 1", "Band 2"), ("b1", "b2")]
+)
 def test_names_without_a_meaning_leave_the_position(names):
     assert find(names, S1) is None
 
@@ -76,6 +80,8 @@ def test_names_of_some_bands_must_stand_at_their_places():
         (S1, ("HH", "HV")),
         (S1, ("VV", "VV/VH")),
         (S1, ("B4", "B8")),
+        (S1, ("B2", "B1")),
+        (S1, ("HHdB", "HVdB")),
         (L1C, L2A.bands),  # B10 is missing
         (L2A, ("VV", "VH")),
         (NIR, ("B8", "B3", "nir")),  # twice
