@@ -14,6 +14,7 @@ from rsclip_jax.data.types import Source
 # or with a cirrus band, and noise is a few DN below it.
 _LOW, _HIGH = 0.95 * -OFFSET, 1.1 * -OFFSET
 _MOST, _SOME = 0.5, 0.1
+_DIM = 500  # without a cirrus band haze and bright ground lift the darkest above it
 _RECORDS, _MOST_PIXELS = 8, 2**24
 
 
@@ -24,7 +25,8 @@ def describe_offset(key: str, darkest: Sequence[float]) -> str:
     """
     dark = [x for x in darkest if x < _HIGH]
     at = sum(x >= _LOW for x in dark)
-    if not at or at < _SOME * len(dark):
+    dim = sum(_DIM <= x < _LOW for x in dark)
+    if at <= dim or at < _SOME * len(dark):  # no offset leaves so many between 0 and it
         return ""
     way = (
         f"DN of processing baseline 04.00 and later are 1000 higher than reflectance *"

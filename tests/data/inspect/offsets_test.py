@@ -29,6 +29,7 @@ class Records(Source):
         ([None, 1003], "are at 1003 DN"),
         ([3, 1003, 8, 12, 1, 2], "at 1000 DN in 1 records and near 0 in 5, so two"),
         ([3, 10, 40, 1500], ""),
+        ([150, 420, 640, 1010, 700, 390, 980, 1200], ""),  # haze, without a cirrus band
         ([1500, 2000], ""),  # a desert, without a dark pixel
         ([], ""),
     ],
