@@ -1,17 +1,12 @@
-"""Puts a raster into a sensor's order and unit, by what its file says of itself."""
+"""Puts a raster into a sensor's order, by what its file says of its bands."""
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
 
 from rsclip_jax.data.codecs.notes import note
 from rsclip_jax.data.codecs.raster import Raster
-from rsclip_jax.data.codecs.scaling import apply_scaling
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.sensors.names import find_bands
-from rsclip_jax.data.types import Scaling
 
 
 def order_bands(
@@ -42,26 +37,16 @@ def order_bands(
     if count > 1 and (indices is not None or sensor.unit != "8-bit"):
         note("by position" if indices is None else "by name", sensor.name)
     if indices is None:
-        if not file_bands:
-            return raster
         if count != len(order):
             raise ValueError(
-                f"{where}: {count} bands, expected the {len(order)} {order}"
+                f"{where}: {count} bands, expected the {len(order)} of {sensor.name},"
+                f" {', '.join(order)}: use the sensor that fits, or name the file's"
+                " bands in the dataset's file_bands"
             )
+        if not file_bands:
+            return raster
         indices = tuple(order.index(band) for band in sensor.bands)
     return _pick(raster, indices)
-
-
-def to_unit(
-    raster: Raster, sensor: Sensor, given: Scaling | None, path: Path
-) -> np.ndarray:
-    """Pixels in the sensor's unit, of a raster in the sensor's order.
-
-    given, path: see apply_scaling.
-    """
-    if raster.pixels.shape[-1] != len(sensor.bands):
-        return raster.pixels  # check_array refuses it
-    return apply_scaling(raster, sensor, given, path)
 
 
 def _pick(raster: Raster, indices: Sequence[int]) -> Raster:

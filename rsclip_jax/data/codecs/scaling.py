@@ -72,7 +72,10 @@ def _scaled(
     if pixels.dtype.kind in "iu":
         for value in (sensor.nodata, sensor.saturated):
             if value is not None:
-                out[pixels == value] = value
+                gone = pixels == value
+                if np.dtype(sensor.dtype).kind == "f":  # in some bands it is a number
+                    gone = np.broadcast_to(gone.all(-1, keepdims=True), gone.shape)
+                out[gone] = value
     return out.astype(np.float64 if sensor.dtype == "float64" else np.float32)
 
 
@@ -89,12 +92,15 @@ def _each(values: Sequence[float], pixels: np.ndarray, path: Path) -> np.ndarray
 
 def _check_offset(raster: Raster, sensor: Sensor, path: Path) -> None:
     """Raises ValueError if many values are below those that the offset allows."""
-    there = raster.pixels[raster.pixels != (sensor.nodata or 0)]
+    known = raster.pixels != (sensor.nodata or 0)
+    if (gone := raster.missing) is not None:
+        known &= ~(gone if gone.ndim == known.ndim else gone[..., None])
+    there = raster.pixels[known]
     share = (there < 0.9 * -OFFSET).mean() if there.size else 0
     if share > _FEW:
         raise ValueError(
             f"{path}: its product's name or metadata state a processing baseline of"
             f" 04.00 or later, whose DN are 1000 higher, but {100 * share:.3g} % of its"
             " values are below 900: if 1000 was subtracted already, say so by [offset]"
-            f" {sensor.modality} = 0 in the dataset's file"
+            f" {sensor.modality} = 0 in the dataset's file, and = {OFFSET:g} if not"
         )

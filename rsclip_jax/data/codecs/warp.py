@@ -16,7 +16,7 @@ def warp_onto(raster: Raster, grid: Footprint | None, where: str) -> Raster:
 
     A pixel of the grid that the raster does not cover, or covers with missing pixels,
     is missing. where: the raster's file. Raises ValueError naming it if it or the grid
-    has no place, or if they do not overlap.
+    has no place, if they do not overlap, or if nothing leads from CRS to CRS.
     """
     place = raster.place
     if not (grid and place and grid.crs and place.crs):
@@ -30,17 +30,23 @@ def warp_onto(raster: Raster, grid: Footprint | None, where: str) -> Raster:
     values = _with_nan(raster)
     shape = (values.shape[0], grid.height, grid.width)
     warped = np.full(shape, np.nan, values.dtype)
-    reproject(
-        values,
-        warped,
-        src_transform=Affine(*place.transform),
-        src_crs=place.crs,
-        src_nodata=np.nan,
-        dst_transform=Affine(*grid.transform),
-        dst_crs=grid.crs,
-        dst_nodata=np.nan,
-        resampling=Resampling.bilinear,
-    )
+    try:
+        reproject(
+            values,
+            warped,
+            src_transform=Affine(*place.transform),
+            src_crs=place.crs,
+            src_nodata=np.nan,
+            dst_transform=Affine(*grid.transform),
+            dst_crs=grid.crs,
+            dst_nodata=np.nan,
+            resampling=Resampling.bilinear,
+        )
+    except Exception as error:  # no public class has all of GDAL's errors
+        raise ValueError(
+            f"{place} cannot be warped onto the grid of {grid}, since there is no way"
+            " between their coordinate systems: write the right ones into the files"
+        ) from error
     pixels = np.ascontiguousarray(np.moveaxis(warped, 0, -1))
     missing = np.isnan(pixels)
     if missing.all():

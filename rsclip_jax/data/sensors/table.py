@@ -130,6 +130,7 @@ _SENSORS = (
         clip_sigma=2.0,
         level="GRD",
         valid=_DECIBEL,
+        nodata=0.0,  # no ground has exactly 0 dB in both polarisations
     ),
     # Visualised SAR: one polarisation stretched to 8 bits by whoever made the file.
     _picture("s1_vv_8bit", "s1", ("VV",), (_NAN,), 10.0),

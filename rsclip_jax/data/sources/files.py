@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.described import order_bands, to_unit
+from rsclip_jax.data.codecs.checks import check_array, find_missing
+from rsclip_jax.data.codecs.described import order_bands
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
@@ -17,6 +17,7 @@ from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
 from rsclip_jax.data.codecs.places import Footprint, check_same_location
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.codecs.scaling import apply_scaling
 from rsclip_jax.data.codecs.warp import warp_onto
 from rsclip_jax.data.readers import bigearthnet
 from rsclip_jax.data.readers.fmow import crop_to_box
@@ -208,7 +209,7 @@ def read_sensor(
     raster = read_files(files, sensor, len(file_bands or sensor.bands))
     where = str(files[0].parent if isinstance(files, tuple) else files)
     if onto is not None:
-        raster = warp_onto(raster, read_place(onto), where)
+        raster = _warp(raster, sensor, read_place(onto), where)
     if footprints is not None:
         footprints += raster.places
     if is_noting():
@@ -218,23 +219,32 @@ def read_sensor(
     path = files[0] if isinstance(files, tuple) else files
     one_each = isinstance(files, tuple)
     raster = order_bands(raster, sensor, file_bands, where, one_each=one_each)
-    array, missing = (
-        to_unit(raster, sensor, scaling, path),
-        marked_missing(raster, sensor),
-    )
+    array = apply_scaling(raster, sensor, scaling, path)
+    missing = marked_missing(raster, sensor)
     return check_array(array, sensor, where, max_nodata, missing)
+
+
+def _warp(raster: Raster, sensor: Sensor, grid: Footprint | None, where: str) -> Raster:
+    """Warps a sensor's raster onto a grid; see warp_onto.
+
+    A value that stands for none, such as the sensor's nodata, is not mixed with those
+    beside it.
+    """
+    gone = find_missing(raster.pixels, sensor, marked_missing(raster, sensor))
+    warped = warp_onto(dataclasses.replace(raster, missing=gone), grid, where)
+    return raster if warped.pixels is raster.pixels else warped
 
 
 def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
     """What a file marks as missing of a sensor's values, [h, w] or [h, w, bands].
 
     Where the file's nodata value is the sensor's, too, it is missing in all bands of a
-    pixel, and a dark measurement in some.
+    pixel, and a dark measurement in some, but for radar in dB.
     """
     missing = raster.missing
     if missing is None or missing.ndim == 2 or raster.nodata is None:
         return missing
-    if raster.nodata == sensor.nodata:
+    if raster.nodata == sensor.nodata and sensor.unit != "dB":
         return np.asarray(missing.all(axis=-1))
     return missing
 

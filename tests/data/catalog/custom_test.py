@@ -176,7 +176,7 @@ def test_sentinel_2_bands_in_another_order_and_their_composite(tmp_path):
     made = make_composite(array, order, COMPOSITES["s2_l2a_rgb"])
     np.testing.assert_array_equal(source[0]["rgb"], made)
     save(tmp_path / "photos/sea/1.tif", noise(6, 6, 11))
-    with pytest.raises(ValueError, match=r"1\.tif: 11 bands, expected the 12 \('B12'"):
+    with pytest.raises(ValueError, match=r"1\.tif: 11 bands, expected the 12 .*, B12,"):
         open_source(write(tmp_path, text))[0]
 
 
@@ -247,7 +247,7 @@ def test_an_image_with_a_wrong_number_of_bands_is_named(tmp_path):
     save(tmp_path / "photos/sea/1.tif", noise(6, 6, 13))
     path = write(tmp_path, PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"'))
     with pytest.raises(
-        ValueError, match=r"1\.tif: an array of shape \(6, 6, 13\) is n"
+        ValueError, match=r"1\.tif: 13 bands, expected the 12 of .* in the dataset's f"
     ):
         open_source(path)[0]
     path = write(tmp_path, PHOTOS.replace('rgb = "rgb"', 's1 = "s1_vh_8bit"'))

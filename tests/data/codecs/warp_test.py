@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import Affine
 
 from rsclip_jax.data.codecs.geotiff import read_place, read_raster
 from rsclip_jax.data.codecs.places import Footprint
 from rsclip_jax.data.codecs.raster import Raster
 from rsclip_jax.data.codecs.warp import warp_onto
+from rsclip_jax.data.sensors import SENSORS
+from rsclip_jax.data.sources.files import read_sensor
 from tests.helpers.geotiffs import north_up, write_by_gdal
 
-UTM = "EPSG:32633"
+UTM, L1C = "EPSG:32633", SENSORS["s2_l1c"]
 
 
 def grid(left, top, side, pixel=10.0, crs=UTM):
@@ -78,6 +81,9 @@ def test_places_that_are_unknown_or_apart_are_named():
         warp_onto(Raster(plane(place)), place, "a.tif")
     with pytest.raises(ValueError, match="do not overlap"):
         warp_onto(raster, grid(4e5, 5e6, 8), "a.tif")
+    lab = grid(0, 0, 8, crs='LOCAL_CS["laboratory",UNIT["metre",1]]')
+    with pytest.raises(ValueError, match="no way between their coordinate systems"):
+        warp_onto(Raster(plane(lab), places=(lab,)), place, "a.tif")
 
 
 @pytest.mark.parametrize("options", [{}, {"compress": "zstd"}])
@@ -95,3 +101,18 @@ def test_a_place_is_read_without_the_pixels(tmp_path, options):
     assert read_place(path).transform[4] == -10
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     assert read_place(tmp_path / "a.png") is None
+
+
+def test_undeclared_nodata_is_not_mixed_with_the_values_beside_it(tmp_path):
+    first, second = grid(3e5 + 42, 5e6 - 42, 8), grid(3e5, 5e6, 16)
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    array = np.full((16, 16, 13), 3000, np.uint16)
+    array[:6] = 0
+    for path, place in zip(paths, (first, second), strict=True):
+        where = {"crs": UTM, "transform": Affine(*place.transform)}
+        write_by_gdal(path, array[-place.height :, -place.width :], **where)
+    with pytest.raises(ValueError, match=r"b\.tif: 25 % of the s2_l1c pixels are miss"):
+        read_sensor(paths[1], L1C, onto=paths[0])
+    assert (read_sensor(paths[1], L1C, onto=paths[0], max_nodata=0.3) == 3000).all()
+    same = read_sensor(paths[1], L1C, onto=paths[1])  # nothing is warped
+    np.testing.assert_array_equal(same, array)

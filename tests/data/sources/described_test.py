@@ -100,6 +100,23 @@ class TestRadar:
         median = np.median(want[:, :20], axis=(0, 1))
         np.testing.assert_allclose(got[:, 20:], np.broadcast_to(median, (32, 12, 2)))
 
+    def test_numbers_from_0_on_with_an_offset_keep_their_0(self, scenes, tmp_path):
+        db = np.maximum(scenes[0]["s1"], -60)
+        db[1, 2] = -60, -20
+        numbers = np.rint((db + 60) * 500).astype(np.uint16)
+        numbers[3, 4] = 0  # in both: no measurement
+        write(tmp_path / "a.tif", numbers, scales=(0.002,) * 2, offsets=(-60.0,) * 2)
+        got = read_sensor(tmp_path / "a.tif", SENSORS["s1_grd"])
+        np.testing.assert_allclose(got[1, 2], (-60, -20), atol=0.01)
+        assert (got[3, 4] == 0).all()
+
+    def test_a_declared_0_of_one_polarisation_is_missing(self, scenes, tmp_path):
+        db = scenes[0]["s1"].copy()
+        db[1, 2, 0] = 0
+        write(tmp_path / "a.tif", db, nodata=0)
+        with pytest.raises(ValueError, match=r"missing \(nodata or masked"):
+            read_sensor(tmp_path / "a.tif", SENSORS["s1_grd"])
+
     def test_power_with_a_pixel_below_0_is_refused(self, scenes, tmp_path):
         power = (10 ** (scenes[0]["s1"] / 10)).astype(np.float32)
         power[5, 5, 0] = -1e-6
@@ -128,6 +145,10 @@ DN = {
     "tags in DN": ("x", 1000, {"offsets": (-1000.0,) * 13}),
     "scale alone": ("x", 0, {"scales": (1e-4,) * 13}),
     "metadata": ("x", 1000, {"tags": {"PROCESSING_BASELINE": "04.00"}}),
+    "metadata as a number": ("x", 1000, {"tags": {"processing_baseline": "5.1"}}),
+    "empty metadata beside a name": (
+        "1C_N0510", 1000, {"tags": {"PROCESSING_BASELINE": " "}}
+    ),
     "an id in the metadata": (
         "x", 1000, {"tags": {"PRODUCT_URI": NAME.format("1C", "N0400", "0")}}
     ),
@@ -158,8 +179,9 @@ class TestSentinel2:
         by = "by name" if "descriptions" in say else "by position"
         kinds = [note.kind for note in notes]
         assert by in kinds
-        states = form in ("a product's name", "metadata", "an id in the metadata")
-        assert ("offset" in kinds) == states
+        assert ("offset" in kinds) == (
+            higher > 0 and not {*say} & {"scales", "offsets"}
+        )
 
     def test_nodata_stays_and_noise_below_0_is_counted(self, scenes, tmp_path):
         array = (np.maximum(scenes[0]["s2"], 20) + 1000).astype(np.uint16)
@@ -184,6 +206,14 @@ class TestSentinel2:
             open_set(tmp_path, S2)[0]
         got = open_set(tmp_path, S2, "[offset]\ns2 = 0")[0]["s2"]
         np.testing.assert_array_equal(got, want)
+
+    def test_missing_pixels_do_not_contradict_the_name(self, scenes, tmp_path):
+        array = (scenes[0]["s2"] + 1000).astype(np.int16)
+        array[:8] = -9999
+        path = tmp_path / "files" / NAME.format("1C", "N0510", 0)
+        write(path, array, nodata=-9999)
+        got = read_sensor(path, SENSORS["s2_l1c"], max_nodata=0.3)
+        np.testing.assert_array_equal(got[8:], array[8:] - 1000)
 
     def test_signed_dn_a_little_below_0_are_read(self, scenes, tmp_path):
         want = scenes[0]["s2"].astype(np.int16)
