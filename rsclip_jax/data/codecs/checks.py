@@ -136,10 +136,10 @@ def _check_values(array: np.ndarray, sensor: Sensor, where: str) -> None:
     _check_not_empty(low, high, array, sensor, where)
     if sensor.unit == "dB":
         check_decibels(_some_pixels(array, sensor), sensor, where)
-    if low < sensor.valid[0] or high > sensor.valid[1]:
-        _check_range(array, sensor, where)
     if sensor.unit in _OTHER_UNITS:
         _check_unit(_some_pixels(array, sensor), sensor, where)
+    if low < sensor.valid[0] or high > sensor.valid[1]:
+        _check_range(array, sensor, where)
 
 
 def _some_pixels(array: np.ndarray, sensor: Sensor) -> np.ndarray:
@@ -150,24 +150,35 @@ def _some_pixels(array: np.ndarray, sensor: Sensor) -> np.ndarray:
     return flat[:: max(1, len(flat) // _PIXELS)]
 
 
+_TIMES = "reflectance * 10000"
 # A unit -> lowest and highest median, what other values look like, and the way out.
 _OTHER_UNITS = {
     "reflectance": (-1.0, 5.0, "DN", "scale = 0.0001"),
     "K": (100.0, math.inf, "degrees Celsius", "offset = 273.15"),
+    # Collection 2's integers of reflectance -0.03 and -0.01: dark water is above it
+    "C2 SR": (6000.0, math.inf, _TIMES, "scale = 3.63636 and offset = 7272.73"),
+    "C2 TOA": (4500.0, math.inf, _TIMES, "scale = 5 and offset = 5000"),
 }
+_NO_MEDIAN = -900.0  # of any unit, but nodata values such as -999 and -9999 are below
 _PIXELS = 1024  # enough for a median
 
 
 def _check_unit(array: np.ndarray, sensor: Sensor, where: str) -> None:
     """Raises ValueError if the median of pixels is not one of the sensor's unit."""
     low, high, looks, way = _OTHER_UNITS[sensor.unit]
-    median = np.median(array)
-    if not low <= median <= high:
+    known = array[array != sensor.nodata]
+    median = np.median(known) if known.size else low
+    if low <= median <= high:
+        return
+    found = f"{where}: the median of the {sensor.name} values is {median:.4g}, so this"
+    if median < _NO_MEDIAN:
         raise ValueError(
-            f"{where}: the median of the {sensor.name} values is {median:.4g}, so this"
-            f" looks like {looks}, not like {sensor.unit} ({way} for {sensor.modality}"
-            " in the dataset's file converts them)"
+            f"{found} looks like a nodata value: state it in the file's tags"
         )
+    raise ValueError(
+        f"{found} looks like {looks}, not like {sensor.unit} ({way} for"
+        f" {sensor.modality} in the dataset's file converts them)"
+    )
 
 
 def _holds_all(sensor: Sensor) -> bool:

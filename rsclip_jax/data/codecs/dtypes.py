@@ -5,8 +5,9 @@ import numpy as np
 from rsclip_jax.data.codecs.notes import note
 from rsclip_jax.data.sensors import Sensor
 
-# No patch of integers is below 10 everywhere, and no reflectance is above it.
-_LEAST = 10
+# No patch of integers is below 100 everywhere, and no reflectance is above it, not even
+# in per cent; reflectance from 0 to 1 is below 10.
+_LEAST, _PER_CENT = 10, 100
 # Sentinel-2's processing lowers DN by 1000, so dark water may fall below 0.
 _LOWEST_DN = -1000
 
@@ -79,16 +80,19 @@ def _as_integer(array: np.ndarray, sensor: Sensor, where: str) -> np.ndarray:
 
 def _check_fraction(high: float, sensor: Sensor, where: str) -> None:
     """Raises ValueError for fractions that are no integers of the sensor in floats."""
-    if high >= _LEAST:
+    if high >= _PER_CENT:
         return
+    looks, factor = ("reflectance", 10000)
+    if high >= _LEAST:
+        looks, factor = "reflectance in per cent", 100
     way = "use the original integers"
     if sensor.unit == "DN":
         way = (
-            "multiply by 10000 (scale = 10000 for"
+            f"multiply by {factor} (scale = {factor} for"
             f" {sensor.modality} in the dataset's file)"
         )
     raise ValueError(
-        f"{where}: no value is above {high:g}, so this looks like reflectance;"
+        f"{where}: no value is above {high:g}, so this looks like {looks};"
         f" {sensor.name} is in {sensor.unit}: {way}"
     )
 

@@ -91,9 +91,14 @@ def check_bands(array: np.ndarray, where: str, bands: int) -> np.ndarray:
     """Returns [h, w] or [h, w, bands] as [h, w, bands]; raises unless it is 8-bit."""
     if array.ndim == 2:
         array = array[..., None]
-    if array.dtype != np.uint8 or array.shape[-1] != bands:
+    count = array.shape[-1]
+    if array.dtype != np.uint8 or count != bands:
+        way = "convert it to 8 bits"
+        if array.dtype == np.uint8:
+            way = "use the sensor that fits"
+            if count > bands:
+                way += ", or name the file's bands in a dataset's file_bands"
         raise ValueError(
-            f"{where}: {array.shape[-1]} bands of {array.dtype}, expected"
-            f" {bands} of uint8"
+            f"{where}: {count} bands of {array.dtype}, expected {bands} of uint8: {way}"
         )
     return array

@@ -51,13 +51,15 @@ class Footprint(NamedTuple):
 
     @property
     def metres(self) -> float | None:
-        """The side of a pixel on the ground in metres; None without a CRS."""
+        """The side of a pixel on the ground in metres; None where no CRS tells it."""
         if not self.crs:
             return None
         wide, high = self.pixel
         crs = _parse(self.crs)
-        if not crs.is_geographic:
+        if crs.is_projected:
             return math.sqrt(wide * high) * float(crs.linear_units_factor[1])
+        if not crs.is_geographic:  # local, or around the Earth's centre
+            return None
         # a degree of latitude has 111.3 km; along a parallel it shrinks
         _, bottom, _, top = self.box
         return 111_320 * math.sqrt(

@@ -35,10 +35,11 @@ def test_one_bad_value_names_the_file_its_share_and_the_way_out(value):
 
 
 def test_values_that_the_unit_cannot_hold_are_refused_with_share_and_extreme():
-    celsius = np.full((10, 10, 1), 21.5, np.float32)
-    celsius[0, 0] = -30
-    with pytest.raises(ValueError, match=r"lst\.tif: 100 % of the ir_bt") as error:
-        check_array(celsius, SENSORS["ir_bt"], "lst.tif")
+    kelvin = np.full((10, 10, 1), 290, np.float32)
+    kelvin[:3] = 21.5
+    kelvin[0, 0] = -30
+    with pytest.raises(ValueError, match=r"lst\.tif: 30 % of the ir_bt") as error:
+        check_array(kelvin, SENSORS["ir_bt"], "lst.tif")
     assert "outside 100 to 1000 K, the farthest -30" in str(error.value)
     assert "mask or drop the patch" in str(error.value)
     radar = np.full((10, 10, 2), -12, np.float32)
@@ -203,6 +204,35 @@ def test_notes_are_of_this_context_only():
             check_array(array, SENSORS["s1_grd"], "p.tif", 0.02, marked)
         assert len(inner) == 1
     assert outer == []
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "words"),
+    [
+        ("landsat_oli_sr", 7100, 1500, r".*\* 10000, .*3\.63636 and offset = 7272\.73"),
+        ("landsat_oli_toa", 4900, 900, r".*\* 10000, .*scale = 5 and offset = 5000"),
+        ("ir_bt", 210, 21, r"degrees Celsius, .*offset = 273\.15 for ir"),
+        ("ir_bt", 210, -9999, "a nodata value: state it in the file's tags"),
+    ],
+)
+def test_another_unit_of_most_values_is_named_before_the_range(name, good, bad, words):
+    sensor = SENSORS[name]
+    shape = (6, 6, len(sensor.bands))
+    array = np.full(shape, good, sensor.dtype)  # dark water, or a cloud's top
+    assert check_array(array, sensor, "a.tif") is array
+    kind = np.int16 if bad < 0 else sensor.dtype
+    with pytest.raises(ValueError, match=rf"^a\.tif: the median .* like {words}"):
+        check_array(np.full(shape, bad, kind), sensor, "a.tif")
+
+
+def test_0_decibels_in_both_polarisations_is_no_measurement():
+    array, sensor = np.full((4, 4, 2), -12, np.float32), SENSORS["s1_grd"]
+    array[0, 0] = 0
+    array[1, 1, 0] = 0  # a corner reflector
+    assert check_array(array, sensor, "a.tif") is array  # the file does not say so
+    filled = check_array(array, sensor, "a.tif", 0.1)
+    assert (filled[0, 0] == -12).all()
+    assert filled[1, 1, 0] == 0
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_dn_a_little_below_0_become_0_and_are_noted(dtype):
         (lambda x: x > 0, "bool", r"dtype bool \(no numbers\) cannot hold"),
         (lambda x: x, "complex64", "dtype complex64 .*cannot hold"),
         (lambda x: x / 1e4, "float32", "looks like reflectance; .* multiply by 10000"),
+        (lambda x: x / 100, "float32", "in per cent; .* multiply by 100 .scale = 100 "),
         (lambda x: x / 1e4 - 0.1, "float64", r"reflectance.*scale = 10000 for s2"),
         (
             lambda x: x.astype(int) + 60_000,

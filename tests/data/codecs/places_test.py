@@ -218,6 +218,10 @@ def test_a_pixel_in_metres(tmp_path):
     assert degrees.metres == pytest.approx(11.13 * np.sqrt(0.5), rel=1e-3)
     feet = by_gdal(tmp_path / "c.tif", ones, north_up(0, 9, 1), "EPSG:2263")
     assert read_raster(feet).place.metres == pytest.approx(0.3048, rel=1e-3)
+    for name in ('LOCAL_CS["laboratory",UNIT["metre",1]]', "EPSG:4978"):
+        other = read_raster(by_gdal(tmp_path / "d.tif", ones, north_up(0, 9, 1), name))
+        assert other.place.crs
+        assert other.place.metres is None
 
 
 def test_real_pairs_show_one_location(real_data):
