@@ -61,7 +61,7 @@ def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
                 p
                 for base in below
                 for p in sorted(base.rglob("*"))
-                if p.name.lower().endswith("_rgb.jpg")
+                if p.name.lower().endswith("_rgb.jpg") and p.name[0] != "."
             ]
         entries += [_entry(p, folder) for p in paths if in_part(_location(p, folder))]
     rule = ", ".join(sheets[s].name for s in wanted if sheets)
