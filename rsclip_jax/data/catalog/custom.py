@@ -120,7 +120,8 @@ def load_dataset(path: str | Path) -> Dataset:
 def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """Returns a custom dataset with its classes, their names and its label map.
 
-    Raises ValueError for a class name of an unknown class, and for equal class names.
+    Raises ValueError for a class name of an unknown class, and for class names that are
+    equal to the tokenizer.
     """
     assert dataset.custom is not None
     given, known = dataset.custom.classnames, dict.fromkeys(classes, "")
@@ -131,12 +132,14 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             raise ValueError(f"{dataset.custom.path}: classnames: {error}") from None
     spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
     names = {**spaced, **given}
-    counts = Counter(names.values())
-    if twice := [c for c in names if counts[names[c]] > 1]:
+    read = {c: " ".join(name.split()).lower() for c, name in names.items()}
+    counts = Counter(read.values())
+    if twice := [c for c in names if counts[read[c]] > 1]:
         listed = clip(", ".join(twice), 300)
         raise ValueError(
             f"{dataset.custom.path}: the classes {listed} would have the same name in"
-            " prompts; give them other names in a table [classnames]"
+            " prompts, where case and spaces do not count; give them other names in a"
+            " table [classnames], or make them one class"
         )
     return dataclasses.replace(
         dataset,

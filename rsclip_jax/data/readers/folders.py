@@ -192,11 +192,8 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> Listing:
     The id is the path below the folder; its hash decides the split.
     """
     wanted = in_split(split)
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    files = (p for p in found if not p.name.startswith("."))
-    paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
-    kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
-    return Listing([Entry(id_, "", {key: paths[id_]}) for id_ in kept])
+    kept = (id_ for id_ in sorted(_walk(str(folder), "")) if wanted(tail_of(id_)))
+    return Listing([Entry(id_, "", {key: folder / id_}) for id_ in kept])
 
 
 def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
