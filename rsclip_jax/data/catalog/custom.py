@@ -269,9 +269,9 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
     sensors = {}
     if allowed.one_sensor and len(values["sensors"]) > 1:
         raise ValueError(
-            f"{path}: sensors = {values['sensors']}, but reader {values['reader']!r}"
-            " reads one file for each record; use paired_folders for several sensors,"
-            " or composites to make rgb of s2"
+            f"{path}: sensors = {shown(values['sensors'])}, but reader"
+            f" {values['reader']!r} reads one file for each record; use paired_folders"
+            " for several sensors, or composites to make rgb of s2"
         )
     for key, name in values["sensors"].items():
         name = str(path.parent / name) if name.endswith(".toml") else name
@@ -288,8 +288,8 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
         lost = [band for band in sensor.bands if band not in bands]
         if lost or len(set(bands)) < len(bands):
             raise ValueError(
-                f"{path}: file_bands.{key} = {bands} should be distinct and hold the"
-                f" bands of {name}: {', '.join(sensor.bands)}"
+                f"{path}: file_bands.{key} = {shown(bands, 300)} should be distinct and"
+                f" hold the bands of {name}: {', '.join(sensor.bands)}"
             )
         sensors[key] = name
     if made := [key for key in values.get("composites", {}) if key in sensors]:

@@ -25,9 +25,10 @@ def read_raster(
     """Reads a TIFF or JPEG 2000 file, however its bands are stored.
 
     A plain TIFF is decoded at once; GDAL takes ten times as long to open a file.
-    bands: see read_with_gdal. beside: the names in the folder of files that may say more
-    about it; None where the folder was not listed. Raises FileNotFoundError, and ValueError naming a file that is
-    unreadable, cut short, or in a codec that is not there.
+    bands: see read_with_gdal. beside: the names in the folder of files that may say
+    more about it; None where the folder was not listed. Raises FileNotFoundError, and
+    ValueError naming a file that is unreadable, cut short, or in a codec that is not
+    there.
     """
     data, plain = _look(path, beside)
     pixels = decode_plain(data, plain) if plain else None

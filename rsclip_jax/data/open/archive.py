@@ -14,7 +14,6 @@ from rsclip_jax.data.readers.fmow import fmow_entries
 from rsclip_jax.data.readers.folders import (
     class_folder_entries,
     find_classes,
-    first_of,
     paired_folder_entries,
     plain_folder_entries,
     splits_there,
@@ -44,6 +43,7 @@ from rsclip_jax.data.types import (
     OpenOptions,
     Source,
 )
+from rsclip_jax.io.texts import first_of
 
 Opener = Callable[[Dataset, Path, str, OpenOptions], Source]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsclip_jax.data.readers.cells import Column, labels_of, texts_of
-from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
+from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing, tail_of
 from rsclip_jax.io.lookup import look_up
-from rsclip_jax.io.texts import clip, read_csv, shown
+from rsclip_jax.io.texts import clip, first_of, read_csv, shown
 
 
 @dataclasses.dataclass(frozen=True)

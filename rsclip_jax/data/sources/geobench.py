@@ -21,11 +21,11 @@ import numpy as np
 from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.codecs.tars import Member, walk_tar
-from rsclip_jax.data.readers.folders import first_of, in_split, no_split, parse_split
+from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import SPLITS, Dataset, LeftOut, OpenOptions, Record, Source
 from rsclip_jax.io.files import read_object
-from rsclip_jax.io.texts import clip, shown
+from rsclip_jax.io.texts import clip, first_of, shown
 
 _PARTITION = "default_partition.json"
 _THEIRS = {"train": "train", "val": "valid", "test": "test"}

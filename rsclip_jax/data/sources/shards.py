@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rsclip_jax.data.codecs.tars import Member, walk_tar
-from rsclip_jax.data.readers.folders import first_of
-from rsclip_jax.io.texts import read_lines, read_text
+from rsclip_jax.io.texts import first_of, read_lines, read_text
 
 
 def first_shard(folder: Path) -> Path:
