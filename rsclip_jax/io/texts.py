@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CELL = 2**31 - 1  # characters of a cell
 _SHOWN = 100  # characters of a value in a message
 _ROOM = 700  # characters of a list in a message
 
@@ -43,6 +44,8 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     Raises ValueError naming the file, and the line where it is not a csv.
     """
+    # for the whole process: csv has no other way, and its 131,072 are few for a polygon
+    csv.field_size_limit(_CELL)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         for row in reader:

@@ -143,8 +143,11 @@ def _reader(column: Column, known: Collection[str]) -> Callable[[str, Any], str]
             return _name_of(where, column, int(text))
         if text is not None and text in known:
             return text
-        if text is None or _PRINTED_BYTES.fullmatch(text):
-            raise _no_label(where, column, part, _OTHER)
+        if text is None:
+            what = _MEASURED if isinstance(part, float) else _OTHER
+            raise _no_label(where, column, part, what)
+        if _PRINTED_BYTES.fullmatch(text):
+            raise _no_label(where, column, part, _BYTES)
         if text in MISSING:
             return ""
         if _PRINTED_LIST.fullmatch(text):
@@ -156,7 +159,8 @@ def _reader(column: Column, known: Collection[str]) -> Callable[[str, Any], str]
     return read
 
 
-_OTHER = "bytes, dates and other types: write text"
+_OTHER = "neither: write text"
+_BYTES = "bytes written as text: decode them"
 _LIST = (
     "a list written as text: join its labels by a separator, or save the table as"
     " parquet with a column of lists"

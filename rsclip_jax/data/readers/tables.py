@@ -65,9 +65,10 @@ def read_table(
         path: the table.
         reader: "csv" or "parquet".
         folder: what the paths are relative to.
-        columns: "label", "split", "id" or a record key -> column. Without "id", the
-            path in the first of these columns is the id. A parquet column of images
-            {bytes, path}, as Hugging Face's datasets write, holds the images.
+        columns: "label", "split", "id" or a record key -> column. Paths may be those of
+            Windows, with backslashes. Without "id", the path in the first of these
+            columns is the id. A parquet column of images {bytes, path}, as Hugging
+            Face's datasets write, holds the images.
         separator: what separates several labels in a cell; "" for one label. A parquet
             column may hold lists instead.
         splits: train, val, test -> the table's name of the split.
@@ -89,6 +90,8 @@ def read_table(
     texts = {
         k: texts_of(str(path), found[c]) for k, c in columns.items() if k != "label"
     }
+    for key in texts.keys() - {*_OTHERS}:  # tables made on Windows
+        texts[key] = [text.replace("\\", "/") for text in texts[key]]
     labels: Sequence[tuple[str, ...]] = [()] * len(lines)
     if "label" in columns:
         label = found[columns["label"]]
