@@ -256,7 +256,7 @@ def _open_table(
             found = sorted({label for row in rows for label in row.labels})
             dataset = with_classes(dataset, table.classes or found)
         check_labels(custom.table, rows, dataset.classes)
-    label = custom.columns["label"] if dataset.task == "single" else ""
+    label = custom.columns["label"] if dataset.task != "none" else ""
     listing = table_entries(custom.table, rows, split, label)
     if not table.images:
         return _open_listing(dataset, split, listing, options)

@@ -66,6 +66,12 @@ def plain_text(cell: Any) -> str | None:
     return cell.strip() if isinstance(cell, str) else None
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of labels is missing, and not a list or text without a label."""
+    text = plain_text(cell)
+    return text in MISSING or (text == "" and not isinstance(cell, str | bytes))
+
+
 def texts_of(where: str, column: Column) -> list[str]:
     """A column's cells as texts, "" where one is missing: paths, splits, ids.
 

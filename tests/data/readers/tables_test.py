@@ -179,6 +179,21 @@ def test_parquet_holds_lists_of_labels(images):
         open_source(write_parquet(images, table))
 
 
+@pytest.mark.parametrize("reader", ["csv", "parquet"])
+def test_several_labels_may_be_none_but_not_missing(images, reader):
+    top = 'task = "multi"\n'
+    paths = [f"{stem}.png" for stem in "abc"]
+    if reader == "csv":
+        path = write(images, "path,class\na.png,sea|ice\nb.png,\nc.png,nan\n", top=top)
+    else:
+        labels = [["sea", "ice"], [], None]
+        path = write_parquet(images, {"path": paths, "class": labels}, top=top)
+    with pytest.raises(ValueError, match=r"line [34]: no label in column 'class'"):
+        open_source(path)
+    source = open_source(path, on_error="skip")
+    assert held(source) == [("a.png", 0, [1, 1]), ("b.png", 1, [0, 0])]
+
+
 def test_a_cut_parquet_file_and_a_missing_column_are_named(images):
     path = write_parquet(images, {"path": ["a.png"], "klass": ["a"]})
     with pytest.raises(
