@@ -102,6 +102,8 @@ def samples_of(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     try:
         for member in walk_tar(shard):
             top, _, base = member.name.removeprefix("./").rpartition("/")
+            if base.startswith("._"):  # macOS's tar puts one before each member
+                continue
             key, _, extension = base.partition(".")
             key = f"{top}/{key}" if top else key
             # Zavras et al. write the key ".cls", which gives "<key>..cls"
