@@ -3,11 +3,13 @@
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CELL = 2**31 - 1  # characters of a cell
 _SHOWN = 100  # characters of a value in a message
+_ROOM = 700  # characters of a list in a message
 
 
 def decode_text(data: bytes, where: str) -> str:
@@ -42,6 +44,8 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     Raises ValueError naming the file, and the line where it is not a csv.
     """
+    # for the whole process: csv has no other way, and its 131,072 are few for a polygon
+    csv.field_size_limit(_CELL)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         for row in reader:
@@ -62,3 +66,17 @@ def clip(text: str, length: int = _SHOWN) -> str:
         return text
     head = length // 2
     return f"{text[:head]}...{text[head - length :]} ({len(text):,} characters)"
+
+
+def first_of(things: Sequence, between: str = ", ", most: int = 5) -> str:
+    """The first things as text: so many at most, or as many as a message has room for.
+
+    Each is cut to that room, and "..." stands for those that are left out.
+    """
+    listed: list[str] = []
+    for thing in things[:most]:
+        text = clip(str(thing), _ROOM)
+        if listed and len(text) + sum(map(len, listed)) > _ROOM:
+            break
+        listed.append(text)
+    return between.join(listed + ["..."] * (len(listed) < len(things)))

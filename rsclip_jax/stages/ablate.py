@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from rsclip_jax import api
 from rsclip_jax.io.files import write_text
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.records import results
 from rsclip_jax.records.lost import find_lost, note_results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
@@ -49,7 +50,7 @@ def check_ablate(run: Run) -> None:
         except (ValueError, FileNotFoundError) as error:
             wrong.append(f"{setting.name}: {error}")
     if wrong:
-        raise ValueError("config.ablate.sweep: " + "\n  ".join(wrong))
+        raise ValueError("config.ablate.sweep: " + first_of(wrong, "\n  "))
 
 
 def run_ablate(run: Run) -> None:
@@ -145,7 +146,8 @@ def settings_of(config: ConfigDict) -> list[Setting]:
             near = difflib.get_close_matches(str(key), known, n=3, cutoff=0.4)
             raise ValueError(
                 f"config.ablate.sweep names {key!r}, which is not a setting of stage"
-                f" align, or is named twice; similar: {', '.join(near) or known}"
+                " align, or is named twice; similar:"
+                f" {', '.join(near) or first_of(known)}"
             )
     combined = itertools.product(*(values for _, values in sweep))
     return _named([dict(zip(keys, values, strict=True)) for values in combined])

@@ -19,6 +19,7 @@ from rsclip_jax.evals.compare import (
 )
 from rsclip_jax.io.files import write_text
 from rsclip_jax.io.paths import as_path
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.outcomes import Outcome, find_mismatch
@@ -140,7 +141,7 @@ def check_pair(a: Workdir, b: Workdir) -> None:
     if wrong:
         raise ValueError(
             f"{a.path} and {b.path} were measured on different examples:\n  "
-            + "\n  ".join(wrong)
+            + first_of(list(wrong), "\n  ")
             + "\nevaluate both on the same data"
         )
     if pairs(a, b) or untested(a, b):
@@ -148,10 +149,10 @@ def check_pair(a: Workdir, b: Workdir) -> None:
     if unlike := left_out(a, b):
         raise ValueError(
             f"{a.path} and {b.path} have no comparable result:\n  "
-            + "\n  ".join(unlike)
+            + first_of(unlike, "\n  ")
             + "\nevaluate both with the same prompts, probes and reference"
         )
-    of_a, of_b = (", ".join(sorted(sets_of(run))) or "none" for run in (a, b))
+    of_a, of_b = (first_of(sorted(sets_of(run))) or "none" for run in (a, b))
     raise ValueError(
         f"the runs have no dataset in common: {a.path} has {of_a}; {b.path} has {of_b}"
     )

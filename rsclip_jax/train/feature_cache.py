@@ -30,6 +30,7 @@ from rsclip_jax.data.sources.wrappers import Wrapper
 from rsclip_jax.data.types import READING, ReadOptions, Record, Source
 from rsclip_jax.io.files import read_json, write_json
 from rsclip_jax.io.lock import locked
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.train import processes, stopping, watchdog
 
 # uint8 images [m, size, size, 3] -> features [m, d]
@@ -234,7 +235,7 @@ def check_meta(folder: Path, wanted: dict) -> dict:
             f"views: {named['views']} in the cache, this run also draws {missing}"
         )
     if lines:
-        text = "\n  ".join(sorted(lines))
+        text = first_of(sorted(lines), "\n  ")
         raise ValueError(
             f"{folder} holds features that do not fit this run:\n  {text}\n"
             + _way(folder)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.train.optim import check_pattern, leaf_names
 
 PyTree = Any
@@ -28,7 +29,8 @@ def add_lora(params: PyTree, targets: str, rank: int, rng: jax.Array) -> PyTree:
     chosen = {n: leaf for n, leaf in kernels.items() if re.fullmatch(targets, n)}
     if not chosen:
         raise ValueError(
-            f"targets = {targets!r} matches none of the kernels {', '.join(kernels)}"
+            f"targets = {targets!r} matches none of the kernels"
+            f" {first_of(list(kernels))}"
         )
     largest = {name: min(_as_matrix(leaf.shape)) for name, leaf in chosen.items()}
     least = min(largest, key=lambda name: largest[name])

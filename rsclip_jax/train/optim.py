@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from rsclip_jax.interpolate import block_names, block_of
+from rsclip_jax.io.texts import first_of
 
 PyTree = Any
 # (regex on a parameter's name, factor of its learning rate); True is 1, False freezes
@@ -38,7 +39,7 @@ def match_rules(rules: Sequence[tuple[str, Any]], tree: PyTree) -> PyTree:
     uncovered = [n for n in jax.tree.leaves(names) if first(n) is None]
     if uncovered:
         raise ValueError(
-            f"no rule covers {', '.join(uncovered)}; end the rules with ('.*', value)"
+            f"no rule covers {first_of(uncovered)}; end the rules with ('.*', value)"
         )
     return jax.tree.map(first, names)
 

@@ -23,6 +23,7 @@ import tensorstore
 
 from rsclip_jax.io.files import is_full, move_tree, read_json
 from rsclip_jax.io.store_errors import raise_if_unanswered
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.train import checkpoint, processes, sharding
 from rsclip_jax.train.feed import Position
 from rsclip_jax.train.stores import make_manager, steps_in
@@ -264,7 +265,7 @@ def _choose(folder: Path, found: list[Stored]) -> int | None:
         return None
     raise ValueError(
         f"{folder} holds no checkpoint that can be used; tried:\n  "
-        + "\n  ".join(_lines(problems))
+        + first_of(_lines(problems), "\n  ")
         + "\nrestore one from a copy, or remove that folder to start the stage's"
         " training over"
     )
@@ -279,7 +280,7 @@ def _move_aside(folder: Path, problems: Mapping[int, str], used: int) -> None:
     for step in problems:
         move_tree(folder / str(step), aside / str(step))
     print(
-        f"warning: {folder}: {'; '.join(_lines(problems))}; moved to {aside}, and"
+        f"warning: {folder}: {first_of(_lines(problems), '; ')}; moved to {aside}, and"
         f" training continues from step {used}, the newest whole one",
         file=sys.stderr,
         flush=True,

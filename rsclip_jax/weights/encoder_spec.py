@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rsclip_jax.data.sensors import Sensor
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.sensor import SensorSpec, input_fields
 from rsclip_jax.weights import dofa, layouts, rules
@@ -25,7 +26,7 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
         raise ValueError(
             f"{file.path}: no tensor for our {error.args[0]}; only timm ViTs and"
             " ResNets of bottleneck blocks can be read, and this file holds"
-            f" {', '.join(sorted(file.shapes)[:5])}, ..."
+            f" {first_of(sorted(file.shapes))}"
         ) from error
     is_mean = _norm_of(file) == "fc_norm" or not sizes["class_token"]
     from_dofa = file.config.get("kind") == "dofa"

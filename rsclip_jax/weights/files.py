@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 
 from rsclip_jax.io.files import read_json
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -171,11 +172,16 @@ def _open_shards(index: Path) -> WeightFile:
     where = _weight_map(index)
     missing = sorted({n for n in where.values() if not (index.parent / n).is_file()})
     if missing:
-        raise FileNotFoundError(f"{index}: shards {', '.join(missing)} are not there")
+        raise FileNotFoundError(
+            f"{index}: {len(missing)} shards are not there: {first_of(missing)}"
+        )
     shards = {n: _open_file(index.parent / n) for n in sorted(set(where.values()))}
     absent = [t for t, n in where.items() if t not in shards[n].shapes]
     if absent:
-        raise ValueError(f"{index}: not in the shards named: {', '.join(absent)}")
+        raise ValueError(
+            f"{index}: {len(absent)} tensor(s) are not in the shards named:"
+            f" {first_of(absent)}"
+        )
     shapes = {tensor: shards[n].shapes[tensor] for tensor, n in where.items()}
     return WeightFile(index, shapes, lambda t: shards[where[t]].read(t))
 
@@ -193,7 +199,7 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, np.ndarray]:
     }
     if not tensors:
         raise ValueError(
-            f"{path}: no tensors, only {', '.join(map(str, loaded)) or 'an empty dict'}"
+            f"{path}: no tensors, only {first_of(list(loaded)) or 'an empty dict'}"
         )
     return tensors
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.weights.rules import Rule, block_rules
 
 _OPEN_CLIP_BLOCK = {
@@ -223,6 +224,6 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
         return HF_CLIP, HF_IGNORE
     raise ValueError(
         "not a CLIP in the layout of OpenAI, open_clip or Hugging Face: it has"
-        f" {len(names)} tensors, {', '.join(sorted(names)[:5])}, ..."
+        f" {len(names)} tensors, {first_of(sorted(names))}"
         " (weights.load_encoder reads sensor encoders)"
     )

@@ -7,12 +7,15 @@ exactly once, and one error reports all problems.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
 import numpy as np
+
+from rsclip_jax.io.texts import first_of
 
 Rule = tuple[str, str, str]
 
@@ -118,8 +121,8 @@ def load_strict(
         where: the start of an error message.
         ignore: regular expressions of names to skip.
 
-    Raises ValueError listing every missing, unknown and misshapen tensor before any is
-    read.
+    Raises ValueError before any is read, with the number of missing, unknown and
+    misshapen tensors and the first of each kind.
     """
     names = [n for n in shapes if not any(re.fullmatch(p, n) for p in ignore)]
     found, unknown = convert_names(names, rules)
@@ -148,7 +151,7 @@ def load_strict(
     if problems:
         raise ValueError(
             f"{where}: {len(problems)} tensor(s) do not fit the model:\n  "
-            + "\n  ".join(problems)
+            + first_of(_in_turn(problems), "\n  ", most=10)
         )
     flat: dict[str, np.ndarray] = {}
     for path, name in by_path.items():
@@ -157,6 +160,15 @@ def load_strict(
         source = _TRANSFORMS[found[name][1]][0](read(name))
         array[_index(array.shape, part)] = source
     return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _in_turn(problems: Sequence[str]) -> list[str]:
+    """The problems, one of each kind in turn; a kind is the first word."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.split()[0], []).append(problem)
+    rows = itertools.zip_longest(*kinds.values())
+    return [problem for row in rows for problem in row if problem]
 
 
 def _shape_of(shape: Sequence[int], part: str) -> tuple[int, ...]:
@@ -180,7 +192,7 @@ def _new_shape(shape: Sequence[int], transform: str) -> tuple[int, ...] | None:
 def export_names(params: dict, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     """The params under the layout's names and in its order of axes.
 
-    Raises ValueError naming every leaf without a name in the layout.
+    Raises ValueError naming the first leaves without a name in the layout.
     """
     flat: dict[str, Any] = flax.traverse_util.flatten_dict(params, sep="/")
     out, unknown = {}, []
@@ -193,5 +205,5 @@ def export_names(params: dict, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
         if not names:
             unknown.append(path)
     if unknown:
-        raise ValueError(f"this layout has no name for {', '.join(unknown)}")
+        raise ValueError(f"this layout has no name for {first_of(unknown)}")
     return out

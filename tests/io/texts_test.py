@@ -2,7 +2,14 @@
 
 import pytest
 
-from rsclip_jax.io.texts import clip, decode_text, read_csv, read_lines, shown
+from rsclip_jax.io.texts import (
+    clip,
+    decode_text,
+    first_of,
+    read_csv,
+    read_lines,
+    shown,
+)
 
 MARK = b"\xef\xbb\xbf"
 
@@ -42,3 +49,13 @@ def test_long_values_are_cut():
     assert clip("ab" + "." * 1995 + "cde", 4) == "ab...de (2,000 characters)"
     assert shown(b"ab") == "b'ab'"
     assert len(shown(bytes(50_000))) < 150
+
+
+def test_the_first_things_of_a_list_are_as_many_as_there_is_room_for():
+    assert first_of(["a", 2, "c"], "; ") == "a; 2; c"
+    assert first_of(range(6)) == "0, 1, 2, 3, 4, ..."
+    assert first_of(range(30), most=20).count(",") == 20
+    long = first_of(["x" * 500, "y" * 300, "z"], most=20)
+    assert long == "x" * 500 + ", ..."
+    assert len(first_of(["x" * 10_000])) < 750
+    assert first_of([]) == ""

@@ -1,5 +1,7 @@
 """Weight files in and out: strict, round trip exact, every problem in one message."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +72,26 @@ def test_every_problem_is_in_one_message(tmp_path, tensors):
         "extra tensor transformer.resblocks.7.ln_1.bias",
     ):
         assert part in text
+
+
+def test_a_file_of_another_model_is_not_told_at_length(tmp_path, tensors):
+    """A hundred tensors are missing and a hundred are unknown."""
+    other = {f"net.{i}.weight": np.zeros(3, np.float32) for i in range(100)}
+    other["visual.conv1.weight"] = tensors["visual.conv1.weight"]
+    path = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file(other, path)
+    with pytest.raises(ValueError, match=r"unknown tensor net\.0") as error:
+        load_clip(path, toy_variant("quick_gelu"))
+    text = str(error.value)
+    assert "missing tensor " in text
+    assert text.endswith("...")
+    assert len(text) < 1000
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(tensors, path.name)}))
+    count = len(tensors) - 1
+    with pytest.raises(ValueError, match=rf"{count} tensor\(s\) are not in") as error:
+        load_clip(index, toy_variant("quick_gelu"))
+    assert len(str(error.value)) < 1000
 
 
 def test_a_bare_state_dict_may_carry_sizes_and_masks(tmp_path, tensors):

@@ -120,7 +120,8 @@ def load_dataset(path: str | Path) -> Dataset:
 def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """Returns a custom dataset with its classes, their names and its label map.
 
-    Raises ValueError for a class name of an unknown class, and for equal class names.
+    Raises ValueError for a class name of an unknown class, and for class names that are
+    equal to the tokenizer.
     """
     assert dataset.custom is not None
     given, known = dataset.custom.classnames, dict.fromkeys(classes, "")
@@ -131,12 +132,14 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             raise ValueError(f"{dataset.custom.path}: classnames: {error}") from None
     spaced = {c: c.replace("_", " ").replace("-", " ") for c in classes}
     names = {**spaced, **given}
-    counts = Counter(names.values())
-    if twice := [c for c in names if counts[names[c]] > 1]:
+    read = {c: " ".join(name.split()).lower() for c, name in names.items()}
+    counts = Counter(read.values())
+    if twice := [c for c in names if counts[read[c]] > 1]:
         listed = clip(", ".join(twice), 300)
         raise ValueError(
             f"{dataset.custom.path}: the classes {listed} would have the same name in"
-            " prompts; give them other names in a table [classnames]"
+            " prompts, where case and spaces do not count; give them other names in a"
+            " table [classnames], or make them one class"
         )
     return dataclasses.replace(
         dataset,
@@ -266,9 +269,9 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
     sensors = {}
     if allowed.one_sensor and len(values["sensors"]) > 1:
         raise ValueError(
-            f"{path}: sensors = {values['sensors']}, but reader {values['reader']!r}"
-            " reads one file for each record; use paired_folders for several sensors,"
-            " or composites to make rgb of s2"
+            f"{path}: sensors = {shown(values['sensors'])}, but reader"
+            f" {values['reader']!r} reads one file for each record; use paired_folders"
+            " for several sensors, or composites to make rgb of s2"
         )
     for key, name in values["sensors"].items():
         name = str(path.parent / name) if name.endswith(".toml") else name
@@ -285,8 +288,8 @@ def _read_sensors(path: Path, values: Mapping, allowed: _Reader) -> dict[str, st
         lost = [band for band in sensor.bands if band not in bands]
         if lost or len(set(bands)) < len(bands):
             raise ValueError(
-                f"{path}: file_bands.{key} = {bands} should be distinct and hold the"
-                f" bands of {name}: {', '.join(sensor.bands)}"
+                f"{path}: file_bands.{key} = {shown(bands, 300)} should be distinct and"
+                f" hold the bands of {name}: {', '.join(sensor.bands)}"
             )
         sensors[key] = name
     if made := [key for key in values.get("composites", {}) if key in sensors]:

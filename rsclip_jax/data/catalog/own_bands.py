@@ -8,6 +8,7 @@ from rsclip_jax.data.sensors import COMPOSITES, Composite, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import TRUE_COLOUR, bands_near
 from rsclip_jax.data.types import Scaling
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.io.texts import shown
 
 KEYS = ("composites", "scale", "offset")
 _COLOURS = ("red", "green", "blue")
@@ -36,7 +37,9 @@ def check_type(path: Path, key: str, value: Any) -> None:
         )
         wanted = "a table of numbers, or of lists of one number for each band"
     if not good or not value:
-        raise ValueError(f"{path}: {key} = {value!r} should be {wanted}, not empty")
+        raise ValueError(
+            f"{path}: {key} = {shown(value, 300)} should be {wanted}, not empty"
+        )
 
 
 def _of(value: Any) -> list:

@@ -25,9 +25,10 @@ def read_raster(
     """Reads a TIFF or JPEG 2000 file, however its bands are stored.
 
     A plain TIFF is decoded at once; GDAL takes ten times as long to open a file.
-    bands: see read_with_gdal. beside: see _described_in; None where the folder was not
-    listed. Raises FileNotFoundError, and ValueError naming a file that is
-    unreadable, cut short, or in a codec that is not there.
+    bands: see read_with_gdal. beside: the names in the folder of files that may say
+    more about it; None where the folder was not listed. Raises FileNotFoundError, and
+    ValueError naming a file that is unreadable, cut short, or in a codec that is not
+    there.
     """
     data, plain = _look(path, beside)
     pixels = decode_plain(data, plain) if plain else None
@@ -93,17 +94,19 @@ def _has_more(path: Path, plain: Plain, beside: Collection[str] | None) -> bool:
 def read_band_files(paths: Sequence[Path]) -> Raster:
     """Reads one file for each band as [size, size, bands]; see stack_bands.
 
-    A pixel of an enlarged band is missing if one that it is made of is. Raises
-    ValueError naming a file that is not one square band, or has another dtype than the
-    first.
+    A file may have another suffix than its path says, such as .TIF or .jp2. A pixel of
+    an enlarged band is missing if one that it is made of is. Raises ValueError naming a
+    file that is not one square band, or has another dtype than the first, and two files
+    that could be a band's; FileNotFoundError naming a file that is missing.
     """
     # one listing of a patch's folder takes less time than a look for each name
-    folders = [os.path.dirname(path) for path in paths]
-    beside = {folder: _described_in(folder) for folder in set(folders)}
-    rasters = [
-        read_raster(path, 1, beside[folder])
-        for path, folder in zip(paths, folders, strict=True)
-    ]
+    there = {folder: _names_in(folder) for folder in {path.parent for path in paths}}
+    beside = {
+        folder: [name for name in names if name.endswith((*_BESIDE, *_WORLD))]
+        for folder, names in there.items()
+    }
+    paths = [_as_found(path, there[path.parent]) for path in paths]
+    rasters = [read_raster(path, 1, beside[path.parent]) for path in paths]
     first = rasters[0].pixels
     for path, raster in zip(paths, rasters, strict=True):
         height, width, bands = raster.pixels.shape
@@ -128,13 +131,25 @@ def read_band_files(paths: Sequence[Path]) -> Raster:
     )
 
 
-def _described_in(folder: str) -> frozenset[str]:
-    """The names in a folder that may be of files that say more about a TIFF."""
+def _names_in(folder: Path) -> frozenset[str]:
     try:
-        names = os.listdir(folder or ".")
+        return frozenset(os.listdir(folder))
     except FileNotFoundError:
         return frozenset()  # the file that is missing is named when it is read
-    return frozenset(name for name in names if name.endswith((*_BESIDE, *_WORLD)))
+
+
+def _as_found(path: Path, names: Collection[str]) -> Path:
+    """The path with the suffix that its file has. names: those in its folder."""
+    if path.name in names:
+        return path
+    found = [name for name in sorted(names) if os.path.splitext(name)[0] == path.stem]
+    rasters = [name for name in found if name.lower().endswith(SUFFIXES)]
+    if len(rasters) > 1:
+        raise ValueError(
+            f"{path.parent}: {rasters[0]} and {rasters[1]} could both be the band of"
+            f" {path.name}; keep one of them"
+        )
+    return path.with_name(rasters[0]) if rasters else path
 
 
 def join_values(

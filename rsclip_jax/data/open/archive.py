@@ -14,7 +14,6 @@ from rsclip_jax.data.readers.fmow import fmow_entries
 from rsclip_jax.data.readers.folders import (
     class_folder_entries,
     find_classes,
-    first_of,
     paired_folder_entries,
     plain_folder_entries,
     splits_there,
@@ -44,6 +43,7 @@ from rsclip_jax.data.types import (
     OpenOptions,
     Source,
 )
+from rsclip_jax.io.texts import first_of
 
 Opener = Callable[[Dataset, Path, str, OpenOptions], Source]
 
@@ -55,7 +55,11 @@ def _open_listing(
     options: OpenOptions,
     read_labels: Callable[[Path], tuple[str, ...]] = bigearthnet.read_labels,
 ) -> Source:
-    """Opens a reader's listing; its faults raise an error or are left out."""
+    """Opens a reader's listing; its faults raise an error or are left out.
+
+    Raises ValueError for two files that differ only in their suffix.
+    """
+    _check_ids(listing.entries)
     left_out = _leave_out_faults(dataset, split, listing, options.on_error)
     return FileSource(
         dataset, split, listing.entries, options, read_labels, listing.rule, left_out
@@ -105,7 +109,6 @@ def _open_class_folders(
     listing = class_folder_entries(
         folder, split, dataset.classes, key, names, all_there=strict
     )
-    _check_ids(listing.entries)
     return _open_listing(dataset, split, listing, options)
 
 
@@ -117,7 +120,6 @@ def _open_flat(
         dataset = with_classes(dataset, find_flat_classes(folder, names))
     key = _image_key(dataset)
     listing = flat_entries(folder, split, dataset.classes, key, names)
-    _check_ids(listing.entries)
     return _open_listing(dataset, split, listing, options)
 
 
@@ -127,12 +129,13 @@ def _image_key(dataset: Dataset) -> str:
 
 
 def _check_ids(entries: Sequence[Entry]) -> None:
-    """Raises ValueError for two files that differ only in their suffix."""
+    if len({entry.id for entry in entries}) == len(entries):
+        return
     seen: dict[str, Entry] = {}
     for entry in entries:
         first = seen.setdefault(entry.id, entry)
         if first is not entry:
-            files = ", ".join(str(x) for e in (first, entry) for x in e.files.values())
+            files = first_of([x for e in (first, entry) for x in e.files.values()])
             raise ValueError(f"{files}: files with the same name; keep one of them")
 
 
@@ -253,7 +256,7 @@ def _open_table(
             found = sorted({label for row in rows for label in row.labels})
             dataset = with_classes(dataset, table.classes or found)
         check_labels(custom.table, rows, dataset.classes)
-    label = custom.columns["label"] if dataset.task == "single" else ""
+    label = custom.columns["label"] if dataset.task != "none" else ""
     listing = table_entries(custom.table, rows, split, label)
     if not table.images:
         return _open_listing(dataset, split, listing, options)

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 from rsclip_jax.data.readers import bigearthnet
-from rsclip_jax.data.readers.folders import first_of
 from rsclip_jax.data.types import Dataset
+from rsclip_jax.io.texts import first_of
 
 # Kind -> folder that tells its datasets from others in the same folder.
 MARKS = {

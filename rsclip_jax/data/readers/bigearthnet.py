@@ -248,12 +248,13 @@ def _partners(folder: Path) -> dict[str, str]:
 
 
 def _listed(folder: Path) -> set[str]:
+    """The patches, tiles or scenes in a folder; programs leave other files there."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} does not exist; datasets whose names end in _s2 do not need"
             " Sentinel-1"
         )
-    return set(os.listdir(folder))
+    return {name for name in os.listdir(folder) if name.startswith(("S1", "S2"))}
 
 
 def _listed_below(folders: Iterable[Path]) -> set[str]:

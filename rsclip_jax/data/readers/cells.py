@@ -66,6 +66,12 @@ def plain_text(cell: Any) -> str | None:
     return cell.strip() if isinstance(cell, str) else None
 
 
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of labels is missing, and not a list or text without a label."""
+    text = plain_text(cell)
+    return text in MISSING or (text == "" and not isinstance(cell, str | bytes))
+
+
 def texts_of(where: str, column: Column) -> list[str]:
     """A column's cells as texts, "" where one is missing: paths, splits, ids.
 
@@ -143,8 +149,11 @@ def _reader(column: Column, known: Collection[str]) -> Callable[[str, Any], str]
             return _name_of(where, column, int(text))
         if text is not None and text in known:
             return text
-        if text is None or _PRINTED_BYTES.fullmatch(text):
-            raise _no_label(where, column, part, _OTHER)
+        if text is None:
+            what = _MEASURED if isinstance(part, float) else _OTHER
+            raise _no_label(where, column, part, what)
+        if _PRINTED_BYTES.fullmatch(text):
+            raise _no_label(where, column, part, _BYTES)
         if text in MISSING:
             return ""
         if _PRINTED_LIST.fullmatch(text):
@@ -156,7 +165,8 @@ def _reader(column: Column, known: Collection[str]) -> Callable[[str, Any], str]
     return read
 
 
-_OTHER = "bytes, dates and other types: write text"
+_OTHER = "neither: write text"
+_BYTES = "bytes written as text: decode them"
 _LIST = (
     "a list written as text: join its labels by a separator, or save the table as"
     " parquet with a column of lists"

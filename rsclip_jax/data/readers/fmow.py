@@ -61,7 +61,7 @@ def fmow_entries(folder: Path, split: str, classes: tuple[str, ...]) -> Listing:
                 p
                 for base in below
                 for p in sorted(base.rglob("*"))
-                if p.name.lower().endswith("_rgb.jpg")
+                if p.name.lower().endswith("_rgb.jpg") and p.name[0] != "."
             ]
         entries += [_entry(p, folder) for p in paths if in_part(_location(p, folder))]
     rule = ", ".join(sheets[s].name for s in wanted if sheets)
@@ -118,7 +118,9 @@ def _csv_images(
     for path in _csv_paths(sheet, folder, split):
         category = path.relative_to(folder).parts[1]
         if category not in classes:
-            raise ValueError(f"{sheet}: category {category!r} is not one of fMoW's 62")
+            raise ValueError(
+                f"{sheet}: category {shown(category)} is not one of fMoW's 62"
+            )
         if path in seen:
             raise ValueError(f"{sheet}: {path.name} occurs twice; remove one row")
         seen.add(path)
@@ -157,7 +159,8 @@ def _by_path(sheet: Path, text: str, folder: Path, split: str) -> Path:
     parts = Path(text).parts
     if split not in parts or len(parts) - parts.index(split) < 4:
         raise ValueError(
-            f"{sheet}: {text} is not {split}/<class>/<class>_<location>/<image>.jpg"
+            f"{sheet}: {shown(text)} is not"
+            f" {split}/<class>/<class>_<location>/<image>.jpg"
         )
     return folder.joinpath(*parts[parts.index(split) :])
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.types import SPLIT_NAMES, SPLITS, Entry, Listing, tail_of
-from rsclip_jax.io.texts import clip
+from rsclip_jax.io.texts import clip, first_of
 
-_ROOM = 700  # letters of a list in a message
 # The splits' ranges of the hash, in percent, where an archive has no split folders.
 HASH_SPLITS = {"train": (0, 70), "val": (70, 85), "test": (85, 100)}
 
@@ -192,11 +191,8 @@ def plain_folder_entries(folder: Path, split: str, key: str) -> Listing:
     The id is the path below the folder; its hash decides the split.
     """
     wanted = in_split(split)
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    files = (p for p in found if not p.name.startswith("."))
-    paths = {p.relative_to(folder).as_posix(): p for p in files if p.is_file()}
-    kept = (id_ for id_ in sorted(paths) if wanted(tail_of(id_)))
-    return Listing([Entry(id_, "", {key: paths[id_]}) for id_ in kept])
+    kept = (id_ for id_ in sorted(_walk(str(folder), "")) if wanted(tail_of(id_)))
+    return Listing([Entry(id_, "", {key: folder / id_}) for id_ in kept])
 
 
 def check_folders(bases: Sequence[Path], classes: Iterable[str]) -> None:
@@ -263,17 +259,6 @@ def no_split(where: Path, name: str, present: Sequence[str]) -> FileNotFoundErro
         f"{where}: no split {name!r}{unlabelled}; it has {', '.join(present)}. Use one"
         f" of them or a part, such as '{present[0]}[90%:]'"
     )
-
-
-def first_of(things: Sequence, between: str = ", ") -> str:
-    """The first things as text: five, or as many as a message has room for."""
-    shown: list[str] = []
-    for thing in things[:5]:
-        text = clip(str(thing), _ROOM)
-        if shown and len(text) + sum(map(len, shown)) > _ROOM:
-            break
-        shown.append(text)
-    return between.join(shown + ["..."] * (len(shown) < len(things)))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ S1/) <chip>_S1Hand.tif beside S2Hand/ <chip>_S2Hand.tif.
 import re
 from pathlib import Path
 
-from rsclip_jax.data.readers.folders import in_split
+from rsclip_jax.data.readers.folders import folders_in, in_split
 from rsclip_jax.data.types import Entry, Listing
 
 # Record key -> sensor folder, band files.
@@ -55,7 +55,8 @@ def sen1floods_entries(folder: Path, split: str) -> Listing:
     for key in ("s1", "s2"):
         end = f"_{key}hand.tif"
         base = _first_of(folder, f"{key.upper()}Hand", key.upper())
-        paths = [p for p in sorted(base.iterdir()) if p.name.lower().endswith(end)]
+        there = [p for p in sorted(base.iterdir()) if not p.name.startswith(".")]
+        paths = [p for p in there if p.name.lower().endswith(end)]
         found[key] = {p.name[: -len(end)]: p for p in paths}
     common = sorted(set(found["s1"]) & set(found["s2"]))
     stray = [p for one in found.values() for n, p in one.items() if n not in common]
@@ -77,7 +78,7 @@ def _date(scene: Path) -> str:
 def _folders(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: this sensor's folder does not exist")
-    return {path.name: path for path in folder.iterdir() if path.is_dir()}
+    return {path.name: path for path in folders_in(folder)}
 
 
 def _first_of(folder: Path, *names: str) -> Path:

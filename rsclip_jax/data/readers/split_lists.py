@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rsclip_jax.data.codecs.images import SUFFIXES
-from rsclip_jax.data.readers.folders import first_of, in_split, no_split, parse_split
+from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.types import SPLITS, Listing
-from rsclip_jax.io.texts import read_lines
+from rsclip_jax.io.texts import first_of, read_lines
 
 
 def find_lists(folders: Sequence[Path], pattern: str) -> dict[str, Path]:

@@ -12,23 +12,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsclip_jax.data.readers.cells import Column, labels_of, texts_of
-from rsclip_jax.data.readers.folders import first_of, in_split, parse_split
+from rsclip_jax.data.readers.cells import Column, is_missing, labels_of, texts_of
+from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import Entry, Listing, tail_of
 from rsclip_jax.io.lookup import look_up
-from rsclip_jax.io.texts import clip, read_csv, shown
+from rsclip_jax.io.texts import clip, first_of, read_csv, shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table. line: its line in a csv file, or its number in parquet."""
+    """A row of a table.
+
+    Attributes:
+        line: its line in a csv file, or its number in parquet.
+        files: sensor's key -> path; a key whose cell is blank is not there.
+        labels: one, or several, or none.
+        is_labelled: whether its labels are known; they may be none.
+        split: train, val or test; "" without a column of splits.
+    """
 
     line: int
     id: str
-    files: dict[
-        str, str
-    ]  # sensor's key -> path; a key whose cell is blank is not there
-    labels: tuple[str, ...]  # one, or several, or none
+    files: dict[str, str]
+    labels: tuple[str, ...]
+    is_labelled: bool
     split: str
 
 
@@ -65,9 +72,10 @@ def read_table(
         path: the table.
         reader: "csv" or "parquet".
         folder: what the paths are relative to.
-        columns: "label", "split", "id" or a record key -> column. Without "id", the
-            path in the first of these columns is the id. A parquet column of images
-            {bytes, path}, as Hugging Face's datasets write, holds the images.
+        columns: "label", "split", "id" or a record key -> column. Paths may be those of
+            Windows, with backslashes. Without "id", the path in the first of these
+            columns is the id. A parquet column of images {bytes, path}, as Hugging
+            Face's datasets write, holds the images.
         separator: what separates several labels in a cell; "" for one label. A parquet
             column may hold lists instead.
         splits: train, val, test -> the table's name of the split.
@@ -86,13 +94,11 @@ def read_table(
     lines = next(iter(found.values())).lines
     if not lines:
         raise ValueError(f"{path}: the table has no rows")
-    texts = {
-        k: texts_of(str(path), found[c]) for k, c in columns.items() if k != "label"
-    }
-    labels: Sequence[tuple[str, ...]] = [()] * len(lines)
+    texts = _texts(path, columns, found)
+    labels: list[tuple[str, ...]] = [()] * len(lines)
+    known = [False] * len(lines)
     if "label" in columns:
-        label = found[columns["label"]]
-        labels = labels_of(str(path), label, separator, classes)
+        labels, known = _labels(path, found[columns["label"]], separator, classes)
     held = {k: c for k, c in columns.items() if c in images and k not in _OTHERS}
     ids = _ids(path, columns, texts, held, lines)
     names = _split_names(path, columns, texts, splits, lines)
@@ -102,6 +108,7 @@ def read_table(
             ids[i],
             _files(path, folder, columns, texts, held, line, i),
             labels[i],
+            known[i],
             names[i],
         )
         for i, line in enumerate(lines)
@@ -109,6 +116,33 @@ def read_table(
     _check_ids(path, rows, "id" in columns)
     named = found[columns["label"]].classes if "label" in columns else ()
     return Table(rows, named, held)
+
+
+def _texts(
+    path: Path, columns: Mapping[str, str], found: Mapping[str, Column]
+) -> dict[str, list[str]]:
+    """The cells of the columns of paths, splits and ids."""
+    texts = {
+        k: texts_of(str(path), found[c]) for k, c in columns.items() if k != "label"
+    }
+    for key in texts.keys() - {*_OTHERS}:  # tables made on Windows
+        texts[key] = [text.replace("\\", "/") for text in texts[key]]
+    return texts
+
+
+def _labels(
+    path: Path, column: Column, separator: str, classes: Sequence[str]
+) -> tuple[list[tuple[str, ...]], list[bool]]:
+    """(labels of each row, whether they are known).
+
+    Where there may be several they may be none.
+    """
+    labels, several = labels_of(str(path), column, separator, classes), bool(separator)
+    known = [
+        bool(some) or (several and not is_missing(cell))
+        for some, cell in zip(labels, column.cells, strict=True)
+    ]
+    return labels, known
 
 
 def _several(path: Path) -> str:
@@ -137,7 +171,7 @@ def _ids(path, columns, texts, held, lines) -> list[str]:
     if key in held and (not all(ids) or len(set(ids)) < len(ids)):
         return [f"{line:07d}" for line in lines]
     if "" in ids:
-        raise _nothing(path, lines[ids.index("")], columns[key])
+        raise _nothing(path, lines[ids.index("")], columns[key], _NO_ID[key == "id"])
     return ids
 
 
@@ -167,8 +201,11 @@ def _files(path, folder, columns, texts, held, line: int, i: int) -> dict[str, s
     return {key: file for key, file in files.items() if key not in held}
 
 
-def _nothing(path: Path, line: int, column: str) -> ValueError:
-    return ValueError(f"{path}, line {line}: nothing in column {shown(column)}")
+_NO_ID = (", whose paths are the ids; name a column of ids (columns.id)", "")
+
+
+def _nothing(path: Path, line: int, column: str, way: str = "") -> ValueError:
+    return ValueError(f"{path}, line {line}: nothing in column {shown(column)}{way}")
 
 
 def table_entries(
@@ -177,8 +214,8 @@ def table_entries(
     """Lists a split in the table's order; files that do not exist are absent.
 
     Without a column of splits a hash of the id makes them. label: the column in which
-    each row needs a label; a row without one is a fault. Raises FileNotFoundError for a
-    split without a row, naming the splits that the table has.
+    each row needs a label; a row whose label is missing is a fault. Raises
+    FileNotFoundError for a split without a row, naming the splits that the table has.
     """
     name, _, _ = parse_split(split)
     given = bool(rows[0].split)
@@ -193,8 +230,8 @@ def table_entries(
             )
         rows = [row for row in rows if row.split == name]
     kept = [row for row in rows if wanted(tail_of(row.id))]
-    bare = [row.line for row in kept if label and not row.labels]
-    kept = [row for row in kept if row.labels or not label]
+    bare = [row.line for row in kept if label and not row.is_labelled]
+    kept = [row for row in kept if row.is_labelled or not label]
     absent = set(_absent(file for row in kept for file in row.files.values()))
     if absent:
         kept = [row for row in kept if absent.isdisjoint(row.files.values())]

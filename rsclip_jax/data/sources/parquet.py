@@ -96,6 +96,9 @@ class _RowGroups:
         self._ends = list(itertools.accumulate(sizes))
         self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
+    def __reduce__(self) -> tuple:
+        return _RowGroups, (self._path,)  # another process opens its own file
+
     def read(self, column: str, row: int) -> bytes | None:
         """The image's bytes; None where the row has none."""
         group = bisect.bisect_right(self._ends, row)

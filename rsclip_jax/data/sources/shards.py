@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rsclip_jax.data.codecs.tars import Member, walk_tar
-from rsclip_jax.data.readers.folders import first_of
-from rsclip_jax.io.texts import read_lines, read_text
+from rsclip_jax.io.texts import first_of, read_lines, read_text
 
 
 def first_shard(folder: Path) -> Path:
@@ -103,6 +102,8 @@ def samples_of(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     try:
         for member in walk_tar(shard):
             top, _, base = member.name.removeprefix("./").rpartition("/")
+            if base.startswith("._"):  # macOS's tar puts one before each member
+                continue
             key, _, extension = base.partition(".")
             key = f"{top}/{key}" if top else key
             # Zavras et al. write the key ".cls", which gives "<key>..cls"

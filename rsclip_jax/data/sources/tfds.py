@@ -20,13 +20,13 @@ from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.readers.folders import (
     HASH_SPLITS,
-    first_of,
     hash_percent,
     parse_split,
 )
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.types import SPLITS, Dataset, OpenOptions, Record, Source
 from rsclip_jax.io.files import read_json
+from rsclip_jax.io.texts import first_of
 
 _OURS = {"validation": "val"}  # TFDS's name of a split -> ours
 _LONG = 1e9  # bytes of a split from which on reading its names is announced

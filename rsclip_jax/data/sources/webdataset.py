@@ -23,7 +23,7 @@ from rsclip_jax.data.bad_records import leave_out
 from rsclip_jax.data.codecs.images import decode_image
 from rsclip_jax.data.codecs.patches import as_sensor, make_picture
 from rsclip_jax.data.codecs.tars import Member
-from rsclip_jax.data.readers.folders import first_of, hash_percent, split_folders
+from rsclip_jax.data.readers.folders import hash_percent, split_folders
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.sources.shards import (
     entries_of,
@@ -41,7 +41,7 @@ from rsclip_jax.data.types import (
     Record,
     Source,
 )
-from rsclip_jax.io.texts import read_lines, read_text, shown
+from rsclip_jax.io.texts import first_of, read_lines, read_text, shown
 from rsclip_jax.io.torch_files import read_torch
 
 IMAGES = ("webp", "jpg", "jpeg", "png")
@@ -150,7 +150,8 @@ def _sensors(folder: Path, shard: Path, key: str, sample: Mapping[str, Member]):
             bands = {"s2": entries_of(path)}
             wanted = get_sensor(sensors["s2"]).bands
             if sorted(bands["s2"]) != sorted(wanted):
-                raise ValueError(f"{path}: {bands['s2']} are not the bands {wanted}")
+                held = shown(bands["s2"], 300)
+                raise ValueError(f"{path}: {held} are not the bands {wanted}")
         elif shape[0] == 12:
             order = " ".join(get_sensor(sensors["s2"]).bands)
             raise FileNotFoundError(

@@ -6,6 +6,7 @@ from rsclip_jax.data.catalog.prompts import check_worded, fill_templates
 from rsclip_jax.data.inspect.statistics import count_labels
 from rsclip_jax.data.sources.digests import labels_digest, split_digest
 from rsclip_jax.data.types import Dataset, Source
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.stages.shared.run import Run
 
 LABELLED = ("single", "multi")
@@ -89,8 +90,7 @@ def warn_of_absent_classes(
     counts = count_labels(labels, len(dataset.classes))
     absent = [name for name, n in zip(dataset.classnames, counts, strict=True) if not n]
     if absent:
-        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
-        listed = ", ".join(absent[:20]) + more
+        listed = first_of(absent, most=20)
         run.log(
             f"warning: {stage}: {source.spec} has no example of {len(absent)} of"
             f" {len(counts)} classes ({listed}), which {effect}: use a larger split,"

@@ -11,6 +11,7 @@ from rsclip_jax.io import run_lock
 from rsclip_jax.io.files import read_object, remove_tree, write_json, write_text
 from rsclip_jax.io.paths import is_remote
 from rsclip_jax.io.store_errors import store_failed
+from rsclip_jax.io.texts import first_of
 from rsclip_jax.stages.shared.stage import Stage
 from rsclip_jax.train.stores import check_processes
 
@@ -92,7 +93,7 @@ def check_workdir(config: ConfigDict, workdir: Path, stages: Sequence[Stage]) ->
     if changed and not config.overwrite:
         raise ValueError(
             f"{workdir} was made with another config:\n  "
-            + "\n  ".join(changed)
+            + first_of(changed, "\n  ", most=20)
             + "\nchoose another --workdir, or --config.overwrite=True to remove its"
             " results"
         )

@@ -213,6 +213,12 @@ def test_a_plain_folder_is_searched_recursively(tmp_path):
     save(tmp_path / "photos/2020/may/b.png", flat(2))
     save(tmp_path / "photos/2020/may/b.jpg", flat(3))
     (tmp_path / "photos/readme.txt").write_text("x")
+    for leftover in (
+        ".ipynb_checkpoints/b-checkpoint.png",
+        "__MACOSX/a.png",
+        "._a.png",
+    ):
+        save(tmp_path / "photos" / leftover, flat(4))
     text = PHOTOS.replace("class_folders", "folder")
     source = open_source(write(tmp_path, text))
     assert source.ids == ["2020/may/b.jpg", "2020/may/b.png", "a.png"]
@@ -433,6 +439,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
             "classnames: unknown class 'see': did you mean 'sea'",
         ),
         (with_top(PHOTOS, 'classes = ["a_b", "a-b"]'), "a_b, a-b would have"),
+        (with_top(PHOTOS, 'classes = ["Sea", "sea"]'), "Sea, sea would have the same"),
         (
             with_top(PHOTOS, 'templates = ["a {}"]'),
             r"templates: template 'a \{\}' has n",

@@ -238,6 +238,22 @@ def test_a_patch_without_partner_is_an_error_or_left_out(v1, capsys):
     assert len(open_source("bigearthnet_s2", v1)) == 3
 
 
+def test_other_files_beside_the_patches_are_no_patches(v1):
+    for folder in ("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0"):
+        for name in (".DS_Store", "Thumbs.db", "README.txt"):
+            (v1 / folder / name).touch()
+    assert open_source("bigearthnet", v1).ids == sorted(LABELS)
+
+
+def test_band_files_in_uppercase_are_read(v1):
+    want = open_source("bigearthnet", v1)[0]
+    for path in v1.glob("*/*/*.tif"):
+        path.rename(path.with_suffix(".TIF"))
+    found = open_source("bigearthnet", v1)[0]
+    for key in ("rgb", "s2", "s1"):
+        np.testing.assert_array_equal(found[key], want[key])
+
+
 def test_a_missing_band_and_a_strange_label_are_named(v1):
     first, second, _ = LABELS
     patch = v1 / "BigEarthNet-v1.0" / first

@@ -80,7 +80,7 @@ def test_two_classes_one_hot_are_no_label_numbers():
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("b'Forest'", "is no label"),
+        ("b'Forest'", "bytes written as text: decode them"),
         ("['a', 'b']", "a list written as text"),
         ('["a", "b"]', "a list written as text"),
         ("[1 0 1]", "a list written as text"),
@@ -89,8 +89,8 @@ def test_two_classes_one_hot_are_no_label_numbers():
         ("array(['a'], dtype=object)", "a list written as text"),
         ("0.25", "a measured number"),
         ("1e-3", "a measured number"),
-        (0.25, "write text"),
-        (float("inf"), "write text"),
+        (0.25, "a measured number"),
+        (float("inf"), "a measured number"),
         (True, "write text"),
         (b"\xff\xfe", "write text"),
         (datetime.date(2020, 1, 1), "write text"),

@@ -57,6 +57,8 @@ def ids(root, split, **options):
 @pytest.mark.parametrize("folder", ["fmow-rgb", "fMoW-rgb", "fmow_rgb/fmow", "fmow"])
 def test_split_folders_are_read_whole_without_the_multispectral_jpegs(tmp_path, folder):
     make_fmow(tmp_path / folder)
+    for path in list((tmp_path / folder).rglob("*.jpg")):
+        path.with_name(f"._{path.name}").touch()  # which macOS leaves beside a copy
     source = open_source("fmow_rgb", tmp_path, "train")
     assert source.ids == [
         f"train/{name}/{name}_{location}/{name}_{location}_{time}_rgb"

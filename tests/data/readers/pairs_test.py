@@ -9,6 +9,7 @@ import tifffile
 
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.sensors import SENSORS
+from tests.helpers.geotiffs import write_by_gdal
 from tests.helpers.packs import pack_archive
 
 S2_FILES = [b.replace("B0", "B") for b in SENSORS["s2_l1c"].bands]
@@ -77,11 +78,40 @@ def test_all_seasons_of_a_location_are_in_one_split(ssl4eo):
     assert all(len(splits) == 1 for splits in seen.values())
 
 
+def test_band_files_with_other_suffixes_are_read(ssl4eo):
+    record = open_source("ssl4eo_s12", ssl4eo)[0]
+    for path in (ssl4eo / "ssl4eo_s12").rglob("*.tif"):
+        if path.stem in ("B8A", "VH"):
+            path.rename(path.with_suffix(".TIF"))
+        elif path.stem == "B4":
+            options = {"driver": "JP2OpenJPEG", "quality": 100, "reversible": True}
+            write_by_gdal(path.with_suffix(".jp2"), tifffile.imread(path), **options)
+            path.unlink()
+    found = open_source("ssl4eo_s12", ssl4eo)[0]
+    np.testing.assert_array_equal(found["s2"], record["s2"])
+    np.testing.assert_array_equal(found["s1"], record["s1"])
+    for path in (ssl4eo / "ssl4eo_s12").rglob("B4.jp2"):
+        shutil.copy(path, path.with_suffix(".TIFF"))
+    with pytest.raises(ValueError, match=r"B4\.TIFF and B4\.jp2 could both be the ba"):
+        open_source("ssl4eo_s12", ssl4eo)[0]
+
+
 def test_a_scene_without_a_date_is_named(ssl4eo):
     scenes = ssl4eo / "ssl4eo_s12" / "s1" / "0000001"
     next(scenes.iterdir()).rename(scenes / "spring")
     with pytest.raises(ValueError, match=r"spring: no date in the name"):
         open_source("ssl4eo_s12", ssl4eo)
+
+
+def test_hidden_folders_and_files_are_no_locations_or_chips(ssl4eo):
+    for sub in ("s1", "s2c", "s1/0000001", "s2c/0000002"):
+        (ssl4eo / "ssl4eo_s12" / sub / ".ipynb_checkpoints").mkdir()
+    assert len(open_source("ssl4eo_s12", ssl4eo)) == 4
+    root = ssl4eo / "sen1floods11"
+    for folder in ("S1Hand", "S2Hand"):
+        for name in ("Ghana_1", "._Ghana_1"):
+            write(root / folder / f"{name}_{folder}.tif", np.zeros((4, 4), np.uint8))
+    assert open_source("sen1floods11", ssl4eo).ids == ["Ghana_1"]
 
 
 def test_a_location_without_a_partner_is_named(ssl4eo):

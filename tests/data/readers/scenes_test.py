@@ -65,6 +65,15 @@ def test_folders_of_classes_may_be_spelled_in_other_ways(tmp_path, name, below, 
     assert source.ids == [f"{c}/{spell(c)}_1" for c in classes]
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    classes = DATASETS["whu_rs19"].classes
+    touch(*(tmp_path / "WHU-RS19" / name / f"{name}_01.jpg" for name in classes))
+    assert len(open_source("whu_rs19", tmp_path)) == 19
+    touch(tmp_path / "WHU-RS19" / classes[3] / f"{classes[3]}_01.png")
+    with pytest.raises(ValueError, match=r"_01\.png: files with the same name; keep"):
+        open_source("whu_rs19", tmp_path)
+
+
 def test_two_folders_of_one_class_are_refused(tmp_path):
     touch(
         tmp_path / "bare_land/1.jpg", tmp_path / "Bare Land/1.jpg", tmp_path / "a/1.jpg"

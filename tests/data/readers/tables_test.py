@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import subprocess
 import sys
 
@@ -66,6 +67,22 @@ def test_a_row_is_a_record_whose_id_is_the_path(images):
     assert source.dataset.classes == ("ice", "sea")
     assert held(source) == [("a.png", 0, 1), ("b.png", 1, 0), ("c.png", 2, 1)]
     assert source.ids == ["a.png", "b.png", "c.png"]
+
+
+def test_paths_of_windows_are_those_of_other_systems(images):
+    (images / "sea").mkdir()
+    (images / "a.png").rename(images / "sea" / "a.png")
+    table = LINES.replace("a.png", "sea/a.png")
+    want = held(open_source(write(images, table)))
+    assert want[0][0] == "sea/a.png"
+    assert held(open_source(write(images, table.replace("/", "\\")))) == want
+
+
+def test_a_long_cell_of_a_geometry_is_read_over(images):
+    header, *rows = LINES.splitlines()
+    shape = '"POLYGON ((' + "30.25 10.5, " * 20_000 + '30.25 10.5))"'
+    lines = [f"{header},geometry", *(f"{row},{shape}" for row in rows)]
+    assert len(open_source(write(images, "\n".join(lines)))) == 3
 
 
 def test_a_column_makes_the_splits_and_a_hash_their_parts(images):
@@ -160,6 +177,21 @@ def test_parquet_holds_lists_of_labels(images):
         ValueError, match=r"line 1: a list of labels .* task = \"multi\""
     ):
         open_source(write_parquet(images, table))
+
+
+@pytest.mark.parametrize("reader", ["csv", "parquet"])
+def test_several_labels_may_be_none_but_not_missing(images, reader):
+    top = 'task = "multi"\n'
+    paths = [f"{stem}.png" for stem in "abc"]
+    if reader == "csv":
+        path = write(images, "path,class\na.png,sea|ice\nb.png,\nc.png,nan\n", top=top)
+    else:
+        labels = [["sea", "ice"], [], None]
+        path = write_parquet(images, {"path": paths, "class": labels}, top=top)
+    with pytest.raises(ValueError, match=r"line [34]: no label in column 'class'"):
+        open_source(path)
+    source = open_source(path, on_error="skip")
+    assert held(source) == [("a.png", 0, [1, 1]), ("b.png", 1, [0, 0])]
 
 
 def test_a_cut_parquet_file_and_a_missing_column_are_named(images):
@@ -362,6 +394,7 @@ def test_images_are_read_from_the_table_in_any_order(tmp_path):
     kept = [("x.png", 0, 2), ("y.png", 1, 0), ("z.png", 2, 1), ("v.png", 4, 2)]
     assert held(source) == kept
     assert [source[i]["rgb"].max() for i in (3, 0, 2)] == [4, 0, 2]
+    assert held(pickle.loads(pickle.dumps(source))) == kept  # for another process
 
 
 @pytest.mark.parametrize("paths", [[None] * 3, ["a", "a", "b"]])

@@ -23,11 +23,12 @@ MEANS["B10"] = 12
 IN_FILES = "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()
 
 
-def sample(sid, bands, label):
+def members_of(sid, bands, label):
     data = io.BytesIO()
     np.savez(data, **bands)
     told = {"label": label, "bands_order": list(bands)}
-    return {f"{sid}.bands.npz": data.getvalue(), f"{sid}.meta.json": json.dumps(told)}
+    meta = json.dumps(told).encode()
+    return {f"{sid}.bands.npz": data.getvalue(), f"{sid}.meta.json": meta}
 
 
 def write_set(root, name, samples, splits):
@@ -35,11 +36,7 @@ def write_set(root, name, samples, splits):
     folder = root / "classification_v1.0_wds" / name
     folder.mkdir(parents=True, exist_ok=True)
     for i, (sid, (bands, label)) in enumerate(samples.items()):
-        members = sample(sid, bands, label)
-        members = {
-            k: v if isinstance(v, bytes) else v.encode() for k, v in members.items()
-        }
-        write_tar(folder / f"shard_{i:05d}.tar", members)
+        write_tar(folder / f"shard_{i:05d}.tar", members_of(sid, bands, label))
     (folder / "default_partition.json").write_text(json.dumps(splits))
     return folder
 
@@ -70,6 +67,23 @@ def test_the_bands_of_m_eurosat_are_put_right(tmp_path, mended):
     assert open_source("m_eurosat", tmp_path, "val").ids == ["val/id_3"]
     with pytest.raises(FileNotFoundError, match="no split 'test'; it has train, val"):
         open_source("m_eurosat", tmp_path, "test")
+
+
+def test_the_copy_of_m_eurosat_is_told_by_all_samples(tmp_path):
+    """A cloud of ice, which B10 sees best, leaves its names as the others have them."""
+    bands = eurosat(mended=True)
+    bands[OF["B10"]] = flat(2 * MEANS["B09"], 64)
+    samples = {"id_0": (bands, 0), **{f"id_{i}": (eurosat(True), 1) for i in (1, 2, 3)}}
+    folder = write_set(tmp_path, "m-eurosat", samples, {"train": list(samples)})
+    record = open_source("m_eurosat", tmp_path)[0]
+    got = dict(zip(SENSORS["s2_l1c"].bands, record["s2"][0, 0], strict=True))
+    assert got == {**MEANS, "B10": 2 * MEANS["B09"]}
+    (folder / "default_partition.json").write_text('{"train": ["id_0"], "test": ["x"]}')
+    bands[OF["B10"]] = bands[OF["B09"]]
+    write_tar(folder / "shard_00000.tar", members_of("id_0", bands, 0))
+    source = open_source("m_eurosat", tmp_path, "train")
+    with pytest.raises(ValueError, match=r"m-eurosat: .* is 1 times as bright as"):
+        source[0]
 
 
 def test_labels_of_m_bigearthnet_are_the_43_classes_by_code(tmp_path):
@@ -117,6 +131,18 @@ def test_m_pv4ger_is_a_picture_by_the_names_of_its_bands(tmp_path, dtype):
     record = open_source("m_pv4ger", tmp_path)[0]
     assert (record["label"], record["rgb"].dtype) == (1, np.uint8)
     np.testing.assert_array_equal(record["rgb"][0, 0], [1, 2, 3])
+
+
+def test_a_cut_sample_is_named(tmp_path):
+    whole = {"a": (eurosat(), 0), "b": (eurosat(), 1)}
+    folder = write_set(tmp_path, "m-eurosat", whole, {"train": ["a", "b"]})
+    members = members_of("a", eurosat(), 0)
+    members["a.bands.npz"] = members["a.bands.npz"][:4000]
+    write_tar(folder / "shard_00000.tar", members)
+    source = open_source("m_eurosat", tmp_path)
+    with pytest.raises(ValueError, match=r"00000\.tar: train/a: its bands are unread"):
+        source[0]
+    assert source[1]["s2"].shape == (64, 64, 13)
 
 
 def test_faults_are_named(tmp_path):

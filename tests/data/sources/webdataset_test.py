@@ -287,6 +287,21 @@ def test_tars_may_be_numbered_with_zeros(photos, tmp_path, width):
         open_source(PHOTOS, tmp_path, "train")
 
 
+def test_files_that_macos_adds_are_no_samples(tmp_path):
+    (shard,) = photo_shards(0, (3,))
+    added = {}
+    for name, data in shard.items():
+        added |= {f"._{name}": b"Mac OS X", name: data}
+    write_texts(tmp_path / "set")
+    write_split(tmp_path / "set" / "test", [shard])
+    want = list(open_source("wds:set", tmp_path, "test"))
+    write_tar(tmp_path / "set" / "test" / "0.tar", added)
+    found = list(open_source("wds:set", tmp_path, "test"))
+    assert [r["id"] for r in found] == [r["id"] for r in want]
+    for one, other in zip(found, want, strict=True):
+        np.testing.assert_array_equal(one["rgb"], other["rgb"])
+
+
 def test_two_tars_of_one_number_are_refused(photos, tmp_path):
     (photos / "train" / "00001.tar").write_bytes(b"")
     with pytest.raises(ValueError, match=r"00001\.tar and 1\.tar have the same number"):
