@@ -47,7 +47,8 @@ TARGETS = (
     (
         ("align", "ViT-B/32", "v5e"),
         ("mfu", 0.35),
-        "the form for more than 128 tokens alone",
+        "the form for more than 128 tokens; left are the student's heads of 64"
+        " channels, its input in float32 and the gradient of its exact GELU",
     ),
 )
 HEAD = """# Steps compiled ahead for TPUs
