@@ -70,6 +70,7 @@ def toy_spec() -> SensorSpec:
         unit="dB",
         dtype="float32",
         valid=(-150.0, 100.0),
+        nodata=0.0,
         level="GRD",
     )
 

@@ -13,3 +13,14 @@ def test_an_image_that_repeats_many_times_is_listed_by_a_few_names():
     }
     (line,) = _repeats(summary)
     assert line.endswith("= train:3.png = train:4.png and 66 more")
+
+
+def test_ids_of_several_records_are_listed():
+    ids = [{"id": "a/1", "splits": {"train": 2}}]
+    summary = {
+        "duplicate_ids": ids,
+        "sensors": {},
+        "splits": {},
+        "identical_images": [],
+    }
+    assert _repeats(summary) == ["1 id used by more than one record: a/1"]
