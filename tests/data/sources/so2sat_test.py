@@ -219,7 +219,7 @@ def test_a_label_that_is_not_one_hot_is_named(broken, hot):
 def test_digital_numbers_in_place_of_reflectance_are_refused(broken):
     source = open_source("so2sat", broken({"sen2": 10000 * make(9, 4)["sen2"]}))
     with pytest.raises(
-        ValueError, match="record 0, sen2: .*looks like DN, not like reflectance"
+        ValueError, match=r"record 0, sen2: .*looks like DN, not like reflectance"
     ):
         source[0]
 
