@@ -305,13 +305,19 @@ def test_absent_files_are_counted_and_the_first_named(images, capsys):
     assert "30 of its images are absent" in capsys.readouterr().out
 
 
-def test_the_files_of_every_sensor_must_exist(images):
+def describe_two_sensors(images):
+    """Writes r.png and a dataset file of RGB and radar in columns; returns its path."""
     path = images / "mine.toml"
     Image.fromarray(np.full((4, 4), 9, np.uint8)).save(images / "r.png")
     path.write_text(
         TOP + '[sensors]\ns1 = "s1_vv_8bit"\nrgb = "rgb"\n'
         '[columns]\nrgb = "optical"\ns1 = "radar"\n'
     )
+    return path
+
+
+def test_the_files_of_every_sensor_must_exist(images):
+    path = describe_two_sensors(images)
     (images / "t.csv").write_text("optical,radar\na.png,r.png\nb.png,no.png\n")
     with pytest.raises(ValueError, match=r"1 of its images are absent: .*no\.png;"):
         open_source(str(path))
@@ -322,12 +328,7 @@ def test_the_files_of_every_sensor_must_exist(images):
 
 
 def test_a_record_lacks_the_sensor_whose_cell_is_blank(images):
-    path = images / "mine.toml"
-    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(images / "r.png")
-    path.write_text(
-        TOP + '[sensors]\ns1 = "s1_vv_8bit"\nrgb = "rgb"\n'
-        '[columns]\nrgb = "optical"\ns1 = "radar"\n'
-    )
+    path = describe_two_sensors(images)
     (images / "t.csv").write_text("optical,radar\na.png,r.png\nb.png,\n")
     source = open_source(str(path))
     assert set(source[0]) == {"id", "label", "rgb", "s1"}
