@@ -59,6 +59,15 @@ class WeightFile:
             self, shapes=shapes, read=lambda new: self.read(names[new])
         )
 
+    def with_tensors(self, made: Mapping[str, np.ndarray]) -> "WeightFile":
+        """The file with tensors added, or in place of those of the same names."""
+        shapes = {name: array.shape for name, array in made.items()}
+        return dataclasses.replace(
+            self,
+            shapes={**self.shapes, **shapes},
+            read=lambda name: made[name] if name in made else self.read(name),
+        )
+
 
 def open_weights(path: str | Path) -> WeightFile:
     """Opens a weight file, an index of shards, or a folder that holds either.

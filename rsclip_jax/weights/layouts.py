@@ -207,7 +207,11 @@ TORCHVISION_HEAD = r"fc\..*"
 TORCHVISION_IGNORE = (TORCHVISION_HEAD, r"head\..*", rf".*\.{BATCHES}")
 
 # Prefixes of the encoder in self-supervised checkpoints: MoCo v3, MoCo v2, DINO.
-ENCODER_PREFIXES = ("base_encoder.", "encoder_q.", "backbone.")
+# The last two: transformers' classifiers.
+ENCODER_PREFIXES = (
+    *("base_encoder.", "encoder_q.", "backbone."),
+    *("dinov2.", "dinov2_with_registers."),
+)
 
 
 def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]:
