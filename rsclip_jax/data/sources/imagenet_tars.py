@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rsclip_jax.data.codecs.images import decode_image
-from rsclip_jax.data.codecs.tars import Member, walk_tar
+from rsclip_jax.data.codecs.tars import Member, walk_once
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import DEFAULTS, Dataset, OpenOptions, Record, Source
 from rsclip_jax.io.texts import read_csv, shown
@@ -72,15 +72,15 @@ def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
         raise FileNotFoundError(f"{folder}: no tar of split {part!r}; it has {there}")
     found: dict[str, list[Member]] = {}
     if part == "train":
-        for tar in walk_tar(path):
-            found[_stem(tar)] = list(walk_tar(path, tar))
+        for tar in walk_once(path):
+            found[_stem(tar)] = list(walk_once(path, tar))
         return found
     synsets: dict[str, str] = {}
     for image, synset in _read_solution(folder / SOLUTION):
         if image in synsets:
             raise ValueError(f"{folder / SOLUTION}: {image} is listed twice")
         synsets[image] = synset
-    for member in walk_tar(path):
+    for member in walk_once(path):
         if _stem(member) not in synsets:
             raise ValueError(f"{folder / SOLUTION}: no line for {_stem(member)}")
         found.setdefault(synsets[_stem(member)], []).append(member)
