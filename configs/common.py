@@ -67,6 +67,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
             "on_error": "raise",
             # Share of a patch that may be NaN or nodata, filled by the band's median.
             "max_nodata": 0.0,
+            # Most pixels that an image may say it has; one of more is unreadable.
+            "max_pixels": 2**28,
         }
     )
     return config

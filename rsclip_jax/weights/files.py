@@ -6,6 +6,7 @@ wrappers of training scripts; layouts.py interprets the names.
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rsclip_jax.io.files import read_json
-from rsclip_jax.io.texts import first_of
+from rsclip_jax.io.files import read_object
+from rsclip_jax.io.texts import clip, first_of, shown
 from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -133,9 +134,9 @@ def _read_config(folder: Path) -> dict:
     for name in _MODEL_CONFIGS:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
-            config = {"kind": kind, **read_json(folder / name)}
+            config = {"kind": kind, **read_object(folder / name)}
             if kind == "hf" and (folder / _PREPROCESSOR).is_file():
-                config["preprocessor"] = read_json(folder / _PREPROCESSOR)
+                config["preprocessor"] = read_object(folder / _PREPROCESSOR)
             return config
     return {}
 
@@ -162,9 +163,21 @@ def _open_safetensors(path: Path) -> WeightFile:
         shapes = {n: tuple(file.get_slice(n).get_shape()) for n in names}
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path}: not a whole safetensors file ({error}); fetch it again"
+            f"{path}: not a whole safetensors file ({clip(str(error), 200)}); fetch it"
+            " again"
         ) from error
-    return WeightFile(path, shapes, file.get_tensor, file.metadata() or {})
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return file.get_tensor(name)
+        except (safetensors.SafetensorError, AttributeError, ValueError) as error:
+            # AttributeError: numpy has no such dtype; ValueError: no such shape
+            raise ValueError(
+                f"{path}: tensor {shown(name)} cannot be read"
+                f" ({clip(str(error), 200)}); save it in another dtype"
+            ) from error
+
+    return WeightFile(path, shapes, read, file.metadata() or {})
 
 
 def shard_names(path: Path) -> list[str]:
@@ -177,10 +190,28 @@ def _is_index(path: Path) -> bool:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict):
+    where = read_object(index).get("weight_map")
+    if not isinstance(where, dict) or not where:
         raise ValueError(f"{index}: no 'weight_map' in this index of shards")
+    strange = [name for name in where.values() if not _is_shard(name)]
+    if strange:
+        raise ValueError(
+            f"{index}: {shown(strange[0])} is not the name of a weight file beside it,"
+            f" as all shards are ({', '.join(SUFFIXES)}); fetch the index again"
+        )
     return where
+
+
+def _is_shard(name: object) -> bool:
+    """Whether a name is a file's, without a folder, and of a suffix that has tensors.
+
+    An index thus cannot lead to itself, or out of its folder.
+    """
+    return (
+        isinstance(name, str)
+        and name.endswith(SUFFIXES)
+        and re.fullmatch(r"[\w.+@ -]{1,200}", name) is not None
+    )
 
 
 def _open_shards(index: Path) -> WeightFile:

@@ -30,7 +30,7 @@ class TarImages(Source):
         options: OpenOptions = DEFAULTS,
     ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
-        self.max_nodata = options.max_nodata
+        self.max_nodata, self.max_pixels = options.max_nodata, options.max_pixels
         self._members: list[tuple[Path, Member]] = []
         self._labels: list[int] = []
         name, _, _ = parse_split(split)
@@ -57,7 +57,8 @@ class TarImages(Source):
             path, member = self._members[index]
             with path.open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), member.size, member.offset)
-            record["rgb"] = decode_image(data, f"{path}: {member.name}")
+            where = f"{path}: {member.name}"
+            record["rgb"] = decode_image(data, where, max_pixels=self.max_pixels)
         return record
 
 
