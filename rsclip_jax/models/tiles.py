@@ -112,16 +112,15 @@ class Attention(nn.Module):
         depth = width // self.heads
         kernels = into[0].reshape(width, 3, self.heads, depth)
         biases = into[1].reshape(3, self.heads, depth)
-        # one slice each, so that devices add the gradients of its uses together
-        of_q, *of_k_and_v = ((kernels[:, i], biases[i]) for i in range(3))
-        scaled = [weights * depth**-0.5 for weights in of_q]
+        scale = depth**-0.5
         project = partial(dense, spec="bnd,dhk->bhnk", compute=c)
 
         x = c.cast(x)
         last, rest, keys = long_attention.split(x)
-        q = project(x, *scaled)
+        q = project(x, kernels[:, 0] * scale, biases[0] * scale)
         apart, others = (
-            tuple(project(y, *weights) for weights in of_k_and_v) for y in (last, rest)
+            tuple(project(y, kernels[:, i], biases[i]) for i in (1, 2))
+            for y in (last, rest)
         )
         x = long_attention.attend(keys, c, q, apart, others)
         kernel = out[0].reshape(self.heads, depth, width)
