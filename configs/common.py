@@ -25,6 +25,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.image_size = 0
     # quick_gelu | gelu, for a weight file that does not say it; "": it does.
     config.activation = ""
+    # Attention heads of the visual and the text tower, likewise; (): it says them.
+    config.heads = ()
     # Matrix products: float32 | bfloat16; "": bfloat16 on TPU and GPU, else float32.
     config.precision = ""
     # What the backward pass computes again to save memory: none | dots | block.
@@ -65,6 +67,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
             "on_error": "raise",
             # Share of a patch that may be NaN or nodata, filled by the band's median.
             "max_nodata": 0.0,
+            # Most pixels that an image may say it has; one of more is unreadable.
+            "max_pixels": 2**28,
         }
     )
     return config

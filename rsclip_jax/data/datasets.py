@@ -13,7 +13,7 @@ from rsclip_jax.data.sources import tfds, webdataset
 from rsclip_jax.data.sources.manifest import find_manifest
 from rsclip_jax.data.sources.memory import MiniatureSource
 from rsclip_jax.data.sources.packed import open_packed
-from rsclip_jax.data.types import Dataset, OpenOptions, Source
+from rsclip_jax.data.types import MAX_PIXELS, Dataset, OpenOptions, Source
 from rsclip_jax.io.lookup import look_up
 
 # Datasets outside the catalog, named "kind:path": kind -> what describes their files.
@@ -107,6 +107,7 @@ def open_source(
     on_error: str = "raise",
     max_nodata: float = 0.0,
     partial: bool = False,
+    max_pixels: int = MAX_PIXELS,
     packed: bool = True,
 ) -> Source:
     """Opens a dataset's split as a random-access sequence of records.
@@ -125,14 +126,14 @@ def open_source(
         split: train, val, test or all; or a part such as "train[:90%]", chosen by the
             hash of the id. The dataset's official lists define the splits where they
             exist, else the archive's folders, else a hash.
-        on_error, max_nodata, partial: see OpenOptions.
+        on_error, max_nodata, partial, max_pixels: see OpenOptions.
         packed: whether a pack may be read.
 
     Raises:
         ValueError: for an unknown name or option, or an archive that is faulty.
         FileNotFoundError: for a dataset or split that does not exist.
     """
-    options = OpenOptions(on_error, max_nodata, partial)
+    options = OpenOptions(on_error, max_nodata, partial, max_pixels)
     dataset = get_dataset(name, root, packed=packed)
     if packed and (source := open_packed(dataset, root, split, options)):
         return source

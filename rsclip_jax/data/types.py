@@ -15,6 +15,7 @@ Record = dict[str, Any]  # {"id", "label", record key of each sensor: array, ...
 # (file or name in the archive, why it gives no record)
 LeftOut = tuple[str, str]
 
+MAX_PIXELS = 2**28  # of an image: a square of 16,384, or 800 MB in RGB
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {s: s for s in SPLITS}  # split -> its folder
 
@@ -175,13 +176,17 @@ class OpenOptions:
             filled (codecs.checks.fill_missing). 0 raises an error for NaN and keeps
             nodata values.
         partial: whether class folders may be missing.
+        max_pixels: the most pixels that an image may say it has; one of more is
+            unreadable (codecs.limits.check_pixels).
 
-    Raises ValueError for an unknown on_error, or a max_nodata outside [0, 1).
+    Raises ValueError for an unknown on_error, a max_nodata outside [0, 1), or a
+    max_pixels below 1.
     """
 
     on_error: str = "raise"
     max_nodata: float = 0.0
     partial: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         _check_on_error(self.on_error)
@@ -189,6 +194,8 @@ class OpenOptions:
             raise ValueError(
                 f"max_nodata = {self.max_nodata} should be 0 or more, and below 1"
             )
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels = {self.max_pixels} should be 1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +237,7 @@ class Source:
         split_rule: how the split was made, where the archive's lists or a hash that
             separates neighbours made it; "" otherwise.
         left_out: the files and names that on_error "skip" left out.
-        max_nodata: see OpenOptions.
+        max_nodata, max_pixels: see OpenOptions.
         tile: side of a tile in pixels, where the records are tiles; 0 otherwise.
         tiles: the records that follow each other and are tiles of one scene.
         window: the scenes whose tiles training shuffles together, so that each is read
@@ -244,6 +251,7 @@ class Source:
     split_rule: str = ""
     left_out: Sequence[LeftOut] = ()
     max_nodata: float = 0.0
+    max_pixels: int = MAX_PIXELS
     tile: int = 0
     tiles: int = 1
     window: int = 0

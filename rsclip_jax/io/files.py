@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rsclip_jax.io.paths import ObjectPath, is_remote
+from rsclip_jax.io.texts import shown
 
 _REWRITE_SECONDS = 30.0  # a store limits how often one object is written
 
@@ -136,19 +137,28 @@ def read_json(path: Path, way: str = "") -> Any:
     way: what to do about a damaged file, for the error. Raises ValueError naming a file
     that is not JSON.
     """
+    return parse_json(path.read_bytes(), str(path), way)
+
+
+def parse_json(text: str | bytes, where: str, way: str = "") -> Any:
+    """As read_json, from text; where: its name in the error."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(text)
     except ValueError as error:  # includes decoding errors
-        raise ValueError(f"{path} is not valid JSON: {error}{_after(way)}") from error
+        raise ValueError(f"{where} is not valid JSON: {error}{_after(way)}") from error
+    except RecursionError as error:
+        raise ValueError(
+            f"{where} is JSON that is nested too deeply to be read{_after(way)}"
+        ) from error
 
 
 def read_object(path: Path, way: str = "") -> dict[str, Any]:
     """As read_json, for a file that has to hold a JSON object."""
     found = read_json(path, way)
     if not isinstance(found, dict):
-        held = repr(found)
-        held = held if len(held) < 60 else held[:60] + "..."
-        raise ValueError(f"{path} holds {held}, not a JSON object{_after(way)}")
+        raise ValueError(
+            f"{path} holds {shown(found, 60)}, not a JSON object{_after(way)}"
+        )
     return found
 
 

@@ -115,7 +115,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         values = json.loads(line.decode(), parse_constant=_no_number)
-    except ValueError:  # also for bytes that are not UTF-8
+    except (ValueError, RecursionError):  # also for bytes that are not UTF-8
         return None
     return values if isinstance(values, dict) else None
 
@@ -128,7 +128,7 @@ def _problem(line: bytes) -> str:
     start = text.strip()[:60]
     try:
         json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"not JSON ({error}): {start!r}"
     return f"not a JSON object: {start!r}"
 

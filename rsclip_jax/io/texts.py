@@ -57,7 +57,10 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def shown(value: object, length: int = _SHOWN) -> str:
     """A value as repr writes it, cut to a length where it is longer."""
-    return clip(repr(value), length)
+    try:
+        return clip(repr(value), length)
+    except RecursionError:  # of lists in lists, without end
+        return f"a deeply nested {type(value).__name__}"
 
 
 def clip(text: str, length: int = _SHOWN) -> str:

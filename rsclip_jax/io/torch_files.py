@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from rsclip_jax.io.texts import clip, shown
 from rsclip_jax.io.torch_pickle import (
     Module,
     Refused,
@@ -26,7 +27,9 @@ from rsclip_jax.io.torch_pickle import (
 
 _BIG_ENDIAN = "written on a big-endian machine, which is not supported"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, before the zip format
-_MAX_ATTRIBUTES = 1_000_000  # of a module: shared submodules can multiply endlessly
+# Of a module, whose shared submodules can multiply endlessly: attributes, and
+# characters of their names.
+_MAX_ATTRIBUTES, _MAX_NAMES = 200_000, 2**24
 
 
 def load_torch(path: str | Path) -> Any:
@@ -63,7 +66,8 @@ def _read(data: mmap.mmap, where: str) -> Any:
         raise ValueError(f"{where}: {error}") from error
     except _BROKEN as error:
         raise ValueError(
-            f"{where}: damaged, or not a torch file ({error}); download it again"
+            f"{where}: damaged, or not a torch file ({clip(str(error), 200)});"
+            " download it again"
         ) from error
 
 
@@ -86,6 +90,8 @@ def _read_zip(data: mmap.mmap) -> Any:
     # a mmap has the methods that zipfile needs, but zipfile's types do not allow it
     with zipfile.ZipFile(cast(IO[bytes], data)) as archive:
         records = {info.filename: info for info in archive.infolist()}
+        if len(records) < len(archive.infolist()):
+            raise Refused("a zip file in which a record is twice")
         pickles = [n for n in records if n.count("/") == 1 and n.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise Refused(
@@ -100,7 +106,7 @@ def _read_zip(data: mmap.mmap) -> Any:
     def storage(key: str) -> memoryview:
         info = records.get(f"{folder}data/{key}")
         if info is None:
-            raise Refused(f"storage {key!r} is not in the file")
+            raise Refused(f"storage {shown(key)} is not in the file")
         return _record(data, info)
 
     pickled = io.BytesIO(_record(data, records[pickles[0]]))
@@ -109,16 +115,17 @@ def _read_zip(data: mmap.mmap) -> Any:
 
 def _record(data: mmap.mmap, info: zipfile.ZipInfo) -> memoryview:
     """The bytes of an uncompressed record, without a copy."""
+    name = clip(info.filename)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise Refused(f"record {info.filename} is compressed, which torch never does")
-    header = data[info.header_offset : info.header_offset + 30]
+        raise Refused(f"record {name} is compressed, which torch never does")
+    header = data[max(info.header_offset, 0) : info.header_offset + 30]
     if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise Refused(f"record {info.filename} is damaged; download the file again")
+        raise Refused(f"record {name} is damaged; download the file again")
     names = int.from_bytes(header[26:28], "little")
     extra = int.from_bytes(header[28:30], "little")
     start = info.header_offset + 30 + names + extra
     if start + info.file_size > len(data):
-        raise Refused(f"record {info.filename} is cut off; download the file again")
+        raise Refused(f"record {name} is cut off; download the file again")
     return memoryview(data)[start : start + info.file_size]
 
 
@@ -139,17 +146,17 @@ def _read_legacy(data: mmap.mmap) -> Any:
     keys = expect(list, unpickle(data))
     spans, at = {}, data.tell()
     for key in keys:
-        if key not in found:
-            raise Refused(f"storage {key!r} belongs to no tensor")
+        if expect(str, key) not in found:
+            raise Refused(f"storage {shown(key)} belongs to no tensor")
         size = found[key].size * found[key].dtype.itemsize
         if int.from_bytes(data[at : at + 8], "little") != found[key].size:
-            raise Refused(f"storage {key!r} is damaged; download the file again")
+            raise Refused(f"storage {shown(key)} is damaged; download the file again")
         spans[key] = (at + 8, at + 8 + size)
         at += 8 + size
 
     def storage(key: str) -> memoryview:
         if key not in spans or spans[key][1] > len(data):
-            raise Refused(f"storage {key!r} is cut off; download the file again")
+            raise Refused(f"storage {shown(key)} is cut off; download the file again")
         return memoryview(data)[slice(*spans[key])]
 
     return _resolve(root, storage)
@@ -181,7 +188,7 @@ def _resolve(root: Any, storage) -> Any:
 
 def _module_tensors(module: Module) -> list[tuple[str, Tensor]]:
     """A module's tensors and its submodules', by the names of torch's state_dict."""
-    out, pending, seen = [], [("", module)], 0
+    out, pending, seen, letters = [], [("", module)], 0, 0
     while pending:
         prefix, module = pending.pop()
         attributes = expect(dict, module.state or {})
@@ -189,6 +196,9 @@ def _module_tensors(module: Module) -> list[tuple[str, Tensor]]:
         if seen > _MAX_ATTRIBUTES:
             raise Refused(f"a module has more than {_MAX_ATTRIBUTES} attributes")
         for name, value in attributes.items():
+            letters += len(prefix) + len(expect(str, name))
+            if letters > _MAX_NAMES:
+                raise Refused(f"a module's names have more than {_MAX_NAMES} letters")
             if isinstance(value, Module):
                 pending.append((f"{prefix}{name}.", value))
             elif isinstance(value, Tensor):
@@ -204,13 +214,14 @@ def _view(tensor: Tensor, storage) -> np.ndarray:
     last = tensor.offset + reach if count else 0
     if count > s.size or last >= max(s.size, 1):
         raise Refused(
-            f"a tensor of shape {tensor.shape} and strides {tensor.strides} at"
+            f"a tensor of shape {shown(tensor.shape)} and strides"
+            f" {shown(tensor.strides)} at"
             f" {tensor.offset} exceeds its storage of {s.size} elements"
         )
     raw = storage(s.key)
     if len(raw) < s.size * s.dtype.itemsize:
         raise Refused(
-            f"storage {s.key!r} has {len(raw)} bytes, not {s.size} x"
+            f"storage {shown(s.key)} has {len(raw)} bytes, not {s.size} x"
             f" {s.dtype.itemsize}; download the file again"
         )
     flat = np.frombuffer(raw, s.dtype, s.size) if s.size else np.zeros(0, s.dtype)

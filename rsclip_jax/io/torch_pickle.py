@@ -9,11 +9,13 @@ import collections
 import io
 import pickle
 import pickletools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from rsclip_jax.io.texts import first_of, shown
 
 _DTYPES = {
     "HalfStorage": np.float16,
@@ -38,8 +40,27 @@ _OPCODES = frozenset(
 )
 
 
+_MAX_DIMENSIONS = 64  # numpy's
+_SCALARS = (str, int, float, type(None))
+
+
 class Refused(Exception):
     """The reason why a file is not read; the caller adds its name."""
+
+
+def brief(value: Any) -> str:
+    """A value of a pickle for a message.
+
+    Of a container only the kind and the length: a few bytes of a pickle can nest one so
+    that its repr is larger than memory.
+    """
+    if isinstance(value, _SCALARS):
+        return shown(value, 80)
+    flat = type(value) in (tuple, list) and len(value) < 10
+    if flat and all(isinstance(x, _SCALARS) for x in value):
+        return shown(value)
+    count = f" of {len(value)}" if isinstance(value, Collection) else ""
+    return f"a {type(value).__name__}{count}"
 
 
 # A pickle can set attributes of objects that it made, so checked values are immutable:
@@ -110,13 +131,13 @@ def _inspect(file) -> None:
             raise Refused(f"its pickle is damaged ({error})") from error
     if names:
         raise Refused(
-            f"its pickle uses {', '.join(sorted(names))}, which weights do not"
+            f"its pickle uses {first_of(sorted(names))}, which weights do not"
             " need and which could run any code; nothing was run. If you trust the"
             " file, save only its state dict, or save it as .safetensors"
         )
     if opcodes:
         raise Refused(
-            f"its pickle uses {', '.join(sorted(opcodes))}, which torch.save does not"
+            f"its pickle uses {first_of(sorted(opcodes))}, which torch.save does not"
             " write by default; save it again with its defaults"
         )
 
@@ -134,10 +155,29 @@ def _stand_in(module: str, name: str) -> Any:
     return _STAND_INS.get(f"{module}.{name}")
 
 
-class _Unpickler(pickle.Unpickler):
+# The one written in Python: in C a key is hashed before anything can look at it.
+_Base: Any = pickle._Unpickler
+
+
+class _Unpickler(_Base):
     def __init__(self, file, found: dict[str, Storage] | None):
         super().__init__(file)
         self.found = {} if found is None else found
+
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:  # what lies above the mark
+            _check_key(key)
+        super().load_setitems()
+
+    dispatch: ClassVar = {
+        **_Base.dispatch,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         stand_in = _stand_in(module, name)
@@ -147,22 +187,37 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise Refused(f"its pickle refers to {pid!r:.80}, which is not a storage")
+            raise Refused(f"its pickle refers to {brief(pid)}, which is not a storage")
         kind, key, size = expect(_StorageType, pid[1]), expect(str, pid[2]), pid[4]
         if len(pid) > 5 and pid[5] is not None:
             raise Refused("storages that are views of others are not supported")
         storage = Storage(key, kind.dtype, expect(int, size))
         if self.found.setdefault(key, storage) != storage:
-            raise Refused(f"storage {key!r} is described in two ways")
+            raise Refused(f"storage {brief(key)} is described in two ways")
         return storage
+
+
+def _check_key(key: Any) -> None:
+    """Raises Refused for a key whose hash could take forever: tuples in tuples."""
+    parts = key if type(key) is tuple else (key,)
+    if not all(isinstance(part, _SCALARS) for part in parts):
+        raise Refused(f"its pickle has {brief(key)} as the key of a dict")
+
+
+def _ordered_dict(pairs=()) -> collections.OrderedDict:
+    """An OrderedDict; Python 2 gave it its pairs at once."""
+    for pair in expect(list | tuple, pairs):
+        _check_key(expect(list | tuple, pair)[0])
+    return collections.OrderedDict(pairs)
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest) -> Tensor:
     """torch._utils._rebuild_tensor{,_v2}, without gradients and hooks."""
     del rest
     sizes = [*expect(tuple, shape), *expect(tuple, strides), offset]
-    if len(shape) != len(strides) or any(expect(int, n) < 0 for n in sizes):
-        raise Refused(f"a tensor of shape {shape!r:.80}, strides {strides!r:.80}")
+    fits = len(shape) == len(strides) <= _MAX_DIMENSIONS
+    if not fits or any(expect(int, n) < 0 for n in sizes):
+        raise Refused(f"a tensor of shape {brief(shape)}, strides {brief(strides)}")
     return Tensor(expect(Storage, storage), offset, shape, strides)
 
 
@@ -180,7 +235,7 @@ def _first(value, *rest):
 
 
 _STAND_INS = {
-    "collections.OrderedDict": collections.OrderedDict,
+    "collections.OrderedDict": _Function(_ordered_dict),
     "torch.Size": tuple,
     "torch._utils._rebuild_tensor": _Function(_rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": _Function(_rebuild_tensor),
@@ -200,7 +255,7 @@ _STAND_INS = {
 }
 
 
-def expect(kind: type, value: Any) -> Any:
+def expect(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Refused(f"its pickle has {value!r:.80} instead of {kind.__name__}")
+        raise Refused(f"its pickle has {brief(value)} instead of {kind.__name__}")
     return value

@@ -57,6 +57,8 @@ class SensorSpec:
     class_token: bool = True
     registers: int = 0
     prefix_positions: bool = True
+    rope: float = 0.0
+    gated: bool = False
     layer_scale: bool = False
     patch_offset: int = 0
     unit: str = ""

@@ -86,6 +86,11 @@ def _vit_h(name: str, activation: str) -> Variant:
     return Variant(name, 1024, 224, 14, 1280, 32, 16, 1024, 24, 16, activation)
 
 
+def _vit_g(name: str, activation: str) -> Variant:
+    sizes = (1024, 224, 14, 1408, 40, 16, 1024, 24, 16)
+    return Variant(name, *sizes, activation, vision_mlp_width=6144)
+
+
 def _vit_bigg(name: str, activation: str) -> Variant:
     sizes = (1280, 224, 14, 1664, 48, 16, 1280, 32, 20)
     return Variant(name, *sizes, activation, vision_mlp_width=8192)
@@ -131,6 +136,7 @@ _VARIANTS = (
     _vit_l("ViT-L-14-336-quickgelu", 336, "quick_gelu"),
     _vit_h("ViT-H-14", "gelu"),
     _vit_h("ViT-H-14-quickgelu", "quick_gelu"),
+    _vit_g("ViT-g-14", "gelu"),
     _vit_bigg("ViT-bigG-14", "gelu"),
     _vit_bigg("ViT-bigG-14-quickgelu", "quick_gelu"),
     *_resnets("", "quick_gelu"),

@@ -20,6 +20,7 @@ from rsclip_jax.models.compute import (
     keep_product,
 )
 from rsclip_jax.models.products import embed_patches
+from rsclip_jax.models.rope import Rope
 
 Features = dict[str, jax.Array]
 
@@ -62,12 +63,13 @@ def _attend_by_einsums(q, k, v, *, causal: bool, compute: Compute) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head self-attention with one joint projection for query, key and value.
 
-    causal: a token attends to itself and those before it.
+    causal: a token attends to itself and those before it. rope: turns queries and keys.
     """
 
     heads: int
     out_std: float
     causal: bool = False
+    rope: Rope | None = None
     compute: Compute = FLOAT32
 
     @nn.compact
@@ -78,6 +80,8 @@ class Attention(nn.Module):
         in_proj = Dense(3 * width, init, compute=self.compute, name="in_proj")
         qkv = in_proj(x).reshape(-1, tokens, 3, self.heads, width // self.heads)
         q, k, v = (qkv[:, :, i] for i in range(3))  # each [b, n, heads, depth]
+        if self.rope:
+            q, k = self.rope.turn(q), self.rope.turn(k)
         x = attend(q, k, v, causal=self.causal, compute=self.compute)
         init = nn.initializers.normal(self.out_std)
         out = Dense(width, init, compute=self.compute, name="out_proj")
@@ -85,19 +89,29 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two dense layers with mlp_width channels between them."""
+    """Two dense layers with mlp_width channels between them.
+
+    gated: the first layer gives a gate and a value of mlp_width channels each, and
+    silu(gate) * value is between them, whatever the activation.
+    """
 
     activation: str
     out_std: float
     mlp_width: int
+    gated: bool = False
     compute: Compute = FLOAT32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         init = nn.initializers.normal((2 * width) ** -0.5)
-        x = Dense(self.mlp_width, init, compute=self.compute, name="c_fc")(x)
-        x = ACTIVATIONS[self.activation](x)
+        inside = self.mlp_width * (2 if self.gated else 1)
+        x = Dense(inside, init, compute=self.compute, name="c_fc")(x)
+        if self.gated:
+            gate, value = jnp.split(x, 2, axis=-1)
+            x = jax.nn.silu(gate) * value
+        else:
+            x = ACTIVATIONS[self.activation](x)
         init = nn.initializers.normal(self.out_std)
         return Dense(width, init, compute=self.compute, name="c_proj")(x)
 
@@ -115,11 +129,15 @@ class Block(BlockFields):
         x = x.reshape(b * n, width)
         c = self.compute
         y = nn.LayerNorm(self.eps, name="ln_1")(x)
-        y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(y, n)
+        attend = Attention(
+            self.heads, self.out_std, self.causal, self.rope, c, name="attn"
+        )
+        y = attend(y, n)
         x = x + self.scaled(y, "scale_1")
         y = nn.LayerNorm(self.eps, name="ln_2")(x)
         inside = self.mlp_width or 4 * width
-        y = Mlp(self.activation, self.out_std, inside, c, name="mlp")(y)
+        mlp = Mlp(self.activation, self.out_std, inside, self.gated, c, name="mlp")
+        y = mlp(y)
         return (x + self.scaled(y, "scale_2")).reshape(b, n, width)
 
 
@@ -139,7 +157,8 @@ def run_blocks(
     x = compute.cast(x)
     out_std = x.shape[-1] ** -0.5 * (2 * layers) ** -0.5  # CLIP's initialisation
     sizes |= {"out_std": out_std, "compute": compute}
-    kind = tiles.Block if compute.layout == "tiles" else Block
+    plain = not (sizes.get("rope") or sizes.get("gated"))  # tiles has no form of these
+    kind = tiles.Block if compute.layout == "tiles" and plain else Block
     if compute.scan and not parent.is_initializing():  # the loop needs the params
         return _scan_blocks(parent.variables["params"], x, kind(**sizes, parent=None))
     make, outputs = compute.recomputed(kind), []
@@ -226,12 +245,14 @@ class VisionTransformer(nn.Module):
     With ln_pre and without patch_bias and proj_bias it is CLIP's visual tower (Radford
     et al. 2021); with the opposite values it is timm's ViT with a linear map on top.
 
-    pool: "token" takes the class token's output, "mean" the mean over the patches.
+    pool: "token" takes the class token's output, "mean" the mean over the patches,
+    "normed_mean" the mean over the patches after LayerNorm.
     out_dim: 0 returns the pooled features without a map. class_token: whether a class
     token precedes the patches. registers: the number of register tokens, whose outputs
     are unused (Darcet et al. 2024). prefix_positions: whether these tokens have
-    position embeddings. patch_offset: pixels of zero padding above and left of the
-    image, by which the patch grid is shifted.
+    position embeddings. rope: the base of a rotary embedding in place of position
+    embeddings; 0 for none. gated: the MLPs are SwiGLUs. patch_offset: pixels of zero
+    padding above and left of the image, by which the patch grid is shifted.
     """
 
     image_size: int
@@ -251,6 +272,8 @@ class VisionTransformer(nn.Module):
     class_token: bool = True
     registers: int = 0
     prefix_positions: bool = True
+    rope: float = 0.0
+    gated: bool = False
     layer_scale: bool = False
     patch_offset: int = 0
     compute: Compute = FLOAT32
@@ -289,19 +312,33 @@ class VisionTransformer(nn.Module):
             activation=self.activation,
             eps=self.eps,
             mlp_width=self.mlp_width,
+            gated=self.gated,
             layer_scale=self.layer_scale,
+            rope=self._rope(),
         )
-        pooled = nn.LayerNorm(self.eps, name="ln_post")(self._pool(x))
+        pooled = self._pool(x)
         feats = self._map(pooled) if self.out_dim else pooled
         features = {"pre": pre, "pooled": pooled}
         features |= {f"block_{i}": y for i, y in enumerate(blocks)}
         return feats, features
 
+    @property
+    def _prefix(self) -> int:
+        return self.class_token + self.registers
+
+    def _rope(self) -> Rope | None:
+        if not self.rope:
+            return None
+        return Rope(self.rope, self.image_size // self.patch_size, self._prefix)
+
     def _pool(self, x: jax.Array) -> jax.Array:
+        norm = nn.LayerNorm(self.eps, name="ln_post")
         if self.pool == "token":
-            return x[:, 0].astype(jnp.float32)
-        prefix = self.class_token + self.registers
-        return x[:, prefix:].astype(jnp.float32).mean(axis=1)
+            return norm(x[:, 0].astype(jnp.float32))
+        patches = x[:, self._prefix :].astype(jnp.float32)
+        if self.pool == "normed_mean":
+            return norm(patches).mean(axis=1)
+        return norm(patches.mean(axis=1))
 
     def _map(self, pooled: jax.Array) -> jax.Array:
         init = nn.initializers.normal(self.width**-0.5)
@@ -318,10 +355,12 @@ class VisionTransformer(nn.Module):
             shape = (self.registers, self.width)
             prefix.append(self.param("register_embedding", init, shape))
         first = jnp.concatenate([*prefix, jnp.zeros((0, self.width))])
-        n = x.shape[1] + (len(first) if self.prefix_positions else 0)
+        first = jnp.broadcast_to(first, (len(x), *first.shape))
+        if self.rope:
+            return jnp.concatenate([first, x], axis=1)
+        n = x.shape[1] + (first.shape[1] if self.prefix_positions else 0)
         positions = self.param("positional_embedding", init, (n, self.width))
         if not self.prefix_positions:
             x = x + positions[None]
-        first = jnp.broadcast_to(first, (len(x), *first.shape))
         x = jnp.concatenate([first, x], axis=1)
         return x + positions[None] if self.prefix_positions else x

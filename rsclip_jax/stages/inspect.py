@@ -4,6 +4,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,12 @@ def run_inspect(run: Run) -> None:
     c = run.config
     if not processes.is_first():
         return
-    sources, splits = open_splits(c.dataset, c.data_root, c.data.max_nodata)
+    sources, splits = open_splits(
+        c.dataset,
+        c.data_root,
+        max_nodata=c.data.max_nodata,
+        max_pixels=c.data.max_pixels,
+    )
     dataset = next(iter(sources.values())).dataset
     scans = {
         split: scan(
@@ -94,18 +100,18 @@ def run_inspect(run: Run) -> None:
 
 
 def open_splits(
-    name: str, root: str, max_nodata: float = 0.0
+    name: str, root: str, **settings: Any
 ) -> tuple[dict[str, Source], dict[str, dict]]:
     """(the splits that can be opened, {split: notes on it}).
 
-    Raises the first split's error if none can be opened.
+    settings: for open_source. Raises the first split's error if none can be opened.
     """
     sources: dict[str, Source] = {}
     notes: dict[str, dict] = {split: {} for split in _SPLITS}
     errors = []
     for split in _SPLITS:
         try:
-            sources[split], left_out = open_split(name, root, split, max_nodata)
+            sources[split], left_out = open_split(name, root, split, **settings)
             if left_out:
                 notes[split]["left_out"] = left_out
         except (ValueError, FileNotFoundError) as error:
@@ -116,11 +122,9 @@ def open_splits(
     return sources, notes
 
 
-def open_split(
-    name: str, root: str, split: str, max_nodata: float
-) -> tuple[Source, str]:
+def open_split(name: str, root: str, split: str, **settings: Any) -> tuple[Source, str]:
     """(the split, its problem, such as missing pairs, or "")."""
-    opened = functools.partial(open_source, name, root, split, max_nodata=max_nodata)
+    opened = functools.partial(open_source, name, root, split, **settings)
     try:
         return opened(), ""
     except (ValueError, FileNotFoundError) as error:

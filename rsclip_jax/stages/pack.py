@@ -143,6 +143,7 @@ def opener(run: Run, split: str) -> functools.partial:
         split,
         on_error=c.data.on_error,
         max_nodata=c.data.max_nodata,
+        max_pixels=c.data.max_pixels,
         packed=False,
     )
 

@@ -11,12 +11,14 @@ from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.io.texts import first_of
 from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.sensor import SensorSpec, input_fields
-from rsclip_jax.weights import dofa, layouts, rules
+from rsclip_jax.weights import dino, dofa, layouts, rules
 from rsclip_jax.weights.files import WeightFile
 
 
 def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
     """Reads the spec of a timm ViT or a ResNet; timm's defaults fill the gaps."""
+    if dino.is_dino(file):
+        return dino.read_spec(file, sensor)
     ours = our_shapes(file)
     if _is_resnet(file):
         return SensorSpec(**input_fields(sensor), **_resnet_sizes(ours))
@@ -67,8 +69,10 @@ def _is_resnet(file: WeightFile) -> bool:
 
 
 def table(file: WeightFile) -> list[rules.Rule]:
-    is_resnet = _is_resnet(file)
-    return layouts.TORCHVISION_RESNET if is_resnet else layouts.timm_vit(_norm_of(file))
+    if _is_resnet(file):
+        return layouts.TORCHVISION_RESNET
+    norm = _norm_of(file)
+    return dino.table(file, norm) if dino.is_dino(file) else layouts.timm_vit(norm)
 
 
 def our_shapes(file: WeightFile) -> dict[str, tuple[int, ...]]:
@@ -84,7 +88,7 @@ def with_norm(file: WeightFile, width: int) -> WeightFile:
         stacklevel=3,
     )
     made = {"norm.weight": np.ones(width), "norm.bias": np.zeros(width)}
-    return _with_tensors(file, made)
+    return file.with_tensors(made)
 
 
 def _norm_of(file: WeightFile) -> str:
@@ -100,7 +104,7 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     prefix = class_token + registers
     with_prefix = round((tokens - prefix) ** 0.5) ** 2 == tokens - prefix
     grid = round((tokens - prefix * with_prefix) ** 0.5)
-    mlp = ours["blocks_0/mlp/c_fc/kernel"][1]
+    mlp, _ = ours["blocks_0/mlp/c_proj/kernel"]
     return {
         "image_size": grid * patch,
         "patch_size": patch,
@@ -110,6 +114,7 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "ln_pre": "ln_pre/scale" in ours,
         "patch_bias": "patch_embed/bias" in ours,
         "mlp_width": 0 if mlp == 4 * width else mlp,
+        "gated": ours["blocks_0/mlp/c_fc/kernel"][1] == 2 * mlp,
         "class_token": class_token,
         "registers": registers,
         "prefix_positions": with_prefix,
@@ -150,12 +155,4 @@ def with_kernel(file: WeightFile, sensor: Sensor) -> WeightFile:
     made = {"patch_embed.proj.weight": kernel, "patch_embed.proj.bias": bias}
     names = [name for name in file.shapes if not name.startswith(dofa.PREFIXES)]
     rest = file.renamed({name: name for name in names})
-    return dataclasses.replace(_with_tensors(rest, made), config={"kind": "dofa"})
-
-
-def _with_tensors(file: WeightFile, made: Mapping[str, np.ndarray]) -> WeightFile:
-    return dataclasses.replace(
-        file,
-        shapes={**file.shapes, **{name: array.shape for name, array in made.items()}},
-        read=lambda name: made[name] if name in made else file.read(name),
-    )
+    return dataclasses.replace(rest.with_tensors(made), config={"kind": "dofa"})

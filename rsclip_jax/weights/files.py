@@ -6,6 +6,7 @@ wrappers of training scripts; layouts.py interprets the names.
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rsclip_jax.io.files import read_json
-from rsclip_jax.io.texts import first_of
+from rsclip_jax.io.files import read_object
+from rsclip_jax.io.texts import clip, first_of, shown
 from rsclip_jax.io.torch_files import load_torch
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -33,7 +34,13 @@ IN_FOLDER = (
 # mean and std in another file.
 _MODEL_CONFIGS = ("open_clip_config.json", "config.json")
 _PREPROCESSOR = "preprocessor_config.json"
-CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR)
+TOKENIZER_FILES = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+)
+CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR, *TOKENIZER_FILES)
 # Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
@@ -42,8 +49,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 class WeightFile:
     """Tensors by name; read(name) returns one, memory-mapped if the format allows.
 
-    metadata: the metadata of the safetensors header. config: the JSON beside the
-    weights in a folder (its "kind": "open_clip" or "hf").
+    metadata: the metadata of the safetensors header. config: the JSON beside weights of
+    a usual name, one of IN_FOLDER (its "kind": "open_clip" or "hf").
     """
 
     path: Path
@@ -59,6 +66,15 @@ class WeightFile:
             self, shapes=shapes, read=lambda new: self.read(names[new])
         )
 
+    def with_tensors(self, made: Mapping[str, np.ndarray]) -> "WeightFile":
+        """The file with tensors added, or in place of those of the same names."""
+        shapes = {name: array.shape for name, array in made.items()}
+        return dataclasses.replace(
+            self,
+            shapes={**self.shapes, **shapes},
+            read=lambda name: made[name] if name in made else self.read(name),
+        )
+
 
 def open_weights(path: str | Path) -> WeightFile:
     """Opens a weight file, an index of shards, or a folder that holds either.
@@ -68,11 +84,11 @@ def open_weights(path: str | Path) -> WeightFile:
     """
     path = Path(path)
     if path.is_dir():
-        inside = _find_weights(path)
-        return dataclasses.replace(_open_file(inside), config=_read_config(path))
-    if not path.is_file():
+        path = _find_weights(path)
+    elif not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weight file or folder")
-    return _open_file(path)
+    config = _read_config(path.parent) if path.name in IN_FOLDER else {}
+    return dataclasses.replace(_open_file(path), config=config)
 
 
 def is_weight_folder(path: Path) -> bool:
@@ -89,10 +105,10 @@ def usual_file(folder: Path, among: Collection[Path] | None = None) -> Path | No
 
 def file_digests(path: Path) -> dict[str, str]:
     """{name: sha256} of all files that open_weights reads from a path."""
-    read, folder = [path], path.parent
-    if path.is_dir():
-        folder = path
-        read = [_find_weights(path), *filter(Path.is_file, map(path.joinpath, CONFIGS))]
+    file = _find_weights(path) if path.is_dir() else path
+    read, folder = [file], file.parent
+    if file.name in IN_FOLDER:
+        read += filter(Path.is_file, map(folder.joinpath, CONFIGS))
     shards = [folder / name for name in shard_names(read[0])]
     return {
         file.relative_to(folder).as_posix(): _sha256(file) for file in read + shards
@@ -118,9 +134,9 @@ def _read_config(folder: Path) -> dict:
     for name in _MODEL_CONFIGS:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
-            config = {"kind": kind, **read_json(folder / name)}
+            config = {"kind": kind, **read_object(folder / name)}
             if kind == "hf" and (folder / _PREPROCESSOR).is_file():
-                config["preprocessor"] = read_json(folder / _PREPROCESSOR)
+                config["preprocessor"] = read_object(folder / _PREPROCESSOR)
             return config
     return {}
 
@@ -147,9 +163,21 @@ def _open_safetensors(path: Path) -> WeightFile:
         shapes = {n: tuple(file.get_slice(n).get_shape()) for n in names}
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path}: not a whole safetensors file ({error}); fetch it again"
+            f"{path}: not a whole safetensors file ({clip(str(error), 200)}); fetch it"
+            " again"
         ) from error
-    return WeightFile(path, shapes, file.get_tensor, file.metadata() or {})
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return file.get_tensor(name)
+        except (safetensors.SafetensorError, AttributeError, ValueError) as error:
+            # AttributeError: numpy has no such dtype; ValueError: no such shape
+            raise ValueError(
+                f"{path}: tensor {shown(name)} cannot be read"
+                f" ({clip(str(error), 200)}); save it in another dtype"
+            ) from error
+
+    return WeightFile(path, shapes, read, file.metadata() or {})
 
 
 def shard_names(path: Path) -> list[str]:
@@ -162,10 +190,28 @@ def _is_index(path: Path) -> bool:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict):
+    where = read_object(index).get("weight_map")
+    if not isinstance(where, dict) or not where:
         raise ValueError(f"{index}: no 'weight_map' in this index of shards")
+    strange = [name for name in where.values() if not _is_shard(name)]
+    if strange:
+        raise ValueError(
+            f"{index}: {shown(strange[0])} is not the name of a weight file beside it,"
+            f" as all shards are ({', '.join(SUFFIXES)}); fetch the index again"
+        )
     return where
+
+
+def _is_shard(name: object) -> bool:
+    """Whether a name is a file's, without a folder, and of a suffix that has tensors.
+
+    An index thus cannot lead to itself, or out of its folder.
+    """
+    return (
+        isinstance(name, str)
+        and name.endswith(SUFFIXES)
+        and re.fullmatch(r"[\w.+@ -]{1,200}", name) is not None
+    )
 
 
 def _open_shards(index: Path) -> WeightFile:

@@ -15,7 +15,7 @@ from rsclip_jax.models.sensor import (
     sensor_shapes,
     spec_sensor,
 )
-from rsclip_jax.weights import layouts, rules
+from rsclip_jax.weights import dino, layouts, rules
 from rsclip_jax.weights.encoder_spec import (
     is_dofa,
     our_shapes,
@@ -47,8 +47,9 @@ def load_encoder(
 
     Args:
         source: a name in ENCODERS, downloaded from the hub, or the path of a timm ViT,
-            a ResNet of bottleneck blocks (alone or within a MoCo, DINO or MAE
-            checkpoint), DOFA, or a file written by save_encoder.
+            a DINOv2 or DINOv3 of transformers, timm or Meta, a ResNet of bottleneck
+            blocks (alone or within a MoCo, DINO or MAE checkpoint), DOFA, or a file
+            written by save_encoder.
         sensor: the sensor to encode (a Sensor, its name or a .toml); by default the one
             that the encoder was trained on. Values are scaled as in the training of
             `row`, or without `row` by the sensor's mean and std.
@@ -64,7 +65,7 @@ def load_encoder(
     """
     path, origin = find_encoder(source)
     row = row or origin.get("name", "")
-    file = _encoder_alone(open_weights(path))
+    file = dino.as_timm(_encoder_alone(open_weights(path)))
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
     sensor = get_sensor(sensor) if isinstance(sensor, str) else sensor or trained
@@ -140,6 +141,11 @@ def _told(
 ) -> SensorSpec:
     """The spec with the caller's heads and activation; ValueError if they are wrong."""
     heads, activation = heads or spec.heads, activation or spec.activation
+    if not heads:
+        raise ValueError(
+            f"{path}: nothing tells the number of heads of {spec.width} channels; pass"
+            " heads="
+        )
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"activation {activation!r} is not known; use {', '.join(ACTIVATIONS)}"
@@ -246,7 +252,7 @@ def _resized(
             f"image_size {image_size} is not a multiple of the encoder's patches of"
             f" {spec.patch_size} pixels"
         )
-    if spec.is_resnet:
+    if spec.is_resnet or spec.rope:
         return dataclasses.replace(spec, image_size=image_size), params
     prefix = (spec.class_token + spec.registers) * spec.prefix_positions
     grid = image_size // spec.patch_size

@@ -39,6 +39,16 @@ def block_rules(prefix: str, path: str, names: Mapping[str, str]) -> list[Rule]:
     return rules
 
 
+def in_parts(rules: Sequence[Rule], name: str, parts: Sequence[str]) -> list[Rule]:
+    """The rules for files that hold equal parts of the tensor `name` separately."""
+    out = []
+    for rule in rules:
+        theirs, ours, transform = rule
+        cut = [(p, f"{ours}[{i}/{len(parts)}]", transform) for i, p in enumerate(parts)]
+        out.extend(cut if theirs == name else [rule])
+    return out
+
+
 def convert_names(
     names: Iterable[str], rules: Sequence[Rule]
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:

@@ -80,9 +80,17 @@ _TIMM_NAMES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch32_clip_224"}
 
 def has_timm_model(spec: SensorSpec) -> bool:
     """Whether timm's ViT or ResNet can implement the spec."""
+    return not _not_in_timm(spec)
+
+
+def _not_in_timm(spec: SensorSpec) -> str:
+    """The field for whose value timm's ViT or ResNet has no model; "" for none."""
     if spec.is_resnet:
-        return spec.width == 64  # the only width of timm's stem
-    return spec.eps in _TIMM_NAMES and not spec.patch_offset
+        return "" if spec.width == 64 else "width"  # the only width of timm's stem
+    if spec.eps not in _TIMM_NAMES:
+        return "eps"
+    # config.json cannot name the classes of layers that these two need
+    return next((f for f in ("patch_offset", "rope", "gated") if getattr(spec, f)), "")
 
 
 def timm_config(spec: SensorSpec) -> dict[str, Any]:
@@ -91,9 +99,7 @@ def timm_config(spec: SensorSpec) -> dict[str, Any]:
     The architecture's name only selects the LayerNorm's eps; model_args has all sizes.
     Raises ValueError for a spec that timm cannot implement.
     """
-    if not has_timm_model(spec):
-        what = "patch_offset" if spec.patch_offset else "eps"
-        what = "width" if spec.is_resnet else what
+    if what := _not_in_timm(spec):
         raise ValueError(
             f"timm has no such model with {what} = {getattr(spec, what)}; write a"
             " .safetensors file, which load_encoder reads"
@@ -111,12 +117,14 @@ def timm_config(spec: SensorSpec) -> dict[str, Any]:
         "num_heads": spec.heads,
         "mlp_ratio": (spec.mlp_width or 4 * spec.width) / spec.width,
         "pre_norm": spec.ln_pre,
-        "global_pool": {"token": "token", "mean": "avg"}[spec.pool],
+        "global_pool": "token" if spec.pool == "token" else "avg",
         "class_token": spec.class_token,
         "reg_tokens": spec.registers,
         "no_embed_class": not spec.prefix_positions,
         "act_layer": spec.activation,
     }
+    if spec.pool == "normed_mean":
+        model["fc_norm"] = False
     if spec.layer_scale:
         model["init_values"] = 1e-5
     name = _TIMM_NAMES[spec.eps]

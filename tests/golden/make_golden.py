@@ -34,7 +34,8 @@ from torch_models import FOLDER, as_nchw, normal, randomise, record, save
 
 torchvision_stub.install()
 
-import make_encoders  # noqa: E402  (needs the stub)
+import make_dino  # noqa: E402  (needs the stub)
+import make_encoders  # noqa: E402
 import open_clip  # noqa: E402
 import transformers  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
@@ -70,6 +71,7 @@ def main() -> None:
     for seed, name in enumerate(make_encoders.TIMM, 21):
         make_encoders.make_timm(name, seed)
     make_encoders.make_dofa(seed=25)
+    make_dino.make_dinos(seed=31)
     make_resnets(seed=13)
     make_tokenizer()
     make_torch_files()

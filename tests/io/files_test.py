@@ -78,3 +78,12 @@ def test_what_is_not_json_is_named(tmp_path, data):
         files.read_json(path)
     with pytest.raises(FileNotFoundError, match=r"other\.json"):
         files.read_json(tmp_path / "other.json")
+
+
+def test_json_nested_without_end_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a":' * 3000)
+    with pytest.raises(ValueError, match=r"a\.json is JSON that is nested too deeply"):
+        files.read_json(path)
+    with pytest.raises(ValueError, match=r"the header is .* nested too deeply.*; go"):
+        files.parse_json("[" * 3000, "the header", "go")

@@ -59,3 +59,10 @@ def test_the_first_things_of_a_list_are_as_many_as_there_is_room_for():
     assert long == "x" * 500 + ", ..."
     assert len(first_of(["x" * 10_000])) < 750
     assert first_of([]) == ""
+
+
+def test_a_list_in_lists_without_end_is_no_error():
+    value: list = []
+    for _ in range(3000):
+        value = [value]
+    assert shown(value) == "a deeply nested list"

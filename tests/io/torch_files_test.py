@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rsclip_jax.io.torch_files import load_torch
+from rsclip_jax.io.torch_files import load_torch, read_torch
 from tests.golden import FOLDER
 
 ZIP, LEGACY = FOLDER / "torch_state.pt", FOLDER / "torch_legacy.pt"
@@ -262,4 +262,76 @@ def test_what_is_no_torch_file_says_so(tmp_path):
         load_torch(path)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"page\.pt: the file is empty"):
+        load_torch(path)
+
+
+TUPLES: tuple = ()
+for _ in range(10):
+    TUPLES = (TUPLES, TUPLES)
+NESTED = pickle.dumps(TUPLES, protocol=2)[2:-1]  # a few bytes a level
+
+
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        (b"}" + NESTED + b"K\x01s.", "has a tuple of 2 as the key of a dict"),
+        (b"}(" + NESTED + b"K\x01K\x02K\x03u.", "has a tuple of 2 as the key"),
+        (
+            b"ccollections\nOrderedDict\n]" + NESTED + b"K\x01\x86a\x85R.",
+            "has a tuple of 2 as the key",
+        ),
+        (NESTED + b"Q.", "refers to a tuple of 2, which is not a storage"),
+        (
+            b"ctorch._utils\n_rebuild_tensor\n(K\x01K\x02" + NESTED + b"K\x03tR.",
+            "has 3 instead of tuple",
+        ),
+        (
+            b"ctorch._utils\n_rebuild_tensor\n(K\x01K\x02" + NESTED + b"\x85)tR.",
+            r"a tensor of shape a tuple of 1, strides \(\)",
+        ),
+        (
+            b"ctorch._utils\n_rebuild_tensor\n(K\x01K\x02" + NESTED + NESTED + b"tR.",
+            "has a tuple of 2 instead of int",
+        ),
+    ],
+)
+def test_a_message_does_not_grow_with_nesting(tmp_path, planted, words):
+    """A level doubles repr and hash of a tuple, and adds a few bytes to the file."""
+    path = archive(tmp_path, b"\x80\x02" + planted)
+    for read in (load_torch, lambda path: read_torch(path.read_bytes(), str(path))):
+        with pytest.raises(ValueError, match=words) as error:
+            read(path)
+        assert len(str(error.value)) < 500
+
+
+def test_keys_of_a_dict_are_numbers_texts_and_tuples_of_them(tmp_path):
+    whole = {"a": 1, 2: "b", (3, "c"): None, 0.5: [True]}
+    assert load_torch(archive(tmp_path, pickle.dumps(whole, protocol=2))) == whole
+    pairs = b"\x80\x02ccollections\nOrderedDict\n](]X\x01\x00\x00\x00aaK\x07ae\x85R."
+    assert load_torch(archive(tmp_path, pairs)) == {"a": 7}
+
+
+def test_long_names_of_shared_modules_are_counted(tmp_path):
+    new, long = b"c__torch__\nA\n)\x81", b"X\xe8\x03\x00\x00" + b"a" * 1000
+    out = b"\x80\x02" + new + b"}bq\x00"
+    for level in range(1, 40):
+        get = b"h" + bytes([level - 1])
+        one, two = long, long[:-1] + b"b"
+        out += new + b"}(" + one + get + two + get + b"ubq" + bytes([level])
+    with pytest.raises(ValueError, match="names have more than 16777216 letters"):
+        load_torch(archive(tmp_path, out + b"."))
+
+
+def test_many_names_are_cut(tmp_path):
+    names = b"".join(b"cmodule%d\nname\n" % i for i in range(5000))
+    with pytest.raises(ValueError, match=r"its pickle uses .*\.\.\.") as error:
+        load_torch(archive(tmp_path, b"\x80\x02(" + names + b"N."))
+    assert len(str(error.value)) < 1500
+
+
+def test_a_record_that_is_there_twice_is_refused(tmp_path):
+    path = archive(tmp_path, pickle.dumps({"a": 1}, protocol=2))
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Dupl"):
+        file.writestr("planted/data.pkl", pickle.dumps({"a": 2}, protocol=2))
+    with pytest.raises(ValueError, match="a zip file in which a record is twice"):
         load_torch(path)

@@ -13,8 +13,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
 
+from rsclip_jax.data.codecs.limits import TooLarge, check_pixels
 from rsclip_jax.data.codecs.places import Footprint, Transform, face_north
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.types import MAX_PIXELS
 
 # What GDAL reports becomes an error of ours or is of no consequence; a raster without
 # a place is counted where it matters.
@@ -28,18 +30,25 @@ _LACKS = re.compile(r"missing codec(?: of code)? (\w+)")
 _UNABLE = re.compile(r"not supported|unsupported|cannot handle|can not handle", re.I)
 
 
-def read_with_gdal(path: Path, driver: str, bands: int | None = None) -> Raster:
+def read_with_gdal(
+    path: Path,
+    driver: str,
+    bands: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Raster:
     """Reads a TIFF or JPEG 2000 file, north up; each page of several is a band.
 
     driver: GDAL's name of the format, so that it does not try every other one. bands:
     how many the caller expects, None for any. A last band that the file calls
-    alpha masks the others unless that many bands need it. Raises ValueError naming a
-    file that is unreadable, cut short, or in a codec that is not there.
+    alpha masks the others unless that many bands need it. max_pixels: of all pages
+    together; see check_pixels. Raises ValueError naming a file that is unreadable, cut
+    short, too large, or in a codec that is not there.
     """
     with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
         if not file.subdatasets:
+            check_pixels(file.height, file.width, str(path), max_pixels, file.count)
             return _read(file, path, bands)
-        pages = _read_pages(file.subdatasets, path)
+        pages = _read_pages(file.subdatasets, path, max_pixels)
     return _join_pages(pages, path)
 
 
@@ -64,6 +73,8 @@ def _explaining(path: Path) -> Iterator[None]:
     """Raises what goes wrong within as ValueError with the file and the way out."""
     try:
         yield
+    except TooLarge:
+        raise
     except Exception as error:  # damaged bytes make a decoder fail in any way
         raise ValueError(f"{path}: {_explain(error, path)}") from error
 
@@ -92,11 +103,13 @@ def _explain(error: Exception, path: Path) -> str:
     return f"unreadable or cut TIFF ({size:,} bytes; {why}); fetch the file again"
 
 
-def _read_pages(names: Sequence[str], path: Path) -> list[Raster]:
+def _read_pages(names: Sequence[str], path: Path, max_pixels: int) -> list[Raster]:
     """Reads the pages of a file in their order."""
     pages = []
     for name in sorted(names, key=lambda name: int(name.split(":")[1])):
         with _opened(name) as file:
+            rows = file.height * len(names)  # as if the pages were one image
+            check_pixels(rows, file.width, str(path), max_pixels, file.count)
             pages.append(_read(file, path, None))
     return pages
 

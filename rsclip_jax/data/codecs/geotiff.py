@@ -9,9 +9,11 @@ import numpy as np
 
 from rsclip_jax.data.codecs.gdal import locate_with_gdal, read_with_gdal
 from rsclip_jax.data.codecs.images import JPEG_2000, is_raster
+from rsclip_jax.data.codecs.limits import check_pixels
 from rsclip_jax.data.codecs.places import Footprint
 from rsclip_jax.data.codecs.plain_tiffs import Plain, decode_plain, look_at_tags
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.types import MAX_PIXELS
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
 _BESIDE = (".msk", ".aux.xml")  # GDAL reads a mask and metadata from such files
@@ -20,20 +22,26 @@ _WHOLE = 2**26  # a larger file is not read into memory to look at its tags
 
 
 def read_raster(
-    path: Path, bands: int | None = None, beside: Collection[str] | None = None
+    path: Path,
+    bands: int | None = None,
+    beside: Collection[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Raster:
     """Reads a TIFF or JPEG 2000 file, however its bands are stored.
 
     A plain TIFF is decoded at once; GDAL takes ten times as long to open a file.
     bands: see read_with_gdal. beside: the names in the folder of files that may say
-    more about it; None where the folder was not listed. Raises FileNotFoundError, and
-    ValueError naming a file that is unreadable, cut short, or in a codec that is not
-    there.
+    more about it; None where the folder was not listed. max_pixels: see check_pixels.
+    Raises FileNotFoundError, and ValueError naming a file that is unreadable, cut
+    short, too large, or in a codec that is not there.
     """
     data, plain = _look(path, beside)
+    if plain:
+        height, width, count = plain.shape
+        check_pixels(height, width, str(path), max_pixels, count)
     pixels = decode_plain(data, plain) if plain else None
     if plain is None or pixels is None:
-        return read_with_gdal(path, _driver(data), bands)
+        return read_with_gdal(path, _driver(data), bands, max_pixels)
     missing = None
     if plain.nodata is not None and (gone := pixels == plain.nodata).any():
         missing = gone
@@ -91,7 +99,7 @@ def _has_more(path: Path, plain: Plain, beside: Collection[str] | None) -> bool:
     return any(os.path.basename(name) in beside for name in names)
 
 
-def read_band_files(paths: Sequence[Path]) -> Raster:
+def read_band_files(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> Raster:
     """Reads one file for each band as [size, size, bands]; see stack_bands.
 
     A file may have another suffix than its path says, such as .TIF or .jp2. A pixel of
@@ -106,7 +114,7 @@ def read_band_files(paths: Sequence[Path]) -> Raster:
         for folder, names in there.items()
     }
     paths = [_as_found(path, there[path.parent]) for path in paths]
-    rasters = [read_raster(path, 1, beside[path.parent]) for path in paths]
+    rasters = [read_raster(path, 1, beside[path.parent], max_pixels) for path in paths]
     first = rasters[0].pixels
     for path, raster in zip(paths, rasters, strict=True):
         height, width, bands = raster.pixels.shape

@@ -2,14 +2,21 @@
 
 import io
 import re
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from rsclip_jax.data.codecs.limits import TooLarge, check_pixels
+from rsclip_jax.data.types import MAX_PIXELS
+
 cv2.setNumThreads(0)  # the pipeline has its own threads
 
+# JPEG's markers: frame headers, the scan, and those without a length.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _BARE = 0xDA, frozenset((0x00, 0x01, *range(0xD0, 0xDA), 0xFF))
 JPEG_2000 = (b"\0\0\0\x0cjP", b"\xffO\xffQ")  # a file, a bare codestream
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".jp2", ".bmp", ".webp")
 _RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *JPEG_2000)
@@ -18,19 +25,19 @@ _RASTERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *JPEG_2000)
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 
 
-def read_image(path: Path, bands: int = 3) -> np.ndarray:
+def read_image(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image as uint8 [h, w, bands]: RGB (grey is repeated), or 1 band of grey.
 
-    Raises ValueError naming a file that is unreadable, cut short or not 8-bit, or that
-    has colour where one band is expected.
+    max_pixels: see check_pixels. Raises ValueError naming a file that is unreadable,
+    cut short, too large or not 8-bit, or that has colour where one band is expected.
     """
     data = path.read_bytes()
     if is_raster(data):
         # A model is loaded without GDAL, which takes a second to import.
         from rsclip_jax.data.codecs.pictures import read_picture
 
-        return read_picture(path, bands).pixels
-    return decode_image(data, str(path), bands)
+        return read_picture(path, bands, max_pixels).pixels
+    return decode_image(data, str(path), bands, max_pixels)
 
 
 def is_raster(data: bytes) -> bool:
@@ -38,23 +45,53 @@ def is_raster(data: bytes) -> bool:
     return data.startswith(_RASTERS)
 
 
-def decode_image(data: bytes, where: str, bands: int = 3) -> np.ndarray:
+def decode_image(
+    data: bytes, where: str, bands: int = 3, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Like read_image, from a file's bytes; where: their name in errors."""
-    end = _ENDS.get(data[:2])
-    if end is None or not data.rstrip(b"\0\n\r").endswith(end):
-        return _read_slowly(data, where, bands)
+    end, size = _ENDS.get(data[:2]), told_size(data)
+    if end is None or size is None or not data.rstrip(b"\0\n\r").endswith(end):
+        return _read_slowly(data, where, bands, max_pixels)
+    check_pixels(*size, where, max_pixels)
     flag = cv2.IMREAD_UNCHANGED
     if bands == 3:
         # No EXIF rotation: it would change a sensor's rows. 16 bits are kept and
         # refused below.
         flag = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         flag |= cv2.IMREAD_ANYDEPTH
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    try:
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error:  # a limit of its own
+        array = None
     if array is None:
-        return _read_slowly(data, where, bands)
+        return _read_slowly(data, where, bands, max_pixels)
     if bands != 3 and array.ndim == 3:
         array = array[..., _channels(data, array.shape[-1])]
     return check_bands(array, where, bands)
+
+
+def told_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) that a PNG or JPEG says it has; None where it says none.
+
+    A JPEG says it in its first frame header: ITU-T T.81, B.2.2.
+    """
+    if data[:2] == b"\x89P":
+        if data[12:16] != b"IHDR" or len(data) < 24:
+            return None
+        width, height = struct.unpack_from(">II", data, 16)
+        return height, width
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 9 <= len(data):
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return height, width
+        if marker == _SCAN:
+            return None
+        at += 1  # fill bytes, and markers without a length
+        if marker not in _BARE:
+            at += 1 + int.from_bytes(data[at + 1 : at + 3], "big")
+    return None
 
 
 def _channels(data: bytes, count: int) -> list[int]:
@@ -64,16 +101,19 @@ def _channels(data: bytes, count: int) -> list[int]:
     return [2, 1, 0, *range(3, count)]
 
 
-def _read_slowly(data: bytes, where: str, bands: int) -> np.ndarray:
+def _read_slowly(data: bytes, where: str, bands: int, max_pixels: int) -> np.ndarray:
     """Reads by Pillow, which refuses cut files but allows trailing bytes."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            check_pixels(image.height, image.width, where, max_pixels)
             bits = max(
                 getattr(image, "tag_v2", {}).get(258, (8,))
             )  # BitsPerSample of a TIFF
             deep = bits > 8 or image.mode[0] in "IF"
             wanted = image.convert("RGB") if bands == 3 and not deep else image
             array = np.array(wanted)
+    except TooLarge:
+        raise
     except Exception as error:  # a damaged file can raise anything
         why = re.sub(r" ?<_io\.BytesIO[^>]*>", "", str(error))
         raise ValueError(

@@ -8,9 +8,10 @@ import numpy as np
 from rsclip_jax.data.codecs.geotiff import read_raster
 from rsclip_jax.data.codecs.images import check_bands, decode_image, is_raster
 from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.types import MAX_PIXELS
 
 
-def read_picture(path: Path, bands: int = 3) -> Raster:
+def read_picture(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> Raster:
     """Reads an 8-bit picture as images.read_image does, and what its file says.
 
     The file's first bytes tell its format, whatever its suffix. A palette is looked up.
@@ -19,8 +20,8 @@ def read_picture(path: Path, bands: int = 3) -> Raster:
     """
     data = path.read_bytes()
     if not is_raster(data):
-        return Raster(decode_image(data, str(path), bands))
-    raster = read_raster(path, bands)
+        return Raster(decode_image(data, str(path), bands, max_pixels))
+    raster = read_raster(path, bands, max_pixels=max_pixels)
     pixels, missing, names = raster.pixels, raster.missing, raster.names
     if raster.palette is not None:
         pixels, names = raster.palette[pixels[..., 0]], ()

@@ -1,14 +1,22 @@
 """Finds the members of a tar from its headers (POSIX.1-2001, GNU names)."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rsclip_jax.io.texts import shown
+
 _BLOCK = 512
 _GZIP = b"\x1f\x8b"
 _FILES = (b"0", b"\0", b"7")  # regular files, in new and old tars
+_DECIMAL = re.compile("[0-9]{1,19}", re.ASCII)
+_OCTAL = re.compile(rb"[0-7]*")
+_ABOUT_NEXT = (b"L", b"x")
+_DIGITS = 20  # of a length, and a space
+_LONG = 2**20  # most bytes of a name, and of the fields of pax
 
 
 class Member(NamedTuple):
@@ -39,6 +47,18 @@ def walk_tar(path: Path, inner: Member | None = None) -> Iterator[Member]:
         yield from _walk(path, file.fileno(), start, end)
 
 
+def walk_once(path: Path, inner: Member | None = None) -> Iterator[Member]:
+    """As walk_tar. Raises ValueError for a name that is in the tar twice."""
+    seen: set[str] = set()
+    for member in walk_tar(path, inner):
+        if member.name in seen:
+            raise ValueError(
+                f"{path}: {shown(member.name)} is in it twice; fetch it again"
+            )
+        seen.add(member.name)
+        yield member
+
+
 def _walk(path: Path, file: int, start: int, end: int) -> Iterator[Member]:
     at, name, pax = start, "", dict[str, str]()
     while True:
@@ -49,10 +69,12 @@ def _walk(path: Path, file: int, start: int, end: int) -> Iterator[Member]:
             return
         try:
             _check_sum(header)
-            size = int(pax.get("size", 0)) or _number(header[124:136])
+            size = _decimal(pax.get("size", "0"), "a size") or _number(header[124:136])
             kind, data = header[156:157], at + _BLOCK
             if data + size > end:
                 raise _cut(path, end, f"a member of {size:,} bytes begins at {data:,}")
+            if kind in _ABOUT_NEXT and size > _LONG:
+                raise _Damaged(f"a name or pax fields of {size:,} bytes")
             if kind == b"L":  # GNU: the next member's name is too long for its header
                 name = _text(os.pread(file, size, data))
             elif kind == b"x":  # pax: fields of the next member
@@ -87,10 +109,16 @@ def _check_sum(header: bytes) -> None:
 def _number(field: bytes) -> int:
     if field[0] & 0x80:  # GNU: in base 256, from 8 GiB on
         return int.from_bytes(field[1:], "big")
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError as error:
-        raise _Damaged(f"{field!r} instead of a number") from error
+    if not _OCTAL.fullmatch(digits := field.strip(b" \0")):
+        raise _Damaged(f"{field!r} instead of a number")
+    return int(digits or b"0", 8)
+
+
+def _decimal(text: str, what: str) -> int:
+    """A number of pax; int() would also take a sign, spaces and underscores."""
+    if not _DECIMAL.fullmatch(text):
+        raise _Damaged(f"a pax field has {what} of {shown(text, 40)}")
+    return int(text)
 
 
 def _name(header: bytes) -> str:
@@ -105,12 +133,14 @@ def _text(data: bytes) -> str:
 
 def _pax(data: bytes) -> dict[str, str]:
     """{key: value} of lines "<length of the line> key=value"."""
-    fields = {}
-    while data.strip(b"\0"):
-        length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(data):
+    fields, at, data = {}, 0, data.rstrip(b"\0")
+    while at < len(data):
+        digits, _, _ = data[at : at + _DIGITS].partition(b" ")
+        length = _decimal(_text(digits), "a length")
+        if not len(digits) < length <= len(data) - at:
             raise _Damaged("a pax field has a wrong length")
-        line, data = data[: int(length)], data[int(length) :]
-        key, _, value = line[len(length) + 1 :].rstrip(b"\n").partition(b"=")
+        line = data[at + len(digits) + 1 : at + length]
+        key, _, value = line.rstrip(b"\n").partition(b"=")
         fields[_text(key)] = _text(value)
+        at += length
     return fields

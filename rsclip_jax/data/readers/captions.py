@@ -6,13 +6,14 @@ per image, but most images repeat some. UCM- and Sydney-captions: Qu et al. 2016
 RSITMD (Yuan et al. 2021) has only train and test.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.codecs.images import SUFFIXES
 from rsclip_jax.data.readers.folders import hash_percent, in_split, parse_split
 from rsclip_jax.data.types import SPLITS, Entry, Listing
+from rsclip_jax.io.files import parse_json
+from rsclip_jax.io.texts import shown
 
 # Dataset -> possible paths of its JSON, and of its images; the archive's names first.
 FILES = {
@@ -73,11 +74,11 @@ def _read_listed(path: Path) -> list[dict[str, Any]]:
     """Reads and checks the JSON's images: filename, split and sentences."""
     data, at = path.read_bytes(), "the file"
     try:
-        listed = json.loads(data)["images"]
+        listed = parse_json(data, at)["images"]
         for i, image in enumerate(listed):
             at = f"images[{i}]"
-            _check_image(path, image)
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            _check_image(image)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: cut short, or not a captions file ({len(data):,} bytes; {at}:"
             f" {type(error).__name__}: {error}), expected {{'images': [{{'filename',"
@@ -86,14 +87,14 @@ def _read_listed(path: Path) -> list[dict[str, Any]]:
     return listed
 
 
-def _check_image(path: Path, image: dict[str, Any]) -> None:
+def _check_image(image: dict[str, Any]) -> None:
     texts = [image["filename"], *(s["raw"] for s in image["sentences"])]
     if not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"not text in {str(image)[:80]}")
+        raise TypeError(f"not text in {shown(image)}")
     if image["split"] not in SPLITS:
         raise ValueError(
-            f"{path}: {image['filename']} has split {image['split']!r}, expected"
-            f" {', '.join(SPLITS)}; correct the file"
+            f"{image['filename']} has split {shown(image['split'])}, expected"
+            f" {', '.join(SPLITS)}"
         )
 
 

@@ -355,7 +355,7 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str,
     try:
         told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
         features = told["info"]["features"].items()
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     found: dict[str, tuple[str, ...]] = {}
     for column, feature in features:

@@ -43,7 +43,7 @@ def load_sensor(path: str | Path) -> Sensor:
         values = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: this sensor file does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from error
     fields = {f.name: f for f in dataclasses.fields(Sensor) if f.name != "name"}
     unknown = [key for key in values if key not in fields]

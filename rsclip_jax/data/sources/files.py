@@ -12,6 +12,7 @@ from rsclip_jax.data.codecs.described import order_bands
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
+from rsclip_jax.data.codecs.limits import check_pixels
 from rsclip_jax.data.codecs.notes import is_noting, note
 from rsclip_jax.data.codecs.patches import composite_of, make_picture
 from rsclip_jax.data.codecs.pictures import read_picture
@@ -25,6 +26,7 @@ from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import make_composite, sensor_part
 from rsclip_jax.data.types import (
     DEFAULTS,
+    MAX_PIXELS,
     Dataset,
     Entry,
     LeftOut,
@@ -55,6 +57,7 @@ class FileSource(Source):
     ):
         self.dataset, self.split, self.split_rule = dataset, split, split_rule
         self.left_out, self.max_nodata = list(left_out), options.max_nodata
+        self.max_pixels = options.max_pixels
         self._read_labels = read_labels
         self.ids = [entry.id for entry in entries]
         self._entries = entries
@@ -132,6 +135,7 @@ class FileSource(Source):
             footprints=found[key],
             onto=self._grid_file(entry, key),
             scaling=dataset.scaling.get(key),
+            max_pixels=self.max_pixels,
         )
         if entry.box_file is not None:
             return crop_to_box(array, entry.box_file, entry.label)
@@ -193,6 +197,7 @@ def read_sensor(
     footprints: list[Footprint] | None = None,
     onto: Path | None = None,
     scaling: Scaling | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Reads and checks a sensor's array [h, w, bands].
 
@@ -205,11 +210,14 @@ def read_sensor(
         onto: the file onto whose grid the image is warped.
         scaling: from the file's numbers to the sensor's unit, where the dataset says
             it; see apply_scaling.
+        max_pixels: of a file, and of the grid; see check_pixels.
     """
-    raster = read_files(files, sensor, len(file_bands or sensor.bands))
+    raster = read_files(files, sensor, len(file_bands or sensor.bands), max_pixels)
     where = str(files[0].parent if isinstance(files, tuple) else files)
     if onto is not None:
-        raster = _warp(raster, sensor, read_place(onto), where)
+        if grid := read_place(onto):
+            check_pixels(grid.height, grid.width, str(onto), max_pixels)
+        raster = _warp(raster, sensor, grid, where)
     if footprints is not None:
         footprints += raster.places
     if is_noting():
@@ -249,18 +257,23 @@ def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
     return missing
 
 
-def read_files(files: Path | tuple[Path, ...], sensor: Sensor, bands: int) -> Raster:
+def read_files(
+    files: Path | tuple[Path, ...],
+    sensor: Sensor,
+    bands: int,
+    max_pixels: int = MAX_PIXELS,
+) -> Raster:
     """Reads the file of a sensor, or its file for each band, of so many bands."""
     if isinstance(files, tuple):
-        return read_band_files(files)
+        return read_band_files(files, max_pixels)
     if sensor.unit == "8-bit":
-        return read_picture(files, bands)
+        return read_picture(files, bands, max_pixels)
     if files.suffix.lower() in TIFF_SUFFIXES:
-        return read_raster(files, bands)
+        return read_raster(files, bands, max_pixels=max_pixels)
     if np.dtype(sensor.dtype).itemsize > 1:
         raise ValueError(
             f"{files}: {sensor.name} has {sensor.dtype} values in {sensor.unit}, and a"
             f" {files.suffix} file is read as an 8-bit picture: convert it to GeoTIFF,"
             " or give a sensor in 8-bit"
         )
-    return Raster(read_image(files, bands))
+    return Raster(read_image(files, bands, max_pixels))

@@ -13,7 +13,6 @@ the names are right. B10 is nearly black, which tells the copies apart.
 import contextlib
 import functools
 import io
-import json
 import os
 import zipfile
 import zlib
@@ -29,10 +28,14 @@ from rsclip_jax.data.codecs.tars import Member, walk_tar
 from rsclip_jax.data.readers.folders import in_split, no_split, parse_split
 from rsclip_jax.data.sensors import get_sensor
 from rsclip_jax.data.types import SPLITS, Dataset, LeftOut, OpenOptions, Record, Source
-from rsclip_jax.io.files import read_object
+from rsclip_jax.io.files import parse_json, read_object
 from rsclip_jax.io.texts import clip, first_of, shown
 
-_DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# Errors of a damaged npz: MemoryError for a shape, RuntimeError for a way of packing.
+_DAMAGE = (
+    *(ValueError, OSError, KeyError, EOFError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _LOOKED = 16  # samples that tell a copy's names
 _PARTITION = "default_partition.json"
 _THEIRS = {"train": "train", "val": "valid", "test": "test"}
@@ -192,7 +195,13 @@ def _index(folder: Path) -> dict[str, dict[str, tuple[Path, Member]]]:
             for end in (_BANDS, _META):  # an id may hold dots
                 if member.name.endswith(end):
                     sid = member.name.removesuffix(end).removeprefix("./")
-                    found.setdefault(sid, {})[end] = path, member
+                    held = found.setdefault(sid, {})
+                    if end in held:
+                        raise ValueError(
+                            f"{path}: {member.name} is also in {held[end][0]}, or"
+                            " twice in it; fetch the tars again"
+                        )
+                    held[end] = path, member
             if member.name.endswith(_OLD):
                 raise ValueError(
                     f"{path}: {member.name} is a pickle, which can run any code; fetch"
@@ -204,7 +213,7 @@ def _index(folder: Path) -> dict[str, dict[str, tuple[Path, Member]]]:
 def _label(data: bytes, count: int, task: str, where: str) -> Any:
     """A class's number, or uint8 [count]."""
     try:
-        label = np.asarray(json.loads(data)["label"])
+        label = np.asarray(parse_json(data, "it")["label"])
         good = label.dtype.kind in "iuf" and np.array_equal(label, label.astype(int))
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{where}: its .meta.json has no label ({error})") from error

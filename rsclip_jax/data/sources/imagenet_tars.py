@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rsclip_jax.data.codecs.images import decode_image
-from rsclip_jax.data.codecs.tars import Member, walk_tar
+from rsclip_jax.data.codecs.tars import Member, walk_once
 from rsclip_jax.data.readers.folders import in_split, parse_split
 from rsclip_jax.data.types import DEFAULTS, Dataset, OpenOptions, Record, Source
 from rsclip_jax.io.texts import read_csv, shown
@@ -30,7 +30,7 @@ class TarImages(Source):
         options: OpenOptions = DEFAULTS,
     ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
-        self.max_nodata = options.max_nodata
+        self.max_nodata, self.max_pixels = options.max_nodata, options.max_pixels
         self._members: list[tuple[Path, Member]] = []
         self._labels: list[int] = []
         name, _, _ = parse_split(split)
@@ -57,7 +57,8 @@ class TarImages(Source):
             path, member = self._members[index]
             with path.open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), member.size, member.offset)
-            record["rgb"] = decode_image(data, f"{path}: {member.name}")
+            where = f"{path}: {member.name}"
+            record["rgb"] = decode_image(data, where, max_pixels=self.max_pixels)
         return record
 
 
@@ -72,15 +73,15 @@ def _list_part(folder: Path, part: str) -> dict[str, list[Member]]:
         raise FileNotFoundError(f"{folder}: no tar of split {part!r}; it has {there}")
     found: dict[str, list[Member]] = {}
     if part == "train":
-        for tar in walk_tar(path):
-            found[_stem(tar)] = list(walk_tar(path, tar))
+        for tar in walk_once(path):
+            found[_stem(tar)] = list(walk_once(path, tar))
         return found
     synsets: dict[str, str] = {}
     for image, synset in _read_solution(folder / SOLUTION):
         if image in synsets:
             raise ValueError(f"{folder / SOLUTION}: {image} is listed twice")
         synsets[image] = synset
-    for member in walk_tar(path):
+    for member in walk_once(path):
         if _stem(member) not in synsets:
             raise ValueError(f"{folder / SOLUTION}: no line for {_stem(member)}")
         found.setdefault(synsets[_stem(member)], []).append(member)

@@ -78,7 +78,7 @@ class EmbeddedImages(FileSource):
             if not data:
                 raise ValueError(f"{where}: no image; add it, or remove the row")
             sensor = get_sensor(self.dataset.sensors[key])
-            array = decode_image(data, where, len(sensor.bands))
+            array = decode_image(data, where, len(sensor.bands), self.max_pixels)
             record[key] = check_array(array, sensor, where, self.max_nodata)
         return record
 

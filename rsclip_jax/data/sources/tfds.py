@@ -258,7 +258,7 @@ class TfdsSource(Source):
         located: list[tuple[str, int]],
         options: OpenOptions,
     ):
-        self.max_nodata = options.max_nodata
+        self.max_nodata, self.max_pixels = options.max_nodata, options.max_pixels
         self.dataset, self.split, self.ids = dataset, split, ids
         self._version, self._located = version, located
         self._records = {s: _records(version, s) for s in {s for s, _ in located}}
@@ -278,7 +278,9 @@ class TfdsSource(Source):
         record: Record = {"id": self.ids[index], "label": self._label(found, where)}
         made = [key for key in dataset.composites if key in keys]
         if "rgb" in keys and not made:
-            record["rgb"] = decode_image(found["image"], where)
+            record["rgb"] = decode_image(
+                found["image"], where, max_pixels=self.max_pixels
+            )
         if "s2" in keys or made:
             sensor = get_sensor(dataset.sensors["s2"])
             bands = dataset.file_bands.get("s2", ())

@@ -272,7 +272,7 @@ class WebDataset(Source):
         options: OpenOptions,
     ):
         self.dataset, self.split, self.ids = dataset, split, list[str]()
-        self.max_nodata = options.max_nodata
+        self.max_nodata, self.max_pixels = options.max_nodata, options.max_pixels
         self.shards: list[Path] = []
         self.left_out: list[LeftOut] = []
         self._columns = columns
@@ -311,7 +311,7 @@ class WebDataset(Source):
         if "captions" in held:
             record["captions"] = _captions(held["captions"], where)
         if "rgb" in held:
-            record["rgb"] = decode_image(held["rgb"], where)
+            record["rgb"] = decode_image(held["rgb"], where, max_pixels=self.max_pixels)
         if "s2" in held:
             sensor = get_sensor(dataset.sensors["s2"])
             patch = _tensor(held["s2"], where)

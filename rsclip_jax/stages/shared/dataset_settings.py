@@ -95,6 +95,7 @@ def _open(config: ConfigDict, split: str):
         split,
         on_error=data.on_error,
         max_nodata=data.max_nodata,
+        max_pixels=data.max_pixels,
     )
 
 

@@ -8,6 +8,7 @@ _SETTINGS = {
     "mesh": "config.mesh",
     "on_error": "config.data.on_error",
     "max_nodata": "config.data.max_nodata",
+    "max_pixels": "config.data.max_pixels",
     "compile_cache": "config.compile_cache",
     "minutes": "config.watchdog_minutes",
 }

@@ -88,6 +88,7 @@ class Run:
             found.split,
             on_error=skip,
             max_nodata=self.config.data.max_nodata,
+            max_pixels=self.config.data.max_pixels,
         )
         if source.split_rule:
             made = f"{len(source):,} records, split by {source.split_rule}"

@@ -29,6 +29,7 @@ _FREE = (
     "plan_topologies",
     "data.threads",
     "data.on_error",  # so that a training that met a bad file can continue
+    "data.max_pixels",  # likewise
     "data_root",
     "datasets",  # only new ones are measured
     "eval_batch_size",

@@ -388,6 +388,7 @@ S2 = PHOTOS.replace('rgb = "rgb"', 's2 = "s2_l2a"')
     ("text", "words"),
     [
         ("reader = [", "not a TOML file"),
+        ("reader = " + "[" * 3000, "not a TOML file"),
         (
             "folder = 'x'",
             "reader = None should be one of class_folders, flat, folder, paired",

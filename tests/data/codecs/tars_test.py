@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from rsclip_jax.data.codecs.tars import walk_tar
+from rsclip_jax.data.codecs.tars import walk_once, walk_tar
 from tests.helpers.tars import write_tar
 
 LONG = "folder/" * 20 + "s1.webp"
@@ -84,3 +84,62 @@ def test_the_error_for_a_gzipped_tar_has_the_command_that_unpacks_it(tmp_path):
         list(walk_tar(path))
     os.system(str(error.value).rpartition("once: ")[2])
     assert [m.name for m in walk_tar(path)] == ["s0.cls"]
+
+
+@pytest.mark.parametrize("size", ["-0", "+1", " 1", "1_0", "seven", "", "1" * 20])
+def test_a_size_of_pax_that_is_no_number_is_named(tmp_path, size):
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {"size": size}
+    path = tmp_path / "0.tar"
+    path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    with pytest.raises(
+        ValueError, match=r"0\.tar: a pax field has a size of .* byte 1,"
+    ):
+        list(walk_tar(path))
+
+
+@pytest.mark.parametrize("field", [b"-0000000001\0", b"+0000000001\0", b"0o000000007 "])
+def test_a_size_in_octal_digits_has_no_sign(tmp_path, field):
+    path = write_tar(tmp_path / "0.tar", {"a": b""}, tarfile.USTAR_FORMAT)
+    header = bytearray(path.read_bytes())
+    header[124:136] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    path.write_bytes(header)
+    with pytest.raises(ValueError, match=r"0\.tar: .* instead of a number at byte 0"):
+        list(walk_tar(path))
+
+
+def test_a_field_of_pax_has_the_length_that_it_says(tmp_path):
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {"comment": "x" * 40}
+    whole = info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+    path = tmp_path / "0.tar"
+    path.write_bytes(whole)
+    assert [member.name for member in walk_tar(path)] == ["a"]
+    for length in (b"00", b"01", b"99", b"-2", b"xy"):
+        path.write_bytes(whole.replace(b"52 comment", length + b" comment"))
+        with pytest.raises(ValueError, match=r"0\.tar: a pax field has a.* length"):
+            list(walk_tar(path))
+
+
+def test_fields_of_pax_larger_than_any_name_are_not_read(tmp_path):
+    path = tmp_path / "0.tar"
+    info = tarfile.TarInfo("a")
+    info.type, info.size = tarfile.XHDTYPE, 2**20 + 1
+    path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT))
+    with path.open("ab") as file:
+        file.truncate(2**21)
+    with pytest.raises(
+        ValueError, match=r"0\.tar: a name or pax fields of 1,048,577 b"
+    ):
+        list(walk_tar(path))
+
+
+def test_a_name_that_is_in_a_tar_twice_is_named(tmp_path):
+    path = write_tar(tmp_path / "0.tar", {"a": b"1", "b": b"2"})
+    assert list(walk_once(path)) == list(walk_tar(path))
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(tarfile.TarInfo("a"))
+    with pytest.raises(ValueError, match=r"0\.tar: 'a' is in it twice"):
+        list(walk_once(path))

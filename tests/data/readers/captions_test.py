@@ -162,6 +162,7 @@ def test_many_faults_are_counted_and_few_are_shown(tmp_path):
     [
         ('{"images": [{"filename": "a.jpg", "spl', "cut short, or not a captions file"),
         ("[]", "expected {'images'"),
+        ("[" * 3000, "nested too deeply to be read.*expected {'images'"),
         ('{"images": {"a.jpg": 1}}', "expected {'images'"),
         ('{"annotations": []}', "KeyError: 'images'"),
         (

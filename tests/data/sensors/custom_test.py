@@ -134,6 +134,7 @@ def test_radar_has_nan_wavelengths_in_toml(tmp_path):
         (SWIR + 'scale = "x"', "scale = 'x' should be a number"),
         (SWIR.replace("SWIR2", "SWIR1"), "should be distinct"),
         ("bands = [", "not a TOML file: "),
+        ("bands = " + "[" * 3000, "not a TOML file: "),
         (SWIR + SWIR, "not a TOML file: "),
     ],
 )

@@ -172,3 +172,11 @@ def test_faults_are_named(tmp_path):
     (folder / "default_partition.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"partition\.json is missing"):
         open_source("m_eurosat", tmp_path)
+
+
+def test_a_sample_that_is_in_two_tars_is_refused(tmp_path):
+    samples = {"a": (eurosat(), 0), "b": (eurosat(), 1)}
+    folder = write_set(tmp_path, "m-eurosat", samples, {"train": ["a", "b"]})
+    write_tar(folder / "shard_00001.tar", members_of("a", eurosat(), 1))
+    with pytest.raises(ValueError, match=r"00001\.tar: a\..* is also in .*00000\.tar"):
+        open_source("m_eurosat", tmp_path)

@@ -148,3 +148,15 @@ def test_a_damaged_image_is_named_with_its_tar(root):
     )
     with pytest.raises(ValueError, match=r"img_val\.tar: ILSVRC2012_val_0+1\.JPEG"):
         open_source("imagenet", root, "val")[first]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_image_that_is_in_a_tar_twice_is_refused(root, images, part):
+    path = root / "imagenet" / f"ILSVRC2012_img_{part}.tar"
+    with tarfile.open(path, "a") as tar:
+        first = tar.getmembers()[0]
+        tar.addfile(first, io.BytesIO(bytes(first.size)))
+    with pytest.raises(
+        ValueError, match=rf"{part}\.tar: '{first.name}' is in it twice"
+    ):
+        open_source("imagenet", root, part)

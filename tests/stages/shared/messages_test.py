@@ -15,6 +15,10 @@ from rsclip_jax.stages.shared.messages import name_settings
             "a, or on_error (--config.data.on_error)='skip' leaves it out",
         ),
         (
+            "more than max_pixels = 9",
+            "more than max_pixels (--config.data.max_pixels) = 9",
+        ),
+        (
             "max_nodata = 2 should be",
             "max_nodata (--config.data.max_nodata) = 2 should be",
         ),
