@@ -86,7 +86,7 @@ def _embed_fwd(compute, image, kernel):
 def _embed_bwd(compute, residuals, g):
     x, kernel, like = residuals
     g, p = compute.cast(g), kernel.shape[0]
-    b, h, w, d = g.shape
+    b, h, w, _ = g.shape
     dx = product("bhwd,pqcd->bhpwqc", compute, g, kernel, like.dtype)
     dx = dx.reshape(b, h * p, w * p, -1)
     # the images are what is summed over: they take the place of the channels
