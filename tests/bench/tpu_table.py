@@ -49,8 +49,8 @@ TARGETS = (
         ("align", "ViT-B/32", "v5e"),
         ("mfu", 0.35),
         "the form for more than 128 tokens, patches by a convolution, GELU without the"
-        " error function, input in 16 bits, in NOTES.md; left are the student's heads of"
-        " 64 channels in 128 lanes, its 197 tokens in 256, scores written and read",
+        " error function, input in 16 bits, in NOTES.md; left are the student's heads"
+        " of 64 channels in 128 lanes, its 197 tokens in 256, scores written and read",
     ),
 )
 HEAD = """# Steps compiled ahead for TPUs
