@@ -25,6 +25,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.image_size = 0
     # quick_gelu | gelu, for a weight file that does not say it; "": it does.
     config.activation = ""
+    # Attention heads of the visual and the text tower, likewise; (): it says them.
+    config.heads = ()
     # Matrix products: float32 | bfloat16; "": bfloat16 on TPU and GPU, else float32.
     config.precision = ""
     # What the backward pass computes again to save memory: none | dots | block.

@@ -22,6 +22,7 @@ from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
+    Heads,
     file_digests,
     find_pretrained,
     is_weight_folder,
@@ -96,6 +97,7 @@ class Model:
         *,
         block: int = 64,
         max_shrink: float | None = MAX_SHRINK,
+        value_range: tuple[float, float] | None = None,
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
 
@@ -106,6 +108,8 @@ class Model:
             max_shrink: raises ValueError for an image whose short side is more than
                 this many times the encoder's input, because resizing loses its content;
                 None allows any size.
+            value_range: (lowest, highest) value of images of more than 8 bits, which
+                become 0 and 255; None refuses them.
         """
         return inference.encode_images(
             self._clip,
@@ -113,6 +117,7 @@ class Model:
             images,
             block=block,
             max_shrink=max_shrink,
+            value_range=value_range,
             compute=self.compute,
         )
 
@@ -202,6 +207,7 @@ def load(
     *,
     variant: str | Variant | None = None,
     activation: str | None = None,
+    heads: Heads = None,
     image_size: int | None = None,
     alpha: float | None = None,
     precision: str = "float32",
@@ -216,6 +222,8 @@ def load(
             in weights.PRETRAINED, or hf:OWNER/NAME[/PATH][@REVISION]. An existing path
             takes precedence over a name.
         variant, activation: for weight files that do not state them.
+        heads: likewise, the attention heads of the visual tower, or of the visual and
+            the text tower.
         image_size: resizes the position embeddings of weight files.
         alpha: loads a workdir's patched CLIP at this alpha instead of the chosen one,
             without the sensor encoders, which were aligned to the chosen one.
@@ -228,24 +236,23 @@ def load(
     """
     if precision not in DTYPES:
         raise ValueError(f"precision = {precision!r}: use one of {', '.join(DTYPES)}")
-    model = _load(source, variant, activation, image_size, alpha)
+    told = {"activation": activation, "heads": heads, "image_size": image_size}
+    model = _load(source, variant, alpha, told)
     return dataclasses.replace(model, compute=compute_here(precision))
 
 
 def _load(
     source: str | Path,
     variant: str | Variant | None,
-    activation: str | None,
-    image_size: int | None,
     alpha: float | None,
+    told: dict[str, Any],
 ) -> Model:
     path = as_path(source)
     if is_workdir(path):
-        if image_size or activation:
+        if given := [name for name, value in told.items() if value]:
             raise ValueError(
-                f"{source} is a workdir, whose models keep the image size and"
-                " activation that they were trained with: omit image_size and"
-                " activation"
+                f"{source} is a workdir, whose models keep the image size, activation"
+                f" and heads that they were trained with: omit {' and '.join(given)}"
             )
         model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name
@@ -270,7 +277,7 @@ def _load(
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
     check_local(path, "a weight file, source")
-    v, params = load_clip(path, variant, activation=activation, image_size=image_size)
+    v, params = load_clip(path, variant, **told)
     origin = {**origin, "files": file_digests(path)}
     return Model(v, params, {}, checkpoint.params_digest(params), source=origin)
 
@@ -280,6 +287,7 @@ def find_variant(
     *,
     variant: str | Variant | None = None,
     activation: str | None = None,
+    heads: Heads = None,
 ) -> Variant | None:
     """The variant of the model that load would return; None if there is no model.
 
@@ -293,7 +301,7 @@ def find_variant(
         if found is None:
             return None
         path, variant = found.path, variant or found.variant
-    return read_variant(path, variant, activation=activation)
+    return read_variant(path, variant, activation=activation, heads=heads)
 
 
 def is_workdir(path: Path) -> bool:

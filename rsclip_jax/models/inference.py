@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.sensors import Sensor
-from rsclip_jax.data.tokenizer import tokenize
+from rsclip_jax.data.tokenizer import VOCAB_SIZE, tokenize
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features, text_features
 from rsclip_jax.models.compute import FLOAT32, Compute
@@ -89,10 +89,11 @@ def encode_images(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    value_range: tuple[float, float] | None = None,
     compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
-    fitted = fit_images(images, variant.image_size, max_shrink)
+    fitted = fit_images(images, variant.fit, max_shrink, value_range)
     visual = _on_device(params["visual"])
     encode = functools.partial(encode_rgb, visual, variant=variant, compute=compute)
     return _in_blocks(encode, fitted, block, variant.embed_dim)
@@ -178,7 +179,16 @@ def encode_texts(
     block: int = 256,
     compute: Compute = FLOAT32,
 ) -> np.ndarray:
-    """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape."""
+    """Unit-norm embeddings [n, d] of texts, in blocks of one compiled shape.
+
+    Raises ValueError for a text tower whose vocabulary is not the tokenizer's.
+    """
+    if variant.vocab_size != VOCAB_SIZE:
+        raise ValueError(
+            f"the text tower of {variant.name} has a vocabulary of"
+            f" {variant.vocab_size} ids, CLIP's tokenizer {VOCAB_SIZE}: texts cannot be"
+            " encoded by it"
+        )
     tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
     if not len(tokens):
         return np.zeros((0, variant.embed_dim), np.float32)

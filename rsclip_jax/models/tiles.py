@@ -11,6 +11,7 @@ keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
 * LayerNorm's scale and bias are multiplied into the dense layer that follows: their
   gradients are then sums over its kernel instead of sums over all tokens.
 * A bias's gradient is a product with a vector of ones, on the matrix units.
+* In bfloat16 GELU is computed without the error function: see activations.py.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.models import long_attention
-from rsclip_jax.models.activations import ACTIVATIONS
+from rsclip_jax.models.activations import ACTIVATIONS, short_gelu
 from rsclip_jax.models.block_fields import BlockFields
 from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.products import LANES, dense, product
@@ -112,16 +113,15 @@ class Attention(nn.Module):
         depth = width // self.heads
         kernels = into[0].reshape(width, 3, self.heads, depth)
         biases = into[1].reshape(3, self.heads, depth)
-        # one slice each, so that devices add the gradients of its uses together
-        of_q, *of_k_and_v = ((kernels[:, i], biases[i]) for i in range(3))
-        scaled = [weights * depth**-0.5 for weights in of_q]
+        scale = depth**-0.5
         project = partial(dense, spec="bnd,dhk->bhnk", compute=c)
 
         x = c.cast(x)
         last, rest, keys = long_attention.split(x)
-        q = project(x, *scaled)
+        q = project(x, kernels[:, 0] * scale, biases[0] * scale)
         apart, others = (
-            tuple(project(y, *weights) for weights in of_k_and_v) for y in (last, rest)
+            tuple(project(y, kernels[:, i], biases[i]) for i in (1, 2))
+            for y in (last, rest)
         )
         x = long_attention.attend(keys, c, q, apart, others)
         kernel = out[0].reshape(self.heads, depth, width)
@@ -166,7 +166,8 @@ class Mlp(nn.Module):
         init = nn.initializers.normal((2 * width) ** -0.5)
         kernel, bias = norm.into(*Weights(self.mlp_width, init, name="c_fc")(width))
         x = dense(c.cast(norm.x), kernel, bias, "bnd,df->bnf", c)
-        x = c.cast(ACTIVATIONS[self.activation](x))
+        short = self.activation == "gelu" and c.dtype == "bfloat16"
+        x = c.cast((short_gelu if short else ACTIVATIONS[self.activation])(x))
         init = nn.initializers.normal(self.out_std)
         kernel, bias = Weights(width, init, name="c_proj")(self.mlp_width)
         return dense(x, kernel, bias, "bnf,fd->bnd", c)

@@ -176,7 +176,8 @@ def run_of(run: Run, name: str, init: str) -> Run:
     """The run that evaluates one model, on data opened once for all models."""
     config = copy.deepcopy(run.config)
     with config.unlocked():
-        config.update(stages=("evaluate",), init=init, variant="", activation="")
+        config.update(stages=("evaluate",), init=init)
+        config.update(variant="", activation="", heads=())
     return dataclasses.replace(
         run,
         config=config,

@@ -28,14 +28,21 @@ StepFn = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_step(
-    state: TrainState, frozen: PyTree, *, mesh: Mesh, skip: bool = False, **bound: Any
+    state: TrainState,
+    frozen: PyTree,
+    *,
+    mesh: Mesh,
+    loss_fn: LossFn,
+    skip: bool = False,
+    **bound: Any,
 ) -> Callable:
     """train_step jitted: state donated, frozen weights an argument, batch sharded.
 
-    skip: see skip_nonfinite. bound: train_step's keywords.
+    skip: see skip_nonfinite. bound: train_step's other keywords.
     """
     state_sharding = sharding.param_shardings(state, mesh)
-    step: StepFn = partial(train_step, **bound)
+    whole = sharding.gathering(loss_fn, mesh)
+    step: StepFn = partial(train_step, loss_fn=whole, **bound)
     return jax.jit(
         skip_nonfinite(step) if skip else step,
         in_shardings=(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rsclip_jax.losses import ring_clip_loss, sharded_clip_loss
-from rsclip_jax.train_step import TrainState, make_state
+from rsclip_jax.train_step import LossFn, Objective, TrainState, make_state
 
 PyTree = Any
 AXES = ("data", "fsdp")
@@ -95,6 +95,28 @@ def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
         return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
 
     return jax.tree.map(shard, tree)
+
+
+def gathering(loss_fn: LossFn, mesh: Mesh) -> LossFn:
+    """loss_fn of params and frozen weights that each device gathers before their use.
+
+    Where it may choose, XLA's partitioner splits activations as the weights are split
+    and sends those between devices, again and again, instead of the weights once.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return loss_fn
+
+    def whole(params, frozen):
+        return jax.lax.with_sharding_constraint((params, frozen), replicated(mesh))
+
+    if isinstance(loss_fn, Objective):
+        return loss_fn.through(whole)
+
+    def of_whole(params, frozen, batch):
+        params, frozen = whole(params, frozen)
+        return loss_fn(params, frozen, batch)
+
+    return of_whole
 
 
 def make_on(mesh: Mesh | None, make: Callable[..., PyTree], *args: jax.Array) -> PyTree:

@@ -3,6 +3,7 @@
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.files import file_digests, is_weight_folder
 from rsclip_jax.weights.hub import fetch
+from rsclip_jax.weights.infer import Heads
 from rsclip_jax.weights.load import load_clip, read_variant
 from rsclip_jax.weights.load_encoder import (
     find_encoder,
@@ -15,6 +16,7 @@ from rsclip_jax.weights.save import save_clip, save_encoder
 __all__ = [
     "ENCODERS",
     "PRETRAINED",
+    "Heads",
     "fetch",
     "file_digests",
     "find_encoder",

@@ -33,8 +33,14 @@ IN_FOLDER = (
 # The first of these two that exists describes the model; Hugging Face keeps the image
 # mean and std in another file.
 _MODEL_CONFIGS = ("open_clip_config.json", "config.json")
-_PREPROCESSOR = "preprocessor_config.json"
-CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR)
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+)
+CONFIGS = (*_MODEL_CONFIGS, *_PROCESSORS, *TOKENIZER_FILES)
 # Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
@@ -43,8 +49,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 class WeightFile:
     """Tensors by name; read(name) returns one, memory-mapped if the format allows.
 
-    metadata: the metadata of the safetensors header. config: the JSON beside the
-    weights in a folder (its "kind": "open_clip" or "hf").
+    metadata: the metadata of the safetensors header. config: the JSON beside weights of
+    a usual name, one of IN_FOLDER (its "kind": "open_clip" or "hf").
     """
 
     path: Path
@@ -78,11 +84,11 @@ def open_weights(path: str | Path) -> WeightFile:
     """
     path = Path(path)
     if path.is_dir():
-        inside = _find_weights(path)
-        return dataclasses.replace(_open_file(inside), config=_read_config(path))
-    if not path.is_file():
+        path = _find_weights(path)
+    elif not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weight file or folder")
-    return _open_file(path)
+    config = _read_config(path.parent) if path.name in IN_FOLDER else {}
+    return dataclasses.replace(_open_file(path), config=config)
 
 
 def is_weight_folder(path: Path) -> bool:
@@ -99,10 +105,10 @@ def usual_file(folder: Path, among: Collection[Path] | None = None) -> Path | No
 
 def file_digests(path: Path) -> dict[str, str]:
     """{name: sha256} of all files that open_weights reads from a path."""
-    read, folder = [path], path.parent
-    if path.is_dir():
-        folder = path
-        read = [_find_weights(path), *filter(Path.is_file, map(path.joinpath, CONFIGS))]
+    file = _find_weights(path) if path.is_dir() else path
+    read, folder = [file], file.parent
+    if file.name in IN_FOLDER:
+        read += filter(Path.is_file, map(folder.joinpath, CONFIGS))
     shards = [folder / name for name in shard_names(read[0])]
     return {
         file.relative_to(folder).as_posix(): _sha256(file) for file in read + shards
@@ -129,10 +135,19 @@ def _read_config(folder: Path) -> dict:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
             config = {"kind": kind, **read_object(folder / name)}
-            if kind == "hf" and (folder / _PREPROCESSOR).is_file():
-                config["preprocessor"] = read_object(folder / _PREPROCESSOR)
+            if kind == "hf":
+                config["preprocessor"] = _read_preprocessor(folder)
             return config
     return {}
+
+
+def _read_preprocessor(folder: Path) -> dict:
+    """The image processor's settings; transformers 5 takes the first file that is."""
+    newer, older = (folder / name for name in _PROCESSORS)
+    found = read_object(newer).get("image_processor") if newer.is_file() else None
+    if isinstance(found, dict):
+        return found
+    return read_object(older) if older.is_file() else {}
 
 
 def _open_file(path: Path) -> WeightFile:

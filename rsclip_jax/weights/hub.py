@@ -11,7 +11,13 @@ import os
 import re
 from pathlib import Path
 
-from rsclip_jax.weights.files import CONFIGS, WEIGHT_NAMES, shard_names, usual_file
+from rsclip_jax.weights.files import (
+    CONFIGS,
+    IN_FOLDER,
+    WEIGHT_NAMES,
+    shard_names,
+    usual_file,
+)
 
 TIMEOUT = 10  # seconds before the hub counts as unreachable
 _LISTED = 12  # files of a repository that an error names
@@ -38,8 +44,8 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
 
     Args:
         path: a file, or a folder ("": the whole repository). In a folder, the first
-            existing file of files.IN_FOLDER is downloaded, with its config. An index's
-            shards are downloaded with it.
+            existing file of files.IN_FOLDER is downloaded. A file of these names comes
+            with its config, an index with its shards.
 
     Raises as fetch does.
     """
@@ -50,6 +56,10 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
     is_file = path.endswith(WEIGHT_NAMES)
     folder = Path(path).parent if is_file else Path(path)
     first = _get(looked, path) if is_file else _get_usual(looked, folder)
+    if first.name in IN_FOLDER:
+        for name in CONFIGS:
+            if (folder / name).as_posix() in looked.files:
+                _get(looked, (folder / name).as_posix())
     for shard in shard_names(first):
         _get(looked, (folder / shard).as_posix())
     return first if is_file else first.parent
@@ -138,16 +148,13 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _get_usual(looked: _Looked, folder: Path) -> Path:
-    """Downloads the usual weight file of a folder of the repository, and its config."""
+    """Downloads the usual weight file of a folder of the repository."""
     weights = usual_file(folder, among={Path(name) for name in looked.files})
     if weights is None:
         usual = f"weight file in {folder}" if folder.parts else "usual weight file"
         if looked.reason:
             usual = "its weight file and config (model.safetensors, config.json)"
         raise FileNotFoundError(looked.missing(folder, usual))
-    for name in CONFIGS:
-        if (folder / name).as_posix() in looked.files:
-            _get(looked, (folder / name).as_posix())
     return _get(looked, weights.as_posix())
 
 

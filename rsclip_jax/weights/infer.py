@@ -1,68 +1,113 @@
 """The variant of a CLIP file: sizes from its shapes, the rest from its config.
 
 Shapes do not show the number of heads, the activation, LayerNorm's eps or the image
-mean and std. These come from the caller, else from the config in the folder, else from
-a known variant of the same sizes. An unknown activation is an error.
+mean and std. These come from the caller, else from the config beside the weights
+(told/), else from a known variant of the same sizes, whose image size may be another.
+Unknown heads or an unknown activation are an error.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import (
-    CLIP_MEAN,
-    CLIP_STD,
-    VARIANTS,
-    Variant,
-    attention_width,
-)
+from rsclip_jax.models.variants import VARIANTS, Variant, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.rules import count_blocks
+from rsclip_jax.weights.told import read_told
 
-HEAD_WIDTH = 64  # OpenAI's, and open_clip's default
-# OpenAI's loader puts these beside the weights; all its models use QuickGELU.
-_OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
+Heads = int | tuple[int, int] | None
 
 
 def infer_variant(
-    file: WeightFile, ours: Mapping[str, tuple[int, ...]], activation: str | None = None
+    file: WeightFile,
+    ours: Mapping[str, tuple[int, ...]],
+    activation: str | None = None,
+    heads: Heads = None,
 ) -> Variant:
-    """The variant that fits a file.
+    """The variant that fits a file; its image size is that of the config, if there is.
 
     Args:
         ours: our parameter path -> shape in our order of axes.
+        heads: of the visual tower, or of the visual and the text tower.
 
     Raises ValueError saying which argument to pass if the file is ambiguous.
     """
     try:
         sizes = read_sizes(ours)
     except KeyError as error:
+        lacks = "the file holds a visual tower without a text tower"
+        if any(path.startswith("text/") for path in ours):
+            lacks = "so the model's sizes cannot be inferred; pass variant="
         raise ValueError(
-            f"{file.path}: no tensor for our {error.args[0]}, so the model's sizes"
-            " cannot be inferred; pass variant="
+            f"{file.path}: no tensor for our {error.args[0]}: {lacks}"
         ) from error
-    told = _told(file)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from error
     known = variants_of(sizes)
-    widths = {
-        "vision": attention_width(sizes["vision_width"], sizes["vision_layers"]),
-        "text": sizes["text_width"],
-    }
-    for tower, width in widths.items():
-        by_width = max(width // HEAD_WIDTH, 1)
-        heads = getattr(known[0], f"{tower}_heads") if known else by_width
-        told.setdefault(f"{tower}_heads", heads)
-    activation = activation or told.get("activation") or _only_activation(known)
+    told = {**read_told(file, sizes), **given_heads(heads, sizes)}
+    told = {**_known_heads(file, sizes, told), **told}
+    fits = [v for v in known if all(getattr(v, k) == told[k] for k in _HEADS)]
+    activation = activation or told.get("activation") or _only_activation(fits)
     if activation is None:
-        names = " or ".join(v.name for v in known) or "a custom Variant"
+        names = " or ".join(v.name for v in fits) or "a custom Variant"
         raise ValueError(
             f"{file.path}: the file does not state its model's activation; pass"
             f" activation='quick_gelu' or 'gelu', or variant= {names}"
         )
-    name = next((v.name for v in known if v.activation == activation), file.path.stem)
+    name = next((v.name for v in fits if v.activation == activation), file.path.stem)
     return Variant(**{"name": name, **sizes, **told, "activation": activation})
 
 
+_HEADS = ("vision_heads", "text_heads")
+
+
+def given_heads(heads: Heads, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Variant that the argument heads gives."""
+    if not heads:
+        return {}
+    given = (heads,) if isinstance(heads, int) else tuple(heads)
+    widths = (
+        attention_width(sizes["vision_width"], sizes["vision_layers"]),
+        sizes["text_width"],
+    )
+    bad = len(given) > 2 or any(
+        h < 1 or w % h for w, h in zip(widths, given, strict=False)
+    )
+    if bad:
+        raise ValueError(
+            f"heads = {heads}: give the number of attention heads of the visual tower,"
+            f" or of both towers, that divides their widths {widths[0]} and {widths[1]}"
+        )
+    return dict(zip(_HEADS, given, strict=False))
+
+
+def _known_heads(
+    file: WeightFile, sizes: Mapping[str, Any], told: Mapping[str, Any]
+) -> dict[str, int]:
+    """The heads that known towers of the same sizes have, where none are told."""
+    found = {}
+    for key in (k for k in _HEADS if k not in told):
+        tower = key.removesuffix("heads")
+        same = {k: sizes[k] for k in sizes if k.startswith(tower)}
+        if tower == "vision_":
+            same["patch_size"] = sizes["patch_size"]
+        counts = {getattr(v, key) for v in variants_of(same)}
+        if len(counts) != 1:
+            sizes_of = ", ".join(f"{k} {v}" for k, v in same.items())
+            raise ValueError(
+                f"{file.path}: no tensor shows a model's attention heads, and no known"
+                f" tower has its sizes ({sizes_of}); pass heads=(of the visual tower,"
+                " of the text tower), or variant="
+            )
+        found[key] = counts.pop()
+    return found
+
+
 def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The sizes as Variant names them; KeyError with the path that is missing."""
+    """The sizes as Variant names them.
+
+    Raises KeyError with the path that is missing, ValueError for a grid of positions
+    that is not square.
+    """
     is_resnet = "visual/attnpool/positional_embedding" in ours
     return {
         **(_resnet_sizes(ours) if is_resnet else _vit_sizes(ours)),
@@ -100,117 +145,25 @@ def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 def _grid(positions: tuple[int, ...]) -> int:
     """The side of the grid; one position is the class token or the mean."""
-    return round((positions[0] - 1) ** 0.5)
+    side = round((positions[0] - 1) ** 0.5)
+    if side * side != positions[0] - 1:
+        raise ValueError(
+            f"{positions[0] - 1} positions of patches are not a square's; only square"
+            " images are supported"
+        )
+    return side
 
 
 def variants_of(sizes: Mapping[str, Any]) -> list[Variant]:
-    """The known variants of these sizes."""
+    """The known variants of these sizes, for images of any size."""
+    same = {key: value for key, value in sizes.items() if key != "image_size"}
     return [
         v
         for v in VARIANTS.values()
-        if all(getattr(v, key) == value for key, value in sizes.items())
+        if all(getattr(v, key) == value for key, value in same.items())
     ]
 
 
 def _only_activation(variants: list[Variant]) -> str | None:
     kinds = {v.activation for v in variants}
     return kinds.pop() if len(kinds) == 1 else None
-
-
-def _told(file: WeightFile) -> dict[str, Any]:
-    """The fields of Variant that the folder's config or the file itself states."""
-    if file.config.get("kind") == "open_clip":
-        return _from_open_clip(file)
-    if file.config.get("kind") == "hf":
-        return _from_hf(file)
-    if set(file.shapes) >= _OPENAI_MARKS:
-        return {"activation": "quick_gelu"}
-    return {}
-
-
-def _from_open_clip(file: WeightFile) -> dict[str, Any]:
-    model = file.config.get("model_cfg", file.config)
-    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-    for section, key in ((vision, "timm_model_name"), (text, "hf_model_name")):
-        if section.get(key):
-            raise ValueError(
-                f"{file.path}: {key} = {section[key]!r} is not a CLIP tower and is not"
-                " supported"
-            )
-    _refuse_other_towers(file, {"vision_cfg": vision, "text_cfg": text})
-    told: dict[str, Any] = {
-        "activation": "quick_gelu" if model.get("quick_gelu") else "gelu"
-    }
-    if "width" in vision:
-        width = attention_width(vision["width"], vision.get("layers", 0))
-        told["vision_heads"] = width // vision.get("head_width", HEAD_WIDTH)
-    if "heads" in text:
-        told["text_heads"] = text["heads"]
-    pixels = file.config.get("preprocess_cfg", {})
-    told["image_mean"] = tuple(pixels.get("mean", CLIP_MEAN))
-    told["image_std"] = tuple(pixels.get("std", CLIP_STD))
-    return told
-
-
-# Options that no shape shows and that the towers here support in one way only.
-_OPEN_CLIP_FIXED: dict[str, dict[str, Any]] = {
-    "vision_cfg": {"pool_type": "tok", "act_kwargs": None, "norm_kwargs": None},
-    "text_cfg": {
-        "pool_type": "argmax",
-        "no_causal_mask": False,
-        "act_kwargs": None,
-        "norm_kwargs": None,
-    },
-}
-
-
-def _refuse_other_towers(file: WeightFile, sections: Mapping[str, Any]) -> None:
-    for section, fixed in _OPEN_CLIP_FIXED.items():
-        for key, value in fixed.items():
-            if (found := sections[section].get(key, value)) != value:
-                raise ValueError(
-                    f"{file.path}: {section}.{key} = {found!r} is not supported, only"
-                    f" {value!r}"
-                )
-
-
-def _from_hf(file: WeightFile) -> dict[str, Any]:
-    vision = {**_HF_DEFAULTS, **file.config.get("vision_config", {})}
-    text = {**_HF_DEFAULTS, **file.config.get("text_config", {})}
-    for key in ("hidden_act", "layer_norm_eps"):
-        if vision[key] != text[key]:
-            raise ValueError(
-                f"{file.path}: {key} is {vision[key]!r} in the visual tower and"
-                f" {text[key]!r} in the text tower; they must be equal"
-            )
-    if vision["hidden_act"] not in ("quick_gelu", "gelu"):
-        raise ValueError(
-            f"{file.path}: hidden_act = {vision['hidden_act']!r} is not supported; use"
-            " 'quick_gelu' or 'gelu'"
-        )
-    # Older files have 2 for "the largest id", where the text tower pools.
-    if text["eos_token_id"] not in (2, text["vocab_size"] - 1):
-        raise ValueError(
-            f"{file.path}: eos_token_id = {text['eos_token_id']} is not the largest of"
-            f" {text['vocab_size']} ids, where the text tower pools"
-        )
-    pixels = file.config.get("preprocessor", {})
-    return {
-        "image_mean": tuple(pixels.get("image_mean", CLIP_MEAN)),
-        "image_std": tuple(pixels.get("image_std", CLIP_STD)),
-        "activation": vision["hidden_act"],
-        "layer_norm_eps": vision["layer_norm_eps"],
-        "vision_heads": vision["num_attention_heads"] or _HF_HEADS["vision"],
-        "text_heads": text["num_attention_heads"] or _HF_HEADS["text"],
-    }
-
-
-# transformers writes only what differs from its defaults.
-_HF_DEFAULTS = {
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "eos_token_id": 49407,
-    "vocab_size": 49408,
-    "num_attention_heads": 0,
-}
-_HF_HEADS = {"vision": 12, "text": 8}

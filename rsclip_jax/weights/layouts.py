@@ -226,6 +226,11 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
         return OPEN_CLIP, OPEN_CLIP_IGNORE
     if any(name.startswith("vision_model.") for name in names):
         return HF_CLIP, HF_IGNORE
+    if any(name.startswith("visual.trunk.") for name in names):
+        raise ValueError(
+            "the visual tower of this CLIP is one of timm's (visual.trunk.*), as in"
+            " SigLIP and CLIPA: not supported"
+        )
     raise ValueError(
         "not a CLIP in the layout of OpenAI, open_clip or Hugging Face: it has"
         f" {len(names)} tensors, {first_of(sorted(names))}"

@@ -12,6 +12,7 @@ from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import infer, layouts, rules
 from rsclip_jax.weights.files import WeightFile, open_weights
+from rsclip_jax.weights.infer import Heads
 
 
 def load_clip(
@@ -19,6 +20,7 @@ def load_clip(
     variant: str | Variant | None = None,
     *,
     activation: str | None = None,
+    heads: Heads = None,
     image_size: int | None = None,
 ) -> tuple[Variant, dict]:
     """(variant, params) of a CLIP file or folder in a public layout.
@@ -29,13 +31,18 @@ def load_clip(
     Args:
         variant: a name or a Variant; None infers it from the sizes and the config.
         activation: "quick_gelu" or "gelu", overriding the config.
-        image_size: resizes the position embeddings to another image size.
+        heads: attention heads of the visual tower, or of the visual and the text tower,
+            overriding the config.
+        image_size: resizes the position embeddings to another image size; None is the
+            config's, or else the file's.
 
     Raises ValueError listing every tensor that does not fit.
     """
     file = _without_text(open_weights(path))
     table, ignore = layouts.find_clip_layout(file.shapes)
-    v = _find_variant(file, table, variant, activation)
+    v = _find_variant(file, table, variant, activation, heads)
+    if variant is None:
+        image_size = image_size or v.image_size
     if image_size:  # the caller's variant may already have the new size
         v = _of_file_size(v, rules.our_shapes(file.shapes, table))
     params = rules.load_strict(
@@ -58,11 +65,12 @@ def read_variant(
     variant: str | Variant | None = None,
     *,
     activation: str | None = None,
+    heads: Heads = None,
 ) -> Variant:
     """The variant that load_clip would find, from tensor names and shapes alone."""
     file = _without_text(open_weights(path))
     table, _ = layouts.find_clip_layout(file.shapes)
-    return _find_variant(file, table, variant, activation)
+    return _find_variant(file, table, variant, activation, heads)
 
 
 def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
@@ -118,12 +126,16 @@ def _find_variant(
     table: list[rules.Rule],
     variant: str | Variant | None,
     activation: str | None,
+    heads: Heads,
 ) -> Variant:
     if variant is None and "variant" in file.metadata:  # written by save_clip
         variant = Variant.from_json(json.loads(file.metadata["variant"]))
     if variant is None:
         return infer.infer_variant(
-            file, rules.our_shapes(file.shapes, table), activation
+            file, rules.our_shapes(file.shapes, table), activation, heads
         )
     v = get_variant(variant)
-    return dataclasses.replace(v, activation=activation) if activation else v
+    given = infer.given_heads(heads, dataclasses.asdict(v))
+    if activation:
+        given["activation"] = activation
+    return dataclasses.replace(v, **given)

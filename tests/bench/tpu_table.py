@@ -21,8 +21,9 @@ TARGETS = (
     (
         ("patch", "ViT-B/32", "v5e"),
         ("ms", 71),
-        "the forms of a block in NOTES.md; left is attention, 3.7 of a block's 9.3 M"
-        " cycles: 50 keys in 128 lanes, scores written and read",
+        "the forms of a block and of patches, scores in bfloat16, in NOTES.md; left is"
+        " attention, 3.4 of a block's 9.0 M cycles: 50 keys in 128 lanes, scores"
+        " written and read",
     ),
     (
         ("patch", "ViT-B/32", "v6e"),
@@ -33,22 +34,23 @@ TARGETS = (
     (
         ("patch", "ViT-B/16", "v5e"),
         ("ms", 75),
-        "the forms in NOTES.md; left are the gradients of queries, keys and values (35"
+        "the forms in NOTES.md; left are the gradients of queries, keys and values (34"
         " M cycles in all, 13 where attention stands alone), 197 tokens in 256 lanes,"
         " scores written and read",
     ),
     (
         ("patch", "ViT-L/14", "v5e"),
         ("ms", 175),
-        "the forms in NOTES.md; left are the MLP's biases' gradients (0.3 M cycles a"
-        " block, summed where what they sum is made), copies of 256 of 257 tokens (6 M"
-        " in all), the optimizer (17 M)",
+        "the forms in NOTES.md; left are the activation's derivative and the bias's"
+        " gradient in the MLP (12 M cycles above the product that they are in), copies"
+        " of 256 of 257 tokens (6 M), the optimizer (17 M, 16 by its bytes)",
     ),
     (
         ("align", "ViT-B/32", "v5e"),
         ("mfu", 0.35),
-        "the form for more than 128 tokens; left are the student's heads of 64"
-        " channels, its input in float32 and the gradient of its exact GELU",
+        "the form for more than 128 tokens, patches by a convolution, GELU without the"
+        " error function, input in 16 bits, in NOTES.md; left are the student's heads"
+        " of 64 channels in 128 lanes, its 197 tokens in 256, scores written and read",
     ),
 )
 HEAD = """# Steps compiled ahead for TPUs

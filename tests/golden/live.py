@@ -34,8 +34,7 @@ EMBED = 64
 RESIZED = (160, 320)
 PIXELS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
 TOWER = {"width": 128, "layers": 2}
-# name: (how it is saved, open_clip's model_cfg beside TEXT's); heads are 64 wide where
-# a checkpoint without a config cannot say
+# name: (how it is saved, open_clip's model_cfg but for the text tower)
 OPEN_CLIP = {
     "open_clip_224": (
         "folder",

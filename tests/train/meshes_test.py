@@ -20,6 +20,7 @@ from rsclip_jax.models.inference import encode_rgb
 from rsclip_jax.models.sensor import init_sensor, sensor_features, vit_spec
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.train import loop, objectives, sharding
+from rsclip_jax.train_step import make_state
 from tests.helpers.marks import slow
 
 TOY = Variant("toy", 16, 32, 8, 32, 1, 2, 16, 1, 1, "gelu", 8, vocab_size=64)
@@ -171,3 +172,13 @@ def test_embeddings_and_what_they_find_are_the_same_on_any_mesh(shape):
     wanted, indices = nearest(want[:4], want, 3, mesh=mesh_of(1, 1))
     np.testing.assert_allclose(scores, wanted, rtol=1e-5)
     np.testing.assert_array_equal(rows, indices)
+
+
+def test_split_params_are_gathered_and_activations_stay_where_they_are():
+    mesh = mesh_of(1, 8)
+    objective, params, frozen = job("align", mesh)
+    args = make_state(params, KEEP), frozen
+    step_fn = loop.make_step(*args, mesh=mesh, loss_fn=objective, tx=KEEP)
+    text = step_fn.lower(*args, make_batch()).compile().as_text()
+    assert "all-gather" in text
+    assert "all-to-all" not in text

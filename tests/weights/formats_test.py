@@ -127,7 +127,7 @@ def test_sizes_come_from_shapes_and_only_the_rest_is_asked_for():
     with pytest.raises(
         ValueError, match=r"its model's activation.*activation='quick_gelu'"
     ):
-        load_clip(path)
+        load_clip(path, heads=(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -148,24 +148,6 @@ def test_what_a_config_asks_for_and_is_not_read_is_named(tmp_path, change, words
     file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=words):
         load_clip(tmp_path / "hf")
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [
-        ("text_cfg", "pool_type", "eos"),
-        ("text_cfg", "no_causal_mask", True),
-        ("text_cfg", "act_kwargs", {"approximate": "tanh"}),
-        ("vision_cfg", "norm_kwargs", {"eps": 1e-6}),
-        ("vision_cfg", "pool_type", "avg"),
-    ],
-)
-def test_an_open_clip_tower_of_another_kind_is_named(tmp_path, section, key, value):
-    """No shape shows it, so it would load and give other embeddings."""
-    changed = {**OPEN_CLIP_CONFIG["model_cfg"][section], key: value}
-    folder = open_clip_folder(tmp_path / "a", **{section: changed})
-    with pytest.raises(ValueError, match=f"{section}.{key} = .* is not supported"):
-        load_clip(folder)
 
 
 def test_a_folder_or_file_of_something_else_says_so(tmp_path):

@@ -171,8 +171,8 @@ def test_shards_come_with_their_index(client, server, publish):
     assert deep["files"] == said["files"]
     assert deep["clip"] == said["clip"]
     publish("me/index", {f"a/{n}": c for n, c in with_index.items()})
-    client.load(f"hf:me/index/a/{INDEX}")  # alone, without a config
-    assert server.gets() == [f"a/{INDEX}", "a/one.safetensors"]
+    client.load(f"hf:me/index/a/{INDEX}")  # a usual name, so with its config
+    assert server.gets() == ["a/config.json", f"a/{INDEX}", "a/one.safetensors"]
 
 
 def index_of(shard):

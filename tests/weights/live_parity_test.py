@@ -30,10 +30,10 @@ ENDS = ("fimg", "ftxt", "zimg", "ztxt", "logit_scale", "pooled")
 # What no file of the case tells: a training checkpoint has no config.
 CLIPS: dict[str, dict] = {
     "open_clip_224": {},
-    "open_clip_96": {"activation": "gelu"},
+    "open_clip_96": {"activation": "gelu", "heads": (2, 2)},
     "open_clip_text_112": {},
     "open_clip_resnet_224": {},
-    "open_clip_resnet_96": {"activation": "gelu"},
+    "open_clip_resnet_96": {"activation": "gelu", "heads": (2, 2)},
     "transformers_224": {},
     "transformers_96": {},
 }

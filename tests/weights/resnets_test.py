@@ -110,7 +110,7 @@ def test_openais_marks_tell_the_activation(tmp_path, tensors):
     path = tmp_path / "bare.safetensors"
     safetensors.numpy.save_file(tensors, path)
     with pytest.raises(ValueError, match="its model's activation"):
-        load_clip(path)
+        load_clip(path, heads=(1, 1))
     marks = {"input_resolution": 64, "context_length": 8, "vocab_size": 64}
     tensors |= {name: np.array(value) for name, value in marks.items()}
     safetensors.numpy.save_file(tensors, path)
@@ -133,7 +133,8 @@ def test_every_row_is_found_by_its_sizes(name):
 
     assert found(shapes=shapes) == row
     vision = {"width": row.vision_width, "layers": list(row.vision_layers)}
-    config = {"kind": "open_clip", "vision_cfg": vision}
+    text = {"heads": row.text_heads}
+    config = {"kind": "open_clip", "vision_cfg": vision, "text_cfg": text}
     assert found(config=config) == VARIANTS[f"{name}-gelu"]  # open_clip's plain name
     with pytest.raises(ValueError, match=rf"activation.* {name} or .*{name}-gelu"):
         found()

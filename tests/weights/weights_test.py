@@ -50,7 +50,7 @@ def test_a_file_of_one_known_size_needs_no_variant(tmp_path):
 
 def test_an_unknown_activation_is_asked_for():
     with pytest.raises(ValueError, match=r"its model's activation.*variant="):
-        load_clip(TOY)
+        load_clip(TOY, heads=(2, 2))
 
 
 def test_every_problem_is_in_one_message(tmp_path, tensors):

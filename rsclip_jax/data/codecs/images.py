@@ -40,6 +40,30 @@ def read_image(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> np.n
     return decode_image(data, str(path), bands, max_pixels)
 
 
+def read_picture_of_other_mode(
+    path: Path, max_pixels: int = MAX_PIXELS
+) -> Image.Image | None:
+    """Pillow's picture of a file that is neither RGB nor grey; None for other files.
+
+    With alpha, of a palette, bilevel, CMYK, or grey of more than 8 bits. TIFFs and JPEG
+    2000, and files that cannot be read, are left to read_image. Raises TooLarge.
+    """
+    data = path.read_bytes()
+    if is_raster(data):
+        return None
+    try:
+        picture = Image.open(io.BytesIO(data))
+        if picture.mode in ("RGB", "L"):
+            return None
+        check_pixels(picture.height, picture.width, str(path), max_pixels)
+        picture.load()
+    except TooLarge:
+        raise
+    except Exception:  # a damaged file can raise anything
+        return None
+    return picture
+
+
 def is_raster(data: bytes) -> bool:
     """Whether a file is a TIFF or JPEG 2000, by its first bytes."""
     return data.startswith(_RASTERS)

@@ -71,9 +71,8 @@ def input_variant(run: Run) -> Variant | None:
         return here  # even if config.init no longer exists
     if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
         return get_variant(c.variant or known.variant)
-    told = {"variant": c.variant or None, "activation": c.activation or None}
     with _naming_settings():
-        return api.find_variant(c.init, **told)
+        return api.find_variant(c.init, **_told(run))
 
 
 def planned_variant(run: Run, stage: str) -> Variant:
@@ -103,17 +102,23 @@ def _with_source(clip: api.Model, path: Path) -> tuple[api.Model, dict[str, Any]
 
 
 def load_init(run: Run, alpha: float | None = None) -> api.Model:
-    """The model of config.init, loaded with config.variant, activation, image_size."""
+    """The model of config.init, loaded as the config says."""
     c = run.config
     with _naming_settings():
         model = api.load(
-            c.init,
-            variant=c.variant or None,
-            activation=c.activation or None,
-            image_size=c.image_size or None,
-            alpha=alpha,
+            c.init, **_told(run), image_size=c.image_size or None, alpha=alpha
         )
     return run.bound(model)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    """What the config says of config.init's weights, as arguments of api.load."""
+    c = run.config
+    return {
+        "variant": c.variant or None,
+        "activation": c.activation or None,
+        "heads": tuple(c.heads) or None,
+    }
 
 
 @contextlib.contextmanager
@@ -122,7 +127,7 @@ def _naming_settings() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        arguments = ("variant", "activation", "image_size")
+        arguments = ("variant", "activation", "heads", "image_size")
         named = [a for a in arguments if re.search(rf"\b{a}\b", str(error))]
         if not named:
             raise

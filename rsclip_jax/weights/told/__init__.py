@@ -1,0 +1,40 @@
+"""What the config of a CLIP's weights tells: a file for each library's config.
+
+A key is built, compared with the tensors' shapes, allowed to have one value, or known
+to change no embedding; any other key is refused by name (keys.py).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rsclip_jax.models.variants import attention_width
+from rsclip_jax.weights.files import WeightFile
+from rsclip_jax.weights.told import hf, open_clip
+
+# OpenAI's loader puts these beside the weights; all its models use QuickGELU.
+_OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
+OPENAI_HEAD = 64  # channels of a head in OpenAI's loader
+
+
+def read_told(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Variant that the config beside a file, or the file, states.
+
+    Args:
+        sizes: the fields that the tensors' shapes show.
+
+    Raises ValueError naming the key of a config that does not fit the tensors or is not
+    supported.
+    """
+    kind = file.config.get("kind")
+    if kind == "open_clip":
+        return open_clip.read(file, sizes)
+    if kind == "hf":
+        return hf.read(file, sizes)
+    if set(file.shapes) >= _OPENAI_MARKS:
+        width = attention_width(sizes["vision_width"], sizes["vision_layers"])
+        return {
+            "activation": "quick_gelu",
+            "vision_heads": max(width // OPENAI_HEAD, 1),
+            "text_heads": max(sizes["text_width"] // OPENAI_HEAD, 1),
+        }
+    return {}
