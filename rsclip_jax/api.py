@@ -97,6 +97,7 @@ class Model:
         *,
         block: int = 64,
         max_shrink: float | None = MAX_SHRINK,
+        value_range: tuple[float, float] | None = None,
     ) -> np.ndarray:
         """Unit-norm float32 [n, d] of uint8 NHWC arrays, PIL images or paths, or one.
 
@@ -107,6 +108,8 @@ class Model:
             max_shrink: raises ValueError for an image whose short side is more than
                 this many times the encoder's input, because resizing loses its content;
                 None allows any size.
+            value_range: (lowest, highest) value of images of more than 8 bits, which
+                become 0 and 255; None refuses them.
         """
         return inference.encode_images(
             self._clip,
@@ -114,6 +117,7 @@ class Model:
             images,
             block=block,
             max_shrink=max_shrink,
+            value_range=value_range,
             compute=self.compute,
         )
 

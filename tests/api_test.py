@@ -77,7 +77,7 @@ def test_it_is_clips_own_apply(model, records):
 
 def clip_preprocess(picture, variant):
     """open_clip's image transform of a PIL image, with Pillow and numpy alone."""
-    picture, size = picture.convert("RGB"), variant.image_size
+    size = variant.image_size
     w, h = picture.size
     scale = size / min(w, h)
     wide = (
@@ -87,7 +87,8 @@ def clip_preprocess(picture, variant):
     assert abs(wide[0] - w * scale) < 1
     picture = picture.resize(wide, Image.Resampling.BICUBIC)
     left, top = round((wide[0] - size) / 2), round((wide[1] - size) / 2)
-    pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
+    picture = picture.crop((left, top, left + size, top + size)).convert("RGB")
+    pixels = np.asarray(picture)
     mean, std = (
         np.array(x, np.float32) for x in (variant.image_mean, variant.image_std)
     )

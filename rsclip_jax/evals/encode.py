@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
+from rsclip_jax.data.pipeline.geometry import Fit
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
 from rsclip_jax.train import memory, processes, sharding, stopping, watchdog
@@ -22,7 +23,7 @@ def encode_source(
     source: Source,
     encoders: dict[str, Encoder],
     *,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int | Fit],
     mesh: Mesh,
     options: ReadOptions = READING,
     group: int = 1,

@@ -89,10 +89,11 @@ def encode_images(
     *,
     block: int = 64,
     max_shrink: float | None = MAX_SHRINK,
+    value_range: tuple[float, float] | None = None,
     compute: Compute = FLOAT32,
 ) -> np.ndarray:
     """Unit-norm embeddings [n, d] of images of any size; see inputs.fit_images."""
-    fitted = fit_images(images, variant.image_size, max_shrink)
+    fitted = fit_images(images, variant.fit, max_shrink, value_range)
     visual = _on_device(params["visual"])
     encode = functools.partial(encode_rgb, visual, variant=variant, compute=compute)
     return _in_blocks(encode, fitted, block, variant.embed_dim)

@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.images import read_image
-from rsclip_jax.data.pipeline.geometry import fit
+from rsclip_jax.data.codecs.images import read_image, read_picture_of_other_mode
+from rsclip_jax.data.pipeline.geometry import Fit, fit, fit_of, fit_picture
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.types import MOST_RATIO, size_words
 from rsclip_jax.models.sensor import SensorSpec, input_indices
@@ -20,15 +20,22 @@ MAX_SHRINK = 8.0
 
 
 def fit_images(
-    images: Image | Sequence[Image], size: int, max_shrink: float | None = MAX_SHRINK
+    images: Image | Sequence[Image],
+    fit_to: int | Fit,
+    max_shrink: float | None = MAX_SHRINK,
+    value_range: tuple[float, float] | None = None,
 ) -> list[np.ndarray]:
-    """Converts images to uint8 [size, size, 3], as CLIP's preprocessing does.
-
-    Resizes the short side and crops the centre.
+    """Converts images to uint8 [size, size, 3], as the CLIP's preprocessing does.
 
     Args:
-        images: uint8 [h, w, 3] arrays, PIL images or paths, or one of these.
-        max_shrink: the largest ratio of an image's short side to `size`; None for any.
+        images: uint8 [h, w, 3] arrays, PIL images or paths, or one of these. Images
+            that are neither RGB nor grey (with alpha, of a palette, bilevel) are
+            resized as they are and converted to RGB then, as in open_clip.
+        fit_to: the tower's Fit; a side alone is CLIP's.
+        max_shrink: the largest ratio of an image's short side to the size; None for
+            any.
+        value_range: (lowest, highest) value of images of more than 8 bits, which become
+            0 and 255; None refuses them.
 
     Raises ValueError, TypeError or FileNotFoundError naming the image that is invalid
     or too large.
@@ -36,9 +43,13 @@ def fit_images(
     fitted = []
     for index, image in enumerate(_as_list(images)):
         where = str(image) if isinstance(image, str | Path) else f"image {index}"
-        array = _to_rgb(image, where)
-        _check_size(array, size, max_shrink, where)
-        fitted.append(fit(array, size))
+        found = _open_image(image, where, value_range)
+        size = found.shape[:2] if isinstance(found, np.ndarray) else found.size[::-1]
+        _check_size(size, fit_of(fit_to).size, max_shrink, where)
+        if isinstance(found, np.ndarray):
+            fitted.append(fit(found, fit_to))
+        else:
+            fitted.append(fit_picture(found, fit_to))
     return fitted
 
 
@@ -58,7 +69,7 @@ def fit_arrays(
     for index, array in enumerate(_as_list(arrays)):
         where = f"array {index}"
         checked = check_array(np.asarray(array), held, where)
-        _check_size(checked, spec.image_size, max_shrink, where)
+        _check_size(checked.shape, spec.image_size, max_shrink, where)
         if index == 0 and max_shrink is not None:
             _warn_of_ground(checked, spec, where)
         fitted.append(fit(checked[..., indices], spec.image_size))
@@ -73,9 +84,9 @@ def _as_list(images) -> Sequence[Image]:
 
 
 def _check_size(
-    array: np.ndarray, size: int, max_shrink: float | None, where: str
+    shape: Sequence[int], size: int, max_shrink: float | None, where: str
 ) -> None:
-    h, w = array.shape[:2]
+    h, w = shape[:2]
     if not min(h, w):
         raise ValueError(f"{where}: {h} x {w} pixels: it is empty")
     if max_shrink is not None and min(h, w) > max_shrink * size:
@@ -102,25 +113,63 @@ def _warn_of_ground(array: np.ndarray, spec: SensorSpec, where: str) -> None:
     )
 
 
-def _to_rgb(image: Image, where: str) -> np.ndarray:
+def _open_image(
+    image: Image, where: str, value_range: tuple[float, float] | None
+) -> np.ndarray | PIL.Image.Image:
+    """An image as uint8 RGB, or as Pillow's picture where it is resized before that."""
     if isinstance(image, str | Path):
-        return _read(Path(image))
+        return _read(Path(image), value_range)
     if isinstance(image, PIL.Image.Image):
-        return np.array(image.convert("RGB"))
+        return _of_picture(image, where, value_range)
     if not isinstance(image, np.ndarray):
         raise TypeError(
             f"{where}: an image is an array, a PIL image or a path, not"
             f" {type(image).__name__}"
         )
+    if value_range and image.dtype != np.uint8:
+        image = _scaled(image, where, value_range)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"{where}: an image array must be uint8 [h, w, 3], got {image.dtype}"
-            f" {image.shape}"
+            f" {image.shape}; value_range= scales other values"
         )
     return image
 
 
-def _read(path: Path) -> np.ndarray:
+_RGB = ("RGB", "L")  # converted before or after resizing, a picture is the same
+_DEEP = ("I", "F")  # the first letters of Pillow's modes of more than 8 bits
+
+
+def _of_picture(
+    image: PIL.Image.Image, where: str, value_range: tuple[float, float] | None
+) -> np.ndarray | PIL.Image.Image:
+    if image.mode.startswith(_DEEP):
+        grey = _scaled(np.asarray(image), where, value_range)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.array(image.convert("RGB")) if image.mode in _RGB else image
+
+
+def _scaled(
+    array: np.ndarray, where: str, value_range: tuple[float, float] | None
+) -> np.ndarray:
+    """Values of value_range as 0 to 255, in 8 bits; ValueError without a range."""
+    if value_range is None:
+        raise ValueError(
+            f"{where}: {array.dtype} values of {array.min()} to {array.max()}, not 8"
+            " bits: pass value_range=(lowest, highest), which become 0 and 255"
+        )
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"value_range = {value_range}: give (lowest, highest)")
+    scaled = (array.astype(np.float64) - low) / (high - low)
+    if not np.isfinite(scaled).all():
+        raise ValueError(f"{where}: NaN or infinite values")
+    return np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _read(
+    path: Path, value_range: tuple[float, float] | None
+) -> np.ndarray | PIL.Image.Image:
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder, not an image: give the paths of its images, such as"
@@ -130,4 +179,6 @@ def _read(path: Path) -> np.ndarray:
         raise FileNotFoundError(
             f"{path}: there is no such image file (looked for in {Path.cwd()})"
         )
+    if (picture := read_picture_of_other_mode(path)) is not None:
+        return _of_picture(picture, str(path), value_range)
     return read_image(path)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rsclip_jax.data.pipeline.geometry import AS_CLIP, Fit, Resize
 from rsclip_jax.io.lookup import look_up
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -28,7 +29,8 @@ class Variant:
     weight files do not store it; the wrong one causes about 7 % relative error.
     vision_mlp_width: 0 means four times vision_width. vision_layers: the number of
     transformer blocks, or a ResNet's blocks in each of its four stages. A ResNet's
-    patch_size is 32: one position of its last grid covers 32 x 32 pixels.
+    patch_size is 32: one position of its last grid covers 32 x 32 pixels. resize: how
+    images are made square.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Variant:
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
     vision_mlp_width: int = 0
+    resize: Resize = AS_CLIP
 
     def __post_init__(self):
         if self.activation not in ("quick_gelu", "gelu"):
@@ -73,9 +76,15 @@ class Variant:
         width = attention_width(self.vision_width, self.vision_layers)
         return width // self.vision_heads
 
+    @property
+    def fit(self) -> Fit:
+        """How images are fitted to the visual tower's input."""
+        return Fit(self.image_size, self.resize)
+
     @classmethod
     def from_json(cls, values: Mapping) -> "Variant":
-        return cls(**with_tuples(values))
+        resize = Resize(**values.get("resize", {}))
+        return cls(**{**with_tuples(values), "resize": resize})
 
 
 def _vit_b(name: str, patch_size: int, activation: str) -> Variant:

@@ -154,7 +154,7 @@ def report(run: Run, variant: Variant, params, tests, *, step: int) -> None:
             "pretrain",
             source,
             {"rgb": encode},
-            {"rgb": variant.image_size},
+            {"rgb": variant.fit},
         )
         if source.dataset.task == "captions":
             records, prompts = scoring.score_captions(run, clip, seen, z)

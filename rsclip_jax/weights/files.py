@@ -33,14 +33,14 @@ IN_FOLDER = (
 # The first of these two that exists describes the model; Hugging Face keeps the image
 # mean and std in another file.
 _MODEL_CONFIGS = ("open_clip_config.json", "config.json")
-_PREPROCESSOR = "preprocessor_config.json"
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = (
     "tokenizer_config.json",
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
 )
-CONFIGS = (*_MODEL_CONFIGS, _PREPROCESSOR, *TOKENIZER_FILES)
+CONFIGS = (*_MODEL_CONFIGS, *_PROCESSORS, *TOKENIZER_FILES)
 # Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 
@@ -135,10 +135,19 @@ def _read_config(folder: Path) -> dict:
         if (folder / name).is_file():
             kind = "hf" if name == "config.json" else "open_clip"
             config = {"kind": kind, **read_object(folder / name)}
-            if kind == "hf" and (folder / _PREPROCESSOR).is_file():
-                config["preprocessor"] = read_object(folder / _PREPROCESSOR)
+            if kind == "hf":
+                config["preprocessor"] = _read_preprocessor(folder)
             return config
     return {}
+
+
+def _read_preprocessor(folder: Path) -> dict:
+    """The image processor's settings; transformers 5 takes the first file that is."""
+    newer, older = (folder / name for name in _PROCESSORS)
+    found = read_object(newer).get("image_processor") if newer.is_file() else None
+    if isinstance(found, dict):
+        return found
+    return read_object(older) if older.is_file() else {}
 
 
 def _open_file(path: Path) -> WeightFile:

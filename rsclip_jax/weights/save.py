@@ -9,10 +9,11 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from rsclip_jax.data.pipeline.geometry import AS_CLIP
 from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
 from rsclip_jax.io.files import naming, replacing, write_json, write_text
 from rsclip_jax.models.sensor import SensorSpec
-from rsclip_jax.models.variants import Variant, get_variant
+from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD, Variant, get_variant
 from rsclip_jax.weights import layouts, rules
 from rsclip_jax.weights.tool_configs import (
     hf_config,
@@ -120,6 +121,12 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
         "layer_norm_eps": (v.layer_norm_eps, 1e-5),
         "width of a visual head": (v.vision_head_width, 64),
         "width of a text head": (v.text_width // v.text_heads, 64),
+        "image mean": (v.image_mean, CLIP_MEAN),
+        "image std": (v.image_std, CLIP_STD),
+        "resizing of images": (
+            dataclasses.replace(v.resize, like="open_clip"),
+            AS_CLIP,
+        ),
     }
     for what, (found, built) in told.items():
         if found != built:

@@ -2,17 +2,13 @@
 
 from typing import Any
 
+from rsclip_jax.data.pipeline.geometry import AS_CLIP, INTERPOLATIONS
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant
 
 
 def open_clip_config(v: Variant) -> dict[str, Any]:
     """open_clip_config.json; ValueError for a variant that it cannot describe."""
-    if v.layer_norm_eps != 1e-5:
-        raise ValueError(
-            "layout 'open_clip': its config cannot store eps ="
-            f" {v.layer_norm_eps}, and open_clip assumes 1e-5: use 'hf'"
-        )
     vision: dict[str, Any] = {
         "image_size": v.image_size,
         "layers": v.vision_layers,  # open_clip takes a list of four for a ResNet
@@ -23,7 +19,7 @@ def open_clip_config(v: Variant) -> dict[str, Any]:
         vision["patch_size"] = v.patch_size
     if v.vision_mlp_width:
         vision["mlp_ratio"] = v.vision_mlp_width / v.vision_width
-    text = {
+    text: dict[str, Any] = {
         "context_length": v.context_length,
         "vocab_size": v.vocab_size,
         "width": v.text_width,
@@ -33,8 +29,26 @@ def open_clip_config(v: Variant) -> dict[str, Any]:
     model = {"embed_dim": v.embed_dim, "vision_cfg": vision, "text_cfg": text}
     if v.activation == "quick_gelu":
         model["quick_gelu"] = True
-    pixels = {"mean": list(v.image_mean), "std": list(v.image_std)}
-    return {"model_cfg": model, "preprocess_cfg": pixels}
+    if v.layer_norm_eps != 1e-5:
+        for section in (vision, text):
+            section["norm_kwargs"] = {"eps": v.layer_norm_eps}
+    return {"model_cfg": model, "preprocess_cfg": _open_clip_pixels(v)}
+
+
+def _open_clip_pixels(v: Variant) -> dict[str, Any]:
+    """preprocess_cfg; ValueError for a margin around the centre, which it lacks."""
+    if v.resize.side:
+        raise ValueError(
+            "layout 'open_clip': its config cannot say that images are resized to"
+            f" {v.resize.side} pixels and cut to {v.image_size}: use 'hf'"
+        )
+    pixels: dict[str, Any] = {"mean": list(v.image_mean), "std": list(v.image_std)}
+    keys = {"mode": "resize_mode", "interpolation": "interpolation"}
+    keys["fill"] = "fill_color"
+    for ours, theirs in keys.items():
+        if (value := getattr(v.resize, ours)) != getattr(AS_CLIP, ours):
+            pixels[theirs] = value
+    return pixels
 
 
 def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
@@ -152,13 +166,23 @@ def _timm_json(
 
 
 def hf_preprocessor(v: Variant) -> dict[str, Any]:
-    """preprocessor_config.json: short side resized, centre cropped, normalised."""
+    """preprocessor_config.json; ValueError for a long side that is resized."""
+    side = v.resize.side or v.image_size
+    sizes = {
+        "shortest": {"shortest_edge": side},
+        "squash": {"height": side, "width": side},
+    }
+    if v.resize.mode not in sizes:
+        raise ValueError(
+            f"layout 'hf': CLIPImageProcessor cannot resize the {v.resize.mode} side:"
+            " use 'open_clip'"
+        )
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": v.image_size},
-        "resample": 3,  # Pillow's number of bicubic
+        "size": sizes[v.resize.mode],
+        "resample": int(INTERPOLATIONS[v.resize.interpolation]),  # Pillow's number
         "do_center_crop": True,
         "crop_size": {"height": v.image_size, "width": v.image_size},
         "do_rescale": True,

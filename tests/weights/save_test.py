@@ -1,5 +1,6 @@
 """What save_clip writes: the same weights in every layout, and files others read."""
 
+import dataclasses
 import json
 import re
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rsclip_jax.data.pipeline.geometry import Resize
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
 from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.tool_configs import open_clip_config
@@ -63,6 +65,8 @@ def test_openais_layout_gives_the_same_weights_back(tmp_path):
         ({"layer_norm_eps": 1e-6}, "does not store the layer_norm_eps"),
         ({"vision_heads": 2}, "width of a visual head.*assumes 64, not this.*32"),
         ({"text_heads": 2}, "width of a text head"),
+        ({"image_mean": (0.5, 0.5, 0.5)}, "image mean, and OpenAI's code assumes"),
+        ({"resize": Resize("squash")}, "resizing of images"),
     ],
 )
 def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, words):
@@ -73,11 +77,32 @@ def test_what_openais_code_would_build_otherwise_is_refused(tmp_path, changes, w
     assert not list(tmp_path.iterdir())
 
 
-def test_open_clips_config_does_not_say_another_eps(tmp_path):
-    variant = toy_variant("gelu", layer_norm_eps=1e-6)
-    params = random_params(variant)
-    with pytest.raises(ValueError, match=r"cannot store eps = 1e-06"):
-        save_clip(tmp_path / "a", variant, params)
+@pytest.mark.parametrize("layout", ["open_clip", "hf"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_norm_eps": 1e-6},
+        {"resize": Resize("squash", "bilinear")},
+        {"resize": Resize("longest", fill=9)},
+        {"resize": Resize(side=20)},
+        {"resize": Resize("squash", side=20)},
+    ],
+)
+def test_a_folder_says_what_it_needs_or_is_refused(tmp_path, layout, changes):
+    """Read back without our header, as others write it."""
+    variant = toy_variant("gelu", **changes)
+    how, params = variant.resize, random_params(variant)
+    if (layout == "hf" and how.mode == "longest") or (layout != "hf" and how.side):
+        with pytest.raises(ValueError, match=rf"'{layout}'.*: use 'hf'|.*open_clip'"):
+            save_clip(tmp_path / "a", variant, params, layout)
+        return
+    save_clip(tmp_path / "a", variant, params, layout)
+    (path,) = (tmp_path / "a").glob("*.safetensors")
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
+    found, _ = load_clip(tmp_path / "a")
+    like = {"hf": "transformers", "open_clip": "open_clip"}[layout]
+    resize = dataclasses.replace(how, like=like)
+    assert found == dataclasses.replace(variant, name=found.name, resize=resize)
 
 
 def test_hugging_faces_preprocessor_says_mean_and_std(tmp_path):

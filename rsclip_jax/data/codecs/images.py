@@ -40,6 +40,30 @@ def read_image(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> np.n
     return decode_image(data, str(path), bands, max_pixels)
 
 
+def read_picture_of_other_mode(
+    path: Path, max_pixels: int = MAX_PIXELS
+) -> Image.Image | None:
+    """Pillow's picture of a file that is neither RGB nor grey; None for other files.
+
+    With alpha, of a palette, bilevel, CMYK, or grey of more than 8 bits. TIFFs and JPEG
+    2000, and files that cannot be read, are left to read_image. Raises TooLarge.
+    """
+    data = path.read_bytes()
+    if is_raster(data):
+        return None
+    try:
+        picture = Image.open(io.BytesIO(data))
+        if picture.mode in ("RGB", "L"):
+            return None
+        check_pixels(picture.height, picture.width, str(path), max_pixels)
+        picture.load()
+    except TooLarge:
+        raise
+    except Exception:  # a damaged file can raise anything
+        return None
+    return picture
+
+
 def is_raster(data: bytes) -> bool:
     """Whether a file is a TIFF or JPEG 2000, by its first bytes."""
     return data.startswith(_RASTERS)
@@ -73,10 +97,11 @@ def decode_image(
 def told_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) that a PNG or JPEG says it has; None where it says none.
 
-    A JPEG says it in its first frame header: ITU-T T.81, B.2.2.
+    A JPEG says it in its first frame header: ITU-T T.81, B.2.2. Of a PNG whose chunks
+    are not as long as they say the size is None, too: OpenCV makes room for any length.
     """
     if data[:2] == b"\x89P":
-        if data[12:16] != b"IHDR" or len(data) < 24:
+        if data[12:16] != b"IHDR" or len(data) < 24 or not _has_chunks(data):
             return None
         width, height = struct.unpack_from(">II", data, 16)
         return height, width
@@ -92,6 +117,16 @@ def told_size(data: bytes) -> tuple[int, int] | None:
         if marker not in _BARE:
             at += 1 + int.from_bytes(data[at + 1 : at + 3], "big")
     return None
+
+
+def _has_chunks(data: bytes) -> bool:
+    """Whether the chunks of a PNG are in the file up to its end, IEND."""
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _channels(data: bytes, count: int) -> list[int]:

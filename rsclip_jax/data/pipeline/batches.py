@@ -10,7 +10,7 @@ import numpy as np
 
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.examples import ExampleMaker, Make
-from rsclip_jax.data.pipeline.geometry import fit_record, make_views
+from rsclip_jax.data.pipeline.geometry import Fit, fit_record, make_views
 from rsclip_jax.data.pipeline.scene_order import shuffled
 from rsclip_jax.data.pipeline.texts import Texts, Tokens, number_groups
 from rsclip_jax.data.pipeline.tolerant import Tolerant
@@ -111,7 +111,7 @@ def _check_enough(sources: Sequence[Source], batch_size: int) -> None:
 def eval_batches(
     source: Source,
     *,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int | Fit],
     options: ReadOptions = READING,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict]:

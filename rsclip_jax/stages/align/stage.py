@@ -6,11 +6,13 @@ loss through the frozen zero-shot head; teacher and student see the same crop an
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from rsclip_jax import api
+from rsclip_jax.data.pipeline.geometry import Fit
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records
@@ -289,7 +291,8 @@ def report(
     rgb = clip_init.rgb_encoder(run, teacher)
     first: dict[str, tuple] = {}
     digests = dict.fromkeys(("rgb", "text"), teacher.digests["clip"])
-    encoders, sizes = {}, {"rgb": teacher.variant.image_size}
+    encoders: dict[str, Any] = {}
+    sizes: dict[str, int | Fit] = {"rgb": teacher.variant.fit}
     for key, (spec, params) in students.items():
         digests[key] = checkpoint.params_digest(params)
         encoders[key] = sensor_feeds.sensor_encoder(run, spec, params)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsclip_jax import api
+from rsclip_jax.data.pipeline.geometry import Fit
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder
@@ -26,7 +27,7 @@ class BatchEncoder(NamedTuple):
     """encode: unit-norm embeddings of a batch on the mesh; size: side of the images."""
 
     encode: Encoder
-    size: int
+    size: int | Fit
 
 
 Encoders = dict[str, BatchEncoder]  # by modality
@@ -69,7 +70,7 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
 def make_encoders(run: Run, model: api.Model) -> Encoders:
     """{modality: encoder of a batch}, with weights on the devices."""
     rgb = clip_init.rgb_encoder(run, model)
-    encoders = {"rgb": BatchEncoder(rgb, model.variant.image_size)}
+    encoders = {"rgb": BatchEncoder(rgb, model.variant.fit)}
     for modality, made in model.sensors.items():
         encode = sensor_feeds.sensor_encoder(run, made.spec, made.params)
         encoders[modality] = BatchEncoder(encode, made.spec.image_size)

@@ -163,7 +163,7 @@ class _Decoded:
         run = self.sweep.run
         return eval_batches(
             self.source,
-            sizes={"rgb": self.sweep.clip.variant.image_size},
+            sizes={"rgb": self.sweep.clip.variant.fit},
             options=run.read_options("patch"),
             process=(processes.index(), processes.count()),
         )

@@ -144,7 +144,7 @@ class Sweep:
             "patch",
             source,
             encoders,
-            {"rgb": self.clip.variant.image_size},
+            {"rgb": self.clip.variant.fit},
             group=_GROUP,
         )
         return Measured(

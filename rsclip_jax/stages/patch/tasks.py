@@ -156,7 +156,7 @@ def estimate_fisher(run: Run, c: PatchSettings, clip: api.Model, source: Source,
     count = min(c.fisher_examples, len(source))
     (batch,) = eval_batches(
         Subset(source, spread_indices(len(source), count)),
-        sizes={"rgb": clip.variant.image_size},
+        sizes={"rgb": clip.variant.fit},
         options=run.read_options("patch", count),
     )
     rgb = batch["rgb"][batch["mask"]]

@@ -104,7 +104,7 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
             before = api.load(reference, variant=variant, image_size=side)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"config.evaluate.reference: {error}") from error
-    for field in ("image_size", "activation", "image_mean", "image_std"):
+    for field in ("image_size", "activation", "image_mean", "image_std", "resize"):
         after, its = getattr(model.variant, field), getattr(before.variant, field)
         if after != its:
             raise ValueError(
@@ -119,8 +119,8 @@ def outcomes_of(
 ) -> dict[str, Outcome]:
     """{name: outcome of a source's RGB through each model}; images are decoded once."""
     encoders = {n: clip_init.rgb_encoder(run, model) for n, model in models.items()}
-    side = models["after"].variant.image_size
-    z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": side})
+    fit = models["after"].variant.fit
+    z, labels, seen = run.encode("evaluate", source, encoders, {"rgb": fit})
     return {
         name: make_outcome(
             "evaluate",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rsclip_jax import api
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect.offsets import suspect_offset
 from rsclip_jax.data.inspect.unplaced import describe_unplaced
+from rsclip_jax.data.pipeline.geometry import Fit
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import DatasetSpec, short_name
@@ -131,7 +132,7 @@ class Run:
         stage: str,
         source: Source,
         encoders: dict,
-        sizes: dict[str, int],
+        sizes: Mapping[str, int | Fit],
         group: int = 1,
     ):
         """encode_source with this run's mesh, batch and data settings."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD
 from rsclip_jax.weights.files import WeightFile
+from rsclip_jax.weights.told import pixels
 from rsclip_jax.weights.told.keys import (
     BUILT,
     FREE,
@@ -85,13 +85,13 @@ def read(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
     check_sizes(file.path, _sizes(file, config, vision, text), sizes)
     _check_end(file, text, sizes)
     check_tokenizer(file.path.parent)
-    pixels = file.config.get("preprocessor", {})
     return {
         **_same_in_both(file, vision, text),
         "vision_heads": _heads(file, "vision", vision, sizes),
         "text_heads": _heads(file, "text", text, sizes),
-        "image_mean": tuple(pixels.get("image_mean", CLIP_MEAN)),
-        "image_std": tuple(pixels.get("image_std", CLIP_STD)),
+        **pixels.read_hf(
+            file.path, file.config.get("preprocessor") or {}, sizes["image_size"]
+        ),
     }
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD, attention_width
+from rsclip_jax.models.variants import attention_width
 from rsclip_jax.weights.files import WeightFile
+from rsclip_jax.weights.told import pixels
 from rsclip_jax.weights.told.keys import (
     BUILT,
     FREE,
@@ -101,14 +102,15 @@ def read(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
     check_section(file.path, "vision_cfg", vision, VISION)
     check_section(file.path, "text_cfg", text, TEXT)
     check_sizes(file.path, _sizes(model, vision, text), sizes)
-    pixels = file.config.get("preprocess_cfg", {})
+    size = _image_size(file, vision, sizes)
     return {
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu",
         "layer_norm_eps": _eps(file, vision, text),
         **_heads(file, vision, text, sizes),
-        **_image_size(file, vision, sizes),
-        "image_mean": tuple(pixels.get("mean", CLIP_MEAN)),
-        "image_std": tuple(pixels.get("std", CLIP_STD)),
+        "image_size": size,
+        **pixels.read_open_clip(
+            file.path, file.config.get("preprocess_cfg") or {}, size
+        ),
     }
 
 
@@ -152,19 +154,17 @@ def _heads(
     }
 
 
-def _image_size(
-    file: WeightFile, vision: Mapping, sizes: Mapping[str, Any]
-) -> dict[str, int]:
+def _image_size(file: WeightFile, vision: Mapping, sizes: Mapping[str, Any]) -> int:
     """The config's image size: open_clip resizes the position embeddings to it."""
     if vision.get("image_size") is None:
-        return {}
+        return sizes["image_size"]
     side = square_side(file.path, "image_size", vision["image_size"])
     if side % (patch := sizes["patch_size"]):
         raise ValueError(
             f"{file.path}: image_size = {side} is not supported, only a multiple of"
             f" patch_size = {patch}"
         )
-    return {"image_size": side}
+    return side
 
 
 def _eps(file: WeightFile, vision: Mapping, text: Mapping) -> float:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from rsclip_jax.weights import load_clip
-from rsclip_jax.weights.told import hf, open_clip
+from rsclip_jax.weights.told import hf, open_clip, pixels
 from tests.conftest import REPO
 from tests.golden import FOLDER
 
@@ -21,9 +21,11 @@ SECTIONS = {
     "open_clip `model_cfg`": open_clip.MODEL,
     "open_clip `vision_cfg`": open_clip.VISION,
     "open_clip `text_cfg`": open_clip.TEXT,
+    "open_clip `preprocess_cfg`": pixels.OPEN_CLIP,
     "transformers `config.json`": hf.MODEL,
     "transformers `vision_config`": hf.VISION,
     "transformers `text_config`": hf.TEXT,
+    "transformers' image processor": pixels.HF,
 }
 
 
