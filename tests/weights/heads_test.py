@@ -34,9 +34,7 @@ def test_a_row_of_another_image_size_tells_them(name, size, heads):
 
 
 def test_towers_that_no_row_has_are_asked_for():
-    with pytest.raises(
-        ValueError, match=r"attention heads.*vision_width of 32 .*heads="
-    ):
+    with pytest.raises(ValueError, match=r"heads.*vision_width of 32 .*heads="):
         load_clip(TOY, activation="quick_gelu")
     told = {"activation": "quick_gelu", "heads": (2, 2)}
     assert load_clip(TOY, **told)[0] == toy_variant("quick_gelu", name=TOY.stem)
