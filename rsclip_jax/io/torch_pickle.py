@@ -9,7 +9,7 @@ import collections
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import ml_dtypes
@@ -40,6 +40,9 @@ _OPCODES = frozenset(
 )
 
 
+_BY_CODE = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+# Instructions whose argument is lines of text.
+_LINES = {"GLOBAL": 2, "INST": 2, "PERSID": 1, "STRING": 1}
 _MAX_DIMENSIONS = 64  # numpy's
 _SCALARS = (str, int, float, type(None))
 
@@ -117,7 +120,7 @@ def _inspect(file) -> None:
     """Raises Refused naming everything that the pickle uses and should not."""
     names, opcodes = set(), set()
     try:
-        for count, (opcode, arg, _position) in enumerate(pickletools.genops(file)):
+        for count, (opcode, arg) in enumerate(_instructions(file)):
             if opcode.name not in _OPCODES:
                 opcodes.add(opcode.name)
             elif opcode.name == "GLOBAL":
@@ -140,6 +143,27 @@ def _inspect(file) -> None:
             f"its pickle uses {first_of(sorted(opcodes))}, which torch.save does not"
             " write by default; save it again with its defaults"
         )
+
+
+def _instructions(file) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    """The instructions of the next pickle, each with its argument.
+
+    As pickletools.genops, which takes a backslash in a name as an escape, with a
+    warning where it is none; what runs a pickle does not.
+    """
+    while True:
+        code = file.read(1)
+        if code not in _BY_CODE:
+            raise ValueError(f"{code!r} is no instruction" if code else "cut short")
+        opcode, arg = _BY_CODE[code], None
+        if opcode.name in _LINES:
+            lines = [file.readline() for _ in range(_LINES[opcode.name])]
+            arg = " ".join(line.decode().removesuffix("\n") for line in lines)
+        elif opcode.arg is not None:
+            arg = opcode.arg.reader(file)
+        yield opcode, arg
+        if opcode.name == "STOP":
+            return
 
 
 def _stand_in(module: str, name: str) -> Any:

@@ -335,3 +335,10 @@ def test_a_record_that_is_there_twice_is_refused(tmp_path):
         file.writestr("planted/data.pkl", pickle.dumps({"a": 2}, protocol=2))
     with pytest.raises(ValueError, match="a zip file in which a record is twice"):
         load_torch(path)
+
+
+def test_a_backslash_in_a_name_is_no_escape(tmp_path):
+    for name in (rb"t\x6frch", rb"tor\Kch"):
+        planted = b"\x80\x02c" + name + b"\nFloatStorage\n."
+        with pytest.raises(ValueError, match=r"its pickle uses to?r?\\.*FloatStorage"):
+            load_torch(archive(tmp_path, planted))

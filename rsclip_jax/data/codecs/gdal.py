@@ -46,7 +46,7 @@ def read_with_gdal(
     """
     with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
         if not file.subdatasets:
-            check_pixels(file.height, file.width, str(path), max_pixels, file.count)
+            _check_size(file, path, max_pixels)
             return _read(file, path, bands)
         pages = _read_pages(file.subdatasets, path, max_pixels)
     return _join_pages(pages, path)
@@ -108,10 +108,22 @@ def _read_pages(names: Sequence[str], path: Path, max_pixels: int) -> list[Raste
     pages = []
     for name in sorted(names, key=lambda name: int(name.split(":")[1])):
         with _opened(name) as file:
-            rows = file.height * len(names)  # as if the pages were one image
-            check_pixels(rows, file.width, str(path), max_pixels, file.count)
+            _check_size(file, path, max_pixels, len(names))
             pages.append(_read(file, path, None))
     return pages
+
+
+def _check_size(
+    file: rasterio.DatasetReader, path: Path, max_pixels: int, pages: int = 1
+) -> None:
+    """Raises TooLarge for an image, or a tile of it, of too many pixels.
+
+    A tile may say that it is larger than its image, and GDAL makes room for it.
+    """
+    height, width = file.height * pages, file.width  # as if the pages were one image
+    check_pixels(height, width, str(path), max_pixels, file.count)
+    for rows, columns in set(file.block_shapes):
+        check_pixels(rows, columns, f"{path}: a tile", max_pixels)
 
 
 def _join_pages(pages: Sequence[Raster], path: Path) -> Raster:

@@ -97,10 +97,11 @@ def decode_image(
 def told_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) that a PNG or JPEG says it has; None where it says none.
 
-    A JPEG says it in its first frame header: ITU-T T.81, B.2.2.
+    A JPEG says it in its first frame header: ITU-T T.81, B.2.2. Of a PNG whose chunks
+    are not as long as they say the size is None, too: OpenCV makes room for any length.
     """
     if data[:2] == b"\x89P":
-        if data[12:16] != b"IHDR" or len(data) < 24:
+        if data[12:16] != b"IHDR" or len(data) < 24 or not _has_chunks(data):
             return None
         width, height = struct.unpack_from(">II", data, 16)
         return height, width
@@ -116,6 +117,16 @@ def told_size(data: bytes) -> tuple[int, int] | None:
         if marker not in _BARE:
             at += 1 + int.from_bytes(data[at + 1 : at + 3], "big")
     return None
+
+
+def _has_chunks(data: bytes) -> bool:
+    """Whether the chunks of a PNG are in the file up to its end, IEND."""
+    at = 8
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _channels(data: bytes, count: int) -> list[int]:

@@ -33,6 +33,7 @@ _WORDS = re.compile(r'<Item name="([^"<]*)"( domain="[^"<]*")?>([^<]*)</Item>')
 # Keys that, beside an EPSG code, define nothing else: model, raster type, citations;
 # angles, the ellipsoid's axis and flattening, linear unit.
 _KEYS_OF_A_CODE = {1024, 1025, 1026, 2048, 2049, 2054, 2057, 2059, 3072, 3073, 3076}
+_LARGEST_TILE = 2**24  # pixels: decoders make room for what a tile says that it has
 _UNITS = {1025: 1, 2054: 9102, 3076: 9001}  # pixels are areas, degree, metre
 
 
@@ -233,6 +234,8 @@ def _blocks(
     starts = tags.get(_Tag.TILES if tiled else _Tag.STRIPS)
     sizes = tags.get(_Tag.TILE_BYTES if tiled else _Tag.STRIP_BYTES)
     if not height * width * rows * wide or len(starts) != len(sizes):
+        raise _NotPlain
+    if tiled and rows * wide > _LARGEST_TILE:
         raise _NotPlain
     blocks = list(zip(starts, sizes, strict=True))
     count = -(-height // rows) * -(-width // wide) * (bands if planar else 1)

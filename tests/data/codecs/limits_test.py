@@ -204,3 +204,26 @@ def test_the_grid_onto_which_a_file_is_warped_counts(tmp_path):
 def test_the_limit_is_a_number_of_pixels():
     with pytest.raises(ValueError, match="max_pixels = 0 should be 1 or more"):
         OpenOptions(max_pixels=0)
+
+
+def test_more_bands_than_any_sensor_has_are_refused():
+    check_pixels(1, 1, "a", bands=4096)
+    with pytest.raises(TooLarge, match=r"a: says that it has 4,097 bands, and 4,096"):
+        check_pixels(1, 1, "a", bands=4097)
+
+
+def test_a_tile_larger_than_its_image_counts(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels(), tile=(64, 64), compression="zlib")
+    assert read_raster(path, max_pixels=64 * 64).pixels.shape == (20, 30, 3)
+    with pytest.raises(TooLarge, match=r"a\.tif: a tile: says .* 64 x 64 pixels, more"):
+        read_raster(path, max_pixels=64 * 64 - 1)
+
+
+def test_a_chunk_of_a_png_longer_than_the_file_is_read_by_pillow_alone():
+    whole = image("png")
+    assert told_size(whole) == (20, 30)
+    at = whole.index(b"IDAT") - 4
+    longer = whole[:at] + (len(whole)).to_bytes(4, "big") + whole[at + 4 :]
+    assert told_size(longer) is None
+    np.testing.assert_array_equal(decode_image(longer, "a"), pixels())

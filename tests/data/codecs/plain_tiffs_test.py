@@ -1,5 +1,6 @@
 """The fast decoder against GDAL, over a generated matrix of files."""
 
+import io
 import itertools
 import struct
 
@@ -178,3 +179,16 @@ def test_files_of_one_size_are_not_taken_for_each_other(tmp_path):
             np.testing.assert_array_equal(raster.pixels[..., 0], file.read(1))
             assert raster.nodata == file.nodata
             assert raster.place.transform == file.transform[:6]
+
+
+def test_a_tile_larger_than_any_decoder_should_make_room_for_is_not_plain():
+    out = io.BytesIO()
+    options = {"tile": (16, 16), "compression": "lzw"}
+    tifffile.imwrite(out, np.ones((16, 16), np.uint16), **options)
+    data = out.getvalue()
+    for side, plain in ((16, True), (4096, True), (4112, False)):
+        tags = bytearray(data)
+        for tag in (322, 323):  # width and height of a tile
+            at = data.index(struct.pack("<HHI", tag, 4, 1))
+            struct.pack_into("<I", tags, at + 8, side)
+        assert (look_at_tags(bytes(tags)) is not None) == plain
