@@ -24,11 +24,15 @@ _LISTED = 12  # files of a repository that an error names
 _log = logging.getLogger(__name__)
 
 
-def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
+def fetch(
+    repository: str, filename: str, revision: str | None = None, pin: str | None = None
+) -> Path:
     """The local path of one file of a repository ("owner/name").
 
     Args:
-        revision: a branch, a tag or a commit; None is the default branch.
+        revision: a branch, a tag or a commit; None is the pin.
+        pin: the commit of a file that is not placed by hand; None is the default
+            branch.
 
     Raises FileNotFoundError saying where to put the file by hand if it cannot be
     downloaded, ValueError for an invalid name.
@@ -36,13 +40,19 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
     placed = placed_folder(repository, revision) / _checked(filename)
     if placed.is_file():
         return placed
-    return _get(_look_up(repository, revision), filename)
+    return _get(_look_up(repository, revision, pin), filename)
 
 
-def fetch_weights(repository: str, path: str = "", revision: str | None = None) -> Path:
+def fetch_weights(
+    repository: str,
+    path: str = "",
+    revision: str | None = None,
+    pin: str | None = None,
+) -> Path:
     """The local path of a weight file, or of a folder with one, for open_weights.
 
     Args:
+        revision, pin: see fetch.
         path: a file, or a folder ("": the whole repository). In a folder, the first
             existing file of files.IN_FOLDER is downloaded. A file of these names comes
             with its config, an index with its shards.
@@ -52,7 +62,7 @@ def fetch_weights(repository: str, path: str = "", revision: str | None = None) 
     placed = placed_folder(repository, revision) / _checked(path)
     if placed.is_file() or usual_file(placed):
         return placed
-    looked = _look_up(repository, revision)
+    looked = _look_up(repository, revision, pin)
     is_file = path.endswith(WEIGHT_NAMES)
     folder = Path(path).parent if is_file else Path(path)
     first = _get(looked, path) if is_file else _get_usual(looked, folder)
@@ -115,21 +125,22 @@ class _Looked:
         )
 
 
-def _look_up(repository: str, revision: str | None) -> _Looked:
+def _look_up(repository: str, revision: str | None, pin: str | None = None) -> _Looked:
     """Gets the commit and its files from the hub, or from its cache if that fails."""
     from huggingface_hub import HfApi, errors, resolve_revision
 
+    wanted = revision or pin
     try:
         # resolve_revision has no timeout, so ask here whether the hub answers.
-        info = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT)
+        info = HfApi().model_info(repository, revision=wanted, timeout=TIMEOUT)
         # Stores the commit in the cache, for when the hub cannot be reached.
-        commit = resolve_revision(repository, revision=revision).resolved
+        commit = resolve_revision(repository, revision=wanted).resolved
         files = frozenset(file.rfilename for file in info.siblings or ())
         return _Looked(repository, revision, commit, files)
     except (errors.HTTPError, errors.OfflineModeIsEnabled, ValueError) as error:
-        reason = _reason(error, revision)
+        reason = _reason(error, wanted)
     try:
-        found = resolve_revision(repository, revision=revision, local_files_only=True)
+        found = resolve_revision(repository, revision=wanted, local_files_only=True)
     except errors.RevisionResolutionError:
         return _Looked(repository, revision, "", frozenset(), reason)
     folder = _snapshot(repository, found.resolved)

@@ -28,6 +28,7 @@ from rsclip_jax.weights.encoders import get_encoder
 from rsclip_jax.weights.files import WeightFile, open_weights
 from rsclip_jax.weights.hub import commit_of, fetch
 from rsclip_jax.weights.load import resize_positions
+from rsclip_jax.weights.pins import PINS
 
 
 def load_encoder(
@@ -105,7 +106,7 @@ def find_encoder(source: str | Path) -> tuple[Path, dict[str, Any]]:
     if path.suffix:
         raise FileNotFoundError(f"{path}: there is no such weight file")
     row = get_encoder(str(source))
-    path = fetch(row.repository, row.file)
+    path = fetch(row.repository, row.file, pin=PINS.get(row.repository))
     origin = {"name": row.name, "path": f"hf:{row.repository}/{row.file}"}
     if commit := commit_of(path):
         origin["revision"] = commit

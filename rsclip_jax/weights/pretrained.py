@@ -12,6 +12,7 @@ from pathlib import Path
 from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import hub
 from rsclip_jax.weights.encoders import ENCODERS
+from rsclip_jax.weights.pins import PINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +137,15 @@ def find_pretrained(source: str) -> Found | None:
         return _found(source, _placed(row), row)
     if row is not None:
         repository, inside, revision = row.repository, row.file, None
+        pin = PINS.get(repository)
     elif source.startswith("hf:"):
         repository, inside, revision = _parse(source)
+        pin = None
         files = {(r.repository, r.file): r for r in PRETRAINED.values()}
         row = files.get((repository, inside))
     else:
         return None
-    path = hub.fetch_weights(repository, inside, revision)
+    path = hub.fetch_weights(repository, inside, revision, pin)
     return _found(source, path, row, f"hf:{repository}{inside and '/' + inside}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import safetensors
 import rsclip_jax
 from rsclip_jax.models.variants import VARIANTS, get_variant
 from rsclip_jax.weights import PRETRAINED, fetch, hub, load_clip, pretrained
+from rsclip_jax.weights.encoders import ENCODERS
+from rsclip_jax.weights.pins import PINS
 from tests.conftest import REPO
 from tests.golden import FOLDER, toy_variant
 from tests.helpers.fake_hub import serving
@@ -28,6 +31,7 @@ CLIENT = """
 import json, sys, time
 import rsclip_jax
 from rsclip_jax.weights import fetch, hub
+from rsclip_jax.weights.pretrained import find_pretrained
 hub.TIMEOUT = 1
 for line in sys.stdin:
     name, *arguments = json.loads(line)
@@ -37,6 +41,8 @@ for line in sys.stdin:
             model = rsclip_jax.load(*arguments)
             row = model.variant
             said = {**model.source, "activation": row.activation, **model.digests}
+        elif name == "find":
+            said = find_pretrained(*arguments).origin
         else:
             said = {"path": str(fetch(*arguments))}
     except (ValueError, OSError) as error:
@@ -98,9 +104,13 @@ def client(server, tmp_path_factory):
 
 @pytest.fixture
 def publish(server, tmp_path):
-    """publish(repository, {name: file to copy, or text}, commit) at the hub."""
+    """publish(repository, {name: file to copy, or text}, commit) at the hub.
 
-    def run(repository, files, commit=FIRST):
+    commit: by default the one that a name has, or FIRST.
+    """
+
+    def run(repository, files, commit=""):
+        commit = commit or PINS.get(repository, FIRST)
         folder = tmp_path / "published" / repository / commit
         for name, content in files.items():
             path = folder / name
@@ -139,6 +149,35 @@ def test_a_repository_is_fetched_once_and_only_what_is_read(client, server, publ
     assert server.gets() == []
     assert client.load(said["path"])["clip"] == said["clip"]
     assert server.gets() == []
+
+
+def test_a_name_has_its_commit_and_a_repository_of_ones_choice_the_newest(
+    client, server, publish
+):
+    repository = "openai/clip-vit-base-patch16"
+    publish(repository, toy_files())
+    publish(
+        repository, {n: FOLDER / "clip_toy_gelu_hf" / n for n in toy_files()}, SECOND
+    )
+    named = client.ask("find", "OpenAI-ViT-B-16")
+    assert named["revision"] == PINS[repository]
+    assert named["path"] == f"hf:{repository}@{PINS[repository]}"
+    assert client.ask("find", f"hf:{repository}")["revision"] == SECOND
+    assert client.ask("find", named["path"])["revision"] == PINS[repository]
+    path = client.ask("fetch", repository, "config.json", None, PINS[repository])[
+        "path"
+    ]
+    assert Path(path).read_bytes() == (TOY / "config.json").read_bytes()
+    del server.repositories[repository][PINS[repository]]
+    with Client(server.url, Path(path).parent / "none") as fresh:
+        error = fresh.ask("find", "OpenAI-ViT-B-16")["error"]
+    assert f"it has no revision '{PINS[repository]}'; download" in error
+
+
+def test_commits_are_of_repositories_whose_weights_have_a_name():
+    rows = (*PRETRAINED.values(), *ENCODERS.values())
+    assert PINS.keys() <= {row.repository for row in rows}
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in PINS.values())
 
 
 def test_the_newest_commit_is_fetched_and_the_pinned_one_stays(client, server, publish):
