@@ -205,6 +205,14 @@ def test_a_sensor_goes_by_its_name_or_the_path_of_its_file(tmp_path):
     assert load_encoder(tmp_path / "a.safetensors", str(path), heads=2)[0] == saved_spec
 
 
+def test_dofas_version_is_asked_for():
+    """Its versions have the same names, and another wavelength for radar."""
+    with pytest.raises(
+        ValueError, match="if this is version 1, pass row='dofa-vitb16'"
+    ):
+        load_encoder(FOLDER / "dofa_toy.safetensors", THREE, heads=2)
+
+
 def test_dofa_without_wavelengths_or_sensor_says_so():
     with pytest.raises(ValueError, match=r"a wavelength for each band.*s1_vh_8bit"):
         read_dofa(SENSORS["s1_vh_8bit"])
