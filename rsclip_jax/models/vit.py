@@ -355,7 +355,7 @@ class VisionTransformer(nn.Module):
             shape = (self.registers, self.width)
             prefix.append(self.param("register_embedding", init, shape))
         first = jnp.concatenate([*prefix, jnp.zeros((0, self.width))])
-        first = jnp.broadcast_to(first, (len(x), *first.shape))
+        first = jnp.broadcast_to(first, (x.shape[0], *first.shape))
         if self.rope:
             return jnp.concatenate([first, x], axis=1)
         n = x.shape[1] + (first.shape[1] if self.prefix_positions else 0)
