@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import filelock
-
 from rsclip_jax.data.types import Record, Source
 from rsclip_jax.io.files import write_text
-from rsclip_jax.io.lock import make_lock
+from rsclip_jax.io.lock import make_open_lock
 from rsclip_jax.io.paths import is_remote
 
 _HINT = "on_error='skip' leaves such records out"
@@ -87,9 +85,9 @@ class SkippedList:
                 self._end = file.tell()
 
     @functools.cached_property
-    def _file_lock(self) -> filelock.BaseFileLock:
+    def _file_lock(self) -> contextlib.AbstractContextManager:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return make_lock(self.path.with_name(f"{self.path.name}.lock"))
+        return make_open_lock(self.path.with_name(f"{self.path.name}.lock"))
 
     def _add_remote(self, key: str, reason: str) -> None:
         """As add, in an object store, which is written anew for each record.

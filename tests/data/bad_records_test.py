@@ -78,13 +78,13 @@ def test_the_file_is_appended_to_and_each_byte_is_read_at_most_once(tmp_path):
 
 
 def test_the_lock_s_file_is_opened_for_a_check_once(tmp_path, monkeypatch):
-    made, make_lock = [], bad_records.make_lock
+    made, make_open_lock = [], bad_records.make_open_lock
 
     def counted(path):
         made.append(path)
-        return make_lock(path)
+        return make_open_lock(path)
 
-    monkeypatch.setattr(bad_records, "make_lock", counted)
+    monkeypatch.setattr(bad_records, "make_open_lock", counted)
     listed = SkippedList(tmp_path / "patch" / "skipped.txt")
     for i in range(50):
         listed.add("numbers:train", f"scene/{i}", "cut")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rsclip_jax.io.lock import locked
+from rsclip_jax.io.lock import locked, make_lock, make_open_lock
 from tests.conftest import REPO
 
 HOLD = """
@@ -15,6 +15,22 @@ from rsclip_jax.io.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
+"""
+
+FORK = """
+import os, sys, time, pathlib
+from rsclip_jax.io.lock import make_open_lock
+lock = make_open_lock(pathlib.Path(sys.argv[1]))
+with lock:
+    child = os.fork()
+    if child:
+        time.sleep(0.3)
+        print("freed", flush=True)
+if child:
+    os.waitpid(child, 0)
+else:
+    with lock:
+        print("held", flush=True)
 """
 
 
@@ -68,3 +84,40 @@ def test_an_error_within_frees_the_lock(tmp_path):
         raise KeyError("within")
     with locked(tmp_path / ".lock", wait=False):
         pass
+
+
+def add_to(file, lock, times=200):
+    for _ in range(times):
+        with lock:
+            file.write_text(str(int(file.read_text()) + 1))
+
+
+def test_open_locks_exclude_each_other_and_the_others(tmp_path):
+    path, file = tmp_path / ".lock", tmp_path / "count"
+    file.write_text("0")
+    with make_open_lock(path), pytest.raises(BlockingIOError), locked(path, wait=False):
+        pass
+    locks = [make_open_lock(path), make_open_lock(path), make_lock(path)]
+    threads = [threading.Thread(target=add_to, args=(file, one)) for one in locks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert file.read_text() == "600"
+
+
+def test_a_forked_process_does_not_share_its_parent_s_open_lock(tmp_path):
+    """In a process of its own: JAX's threads here are in the way of a fork."""
+    command = [sys.executable, "-c", FORK, str(tmp_path / ".lock")]
+    done = subprocess.run(
+        command, cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["freed", "held"]
+
+
+def test_an_open_lock_s_file_is_closed_with_it(tmp_path):
+    count = len(os.listdir("/proc/self/fd"))
+    locks = [make_open_lock(tmp_path / f"{i}") for i in range(8)]
+    assert len(os.listdir("/proc/self/fd")) == count + 8
+    del locks
+    assert len(os.listdir("/proc/self/fd")) == count
