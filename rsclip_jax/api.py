@@ -209,6 +209,7 @@ def load(
     activation: str | None = None,
     heads: Heads = None,
     image_size: int | None = None,
+    ema: bool = True,
     alpha: float | None = None,
     precision: str = "float32",
 ) -> Model:
@@ -225,6 +226,7 @@ def load(
         heads: likewise, the attention heads of the visual tower, or of the visual and
             the text tower.
         image_size: resizes the position embeddings of weight files.
+        ema: whether averaged weights are read where a checkpoint has raw ones too.
         alpha: loads a workdir's patched CLIP at this alpha instead of the chosen one,
             without the sensor encoders, which were aligned to the chosen one.
         precision: of matrix products, "float32" in full on every device, so that
@@ -237,6 +239,7 @@ def load(
     if precision not in DTYPES:
         raise ValueError(f"precision = {precision!r}: use one of {', '.join(DTYPES)}")
     told = {"activation": activation, "heads": heads, "image_size": image_size}
+    told["ema"] = None if ema else False
     model = _load(source, variant, alpha, told)
     return dataclasses.replace(model, compute=compute_here(precision))
 
@@ -249,7 +252,7 @@ def _load(
 ) -> Model:
     path = as_path(source)
     if is_workdir(path):
-        if given := [name for name, value in told.items() if value]:
+        if given := [name for name, value in told.items() if value is not None]:
             raise ValueError(
                 f"{source} is a workdir, whose models keep the image size, activation"
                 f" and heads that they were trained with: omit {' and '.join(given)}"
@@ -277,6 +280,7 @@ def _load(
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
     check_local(path, "a weight file, source")
+    told = {name: value for name, value in told.items() if value is not None}
     v, params = load_clip(path, variant, **told)
     origin = {**origin, "files": file_digests(path)}
     return Model(v, params, {}, checkpoint.params_digest(params), source=origin)

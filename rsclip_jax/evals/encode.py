@@ -67,7 +67,24 @@ def encode_source(
         embeddings, labels, mask = encode_batches(bar, encoders, mesh, group)
     read = np.flatnonzero(mask).tolist()
     seen = source if len(read) == len(source) else Subset(source, read)
+    for name, z in embeddings.items():
+        check_finite(z, name, seen)
     return embeddings, labels, seen
+
+
+def check_finite(z: np.ndarray, name: str, source: Source) -> None:
+    """Raises ValueError naming the first record whose embedding is not finite.
+
+    z [n, d] by the encoder of this name, of the source's n records.
+    """
+    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{source.spec}: the embeddings by encoder {name!r} of {len(bad)} of"
+            f" {len(z)} records are NaN or infinite, first that of record"
+            f" {source.ids[int(bad[0])]!r}: look at its pixels, or at the encoder's"
+            " weights"
+        )
 
 
 def encode_batches(

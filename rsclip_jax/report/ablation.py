@@ -9,7 +9,7 @@ from rsclip_jax.records.metric_names import find_metric
 from rsclip_jax.records.results import Result
 from rsclip_jax.report.names import set_name
 from rsclip_jax.report.numbers import value_text
-from rsclip_jax.report.table import align_markdown, is_closing
+from rsclip_jax.report.table import align_markdown, escape_markdown, is_closing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ def format_markdown(rows: Sequence[Row]) -> str:
     keys = list(rows[0].labels)
     table = [[*(key.removeprefix("align.") for key in keys), *columns]]
     for row, results in zip(rows, cells, strict=True):
-        line = [row.labels[key] for key in keys]
+        line = [escape_markdown(row.labels[key]) for key in keys]
         for column in columns:
             others = [one[column] for one in cells if column in one]
             line.append(_cell(results.get(column), others))

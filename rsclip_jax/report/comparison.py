@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rsclip_jax.records.comparison import Comparison
 from rsclip_jax.report.names import FITTED, metric_names, split_of
 from rsclip_jax.report.numbers import change_text, p_text, value_text
-from rsclip_jax.report.table import align_markdown, align_rows
+from rsclip_jax.report.table import align_markdown, align_rows, escape_markdown
 
 SURE = 0.05
 # fields that distinguish comparisons of one metric: the prompt set, a probe's examples
@@ -29,10 +29,8 @@ def format_markdown(
     comparisons: Sequence[Comparison], left_out: Sequence[str] = ()
 ) -> str:
     """The same in Markdown."""
-    rows = [
-        [cell.replace("*", r"\*") for cell in row] for row in table_rows(comparisons)
-    ]
-    lines = [line.replace("*", r"\*") for line in legend(comparisons, left_out)]
+    rows = [[escape_markdown(cell) for cell in row] for row in table_rows(comparisons)]
+    lines = [escape_markdown(line) for line in legend(comparisons, left_out)]
     return f"{align_markdown(rows, _left(comparisons))}\n\n" + "  \n".join(lines)
 
 

@@ -9,7 +9,7 @@ from rsclip_jax.records.metric_names import is_primary
 from rsclip_jax.records.results import Result
 from rsclip_jax.report.names import set_name
 from rsclip_jax.report.numbers import NONE, interval_text, value_text
-from rsclip_jax.report.table import align_markdown
+from rsclip_jax.report.table import align_markdown, escape_markdown
 
 HEADER = ("model", "dataset", "prompts", "metric", "n", "measured", "95 %", "published")
 
@@ -54,7 +54,7 @@ def format_survey(rows: Sequence[Row]) -> str:
         r = row.result
         lines.append(
             [
-                row.model,
+                escape_markdown(row.model),
                 set_name(r) + ("" if r.sensor == "rgb" else f" {r.sensor}"),
                 r.prompt_set or "dataset",
                 r.metric,

@@ -1,5 +1,6 @@
 """The closing table: what a person reads when a run ends."""
 
+import re
 from collections.abc import Sequence
 
 from rsclip_jax.interpolate import sort_blocks
@@ -101,6 +102,11 @@ def align_rows(rows: Sequence[Sequence[str]], left: int) -> str:
     header, *lines = (_align(row, widths, left) for row in rows)
     rule = ["-" * width for width in widths]
     return "\n".join("  ".join(cells).rstrip() for cells in (header, rule, *lines))
+
+
+def escape_markdown(text: str) -> str:
+    """A text, such as a run's name, in one line that Markdown shows as it is."""
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.splitlines()))
 
 
 def align_markdown(rows: Sequence[Sequence[str]], left: int) -> str:

@@ -13,6 +13,7 @@ from rsclip_jax.models.activations import ACTIVATIONS
 from rsclip_jax.models.sensor import SensorSpec, input_fields
 from rsclip_jax.weights import dino, dofa, layouts, rules
 from rsclip_jax.weights.files import WeightFile
+from rsclip_jax.weights.timm_table import read_architecture
 
 
 def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
@@ -21,6 +22,7 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
         return dino.read_spec(file, sensor)
     ours = our_shapes(file)
     if _is_resnet(file):
+        _from_config(file)
         return SensorSpec(**input_fields(sensor), **_resnet_sizes(ours))
     try:
         sizes = _vit_sizes(ours)
@@ -52,8 +54,14 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
 
 def _from_config(file: WeightFile) -> dict[str, Any]:
     """The fields that timm's config.json states and no shape shows."""
-    arguments = file.config.get("model_args", {})
-    told = {"heads": arguments.get("num_heads"), "pool": file.config.get("global_pool")}
+    arguments, told = file.config.get("model_args", {}), {}
+    if name := file.config.get("architecture"):
+        told = read_architecture(file.path, name, _is_resnet(file))
+    given = {
+        "heads": arguments.get("num_heads"),
+        "pool": arguments.get("global_pool") or file.config.get("global_pool"),
+    }
+    told |= {key: value for key, value in given.items() if value}
     if (activation := arguments.get("act_layer")) is not None:
         if activation not in ACTIVATIONS:
             raise ValueError(
@@ -61,7 +69,7 @@ def _from_config(file: WeightFile) -> dict[str, Any]:
                 f" {', '.join(ACTIVATIONS)}"
             )
         told["activation"] = activation
-    return {key: value for key, value in told.items() if value}
+    return told
 
 
 def _is_resnet(file: WeightFile) -> bool:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rsclip_jax.io.files import read_object
+from rsclip_jax.io.files import parse_json, read_object
 from rsclip_jax.io.texts import clip, first_of, shown
 from rsclip_jax.io.torch_files import load_torch
+from rsclip_jax.weights.wrappers import bare_names, unwrap
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 WEIGHT_NAMES = (*SUFFIXES, ".index.json")  # endings of weight files' names
 # Weight files that a folder may hold, in order of preference: safetensors first.
 IN_FOLDER = (
@@ -40,9 +41,8 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
-CONFIGS = (*_MODEL_CONFIGS, *_PROCESSORS, *TOKENIZER_FILES)
-# Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+CONFIGS = (*_MODEL_CONFIGS, *_PROCESSORS, *TOKENIZER_FILES, *ADAPTER_FILES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,19 @@ class WeightFile:
     read: Callable[[str], np.ndarray]
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def told(self, key: str) -> dict[str, Any] | None:
+        """The JSON object under a key of the metadata; None where there is none.
+
+        Raises ValueError naming the file for anything else.
+        """
+        if not (text := self.metadata.get(key)):
+            return None
+        where = f"{self.path}: {key!r} in its header"
+        found = parse_json(text, where)
+        if not isinstance(found, dict):
+            raise ValueError(f"{where} holds {shown(found, 60)}, not a JSON object")
+        return found
 
     def renamed(self, names: Mapping[str, str]) -> "WeightFile":
         """The same tensors under new names: {new: old}."""
@@ -76,10 +89,11 @@ class WeightFile:
         )
 
 
-def open_weights(path: str | Path) -> WeightFile:
+def open_weights(path: str | Path, ema: bool = True) -> WeightFile:
     """Opens a weight file, an index of shards, or a folder that holds either.
 
-    The prefix "module." (data parallel training) is removed if all names have it.
+    Prefixes of what held the model in training are removed (wrappers.py). ema: whether
+    averaged weights are taken where a checkpoint has raw ones too, as timm does.
     Raises FileNotFoundError or ValueError naming the file and what was expected.
     """
     path = Path(path)
@@ -88,7 +102,7 @@ def open_weights(path: str | Path) -> WeightFile:
     elif not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weight file or folder")
     config = _read_config(path.parent) if path.name in IN_FOLDER else {}
-    return dataclasses.replace(_open_file(path), config=config)
+    return dataclasses.replace(_open_file(path, ema), config=config)
 
 
 def is_weight_folder(path: Path) -> bool:
@@ -123,9 +137,11 @@ def _sha256(path: Path) -> str:
 def _find_weights(folder: Path) -> Path:
     found = usual_file(folder)
     if found is None:
+        adapter = (folder / ADAPTER_FILES[0]).is_file()
+        alone = "an adapter without the weights that it adapts: put them beside it"
         raise FileNotFoundError(
-            f"{folder}: no weight file in this folder; expected one of"
-            f" {', '.join(IN_FOLDER)}"
+            f"{folder}: {alone if adapter else 'no weight file in this folder'};"
+            f" expected one of {', '.join(IN_FOLDER)}"
         )
     return found
 
@@ -150,15 +166,15 @@ def _read_preprocessor(folder: Path) -> dict:
     return read_object(older) if older.is_file() else {}
 
 
-def _open_file(path: Path) -> WeightFile:
+def _open_file(path: Path, ema: bool = True) -> WeightFile:
     if _is_index(path):
-        return _open_shards(path)
+        return _open_shards(path, ema)
     if path.suffix == ".safetensors":
-        return _without_module(_open_safetensors(path))
-    if path.suffix in SUFFIXES:
-        tensors = _unwrap(load_torch(path), path)
+        return _bare(_open_safetensors(path))
+    if path.name.endswith(SUFFIXES):
+        tensors = unwrap(load_torch(path), path, ema)
         shapes = {name: array.shape for name, array in tensors.items()}
-        return _without_module(WeightFile(path, shapes, tensors.__getitem__))
+        return _bare(WeightFile(path, shapes, tensors.__getitem__))
     raise ValueError(
         f"{path}: not the name of a weight file; give {', '.join(SUFFIXES)}, an"
         " .index.json of shards, or a folder"
@@ -223,14 +239,14 @@ def _is_shard(name: object) -> bool:
     )
 
 
-def _open_shards(index: Path) -> WeightFile:
+def _open_shards(index: Path, ema: bool) -> WeightFile:
     where = _weight_map(index)
     missing = sorted({n for n in where.values() if not (index.parent / n).is_file()})
     if missing:
         raise FileNotFoundError(
             f"{index}: {len(missing)} shards are not there: {first_of(missing)}"
         )
-    shards = {n: _open_file(index.parent / n) for n in sorted(set(where.values()))}
+    shards = {n: _open_file(index.parent / n, ema) for n in sorted(set(where.values()))}
     absent = [t for t, n in where.items() if t not in shards[n].shapes]
     if absent:
         raise ValueError(
@@ -241,25 +257,6 @@ def _open_shards(index: Path) -> WeightFile:
     return WeightFile(index, shapes, lambda t: shards[where[t]].read(t))
 
 
-def _unwrap(loaded: Any, path: Path) -> dict[str, np.ndarray]:
-    """The state dict inside what a training script saved, without other entries."""
-    if not isinstance(loaded, dict):
-        kind = type(loaded).__name__
-        raise ValueError(f"{path}: contains a {kind}, not a state dict")
-    for key in _WRAPPERS:
-        if isinstance(loaded.get(key), dict):
-            return _unwrap(loaded[key], path)
-    tensors = {
-        name: array for name, array in loaded.items() if isinstance(array, np.ndarray)
-    }
-    if not tensors:
-        raise ValueError(
-            f"{path}: no tensors, only {first_of(list(loaded)) or 'an empty dict'}"
-        )
-    return tensors
-
-
-def _without_module(file: WeightFile) -> WeightFile:
-    if not all(name.startswith("module.") for name in file.shapes):
-        return file
-    return file.renamed({name.removeprefix("module."): name for name in file.shapes})
+def _bare(file: WeightFile) -> WeightFile:
+    names = bare_names(file.shapes)
+    return file if list(names) == list(names.values()) else file.renamed(names)

@@ -60,15 +60,18 @@ def infer_variant(
 _HEADS = ("vision_heads", "text_heads")
 
 
+def tower_widths(sizes: Mapping[str, Any]) -> dict[str, int]:
+    """The field of each tower's heads -> the channels that they share."""
+    vision = attention_width(sizes["vision_width"], sizes["vision_layers"])
+    return dict(zip(_HEADS, (vision, sizes["text_width"]), strict=True))
+
+
 def given_heads(heads: Heads, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of Variant that the argument heads gives."""
     if not heads:
         return {}
     given = (heads,) if isinstance(heads, int) else tuple(heads)
-    widths = (
-        attention_width(sizes["vision_width"], sizes["vision_layers"]),
-        sizes["text_width"],
-    )
+    widths = tuple(tower_widths(sizes).values())
     bad = len(given) > 2 or any(
         h < 1 or w % h for w, h in zip(widths, given, strict=False)
     )
@@ -83,23 +86,36 @@ def given_heads(heads: Heads, sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _known_heads(
     file: WeightFile, sizes: Mapping[str, Any], told: Mapping[str, Any]
 ) -> dict[str, int]:
-    """The heads that known towers of the same sizes have, where none are told."""
+    """The heads that are not told: those of known towers of the same sizes, or else of
+    open_clip's default width, where no other width of its models would fit.
+    """
+    widths = tower_widths(sizes)
     found = {}
-    for key in (k for k in _HEADS if k not in told):
+    for key, width in widths.items():
         tower = key.removesuffix("heads")
         same = {k: sizes[k] for k in sizes if k.startswith(tower)}
         if tower == "vision_":
             same["patch_size"] = sizes["patch_size"]
         counts = {getattr(v, key) for v in variants_of(same)}
-        if len(counts) != 1:
-            sizes_of = ", ".join(f"{k} {v}" for k, v in same.items())
+        if not counts and not width % _USUAL and all(width % w for w in _SELDOM[key]):
+            counts = {width // _USUAL}
+        if len(counts) == 1:
+            found[key] = counts.pop()
+        elif key not in told:
             raise ValueError(
                 f"{file.path}: no tensor shows a model's attention heads, and no known"
-                f" tower has its sizes ({sizes_of}); pass heads=(of the visual tower,"
-                " of the text tower), or variant="
+                f" tower has its {tower}width of {width} and its other sizes; pass"
+                " heads=(of the visual tower, of the text tower), or variant="
             )
-        found[key] = counts.pop()
     return found
+
+
+# Channels of a head: open_clip's default, and those of its wider visual towers.
+_USUAL = 64
+_SELDOM: dict[str, tuple[int, ...]] = {
+    "vision_heads": (80, 88, 104, 112),
+    "text_heads": (),
+}
 
 
 def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rsclip_jax.io.texts import first_of
 from rsclip_jax.weights.rules import Rule, block_rules
+from rsclip_jax.weights.wrappers import shared_prefix
 
 _OPEN_CLIP_BLOCK = {
     "ln_1/scale": "ln_1.weight",
@@ -231,8 +232,13 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
             "the visual tower of this CLIP is one of timm's (visual.trunk.*), as in"
             " SigLIP and CLIPA: not supported"
         )
+    hint = ""
+    if prefix := shared_prefix(names):
+        hint = f"; most begin with {prefix!r}: save those alone, without it"
+    if any(".lora_A." in name or ".base_layer." in name for name in names):
+        hint = "; it is an adapter of PEFT: put its base beside it, or merge the two"
     raise ValueError(
         "not a CLIP in the layout of OpenAI, open_clip or Hugging Face: it has"
         f" {len(names)} tensors, {first_of(sorted(names))}"
-        " (weights.load_encoder reads sensor encoders)"
+        f" (weights.load_encoder reads sensor encoders){hint}"
     )

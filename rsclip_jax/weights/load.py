@@ -1,7 +1,6 @@
 """Loads CLIP weights written by other tools."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import infer, layouts, rules
+from rsclip_jax.weights.adapters import adapted
 from rsclip_jax.weights.files import WeightFile, open_weights
 from rsclip_jax.weights.infer import Heads
 
@@ -22,6 +22,7 @@ def load_clip(
     activation: str | None = None,
     heads: Heads = None,
     image_size: int | None = None,
+    ema: bool = True,
 ) -> tuple[Variant, dict]:
     """(variant, params) of a CLIP file or folder in a public layout.
 
@@ -35,10 +36,11 @@ def load_clip(
             overriding the config.
         image_size: resizes the position embeddings to another image size; None is the
             config's, or else the file's.
+        ema: whether averaged weights are read where a checkpoint has raw ones too.
 
     Raises ValueError listing every tensor that does not fit.
     """
-    file = _without_text(open_weights(path))
+    file = _without_text(adapted(open_weights(path, ema)))
     table, ignore = layouts.find_clip_layout(file.shapes)
     v = _find_variant(file, table, variant, activation, heads)
     if variant is None:
@@ -128,8 +130,8 @@ def _find_variant(
     activation: str | None,
     heads: Heads,
 ) -> Variant:
-    if variant is None and "variant" in file.metadata:  # written by save_clip
-        variant = Variant.from_json(json.loads(file.metadata["variant"]))
+    if variant is None and (told := file.told("variant")):  # written by save_clip
+        variant = Variant.from_json(told)
     if variant is None:
         return infer.infer_variant(
             file, rules.our_shapes(file.shapes, table), activation, heads

@@ -1,7 +1,6 @@
 """Loads sensor encoders written by other tools."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ def load_encoder(
     image_size: int | None = None,
     heads: int | None = None,
     activation: str | None = None,
+    ema: bool = True,
 ) -> tuple[SensorSpec, dict]:
     """(spec, params) of a sensor encoder, with the input scale that its weights expect.
 
@@ -61,12 +61,13 @@ def load_encoder(
         missing: what to do about bands that differ; see adapt_kernel.
         image_size: resizes the position embeddings.
         heads, activation: if they are not timm's (64 channels per head, exact GELU).
+        ema: whether averaged weights are read where a checkpoint has raw ones too.
 
     Raises ValueError naming the file and what does not fit.
     """
     path, origin = find_encoder(source)
     row = row or origin.get("name", "")
-    file = dino.as_timm(_encoder_alone(open_weights(path)))
+    file = dino.as_timm(_encoder_alone(open_weights(path, ema)))
     stored = _stored_spec(file)
     trained = get_encoder(row).sensor if row else None
     sensor = get_sensor(sensor) if isinstance(sensor, str) else sensor or trained
@@ -79,6 +80,7 @@ def load_encoder(
         spec = _told(stored, heads, activation, path)
         return _resized(spec, _read_params(file, spec), image_size)
     if is_dofa(file):
+        _check_dofa(path, row)
         file, bands = with_kernel(file, sensor), sensor.bands
     spec = _told(stored or read_spec(file, sensor), heads, activation, path)
     file = file if spec.is_resnet else with_norm(file, spec.width)
@@ -123,10 +125,20 @@ def has_input_scale(source: str | Path, row: str = "") -> bool:
     return bool(row) and get_encoder(row).sensor is not None
 
 
+def _check_dofa(path: Path, row: str) -> None:
+    """Raises ValueError unless the row says that it is DOFA's first version."""
+    if not row:
+        raise ValueError(
+            f"{path}: DOFA's versions name their tensors alike, but differ in radar's"
+            f" wavelength and in the kernel's order of axes: if this is version 1, pass"
+            " row='dofa-vitb16' or 'dofa-vitl16'; version 2 is not supported"
+        )
+
+
 def _stored_spec(file: WeightFile) -> SensorSpec | None:
     """The spec that save_encoder wrote into the file's header."""
-    text = file.metadata.get("spec")
-    return SensorSpec.from_json(json.loads(text)) if text else None
+    told = file.told("spec")
+    return SensorSpec.from_json(told) if told else None
 
 
 def _encoder_alone(file: WeightFile) -> WeightFile:

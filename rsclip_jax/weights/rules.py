@@ -164,11 +164,21 @@ def load_strict(
             + first_of(_in_turn(problems), "\n  ", most=10)
         )
     flat: dict[str, np.ndarray] = {}
+    broken: list[str] = []
     for path, name in by_path.items():
         whole, part = _split(path)
         array = flat.setdefault(whole, np.empty(want[whole].shape, np.float32))
         source = _TRANSFORMS[found[name][1]][0](read(name))
         array[_index(array.shape, part)] = source
+        # a sum is not finite if a number is not, and may overflow: then look at all
+        with np.errstate(all="ignore"):
+            if not np.isfinite(source.sum(dtype=np.float32)):
+                broken += [name] * (not np.isfinite(source.astype(np.float32)).all())
+    if broken:
+        raise ValueError(
+            f"{where}: NaN or infinite values in {len(broken)} tensor(s):"
+            f" {first_of(broken)}; fetch or train the weights again"
+        )
     return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -54,3 +54,20 @@ def test_unreadable_records_are_left_out(mesh, tmp_path, capsys):
     assert split_digest(seen) != split_digest(source)
     np.testing.assert_allclose(z["m"][:, 0], 10 * np.array(kept), rtol=1e-6)
     assert "Forest_1.png" in capsys.readouterr().err
+
+
+def test_an_embedding_that_is_not_finite_names_its_record(mesh):
+    def broken(batch):
+        z = mean_colour(batch)
+        return z.at[1, 0].set(np.nan)  # of each batch
+
+    with few_scenes():
+        source = datasets.open_source("miniature", split="val")
+        with pytest.raises(ValueError, match=rf"'m' of 3 of 40 .*{source.ids[1]}'"):
+            encode_source(
+                source,
+                {"m": broken},
+                sizes={"rgb": 32},
+                mesh=mesh,
+                options=ReadOptions(16),
+            )

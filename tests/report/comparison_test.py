@@ -60,3 +60,13 @@ def test_markdown_lines_up_and_has_its_stars_escaped():
     assert r"+12.5 \* |" in lines[2]
     assert lines[1].count("-:") == 6
     assert lines[-1].startswith(r"\* p below 0.05")
+
+
+def test_a_runs_name_is_shown_as_it_is_and_breaks_no_table():
+    name = "a|b\n[c](d) `e` <f> \\"
+    text = format_markdown([record(run_b=name), record(run_b="c")])
+    header, _, row, *_ = text.splitlines()
+    shown = r"a\|b \[c\](d) \`e\` \<f\> \\"
+    assert row.startswith(f"| {shown} |")
+    assert row.replace(r"\|", "").count("|") == header.count("|")
+    assert f"b: {shown}, c." in text

@@ -1,6 +1,7 @@
 """Where params, moments and gradients lie: whole on no device that holds a part."""
 
 import contextlib
+import dataclasses
 import re
 from functools import partial
 
@@ -14,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from rsclip_jax import api
 from rsclip_jax.data.sensors import get_sensor
+from rsclip_jax.data.tokenizer import VOCAB_SIZE
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.compute import Compute
 from rsclip_jax.models.sensor import init_sensor, vit_spec
@@ -103,9 +105,10 @@ def test_params_of_a_file_go_to_the_devices_in_parts(split, tmp_path):
 
 
 def test_a_model_on_a_mesh_is_split_and_encodes_the_same(split):
-    params = jax.device_get(init_clip(TOY, jax.random.key(0)))
-    plain = api.Model(TOY, params, {}, "a")
-    spread = api.Model(TOY, params, {}, "a", mesh=split)
+    variant = dataclasses.replace(TOY, vocab_size=VOCAB_SIZE)  # texts are encoded
+    params = jax.device_get(init_clip(variant, jax.random.key(0)))
+    plain = api.Model(variant, params, {}, "a")
+    spread = api.Model(variant, params, {}, "a", mesh=split)
     rgb = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
     def encode():

@@ -149,7 +149,9 @@ THREE = dataclasses.replace(
 
 
 def read_dofa(sensor=THREE):
-    return load_encoder(FOLDER / "dofa_toy.safetensors", sensor, heads=2)
+    return load_encoder(
+        FOLDER / "dofa_toy.safetensors", sensor, heads=2, row="dofa-vitb16"
+    )
 
 
 def test_dofa_equals_torchgeos(golden):
@@ -201,6 +203,14 @@ def test_a_sensor_goes_by_its_name_or_the_path_of_its_file(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, params, read_dofa()[1])
     saved_spec, _ = saved(tmp_path, "a.safetensors", spec, params)
     assert load_encoder(tmp_path / "a.safetensors", str(path), heads=2)[0] == saved_spec
+
+
+def test_dofas_version_is_asked_for():
+    """Its versions have the same names, and another wavelength for radar."""
+    with pytest.raises(
+        ValueError, match="if this is version 1, pass row='dofa-vitb16'"
+    ):
+        load_encoder(FOLDER / "dofa_toy.safetensors", THREE, heads=2)
 
 
 def test_dofa_without_wavelengths_or_sensor_says_so():
@@ -292,7 +302,7 @@ def documented(tmp_path):
     toy, s2 = FOLDER / "timm_toy.safetensors", s2_file(tmp_path)
     moco, _ = load_encoder(s2, row="ssl4eo-moco-vits16-s2", heads=2)
     mae, _ = load_encoder(toy, row="ssl4eo-mae-vits16-s1", heads=2)
-    told, _ = load_encoder(FOLDER / "dofa_toy.safetensors", S1, heads=2)
+    told, _ = read_dofa(S1)
     mean, std = np.array([-12.59, -20.26]), np.array([5.26, 5.91])
     m = np.array([0.48145466, 0.4578275, 0.40821073])
     s = np.array([0.26862954, 0.26130258, 0.27577711])

@@ -34,12 +34,12 @@ def test_a_row_of_another_image_size_tells_them(name, size, heads):
 
 
 def test_towers_that_no_row_has_are_asked_for():
-    with pytest.raises(ValueError, match=r"attention heads.*vision_width 32.*heads="):
+    with pytest.raises(ValueError, match=r"heads.*vision_width of 32 .*heads="):
         load_clip(TOY, activation="quick_gelu")
     told = {"activation": "quick_gelu", "heads": (2, 2)}
     assert load_clip(TOY, **told)[0] == toy_variant("quick_gelu", name=TOY.stem)
     assert read_variant(TOY, **told).text_heads == 2
-    with pytest.raises(ValueError, match="text_width 24"):
+    with pytest.raises(ValueError, match="text_width of 24"):
         load_clip(TOY, activation="quick_gelu", heads=2)
 
 
@@ -55,3 +55,19 @@ def test_heads_given_override_a_row():
     assert found.name == TOY.stem  # it is not that row
     variant, _ = load_clip(TOY, toy_variant("quick_gelu"), heads=4)
     assert (variant.vision_heads, variant.text_heads) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"), [(128, 2), (1024, 16), (1280, 0), (1408, 0)]
+)
+def test_open_clips_default_is_taken_where_no_other_width_fits(width, heads):
+    """80 channels a head divide 1,280, and 88 divide 1,408: as in ViT-H and ViT-g."""
+    row = VARIANTS["ViT-B/32"]
+    variant = dataclasses.replace(
+        row, vision_width=width, vision_layers=3, vision_heads=1, vision_mlp_width=width
+    )
+    if heads:
+        assert inferred(variant).vision_heads == heads
+    else:
+        with pytest.raises(ValueError, match=f"vision_width of {width} "):
+            inferred(variant)
