@@ -177,7 +177,9 @@ def _source(name: str, source: Mapping) -> str:
     parts = [str(source["name"])] if "name" in source else []
     if not parts and "path" in source:
         parts.append(str(source["path"]).rstrip("/").rsplit("/", 1)[-1])
-    parts += [f"{k} {source[k]}" for k in ("revision", "digest") if k in source]
+    parts += [
+        f"{k} {source[k]}" for k in ("licence", "revision", "digest") if k in source
+    ]
     parts += [f"sha256 of {f} {sha}" for f, sha in source.get("files", {}).items()]
     return f"* {name}: {', '.join(parts)}"
 

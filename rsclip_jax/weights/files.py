@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rsclip_jax.io.files import read_object
+from rsclip_jax.io.files import parse_json, read_object
 from rsclip_jax.io.texts import clip, first_of, shown
 from rsclip_jax.io.torch_files import load_torch
 from rsclip_jax.weights.wrappers import bare_names, unwrap
@@ -58,6 +58,19 @@ class WeightFile:
     read: Callable[[str], np.ndarray]
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def told(self, key: str) -> dict[str, Any] | None:
+        """The JSON object under a key of the metadata; None where there is none.
+
+        Raises ValueError naming the file for anything else.
+        """
+        if not (text := self.metadata.get(key)):
+            return None
+        where = f"{self.path}: {key!r} in its header"
+        found = parse_json(text, where)
+        if not isinstance(found, dict):
+            raise ValueError(f"{where} holds {shown(found, 60)}, not a JSON object")
+        return found
 
     def renamed(self, names: Mapping[str, str]) -> "WeightFile":
         """The same tensors under new names: {new: old}."""

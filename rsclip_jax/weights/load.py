@@ -1,7 +1,6 @@
 """Loads CLIP weights written by other tools."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -131,8 +130,8 @@ def _find_variant(
     activation: str | None,
     heads: Heads,
 ) -> Variant:
-    if variant is None and "variant" in file.metadata:  # written by save_clip
-        variant = Variant.from_json(json.loads(file.metadata["variant"]))
+    if variant is None and (told := file.told("variant")):  # written by save_clip
+        variant = Variant.from_json(told)
     if variant is None:
         return infer.infer_variant(
             file, rules.our_shapes(file.shapes, table), activation, heads

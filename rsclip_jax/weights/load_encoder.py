@@ -1,7 +1,6 @@
 """Loads sensor encoders written by other tools."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,8 +137,8 @@ def _check_dofa(path: Path, row: str) -> None:
 
 def _stored_spec(file: WeightFile) -> SensorSpec | None:
     """The spec that save_encoder wrote into the file's header."""
-    text = file.metadata.get("spec")
-    return SensorSpec.from_json(json.loads(text)) if text else None
+    told = file.told("spec")
+    return SensorSpec.from_json(told) if told else None
 
 
 def _encoder_alone(file: WeightFile) -> WeightFile:

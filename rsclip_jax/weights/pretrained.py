@@ -20,7 +20,8 @@ class Pretrained:
     """One published CLIP. file "" is the repository's usual weight file.
 
     published: where to get a file that is not on the hub; it is then looked for among
-    the hand-placed files only.
+    the hand-placed files only. licence: as the model's card on the hub states it, or
+    the LICENSE beside its code; "" where we have read neither.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Pretrained:
     variant: str | Variant
     note: str
     published: str = ""
+    licence: str = ""
 
 
 _OPENAI = "OpenAI's weights: QuickGELU"
@@ -56,12 +58,19 @@ _ROWS = (
         )
     ),
     *(
-        Pretrained(f"LAION2B-{name}", f"laion/CLIP-{name}-{run}", "", variant, _LAION)
-        for name, run, variant in (
-            ("ViT-B-32", "laion2B-s34B-b79K", "ViT-B-32"),
-            ("ViT-L-14", "laion2B-s32B-b82K", _LAION_L),
-            ("ViT-H-14", "laion2B-s32B-b79K", "ViT-H-14"),
-            ("ViT-bigG-14", "laion2B-39B-b160k", "ViT-bigG-14"),
+        Pretrained(
+            f"LAION2B-{name}",
+            f"laion/CLIP-{name}-{run}",
+            "",
+            variant,
+            _LAION,
+            licence=licence,
+        )
+        for name, run, variant, licence in (
+            ("ViT-B-32", "laion2B-s34B-b79K", "ViT-B-32", "MIT"),
+            ("ViT-L-14", "laion2B-s32B-b82K", _LAION_L, ""),
+            ("ViT-H-14", "laion2B-s32B-b79K", "ViT-H-14", ""),
+            ("ViT-bigG-14", "laion2B-39B-b160k", "ViT-bigG-14", ""),
         )
     ),
     *(
@@ -95,6 +104,7 @@ _ROWS = (
         "ViT-B-32",
         "fine-tuned from LAION-2B's weights: exact GELU",
         published=_SKY.format("SkyCLIP_ViT_B32_top50pct"),
+        licence="MIT",
     ),
     Pretrained(
         "SkyCLIP-ViT-L-14",
@@ -103,6 +113,17 @@ _ROWS = (
         "ViT-L-14-quickgelu",
         "fine-tuned from OpenAI's weights: QuickGELU",
         published=_SKY.format("SkyCLIP_ViT_L14_top30pct"),
+        licence="MIT",
+    ),
+    # Stage 1 of its training. Stage 2 has Long-CLIP's text tower, which is not built,
+    # and its README says both of stage 1's ViT-B-16.
+    Pretrained(
+        "FarSLIP-ViT-B-32",
+        "ZhenShiL/FarSLIP",
+        "FarSLIP1_ViT-B-32.pt",
+        "ViT-B-32-quickgelu",
+        "its README tests it with --force-quick-gelu and CLIP's own text tower",
+        licence="MIT",
     ),
 )
 PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
@@ -113,7 +134,7 @@ class Found:
     """The weights of a name: a file or folder for load_clip, and its variant if known.
 
     origin: what a run records: "name"; "path", which leads to the same bytes again;
-    "revision", the commit, if the weights came from the hub.
+    "revision", the commit, if the weights came from the hub; "licence" if it is known.
     """
 
     path: Path
@@ -178,6 +199,8 @@ def _found(
     origin = {"name": source, "path": str(path.absolute())}
     if commit and hub_name:
         origin |= {"path": f"{hub_name}@{commit}", "revision": commit}
+    if row and row.licence:
+        origin["licence"] = row.licence
     return Found(path, row.variant if row else None, origin)
 
 

@@ -105,3 +105,19 @@ def test_a_config_that_is_no_object_is_named(tmp_path, name):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=rf"{name} .*{words}"):
             open_weights(tmp_path)
+
+
+def test_what_a_header_tells_is_a_json_object(tmp_path):
+    path = tmp_path / "a.safetensors"
+    metadata = {"good": '{"a": 1}', "list": "[1]", "cut": "{", "nested": NESTED}
+    safetensors.numpy.save_file({"a": np.zeros(2)}, path, metadata)
+    file = open_weights(path)
+    assert file.told("good") == {"a": 1}
+    assert file.told("none") is None
+    for key, words in (
+        ("list", r"holds \[1\], not a JSON object"),
+        ("cut", "is not valid JSON"),
+        ("nested", "nested too deeply"),
+    ):
+        with pytest.raises(ValueError, match=rf"a\.safetensors: '{key}' in .*{words}"):
+            file.told(key)

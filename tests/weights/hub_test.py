@@ -1,5 +1,6 @@
 """Weights by name: fetched from a hub, found in its cache, placed by hand."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -382,7 +383,29 @@ ACTIVATIONS = {
     "GeoRSCLIP-ViT-H-14": "gelu",
     "SkyCLIP-ViT-B-32": "gelu",
     "SkyCLIP-ViT-L-14": "quick_gelu",
+    "FarSLIP-ViT-B-32": "quick_gelu",
 }
+# By the model cards on the hub and SkyScript's LICENSE; of the others we read none.
+LICENCES = {
+    "LAION2B-ViT-B-32": "MIT",
+    "SkyCLIP-ViT-B-32": "MIT",
+    "SkyCLIP-ViT-L-14": "MIT",
+    "FarSLIP-ViT-B-32": "MIT",
+}
+
+
+def test_licences_are_those_that_were_read():
+    assert {k: r.licence for k, r in PRETRAINED.items() if r.licence} == LICENCES
+
+
+def test_a_licence_is_recorded_with_the_weights(placed, monkeypatch):
+    row = PRETRAINED["FarSLIP-ViT-B-32"]
+    toy = dataclasses.replace(row, variant=toy_variant("gelu"), file="toy.safetensors")
+    monkeypatch.setitem(PRETRAINED, row.name, toy)
+    folder = placed / "ZhenShiL--FarSLIP"
+    folder.mkdir(parents=True)
+    shutil.copy(FOLDER / "clip_toy_gelu.safetensors", folder / "toy.safetensors")
+    assert rsclip_jax.load(row.name).source["licence"] == "MIT"
 
 
 def test_every_row_has_its_architecture_and_activation():
