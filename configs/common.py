@@ -357,6 +357,8 @@ def export(**values) -> ml_collections.ConfigDict:
         "layout": "open_clip",
         # Type of the numbers in the file: float32 | float16 | bfloat16.
         "dtype": "float32",
+        # Programs that run without this package, besides: stablehlo, onnx.
+        "programs": (),
         # Another alpha than the chosen one, in [0, 1]; sensor encoders are left out.
         "alpha": config_dict.placeholder(float),
     }

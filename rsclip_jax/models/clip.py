@@ -61,7 +61,7 @@ class TextTransformer(nn.Module):
     def __call__(self, text: jax.Array) -> tuple[jax.Array, Features]:
         """Token ids [b, n] -> features [b, d] and per-block ones."""
         v = self.variant
-        b, n = text.shape
+        n = text.shape[1]
         embed = nn.Embed(
             v.vocab_size,
             v.text_width,
@@ -86,7 +86,8 @@ class TextTransformer(nn.Module):
             causal=True,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
-        pooled = x[jnp.arange(b), jnp.argmax(text, axis=-1)]
+        last = jnp.argmax(text, axis=-1)
+        pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
         feats = dot(pooled, projection)

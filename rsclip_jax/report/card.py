@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rsclip_jax.api import Model
 from rsclip_jax.data.types import MOST_RATIO
-from rsclip_jax.models.sensor import SensorSpec
+from rsclip_jax.models.sensor import SensorSpec, spec_sensor
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.records.results import Result
 from rsclip_jax.report.names import metric_names, split_of
@@ -60,6 +60,7 @@ def make_card(
         *_method(model, history, alpha),
         "## Use",
         _use(model, layout, files),
+        *_use_programs(model, files),
         "## Sources",
         _sources(model, history),
         "## Results",
@@ -153,6 +154,47 @@ def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> s
         lines.append(f'spec, params = rsclip_jax.weights.load_encoder("{path}")')
     text = "\n".join(lines)
     return f"```python\n{text}\n```"
+
+
+_PROGRAMS = {
+    "stablehlo": """\
+from jax import export
+import numpy as np
+
+program = export.deserialize(open("programs/{name}.stablehlo", "rb").read())
+z = program.call(np.zeros({shape}, np.{dtype}))  # unit norm, [2, {dim}]""",
+    "onnx": """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("programs/{name}.onnx")
+(z,) = session.run(None, {{"x": np.zeros({shape}, np.{dtype})}})  # [2, {dim}]""",
+}
+_OUTSIDE = """\
+A program holds weights and normalisation and takes any number of examples. Resize
+images to its size before. Texts are rows of {length} ids of CLIP's tokenizer, zeros
+behind the end token (open_clip.get_tokenizer, transformers.CLIPTokenizer)."""
+
+
+def _use_programs(model: Model, files: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """How to run each program without this package."""
+    v, snippets = model.variant, []
+    inputs: dict[str, tuple[tuple[int, ...], str]] = {
+        "image": ((2, v.image_size, v.image_size, 3), "uint8"),
+        "text": ((2, v.context_length), "int32"),
+    }
+    for modality, (spec, _) in model.sensors.items():
+        sides = (2, spec.image_size, spec.image_size, len(spec.bands))
+        inputs[modality] = (sides, spec_sensor(spec).dtype)
+    for name, kind in (
+        key.removeprefix("program ").split(".") for key in files if "program " in key
+    ):
+        shape, dtype = inputs[name]
+        told = {"name": name, "shape": shape, "dtype": dtype, "dim": v.embed_dim}
+        snippets.append(f"```python\n{_PROGRAMS[kind].format(**told)}\n```")
+    if not snippets:
+        return []
+    return [_OUTSIDE.format(length=v.context_length), *snippets]
 
 
 def _sources(model: Model, history: Mapping[str, StageMeta]) -> str:

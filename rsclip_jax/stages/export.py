@@ -1,7 +1,9 @@
 """Stage export: writes a model in the layouts of other tools, with a model card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from rsclip_jax import api
 from rsclip_jax.io.files import local_folder, remove_tree, write_text
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.records import results
@@ -11,6 +13,8 @@ from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
 from rsclip_jax.weights import file_digests, save_clip, save_encoder
+from rsclip_jax.weights.programs import DTYPES as PROGRAM_DTYPES
+from rsclip_jax.weights.programs import FORMATS, save_programs
 from rsclip_jax.weights.save import DTYPES, LAYOUTS
 from rsclip_jax.weights.tool_configs import has_timm_model
 
@@ -29,6 +33,14 @@ def check_export(run: Run) -> None:
             "stage 'export' needs a model: set --config.init to the workdir of a run, a"
             " weight file or folder, or the name of pretrained weights"
         )
+    for kind in c.programs:
+        known = PROGRAM_DTYPES if kind == "stablehlo" else ("float32",)
+        if kind not in FORMATS or c.dtype not in known:
+            raise ValueError(
+                f"config.export.programs = {tuple(c.programs)}: use"
+                f" {' or '.join(FORMATS)}, in config.export.dtype"
+                f" {' or '.join(known)}, not {c.dtype}"
+            )
     if c.alpha is not None and not 0 <= c.alpha <= 1:
         raise ValueError(f"config.export.alpha = {c.alpha} must lie between 0 and 1")
 
@@ -52,6 +64,7 @@ def run_export(run: Run) -> None:
             save_encoder(local / name, spec, params, dtype=c.dtype)
             if spec.pixels and not is_like_input(spec):
                 run.log(f"warning: export: {name}: {ground_text(spec)}")
+        names |= write_programs(model, local, c.programs, c.dtype)
         files = {key: file_digests(local / name) for key, name in names.items()}
     card = make_card(
         model,
@@ -65,6 +78,26 @@ def run_export(run: Run) -> None:
     write_text(folder / "README.md", card)
     written = ", ".join(str(folder / name) for name in names.values())
     run.log(f"export: {written}\n{folder / 'README.md'}")
+
+
+def write_programs(
+    model: api.Model, folder: Path, kinds: Sequence[str], dtype: str
+) -> dict[str, str]:
+    """Writes <folder>/programs; returns "program <file>" -> its path in the folder."""
+    sensors = {m: (made.spec, made.params) for m, made in model.sensors.items()}
+    paths = [
+        path
+        for kind in kinds
+        for path in save_programs(
+            folder / "programs",
+            model.variant,
+            model.params,
+            sensors,
+            kind=kind,
+            dtype=dtype,
+        )
+    ]
+    return {f"program {p.name}": p.relative_to(folder).as_posix() for p in paths}
 
 
 def read_history(workdir: Path, *, aligned: bool) -> dict[str, StageMeta]:

@@ -1,7 +1,10 @@
 """Stage export: what it writes reads back as what the run made, at any alpha."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -177,3 +180,16 @@ def test_bad_settings_are_named(tiny_run, tmp_path, settings, words):
 def test_without_a_model_it_says_how_to_give_one(tmp_path):
     with pytest.raises(ValueError, match=r"set --config\.init to the workdir"):
         run_stages(config_of(""), tmp_path / "w")
+
+
+def test_the_cards_snippets_of_programs_run_without_the_package(tiny_run, tmp_path):
+    folder = run_export(tmp_path / "w", tiny_run, programs=("stablehlo",))
+    card = (folder / "README.md").read_text()
+    snippets = re.findall(r"```python\n(from jax.*?)```", card, re.DOTALL)
+    assert len(snippets) == 3  # image, text, s1
+    code = "\n".join(f"{s}\nassert z.shape == (2, 64)" for s in snippets)
+    command = [sys.executable, "-I", "-c", code]
+    subprocess.run(command, check=True, timeout=120, cwd=folder)
+    assert card.count(".stablehlo | ") == 6  # its name, and its file with a sha256
+    with pytest.raises(ValueError, match=r"export\.programs = \('tflite',\)"):
+        run_export(tmp_path / "v", tiny_run, programs=("tflite",))
