@@ -7,7 +7,9 @@ keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
 * Up to 128 tokens as many heads share a group as fit 128 channels: a head of 64 alone
   would be padded to twice its size. The queries of a group's heads lie one below the
   other; zeros in the kernels of query and output keep each to its head's channels.
-* Of more tokens scores are what costs: see long_attention.py.
+* Of more tokens scores are what costs: see long_attention.py. There a block's input
+  lies by images: with tokens outermost, as the compiler lays it out, the gradients of
+  queries, keys and values are moved about, which takes up to a fifth of a step.
 * LayerNorm's scale and bias are multiplied into the dense layer that follows: their
   gradients are then sums over its kernel instead of sums over all tokens.
 * A bias's gradient is a product with a vector of ones, on the matrix units.
@@ -21,6 +23,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from rsclip_jax.models import long_attention
 from rsclip_jax.models.activations import ACTIVATIONS, short_gelu
@@ -28,6 +31,7 @@ from rsclip_jax.models.block_fields import BlockFields
 from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.products import LANES, dense, product
 
+_BY_IMAGE = Layout(major_to_minor=(0, 1, 2))
 Linear = tuple[jax.Array, jax.Array]  # kernel [d, k] and bias [k]
 
 
@@ -37,6 +41,8 @@ class Block(BlockFields):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width, c = x.shape[-1], self.compute
+        if not is_short(x, self.causal):
+            x = with_layout_constraint(x, _BY_IMAGE)
         norm = Norm(self.eps, name="ln_1")(x)
         y = Attention(self.heads, self.out_std, self.causal, c, name="attn")(norm)
         x = x + self.scaled(y, "scale_1")
@@ -103,7 +109,7 @@ class Attention(nn.Module):
         into = norm.into(*Weights(3 * width, init, name="in_proj")(width))
         init = nn.initializers.normal(self.out_std)
         out = Weights(width, init, name="out_proj")(width)
-        short = self.causal or norm.x.shape[1] <= LANES
+        short = is_short(norm.x, self.causal)
         attend = self.in_groups if short else self.by_heads
         return attend(norm.x, into, out)
 
@@ -171,6 +177,11 @@ class Mlp(nn.Module):
         init = nn.initializers.normal(self.out_std)
         kernel, bias = Weights(width, init, name="c_proj")(self.mlp_width)
         return dense(x, kernel, bias, "bnf,fd->bnd", c)
+
+
+def is_short(x: jax.Array, causal: bool) -> bool:
+    """Whether the heads of tokens [b, n, d] are grouped: causal ones, or up to 128."""
+    return causal or x.shape[1] <= LANES
 
 
 def channels_of_heads(heads: int, depth: int) -> np.ndarray:

@@ -238,6 +238,7 @@ def test_a_student_of_a_resnet_is_refused_before_anything_starts(
         else:
             config.update(stages=("align",), variant="", activation="quick_gelu")
             config.init = "RemoteCLIP-RN50" if told == "name" else str(file)
+            config.heads = (1, 1)
     if told == "workdir":
         config.init = str(tmp_path / "earlier")
         meta = StageMeta(variant=dataclasses.asdict(resnet))
@@ -258,7 +259,7 @@ def test_what_lies_in_the_workdir_is_not_the_teacher_when_it_is_thrown_away(tmp_
     config = config_with(train="miniature:train")
     with config.unlocked():
         config.update(stages=("align",), init=str(FOLDER / "clip_toy_gelu.safetensors"))
-        config.activation, config.variant = "gelu", ""
+        config.activation, config.variant, config.heads = "gelu", "", (2, 2)
     with few_scenes(), pytest.raises(ValueError, match=r"RN50 is a ResNet"):
         align.check_align(make_run(tmp_path, config))
     config.overwrite = True
