@@ -34,9 +34,8 @@ TARGETS = (
     (
         ("patch", "ViT-B/16", "v5e"),
         ("ms", 75),
-        "the forms in NOTES.md; left are the gradients of queries, keys and values (34"
-        " M cycles in all, 13 where attention stands alone), 197 tokens in 256 lanes,"
-        " scores written and read",
+        "the forms in NOTES.md; left are 197 tokens in 256 lanes, scores written and"
+        " read between the products",
     ),
     (
         ("patch", "ViT-L/14", "v5e"),
@@ -49,8 +48,9 @@ TARGETS = (
         ("align", "ViT-B/32", "v5e"),
         ("mfu", 0.35),
         "the form for more than 128 tokens, patches by a convolution, GELU without the"
-        " error function, input in 16 bits, in NOTES.md; left are the student's heads"
-        " of 64 channels in 128 lanes, its 197 tokens in 256, scores written and read",
+        " error function, input in 16 bits, tokens by images, in NOTES.md; left are the"
+        " student's heads of 64 channels in 128 lanes, its 197 tokens in 256, scores"
+        " written and read",
     ),
 )
 HEAD = """# Steps compiled ahead for TPUs
