@@ -36,6 +36,7 @@ KEYS: Mapping[str, Key] = {
             *("lora_dropout", "inference_mode", "task_type", "auto_mapping"),
             *("base_model_name_or_path", "revision", "peft_version", "runtime_config"),
             *("ensure_weight_tying", "qalora_group_size"),
+            *("megatron_core", "megatron_config"),  # of parallel training
         ),
         FREE,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 from rsclip_jax.models.variants import VARIANTS, Variant, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.rules import count_blocks
-from rsclip_jax.weights.told import read_told
+from rsclip_jax.weights.told import check_kind, read_told
 
 Heads = int | tuple[int, int] | None
 
@@ -31,6 +31,7 @@ def infer_variant(
 
     Raises ValueError saying which argument to pass if the file is ambiguous.
     """
+    check_kind(file)
     try:
         sizes = read_sizes(ours)
     except KeyError as error:

@@ -19,7 +19,19 @@ CONFIG = {
     "bias": "none",
     "target_modules": ["q_proj"],
     "inference_mode": True,
+    # what PEFT 0.21 writes besides, by default
     "use_dora": False,
+    "megatron_core": "megatron.core",
+    "megatron_config": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "loftq_config": {},
+    "corda_config": None,
+    "modules_to_save": None,
+    "lora_bias": False,
+    "fan_in_fan_out": False,
+    "task_type": None,
+    "revision": None,
 }
 RNG = np.random.default_rng(0)
 DOWN, UP = (RNG.normal(size=s).astype(np.float32) for s in ((2, 32), (32, 2)))

@@ -16,6 +16,20 @@ _OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 OPENAI_HEAD = 64  # channels of a head in OpenAI's loader
 
 
+def check_kind(file: WeightFile) -> None:
+    """Raises ValueError naming what a file is, where that is no CLIP."""
+    kind = None
+    if file.config.get("kind") == "hf":
+        kind = file.config.get("model_type")
+    if "logit_bias" in file.shapes:
+        kind = "siglip"
+    if kind not in (None, "clip"):
+        raise ValueError(
+            f"{file.path}: this is a model of type {kind!r}, and only CLIPs can be"
+            " loaded (model_type 'clip')"
+        )
+
+
 def read_told(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of Variant that the config beside a file, or the file, states.
 

@@ -138,7 +138,8 @@ def test_the_configs_image_size_resizes_the_positions(tmp_path):
 @pytest.mark.parametrize(
     ("section", "changes", "words"),
     [
-        ("", {"model_type": "metaclip_2"}, "model_type = 'metaclip_2' is not"),
+        ("", {"model_type": "metaclip_2"}, "model of type 'metaclip_2'"),
+        ("", {"model_type": "siglip"}, "model of type 'siglip', and only CLIPs"),
         ("vision_config", {"num_channels": 4}, "num_channels = 4 is not supported"),
         ("vision_config", {"num_attention_heads": 5}, "do not divide a width of 32"),
         ("vision_config", {"image_size": [16, 32]}, "only a square"),
