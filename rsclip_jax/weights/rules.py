@@ -163,23 +163,35 @@ def load_strict(
             f"{where}: {len(problems)} tensor(s) do not fit the model:\n  "
             + first_of(_in_turn(problems), "\n  ", most=10)
         )
+    flat = _read_all(by_path, found, want, read, where)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _read_all(
+    by_path: Mapping[str, str],
+    found: Mapping[str, tuple[str, str]],
+    want: Mapping[str, Any],
+    read: Callable[[str], np.ndarray],
+    where: str,
+) -> dict[str, np.ndarray]:
+    """{our path: its array in float32}; ValueError naming tensors with NaN."""
     flat: dict[str, np.ndarray] = {}
     broken: list[str] = []
     for path, name in by_path.items():
         whole, part = _split(path)
         array = flat.setdefault(whole, np.empty(want[whole].shape, np.float32))
-        source = _TRANSFORMS[found[name][1]][0](read(name))
-        array[_index(array.shape, part)] = source
+        written = array[_index(array.shape, part)]
+        written[...] = _TRANSFORMS[found[name][1]][0](read(name))
         # a sum is not finite if a number is not, and may overflow: then look at all
         with np.errstate(all="ignore"):
-            if not np.isfinite(source.sum(dtype=np.float32)):
-                broken += [name] * (not np.isfinite(source.astype(np.float32)).all())
+            if not np.isfinite(written.sum()) and not np.isfinite(written).all():
+                broken.append(name)
     if broken:
         raise ValueError(
             f"{where}: NaN or infinite values in {len(broken)} tensor(s):"
             f" {first_of(broken)}; fetch or train the weights again"
         )
-    return flax.traverse_util.unflatten_dict(flat, sep="/")
+    return flat
 
 
 def _in_turn(problems: Sequence[str]) -> list[str]:
