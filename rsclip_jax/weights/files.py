@@ -6,11 +6,13 @@ wrappers of training scripts; layouts.py interprets the names.
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
@@ -193,6 +195,8 @@ def _open_safetensors(path: Path) -> WeightFile:
         ) from error
 
     def read(name: str) -> np.ndarray:
+        if (kind := file.get_slice(name).get_dtype()) in _FLOAT8:
+            return _read_float8(path, name, _FLOAT8[kind])
         try:
             return file.get_tensor(name)
         except (safetensors.SafetensorError, AttributeError, ValueError) as error:
@@ -203,6 +207,20 @@ def _open_safetensors(path: Path) -> WeightFile:
             ) from error
 
     return WeightFile(path, shapes, read, file.metadata() or {})
+
+
+# Numbers of 8 bits, which safetensors opens and its numpy reader does not know.
+_FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
+
+
+def _read_float8(path: Path, name: str, dtype: type) -> np.ndarray:
+    """A tensor of a file that safetensors has checked, by the place in its header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        told = json.loads(file.read(length))[name]
+        begin, end = told["data_offsets"]
+        file.seek(8 + length + begin)
+        return np.frombuffer(file.read(end - begin), dtype).reshape(told["shape"])
 
 
 def shard_names(path: Path) -> list[str]:

@@ -121,3 +121,19 @@ def test_what_a_header_tells_is_a_json_object(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf"a\.safetensors: '{key}' in .*{words}"):
             file.told(key)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [  # the bytes of 1, -2, the largest number and the smallest, by the OCP's formats
+        ("F8_E4M3", {0x38: 1.0, 0xC0: -2.0, 0x7E: 448.0, 0x01: 2.0**-9}),
+        ("F8_E5M2", {0x3C: 1.0, 0xC0: -2.0, 0x7B: 57344.0, 0x01: 2.0**-16}),
+    ],
+)
+def test_numbers_of_8_bits_are_read(tmp_path, kind, numbers):
+    tensor = {"dtype": kind, "shape": [2, 2], "data_offsets": [0, 4]}
+    header, body = {"__metadata__": {"a": "b"}, "a": tensor}, bytes(numbers)
+    path = write_safetensors(tmp_path / "a.safetensors", header, body)
+    found = open_weights(path).read("a")
+    assert found.shape == (2, 2)
+    assert found.astype(np.float32).ravel().tolist() == list(numbers.values())
