@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from rsclip_jax.data.pipeline.batches import eval_batches
-from rsclip_jax.data.pipeline.geometry import Fit
+from rsclip_jax.data.pipeline.fitting import Fit
 from rsclip_jax.data.sources.wrappers import Subset
 from rsclip_jax.data.types import READING, ReadOptions, Source
 from rsclip_jax.train import memory, processes, sharding, stopping, watchdog

@@ -8,8 +8,13 @@ import numpy as np
 import PIL.Image
 
 from rsclip_jax.data.codecs.checks import check_array
-from rsclip_jax.data.codecs.images import read_image, read_picture_of_other_mode
-from rsclip_jax.data.pipeline.geometry import Fit, fit, fit_of, fit_picture
+from rsclip_jax.data.codecs.images import (
+    decode_image,
+    decode_other_mode,
+    is_raster,
+    read_image,
+)
+from rsclip_jax.data.pipeline.fitting import Fit, fit, fit_of, fit_picture
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.types import MOST_RATIO, size_words
 from rsclip_jax.models.sensor import SensorSpec, input_indices
@@ -30,7 +35,7 @@ def fit_images(
     Args:
         images: uint8 [h, w, 3] arrays, PIL images or paths, or one of these. Images
             that are neither RGB nor grey (with alpha, of a palette, bilevel) are
-            resized as they are and converted to RGB then, as in open_clip.
+            converted to RGB before or after resizing, as the Fit's library does it.
         fit_to: the tower's Fit; a side alone is CLIP's.
         max_shrink: the largest ratio of an image's short side to the size; None for
             any.
@@ -179,6 +184,9 @@ def _read(
         raise FileNotFoundError(
             f"{path}: there is no such image file (looked for in {Path.cwd()})"
         )
-    if (picture := read_picture_of_other_mode(path)) is not None:
-        return _of_picture(picture, str(path), value_range)
-    return read_image(path)
+    data, where = path.read_bytes(), str(path)
+    if is_raster(data):
+        return read_image(path)
+    if (picture := decode_other_mode(data, where)) is not None:
+        return _of_picture(picture, where, value_range)
+    return decode_image(data, where)

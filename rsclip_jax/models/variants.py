@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsclip_jax.data.pipeline.geometry import AS_CLIP, Fit, Resize
+from rsclip_jax.data.pipeline.fitting import AS_CLIP, Fit, Resize
 from rsclip_jax.io.lookup import look_up
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+HEAD_WIDTH = 64  # channels of a head: all of OpenAI's, and open_clip's default
 
 
 def attention_width(width: int, layers: int | Sequence[int]) -> int:
@@ -80,6 +81,12 @@ class Variant:
     def fit(self) -> Fit:
         """How images are fitted to the visual tower's input."""
         return Fit(self.image_size, self.resize)
+
+    def at_size(self, image_size: int) -> "Variant":
+        """The variant for images of another size, cut with as large a margin."""
+        side = round(self.resize.side * image_size / self.image_size)
+        resize = dataclasses.replace(self.resize, side=side)
+        return dataclasses.replace(self, image_size=image_size, resize=resize)
 
     @classmethod
     def from_json(cls, values: Mapping) -> "Variant":

@@ -9,12 +9,18 @@ Unknown heads or an unknown activation are an error.
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import VARIANTS, Variant, attention_width
+from rsclip_jax.models.variants import HEAD_WIDTH, VARIANTS, Variant, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.rules import count_blocks
 from rsclip_jax.weights.told import check_kind, read_told
 
 Heads = int | tuple[int, int] | None
+_HEADS = ("vision_heads", "text_heads")
+# Channels of a head in open_clip's wider towers.
+_WIDE: dict[str, tuple[int, ...]] = {
+    "vision_heads": (80, 88, 104, 112),
+    "text_heads": (),
+}
 
 
 def infer_variant(
@@ -45,7 +51,7 @@ def infer_variant(
         raise ValueError(f"{file.path}: {error}") from error
     known = variants_of(sizes)
     told = {**read_told(file, sizes), **given_heads(heads, sizes)}
-    told = {**_known_heads(file, sizes, told), **told}
+    told |= _known_heads(file, sizes, told)
     fits = [v for v in known if all(getattr(v, k) == told[k] for k in _HEADS)]
     activation = activation or told.get("activation") or _only_activation(fits)
     if activation is None:
@@ -56,9 +62,6 @@ def infer_variant(
         )
     name = next((v.name for v in fits if v.activation == activation), file.path.stem)
     return Variant(**{"name": name, **sizes, **told, "activation": activation})
-
-
-_HEADS = ("vision_heads", "text_heads")
 
 
 def tower_widths(sizes: Mapping[str, Any]) -> dict[str, int]:
@@ -87,36 +90,30 @@ def given_heads(heads: Heads, sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _known_heads(
     file: WeightFile, sizes: Mapping[str, Any], told: Mapping[str, Any]
 ) -> dict[str, int]:
-    """The heads that are not told: those of known towers of the same sizes, or else of
-    open_clip's default width, where no other width of its models would fit.
+    """The heads that are not told.
+
+    They are those of known towers of the same sizes, or else HEAD_WIDTH wide, where no
+    other width of open_clip's models would fit.
     """
-    widths = tower_widths(sizes)
     found = {}
-    for key, width in widths.items():
+    for key, width in tower_widths(sizes).items():
+        if key in told:
+            continue
         tower = key.removesuffix("heads")
         same = {k: sizes[k] for k in sizes if k.startswith(tower)}
         if tower == "vision_":
             same["patch_size"] = sizes["patch_size"]
         counts = {getattr(v, key) for v in variants_of(same)}
-        if not counts and not width % _USUAL and all(width % w for w in _SELDOM[key]):
-            counts = {width // _USUAL}
-        if len(counts) == 1:
-            found[key] = counts.pop()
-        elif key not in told:
+        if not counts and not width % HEAD_WIDTH and all(width % w for w in _WIDE[key]):
+            counts = {width // HEAD_WIDTH}
+        if len(counts) != 1:
             raise ValueError(
                 f"{file.path}: no tensor shows a model's attention heads, and no known"
                 f" tower has its {tower}width of {width} and its other sizes; pass"
                 " heads=(of the visual tower, of the text tower), or variant="
             )
+        found[key] = counts.pop()
     return found
-
-
-# Channels of a head: open_clip's default, and those of its wider visual towers.
-_USUAL = 64
-_SELDOM: dict[str, tuple[int, ...]] = {
-    "vision_heads": (80, 88, 104, 112),
-    "text_heads": (),
-}
 
 
 def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def load_clip(
     v = _find_variant(file, table, variant, activation, heads)
     if variant is None:
         image_size = image_size or v.image_size
+    wanted = v.at_size(image_size or v.image_size)
     if image_size:  # the caller's variant may already have the new size
         v = _of_file_size(v, rules.our_shapes(file.shapes, table))
     params = rules.load_strict(
@@ -55,11 +56,10 @@ def load_clip(
         where=f"{path} as {v.name}{_other_variants(file, table, v)}",
         ignore=ignore,
     )
-    if not image_size or image_size == v.image_size:
-        return v, params
-    v = dataclasses.replace(v, image_size=image_size)
-    visual = _with_grid(params["visual"], v.image_size // v.patch_size)
-    return v, {**params, "visual": visual}
+    if wanted.image_size == v.image_size:
+        return wanted, params
+    visual = _with_grid(params["visual"], wanted.image_size // wanted.patch_size)
+    return wanted, {**params, "visual": visual}
 
 
 def read_variant(
@@ -78,7 +78,7 @@ def read_variant(
 def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
     """The variant with the file's image size, or unchanged if that is unknown."""
     try:
-        return dataclasses.replace(v, image_size=infer.read_sizes(ours)["image_size"])
+        return v.at_size(infer.read_sizes(ours)["image_size"])
     except KeyError:
         return v
 

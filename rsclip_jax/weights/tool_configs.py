@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from rsclip_jax.data.pipeline.geometry import AS_CLIP, INTERPOLATIONS
+from rsclip_jax.data.pipeline.fitting import AS_CLIP
+from rsclip_jax.data.pipeline.geometry import INTERPOLATIONS
 from rsclip_jax.models.sensor import SensorSpec
 from rsclip_jax.models.variants import Variant
 

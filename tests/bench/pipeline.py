@@ -23,7 +23,7 @@ from rsclip_jax.data.datasets import get_dataset, open_source
 from rsclip_jax.data.open.locate import find_folder
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.batches import eval_batches, train_batches
-from rsclip_jax.data.pipeline.geometry import fit_record
+from rsclip_jax.data.pipeline.fitting import fit_record
 from rsclip_jax.data.pipeline.transforms import augment_record
 from rsclip_jax.data.sensors import SENSORS
 from rsclip_jax.data.types import ReadOptions, Source

@@ -81,3 +81,21 @@ def test_a_batch_on_a_device_is_a_batch():
     rgb = np.arange(2 * 16 * 16 * 2, dtype=np.float32).reshape(2, 16, 16, 2) / 1e3 - 9
     for batch in (rgb, list(rgb), jax.numpy.asarray(rgb)):
         np.testing.assert_array_equal(np.stack(fit_arrays(batch, SPEC, S1)), rgb)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_values_of_more_than_8_bits_want_a_range(mode, tmp_path):
+    values = np.array([[0, 500], [1000, 2000]])
+    dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    image = PIL.Image.fromarray(values.astype(dtype))
+    assert image.mode == mode
+    with pytest.raises(ValueError, match=r"values of 0.* to 2000.*value_range="):
+        fit_images(image, 2)
+    (made,) = fit_images(image, 2, value_range=(0, 1000))
+    np.testing.assert_array_equal(made[..., 0], [[0, 128], [255, 255]])
+    if mode == "I;16":
+        image.save(tmp_path / "deep.png")
+        with pytest.raises(ValueError, match=r"deep\.png: uint16 values"):
+            fit_images(tmp_path / "deep.png", 2)
+        (read,) = fit_images(tmp_path / "deep.png", 2, value_range=(0, 1000))
+        np.testing.assert_array_equal(read, made)

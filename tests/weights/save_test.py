@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rsclip_jax.data.pipeline.geometry import Resize
+from rsclip_jax.data.pipeline.fitting import Resize
 from rsclip_jax.data.tokenizer import VOCAB_SIZE, vocabulary_names
 from rsclip_jax.weights import file_digests, load_clip, save_clip
 from rsclip_jax.weights.tool_configs import open_clip_config

@@ -40,22 +40,19 @@ def read_image(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> np.n
     return decode_image(data, str(path), bands, max_pixels)
 
 
-def read_picture_of_other_mode(
-    path: Path, max_pixels: int = MAX_PIXELS
+def decode_other_mode(
+    data: bytes, where: str, max_pixels: int = MAX_PIXELS
 ) -> Image.Image | None:
-    """Pillow's picture of a file that is neither RGB nor grey; None for other files.
+    """Pillow's picture of a file's bytes, if it is neither RGB nor grey; else None.
 
-    With alpha, of a palette, bilevel, CMYK, or grey of more than 8 bits. TIFFs and JPEG
-    2000, and files that cannot be read, are left to read_image. Raises TooLarge.
+    It has alpha, a palette, one bit, CMYK, or grey of more than 8 bits. Files that
+    Pillow cannot read are left to decode_image. where: as there. Raises TooLarge.
     """
-    data = path.read_bytes()
-    if is_raster(data):
-        return None
     try:
         picture = Image.open(io.BytesIO(data))
         if picture.mode in ("RGB", "L"):
             return None
-        check_pixels(picture.height, picture.width, str(path), max_pixels)
+        check_pixels(picture.height, picture.width, where, max_pixels)
         picture.load()
     except TooLarge:
         raise
@@ -97,8 +94,8 @@ def decode_image(
 def told_size(data: bytes) -> tuple[int, int] | None:
     """(height, width) that a PNG or JPEG says it has; None where it says none.
 
-    A JPEG says it in its first frame header: ITU-T T.81, B.2.2. Of a PNG whose chunks
-    are not as long as they say the size is None, too: OpenCV makes room for any length.
+    A JPEG says it in its first frame header: ITU-T T.81, B.2.2. None as well where a
+    PNG's chunks are not as long as they say: OpenCV makes room for any length.
     """
     if data[:2] == b"\x89P":
         if data[12:16] != b"IHDR" or len(data) < 24 or not _has_chunks(data):

@@ -5,8 +5,6 @@ import math
 from rsclip_jax.data.types import MAX_PIXELS
 
 _BANDS = 16  # of so many bands a pixel counts once: all sensors but hyperspectral ones
-
-
 _MOST_BANDS = 4096  # GDAL's time grows with the square of their number
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from rsclip_jax.data.pipeline.augment import Augment
 from rsclip_jax.data.pipeline.examples import ExampleMaker, Make
-from rsclip_jax.data.pipeline.geometry import Fit, fit_record, make_views
+from rsclip_jax.data.pipeline.fitting import Fit, fit_record
+from rsclip_jax.data.pipeline.geometry import make_views
 from rsclip_jax.data.pipeline.scene_order import shuffled
 from rsclip_jax.data.pipeline.texts import Texts, Tokens, number_groups
 from rsclip_jax.data.pipeline.tolerant import Tolerant

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.pipeline.geometry import Fit
+from rsclip_jax.data.pipeline.fitting import Fit
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import add_fused, parts_of
 from rsclip_jax.evals.retrieval import retrieval_records

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsclip_jax import api
-from rsclip_jax.data.pipeline.geometry import Fit
+from rsclip_jax.data.pipeline.fitting import Fit
 from rsclip_jax.data.specs import DatasetSpec
 from rsclip_jax.data.types import Dataset, Source
 from rsclip_jax.evals.encode import Encoder

@@ -1,7 +1,6 @@
 """The CLIP that a stage starts from: an earlier stage's, or that of config.init."""
 
 import contextlib
-import dataclasses
 import functools
 import re
 from collections.abc import Iterator
@@ -83,8 +82,7 @@ def planned_variant(run: Run, stage: str) -> Variant:
     variant = input_variant(run)
     if variant is None:
         raise ValueError(_NO_CLIP.format(stage=stage))
-    size = run.config.image_size or variant.image_size
-    return dataclasses.replace(variant, image_size=size)
+    return variant.at_size(run.config.image_size or variant.image_size)
 
 
 def rgb_encoder(run: Run, model: api.Model) -> Encoder:

@@ -13,7 +13,7 @@ from rsclip_jax import api
 from rsclip_jax.data.datasets import open_source
 from rsclip_jax.data.inspect.offsets import suspect_offset
 from rsclip_jax.data.inspect.unplaced import describe_unplaced
-from rsclip_jax.data.pipeline.geometry import Fit
+from rsclip_jax.data.pipeline.fitting import Fit
 from rsclip_jax.data.sources.digests import split_digest
 from rsclip_jax.data.sources.wrappers import TiledSource
 from rsclip_jax.data.specs import DatasetSpec, short_name

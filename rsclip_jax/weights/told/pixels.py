@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rsclip_jax.data.pipeline.geometry import Resize
+from rsclip_jax.data.pipeline.fitting import Resize
 from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD
 from rsclip_jax.weights.told.keys import (
     BUILT,

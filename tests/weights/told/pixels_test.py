@@ -1,13 +1,14 @@
 """Pictures are resized, cut and converted as the config's library does it."""
 
 import json
+import shutil
 import subprocess
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from rsclip_jax.data.pipeline.geometry import Fit, Resize
+from rsclip_jax.data.pipeline.fitting import Fit, Resize
 from rsclip_jax.models.inputs import fit_images
 from rsclip_jax.models.variants import CLIP_MEAN, CLIP_STD
 from rsclip_jax.weights import load_clip
@@ -92,44 +93,6 @@ def test_pictures_of_all_shapes_and_modes_are_the_librarys(torch_python, tmp_pat
     assert other == []
 
 
-def test_a_long_side_is_fitted_and_filled():
-    rgb = np.full((10, 40, 3), 200, np.uint8)
-    (made,) = fit_images(rgb, Fit(20, Resize("longest", fill=7)))
-    assert made.shape == (20, 20, 3)
-    assert (made[:7] == 7).all()  # 5 of 20 rows are the picture's
-    assert (made[7:12] == 200).all()
-    assert (made[12:] == 7).all()
-
-
-def test_alpha_is_resized_before_it_is_dropped_as_in_open_clip():
-    """Where a picture is transparent its colours weigh nothing."""
-    rgba = np.zeros((2, 4, 4), np.uint8)
-    rgba[:, ::2] = (255, 0, 0, 255)
-    (made,) = fit_images(PIL.Image.fromarray(rgba), Fit(1, Resize("squash")), None)
-    assert made[0, 0, 0] == 255
-    like = Resize("squash", like="transformers")
-    (made,) = fit_images(PIL.Image.fromarray(rgba), Fit(1, like), None)
-    np.testing.assert_array_equal(made[0, 0], [255, 128, 128])  # on white
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_values_of_more_than_8_bits_want_a_range(mode, tmp_path):
-    values = np.array([[0, 500], [1000, 2000]])
-    dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-    image = PIL.Image.fromarray(values.astype(dtype))
-    assert image.mode == mode
-    with pytest.raises(ValueError, match=r"values of 0.* to 2000.*value_range="):
-        fit_images(image, 2)
-    (made,) = fit_images(image, 2, value_range=(0, 1000))
-    np.testing.assert_array_equal(made[..., 0], [[0, 128], [255, 255]])
-    if mode == "I;16":
-        image.save(tmp_path / "deep.png")
-        with pytest.raises(ValueError, match=r"deep\.png: uint16 values"):
-            fit_images(tmp_path / "deep.png", 2)
-        (read,) = fit_images(tmp_path / "deep.png", 2, value_range=(0, 1000))
-        np.testing.assert_array_equal(read, made)
-
-
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -178,8 +141,6 @@ def test_no_normalisation_and_one_number_for_all_bands():
 
 
 def test_the_newer_file_of_transformers_comes_first(tmp_path):
-    import shutil
-
     folder = tmp_path / "hf"
     shutil.copytree(FOLDER / "clip_toy_gelu_hf", folder)
     sides = {"size": {"shortest_edge": 16}, "crop_size": 16}
@@ -191,3 +152,15 @@ def test_the_newer_file_of_transformers_comes_first(tmp_path):
     variant, _ = load_clip(folder)
     assert variant.image_mean == (0.5, 0.5, 0.5)
     assert variant.resize == Resize(like="transformers")
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_at_another_size_the_margin_is_as_large(side, tmp_path):
+    """A short side of 20 cut to 16 is one of 40 cut to 32."""
+    folder = tmp_path / "hf"
+    shutil.copytree(FOLDER / "clip_toy_gelu_hf", folder)
+    config = {"size": {"shortest_edge": side}, "crop_size": 16}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    variant, _ = load_clip(folder, image_size=32)
+    assert variant.fit.size == 32
+    assert variant.fit.resize.side == (40 if side == 20 else 0)
