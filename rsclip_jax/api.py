@@ -238,8 +238,13 @@ def load(
     """
     if precision not in DTYPES:
         raise ValueError(f"precision = {precision!r}: use one of {', '.join(DTYPES)}")
-    told = {"activation": activation, "heads": heads, "image_size": image_size}
-    told["ema"] = None if ema else False
+    told = {
+        "activation": activation,
+        "heads": heads,
+        "image_size": image_size,
+        "ema": None if ema else False,
+    }
+    told = {name: value for name, value in told.items() if value is not None}
     model = _load(source, variant, alpha, told)
     return dataclasses.replace(model, compute=compute_here(precision))
 
@@ -252,10 +257,10 @@ def _load(
 ) -> Model:
     path = as_path(source)
     if is_workdir(path):
-        if given := [name for name, value in told.items() if value is not None]:
+        if told:
             raise ValueError(
                 f"{source} is a workdir, whose models keep the image size, activation"
-                f" and heads that they were trained with: omit {' and '.join(given)}"
+                f" and heads that they were trained with: omit {' and '.join(told)}"
             )
         model = _load_workdir(path) if alpha is None else load_alpha(path, alpha)
         asked = get_variant(variant).name if variant else model.variant.name
@@ -280,7 +285,6 @@ def _load(
             )
         path, origin, variant = found.path, found.origin, variant or found.variant
     check_local(path, "a weight file, source")
-    told = {name: value for name, value in told.items() if value is not None}
     v, params = load_clip(path, variant, **told)
     origin = {**origin, "files": file_digests(path)}
     return Model(v, params, {}, checkpoint.params_digest(params), source=origin)

@@ -27,8 +27,8 @@ from rsclip_jax.io.torch_pickle import (
 
 _BIG_ENDIAN = "written on a big-endian machine, which is not supported"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, before the zip format
-# Of a module, whose shared submodules can multiply endlessly: attributes, and
-# characters of their names.
+# The most attributes of a module, and characters of their names: submodules that are
+# shared can multiply endlessly.
 _MAX_ATTRIBUTES, _MAX_NAMES = 200_000, 2**24
 
 

@@ -54,7 +54,7 @@ class Refused(Exception):
 def brief(value: Any) -> str:
     """A value of a pickle for a message.
 
-    Of a container only the kind and the length: a few bytes of a pickle can nest one so
+    A container is shown by its kind and length: a few bytes of a pickle can nest one so
     that its repr is larger than memory.
     """
     if isinstance(value, _SCALARS):

@@ -7,7 +7,7 @@ keeps tokens outermost. Values equal vit.Block's up to rounding; what differs:
 * Up to 128 tokens as many heads share a group as fit 128 channels: a head of 64 alone
   would be padded to twice its size. The queries of a group's heads lie one below the
   other; zeros in the kernels of query and output keep each to its head's channels.
-* Of more tokens scores are what costs: see long_attention.py. There a block's input
+* With more tokens scores are what costs: see long_attention.py. There a block's input
   lies by images: with tokens outermost, as the compiler lays it out, the gradients of
   queries, keys and values are moved about, which takes up to a fifth of a step.
 * LayerNorm's scale and bias are multiplied into the dense layer that follows: their

@@ -12,9 +12,7 @@ from rsclip_jax.report.card import ground_text, is_like_input, make_card
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
-from rsclip_jax.weights import file_digests, save_clip, save_encoder
-from rsclip_jax.weights.programs import DTYPES as PROGRAM_DTYPES
-from rsclip_jax.weights.programs import FORMATS, save_programs
+from rsclip_jax.weights import file_digests, programs, save_clip, save_encoder
 from rsclip_jax.weights.save import DTYPES, LAYOUTS
 from rsclip_jax.weights.tool_configs import has_timm_model
 
@@ -34,13 +32,13 @@ def check_export(run: Run) -> None:
             " weight file or folder, or the name of pretrained weights"
         )
     for kind in c.programs:
-        known = PROGRAM_DTYPES if kind == "stablehlo" else ("float32",)
-        if kind not in FORMATS or c.dtype not in known:
-            raise ValueError(
-                f"config.export.programs = {tuple(c.programs)}: use"
-                f" {' or '.join(FORMATS)}, in config.export.dtype"
-                f" {' or '.join(known)}, not {c.dtype}"
-            )
+        try:
+            programs.check_kind(kind, c.dtype)
+        except (ValueError, ImportError) as error:
+            raise type(error)(
+                f"config.export.programs = {tuple(c.programs)} and"
+                f" config.export.dtype = {c.dtype!r}: {error}"
+            ) from error
     if c.alpha is not None and not 0 <= c.alpha <= 1:
         raise ValueError(f"config.export.alpha = {c.alpha} must lie between 0 and 1")
 
@@ -88,7 +86,7 @@ def write_programs(
     paths = [
         path
         for kind in kinds
-        for path in save_programs(
+        for path in programs.save_programs(
             folder / "programs",
             model.variant,
             model.params,

@@ -143,7 +143,7 @@ def read_spec(file: WeightFile, sensor: Sensor) -> SensorSpec:
 
 
 def _told_hf(file: WeightFile, usual: str) -> dict[str, Any]:
-    """Of transformers' config.json; usual: the model_type where there is none."""
+    """What transformers' config.json tells; usual: the model_type if it has none."""
     config = file.config
     kind = config.get("model_type", usual)
     if kind not in _DEFAULTS:
@@ -170,7 +170,7 @@ def _told_hf(file: WeightFile, usual: str) -> dict[str, Any]:
 
 
 def _told_timm(file: WeightFile) -> dict[str, Any]:
-    """Of timm's config.json."""
+    """What timm's config.json tells."""
     config = file.config
     name = config.get("architecture", "dinov3")
     if "dinov3" not in name:

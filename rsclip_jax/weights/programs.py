@@ -5,6 +5,7 @@ of a sensor's values. Resizing and tokenising stay outside. It takes any number 
 examples. StableHLO runs on CPUs, NVIDIA GPUs and TPUs.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from rsclip_jax.models.compute import DTYPES, Compute
 from rsclip_jax.models.sensor import SensorSpec, sensor_features, spec_sensor
 from rsclip_jax.models.variants import Variant
 
-FORMATS = ("stablehlo", "onnx")
+KINDS = ("stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "tpu")
 INPUT = "x"  # the name of an ONNX program's input
 _MOST = 2**31 - 2**20  # bytes of a flatbuffer or of a protocol buffer
@@ -62,12 +63,7 @@ def save_programs(
     Raises ValueError for another kind or dtype and for a tower above 2 GiB, and
     ImportError without jax2onnx.
     """
-    known = DTYPES if kind == "stablehlo" else ("float32",)
-    if kind not in FORMATS or dtype not in known:
-        raise ValueError(
-            f"programs of kind {kind!r} in dtype {dtype!r}: kinds are"
-            f" {', '.join(FORMATS)}, dtypes {' or '.join(known)}"
-        )
+    check_kind(kind, dtype)
     write = {"stablehlo": _stablehlo, "onnx": _onnx}[kind]
     written = []
     for one in list_programs(variant, params, sensors or {}, dtype):
@@ -78,6 +74,22 @@ def save_programs(
             temporary.write_bytes(data)
         written.append(path)
     return written
+
+
+def check_kind(kind: str, dtype: str) -> None:
+    """Raises ValueError for an unknown kind or dtype, ImportError without jax2onnx."""
+    known = ("float32",) if kind == "onnx" else DTYPES
+    if kind not in KINDS or dtype not in known:
+        raise ValueError(
+            f"programs of kind {kind!r} in dtype {dtype!r}: kinds are"
+            f" {', '.join(KINDS)}, dtypes {' or '.join(known)}"
+        )
+    if kind == "onnx" and importlib.util.find_spec("jax2onnx") is None:
+        raise ImportError(
+            "programs in ONNX need jax2onnx: pip install --no-deps jax2onnx onnx"
+            " onnx-ir sympy mpmath, in the versions of"
+            " tests/helpers/requirements_onnx.txt"
+        )
 
 
 def list_programs(
@@ -146,13 +158,8 @@ def _stablehlo(one: Program) -> bytes:
 
 
 def _onnx(one: Program) -> bytes:
-    try:
-        from jax2onnx import to_onnx
-    except ImportError as error:
-        raise ImportError(
-            "programs in ONNX need jax2onnx: pip install --no-deps -r"
-            " tests/helpers/requirements_onnx.txt"
-        ) from error
+    from jax2onnx import to_onnx
+
     example = jax.ShapeDtypeStruct(("B", *one.shape), one.dtype)
     made = to_onnx(one.run, [example], model_name=one.name, input_names=[INPUT])
     return made.SerializeToString()

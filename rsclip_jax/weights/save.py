@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from rsclip_jax.data.pipeline.geometry import AS_CLIP
+from rsclip_jax.data.pipeline.fitting import AS_CLIP
 from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
 from rsclip_jax.io.files import naming, replacing, write_json, write_text
 from rsclip_jax.models.sensor import SensorSpec

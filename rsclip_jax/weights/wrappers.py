@@ -9,10 +9,10 @@ import numpy as np
 from rsclip_jax.io.texts import first_of
 
 # Keys of averaged weights (timm, DeiT), which timm prefers to the raw ones beside them.
-EMA = ("state_dict_ema", "model_ema", "ema_state_dict")
+EMA = ("state_dict_ema", "model_ema")
 # Keys under which training scripts save weights: open_clip and MoCo, MAE, DINO.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
-# Of data-parallel training, torch.compile, and modules that hold the model (Lightning).
+# What data-parallel training, and modules that hold the model (Lightning), put first.
 PREFIXES = ("module.", "model.", "clip_model.", "clip.", "net.")
 _COMPILED = "_orig_mod."
 

@@ -86,7 +86,7 @@ def blocks_of(model: torch.nn.Module) -> torch.nn.ModuleList:
 
 
 def gradients(model, pooled: torch.Tensor, probe: torch.Tensor) -> dict:
-    """Of the patch embedding's kernel, and of the second block's queries'."""
+    """Those of the patch embedding's kernel and of the second block's queries."""
     named = dict(model.named_parameters())
     patch = next(p for p in named.values() if p.ndim == 4)
     pattern = re.compile(r".*\.1\.att.*\.q\w*\.weight")

@@ -1,6 +1,6 @@
 """Writes rsclip_jax/weights/timm_towers.json from timm's registry, by torch's Python.
 
-timm_table.py FILE. Of each plain ViT what no tensor's shape shows: heads, activation,
+timm_table.py FILE. For each plain ViT, what no tensor's shape shows: heads, activation,
 LayerNorm's eps, pooling; and the names of the plain bottleneck ResNets. An architecture
 with parts that the towers here lack is left out.
 """

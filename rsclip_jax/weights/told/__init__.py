@@ -7,13 +7,12 @@ to change no embedding; any other key is refused by name (keys.py).
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import attention_width
+from rsclip_jax.models.variants import HEAD_WIDTH, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.told import hf, open_clip
 
 # OpenAI's loader puts these beside the weights; all its models use QuickGELU.
 _OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
-OPENAI_HEAD = 64  # channels of a head in OpenAI's loader
 
 
 def check_kind(file: WeightFile) -> None:
@@ -48,7 +47,7 @@ def read_told(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
         width = attention_width(sizes["vision_width"], sizes["vision_layers"])
         return {
             "activation": "quick_gelu",
-            "vision_heads": max(width // OPENAI_HEAD, 1),
-            "text_heads": max(sizes["text_width"] // OPENAI_HEAD, 1),
+            "vision_heads": max(width // HEAD_WIDTH, 1),
+            "text_heads": max(sizes["text_width"] // HEAD_WIDTH, 1),
         }
     return {}

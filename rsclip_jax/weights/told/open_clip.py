@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rsclip_jax.models.variants import attention_width
+from rsclip_jax.models.variants import HEAD_WIDTH, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.told import pixels
 from rsclip_jax.weights.told.keys import (
@@ -89,7 +89,7 @@ MODEL: Keys = {
     "multimodal_cfg": only(None),
 }
 # What open_clip takes for a key that is not there and that no tensor shows.
-_HEAD_WIDTH, _TEXT_HEADS, _EPS = 64, 8, 1e-5
+_TEXT_HEADS, _EPS = 8, 1e-5
 
 
 def read(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _heads(
     file: WeightFile, vision: Mapping, text: Mapping, sizes: Mapping[str, Any]
 ) -> dict[str, int]:
     width = attention_width(sizes["vision_width"], sizes["vision_layers"])
-    head = vision.get("head_width", _HEAD_WIDTH)
+    head = vision.get("head_width", HEAD_WIDTH)
     heads = width // head if isinstance(head, int) and head > 0 else 0
     text_heads = text.get("heads", _TEXT_HEADS)
     return {
