@@ -27,6 +27,8 @@ def base(stages: tuple[str, ...]) -> ml_collections.ConfigDict:
     config.activation = ""
     # Attention heads of the visual and the text tower, likewise; (): it says them.
     config.heads = ()
+    # Bands that its visual tower takes, sensor or TOML file; "": RGB, or it says them.
+    config.init_sensor = ""
     # Matrix products: float32 | bfloat16; "": bfloat16 on TPU and GPU, else float32.
     config.precision = ""
     # What the backward pass computes again to save memory: none | dots | block.
@@ -359,6 +361,8 @@ def export(**values) -> ml_collections.ConfigDict:
         "dtype": "float32",
         # Programs that run without this package, besides: stablehlo, onnx.
         "programs": (),
+        # Sensors whose encoder is also written as one CLIP with the text tower.
+        "with_text": (),
         # Another alpha than the chosen one, in [0, 1]; sensor encoders are left out.
         "alpha": config_dict.placeholder(float),
     }

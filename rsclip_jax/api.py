@@ -22,11 +22,13 @@ from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records.meta import StageMeta
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
+    Found,
     Heads,
     file_digests,
     find_pretrained,
     is_weight_folder,
-    load_clip,
+    load_towers,
+    read_bands,
     read_variant,
     suggest,
 )
@@ -37,6 +39,9 @@ CLIP_STAGES = ("patch", "pretrain")  # the latest stage's CLIP takes precedence
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A CLIP and the sensor encoders that were aligned to it.
+
+    A CLIP whose visual tower takes a sensor's bands instead of RGB has that tower as
+    one of its sensors, and no "visual" in params.
 
     Models compare by identity. Their params are moved to the device once, at their
     first use.
@@ -82,6 +87,11 @@ class Model:
             **{k: e.steps for k, e in self.sensors.items()},
         }
 
+    @property
+    def takes_rgb(self) -> bool:
+        """Whether the CLIP has a visual tower for RGB."""
+        return "visual" in self.params
+
     @functools.cached_property
     def _clip(self) -> OnDevice:
         return OnDevice(self.params, self.mesh)
@@ -110,7 +120,14 @@ class Model:
                 None allows any size.
             value_range: (lowest, highest) value of images of more than 8 bits, which
                 become 0 and 255; None refuses them.
+
+        Raises ValueError for a model that takes no RGB.
         """
+        if not self.takes_rgb:
+            raise ValueError(
+                f"this CLIP takes no RGB: encode(array, sensor) takes the bands of"
+                f" {', '.join(self.sensors)}"
+            )
         return inference.encode_images(
             self._clip,
             self.variant,
@@ -176,7 +193,7 @@ class Model:
         if held is None or held.modality not in self.sensors:
             raise ValueError(
                 f"this model has no encoder for sensor {sensor!r}; it has"
-                f" {', '.join(['rgb', *self.sensors])}"
+                f" {', '.join([*(['rgb'] if self.takes_rgb else []), *self.sensors])}"
             )
         return held.modality, held
 
@@ -210,6 +227,7 @@ def load(
     heads: Heads = None,
     image_size: int | None = None,
     ema: bool = True,
+    sensor: str | Sensor | None = None,
     alpha: float | None = None,
     precision: str = "float32",
 ) -> Model:
@@ -227,6 +245,8 @@ def load(
             the text tower.
         image_size: resizes the position embeddings of weight files.
         ema: whether averaged weights are read where a checkpoint has raw ones too.
+        sensor: the bands that the visual tower takes instead of RGB, their order, unit
+            and scale, for weight files that do not state them; see load_towers.
         alpha: loads a workdir's patched CLIP at this alpha instead of the chosen one,
             without the sensor encoders, which were aligned to the chosen one.
         precision: of matrix products, "float32" in full on every device, so that
@@ -243,6 +263,7 @@ def load(
         "heads": heads,
         "image_size": image_size,
         "ema": None if ema else False,
+        "sensor": sensor,
     }
     told = {name: value for name, value in told.items() if value is not None}
     model = _load(source, variant, alpha, told)
@@ -275,19 +296,29 @@ def _load(
             f"alpha = {alpha}: {source} is not a workdir with a patched CLIP, so there"
             " are no two models to interpolate"
         )
-    origin: dict[str, Any] = {"path": str(path.resolve())}
-    if not path.exists():
-        found = None if is_remote(path) else find_pretrained(str(source))
-        if found is None:
-            raise FileNotFoundError(
-                f"{source}: not a weight file or folder, nor the workdir of a run;"
-                f" {suggest(str(source))}"
-            )
-        path, origin, variant = found.path, found.origin, variant or found.variant
-    check_local(path, "a weight file, source")
-    v, params = load_clip(path, variant, **told)
-    origin = {**origin, "files": file_digests(path)}
-    return Model(v, params, {}, checkpoint.params_digest(params), source=origin)
+    found = _find_weights(source)
+    if found is None:
+        raise FileNotFoundError(
+            f"{source}: not a weight file or folder, nor the workdir of a run;"
+            f" {suggest(str(source))}"
+        )
+    check_local(found.path, "a weight file, source")
+    told = {"sensor": found.sensor, **told}
+    v, params, spec, tower = load_towers(found.path, variant or found.variant, **told)
+    origin = {**found.origin, "files": file_digests(found.path)}
+    sensors = {}
+    if spec is not None and tower is not None:
+        digest = checkpoint.params_digest(tower)
+        sensors = {spec.modality: SensorEncoder(spec, tower, digest)}
+    return Model(v, params, sensors, checkpoint.params_digest(params), source=origin)
+
+
+def _find_weights(source: str | Path) -> Found | None:
+    """The weights at a path, which takes precedence, or of a name; None for neither."""
+    path = as_path(source)
+    if path.exists():
+        return Found(path, None, {"path": str(path.resolve())})
+    return None if is_remote(path) else find_pretrained(str(source))
 
 
 def find_variant(
@@ -301,15 +332,21 @@ def find_variant(
 
     Downloads named weights that are not cached.
     """
-    path = as_path(source)
-    if is_workdir(path):
-        return made_variant(path)
-    if not path.exists():
-        found = None if is_remote(path) else find_pretrained(str(source))
-        if found is None:
-            return None
-        path, variant = found.path, variant or found.variant
-    return read_variant(path, variant, activation=activation, heads=heads)
+    if is_workdir(as_path(source)):
+        return made_variant(as_path(source))
+    if (found := _find_weights(source)) is None:
+        return None
+    variant = variant or found.variant
+    return read_variant(found.path, variant, activation=activation, heads=heads)
+
+
+def find_bands(
+    source: str | Path, variant: Variant, sensor: str | Sensor | None = None
+) -> SensorSpec | None:
+    """What the CLIP of weight files takes instead of RGB; None for RGB and workdirs."""
+    if is_workdir(as_path(source)) or (found := _find_weights(source)) is None:
+        return None
+    return read_bands(found.path, variant, sensor or found.sensor)
 
 
 def is_workdir(path: Path) -> bool:

@@ -141,9 +141,18 @@ def init_clip(variant: str | Variant, rng: jax.Array, mesh: Mesh | None = None) 
     return make_on(mesh, init, rng)
 
 
-def clip_shapes(variant: str | Variant) -> dict:
-    """The shapes of a variant's params (ShapeDtypeStructs), without computing any."""
-    return jax.eval_shape(lambda rng: init_clip(variant, rng), jax.random.key(0))
+def clip_shapes(variant: str | Variant, bands: int = 3) -> dict:
+    """The shapes of a variant's params (ShapeDtypeStructs), without computing any.
+
+    bands: what the visual tower takes instead of RGB, if it is a ViT.
+    """
+    shapes = jax.eval_shape(lambda rng: init_clip(variant, rng), jax.random.key(0))
+    if bands == 3:
+        return shapes
+    kernel = shapes["visual"]["patch_embed"]["kernel"]
+    size, _, _, width = kernel.shape
+    kernel = jax.ShapeDtypeStruct((size, size, bands, width), kernel.dtype)
+    return {**shapes, "visual": {**shapes["visual"], "patch_embed": {"kernel": kernel}}}
 
 
 def normalize_rgb(rgb: jax.Array, variant: str | Variant) -> jax.Array:

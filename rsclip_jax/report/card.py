@@ -60,6 +60,7 @@ def make_card(
         *_method(model, history, alpha),
         "## Use",
         _use(model, layout, files),
+        *_use_with_text(model, files),
         *_use_programs(model, files),
         "## Sources",
         _sources(model, history),
@@ -145,7 +146,7 @@ def _mixture(meta: StageMeta, asked: float | None) -> str:
 
 
 def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:
-    lines = [_USE[layout]]
+    lines = [_USE[layout]] if model.takes_rgb else []
     for modality in model.sensors:
         one = files[modality]
         if "config.json" in one:
@@ -154,6 +155,38 @@ def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> s
         lines.append(f'spec, params = rsclip_jax.weights.load_encoder("{path}")')
     text = "\n".join(lines)
     return f"```python\n{text}\n```"
+
+
+_WITH_TEXT = """\
+import json
+
+import open_clip
+import safetensors.torch
+import torch
+
+config = json.load(open("{folder}/open_clip_config.json"))["model_cfg"]
+model = open_clip.model.CLIP(**config)
+kernel = torch.nn.Conv2d({bands}, {width}, {patch}, {patch}, bias=False)
+model.visual.conv1 = kernel  # open_clip builds one for RGB
+state = safetensors.torch.load_file("{folder}/open_clip_model.safetensors")
+model.load_state_dict(state)
+model = model.eval()
+
+# the same towers, and what gives x [b, h, w, {bands}] of {sensor} its scale
+model = rsclip_jax.load("{folder}")
+z = model.encode(x, "{modality}")"""
+
+
+def _use_with_text(model: Model, files: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """How open_clip reads a CLIP whose visual tower takes a sensor's bands."""
+    snippets = []
+    for modality, (spec, _) in model.sensors.items():
+        if f"clip of {modality}" in files:
+            told = {"width": spec.width, "patch": spec.patch_size}
+            told |= {"bands": len(spec.bands), "folder": f"clip_{modality}"}
+            told |= {"sensor": spec.sensor, "modality": modality}
+            snippets.append(f"```python\n{_WITH_TEXT.format(**told)}\n```")
+    return snippets
 
 
 _PROGRAMS = {

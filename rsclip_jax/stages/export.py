@@ -12,7 +12,14 @@ from rsclip_jax.report.card import ground_text, is_like_input, make_card
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, processes
-from rsclip_jax.weights import file_digests, programs, save_clip, save_encoder
+from rsclip_jax.weights import (
+    check_is_tower,
+    file_digests,
+    programs,
+    save_clip,
+    save_encoder,
+    save_sensor_clip,
+)
 from rsclip_jax.weights.save import DTYPES, LAYOUTS
 from rsclip_jax.weights.tool_configs import has_timm_model
 
@@ -49,12 +56,17 @@ def run_export(run: Run) -> None:
     model = clip_init.load_init(run, alpha=c.alpha)  # Orbax reads by all processes
     if not processes.is_first():
         return
+    check_with_text(model, c.with_text)
     folder = run.workdir / "export"
     remove_tree(folder)  # left by an unfinished run
     names = {"clip": "clip.safetensors" if c.layout == "openai" else "clip"}
     with local_folder(folder) as local:
-        clip = local / names["clip"]
-        save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
+        if model.takes_rgb:
+            clip = local / names["clip"]
+            save_clip(clip, model.variant, model.params, c.layout, dtype=c.dtype)
+        else:
+            del names["clip"]
+        names |= write_with_text(model, local, c.with_text, c.dtype)
         for modality, (spec, params) in model.sensors.items():
             # a folder for timm, or one file if timm has no such model
             name = modality if has_timm_model(spec) else f"{modality}.safetensors"
@@ -76,6 +88,38 @@ def run_export(run: Run) -> None:
     write_text(folder / "README.md", card)
     written = ", ".join(str(folder / name) for name in names.values())
     run.log(f"export: {written}\n{folder / 'README.md'}")
+
+
+def check_with_text(model: api.Model, modalities: Sequence[str]) -> None:
+    """Raises ValueError for sensors whose encoder cannot go with the text tower."""
+    setting = f"config.export.with_text = {tuple(modalities)}"
+    if not (model.takes_rgb or modalities):
+        raise ValueError(
+            f"{setting}: this CLIP takes no RGB, and would lose its text tower; name"
+            f" its sensors, {tuple(model.sensors)}"
+        )
+    for modality in modalities:
+        if modality not in model.sensors:
+            raise ValueError(
+                f"{setting}: the model has encoders of {list(model.sensors) or 'none'}"
+            )
+        try:
+            check_is_tower(model.sensors[modality].spec, model.variant)
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from error
+
+
+def write_with_text(
+    model: api.Model, folder: Path, modalities: Sequence[str], dtype: str
+) -> dict[str, str]:
+    """Writes <folder>/clip_<modality>; returns "clip of <modality>" -> its name.
+
+    Each is one CLIP of a sensor's encoder and the text tower.
+    """
+    for modality in modalities:
+        encoder, path = model.sensors[modality], folder / f"clip_{modality}"
+        save_sensor_clip(path, model.variant, model.params, *encoder, dtype=dtype)
+    return {f"clip of {modality}": f"clip_{modality}" for modality in modalities}
 
 
 def write_programs(

@@ -14,6 +14,7 @@ from rsclip_jax.data.types import Source
 from rsclip_jax.io.files import write_text
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.clip import init_clip
+from rsclip_jax.models.sensor import SensorEncoder, clip_spec, inflate_params
 from rsclip_jax.models.variants import get_variant
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
@@ -177,7 +178,7 @@ def run_of(run: Run, name: str, init: str) -> Run:
     config = copy.deepcopy(run.config)
     with config.unlocked():
         config.update(stages=("evaluate",), init=init)
-        config.update(variant="", activation="", heads=())
+        config.update(variant="", activation="", heads=(), init_sensor="")
     return dataclasses.replace(
         run,
         config=config,
@@ -195,7 +196,13 @@ def few_records(run: Run) -> dict[str, Source]:
 
 def random_model(name: str) -> api.Model:
     """Random weights in the shapes of a model in PRETRAINED."""
-    variant = get_variant(PRETRAINED[name].variant)
+    row = PRETRAINED[name]
+    variant = get_variant(row.variant)
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
+    sensors = {}
+    if row.sensor:
+        spec = clip_spec(row.sensor, variant)
+        tower = inflate_params(params.pop("visual"), len(spec.bands))
+        sensors[spec.modality] = SensorEncoder(spec, tower, "random")
     digest = checkpoint.params_digest(params)
-    return api.Model(variant, params, {}, digest, source={"random": name})
+    return api.Model(variant, params, sensors, digest, source={"random": name})

@@ -10,13 +10,27 @@ from rsclip_jax.weights.load_encoder import (
     has_input_scale,
     load_encoder,
 )
-from rsclip_jax.weights.pretrained import PRETRAINED, find_pretrained, is_name, suggest
+from rsclip_jax.weights.pretrained import (
+    PRETRAINED,
+    Found,
+    find_pretrained,
+    is_name,
+    suggest,
+)
 from rsclip_jax.weights.save import save_clip, save_encoder
+from rsclip_jax.weights.sensor_clip import (
+    check_is_tower,
+    load_towers,
+    read_bands,
+    save_sensor_clip,
+)
 
 __all__ = [
     "ENCODERS",
     "PRETRAINED",
+    "Found",
     "Heads",
+    "check_is_tower",
     "fetch",
     "file_digests",
     "find_encoder",
@@ -26,8 +40,11 @@ __all__ = [
     "is_weight_folder",
     "load_clip",
     "load_encoder",
+    "load_towers",
+    "read_bands",
     "read_variant",
     "save_clip",
     "save_encoder",
+    "save_sensor_clip",
     "suggest",
 ]

@@ -40,8 +40,49 @@ def load_clip(
 
     Raises ValueError listing every tensor that does not fit.
     """
+    file, table, ignore = open_clip_file(path, ema)
+    if (bands := count_bands(file, table)) != 3:
+        raise ValueError(
+            f"{path}: the visual tower of this CLIP takes {bands} bands, not RGB:"
+            " rsclip_jax.load(..., sensor=) loads it, with the sensor that has them"
+        )
+    return read_clip(
+        file,
+        table,
+        ignore,
+        variant,
+        activation=activation,
+        heads=heads,
+        image_size=image_size,
+    )
+
+
+def open_clip_file(
+    path: str | Path, ema: bool = True
+) -> tuple[WeightFile, list[rules.Rule], tuple[str, ...]]:
+    """(file, its layout's rules, patterns of names to ignore) of a CLIP's weights."""
     file = _without_text(adapted(open_weights(path, ema)))
-    table, ignore = layouts.find_clip_layout(file.shapes)
+    return file, *layouts.find_clip_layout(file.shapes)
+
+
+def count_bands(file: WeightFile, table: list[rules.Rule]) -> int:
+    """The bands that the visual tower of a CLIP takes: 3 of RGB."""
+    ours = rules.our_shapes(file.shapes, table)
+    first = ("visual/patch_embed/kernel", "visual/conv1/kernel")
+    return next((ours[path][2] for path in first if path in ours), 3)
+
+
+def read_clip(
+    file: WeightFile,
+    table: list[rules.Rule],
+    ignore: tuple[str, ...],
+    variant: str | Variant | None,
+    *,
+    activation: str | None,
+    heads: Heads,
+    image_size: int | None,
+) -> tuple[Variant, dict]:
+    """(variant, params) of an open file, of as many bands as its tower takes."""
     v = _find_variant(file, table, variant, activation, heads)
     if variant is None:
         image_size = image_size or v.image_size
@@ -52,8 +93,8 @@ def load_clip(
         file.shapes,
         file.read,
         table,
-        clip_shapes(v),
-        where=f"{path} as {v.name}{_other_variants(file, table, v)}",
+        clip_shapes(v, count_bands(file, table)),
+        where=f"{file.path} as {v.name}{_other_variants(file, table, v)}",
         ignore=ignore,
     )
     if wanted.image_size == v.image_size:
@@ -70,8 +111,7 @@ def read_variant(
     heads: Heads = None,
 ) -> Variant:
     """The variant that load_clip would find, from tensor names and shapes alone."""
-    file = _without_text(open_weights(path))
-    table, _ = layouts.find_clip_layout(file.shapes)
+    file, table, _ = open_clip_file(path)
     return _find_variant(file, table, variant, activation, heads)
 
 

@@ -9,6 +9,8 @@ import difflib
 import re
 from pathlib import Path
 
+from rsclip_jax.data.sensors import SENSORS, Sensor
+from rsclip_jax.data.sensors.bands import sensor_part
 from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import hub
 from rsclip_jax.weights.encoders import ENCODERS
@@ -21,7 +23,8 @@ class Pretrained:
 
     published: where to get a file that is not on the hub; it is then looked for among
     the hand-placed files only. licence: as the model's card on the hub states it, or
-    the LICENSE beside its code; "" where we have read neither.
+    the LICENSE beside its code; "" where we have read neither. sensor: the bands that
+    the visual tower takes, their unit and scale; None for RGB.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Pretrained:
     note: str
     published: str = ""
     licence: str = ""
+    sensor: Sensor | None = None
 
 
 _OPENAI = "OpenAI's weights: QuickGELU"
@@ -47,6 +51,22 @@ _SKY = "the README of wangzhecheng/SkyScript on GitHub links {}.zip: unpack it"
 _LAION_L = dataclasses.replace(
     VARIANTS["ViT-L-14"], image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)
 )
+# IBM/MS-CLIP: L2A without the bands of 60 m, standardised, not clipped: its values are
+# within 100 std for any DN. Its means are of DN with the offset of 1000 that ESA adds
+# since 2022; its code takes 1000 off them for DN without, which are reflectance * 10000
+# as here.
+_TEN = sensor_part(SENSORS["s2_l2a"], [1, 2, 3, 4, 5, 6, 7, 8, 10, 11])
+# fmt: off
+_MS_CLIP = dataclasses.replace(
+    _TEN,
+    name="s2_l2a_ms_clip",
+    mean=(925.161, 1183.128, 1338.041, 1667.254, 2233.633, 2460.96, 2555.569, 2619.542,
+          2406.497, 1841.645),
+    std=(1205.586, 1223.713, 1399.638, 1403.298, 1378.513, 1434.924, 1491.141, 1454.089,
+         1473.248, 1365.08),
+    clip_sigma=100.0,
+)
+# fmt: on
 _ROWS = (
     *(
         Pretrained(f"OpenAI-{name}", f"openai/clip-vit-{size}", "", variant, _OPENAI)
@@ -125,14 +145,24 @@ _ROWS = (
         "its README tests it with --force-quick-gelu and CLIP's own text tower",
         licence="MIT",
     ),
+    Pretrained(
+        "Llama3-MS-CLIP-base",
+        "ibm-esa-geospatial/Llama3-MS-CLIP-base",
+        "Llama3_MS_CLIP_weights.pt",
+        "ViT-B-16",
+        "trained on LAION-2B's weights, exact GELU, over ten bands of Sentinel-2",
+        licence="Apache-2.0",
+        sensor=_MS_CLIP,
+    ),
 )
 PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The weights of a name: a file or folder for load_clip, and its variant if known.
+    """The weights of a name: a file or folder for load_clip, and what is known of them.
 
+    variant, sensor: as in its row, None without one.
     origin: what a run records: "name"; "path", which leads to the same bytes again;
     "revision", the commit, if the weights came from the hub; "licence" if it is known.
     """
@@ -140,6 +170,7 @@ class Found:
     path: Path
     variant: str | Variant | None
     origin: dict[str, str]
+    sensor: Sensor | None = None
 
 
 def is_name(source: str) -> bool:
@@ -201,7 +232,9 @@ def _found(
         origin |= {"path": f"{hub_name}@{commit}", "revision": commit}
     if row and row.licence:
         origin["licence"] = row.licence
-    return Found(path, row.variant if row else None, origin)
+    if row is None:
+        return Found(path, None, origin)
+    return Found(path, row.variant, origin, row.sensor)
 
 
 def suggest(source: str) -> str:

@@ -98,7 +98,7 @@ def list_programs(
     sensors: Mapping[str, tuple[SensorSpec, Mapping]],
     dtype: str,
 ) -> list[Program]:
-    """The programs of a CLIP's two towers and of its sensor encoders."""
+    """The programs of the towers that a CLIP has and of its sensor encoders."""
     compute, side = Compute(dtype), variant.image_size
 
     def image(p: dict, x: jax.Array) -> jax.Array:
@@ -108,10 +108,10 @@ def list_programs(
         return text_features(p, x, variant, compute)
 
     rgb, ids = (side, side, 3), (variant.context_length,)
-    programs = [
-        _program("image", image, params["visual"], rgb, np.uint8, dtype),
-        _program("text", text, params["text"], ids, np.int32, dtype),
-    ]
+    programs = [_program("text", text, params["text"], ids, np.int32, dtype)]
+    if "visual" in params:
+        made = _program("image", image, params["visual"], rgb, np.uint8, dtype)
+        programs.insert(0, made)
     for modality, (spec, tower) in sensors.items():
 
         def sensor(p: dict, x: jax.Array, spec: SensorSpec = spec) -> jax.Array:

@@ -50,7 +50,7 @@ def save_clip(
     dtype, and a model that the layout cannot describe.
     """
     path, v = Path(path), get_variant(variant)
-    _check_dtype(dtype)
+    check_dtype(dtype)
     if layout not in _WRITERS:
         raise ValueError(f"layout {layout!r} is not known; use {', '.join(_WRITERS)}")
     is_file = path.suffix == ".safetensors"
@@ -73,11 +73,11 @@ def save_encoder(
     dtype, and for a folder with a spec that timm has no model for.
     """
     path = Path(path)
-    _check_dtype(dtype)
+    check_dtype(dtype)
     table = layouts.timm_vit("fc_norm" if spec.pool == "mean" else "norm")
     if spec.is_resnet:
         table = layouts.TORCHVISION_RESNET
-    tensors = _with_counts(_cast(rules.export_names(params, table), dtype))
+    tensors = _with_counts(cast(rules.export_names(params, table), dtype))
     if spec.out_dim and not spec.proj_bias:  # timm's head always has one
         tensors["head.bias"] = np.zeros(spec.out_dim, DTYPES[dtype])
     if path.suffix != ".safetensors":
@@ -85,10 +85,11 @@ def save_encoder(
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", config, sort_keys=False)
         path = path / "model.safetensors"
-    _write(path, tensors, {"spec": json.dumps(dataclasses.asdict(spec))})
+    write_tensors(path, tensors, {"spec": json.dumps(dataclasses.asdict(spec))})
 
 
-def _check_dtype(dtype: str) -> None:
+def check_dtype(dtype: str) -> None:
+    """Raises ValueError for an unknown dtype of weights."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
 
@@ -99,13 +100,13 @@ def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "open_clip_config.json", open_clip_config(v), sort_keys=False)
         path = path / "open_clip_model.safetensors"
-    _write(path, tensors, _variant_header(v))
+    write_tensors(path, tensors, variant_header(v))
 
 
 def _open_clip_tensors(v: Variant, params: dict, dtype: str) -> dict[str, np.ndarray]:
     is_resnet = isinstance(v.vision_layers, tuple)
     table = layouts.OPEN_CLIP_RESNET if is_resnet else layouts.OPEN_CLIP
-    return _with_counts(_cast(rules.export_names(params, table), dtype))
+    return _with_counts(cast(rules.export_names(params, table), dtype))
 
 
 def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -141,7 +142,7 @@ def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
         ("vocab_size", v.vocab_size),
     ):
         tensors[name] = np.array(value, np.int64)
-    _write(path, tensors, _variant_header(v))
+    write_tensors(path, tensors, variant_header(v))
 
 
 def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
@@ -151,8 +152,8 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
             " 'open_clip' or 'openai'"
         )
     path.mkdir(parents=True, exist_ok=True)
-    tensors = _cast(rules.export_names(params, layouts.HF_CLIP), dtype)
-    _write(path / "model.safetensors", tensors, _variant_header(v))
+    tensors = cast(rules.export_names(params, layouts.HF_CLIP), dtype)
+    write_tensors(path / "model.safetensors", tensors, variant_header(v))
     write_json(path / "config.json", hf_config(v, dtype), sort_keys=False)
     write_json(path / "preprocessor_config.json", hf_preprocessor(v), sort_keys=False)
     if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is not CLIP's
@@ -185,7 +186,8 @@ def _save_hf_tokenizer(path: Path, v: Variant) -> None:
     write_json(path / "special_tokens_map.json", special, sort_keys=False)
 
 
-def _cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+def cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """The tensors in a dtype; ValueError for a value that does not fit it."""
     out = {}
     with np.errstate(over="ignore"):
         for name, array in tensors.items():
@@ -198,11 +200,15 @@ def _cast(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     return out
 
 
-def _variant_header(v: Variant) -> dict[str, str]:
+def variant_header(v: Variant) -> dict[str, str]:
+    """The metadata from which load_clip reads the variant."""
     return {"variant": json.dumps(dataclasses.asdict(v))}
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]
+) -> None:
+    """Writes a .safetensors file, whole or not at all."""
     # transformers, open_clip and timm require "pt"
     metadata = {"format": "pt", **header}
     with naming(path), replacing(path) as temporary:

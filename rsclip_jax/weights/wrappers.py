@@ -15,6 +15,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 # What data-parallel training, and modules that hold the model (Lightning), put first.
 PREFIXES = ("module.", "model.", "clip_model.", "clip.", "net.")
 _COMPILED = "_orig_mod."
+# MS-CLIP's module holds the whole CLIP, its towers again under other names, and a
+# temperature of its training loss.
+_WHOLE = "clip_base_model.model."
+_AGAIN = ("image_encoder.model.", "text_encoder.model.")
+_BESIDE = ("temperature",)
 
 
 def unwrap(loaded: Any, path: Path, ema: bool) -> dict[str, np.ndarray]:
@@ -45,8 +50,8 @@ def bare_names(names: Iterable[str]) -> dict[str, str]:
     A prefix goes where all names have it, one after the other; what torch.compile puts
     in, anywhere. Names that would become equal stay.
     """
-    bare = {name: name for name in names}
-    compiled = {name.replace(_COMPILED, ""): name for name in bare}
+    bare = _whole_once(names)
+    compiled = {name.replace(_COMPILED, ""): old for name, old in bare.items()}
     bare = compiled if len(compiled) == len(bare) else bare
     while bare:
         shared = [p for p in PREFIXES if all(name.startswith(p) for name in bare)]
@@ -54,6 +59,18 @@ def bare_names(names: Iterable[str]) -> dict[str, str]:
             break
         bare = {name.removeprefix(shared[0]): old for name, old in bare.items()}
     return bare
+
+
+def _whole_once(names: Iterable[str]) -> dict[str, str]:
+    """{name: name}; of a module that holds the same CLIP again, the whole one alone."""
+    names = list(names)
+    whole = {n.removeprefix(_WHOLE): n for n in names if n.startswith(_WHOLE)}
+    rest = [n for n in names if not n.startswith(_WHOLE) and n not in _BESIDE]
+    known = all(
+        any(n.startswith(p) and n.removeprefix(p) in whole for p in _AGAIN)
+        for n in rest
+    )
+    return whole if whole and known else {name: name for name in names}
 
 
 def shared_prefix(names: Iterable[str]) -> str:

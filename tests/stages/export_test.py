@@ -20,6 +20,7 @@ from rsclip_jax.report.numbers import value_text
 from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import load_encoder, save_clip
 from tests.golden import OPENAI_HEADS, toy_variant
+from tests.helpers import evaluate, runs
 
 
 def config_of(init, **settings):
@@ -100,6 +101,36 @@ def test_the_card_s_commands_run(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     for line in ours:
         exec(line, {"rsclip_jax": rsclip_jax})
+
+
+def test_the_student_and_the_text_tower_go_out_as_one_clip(tiny_run, tmp_path):
+    """It scores as in the run, and only stages that need no RGB take it."""
+    made = run_export(tmp_path / "w", tiny_run, with_text=("s1",)) / "clip_s1"
+    config = evaluate.config_of(made, "miniature:test")
+    found = runs.run_tiny(tmp_path / "evaluated", config)
+    want = results.read_results(tiny_run / "results.jsonl")
+    key = ("dataset", "task", "metric", "sensor")
+
+    def values(rows):
+        kept = [r for r in rows if r.stage == "evaluate" and "rgb" not in r.sensor]
+        return {tuple(getattr(r, k) for k in key): r.value for r in kept}
+
+    same = {k: v for k, v in values(want).items() if k[0] == "miniature"}
+    ours = values(found)
+    assert ours
+    assert ours == {k: same[k] for k in ours}
+    assert ("miniature", "zero_shot", "accuracy", "s1") in ours
+    with pytest.raises(ValueError, match=r"'patch' needs a CLIP of RGB.*bands of s1"):
+        runs.run_tiny(
+            tmp_path / "patched", runs.tiny_config(("patch",), init=str(made))
+        )
+    with pytest.raises(ValueError, match=r"with_text = \(\).*lose its text tower"):
+        run_export(tmp_path / "again", made)
+    again = run_export(tmp_path / "again", made, with_text=("s1",))
+    models = (rsclip_jax.load(again / "clip_s1"), rsclip_jax.load(made))
+    assert models[0].digests == models[1].digests
+    with pytest.raises(ValueError, match=r"\('s2',\): the model has encoders of \['s1"):
+        run_export(tmp_path / "other", tiny_run, with_text=("s2",))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])

@@ -384,6 +384,7 @@ ACTIVATIONS = {
     "SkyCLIP-ViT-B-32": "gelu",
     "SkyCLIP-ViT-L-14": "quick_gelu",
     "FarSLIP-ViT-B-32": "quick_gelu",
+    "Llama3-MS-CLIP-base": "gelu",
 }
 # By the model cards on the hub and SkyScript's LICENSE; of the others we read none.
 LICENCES = {
@@ -391,6 +392,7 @@ LICENCES = {
     "SkyCLIP-ViT-B-32": "MIT",
     "SkyCLIP-ViT-L-14": "MIT",
     "FarSLIP-ViT-B-32": "MIT",
+    "Llama3-MS-CLIP-base": "Apache-2.0",
 }
 
 
@@ -413,8 +415,11 @@ def test_every_row_has_its_architecture_and_activation():
     assert found == ACTIVATIONS
     resnet = get_variant(PRETRAINED["RemoteCLIP-RN50"].variant)
     assert resnet.vision_layers == (3, 4, 6, 3)
+    ms_clip = PRETRAINED["Llama3-MS-CLIP-base"]
+    assert get_variant(ms_clip.variant) == get_variant("ViT-B-16")
+    assert ms_clip.sensor.bands[:3] == ("B02", "B03", "B04")
     for name, row in PRETRAINED.items():
-        if name == "RemoteCLIP-RN50":
+        if name == "RemoteCLIP-RN50" or row.sensor:
             continue
         v = get_variant(row.variant)
         size, patch = name.partition("-")[2].removeprefix("ViT-").split("-")[:2]

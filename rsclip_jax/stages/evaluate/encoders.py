@@ -69,8 +69,10 @@ def feed_each(run: Run, model: api.Model, parts: Parts) -> dict[str, Encoders]:
 
 def make_encoders(run: Run, model: api.Model) -> Encoders:
     """{modality: encoder of a batch}, with weights on the devices."""
-    rgb = clip_init.rgb_encoder(run, model)
-    encoders = {"rgb": BatchEncoder(rgb, model.variant.fit)}
+    encoders = {}
+    if model.takes_rgb:
+        rgb = clip_init.rgb_encoder(run, model)
+        encoders["rgb"] = BatchEncoder(rgb, model.variant.fit)
     for modality, made in model.sensors.items():
         encode = sensor_feeds.sensor_encoder(run, made.spec, made.params)
         encoders[modality] = BatchEncoder(encode, made.spec.image_size)

@@ -117,8 +117,11 @@ def plan_evaluate(run: Run) -> Needs:
     variant = clip_init.planned_variant(run, "evaluate")
     counts = [(run.open(spec), 1) for spec in parts.encoded]
     compared = [(run.open(spec), 2) for spec in parts.forgetting]
-    passes = [rgb_pass(variant, [*counts, *compared], run.compute)]
-    for spec in planned_sensors(run, variant):
+    bands = clip_init.input_bands(run, variant)
+    passes = []
+    if bands is None:
+        passes.append(rgb_pass(variant, [*counts, *compared], run.compute))
+    for spec in [bands] if bands else planned_sensors(run, variant):
         held = [x for x in counts if spec.modality in x[0].dataset.sensors]
         passes.append(sensor_pass(spec, held, run.compute))
     left_out = ["texts, retrieval, probes and bootstraps"]

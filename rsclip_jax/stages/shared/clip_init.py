@@ -11,6 +11,7 @@ from rsclip_jax import api
 from rsclip_jax.evals.encode import Encoder
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.models import inference
+from rsclip_jax.models.sensor import SensorSpec, clip_spec
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.train import checkpoint, sharding
@@ -42,7 +43,14 @@ def input_clip(
         if checkpoint.has_product(path / name):
             run.log(f"{stage}: starts from the product of stage {name} in {path}")
             break
-    return _with_source(load_init(run), path)
+    model = load_init(run)
+    if not model.takes_rgb:
+        raise ValueError(
+            f"stage {stage!r} needs a CLIP of RGB, and that of config.init ="
+            f" {run.config.init!r} takes the bands of {', '.join(model.sensors)}: give"
+            " the CLIP that it was made from"
+        )
+    return _with_source(model, path)
 
 
 def check_clip(run: Run, stage: str) -> None:
@@ -85,6 +93,20 @@ def planned_variant(run: Run, stage: str) -> Variant:
     return variant.at_size(run.config.image_size or variant.image_size)
 
 
+def input_bands(run: Run, variant: Variant) -> SensorSpec | None:
+    """What the CLIP of config.init takes instead of RGB; None for RGB.
+
+    A plan does not download weights of a known name.
+    """
+    c = run.config
+    if not c.init or "pretrain" in c.stages or api.made_variant(run.workdir):
+        return None
+    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
+        return clip_spec(known.sensor, variant) if known.sensor else None
+    with _naming_settings():
+        return api.find_bands(c.init, variant, c.init_sensor or None)
+
+
 def rgb_encoder(run: Run, model: api.Model) -> Encoder:
     """The encoder of the RGB in a batch on the mesh."""
     placed = sharding.put_params(model.params["visual"], run.mesh)
@@ -104,7 +126,11 @@ def load_init(run: Run, alpha: float | None = None) -> api.Model:
     c = run.config
     with _naming_settings():
         model = api.load(
-            c.init, **_told(run), image_size=c.image_size or None, alpha=alpha
+            c.init,
+            **_told(run),
+            sensor=c.init_sensor or None,
+            image_size=c.image_size or None,
+            alpha=alpha,
         )
     return run.bound(model)
 
@@ -119,15 +145,24 @@ def _told(run: Run) -> dict[str, Any]:
     }
 
 
+# What names an argument of api.load in an error -> its setting.
+_SETTINGS = (
+    (r"\bvariant\b", "variant"),
+    (r"\bactivation\b", "activation"),
+    (r"\bheads\b", "heads"),
+    (r"\bimage_size\b", "image_size"),
+    (r"\bsensor=", "init_sensor"),
+)
+
+
 @contextlib.contextmanager
 def _naming_settings() -> Iterator[None]:
     """Adds the settings to an error that names arguments of api.load."""
     try:
         yield
     except ValueError as error:
-        arguments = ("variant", "activation", "heads", "image_size")
-        named = [a for a in arguments if re.search(rf"\b{a}\b", str(error))]
+        named = [name for word, name in _SETTINGS if re.search(word, str(error))]
         if not named:
             raise
-        settings = ", ".join(f"--config.{a}" for a in named)
+        settings = ", ".join(f"--config.{name}" for name in named)
         raise ValueError(f"{error} ({settings})") from error

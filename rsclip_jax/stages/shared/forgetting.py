@@ -93,6 +93,11 @@ def load_reference(reference: str, model: api.Model) -> api.Model:
     not state one; a name of weights; or a workdir, which stands for the CLIP that it
     patched. Raises ValueError if the model cannot have started from it.
     """
+    if not model.takes_rgb:
+        raise ValueError(
+            "config.evaluate.forgetting is measured on RGB, which the evaluated model"
+            f" does not take, only {', '.join(model.sensors)}"
+        )
     variant, path = reference_variant(reference) or model.variant, as_path(reference)
     try:
         if checkpoint.has_product(path / "patch"):
