@@ -76,9 +76,10 @@ def input_variant(run: Run) -> Variant | None:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # even if config.init no longer exists
-    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
-        if named := c.variant or known.variant:
-            return get_variant(named)
+    known = PRETRAINED.get(c.init)
+    named = known and (c.variant or known.variant)
+    if c.plan and named and not as_path(c.init).exists():
+        return get_variant(named)
     with _naming_settings():
         return api.find_variant(c.init, **_told(run))
 
