@@ -231,7 +231,7 @@ def patch(**values) -> ml_collections.ConfigDict:
         "head_steps": 100,
         # Peak learning rate of that head.
         "head_lr": 1e-3,
-        # labels (cross-entropy, or BCE) | asymmetric (several labels) | flyp.
+        # labels (cross-entropy, or BCE) | asymmetric (several labels) | flyp | sigmoid.
         "loss": "labels",
         "asymmetric": {
             # Exponent by which easy positives count less, at least 0.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from rsclip_jax.data import tokenizer_files
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.paths import as_path, check_local, is_remote
@@ -359,8 +360,7 @@ def made_variant(workdir: Path) -> Variant | None:
     for stage in (*CLIP_STAGES, "align"):
         if checkpoint.has_product(workdir / stage):
             meta = checkpoint.load_meta(workdir / stage)
-            with _naming_meta(workdir / stage):
-                return Variant.from_json(meta.variant)
+            return _read_variant(workdir / stage, meta)
     return None
 
 
@@ -368,9 +368,10 @@ def _load_workdir(workdir: Path) -> Model:
     if not checkpoint.has_product(workdir / "align"):
         return load_stage_clip(workdir, CLIP_STAGES)
     params, meta = checkpoint.load_product(workdir / "align")
+    variant = _read_variant(workdir / "align", meta)
     with _naming_meta(workdir / "align"):
         teacher = meta.sources["teacher"]
-        variant, encoders = Variant.from_json(meta.variant), read_encoders(params, meta)
+        encoders = read_encoders(params, meta)
     if any(checkpoint.has_product(workdir / stage) for stage in CLIP_STAGES):
         clip = load_stage_clip(workdir, CLIP_STAGES)
     else:  # aligned to a CLIP outside the workdir
@@ -382,6 +383,15 @@ def _load_workdir(workdir: Path) -> Model:
             " workdir"
         )
     return dataclasses.replace(clip, sensors=encoders)
+
+
+def _read_variant(stage_dir: Path, meta: StageMeta) -> Variant:
+    """A product's variant; the tokenizer beside the product is read."""
+    with _naming_meta(stage_dir):
+        variant = Variant.from_json(meta.variant)
+    if variant.tokenizer is not None:
+        tokenizer_files.read_saved(variant.tokenizer, stage_dir)
+    return variant
 
 
 @contextlib.contextmanager
@@ -461,8 +471,7 @@ def load_stage_clip(workdir: Path, stages: Sequence[str]) -> Model:
     for stage in stages:
         if checkpoint.has_product(workdir / stage):
             params, meta = checkpoint.load_product(workdir / stage)
-            with _naming_meta(workdir / stage):
-                v = Variant.from_json(meta.variant)
+            v = _read_variant(workdir / stage, meta)
             head = checkpoint.load_head(workdir / stage)
             return Model(v, params, {}, meta.digest, meta.steps, task_head=head)
     raise FileNotFoundError(

@@ -61,15 +61,15 @@ def _mix(x, y, alpha):
 
 # Blocks: the parts of a visual tower that may each have their own alpha.
 
-_LAST = ("ln_post", "proj", "attnpool", "head")
+_LAST = ("ln_post", "pool", "proj", "attnpool", "head")
 
 
 def block_of(name: str) -> str:
     """The block that a top-level key of a visual tower belongs to.
 
     A transformer's "blocks_3" and a ResNet's "layer3_1" are blocks of their own. Keys
-    after them ("ln_post", "proj", "attnpool", "head") belong to the "projection", all
-    others to the "stem".
+    after them ("ln_post", "pool", "proj", "attnpool", "head") belong to the
+    "projection", all others to the "stem".
 
     >>> block_of("blocks_3"), block_of("conv1"), block_of("ln_post")
     ('blocks_3', 'stem', 'projection')

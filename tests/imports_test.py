@@ -51,6 +51,7 @@ LAYERS = (
         "data.sampling",
         "data.specs",
         "data.tokenizer",
+        "data.tokenizer_files",
         "stats",
         "records",
     },

@@ -1,4 +1,4 @@
-"""The activation functions of CLIP's towers and of sensor encoders."""
+"""The activation functions of the towers."""
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,11 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=False)
 
 
+def gelu_tanh(x: jax.Array) -> jax.Array:
+    """GELU by its approximation with tanh, SigLIP's."""
+    return jax.nn.gelu(x, approximate=True)
+
+
 def short_gelu(x: jax.Array) -> jax.Array:
     """Exact GELU but for less than bfloat16's rounding, without the error function.
 
@@ -30,4 +35,4 @@ def short_gelu(x: jax.Array) -> jax.Array:
     return (y * jax.nn.sigmoid(y * (a + u * (b + u * (c + u * d))))).astype(x.dtype)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu, "gelu_tanh": gelu_tanh}

@@ -1,4 +1,9 @@
-"""CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a temperature."""
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a temperature.
+
+SigLIP (Zhai et al. 2023, arXiv 2303.15343) is another family of the same shape.
+"""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -39,20 +44,36 @@ def make_visual(
         width=v.vision_width,
         layers=v.vision_layers,
         heads=v.vision_heads,
-        out_dim=v.embed_dim,
         activation=v.activation,
         eps=v.layer_norm_eps,
-        ln_pre=True,
-        patch_bias=False,
-        proj_bias=False,
         mlp_width=v.vision_mlp_width,
         compute=compute,
         name=name,
+        **tower_fields(v),
     )
 
 
+def tower_fields(v: Variant) -> dict[str, Any]:
+    """The fields of VisionTransformer in which a visual tower is its family's."""
+    if v.family == "siglip":
+        return {
+            "out_dim": 0,
+            "ln_pre": False,
+            "patch_bias": True,
+            "proj_bias": False,
+            "class_token": False,
+            "pool": "map",
+        }
+    plain = {"ln_pre": True, "patch_bias": False, "proj_bias": False}
+    return {"out_dim": v.embed_dim, **plain}
+
+
 class TextTransformer(nn.Module):
-    """Causal text tower, pooled at the end token (the largest id) and projected."""
+    """The text tower, pooled and projected.
+
+    CLIP's is causal and pooled at the end token, the largest id; SigLIP's sees all
+    tokens, is pooled at the last position, and its projection has a bias.
+    """
 
     variant: Variant
     compute: Compute = FLOAT32
@@ -61,7 +82,7 @@ class TextTransformer(nn.Module):
     def __call__(self, text: jax.Array) -> tuple[jax.Array, Features]:
         """Token ids [b, n] -> features [b, d] and per-block ones."""
         v = self.variant
-        n = text.shape[1]
+        n, is_clip = text.shape[1], v.family == "clip"
         embed = nn.Embed(
             v.vocab_size,
             v.text_width,
@@ -73,7 +94,7 @@ class TextTransformer(nn.Module):
             nn.initializers.normal(0.01),
             (v.context_length, v.text_width),
         )
-        # All that follows the end token is padding: causality makes it free to cut.
+        # Causal: what follows the end token is padding, and free to cut.
         x = embed(text) + positions[None, :n]
         x, blocks = run_blocks(
             self,
@@ -81,16 +102,20 @@ class TextTransformer(nn.Module):
             layers=v.text_layers,
             compute=self.compute,
             heads=v.text_heads,
-            activation=v.activation,
+            activation=v.text_activation or v.activation,
             eps=v.layer_norm_eps,
-            causal=True,
+            mlp_width=v.text_mlp_width,
+            causal=is_clip,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
-        last = jnp.argmax(text, axis=-1)
+        last = jnp.argmax(text, axis=-1) if is_clip else jnp.full(len(text), n - 1)
         pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
         feats = dot(pooled, projection)
+        if not is_clip:
+            zeros = nn.initializers.zeros
+            feats = feats + self.param("text_bias", zeros, (v.embed_dim,))[None]
         return feats, {f"block_{i}": y for i, y in enumerate(blocks)}
 
 
@@ -99,7 +124,8 @@ class CLIP(nn.Module):
 
     image [b, h, w, 3] normalised with the variant's mean and std, text [b, n] token
     ids; either may be None. zimg, ztxt [b, d] have unit norm; out holds fimg and ftxt
-    (before normalisation), logit_scale (log), and every block's output.
+    (before normalisation), logit_scale (log), SigLIP's logit_bias, and every block's
+    output.
     """
 
     variant: str | Variant
@@ -109,12 +135,16 @@ class CLIP(nn.Module):
         v = get_variant(self.variant)
         self.visual = make_visual(v, compute=self.compute)
         self.text = TextTransformer(v, self.compute)
-        self.logit_scale = self.param(
-            "logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ()
-        )
+        scale, bias = (10.0, -10.0) if v.family == "siglip" else (1 / 0.07, None)
+        constant = nn.initializers.constant
+        self.logit_scale = self.param("logit_scale", constant(np.log(scale)), ())
+        if bias is not None:
+            self.logit_bias = self.param("logit_bias", constant(bias), ())
 
     def __call__(self, image: jax.Array | None, text: jax.Array | None):
         zimg, ztxt, out = None, None, {"logit_scale": self.logit_scale}
+        if get_variant(self.variant).family == "siglip":
+            out["logit_bias"] = self.logit_bias
         if image is not None:
             out["fimg"], features = self.visual(image)
             out |= {f"visual_{k}": v for k, v in features.items()}

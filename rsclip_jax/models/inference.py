@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.sensors import Sensor
-from rsclip_jax.data.tokenizer import VOCAB_SIZE, tokenize
+from rsclip_jax.data.tokenizer import VOCAB_SIZE, count_tokens, tokenize
+from rsclip_jax.data.tokenizer_files import count_tokens_by, tokenize_by
 from rsclip_jax.losses import normalize
 from rsclip_jax.models.clip import image_features, text_features
 from rsclip_jax.models.compute import FLOAT32, Compute
@@ -183,18 +184,13 @@ def encode_texts(
 
     Raises ValueError for a text tower whose vocabulary is not the tokenizer's.
     """
-    if variant.vocab_size != VOCAB_SIZE:
-        raise ValueError(
-            f"the text tower of {variant.name} has a vocabulary of"
-            f" {variant.vocab_size} ids, CLIP's tokenizer {VOCAB_SIZE}: texts cannot be"
-            " encoded by it"
-        )
-    tokens = tokenize(texts, context_length=variant.context_length, truncate=truncate)
+    tokens = tokenize_for(variant, texts, truncate)
     if not len(tokens):
         return np.zeros((0, variant.embed_dim), np.float32)
-    # The tower is causal: what follows every text's end token can be cut off.
-    used = last_token(tokens) + 1
-    tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
+    if variant.family == "clip":
+        # The tower is causal: what follows every text's end token can be cut off.
+        used = last_token(tokens) + 1
+        tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
     block = min(block, -(-len(tokens) // 16) * 16)
     text_params = _on_device(params["text"])
     out = []
@@ -204,6 +200,32 @@ def encode_texts(
         z = _encode_tokens(text_params, padded, variant=variant, compute=compute)
         out.append(np.asarray(on_host(z))[: len(part)])
     return np.concatenate(out)
+
+
+def tokenize_for(
+    variant: Variant, texts: str | Sequence[str], truncate: bool = False
+) -> np.ndarray:
+    """int32 [n, context_length] of texts, by the variant's tokenizer; see tokenize.
+
+    Raises ValueError for a text tower whose vocabulary is not the tokenizer's.
+    """
+    length = variant.context_length
+    if variant.tokenizer is not None:
+        return tokenize_by(variant.tokenizer, texts, length, truncate)
+    if variant.vocab_size != VOCAB_SIZE:
+        raise ValueError(
+            f"the text tower of {variant.name} has a vocabulary of"
+            f" {variant.vocab_size} ids, CLIP's tokenizer {VOCAB_SIZE}: texts cannot be"
+            " encoded by it"
+        )
+    return tokenize(texts, length, truncate)
+
+
+def count_tokens_for(variant: Variant, texts: Sequence[str]) -> np.ndarray:
+    """int64 [n]: the number of tokens of each text, special ones included."""
+    if variant.tokenizer is not None:
+        return count_tokens_by(variant.tokenizer, texts)
+    return count_tokens(texts)
 
 
 def last_token(tokens: np.ndarray) -> int:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.data.sensors.bands import band_indices
 from rsclip_jax.data.types import Ground
+from rsclip_jax.models.clip import tower_fields
 from rsclip_jax.models.compute import FLOAT32, Compute
 from rsclip_jax.models.resnet import EXPANSION, ResNet
 from rsclip_jax.models.variants import Variant, with_tuples
@@ -155,13 +156,10 @@ def clip_spec(sensor: Sensor, variant: Variant) -> SensorSpec:
         width=variant.vision_width,
         layers=variant.vision_layers,
         heads=variant.vision_heads,
-        out_dim=variant.embed_dim,
         activation=variant.activation,
         eps=variant.layer_norm_eps,
-        ln_pre=True,
-        patch_bias=False,
-        proj_bias=False,
         mlp_width=variant.vision_mlp_width,
+        **tower_fields(variant),
     )
 
 

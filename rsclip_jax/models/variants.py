@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsclip_jax.data.pipeline.fitting import AS_CLIP, Fit, Resize
+from rsclip_jax.data.tokenizer_files import TokenizerFile
 from rsclip_jax.io.lookup import look_up
+from rsclip_jax.models.activations import ACTIVATIONS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+FAMILIES = ("clip", "siglip")
 HEAD_WIDTH = 64  # channels of a head: all of OpenAI's, and open_clip's default
 
 
@@ -26,12 +29,18 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 class Variant:
     """Sizes, activation and preprocessing of one CLIP.
 
-    activation: "quick_gelu" (x * sigmoid(1.702 x), OpenAI's) or "gelu" (exact). Most
-    weight files do not store it; the wrong one causes about 7 % relative error.
-    vision_mlp_width: 0 means four times vision_width. vision_layers: the number of
-    transformer blocks, or a ResNet's blocks in each of its four stages. A ResNet's
-    patch_size is 32: one position of its last grid covers 32 x 32 pixels. resize: how
-    images are made square.
+    family: "clip", or "siglip" (Zhai et al. 2023, arXiv 2303.15343; SigLIP 2, arXiv
+    2502.14786): an image tower without class token, pooled by attention and not mapped
+    further, so embed_dim is its width; a text tower that is not causal, pooled at the
+    last position and mapped with a bias; a bias beside the temperature.
+    activation: "quick_gelu" (x * sigmoid(1.702 x), OpenAI's), "gelu" (exact) or
+    "gelu_tanh". Most weight files do not store it; the wrong one of the first two
+    causes about 7 % relative error. text_activation: the text tower's, if it differs.
+    vision_mlp_width, text_mlp_width: 0 means four times the width. vision_layers: the
+    number of transformer blocks, or a ResNet's blocks in each of its four stages. A
+    ResNet's patch_size is 32: one position of its last grid covers 32 x 32 pixels.
+    resize: how images are made square. tokenizer: the file that texts are tokenized by;
+    None is CLIP's own tokenizer.
     """
 
     name: str
@@ -52,20 +61,31 @@ class Variant:
     image_std: tuple[float, float, float] = CLIP_STD
     vision_mlp_width: int = 0
     resize: Resize = AS_CLIP
+    family: str = "clip"
+    text_activation: str = ""
+    text_mlp_width: int = 0
+    tokenizer: TokenizerFile | None = None
 
     def __post_init__(self):
-        if self.activation not in ("quick_gelu", "gelu"):
+        if self.family not in FAMILIES:
             raise ValueError(
-                f"variant {self.name}: activation {self.activation!r} is not known;"
-                " use 'quick_gelu' or 'gelu'"
+                f"variant {self.name}: family {self.family!r} is not known; use"
+                f" {' or '.join(FAMILIES)}"
             )
+        for activation in (self.activation, self.text_activation or self.activation):
+            if activation not in ACTIVATIONS:
+                raise ValueError(
+                    f"variant {self.name}: activation {activation!r} is not known; use"
+                    f" {', '.join(map(repr, ACTIVATIONS))}"
+                )
         layers = self.vision_layers
         if isinstance(layers, tuple) and (len(layers), self.patch_size) != (4, 32):
             raise ValueError(
                 f"variant {self.name}: a ResNet has 4 stages and patch_size 32, not"
                 f" vision_layers {layers} and patch_size {self.patch_size}"
             )
-        if self.image_size % self.patch_size:
+        # SigLIP's convolution leaves out what is no whole patch (384 pixels by 14)
+        if self.family == "clip" and self.image_size % self.patch_size:
             raise ValueError(
                 f"variant {self.name}: image_size {self.image_size} is not a multiple"
                 f" of patch_size {self.patch_size}"
@@ -88,10 +108,18 @@ class Variant:
         resize = dataclasses.replace(self.resize, side=side)
         return dataclasses.replace(self, image_size=image_size, resize=resize)
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether a class token precedes the patches of the visual tower."""
+        return self.family == "clip"
+
     @classmethod
     def from_json(cls, values: Mapping) -> "Variant":
         resize = Resize(**values.get("resize", {}))
-        return cls(**{**with_tuples(values), "resize": resize})
+        told = values.get("tokenizer")
+        tokenizer = TokenizerFile.from_json(told) if told else None
+        built = {"resize": resize, "tokenizer": tokenizer}
+        return cls(**{**with_tuples(values), **built})
 
 
 def _vit_b(name: str, patch_size: int, activation: str) -> Variant:

@@ -204,6 +204,48 @@ def unstack_blocks(tower: Mapping[str, Any]) -> dict[str, Any]:
     return rest
 
 
+class AttentionPool(nn.Module):
+    """One learned query's attention over the patches, and an MLP (SigLIP's "MAP").
+
+    In float32, as all that follows the blocks: it is one row an image.
+    """
+
+    heads: int
+    activation: str
+    eps: float
+    mlp_width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Patches [b, n, width] -> [b, width]."""
+        b, _, width = x.shape
+        std = width**-0.5
+        init = nn.initializers.normal(std)
+        probe = self.param("probe", init, (width,))
+        kernel, bias = _InProj(width, name="in_proj")()
+        q = FLOAT32.dot(probe[None], kernel[:, :width]) + bias[None, :width]
+        kv = FLOAT32.dot(x, kernel[:, width:]) + bias[None, None, width:]
+        depth = width // self.heads
+        q = jnp.broadcast_to(q, (b, width)).reshape(b, 1, self.heads, depth)
+        k, v = (part.reshape(b, -1, self.heads, depth) for part in jnp.split(kv, 2, -1))
+        y = attend(q, k, v, causal=False, compute=FLOAT32).reshape(b, width)
+        y = Dense(width, init, name="out_proj")(y)
+        mlp = Mlp(self.activation, std, self.mlp_width, name="mlp")
+        return y + mlp(nn.LayerNorm(self.eps, name="ln")(y))
+
+
+class _InProj(nn.Module):
+    """The joint kernel and bias of query, key and value, as files hold them."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        init = nn.initializers.normal(self.width**-0.5)
+        kernel = self.param("kernel", init, (self.width, 3 * self.width))
+        return kernel, self.param("bias", nn.initializers.zeros, (3 * self.width,))
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens; the kernel is [patch, patch, bands, width].
 
@@ -246,7 +288,8 @@ class VisionTransformer(nn.Module):
     et al. 2021); with the opposite values it is timm's ViT with a linear map on top.
 
     pool: "token" takes the class token's output, "mean" the mean over the patches,
-    "normed_mean" the mean over the patches after LayerNorm.
+    "normed_mean" the mean over the patches after LayerNorm, "map" an attention head
+    over the patches after LayerNorm (SigLIP).
     out_dim: 0 returns the pooled features without a map. class_token: whether a class
     token precedes the patches. registers: the number of register tokens, whose outputs
     are unused (Darcet et al. 2024). prefix_positions: whether these tokens have
@@ -290,6 +333,8 @@ class VisionTransformer(nn.Module):
                 f"this encoder takes images of [h, w, bands] = {want}, got"
                 f" {image.shape[1:]}: resize the image or select its bands first"
             )
+        whole = self.image_size // self.patch_size * self.patch_size
+        image = image[:, :whole, :whole]  # as an unpadded convolution leaves them out
         if k := self.patch_offset:
             image = jnp.pad(image, ((0, 0), (k, 0), (k, 0), (0, 0)))[:, :-k, :-k]
         embed = PatchEmbed(
@@ -338,6 +383,10 @@ class VisionTransformer(nn.Module):
         patches = x[:, self._prefix :].astype(jnp.float32)
         if self.pool == "normed_mean":
             return norm(patches).mean(axis=1)
+        if self.pool == "map":
+            inside = self.mlp_width or 4 * self.width
+            sizes = self.heads, self.activation, self.eps, inside
+            return AttentionPool(*sizes, name="pool")(norm(patches))
         return norm(patches.mean(axis=1))
 
     def _map(self, pooled: jax.Array) -> jax.Array:

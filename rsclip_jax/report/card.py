@@ -24,6 +24,11 @@ model = rsclip_jax.load("clip")""",
 state = safetensors.torch.load_file("clip.safetensors")  # OpenAI's state dict
 model = rsclip_jax.load("clip.safetensors")""",
 }
+_USE_SIGLIP = """\
+model = transformers.SiglipModel.from_pretrained("clip")
+tokenizer = transformers.AutoTokenizer.from_pretrained("clip")
+images = transformers.SiglipImageProcessor.from_pretrained("clip")
+model = rsclip_jax.load("clip")"""
 # timm's default is pretrained=False: random weights
 _TIMM = 'encoder = timm.create_model("local-dir:{}", pretrained=True)'
 _PATCHED = """\
@@ -84,11 +89,14 @@ def _chose(history: Mapping[str, StageMeta], alpha: float | None) -> bool:
     return "patch" in history and alpha is None
 
 
+_FAMILIES = {"clip": "CLIP", "siglip": "SigLIP"}
+
+
 def _describe(model: Model, dtype: str) -> str:
     v = model.variant
     lines = [
-        f"A CLIP with a visual tower of {v.vision_layers} layers and width"
-        f" {v.vision_width}, images of {v.image_size} pixels, activation"
+        f"A {_FAMILIES[v.family]} with a visual tower of {v.vision_layers} layers and"
+        f" width {v.vision_width}, images of {v.image_size} pixels, activation"
         f" {v.activation}, in {dtype}."
     ]
     for modality, (spec, _) in model.sensors.items():
@@ -146,7 +154,8 @@ def _mixture(meta: StageMeta, asked: float | None) -> str:
 
 
 def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:
-    lines = [_USE[layout]] if model.takes_rgb else []
+    use = _USE[layout] if model.variant.family == "clip" else _USE_SIGLIP
+    lines = [use] if model.takes_rgb else []
     for modality in model.sensors:
         one = files[modality]
         if "config.json" in one:
@@ -205,8 +214,10 @@ session = onnxruntime.InferenceSession("programs/{name}.onnx")
 }
 _OUTSIDE = """\
 A program holds weights and normalisation and takes any number of examples. Resize
-images to its size before. Texts are rows of {length} ids of CLIP's tokenizer, zeros
-behind the end token (open_clip.get_tokenizer, transformers.CLIPTokenizer)."""
+images to its size before. Texts are rows of {length} ids of {tokenizer}."""
+_CLIPS_IDS = """\
+CLIP's tokenizer, zeros behind the
+end token (open_clip.get_tokenizer, transformers.CLIPTokenizer)"""
 
 
 def _use_programs(model: Model, files: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -227,7 +238,10 @@ def _use_programs(model: Model, files: Mapping[str, Mapping[str, str]]) -> list[
         snippets.append(f"```python\n{_PROGRAMS[kind].format(**told)}\n```")
     if not snippets:
         return []
-    return [_OUTSIDE.format(length=v.context_length), *snippets]
+    ids = _CLIPS_IDS
+    if v.tokenizer is not None:
+        ids = f"clip/tokenizer.json, filled up with {v.tokenizer.pad}"
+    return [_OUTSIDE.format(length=v.context_length, tokenizer=ids), *snippets]
 
 
 def _sources(model: Model, history: Mapping[str, StageMeta]) -> str:

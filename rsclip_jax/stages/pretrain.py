@@ -15,7 +15,7 @@ from rsclip_jax import api
 from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.pipeline.texts import Tokens, read_captions
 from rsclip_jax.data.specs import as_specs
-from rsclip_jax.data.tokenizer import tokenize
+from rsclip_jax.data.tokenizer import count_tokens, tokenize
 from rsclip_jax.data.types import Source
 from rsclip_jax.models.clip import (
     clip_shapes,
@@ -195,7 +195,7 @@ def tokens_of_captions(
     """(the distinct captions of a source, their token ids [m, length])."""
     captions = read_captions(source, run.config.data.on_error)
     texts = list(dict.fromkeys(text for of_one in captions for text in of_one))
-    scoring.log_truncated(run, source, texts, length)
+    scoring.log_truncated(run, source, count_tokens(texts), length)
     return texts, tokenize(texts, length, truncate=True)
 
 

@@ -15,7 +15,7 @@ from rsclip_jax.io.files import write_text
 from rsclip_jax.io.paths import as_path
 from rsclip_jax.models.clip import init_clip
 from rsclip_jax.models.sensor import SensorEncoder, clip_spec, inflate_params
-from rsclip_jax.models.variants import get_variant
+from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.records import results
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.survey import format_csv, format_survey, survey_rows
@@ -30,10 +30,10 @@ def check_survey(run: Run) -> None:
     """Raises ValueError for anything that would stop this stage."""
     models = model_folders(run)
     for init in models.values():
-        if run.config.dry_run and init not in PRETRAINED:
+        if run.config.dry_run and init not in (known := known_shapes()):
             raise ValueError(
                 f"config.dry_run: the shapes of {init!r} are unknown without reading"
-                f" it; a dry run accepts {', '.join(PRETRAINED)}"
+                f" it; a dry run accepts {', '.join(known)}"
             )
         if not run.config.dry_run and not (as_path(init).exists() or is_name(init)):
             raise ValueError(
@@ -194,10 +194,15 @@ def few_records(run: Run) -> dict[str, Source]:
     return {k: Subset(s, spread_indices(len(s), few)) for k, s in sources.items()}
 
 
+def known_shapes() -> dict[str, Variant]:
+    """{name: variant} of the weights whose sizes need no file."""
+    rows = PRETRAINED.values()
+    return {row.name: get_variant(row.variant) for row in rows if row.variant}
+
+
 def random_model(name: str) -> api.Model:
     """Random weights in the shapes of a model in PRETRAINED."""
-    row = PRETRAINED[name]
-    variant = get_variant(row.variant)
+    row, variant = PRETRAINED[name], known_shapes()[name]
     params = jax.tree.map(np.asarray, init_clip(variant, jax.random.key(0)))
     sensors = {}
     if row.sensor:

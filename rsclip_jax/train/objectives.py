@@ -53,20 +53,24 @@ def make_contrastive_loss(
     return Objective(encode, compare, separable=False)
 
 
-def make_patch_loss(encode: Encode, task: str, **options: Any) -> Objective:
+def make_patch_loss(
+    encode: Encode, task: str, *, one_hot: bool = False, **options: Any
+) -> Objective:
     """The objective of stage patch: labels through frozen["head"] [d, k] (scaled).
 
-    frozen["class_weights"] [k], if present, weights the classes. options: the options
-    of label_loss that are not arrays.
+    frozen["bias"], if present, is added to all logits (SigLIP's); it matters where each
+    class has its own sigmoid. frozen["class_weights"] [k], if present, weights the
+    classes. one_hot: makes single labels those of task "multi". options: the options of
+    label_loss that are not arrays.
     """
 
     def compare(params, frozen, zimg, batch):
         del params
-        logits = dot(zimg, frozen["head"])
-        weights = frozen.get("class_weights")
-        loss = label_loss(
-            logits, batch["label"], task, class_weights=weights, **options
-        )
+        logits = dot(zimg, frozen["head"]) + frozen.get("bias", 0.0)
+        weights, label = frozen.get("class_weights"), batch["label"]
+        if one_hot:
+            label = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.int32)
+        loss = label_loss(logits, label, task, class_weights=weights, **options)
         return loss, {}
 
     return Objective(_unit(encode), compare, separable=True)
@@ -99,12 +103,13 @@ def make_joint_loss(encode: Encode, task: str) -> Objective:
     """The objective of several tasks: each example against its task's classes.
 
     frozen["head"] [d, k] holds the heads of all tasks side by side, frozen["owner"] [k]
-    the task of each class; labels are as in joint_loss.
+    the task of each class; labels are as in joint_loss. frozen["bias"]: as in
+    make_patch_loss.
     """
 
     def compare(params, frozen, zimg, batch):
         del params
-        logits = dot(zimg, frozen["head"])
+        logits = dot(zimg, frozen["head"]) + frozen.get("bias", 0.0)
         return joint_loss(logits, batch["label"], frozen["owner"], task), {}
 
     return Objective(_unit(encode), compare, separable=True)

@@ -42,6 +42,7 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
+    "spiece.model",
 )
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 CONFIGS = (*_MODEL_CONFIGS, *_PROCESSORS, *TOKENIZER_FILES, *ADAPTER_FILES)

@@ -104,8 +104,11 @@ def _known_heads(
         if tower == "vision_":
             same["patch_size"] = sizes["patch_size"]
         counts = {getattr(v, key) for v in variants_of(same)}
-        if not counts and not width % HEAD_WIDTH and all(width % w for w in _WIDE[key]):
+        usual = not width % HEAD_WIDTH and all(width % w for w in _WIDE[key])
+        if not counts and usual:
             counts = {width // HEAD_WIDTH}
+        if sizes.get("family") == "siglip":  # 72 channels in its So400m
+            counts.clear()
         if len(counts) != 1:
             raise ValueError(
                 f"{file.path}: no tensor shows a model's attention heads, and no known"
@@ -122,9 +125,13 @@ def read_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     Raises KeyError with the path that is missing, ValueError for a grid of positions
     that is not square.
     """
-    is_resnet = "visual/attnpool/positional_embedding" in ours
+    read = _vit_sizes
+    if "visual/attnpool/positional_embedding" in ours:
+        read = _resnet_sizes
+    elif "visual/pool/probe" in ours:
+        read = _siglip_sizes
     return {
-        **(_resnet_sizes(ours) if is_resnet else _vit_sizes(ours)),
+        **read(ours),
         "text_width": ours["text/positional_embedding"][1],
         "text_layers": count_blocks(ours, "text/blocks"),
         "context_length": ours["text/positional_embedding"][0],
@@ -145,6 +152,26 @@ def _vit_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }
 
 
+def _siglip_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    patch, _, _, width = ours["visual/patch_embed/kernel"]
+    inside = {
+        "vision": ours["visual/blocks_0/mlp/c_fc/kernel"],
+        "text": ours["text/blocks_0/mlp/c_fc/kernel"],
+    }
+    return {
+        "family": "siglip",
+        "embed_dim": width,
+        "image_size": _side(ours["visual/positional_embedding"][0]) * patch,
+        "patch_size": patch,
+        "vision_width": width,
+        "vision_layers": count_blocks(ours, "visual/blocks"),
+        **{
+            f"{tower}_mlp_width": 0 if mlp == 4 * own else mlp
+            for tower, (own, mlp) in inside.items()
+        },
+    }
+
+
 def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {
         "embed_dim": ours["visual/attnpool/c_proj/kernel"][1],
@@ -159,11 +186,15 @@ def _resnet_sizes(ours: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 def _grid(positions: tuple[int, ...]) -> int:
     """The side of the grid; one position is the class token or the mean."""
-    side = round((positions[0] - 1) ** 0.5)
-    if side * side != positions[0] - 1:
+    return _side(positions[0] - 1)
+
+
+def _side(patches: int) -> int:
+    side = round(patches**0.5)
+    if side * side != patches:
         raise ValueError(
-            f"{positions[0] - 1} positions of patches are not a square's; only square"
-            " images are supported"
+            f"{patches} positions of patches are not a square's; only square images"
+            " are supported"
         )
     return side
 

@@ -156,6 +156,39 @@ HF_CLIP: list[Rule] = [
 # Buffers of older versions: 0, 1, 2, ...
 HF_IGNORE = (r"(text|vision)_model\.embeddings\.position_ids",)
 
+HF_SIGLIP: list[Rule] = [
+    ("logit_scale", "logit_scale", "one"),
+    ("logit_bias", "logit_bias", "one"),
+    *(
+        (f"{_HF_VISUAL}.{theirs}", f"visual/{ours}", how)
+        for theirs, ours, how in (
+            ("embeddings.position_embedding.weight", "positional_embedding", "same"),
+            ("embeddings.patch_embedding.weight", "patch_embed/kernel", "conv"),
+            ("embeddings.patch_embedding.bias", "patch_embed/bias", "same"),
+            ("post_layernorm.weight", "ln_post/scale", "same"),
+            ("post_layernorm.bias", "ln_post/bias", "same"),
+            ("head.probe", "pool/probe", "token"),
+            ("head.attention.in_proj_weight", "pool/in_proj/kernel", "dense"),
+            ("head.attention.in_proj_bias", "pool/in_proj/bias", "same"),
+            ("head.attention.out_proj.weight", "pool/out_proj/kernel", "dense"),
+            ("head.attention.out_proj.bias", "pool/out_proj/bias", "same"),
+            ("head.layernorm.weight", "pool/ln/scale", "same"),
+            ("head.layernorm.bias", "pool/ln/bias", "same"),
+            ("head.mlp.fc1.weight", "pool/mlp/c_fc/kernel", "dense"),
+            ("head.mlp.fc1.bias", "pool/mlp/c_fc/bias", "same"),
+            ("head.mlp.fc2.weight", "pool/mlp/c_proj/kernel", "dense"),
+            ("head.mlp.fc2.bias", "pool/mlp/c_proj/bias", "same"),
+        )
+    ),
+    *(
+        rule
+        for rule in HF_CLIP
+        if rule[0].startswith((f"{_HF_TEXT}.", f"{_HF_VISUAL}.encoder"))
+    ),
+    (f"{_HF_TEXT}.head.weight", "text/text_projection", "dense"),
+    (f"{_HF_TEXT}.head.bias", "text/text_bias", "same"),
+]
+
 _TIMM_BLOCK = {
     "ln_1/scale": "norm1.weight",
     "ln_1/bias": "norm1.bias",
@@ -174,6 +207,23 @@ _TIMM_BLOCK = {
 }
 
 
+_TIMM_POOL = (
+    ("latent", "probe", "token"),
+    ("q.weight", "in_proj/kernel[0/3]", "dense"),
+    ("q.bias", "in_proj/bias[0/3]", "same"),
+    ("kv.weight", "in_proj/kernel[1-3/3]", "dense"),
+    ("kv.bias", "in_proj/bias[1-3/3]", "same"),
+    ("proj.weight", "out_proj/kernel", "dense"),
+    ("proj.bias", "out_proj/bias", "same"),
+    ("norm.weight", "ln/scale", "same"),
+    ("norm.bias", "ln/bias", "same"),
+    ("mlp.fc1.weight", "mlp/c_fc/kernel", "dense"),
+    ("mlp.fc1.bias", "mlp/c_fc/bias", "same"),
+    ("mlp.fc2.weight", "mlp/c_proj/kernel", "dense"),
+    ("mlp.fc2.bias", "mlp/c_proj/bias", "same"),
+)
+
+
 def timm_vit(norm: str = "norm") -> list[Rule]:
     """timm's ViT; norm: "fc_norm" if it follows the mean over patches."""
     return [
@@ -189,8 +239,19 @@ def timm_vit(norm: str = "norm") -> list[Rule]:
         ("head.weight", "proj/kernel", "dense"),
         ("head.bias", "proj/bias", "same"),
         *block_rules("blocks", "blocks", _TIMM_BLOCK),
+        *((f"attn_pool.{t}", f"pool/{ours}", how) for t, ours, how in _TIMM_POOL),
     ]
 
+
+_TRUNK = "visual.trunk."
+# open_clip's SigLIP: timm's ViT with an attention head, and open_clip's text tower.
+OPEN_CLIP_SIGLIP: list[Rule] = [
+    *(rule for rule in _OPEN_CLIP_TEXT if rule[1] != "text/text_projection"),
+    ("logit_bias", "logit_bias", "same"),
+    ("text_projection.weight", "text/text_projection", "dense"),
+    ("text_projection.bias", "text/text_bias", "same"),
+    *((_TRUNK + theirs, f"visual/{ours}", how) for theirs, ours, how in timm_vit()),
+]
 
 # Parts of the pretraining task: MAE's decoder, and a classifier or projector, which the
 # linear map to CLIP's width replaces.
@@ -225,12 +286,16 @@ def find_clip_layout(names: Iterable[str]) -> tuple[list[Rule], tuple[str, ...]]
         return OPEN_CLIP_RESNET, OPEN_CLIP_IGNORE
     if "visual.conv1.weight" in names:
         return OPEN_CLIP, OPEN_CLIP_IGNORE
+    if "vision_model.head.probe" in names:
+        return HF_SIGLIP, HF_IGNORE
     if any(name.startswith("vision_model.") for name in names):
         return HF_CLIP, HF_IGNORE
-    if any(name.startswith("visual.trunk.") for name in names):
+    if f"{_TRUNK}attn_pool.latent" in names:
+        return OPEN_CLIP_SIGLIP, OPEN_CLIP_IGNORE
+    if any(name.startswith(_TRUNK) for name in names):
         raise ValueError(
-            "the visual tower of this CLIP is one of timm's (visual.trunk.*), as in"
-            " SigLIP and CLIPA: not supported"
+            "the visual tower of this CLIP is one of timm's (visual.trunk.*) without"
+            " SigLIP's attention head, as in CLIPA and MobileCLIP: not supported"
         )
     hint = ""
     if prefix := shared_prefix(names):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsclip_jax.data import tokenizer_files
 from rsclip_jax.models.clip import clip_shapes
 from rsclip_jax.models.variants import Variant, get_variant
 from rsclip_jax.weights import infer, layouts, rules
@@ -99,7 +100,8 @@ def read_clip(
     )
     if wanted.image_size == v.image_size:
         return wanted, params
-    visual = _with_grid(params["visual"], wanted.image_size // wanted.patch_size)
+    grid = wanted.image_size // wanted.patch_size
+    visual = _with_grid(params["visual"], grid, prefix=int(v.has_class_token))
     return wanted, {**params, "visual": visual}
 
 
@@ -123,10 +125,13 @@ def _of_file_size(v: Variant, ours: dict[str, tuple[int, ...]]) -> Variant:
         return v
 
 
-def _with_grid(visual: dict, grid: int) -> dict:
+def _with_grid(visual: dict, grid: int, prefix: int = 1) -> dict:
     if "attnpool" in visual:  # a ResNet's positions; the first belongs to the mean
         return {**visual, "attnpool": _with_grid(visual["attnpool"], grid)}
-    positions = resize_positions(visual["positional_embedding"], grid)
+    positions = visual["positional_embedding"]
+    if len(positions) == prefix + grid * grid:
+        return visual
+    positions = resize_positions(positions, grid, prefix)
     return {**visual, "positional_embedding": positions}
 
 
@@ -172,6 +177,8 @@ def _find_variant(
 ) -> Variant:
     if variant is None and (told := file.told("variant")):  # written by save_clip
         variant = Variant.from_json(told)
+        if variant.tokenizer is not None:
+            tokenizer_files.read_saved(variant.tokenizer, file.path.parent)
     if variant is None:
         return infer.infer_variant(
             file, rules.our_shapes(file.shapes, table), activation, heads

@@ -21,6 +21,8 @@ from rsclip_jax.weights.pins import PINS
 class Pretrained:
     """One published CLIP. file "" is the repository's usual weight file.
 
+    variant: None where the config beside the weights says all.
+
     published: where to get a file that is not on the hub; it is then looked for among
     the hand-placed files only. licence: as the model's card on the hub states it, or
     the LICENSE beside its code; "" where we have read neither. sensor: the bands that
@@ -30,7 +32,7 @@ class Pretrained:
     name: str
     repository: str
     file: str
-    variant: str | Variant
+    variant: str | Variant | None
     note: str
     published: str = ""
     licence: str = ""
@@ -38,6 +40,7 @@ class Pretrained:
 
 
 _OPENAI = "OpenAI's weights: QuickGELU"
+_GIT_RSCLIP = "a SigLIP of transformers trained on Git-10M; its config says all"
 _LAION = "trained by open_clip with exact GELU on LAION-2B"
 # RemoteCLIP: the README's example builds "ViT-B-32" with exact GELU; the script that
 # reproduces the paper's retrieval table builds it from "openai", which is QuickGELU.
@@ -151,9 +154,19 @@ _ROWS = (
         "Llama3_MS_CLIP_weights.pt",
         "ViT-B-16",
         "trained on LAION-2B's weights, exact GELU, over ten bands of Sentinel-2",
-        licence="Apache-2.0",
+        licence="llama3",
         sensor=_MS_CLIP,
     ),
+    Pretrained(
+        "SigLIP-ViT-B-16-256",
+        "google/siglip-base-patch16-256",
+        "",
+        None,
+        "a SigLIP, whose config says all",
+        licence="apache-2.0",
+    ),
+    Pretrained("Git-RSCLIP-base", "lcybuaa/Git-RSCLIP-base", "", None, _GIT_RSCLIP),
+    Pretrained("Git-RSCLIP-large", "lcybuaa/Git-RSCLIP", "", None, _GIT_RSCLIP),
 )
 PRETRAINED: dict[str, Pretrained] = {row.name: row for row in _ROWS}
 
@@ -243,7 +256,7 @@ def suggest(source: str) -> str:
         rows = [
             row.name
             for row in PRETRAINED.values()
-            if _sizes(row.variant) == _sizes(source)
+            if row.variant and _sizes(row.variant) == _sizes(source)
         ]
         named = f": {', '.join(rows)}" if rows else "; none are known by name"
         return f"{source!r} is an architecture; give the name of its weights{named}"

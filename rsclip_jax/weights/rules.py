@@ -2,7 +2,8 @@
 
 A table is a list of (name in the file, our path, transform); "{i}" and "{j}" are layer
 numbers in both. A path that ends in "[1/3]" is the second of three equal parts of our
-array's last axis, for files that store the parts separately. Every name is matched
+array's last axis, "[1-3/3]" the second and third together, for files that store the
+parts separately. Every name is matched
 exactly once, and one error reports all problems.
 """
 
@@ -27,6 +28,7 @@ _TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
     "conv": (lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
     "token": (lambda x: x.reshape(x.shape[-1]), lambda x: x[None, None]),
     "tokens": (lambda x: x.reshape(x.shape[-2:]), lambda x: x[None]),
+    "one": (lambda x: x.reshape(()), lambda x: x[None]),
 }
 
 
@@ -110,8 +112,10 @@ def _split(path: str) -> tuple[str, str]:
 def _part_of(part: str, size: int) -> slice:
     if not part:
         return slice(None)
-    i, n = map(int, part.strip("[]").split("/"))
-    return slice(size * i // n, size * (i + 1) // n)
+    span, _, n = part.strip("[]").partition("/")
+    i, _, j = span.partition("-")
+    end = int(j or int(i) + 1)
+    return slice(size * int(i) // int(n), size * end // int(n))
 
 
 def load_strict(

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from rsclip_jax.data import tokenizer_files
 from rsclip_jax.data.pipeline.fitting import AS_CLIP
 from rsclip_jax.data.tokenizer import END, START, VOCAB_SIZE, vocabulary_names
 from rsclip_jax.io.files import naming, replacing, write_json, write_text
@@ -44,7 +45,7 @@ def save_clip(
             a folder, which gets the config too; for "hf" a folder that transformers'
             CLIPModel, CLIPProcessor and tokenizer read.
         layout: "open_clip", "openai" (the same names, with OpenAI's three sizes added)
-            or "hf".
+            or "hf", the only one for a SigLIP.
 
     Raises ValueError for an unknown layout or dtype, a value that does not fit the
     dtype, and a model that the layout cannot describe.
@@ -94,7 +95,15 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
 
 
+def _check_family(v: Variant, layout: str) -> None:
+    if v.family != "clip":
+        raise ValueError(
+            f"layout {layout!r} is not written for {v.name}, a SigLIP: use 'hf'"
+        )
+
+
 def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    _check_family(v, "open_clip")
     tensors = _open_clip_tensors(v, params, dtype)
     if path.suffix != ".safetensors":
         path.mkdir(parents=True, exist_ok=True)
@@ -117,6 +126,7 @@ def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
+    _check_family(v, "openai")
     told = {
         "activation": (v.activation, "quick_gelu"),
         "layer_norm_eps": (v.layer_norm_eps, 1e-5),
@@ -152,11 +162,14 @@ def _save_hf(path: Path, v: Variant, params: dict, dtype: str) -> None:
             " 'open_clip' or 'openai'"
         )
     path.mkdir(parents=True, exist_ok=True)
-    tensors = cast(rules.export_names(params, layouts.HF_CLIP), dtype)
+    table = layouts.HF_CLIP if v.family == "clip" else layouts.HF_SIGLIP
+    tensors = cast(rules.export_names(params, table), dtype)
     write_tensors(path / "model.safetensors", tensors, variant_header(v))
     write_json(path / "config.json", hf_config(v, dtype), sort_keys=False)
     write_json(path / "preprocessor_config.json", hf_preprocessor(v), sort_keys=False)
-    if v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is not CLIP's
+    if v.tokenizer is not None:
+        tokenizer_files.save(v.tokenizer, path)
+    elif v.vocab_size == VOCAB_SIZE:  # a toy vocabulary is not CLIP's
         _save_hf_tokenizer(path, v)
 
 

@@ -172,6 +172,8 @@ def check_is_tower(spec: SensorSpec, variant: Variant) -> None:
     problem = ""
     if isinstance(variant.vision_layers, tuple):
         problem = "the CLIP's visual tower is a ResNet"
+    elif variant.family != "clip":
+        problem = "the CLIP is a SigLIP, whose towers open_clip names otherwise"
     else:
         sensor = spec_sensor(spec)
         free = {"image_size", "pixels", "metres", *input_fields(sensor)}

@@ -16,7 +16,11 @@ FILE = "timm_towers.json"
 
 @functools.cache
 def towers() -> dict[str, Any]:
-    """timm's version, "vit" {name: [heads, activation, eps, pool]}, "resnet" names."""
+    """timm's version and its towers by name.
+
+    "vit": {name: [heads, activation, eps, pool]}; "siglip": {name: [heads, activation,
+    eps]}, pooled by an attention head; "resnet": names.
+    """
     text = importlib.resources.files("rsclip_jax.weights").joinpath(FILE).read_text()
     return json.loads(text)
 
@@ -38,3 +42,17 @@ def read_architecture(path: Path, name: str, is_resnet: bool) -> dict[str, Any]:
         f"{path}: architecture = {name!r} is none of the plain {kind} of timm"
         f" {known['timm']}, so it has parts that are not built here"
     )
+
+
+def read_siglip(path: Path, name: str) -> dict[str, Any]:
+    """The heads, activation and eps of a SigLIP's image tower by timm's name for it.
+
+    Raises ValueError for a name that is not in the table.
+    """
+    found = towers()["siglip"].get(name.partition(".")[0])
+    if found is None:
+        raise ValueError(
+            f"{path}: vision_cfg.timm_model_name = {name!r} is none of the SigLIPs of"
+            f" timm {towers()['timm']}"
+        )
+    return dict(zip(("heads", "activation", "eps"), found, strict=True))

@@ -53,7 +53,9 @@ def _open_clip_pixels(v: Variant) -> dict[str, Any]:
 
 
 def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
-    """config.json of transformers' CLIPModel."""
+    """config.json of transformers' CLIPModel or SiglipModel."""
+    if v.family == "siglip":
+        return _siglip_config(v, dtype)
     shared = {"hidden_act": v.activation, "layer_norm_eps": v.layer_norm_eps}
     return {
         "architectures": ["CLIPModel"],
@@ -86,6 +88,42 @@ def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
             "pad_token_id": 0,
             "projection_dim": v.embed_dim,
         },
+    }
+
+
+_SIGLIP_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
+
+
+def _siglip_config(v: Variant, dtype: str) -> dict[str, Any]:
+    towers = {
+        tower: {
+            "model_type": f"siglip_{tower}_model",
+            "hidden_size": width,
+            "intermediate_size": inside or 4 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "hidden_act": _SIGLIP_ACTIVATIONS.get(activation, activation),
+            "layer_norm_eps": v.layer_norm_eps,
+        }
+        for tower, width, inside, layers, heads, activation in (
+            (
+                *("vision", v.vision_width, v.vision_mlp_width, v.vision_layers),
+                *(v.vision_heads, v.activation),
+            ),
+            (
+                *("text", v.text_width, v.text_mlp_width, v.text_layers),
+                *(v.text_heads, v.text_activation or v.activation),
+            ),
+        )
+    }
+    sizes = {"image_size": v.image_size, "patch_size": v.patch_size}
+    text = {"vocab_size": v.vocab_size, "max_position_embeddings": v.context_length}
+    return {
+        "architectures": ["SiglipModel"],
+        "model_type": "siglip",
+        "dtype": dtype,
+        "vision_config": {**towers["vision"], **sizes},
+        "text_config": {**towers["text"], **text, "projection_size": v.embed_dim},
     }
 
 
@@ -132,7 +170,7 @@ def timm_config(spec: SensorSpec) -> dict[str, Any]:
         "num_heads": spec.heads,
         "mlp_ratio": (spec.mlp_width or 4 * spec.width) / spec.width,
         "pre_norm": spec.ln_pre,
-        "global_pool": "token" if spec.pool == "token" else "avg",
+        "global_pool": {"token": "token", "map": "map"}.get(spec.pool, "avg"),
         "class_token": spec.class_token,
         "reg_tokens": spec.registers,
         "no_embed_class": not spec.prefix_positions,
@@ -178,14 +216,20 @@ def hf_preprocessor(v: Variant) -> dict[str, Any]:
             f"layout 'hf': CLIPImageProcessor cannot resize the {v.resize.mode} side:"
             " use 'open_clip'"
         )
+    crop = {"height": v.image_size, "width": v.image_size}
+    if (is_siglip := v.family == "siglip") and sizes[v.resize.mode] != crop:
+        raise ValueError(
+            "layout 'hf': SiglipImageProcessor only squashes images to the tower's"
+            f" size, and this model has {v.resize}"
+        )
+    cut = {} if is_siglip else {"do_center_crop": True, "crop_size": crop}
     return {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": f"{'Siglip' if is_siglip else 'CLIP'}ImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": sizes[v.resize.mode],
         "resample": int(INTERPOLATIONS[v.resize.interpolation]),  # Pillow's number
-        "do_center_crop": True,
-        "crop_size": {"height": v.image_size, "width": v.image_size},
+        **cut,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

@@ -2,7 +2,8 @@
 
 timm_table.py FILE. For each plain ViT, what no tensor's shape shows: heads, activation,
 LayerNorm's eps, pooling; and the names of the plain bottleneck ResNets. An architecture
-with parts that the towers here lack is left out.
+with parts that the towers here lack is left out. "siglip" are the ViTs of SigLIP, which
+an attention head pools.
 """
 
 import json
@@ -17,11 +18,11 @@ import timm  # noqa: E402
 import torch  # noqa: E402
 from timm.models import deit, resnet, vision_transformer  # noqa: E402
 
-ACTIVATIONS = {"GELU": "gelu", "QuickGELU": "quick_gelu"}
+ACTIVATIONS = {"GELU": "gelu", "QuickGELU": "quick_gelu", "GELUTanh": "gelu_tanh"}
 
 
 def main(path: str) -> None:
-    vits, resnets = {}, []
+    vits, siglips, resnets = {}, {}, []
     for name in timm.list_models():
         module = timm.models.model_entrypoint(name).__module__
         if module not in (x.__name__ for x in (vision_transformer, deit, resnet)):
@@ -29,13 +30,19 @@ def main(path: str) -> None:
         with torch.device("meta"):
             model = timm.create_model(name, pretrained=False)
         if (row := vit_row(model)) is not None:
-            vits[name] = row
+            (siglips if row[3] == "map" else vits)[name] = row
         elif is_plain_resnet(model):
             resnets.append(name)
-    rows = [f"    {json.dumps(n)}: {json.dumps(r)}" for n, r in sorted(vits.items())]
-    text = '{\n  "timm": "%s",\n  "vit": {\n%s\n  },\n  "resnet": %s\n}\n'
-    listed = (timm.__version__, ",\n".join(rows), json.dumps(sorted(resnets)))
-    pathlib.Path(path).write_text(text % listed)
+    text = '{\n  "timm": "%s",\n  "vit": {\n%s\n  },\n  "siglip": {\n%s\n  },\n'
+    text += '  "resnet": %s\n}\n'
+    tables = listed(vits), listed({n: row[:3] for n, row in siglips.items()})
+    whole = (timm.__version__, *tables, json.dumps(sorted(resnets)))
+    pathlib.Path(path).write_text(text % whole)
+
+
+def listed(rows: dict[str, list]) -> str:
+    lines = (f"    {json.dumps(n)}: {json.dumps(rows[n])}" for n in sorted(rows))
+    return ",\n".join(lines)
 
 
 def vit_row(model) -> list | None:
@@ -55,8 +62,8 @@ def vit_row(model) -> list | None:
         and isinstance(
             getattr(block.attn, "norm", torch.nn.Identity()), torch.nn.Identity
         )
-        and model.attn_pool is None
-        and model.global_pool in ("token", "avg")
+        and (model.attn_pool is None or is_siglip(model))
+        and model.global_pool in ("token", "avg", "map")
         and all(isinstance(norm, torch.nn.LayerNorm) for norm in norms)
         and len({norm.eps for norm in norms}) == 1
     )
@@ -64,6 +71,25 @@ def vit_row(model) -> list | None:
         return None
     activation = ACTIVATIONS[type(block.mlp.act).__name__]
     return [block.attn.num_heads, activation, norms[0].eps, model.global_pool]
+
+
+def is_siglip(model) -> bool:
+    """Whether its attention head is SigLIP's."""
+    pool = model.attn_pool
+    return (
+        type(pool) is timm.layers.AttentionPoolLatent
+        and model.cls_token is None
+        and model.reg_token is None
+        and isinstance(model.norm, torch.nn.LayerNorm)
+        and isinstance(model.fc_norm, torch.nn.Identity)
+        and isinstance(pool.q, torch.nn.Linear)
+        and isinstance(pool.q_norm, torch.nn.Identity)
+        and isinstance(pool.norm, torch.nn.LayerNorm)
+        and (pool.pool, pool.latent_len, pool.pos_embed) == ("token", 1, None)
+        and pool.num_heads == model.blocks[0].attn.num_heads
+        and type(pool.mlp.act) is type(model.blocks[0].mlp.act)
+        and pool.norm.eps == model.norm.eps
+    )
 
 
 def is_plain_resnet(model) -> bool:

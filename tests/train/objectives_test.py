@@ -49,6 +49,25 @@ def test_patch_loss_sees_unit_features_through_the_head(toy):
     np.testing.assert_allclose(loss, want, rtol=1e-5)
 
 
+def test_a_bias_is_part_of_every_logit(toy):
+    """SigLIP's: each class by itself, also for single labels."""
+    params, frozen, batch = toy
+    frozen = {**frozen, "bias": jnp.float32(-1.5)}
+    logits = unit(features(params, batch)) @ np.asarray(frozen["head"]) - 1.5
+    hot = np.eye(3)[np.asarray(batch["label"])]
+    want = np.mean(np.log1p(np.exp(logits)) - hot * logits)
+    loss_fn = objectives.make_patch_loss(linear, "multi", one_hot=True)
+    np.testing.assert_allclose(loss_fn(params, frozen, batch)[0], want, rtol=1e-5)
+    plain = objectives.make_patch_loss(linear, "multi")
+    hot = {**batch, "label": jnp.array(hot, jnp.int32)}
+    same = plain(params, frozen, hot)[0]
+    np.testing.assert_allclose(same, want, rtol=1e-5)
+    joint = objectives.make_joint_loss(linear, "multi")
+    owned = {**frozen, "owner": jnp.zeros(3, jnp.int32)}
+    without = {k: v for k, v in owned.items() if k != "bias"}
+    assert joint(params, owned, hot)[0] != joint(params, without, hot)[0]
+
+
 def align(toy, terms, task="single", **options):
     loss_fn = objectives.make_align_loss(
         linear, linear, terms=terms, task=task, **options

@@ -17,11 +17,12 @@ import safetensors
 
 import rsclip_jax
 from rsclip_jax.models.variants import VARIANTS, get_variant
-from rsclip_jax.weights import PRETRAINED, fetch, hub, load_clip, pretrained
+from rsclip_jax.weights import PRETRAINED, fetch, hub, load_clip, pretrained, save_clip
 from rsclip_jax.weights.encoders import ENCODERS
 from rsclip_jax.weights.pins import PINS
 from tests.conftest import REPO
 from tests.golden import FOLDER, toy_variant
+from tests.helpers import siglips
 from tests.helpers.fake_hub import serving
 
 TOY = FOLDER / "clip_toy_quick_gelu_hf"
@@ -392,7 +393,8 @@ LICENCES = {
     "SkyCLIP-ViT-B-32": "MIT",
     "SkyCLIP-ViT-L-14": "MIT",
     "FarSLIP-ViT-B-32": "MIT",
-    "Llama3-MS-CLIP-base": "Apache-2.0",
+    "Llama3-MS-CLIP-base": "llama3",
+    "SigLIP-ViT-B-16-256": "apache-2.0",
 }
 
 
@@ -410,15 +412,32 @@ def test_a_licence_is_recorded_with_the_weights(placed, monkeypatch):
     assert rsclip_jax.load(row.name).source["licence"] == "MIT"
 
 
+def test_a_siglips_row_is_its_repositorys_folder(placed):
+    """With its tokenizer; its config says all that the row does not."""
+    variant = siglips.toy_variant()
+    params = siglips.toy_params(variant)
+    save_clip(placed / "lcybuaa--Git-RSCLIP-base", variant, params, "hf")
+    model = rsclip_jax.load("Git-RSCLIP-base")
+    assert model.variant.family == "siglip"
+    assert model.source["name"] == "Git-RSCLIP-base"
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(
+        model.source["files"]
+    )
+    assert model.encode_text("a river").shape == (1, 48)
+
+
 def test_every_row_has_its_architecture_and_activation():
-    found = {k: get_variant(row.variant).activation for k, row in PRETRAINED.items()}
+    told = {k: row for k, row in PRETRAINED.items() if row.variant}
+    found = {k: get_variant(row.variant).activation for k, row in told.items()}
     assert found == ACTIVATIONS
+    asked = set(PRETRAINED) - set(told)
+    assert asked == {"SigLIP-ViT-B-16-256", "Git-RSCLIP-base", "Git-RSCLIP-large"}
     resnet = get_variant(PRETRAINED["RemoteCLIP-RN50"].variant)
     assert resnet.vision_layers == (3, 4, 6, 3)
     ms_clip = PRETRAINED["Llama3-MS-CLIP-base"]
     assert get_variant(ms_clip.variant) == get_variant("ViT-B-16")
     assert ms_clip.sensor.bands[:3] == ("B02", "B03", "B04")
-    for name, row in PRETRAINED.items():
+    for name, row in told.items():
         if name == "RemoteCLIP-RN50" or row.sensor:
             continue
         v = get_variant(row.variant)

@@ -27,7 +27,7 @@ from rsclip_jax.train.settings import EVERYTHING
 from rsclip_jax.train_step import Objective
 
 RECIPES = ("full", "last_blocks", "norm", "bias", "lora", "lp_ft")
-LOSSES = ("labels", "asymmetric", "flyp")
+LOSSES = ("labels", "asymmetric", "flyp", "sigmoid")
 HEADS = ("text", "trained")
 _BY_NAME = {
     # without a ResNet's batch statistics, which are never trained
@@ -54,10 +54,11 @@ def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
         )
     if len(train) > 1 and c.tasks == "joint":
         _check_joint(c)
+    variant = clip_init.input_variant(run)
+    if variant:
+        _check_family(c, variant)
     plain = c.recipe in ("full", "lp_ft") and c.training.trainable == EVERYTHING
-    if plain and c.training.layer_decay == 1:
-        return
-    if variant := clip_init.input_variant(run):
+    if variant and not (plain and c.training.layer_decay == 1):
         check_tower(c, clip_shapes(variant)["visual"])
 
 
@@ -94,8 +95,19 @@ def _check_finite(name: str, value: float) -> None:
         raise ValueError(f"config.patch.{name} = {value} is not a finite number")
 
 
+def _check_family(c: PatchSettings, variant: Variant) -> None:
+    """FLYP's loss is CLIP's own, with a softmax; the sigmoid's needs SigLIP's bias."""
+    families = {"flyp": "clip", "sigmoid": "siglip"}
+    if (family := families.get(c.loss, variant.family)) != variant.family:
+        raise ValueError(
+            f"config.patch.loss = {c.loss!r} is for models of family {family!r}, but"
+            f" {variant.name} is of {variant.family!r}: use 'labels'"
+        )
+
+
 def _check_loss(c: PatchSettings, source: Source) -> None:
-    dataset, wanted = source.dataset, {"asymmetric": "multi", "flyp": "single"}
+    dataset = source.dataset
+    wanted = {"asymmetric": "multi", "flyp": "single", "sigmoid": "single"}
     if dataset.task != wanted.get(c.loss, dataset.task):
         labels = {"single": "one label", "multi": "several labels"}
         raise ValueError(
@@ -233,8 +245,10 @@ def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Sour
         contrastive = sharding.make_clip_loss(run.mesh, c.training.negatives)
         loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
         return loss_fn, train
-    options = label_options(c)
-    return objectives.make_patch_loss(encode, source.dataset.task, **options), train
+    options, task = label_options(c), source.dataset.task
+    if c.loss == "sigmoid":
+        options["one_hot"], task = True, "multi"
+    return objectives.make_patch_loss(encode, task, **options), train
 
 
 def share_labels(train: Sequence[Source]) -> list[SharedLabels]:
@@ -250,12 +264,14 @@ def make_frozen(
     run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]
 ) -> dict[str, np.ndarray]:
     """The frozen arrays of make_loss's loss_fn."""
+    bias = {k: np.asarray(clip.params[f"logit_{k}"]) for k in _biases(clip.variant)}
     if len(train) > 1:
         heads = [scoring.zero_shot_head(clip, source)[0] for source in train]
         sizes = [head.shape[1] for head in heads]
         return {
             "head": np.concatenate(heads, axis=1),
             "owner": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
+            **bias,
         }
     (source,) = train
     if c.loss == "flyp":
@@ -269,7 +285,7 @@ def make_frozen(
         )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         return {"prompts": prompts, "t": np.asarray(scale, np.float32)}
-    frozen = {"head": scoring.zero_shot_head(clip, source)[0]}
+    frozen = {"head": scoring.zero_shot_head(clip, source)[0], **bias}
     if c.class_balanced:
         frozen["class_weights"] = balance_classes(run, c, source)
     return frozen
@@ -280,15 +296,22 @@ def frozen_shapes(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of make_frozen's arrays, without a CLIP's weights."""
     dim, classes = variant.embed_dim, sum(len(s.dataset.classnames) for s in train)
+    bias = {k: _struct() for k in _biases(variant)}
     if len(train) > 1:
-        return {"head": _struct(dim, classes), "owner": _struct(classes, dtype="int32")}
+        owner = _struct(classes, dtype="int32")
+        return {"head": _struct(dim, classes), "owner": owner, **bias}
     if c.loss == "flyp":
         templates = len(train[0].dataset.templates)
         return {"prompts": _struct(classes, templates, dim), "t": _struct()}
-    frozen = {"head": _struct(dim, classes)}
+    frozen = {"head": _struct(dim, classes), **bias}
     if c.class_balanced:
         frozen["class_weights"] = _struct(classes)
     return frozen
+
+
+def _biases(variant: Variant) -> tuple[str, ...]:
+    """The names of what is added to all logits: SigLIP's bias."""
+    return ("bias",) if variant.family == "siglip" else ()
 
 
 def _struct(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:

@@ -67,7 +67,7 @@ def check_clip(run: Run, stage: str) -> None:
 def input_variant(run: Run) -> Variant | None:
     """The variant of the CLIP that a stage will start from; None if it is unknown.
 
-    A plan does not download weights of a known name.
+    A plan does not download weights of a known name and size.
     """
     c = run.config
     if "pretrain" in c.stages:
@@ -76,8 +76,10 @@ def input_variant(run: Run) -> Variant | None:
         return api.made_variant(run.workdir)
     if not c.overwrite and (here := api.made_variant(run.workdir)):
         return here  # even if config.init no longer exists
-    if c.plan and (known := PRETRAINED.get(c.init)) and not as_path(c.init).exists():
-        return get_variant(c.variant or known.variant)
+    known = PRETRAINED.get(c.init)
+    named = known and (c.variant or known.variant)
+    if c.plan and named and not as_path(c.init).exists():
+        return get_variant(named)
     with _naming_settings():
         return api.find_variant(c.init, **_told(run))
 

@@ -1,6 +1,6 @@
 """Scores of embeddings: zero-shot heads, captions, the modality gap."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from rsclip_jax.data.catalog.prompts import (
     prompts_digest,
 )
 from rsclip_jax.data.pipeline.texts import read_captions
-from rsclip_jax.data.tokenizer import count_tokens
 from rsclip_jax.data.types import Source
 from rsclip_jax.evals.fuse import parts_of
 from rsclip_jax.evals.modality_gap import gap_records
 from rsclip_jax.evals.retrieval import text_retrieval_records
 from rsclip_jax.evals.zero_shot import zero_shot_records
+from rsclip_jax.models.inference import count_tokens_for
 from rsclip_jax.records import outcomes
 from rsclip_jax.stages.shared.run import Run
 
@@ -82,17 +82,21 @@ def encode_captions(
     captions = read_captions(source)
     texts = [text for of_one in captions for text in of_one]
     each = list(dict.fromkeys(texts))  # captions are often repeated
-    log_truncated(run, source, each, clip.variant.context_length)
+    counts = count_tokens_for(clip.variant, each)
+    log_truncated(run, source, counts, clip.variant.context_length)
     zeach = clip.encode_text(each, truncate=True)
     indices = {text: i for i, text in enumerate(each)}
     owners = np.repeat(np.arange(len(captions)), [len(x) for x in captions])
     return zeach[[indices[text] for text in texts]], owners, captions_digest(captions)
 
 
-def log_truncated(run: Run, source: Source, texts: Sequence[str], length: int) -> None:
-    """Logs how many distinct captions of a source are too long for a text tower."""
-    if cut := int((count_tokens(texts) > length).sum()):
+def log_truncated(run: Run, source: Source, counts: np.ndarray, length: int) -> None:
+    """Logs how many distinct captions of a source are too long for a text tower.
+
+    counts: the number of tokens of each caption.
+    """
+    if cut := int((counts > length).sum()):
         run.log(
-            f"{source.spec}: {cut:,} of {len(texts):,} distinct captions have more than"
-            f" {length} tokens and are truncated"
+            f"{source.spec}: {cut:,} of {len(counts):,} distinct captions have more"
+            f" than {length} tokens and are truncated"
         )

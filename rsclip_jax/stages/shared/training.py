@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from rsclip_jax.data import tokenizer_files
 from rsclip_jax.data.bad_records import first_record
 from rsclip_jax.data.pipeline.augment import Augment, check_augment, check_crop
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.specs import as_specs
+from rsclip_jax.data.tokenizer_files import TokenizerFile
 from rsclip_jax.data.types import Source
 from rsclip_jax.io.commit import git_commit
 from rsclip_jax.records.meta import StageMeta
@@ -250,6 +252,9 @@ def finish(
         data=data_digests(train),
         precision=run.compute.dtype,
     )
+    told = (meta.variant or {}).get("tokenizer")
+    if told and processes.is_first():
+        tokenizer_files.save(TokenizerFile.from_json(told), run.workdir / stage)
     checkpoint.save_product(run.workdir / stage, params, meta)
 
 

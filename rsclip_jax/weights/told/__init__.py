@@ -9,7 +9,7 @@ from typing import Any
 
 from rsclip_jax.models.variants import HEAD_WIDTH, attention_width
 from rsclip_jax.weights.files import WeightFile
-from rsclip_jax.weights.told import hf, open_clip
+from rsclip_jax.weights.told import hf, open_clip, siglip
 
 # OpenAI's loader puts these beside the weights; all its models use QuickGELU.
 _OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
@@ -20,12 +20,10 @@ def check_kind(file: WeightFile) -> None:
     kind = None
     if file.config.get("kind") == "hf":
         kind = file.config.get("model_type")
-    if "logit_bias" in file.shapes:
-        kind = "siglip"
-    if kind not in (None, "clip"):
+    if kind not in (None, "clip", "siglip"):
         raise ValueError(
-            f"{file.path}: this is a model of type {kind!r}, and only CLIPs can be"
-            " loaded (model_type 'clip')"
+            f"{file.path}: this is a model of type {kind!r}, and only CLIPs and SigLIPs"
+            " of a fixed resolution can be loaded (model_type 'clip' or 'siglip')"
         )
 
 
@@ -39,6 +37,15 @@ def read_told(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
     supported.
     """
     kind = file.config.get("kind")
+    if sizes.get("family") == "siglip":
+        if kind is None:
+            raise ValueError(
+                f"{file.path}: no tensor shows a SigLIP's heads, activation and"
+                " tokenizer: give it with its config, under its usual name"
+            )
+        return {"hf": siglip.read_hf, "open_clip": siglip.read_open_clip}[kind](
+            file, sizes
+        )
     if kind == "open_clip":
         return open_clip.read(file, sizes)
     if kind == "hf":

@@ -44,9 +44,21 @@ HF: Keys = {
     "do_pad": only(False, None),
     "use_square_size": only(False, None),
     "image_processor_type": only(
-        None, "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"
+        None,
+        *(
+            f"{kind}ImageProcessor{backend}"
+            for kind in ("CLIP", "Siglip")
+            for backend in ("", "Fast", "Pil")
+        ),
     ),
     "feature_extractor_type": only(None, "CLIPFeatureExtractor"),
+}
+# SiglipImageProcessor's own, for a key that is not there or null.
+_SIGLIP: dict[str, Any] = {
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "image_mean": 0.5,
+    "image_std": 0.5,
 }
 _PILLOW = {2: "bilinear", 3: "bicubic"}  # its numbers, which transformers writes
 
@@ -79,6 +91,9 @@ def read_hf(path: Path, config: Mapping, image_size: int) -> dict[str, Any]:
     """The fields of Variant that an image processor's config states; {} without one."""
     if not config:
         return {}
+    if str(config.get("image_processor_type")).startswith("Siglip"):
+        given = {k: v for k, v in config.items() if v is not None}
+        config = {**_SIGLIP, **given}
     known = {k: v for k, v in config.items() if k in HF}
     check_section(path, "image_processor", known, HF)
     if not math.isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):

@@ -1,4 +1,4 @@
-"""Compares the tokenizer in a Hugging Face folder with CLIP's, which is built in."""
+"""The tokenizer in a folder of weights: CLIP's is compared, any other is read."""
 
 import functools
 from collections.abc import Mapping
@@ -6,11 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from rsclip_jax.data.tokenizer import END, START, vocabulary_names
-from rsclip_jax.io.files import read_json
+from rsclip_jax.data.tokenizer_files import TokenizerFile, read_engine, register
+from rsclip_jax.io.files import read_json, read_object
 from rsclip_jax.io.texts import shown
 from rsclip_jax.weights.files import TOKENIZER_FILES
 
-_CONFIG, _WHOLE, _VOCABULARY, _MERGES = TOKENIZER_FILES
+# transformers' classes -> what they do to a text before their tokenizer.json does.
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "SiglipTokenizer": ("siglip",),
+    "Siglip2Tokenizer": ("lowercase",),
+    "GemmaTokenizer": (),
+    "T5Tokenizer": (),
+    "XLMRobertaTokenizer": (),
+    "PreTrainedTokenizer": (),
+    "TokenizersBackend": (),
+}
+_CONFIG, _WHOLE, _VOCABULARY, _MERGES, _ = TOKENIZER_FILES
+# The side of padding where no config says it, by transformers' classes.
+_SIDES = {"Siglip2Tokenizer": "left", "GemmaTokenizer": "left"}
 _ENDS = {"<|startoftext|>": START, "<|endoftext|>": END}
 
 
@@ -32,6 +45,44 @@ def check_tokenizer(folder: Path) -> None:
         _compare(path, dict(enumerate(lines)), dict(enumerate(merges)))
     if (path := folder / _WHOLE).is_file():
         _check_whole(path, read_json(path))
+
+
+def read_tokenizer(folder: Path, cleaning: tuple[str, ...] = ()) -> TokenizerFile:
+    """Reads and registers the tokenizer.json of a folder.
+
+    cleaning: names of tokenizer_files.CLEANING that come first. Raises
+    FileNotFoundError or ValueError naming the file and what is missing or not known.
+    """
+    for name in (_WHOLE, _CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name}: a SigLIP's texts are tokenized by this file: put it"
+                " beside the weights (transformers writes it:"
+                " AutoTokenizer.from_pretrained(...).save_pretrained(folder); a"
+                " spiece.model alone is not read)"
+            )
+    told = read_object(folder / _CONFIG)
+    kind = str(told.get("tokenizer_class")).removesuffix("Fast")
+    if kind not in _CLASSES or told.get("do_lower_case") is False:
+        named, lower = told.get("tokenizer_class"), told.get("do_lower_case")
+        raise ValueError(
+            f"{folder / _CONFIG}: tokenizer_class = {shown(named)} with do_lower_case ="
+            f" {lower} is not supported, only {', '.join(_CLASSES)}, in lower case"
+        )
+    try:
+        engine = read_engine((folder / _WHOLE).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{folder / _WHOLE}: {error}") from error
+    pad = told.get("pad_token")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    number = engine.token_to_id(pad) if isinstance(pad, str) else None
+    if number is None:
+        raise ValueError(
+            f"{folder / _CONFIG}: pad_token = {shown(pad)} is no token of {_WHOLE}"
+        )
+    side = told.get("padding_side", _SIDES.get(kind, "right"))
+    clean = (*cleaning, *_CLASSES[kind])
+    return TokenizerFile(register(folder), clean, number, side == "left")
 
 
 def _check_whole(path: Path, whole: Mapping[str, Any]) -> None:

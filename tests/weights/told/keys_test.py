@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from rsclip_jax.weights import load_clip
-from rsclip_jax.weights.told import hf, open_clip, pixels
+from rsclip_jax.weights.told import hf, open_clip, pixels, siglip
 from tests.conftest import REPO
 from tests.golden import FOLDER
 
@@ -26,6 +26,12 @@ SECTIONS = {
     "transformers `vision_config`": hf.VISION,
     "transformers `text_config`": hf.TEXT,
     "transformers' image processor": pixels.HF,
+    "SigLIP, open_clip `model_cfg`": siglip.OPEN_CLIP_MODEL,
+    "SigLIP, open_clip `vision_cfg`": siglip.OPEN_CLIP_VISION,
+    "SigLIP, open_clip `text_cfg`": siglip.OPEN_CLIP_TEXT,
+    "SigLIP, transformers `config.json`": siglip.HF_MODEL,
+    "SigLIP, transformers `vision_config`": siglip.HF_VISION,
+    "SigLIP, transformers `text_config`": siglip.HF_TEXT,
 }
 
 
@@ -139,7 +145,8 @@ def test_the_configs_image_size_resizes_the_positions(tmp_path):
     ("section", "changes", "words"),
     [
         ("", {"model_type": "metaclip_2"}, "model of type 'metaclip_2'"),
-        ("", {"model_type": "siglip"}, "model of type 'siglip', and only CLIPs"),
+        ("", {"model_type": "blip"}, "model of type 'blip', and only CLIPs"),
+        ("", {"model_type": "siglip"}, "only 'clip'"),
         ("vision_config", {"num_channels": 4}, "num_channels = 4 is not supported"),
         ("vision_config", {"num_attention_heads": 5}, "do not divide a width of 32"),
         ("vision_config", {"image_size": [16, 32]}, "only a square"),

@@ -120,7 +120,7 @@ def test_what_open_clip_would_do_otherwise_is_refused(config, words):
         ({"do_center_crop": False}, "the short side 32, uncut"),
         ({"crop_size": {"height": 24, "width": 24}}, "make images of 24 pixels"),
         ({"size": {"longest_edge": 32}}, "only shortest_edge, or height and"),
-        ({"image_processor_type": "SiglipImageProcessor"}, "SiglipImageProcessor"),
+        ({"image_processor_type": "ViTImageProcessor"}, "ViTImageProcessor"),
     ],
 )
 def test_what_transformers_would_do_otherwise_is_refused(config, words):
