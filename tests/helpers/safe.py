@@ -1,6 +1,8 @@
 """Copernicus products in their public layout, at toy size."""
 
 import numpy as np
+from rasterio.control import GroundControlPoint
+from rasterio.warp import transform
 
 from rsclip_jax.data.sensors import SENSORS
 from tests.helpers.geotiffs import north_up, write_by_gdal
@@ -106,3 +108,84 @@ def _metadata(level, images, offsets, step, baseline):
 </Product_Image_Characteristics></n1:General_Info>
 </n1:Level-{level[1:]}_User_Product>
 """
+
+
+# Sentinel-1: a frame that is turned by 12 degrees, as ascending orbits are.
+S1_SHAPE, S1_STEP = (300, 360), 10.0
+S1_NAME = "S1A_IW_GRDH_1SDV_20240607T053500_20240607T053525_054213_069785_1A2B"
+_TURN = np.radians(12.0)
+
+
+def s1_ground(rows, columns, left=600000.0, top=5000000.0):
+    """(x, y) in UTM of places in the toy frame, in pixels."""
+    x = S1_STEP * (np.cos(_TURN) * columns + np.sin(_TURN) * rows)
+    y = S1_STEP * (np.sin(_TURN) * columns - np.cos(_TURN) * rows)
+    return left + x, top + y
+
+
+def s1_table(rows, columns):
+    """A of the toy frame's calibration, which is bilinear between its vectors."""
+    return 300 + 0.2 * rows + 0.1 * columns + 0.0005 * rows * columns
+
+
+def write_s1(root, sigmas, *, left=600000.0, top=5000000.0, zone=32):
+    """Writes a Sentinel-1 GRD product; returns its folder.
+
+    sigmas: {"vv": sigma0 [lines, samples]}, of which DN are made; NaN: none.
+    """
+    folder = root / f"{S1_NAME}.SAFE"
+    for part in ("measurement", "annotation/calibration"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.safe").write_text("<xfdu/>")
+    rows, columns = np.mgrid[: S1_SHAPE[0], : S1_SHAPE[1]]
+    for number, (band, sigma) in enumerate(sigmas.items(), 1):
+        stem = f"s1a-iw-grd-{band}-20240607t053500-20240607t053525-054213-069785-"
+        stem += f"{number:03}"
+        dn = np.nan_to_num(np.rint(s1_table(rows, columns) * np.sqrt(sigma)))
+        write_by_gdal(
+            folder / f"measurement/{stem}.tiff",
+            dn.astype(np.uint16),
+            gcps=_control_points(left, top, zone),
+            crs="EPSG:4326",
+        )
+        (folder / f"annotation/{stem}.xml").write_text(_S1_ANNOTATION)
+        calibration = folder / f"annotation/calibration/calibration-{stem}.xml"
+        calibration.write_text(_calibration())
+    return folder
+
+
+def _control_points(left, top, zone):
+    at = [(r, c) for r in range(0, 301, 60) for c in range(0, 361, 60)]
+    rows, columns = np.array(at, float).T
+    x, y = s1_ground(rows, columns, left, top)
+    lon, lat = transform(f"EPSG:{32600 + zone}", "EPSG:4326", x, y)
+    return [GroundControlPoint(*p) for p in zip(rows, columns, lon, lat, strict=True)]
+
+
+_S1_ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
+<product><adsHeader><missionId>S1A</missionId><productType>GRD</productType>
+<polarisation>VV</polarisation><mode>IW</mode></adsHeader>
+<imageAnnotation><imageInformation>
+<rangePixelSpacing>1.000000e+01</rangePixelSpacing>
+<azimuthPixelSpacing>1.000000e+01</azimuthPixelSpacing>
+</imageInformation></imageAnnotation></product>
+"""
+
+
+def _calibration():
+    vectors = ""
+    pixels = [*range(0, S1_SHAPE[1], 40), S1_SHAPE[1] - 1]
+    for line in (-50, 40, 130, 310):
+        values = " ".join(f"{s1_table(line, p):.9e}" for p in pixels)
+        vectors += (
+            "<calibrationVector><azimuthTime>2024-06-07T05:35:00</azimuthTime>"
+            f"<line>{line}</line><pixel count='{len(pixels)}'>"
+            f"{' '.join(map(str, pixels))}</pixel><sigmaNought count='{len(pixels)}'>"
+            f"{values}</sigmaNought><betaNought count='1'>2.37e+02</betaNought>"
+            "</calibrationVector>"
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><calibration><adsHeader/>'
+        f"<calibrationVectorList count='4'>{vectors}</calibrationVectorList>"
+        "</calibration>"
+    )

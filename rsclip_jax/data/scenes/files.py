@@ -158,9 +158,11 @@ class FileLayer:
 
 
 class Opened:
-    """Files on a grid, which each thread opens at its first read."""
+    """Files on a grid (None: their own), which each thread opens at its first read."""
 
-    def __init__(self, grid: Footprint, resampling: Resampling = Resampling.bilinear):
+    def __init__(
+        self, grid: Footprint | None, resampling: Resampling = Resampling.bilinear
+    ):
         self._grid, self._resampling = grid, resampling
         self._local = threading.local()
 
@@ -189,7 +191,7 @@ class Opened:
     def _open(self, file: SceneFile) -> tuple[rasterio.DatasetReader, WarpedVRT | None]:
         data = rasterio.open(file.name, sharing=False)
         grid = self._grid
-        if grid_of(data, file.name)[1:] == grid[1:]:
+        if grid is None or grid_of(data, file.name)[1:] == grid[1:]:
             return data, None
         nodata = data.nodata if file.nodata is None else file.nodata
         kinds = {flag for flags in data.mask_flag_enums for flag in flags}

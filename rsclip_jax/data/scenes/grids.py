@@ -1,8 +1,10 @@
 """The grid of a scene: what it may be, and where a window of it lies."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
@@ -96,3 +98,19 @@ def box_grid(where: Path, crs: str, box: Box, resolution: float) -> Footprint:
     start = left * resolution, top * resolution
     transform = (resolution, 0.0, start[0], 0.0, -resolution, start[1])
     return Footprint(where, crs, transform, top - bottom, right - left)
+
+
+def utm_of(lons: Sequence[float], lats: Sequence[float], where: str) -> str:
+    """The UTM zone of the middle of points in degrees, also across the antimeridian.
+
+    Raises ValueError naming where, for points near a pole.
+    """
+    turned = np.exp(1j * np.radians(lons)).mean()
+    lon, lat = float(np.degrees(np.angle(turned))), float(np.mean(lats))
+    if not -80 <= lat <= 84:
+        raise ValueError(
+            f"{where}: lies at latitude {lat:.1f}, where there is no UTM: give crs=,"
+            " such as 'EPSG:3413' in the north and 'EPSG:3031' in the south"
+        )
+    zone = int((lon + 180) // 6) % 60 + 1
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"

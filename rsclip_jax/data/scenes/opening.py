@@ -12,6 +12,7 @@ from rsclip_jax.data.scenes.files import SceneFile, opening
 from rsclip_jax.data.scenes.found import Found, Target, place_scene
 from rsclip_jax.data.scenes.products import Product, missing_bands
 from rsclip_jax.data.scenes.scene import Scene
+from rsclip_jax.data.scenes.sentinel1 import MEASUREMENT, open_s1
 from rsclip_jax.data.scenes.sentinel2 import METADATA, find_s2
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.names import band_of
@@ -40,9 +41,10 @@ def open_scene(
     """Opens a satellite image, of which windows are then read; see Scene.
 
     Args:
-        source: a Sentinel product as downloaded (.SAFE, or its .zip); a file that GDAL
-            reads (GeoTIFF, COG, VRT, JPEG 2000); a folder with a file for each band, or
-            those files themselves, {band: file} or in the sensor's order.
+        source: a product as downloaded (.SAFE, or its .zip) of Sentinel-2 L1C or L2A
+            or Sentinel-1 GRD; a file that GDAL reads (GeoTIFF, COG, VRT, JPEG 2000); a
+            folder with a file for each band, or those files themselves, {band: file} or
+            in the sensor's order.
         sensor: a name of SENSORS or a sensor's TOML file. Products say it themselves;
             one given chooses among their bands.
         onto: the scene (or grid) onto whose grid this one is warped.
@@ -102,9 +104,14 @@ def _open_product(
 ) -> Scene:
     if name := _metadata(product):
         return place_scene(find_s2(product, name, sensor), target, clear=clear)
+    if any(map(MEASUREMENT.fullmatch, product.names)):
+        if clear:
+            raise ValueError("clear=True needs Sentinel-2; radar sees through clouds")
+        return open_s1(product, sensor, target)
     raise ValueError(
-        f"{product.path}: has no MTD_MSIL1C.xml or MTD_MSIL2A.xml, so it is no product"
-        " of Sentinel-2 as downloaded: fetch the whole product"
+        f"{product.path}: has neither MTD_MSIL1C.xml or MTD_MSIL2A.xml nor"
+        " measurement/s1*-grd-*.tiff, so it is no Sentinel-2 L1C or L2A and no"
+        " Sentinel-1 GRD as downloaded: fetch the whole product"
     )
 
 

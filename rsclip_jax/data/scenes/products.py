@@ -51,8 +51,12 @@ class Product:
         return str(self.path / name)
 
     def read_xml(self, name: str) -> ElementTree.Element:
-        """Parses an XML file; raises ValueError naming one that is damaged."""
+        """Parses an XML file; raises ValueError naming one that is damaged, and
+        FileNotFoundError.
+        """
         where = f"{self.path}: {name}"
+        if name not in self.names:
+            raise FileNotFoundError(f"{where} is missing: fetch the whole product")
         data = self._read(name)
         try:
             return ElementTree.fromstring(data)
