@@ -32,6 +32,8 @@ from rsclip_jax.data.types import Scaling
 # 130 MB. The warper has its own buffer.
 CACHE_MB, _WARP_MB = 160, 32
 _SAMPLE, _BLOCK = 256, 512
+# Noise over dark ground is not below this DN, but for a few.
+_DARKEST, _FEW = -100, 0.05
 
 # What a reader gives of a window: values [h, w, bands], and where there are none.
 Part = tuple[np.ndarray, np.ndarray]
@@ -117,13 +119,26 @@ class FileLayer:
         shape = min(height, _SAMPLE), min(width, _SAMPLE)
         array, missing = self._read(Window(0, 0, width, height), shape)
         if not missing.any(-1).all():
-            if is_msi(self.sensor) and self._scaling:
+            if is_msi(self.sensor) and self._scaling is not None:
                 array = np.maximum(array, 0)
+            self._check_offset(array[~missing])
             check_array(array, self.sensor, self.where, 1.0, missing)
         elif not self._has_value():
             raise ValueError(
                 f"{self.where}: none of its {height:,} x {width:,} pixels of"
                 f" {self.sensor.name} has a value, all are nodata: choose another scene"
+            )
+
+    def _check_offset(self, values: np.ndarray) -> None:
+        """Raises ValueError if an offset of tags leaves many DN far below 0."""
+        if not is_msi(self.sensor) or self._scaling is not None:
+            return
+        share = (values < _DARKEST).mean()
+        if share > _FEW:
+            raise ValueError(
+                f"{self.where}: with the offset that its tags or metadata tell,"
+                f" {100 * share:.3g} % of its values are below {_DARKEST}, so that it"
+                " was subtracted already: give scaling=Scaling() for DN as they are"
             )
 
     def _has_value(self) -> bool:

@@ -1,9 +1,12 @@
 """open_scene: opens satellite images as users have them."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import pystac
 import rasterio
 
 from rsclip_jax.data.codecs.images import SUFFIXES
@@ -14,11 +17,12 @@ from rsclip_jax.data.scenes.products import Product, missing_bands
 from rsclip_jax.data.scenes.scene import Scene
 from rsclip_jax.data.scenes.sentinel1 import MEASUREMENT, open_s1
 from rsclip_jax.data.scenes.sentinel2 import METADATA, find_s2
+from rsclip_jax.data.scenes.stac import as_item, find_item, told_by_collection
 from rsclip_jax.data.sensors import Sensor, get_sensor
 from rsclip_jax.data.sensors.names import band_of
 from rsclip_jax.data.types import Scaling
 
-Files = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+Source = str | Path | Sequence[str | Path] | Mapping[str, Any] | pystac.Item
 UNITS = {"dB": 0.0, "power": 10.0, "amplitude": 20.0}
 # ASF's names of terrain-corrected scenes: gamma or sigma, then power, amplitude or dB.
 _HYP3 = re.compile(r"_RTC\d+_[A-Z]_[GSgs]([PADpad])")
@@ -27,7 +31,7 @@ _LETTERS = {"p": "power", "a": "amplitude", "d": "dB"}
 
 
 def open_scene(
-    source: Files,
+    source: Source,
     sensor: str = "",
     *,
     onto: Scene | Footprint | None = None,
@@ -44,9 +48,9 @@ def open_scene(
         source: a product as downloaded (.SAFE, or its .zip) of Sentinel-2 L1C or L2A
             or Sentinel-1 GRD; a file that GDAL reads (GeoTIFF, COG, VRT, JPEG 2000); a
             folder with a file for each band, or those files themselves, {band: file} or
-            in the sensor's order.
-        sensor: a name of SENSORS or a sensor's TOML file. Products say it themselves;
-            one given chooses among their bands.
+            in the sensor's order; a STAC item, its JSON file or what that holds.
+        sensor: a name of SENSORS or a sensor's TOML file. Products and items of known
+            collections say it themselves; one given chooses among their bands.
         onto: the scene (or grid) onto whose grid this one is warped.
         crs, resolution: of the grid, where it is not the scene's own: "EPSG:32632", and
             the side of a pixel in its units.
@@ -61,26 +65,43 @@ def open_scene(
         FileNotFoundError: for a file that is not there.
         ValueError: naming the file or argument, for what cannot be read or placed.
     """
-    grid = onto.grid if isinstance(onto, Scene) else onto
-    target = Target(grid, crs, resolution)
+    target = _target(onto, crs, resolution)
     given = get_sensor(sensor) if sensor else None
     if isinstance(source, str | Path) and (product := _as_product(source)):
+        if file_bands or scaling or unit:
+            raise ValueError(
+                f"{source}: the product says its bands and units itself: leave out"
+                " file_bands, scaling and unit"
+            )
         return _open_product(product, given, target, clear)
-    if given is None:
-        raise ValueError(
-            f"{source}: does not say of which sensor it is: give sensor=, a name of"
-            " rsclip_jax.data.sensors.SENSORS, such as 's2_l2a', or a TOML file"
-        )
-    files = _list_files(source, given)
-    found = Found(
-        _name_of(source, files),
-        given,
-        files,
+    if item := as_item(source):
+        told, said = told_by_collection(item)
+        found = find_item(item, given or told or _ask_sensor(item.id))
+        unit = unit or said
+    else:
+        given = given or _ask_sensor(source)
+        files = _list_files(source, given)
+        found = Found(_name_of(source, files), given, files)
+    found = dataclasses.replace(
+        found,
         file_bands=tuple(file_bands),
         scaling=scaling,
-        decibels=_find_decibels(files, given, unit, scaling),
+        decibels=_find_decibels(found.files, found.sensor, unit, scaling),
     )
     return place_scene(found, target, clear=clear)
+
+
+def _target(onto: Scene | Footprint | None, crs: str, resolution: float) -> Target:
+    if onto is not None and (crs or resolution):
+        raise ValueError("give onto=, or crs= and resolution=, and not both")
+    return Target(onto.grid if isinstance(onto, Scene) else onto, crs, resolution)
+
+
+def _ask_sensor(source: object) -> Sensor:
+    raise ValueError(
+        f"{source}: does not say of which sensor it is: give sensor=, a name of"
+        " rsclip_jax.data.sensors.SENSORS, such as 's2_l2a', or a TOML file"
+    )
 
 
 def _as_product(source: str | Path) -> Product | None:
@@ -115,13 +136,19 @@ def _open_product(
     )
 
 
-def _list_files(source: Files, sensor: Sensor) -> tuple[SceneFile, ...]:
+def _list_files(source: Source, sensor: Sensor) -> tuple[SceneFile, ...]:
     """The file of a sensor, or its files in the order of its bands."""
     if isinstance(source, Mapping):
         named = {band: str(path) for band, path in source.items()}
         if lacking := [band for band in sensor.bands if band not in named]:
             raise ValueError(missing_bands("source", lacking, tuple(named)))
-    elif not isinstance(source, str | Path):
+    elif isinstance(source, str | Path):
+        if not Path(source).is_dir():
+            _check_there(str(source))
+            return (SceneFile(str(source)),)
+        named = _files_in(Path(source), sensor)
+    else:
+        assert isinstance(source, Sequence)
         if len(source) != len(sensor.bands):
             raise ValueError(
                 f"source: {len(source)} files for the {len(sensor.bands)} bands of"
@@ -129,11 +156,6 @@ def _list_files(source: Files, sensor: Sensor) -> tuple[SceneFile, ...]:
                 f" {', '.join(sensor.bands)}"
             )
         named = dict(zip(sensor.bands, map(str, source), strict=True))
-    elif Path(source).is_dir():
-        named = _files_in(Path(source), sensor)
-    else:
-        _check_there(str(source))
-        return (SceneFile(str(source)),)
     for path in named.values():
         _check_there(path)
     return tuple(SceneFile(named[band], band) for band in sensor.bands)
@@ -164,7 +186,7 @@ def _check_there(name: str) -> None:
     raise FileNotFoundError(f"{name} is missing: fetch it")
 
 
-def _name_of(source: Files, files: Sequence[SceneFile]) -> str:
+def _name_of(source: Source, files: Sequence[SceneFile]) -> str:
     path = Path(source) if isinstance(source, str | Path) else files[0].path.parent
     return path.resolve().name if path.is_dir() else path.stem
 

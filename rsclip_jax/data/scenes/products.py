@@ -2,10 +2,12 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
 
+T = TypeVar("T")
 _MOST = 2**26  # of an XML file; the largest have a few MB
 
 
@@ -101,6 +103,21 @@ def read_numbers(text: str | None, where: str) -> list[float]:
         raise ValueError(
             f"{where}: {error}, expected numbers; fetch the product again"
         ) from error
+
+
+def nearest_own(
+    found: Iterable[tuple[str, float | None, T]], own: Mapping[str, float]
+) -> dict[str, T]:
+    """Of the files of each band the one nearest to the band's own resolution.
+
+    found: (band, metres or None, file). own: band -> metres.
+    """
+    chosen: dict[str, tuple[float, T]] = {}
+    for band, metres, file in found:
+        distance = abs(metres - own.get(band, metres)) if metres else 0.0
+        if band not in chosen or distance < chosen[band][0]:
+            chosen[band] = distance, file
+    return {band: file for band, (_, file) in chosen.items()}
 
 
 def missing_bands(where: str, lacking: Sequence[str], found: Sequence[str]) -> str:

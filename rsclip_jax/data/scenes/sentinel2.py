@@ -10,7 +10,12 @@ from xml.etree import ElementTree
 
 from rsclip_jax.data.scenes.files import SceneFile
 from rsclip_jax.data.scenes.found import Found
-from rsclip_jax.data.scenes.products import Product, missing_bands, read_text
+from rsclip_jax.data.scenes.products import (
+    Product,
+    missing_bands,
+    nearest_own,
+    read_text,
+)
 from rsclip_jax.data.sensors import SENSORS, Sensor
 from rsclip_jax.data.sensors.baseline import FIRST, read_baseline
 from rsclip_jax.data.types import Scaling
@@ -20,6 +25,7 @@ _IMAGE = re.compile(r"_(B\d[\dA]|SCL)(?:_(10|20|60)m)?$")
 # The bands in the order of their numbers in the metadata.
 _NUMBERED = SENSORS["s2_l1c"].bands
 _OWN_METRES = dict(zip(_NUMBERED, SENSORS["s2_l1c"].resolution, strict=True))
+_OWN_METRES["SCL"] = 20.0
 _NODATA = 0.0
 # A sensor's unit, in reflectance.
 _STEPS = {"DN": 1e-4, "reflectance": 1.0}
@@ -69,18 +75,14 @@ def _check_sensor(sensor: Sensor, level: str, where: str) -> None:
 
 def _find_images(product: Product, root: ElementTree.Element) -> dict[str, str]:
     """Band -> its file: at the band's own resolution, or the nearest that is there."""
-    found: dict[str, tuple[float, str]] = {}
+    found = []
     for element in root.iterfind(".//IMAGE_FILE"):
         name = (element.text or "").strip()
         match = _IMAGE.search(name)
-        if not match or f"{name}.jp2" not in product.names:
-            continue
-        band, metres = match[1], float(match[2] or 0)
-        own = _OWN_METRES.get(band, 20.0)
-        distance = abs(metres - own) if metres else 0.0
-        if band not in found or distance < found[band][0]:
-            found[band] = distance, f"{name}.jp2"
-    return {band: name for band, (_, name) in found.items()}
+        if match and f"{name}.jp2" in product.names:
+            metres = float(match[2]) if match[2] else None
+            found.append((match[1], metres, f"{name}.jp2"))
+    return nearest_own(found, _OWN_METRES)
 
 
 def _read_scaling(

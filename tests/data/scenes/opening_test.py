@@ -317,3 +317,13 @@ def test_a_cut_file_is_named(tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"a\.tif: unreadable or cut TIFF"):
         whole(open_scene(path, "s2_l2a"))
+
+
+def test_arguments_that_exclude_each_other_are_refused(tmp_path):
+    scene = open_scene(write(tmp_path / "a.tif", drawn()), "s2_l2a")
+    with pytest.raises(ValueError, match=r"give onto=, or crs= and resolution="):
+        open_scene(tmp_path / "a.tif", "s2_l2a", onto=scene, resolution=20)
+    folder = tmp_path / "x.SAFE"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="the product says its bands and units itself"):
+        open_scene(folder, scaling=Scaling())
