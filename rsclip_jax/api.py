@@ -15,6 +15,7 @@ from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.paths import as_path, check_local, is_remote
 from rsclip_jax.models import inference
+from rsclip_jax.models.clip import put_towers, tower_params
 from rsclip_jax.models.compute import DTYPES, FLOAT32, Compute, compute_here
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
@@ -452,8 +453,8 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
                 f" current {name} has {found} (theta_0: {path}; theta_1: the workdir's"
                 " patch/theta_1, or else its last checkpoint)"
             )
-    visual = interpolate(clip.params["visual"], theta_1, alpha)
-    params = {**clip.params, "visual": visual}
+    theta_0 = tower_params(clip.params, with_text="text" in theta_1)
+    params = put_towers(clip.params, interpolate(theta_0, theta_1, alpha))
     digest = checkpoint.params_digest(params)
     head = checkpoint.load_head(workdir / "patch", alpha)
     return dataclasses.replace(patched, params=params, digest=digest, task_head=head)

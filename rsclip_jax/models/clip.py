@@ -185,6 +185,22 @@ def clip_shapes(variant: str | Variant, bands: int = 3) -> dict:
     return {**shapes, "visual": {**shapes["visual"], "patch_embed": {"kernel": kernel}}}
 
 
+def tower_params(params: dict, with_text: bool) -> dict:
+    """The visual tower's params; with_text, the text tower's too, as one more key."""
+    return {**params["visual"], **({"text": params["text"]} if with_text else {})}
+
+
+def visual_params(towers: dict) -> dict:
+    """The visual tower's part of tower_params."""
+    return {name: tree for name, tree in towers.items() if name != "text"}
+
+
+def put_towers(params: dict, towers: dict) -> dict:
+    """A CLIP's params with the towers of tower_params in place of its own."""
+    text = {name: tree for name, tree in towers.items() if name == "text"}
+    return {**params, "visual": visual_params(towers), **text}
+
+
 def normalize_rgb(rgb: jax.Array, variant: str | Variant) -> jax.Array:
     """uint8 [b, h, w, 3] -> float32 normalised with the variant's mean and std."""
     v = get_variant(variant)

@@ -36,6 +36,11 @@ _PATCHED = """\
 the frozen zero-shot text head, and interpolated with the original weights,
 (1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
 al. 2022), {mixture}."""
+_PATCHED_BOTH = """\
+**Patched**: both towers were fine-tuned on labelled RGB satellite images and prompts of
+their classes (FLYP, Goyal et al. 2023), and interpolated with the original weights,
+(1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
+al. 2022), {mixture}."""
 _ALIGNED = """\
 **Aligned** ({modality}): an encoder of another sensor was trained to reproduce the
 CLIP's image features of the same location (Zavras et al. 2024, arXiv 2402.09816), so
@@ -136,7 +141,9 @@ def _method(
         out.append("**Pretrained** from random weights on images and texts.")
     if "patch" in history:
         mixture = _mixture(history["patch"], alpha)
-        out.append(_PATCHED.format(mixture=mixture))
+        told = (history["patch"].config or {}).get("patch", {})
+        text = _PATCHED_BOTH if told.get("train_text") else _PATCHED
+        out.append(text.format(mixture=mixture))
     out += [_ALIGNED.format(modality=modality) for modality in model.sensors]
     return out or ["Converted, not trained further."]
 
