@@ -71,8 +71,8 @@ def tower_fields(v: Variant) -> dict[str, Any]:
 class TextTransformer(nn.Module):
     """The text tower, pooled and projected.
 
-    CLIP's is causal and pooled at the end token, the largest id; SigLIP's sees all
-    tokens, is pooled at the last position, and its projection has a bias.
+    CLIP's is causal and pooled at the end token; SigLIP's sees all tokens, is pooled at
+    the last position, and its projection has a bias.
     """
 
     variant: Variant
@@ -108,7 +108,8 @@ class TextTransformer(nn.Module):
             causal=is_clip,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
-        last = jnp.argmax(text, axis=-1) if is_clip else jnp.full(len(text), n - 1)
+        ends = text if v.end_token < 0 else text == v.end_token
+        last = jnp.argmax(ends, axis=-1) if is_clip else jnp.full(len(text), n - 1)
         pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))

@@ -24,10 +24,10 @@ model = rsclip_jax.load("clip")""",
 state = safetensors.torch.load_file("clip.safetensors")  # OpenAI's state dict
 model = rsclip_jax.load("clip.safetensors")""",
 }
-_USE_SIGLIP = """\
-model = transformers.SiglipModel.from_pretrained("clip")
+_USE_OTHER = """\
+model = transformers.{kind}Model.from_pretrained("clip")
 tokenizer = transformers.AutoTokenizer.from_pretrained("clip")
-images = transformers.SiglipImageProcessor.from_pretrained("clip")
+images = transformers.{processor}ImageProcessor.from_pretrained("clip")
 model = rsclip_jax.load("clip")"""
 # timm's default is pretrained=False: random weights
 _TIMM = 'encoder = timm.create_model("local-dir:{}", pretrained=True)'
@@ -161,7 +161,11 @@ def _mixture(meta: StageMeta, asked: float | None) -> str:
 
 
 def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:
-    use = _USE[layout] if model.variant.family == "clip" else _USE_SIGLIP
+    use = _USE[layout]
+    if model.variant.tokenizer is not None:
+        kind = "Siglip" if model.variant.family == "siglip" else "MetaClip2"
+        processor = "Siglip" if model.variant.family == "siglip" else "CLIP"
+        use = _USE_OTHER.format(kind=kind, processor=processor)
     lines = [use] if model.takes_rgb else []
     for modality in model.sensors:
         one = files[modality]

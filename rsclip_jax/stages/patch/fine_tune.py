@@ -40,7 +40,8 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
     job = tower_job(run, c, clip.variant, theta_0, frozen, train)
     count = optim.count_trained(job.settings.trainable, job.params)
     run.log(
-        f"patch: recipe {c.recipe} trains {count:,} parameters; the tower has"
+        f"patch: recipe {c.recipe} trains {count:,} parameters; the"
+        f" {'towers have' if c.train_text else 'tower has'}"
         f" {optim.count_trained(EVERYTHING, theta_0):,}"
     )
     theta_1 = fit(run, job, origins)

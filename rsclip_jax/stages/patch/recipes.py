@@ -327,7 +327,8 @@ def prompt_ids(variant: Variant, source: Source) -> np.ndarray:
     dataset = source.dataset
     prompts = fill_templates(dataset.classnames, dataset.templates)
     ids = tokenize_for(variant, [p for of_class in prompts for p in of_class])
-    used = min(-(-(last_token(ids) + 1) // 8) * 8, variant.context_length)
+    used = last_token(ids, variant.end_token) + 1
+    used = min(-(-used // 8) * 8, variant.context_length)
     return ids[:, :used].reshape(len(prompts), -1, used)
 
 
