@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         weights,
     )
     from rsclip_jax.api import Model, load
+    from rsclip_jax.data.scenes.opening import open_scene
 
 __all__ = [
     "Model",
@@ -25,6 +26,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "open_scene",
     "train_step",
     "weights",
 ]
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> Any:
             from rsclip_jax import api
 
             return getattr(api, name)
+        case "open_scene":
+            from rsclip_jax.data.scenes.opening import open_scene
+
+            return open_scene
         # importing a submodule puts it among the globals
         case "losses":
             import rsclip_jax.losses

@@ -39,6 +39,7 @@ LAYERS = (
     {"data.open"},
     {"data.sources"},
     {"data.readers"},
+    {"data.scenes"},
     {"data.codecs"},
     {"data.catalog"},
     {"data.miniature"},  # the catalog names its classes
@@ -373,9 +374,11 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_lazy_names_are_there():
     from rsclip_jax import api
+    from rsclip_jax.data.scenes import opening
 
     assert rsclip_jax.load is api.load
     assert rsclip_jax.Model is api.Model
+    assert rsclip_jax.open_scene is opening.open_scene
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         rsclip_jax.lod  # noqa: B018
 

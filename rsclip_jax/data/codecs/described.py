@@ -1,7 +1,9 @@
-"""Puts a raster into a sensor's order, by what its file says of its bands."""
+"""What a file says of a sensor's bands: their order, and where they have no value."""
 
 import dataclasses
 from collections.abc import Sequence
+
+import numpy as np
 
 from rsclip_jax.data.codecs.notes import note
 from rsclip_jax.data.codecs.raster import Raster
@@ -47,6 +49,20 @@ def order_bands(
             return raster
         indices = tuple(order.index(band) for band in sensor.bands)
     return _pick(raster, indices)
+
+
+def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
+    """What a file marks as missing of a sensor's values, [h, w] or [h, w, bands].
+
+    Where the file's nodata value is the sensor's, too, it is missing in all bands of a
+    pixel, and a dark measurement in some, but for radar in dB.
+    """
+    missing = raster.missing
+    if missing is None or missing.ndim == 2 or raster.nodata is None:
+        return missing
+    if raster.nodata == sensor.nodata and sensor.unit != "dB":
+        return np.asarray(missing.all(axis=-1))
+    return missing
 
 
 def _pick(raster: Raster, indices: Sequence[int]) -> Raster:

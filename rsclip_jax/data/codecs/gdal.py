@@ -1,21 +1,25 @@
 """Reads a raster by GDAL: every kind of TIFF, and JPEG 2000."""
 
 import contextlib
+import dataclasses
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from rsclip_jax.data.codecs.limits import TooLarge, check_pixels
 from rsclip_jax.data.codecs.places import Footprint, Transform, face_north
-from rsclip_jax.data.codecs.raster import Raster
+from rsclip_jax.data.codecs.raster import Raster, join_rasters
 from rsclip_jax.data.types import MAX_PIXELS
 
 # What GDAL reports becomes an error of ours or is of no consequence; a raster without
@@ -25,7 +29,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 # A folder may have a million files: it is not listed, and files beside the raster
 # (.msk, .aux.xml, .tfw) are looked up by name. Nothing is fetched.
-_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "PROJ_NETWORK": "OFF"}
+OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "PROJ_NETWORK": "OFF"}
 _LACKS = re.compile(r"missing codec(?: of code)? (\w+)")
 _UNABLE = re.compile(r"not supported|unsupported|cannot handle|can not handle", re.I)
 
@@ -44,7 +48,7 @@ def read_with_gdal(
     together; see check_pixels. Raises ValueError naming a file that is unreadable, cut
     short, too large, or in a codec that is not there.
     """
-    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
+    with explaining(path), rasterio.Env(**OPTIONS), _opened(path, driver) as file:
         if not file.subdatasets:
             _check_size(file, path, max_pixels)
             return _read(file, path, bands)
@@ -57,8 +61,8 @@ def locate_with_gdal(path: Path, driver: str) -> tuple[Footprint, ...]:
 
     Arguments and errors: see read_with_gdal.
     """
-    with _explaining(path), rasterio.Env(**_OPTIONS), _opened(path, driver) as file:
-        if not (located := _locate(file)):
+    with explaining(path), rasterio.Env(**OPTIONS), _opened(path, driver) as file:
+        if not (located := locate(file)):
             return ()
         crs, transform = located
         shape = (file.height, file.width)
@@ -69,7 +73,7 @@ def locate_with_gdal(path: Path, driver: str) -> tuple[Footprint, ...]:
 
 
 @contextlib.contextmanager
-def _explaining(path: Path) -> Iterator[None]:
+def explaining(path: Path) -> Iterator[None]:
     """Raises what goes wrong within as ValueError with the file and the way out."""
     try:
         yield
@@ -99,8 +103,9 @@ def _explain(error: Exception, path: Path) -> str:
         )
     if _UNABLE.search(why):
         return f"GDAL cannot read this kind of file ({why}): convert it to GeoTIFF"
-    size = path.stat().st_size
-    return f"unreadable or cut TIFF ({size:,} bytes; {why}); fetch the file again"
+    kind = "JPEG 2000 file" if path.suffix.lower() == ".jp2" else "TIFF"
+    size = f"{path.stat().st_size:,} bytes; " if path.is_file() else ""
+    return f"unreadable or cut {kind} ({size}{why}); fetch the file again"
 
 
 def _read_pages(names: Sequence[str], path: Path, max_pixels: int) -> list[Raster]:
@@ -135,93 +140,92 @@ def _join_pages(pages: Sequence[Raster], path: Path) -> Raster:
             f"{path}: its {len(pages)} pages are not bands of one image ({found}):"
             " keep one of them in the file"
         )
-    masks = [page.missing for page in pages]
-    each = pages[0].pixels.shape
-    missing = None
-    if any(mask is not None for mask in masks):
-        missing = np.concatenate([_spread(mask, each) for mask in masks], -1)
-    return Raster(
-        np.concatenate([page.pixels for page in pages], -1),
-        missing,
-        pages[0].nodata,
-        sum((page.names for page in pages), ()),
-        _join([page.scales for page in pages], each[-1], 1.0),
-        _join([page.offsets for page in pages], each[-1], 0.0),
-        pages[0].places,
-        pages[0].tags,
-    )
-
-
-def _spread(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask as [h, w, bands]."""
-    if mask is None:
-        return np.zeros(shape, bool)
-    return np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], shape)
-
-
-def _join(
-    values: Sequence[tuple[float, ...] | None], count: int, default: float
-) -> tuple[float, ...] | None:
-    """The scales (offsets) of files of `count` bands each; None if all have none."""
-    if all(value is None for value in values):
-        return None
-    return sum((value or (default,) * count for value in values), ())
+    return join_rasters(pages)
 
 
 def _read(file: rasterio.DatasetReader, path: Path, bands: int | None) -> Raster:
+    """Reads a whole file, north up."""
+    raster = read_bands(file, bands)
+    if not (located := locate(file)):
+        return raster
+    crs, transform = located
+    pixels, missing = raster.pixels, raster.missing
+    if crs:  # without a CRS there is no north
+        if missing is not None:
+            missing, _ = face_north(missing, transform)
+        pixels, transform = face_north(pixels, transform)
+    place = Footprint(path, crs, transform, *pixels.shape[:2])
+    return dataclasses.replace(raster, pixels=pixels, missing=missing, places=(place,))
+
+
+def read_bands(
+    file: rasterio.DatasetReader,
+    bands: int | None = None,
+    *,
+    view: WarpedVRT | None = None,
+    window: Window | None = None,
+    shape: tuple[int, int] | None = None,
+) -> Raster:
+    """Reads the bands of an open file, its rows as they are stored; no place.
+
+    bands: see read_with_gdal. view: the file on another grid, from which pixels are
+    read. window: the part that is read, None for all. shape: (height, width) to which
+    GDAL thins it out.
+    """
     colours, count = file.colorinterp, file.count
     converted = "SOURCE_COLOR_SPACE" in file.tags(ns="IMAGE_STRUCTURE")  # CMYK, Lab
     alpha = count > 1 and colours[-1] == ColorInterp.alpha
     masks = alpha and (converted or bands != count)
     kept = list(range(1, count if masks else count + 1))
-    pixels = np.moveaxis(file.read(kept), 0, -1)
-    missing = _missing(file, kept, as_values=alpha and not masks)
-    places: tuple[Footprint, ...] = ()
-    if located := _locate(file):
-        crs, transform = located
-        if crs:  # without a CRS there is no north
-            if missing is not None:
-                missing, _ = face_north(missing, transform)
-            pixels, transform = face_north(pixels, transform)
-        places = (Footprint(path, crs, transform, *pixels.shape[:2]),)
+    seen = file if view is None else view
+    part = {"window": window, "out_shape": shape and (len(kept), *shape)}
+    pixels = np.moveaxis(seen.read(kept, **part), 0, -1)
+    missing = _missing(seen, kept, pixels, as_values=alpha and not masks, **part)
     scales, offsets = (
         tuple(v[i - 1] for i in kept) for v in (file.scales, file.offsets)
     )
     return Raster(
         np.ascontiguousarray(pixels),
         missing,
-        file.nodatavals[kept[0] - 1],
+        seen.nodatavals[kept[0] - 1],
         tuple(file.descriptions[i - 1] or "" for i in kept),
         scales if any(value != 1 for value in scales) else None,
         offsets if any(offsets) else None,
-        places,
-        dict(file.tags()),
-        _palette(file),
+        tags=dict(file.tags()),
+        palette=_palette(file),
     )
 
 
 def _missing(
-    file: rasterio.DatasetReader, kept: Sequence[int], *, as_values: bool
+    file: rasterio.DatasetReader | WarpedVRT,
+    kept: Sequence[int],
+    pixels: np.ndarray,
+    *,
+    as_values: bool,
+    **part: Any,
 ) -> np.ndarray | None:
     """Where a file says that it has no value: [h, w, bands] or [h, w]; None: nowhere.
 
-    as_values: alpha is a band of values, so that only the nodata value counts.
+    as_values: alpha is a band of values, so that only the nodata value counts. part:
+    window and out_shape, as the pixels were read.
     """
     if as_values:
-        pairs = [(file.read(i), file.nodatavals[i - 1]) for i in kept]
-        gone = np.stack([array == value for array, value in pairs], -1)
+        values = [file.nodatavals[i - 1] for i in kept]
+        gone = np.stack([pixels[..., i] == v for i, v in enumerate(values)], -1)
         return gone if gone.any() else None
     flags = [file.mask_flag_enums[i - 1] for i in kept]
     if all(MaskFlags.all_valid in of_band for of_band in flags):
         return None
     if all(MaskFlags.per_dataset in of_band for of_band in flags):
-        gone = file.read_masks(kept[0]) == 0
+        shape = part["out_shape"] and part["out_shape"][1:]
+        one = file.read_masks(kept[0], window=part["window"], out_shape=shape)
+        gone = one == 0
     else:
-        gone = np.moveaxis(file.read_masks(kept) == 0, 0, -1)
+        gone = np.moveaxis(file.read_masks(kept, **part) == 0, 0, -1)
     return gone if gone.any() else None
 
 
-def _locate(file: rasterio.DatasetReader) -> tuple[str, Transform] | None:
+def locate(file: rasterio.DatasetReader) -> tuple[str, Transform] | None:
     """(crs, transform) of a file, also from its ground control points."""
     transform, crs = file.transform, file.crs
     points, their_crs = file.gcps

@@ -22,6 +22,14 @@ def read_picture(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> Ra
     if not is_raster(data):
         return Raster(decode_image(data, str(path), bands, max_pixels))
     raster = read_raster(path, bands, max_pixels=max_pixels)
+    return as_picture(raster, bands, str(path))
+
+
+def as_picture(raster: Raster, bands: int, where: str) -> Raster:
+    """Makes an 8-bit picture of what a TIFF or JPEG 2000 file holds; see read_picture.
+
+    where: the file, for errors.
+    """
     pixels, missing, names = raster.pixels, raster.missing, raster.names
     if raster.palette is not None:
         pixels, names = raster.palette[pixels[..., 0]], ()
@@ -31,7 +39,7 @@ def read_picture(path: Path, bands: int = 3, max_pixels: int = MAX_PIXELS) -> Ra
         pixels, names = pixels.repeat(3, -1), ()
     if missing is not None and missing.ndim == 3:
         missing = np.asarray(missing.all(-1))
-    pixels = check_bands(pixels, str(path), bands)
+    pixels = check_bands(pixels, where, bands)
     return dataclasses.replace(
         raster, pixels=pixels, missing=missing, names=names, palette=None
     )

@@ -1,6 +1,7 @@
 """Raster: the pixels of a file and what the file says about them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,3 +43,39 @@ class Raster:
     def place(self) -> Footprint | None:
         """The grid of the (first) file."""
         return self.places[0] if self.places else None
+
+
+def join_rasters(parts: Sequence[Raster]) -> Raster:
+    """The bands of rasters of one size and dtype, one after the other."""
+    shape = parts[0].pixels.shape
+    missing = None
+    if any(part.missing is not None for part in parts):
+        missing = np.concatenate(
+            [_spread(p.missing, p.pixels.shape) for p in parts], -1
+        )
+    return Raster(
+        np.concatenate([part.pixels for part in parts], -1),
+        missing,
+        parts[0].nodata,
+        sum((part.names for part in parts), ()),
+        _join([part.scales for part in parts], shape[-1], 1.0),
+        _join([part.offsets for part in parts], shape[-1], 0.0),
+        parts[0].places,
+        parts[0].tags,
+    )
+
+
+def _spread(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask as [h, w, bands]."""
+    if mask is None:
+        return np.zeros(shape, bool)
+    return np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], shape)
+
+
+def _join(
+    values: Sequence[tuple[float, ...] | None], count: int, default: float
+) -> tuple[float, ...] | None:
+    """The scales (offsets) of rasters of `count` bands each; None if all have none."""
+    if all(value is None for value in values):
+        return None
+    return sum((value or (default,) * count for value in values), ())

@@ -13,7 +13,7 @@ from rsclip_jax.data.sensors.spec import Sensor
 OFFSET = -1000.0
 _PRODUCT = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N(\d{4})_")
 _BASELINE = re.compile(r"(\d\d?)\.?(\d\d?)")  # 05.10, 0510, or 5.1 as a number
-_FIRST = 400
+FIRST = 400
 _OWN = 9000  # from N9000 on the processing is not ESA's; BigEarthNet v2 has N9999
 
 
@@ -23,17 +23,23 @@ def stated_baseline(path: Path, tags: Mapping[str, str]) -> int:
     A name counts if it is of the file, of a folder that it lies in, or in a tag.
     """
     for key, value in tags.items():
-        match = _BASELINE.search(value)
-        if match and "PROCESSING_BASELINE" in key.upper():
-            return 100 * int(match[1]) + int(match[2].ljust(2, "0"))
+        if "PROCESSING_BASELINE" in key.upper() and (found := read_baseline(value)):
+            return found
     return _of_products((*reversed(path.parts), *tags.values()))
+
+
+def read_baseline(text: str) -> int:
+    """A baseline, such as 510 of "05.10"; 0 for other text."""
+    if not (match := _BASELINE.search(text)):
+        return 0
+    return 100 * int(match[1]) + int(match[2].ljust(2, "0"))
 
 
 def has_offset(sensor: Sensor, path: Path, tags: Mapping[str, str]) -> bool:
     """Whether a file states a baseline whose DN are 1000 higher."""
     if not is_msi(sensor):
         return False
-    return _FIRST <= stated_baseline(path, tags) < _OWN
+    return FIRST <= stated_baseline(path, tags) < _OWN
 
 
 def is_msi(sensor: Sensor) -> bool:

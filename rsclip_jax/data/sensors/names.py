@@ -64,6 +64,12 @@ def find_bands(
     return None
 
 
+def band_of(name: str, sensor: Sensor) -> str:
+    """The band of a sensor that one name means; "" if it is none, or several."""
+    found = {band for table in _tables(sensor) if (band := _look_up(name, table))}
+    return found.pop() if len(found) == 1 else ""
+
+
 def _check_order(
     known: Sequence[str], sensor: Sensor, order: Sequence[str], where: str, names
 ) -> None:

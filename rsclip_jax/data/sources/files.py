@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rsclip_jax.data.codecs.checks import check_array, find_missing
-from rsclip_jax.data.codecs.described import order_bands
+from rsclip_jax.data.codecs.described import marked_missing, order_bands
 from rsclip_jax.data.codecs.geotiff import SUFFIXES as TIFF_SUFFIXES
 from rsclip_jax.data.codecs.geotiff import read_band_files, read_place, read_raster
 from rsclip_jax.data.codecs.images import read_image
@@ -241,20 +241,6 @@ def _warp(raster: Raster, sensor: Sensor, grid: Footprint | None, where: str) ->
     gone = find_missing(raster.pixels, sensor, marked_missing(raster, sensor))
     warped = warp_onto(dataclasses.replace(raster, missing=gone), grid, where)
     return raster if warped.pixels is raster.pixels else warped
-
-
-def marked_missing(raster: Raster, sensor: Sensor) -> np.ndarray | None:
-    """What a file marks as missing of a sensor's values, [h, w] or [h, w, bands].
-
-    Where the file's nodata value is the sensor's, too, it is missing in all bands of a
-    pixel, and a dark measurement in some, but for radar in dB.
-    """
-    missing = raster.missing
-    if missing is None or missing.ndim == 2 or raster.nodata is None:
-        return missing
-    if raster.nodata == sensor.nodata and sensor.unit != "dB":
-        return np.asarray(missing.all(axis=-1))
-    return missing
 
 
 def read_files(

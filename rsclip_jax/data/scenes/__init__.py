@@ -1,0 +1,1 @@
+"""Scenes: whole satellite images, which are read by windows."""
