@@ -26,6 +26,7 @@ from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
     Found,
     Heads,
+    check_digests,
     file_digests,
     find_pretrained,
     is_weight_folder,
@@ -306,8 +307,10 @@ def _load(
         )
     check_local(found.path, "a weight file, source")
     told = {"sensor": found.sensor, **told}
+    digests = file_digests(found.path)
+    check_digests(found.origin.get("name", ""), digests)
     v, params, spec, tower = load_towers(found.path, variant or found.variant, **told)
-    origin = {**found.origin, "files": file_digests(found.path)}
+    origin = {**found.origin, "files": digests}
     sensors = {}
     if spec is not None and tower is not None:
         digest = checkpoint.params_digest(tower)
