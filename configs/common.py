@@ -233,6 +233,8 @@ def patch(**values) -> ml_collections.ConfigDict:
         "head_lr": 1e-3,
         # labels (cross-entropy, or BCE) | asymmetric (several labels) | flyp | sigmoid.
         "loss": "labels",
+        # Loss flyp: train the text tower too, and interpolate it with the image tower.
+        "train_text": False,
         "asymmetric": {
             # Exponent by which easy positives count less, at least 0.
             "gamma_positive": 0.0,

@@ -15,6 +15,7 @@ from rsclip_jax.data.sensors import SENSORS, Sensor, get_sensor
 from rsclip_jax.interpolate import interpolate
 from rsclip_jax.io.paths import as_path, check_local, is_remote
 from rsclip_jax.models import inference
+from rsclip_jax.models.clip import put_towers, tower_params
 from rsclip_jax.models.compute import DTYPES, FLOAT32, Compute, compute_here
 from rsclip_jax.models.inference import OnDevice
 from rsclip_jax.models.inputs import MAX_SHRINK, Image
@@ -25,6 +26,7 @@ from rsclip_jax.train import checkpoint
 from rsclip_jax.weights import (
     Found,
     Heads,
+    check_digests,
     file_digests,
     find_pretrained,
     is_weight_folder,
@@ -305,8 +307,10 @@ def _load(
         )
     check_local(found.path, "a weight file, source")
     told = {"sensor": found.sensor, **told}
+    digests = file_digests(found.path)
+    check_digests(found.origin.get("name", ""), digests)
     v, params, spec, tower = load_towers(found.path, variant or found.variant, **told)
-    origin = {**found.origin, "files": file_digests(found.path)}
+    origin = {**found.origin, "files": digests}
     sensors = {}
     if spec is not None and tower is not None:
         digest = checkpoint.params_digest(tower)
@@ -452,8 +456,8 @@ def load_alpha(workdir: Path, alpha: float) -> Model:
                 f" current {name} has {found} (theta_0: {path}; theta_1: the workdir's"
                 " patch/theta_1, or else its last checkpoint)"
             )
-    visual = interpolate(clip.params["visual"], theta_1, alpha)
-    params = {**clip.params, "visual": visual}
+    theta_0 = tower_params(clip.params, with_text="text" in theta_1)
+    params = put_towers(clip.params, interpolate(theta_0, theta_1, alpha))
     digest = checkpoint.params_digest(params)
     head = checkpoint.load_head(workdir / "patch", alpha)
     return dataclasses.replace(patched, params=params, digest=digest, task_head=head)

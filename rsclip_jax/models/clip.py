@@ -71,8 +71,8 @@ def tower_fields(v: Variant) -> dict[str, Any]:
 class TextTransformer(nn.Module):
     """The text tower, pooled and projected.
 
-    CLIP's is causal and pooled at the end token, the largest id; SigLIP's sees all
-    tokens, is pooled at the last position, and its projection has a bias.
+    CLIP's is causal and pooled at the end token; SigLIP's sees all tokens, is pooled at
+    the last position, and its projection has a bias.
     """
 
     variant: Variant
@@ -108,7 +108,8 @@ class TextTransformer(nn.Module):
             causal=is_clip,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
-        last = jnp.argmax(text, axis=-1) if is_clip else jnp.full(len(text), n - 1)
+        ends = text if v.end_token < 0 else text == v.end_token
+        last = jnp.argmax(ends, axis=-1) if is_clip else jnp.full(len(text), n - 1)
         pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
@@ -183,6 +184,22 @@ def clip_shapes(variant: str | Variant, bands: int = 3) -> dict:
     size, _, _, width = kernel.shape
     kernel = jax.ShapeDtypeStruct((size, size, bands, width), kernel.dtype)
     return {**shapes, "visual": {**shapes["visual"], "patch_embed": {"kernel": kernel}}}
+
+
+def tower_params(params: dict, with_text: bool) -> dict:
+    """The visual tower's params; with_text, the text tower's too, as one more key."""
+    return {**params["visual"], **({"text": params["text"]} if with_text else {})}
+
+
+def visual_params(towers: dict) -> dict:
+    """The visual tower's part of tower_params."""
+    return {name: tree for name, tree in towers.items() if name != "text"}
+
+
+def put_towers(params: dict, towers: dict) -> dict:
+    """A CLIP's params with the towers of tower_params in place of its own."""
+    text = {name: tree for name, tree in towers.items() if name == "text"}
+    return {**params, "visual": visual_params(towers), **text}
 
 
 def normalize_rgb(rgb: jax.Array, variant: str | Variant) -> jax.Array:

@@ -189,7 +189,7 @@ def encode_texts(
         return np.zeros((0, variant.embed_dim), np.float32)
     if variant.family == "clip":
         # The tower is causal: what follows every text's end token can be cut off.
-        used = last_token(tokens) + 1
+        used = last_token(tokens, variant.end_token) + 1
         tokens = tokens[:, : min(-(-used // 8) * 8, variant.context_length)]
     block = min(block, -(-len(tokens) // 16) * 16)
     text_params = _on_device(params["text"])
@@ -228,12 +228,13 @@ def count_tokens_for(variant: Variant, texts: Sequence[str]) -> np.ndarray:
     return count_tokens(texts)
 
 
-def last_token(tokens: np.ndarray) -> int:
-    """The index of the end token, the largest id, in the longest of texts [..., n].
+def last_token(tokens: np.ndarray, end_token: int = -1) -> int:
+    """The index of the end token in the longest of texts [..., n]; -1: the largest id.
 
     Not the index before the zeros: 0 is padding and also the token of "!".
     """
-    return int(tokens.argmax(axis=-1).max(initial=0))
+    ends = tokens if end_token < 0 else tokens == end_token
+    return int(ends.argmax(axis=-1).max(initial=0))
 
 
 @functools.partial(jax.jit, static_argnames=("variant", "compute"))

@@ -39,8 +39,9 @@ class Variant:
     vision_mlp_width, text_mlp_width: 0 means four times the width. vision_layers: the
     number of transformer blocks, or a ResNet's blocks in each of its four stages. A
     ResNet's patch_size is 32: one position of its last grid covers 32 x 32 pixels.
-    resize: how images are made square. tokenizer: the file that texts are tokenized by;
-    None is CLIP's own tokenizer.
+    resize: how images are made square. end_token: the id at whose first place
+    CLIP's text tower is pooled; -1 is the largest of a text. tokenizer: the file that
+    texts are tokenized by; None is CLIP's own tokenizer.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Variant:
     family: str = "clip"
     text_activation: str = ""
     text_mlp_width: int = 0
+    end_token: int = -1
     tokenizer: TokenizerFile | None = None
 
     def __post_init__(self):

@@ -24,16 +24,21 @@ model = rsclip_jax.load("clip")""",
 state = safetensors.torch.load_file("clip.safetensors")  # OpenAI's state dict
 model = rsclip_jax.load("clip.safetensors")""",
 }
-_USE_SIGLIP = """\
-model = transformers.SiglipModel.from_pretrained("clip")
+_USE_OTHER = """\
+model = transformers.{kind}Model.from_pretrained("clip")
 tokenizer = transformers.AutoTokenizer.from_pretrained("clip")
-images = transformers.SiglipImageProcessor.from_pretrained("clip")
+images = transformers.{processor}ImageProcessor.from_pretrained("clip")
 model = rsclip_jax.load("clip")"""
 # timm's default is pretrained=False: random weights
 _TIMM = 'encoder = timm.create_model("local-dir:{}", pretrained=True)'
 _PATCHED = """\
 **Patched**: the visual tower was fine-tuned on labelled RGB satellite images through
 the frozen zero-shot text head, and interpolated with the original weights,
+(1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
+al. 2022), {mixture}."""
+_PATCHED_BOTH = """\
+**Patched**: both towers were fine-tuned on labelled RGB satellite images and prompts of
+their classes (FLYP, Goyal et al. 2023), and interpolated with the original weights,
 (1 - alpha) theta_0 + alpha theta_1 (WiSE-FT, Wortsman et al. 2022; PAINT, Ilharco et
 al. 2022), {mixture}."""
 _ALIGNED = """\
@@ -136,7 +141,9 @@ def _method(
         out.append("**Pretrained** from random weights on images and texts.")
     if "patch" in history:
         mixture = _mixture(history["patch"], alpha)
-        out.append(_PATCHED.format(mixture=mixture))
+        told = (history["patch"].config or {}).get("patch", {})
+        text = _PATCHED_BOTH if told.get("train_text") else _PATCHED
+        out.append(text.format(mixture=mixture))
     out += [_ALIGNED.format(modality=modality) for modality in model.sensors]
     return out or ["Converted, not trained further."]
 
@@ -154,7 +161,11 @@ def _mixture(meta: StageMeta, asked: float | None) -> str:
 
 
 def _use(model: Model, layout: str, files: Mapping[str, Mapping[str, str]]) -> str:
-    use = _USE[layout] if model.variant.family == "clip" else _USE_SIGLIP
+    use = _USE[layout]
+    if model.variant.tokenizer is not None:
+        kind = "Siglip" if model.variant.family == "siglip" else "MetaClip2"
+        processor = "Siglip" if model.variant.family == "siglip" else "CLIP"
+        use = _USE_OTHER.format(kind=kind, processor=processor)
     lines = [use] if model.takes_rgb else []
     for modality in model.sensors:
         one = files[modality]

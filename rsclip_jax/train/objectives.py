@@ -77,23 +77,28 @@ def make_patch_loss(
 
 
 def make_prompt_loss(
-    encode: Encode, contrastive: Callable[..., jax.Array], seed: int
+    encode: Encode,
+    contrastive: Callable[..., jax.Array],
+    seed: int,
+    encode_text: Callable[[PyTree, jax.Array], jax.Array] | None = None,
 ) -> Objective:
     """The objective of FLYP in stage patch (Goyal et al. 2023): images and prompts.
 
     Each image gets a random prompt of its class, drawn by seed and step from
     frozen["prompts"] [k, templates, d] (unit norm); images of one class are positives
     of each other. frozen["t"]: the inverse temperature. contrastive: as in
-    make_contrastive_loss.
+    make_contrastive_loss. encode_text: (params, token ids [b, n]) -> features [b, d] by
+    the text tower in training; frozen["prompts"] are then ids [k, templates, n].
     """
 
     def compare(params, frozen, zimg, batch):
-        del params
         label = batch["label"]
         rng = jax.random.fold_in(jax.random.key(seed), batch["step"])
         templates = frozen["prompts"].shape[1]
         drawn = jax.random.randint(rng, label.shape, 0, templates)
         ztxt = frozen["prompts"][label, drawn]
+        if encode_text is not None:
+            ztxt = normalize(encode_text(params, ztxt))
         return contrastive(zimg, ztxt, frozen["t"], label), {}
 
     return Objective(_unit(encode), compare, separable=False)

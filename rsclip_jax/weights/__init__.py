@@ -13,6 +13,7 @@ from rsclip_jax.weights.load_encoder import (
 from rsclip_jax.weights.pretrained import (
     PRETRAINED,
     Found,
+    check_digests,
     find_pretrained,
     is_name,
     suggest,
@@ -30,6 +31,7 @@ __all__ = [
     "PRETRAINED",
     "Found",
     "Heads",
+    "check_digests",
     "check_is_tower",
     "fetch",
     "file_digests",

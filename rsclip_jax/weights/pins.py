@@ -1,4 +1,4 @@
-"""The commit of each repository whose weights have a name here.
+"""The commit of each repository whose weights have a name here, and files' digests.
 
 A commit fixes every byte of a repository, so that a name gives the same weights always.
 Repositories without a row have no commit in a public source: their newest one is taken,
@@ -17,6 +17,7 @@ PINS = {
     "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k": (
         "743c27bd53dfe508a0ade0f50698f99b39d03bec"
     ),
+    "Zilun/GeoRSCLIP": "4920188e6eba4e711ef9848cfd7cb77e874ee33f",
     "chendelong/RemoteCLIP": "bf1d8a3ccf2ddbf7c875705e46373bfe542bce38",
     "torchgeo/vit_small_patch16_224_sentinel2_all_moco": (
         "1cb683f6c14739634cdfaaceb076529adf898c74"
@@ -28,4 +29,29 @@ PINS = {
     "torchgeo/resnet50_sentinel2_all_dino": "d7f14bf5530d70ac69d763e58e77e44dbecfec7c",
     "torchgeo/resnet50_sentinel1_all_moco": "e79862c667853c10a709bdd77ea8ffbad0e0f1cf",
     "torchgeo/dofa": "b8db318b64a90b9e085ec04ba8851233c5893666",
+}
+
+# Repository -> file -> sha256, of the files for which a public source states it. Names
+# compare it also for files that were placed by hand.
+DIGESTS = {
+    "chendelong/RemoteCLIP": {
+        "RemoteCLIP-ViT-B-32.pt": (
+            "60014e395d930a3f2963d1d89c8522bf4ad56775571e4356e866864789af85c4"
+        ),
+    },
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": {
+        "open_clip_model.safetensors": (
+            "ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6"
+        ),
+    },
+    "laion/CLIP-ViT-L-14-laion2B-s32B-b82K": {
+        "open_clip_pytorch_model.bin": (
+            "7d129ed747e0ed53e82dfcc140382b51be66b56e6a9bdc3258afd2846e3bb019"
+        ),
+    },
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": {
+        "open_clip_pytorch_model.bin": (
+            "9a78ef8e8c73fd0df621682e7a8e8eb36c6916cb3c16b291a082ecd52ab79cc4"
+        ),
+    },
 }

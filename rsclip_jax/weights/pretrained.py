@@ -7,6 +7,7 @@ not change it, so it is that of the weights that training started from.
 import dataclasses
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rsclip_jax.data.sensors import SENSORS, Sensor
@@ -14,7 +15,7 @@ from rsclip_jax.data.sensors.bands import sensor_part
 from rsclip_jax.models.variants import VARIANTS, Variant
 from rsclip_jax.weights import hub
 from rsclip_jax.weights.encoders import ENCODERS
-from rsclip_jax.weights.pins import PINS
+from rsclip_jax.weights.pins import DIGESTS, PINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,7 @@ _ROWS = (
         "ckpt/RS5M_ViT-B-32.pt",
         "ViT-B-32-quickgelu",
         "its README builds it from OpenAI's weights: QuickGELU",
+        licence="cc",
     ),
     Pretrained(
         "GeoRSCLIP-ViT-H-14",
@@ -119,6 +121,7 @@ _ROWS = (
         "ckpt/RS5M_ViT-H-14.pt",
         "ViT-H-14",
         "its README builds it from LAION-2B's weights: exact GELU",
+        licence="cc",
     ),
     Pretrained(
         "SkyCLIP-ViT-B-32",
@@ -248,6 +251,22 @@ def _found(
     if row is None:
         return Found(path, None, origin)
     return Found(path, row.variant, origin, row.sensor)
+
+
+def check_digests(source: str, found: Mapping[str, str]) -> None:
+    """Raises ValueError if a named file's sha256 is not the published one.
+
+    found: file -> sha256 of the files that a name led to.
+    """
+    row = PRETRAINED.get(source)
+    known = DIGESTS.get(row.repository, {}) if row else {}
+    for name in known.keys() & found.keys():
+        if found[name] != known[name]:
+            raise ValueError(
+                f"{source}: {name} has the sha256 {found[name]}, and the published file"
+                f" {known[name]}: it is damaged or another; remove it and load the name"
+                " again, or load it by its path"
+            )
 
 
 def suggest(source: str) -> str:

@@ -45,7 +45,7 @@ def save_clip(
             a folder, which gets the config too; for "hf" a folder that transformers'
             CLIPModel, CLIPProcessor and tokenizer read.
         layout: "open_clip", "openai" (the same names, with OpenAI's three sizes added)
-            or "hf", the only one for a SigLIP.
+            or "hf", the only one for tokenizers other than CLIP's.
 
     Raises ValueError for an unknown layout or dtype, a value that does not fit the
     dtype, and a model that the layout cannot describe.
@@ -95,15 +95,16 @@ def check_dtype(dtype: str) -> None:
         raise ValueError(f"dtype {dtype!r} is not known; use {', '.join(DTYPES)}")
 
 
-def _check_family(v: Variant, layout: str) -> None:
-    if v.family != "clip":
+def _check_plain(v: Variant, layout: str) -> None:
+    if v.family != "clip" or v.tokenizer is not None:
         raise ValueError(
-            f"layout {layout!r} is not written for {v.name}, a SigLIP: use 'hf'"
+            f"layout {layout!r} is not written for {v.name}, whose tokenizer is not"
+            " CLIP's: use 'hf'"
         )
 
 
 def _save_open_clip(path: Path, v: Variant, params: dict, dtype: str) -> None:
-    _check_family(v, "open_clip")
+    _check_plain(v, "open_clip")
     tensors = _open_clip_tensors(v, params, dtype)
     if path.suffix != ".safetensors":
         path.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _with_counts(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _save_openai(path: Path, v: Variant, params: dict, dtype: str) -> None:
-    _check_family(v, "openai")
+    _check_plain(v, "openai")
     told = {
         "activation": (v.activation, "quick_gelu"),
         "layer_norm_eps": (v.layer_norm_eps, 1e-5),

@@ -172,8 +172,8 @@ def check_is_tower(spec: SensorSpec, variant: Variant) -> None:
     problem = ""
     if isinstance(variant.vision_layers, tuple):
         problem = "the CLIP's visual tower is a ResNet"
-    elif variant.family != "clip":
-        problem = "the CLIP is a SigLIP, whose towers open_clip names otherwise"
+    elif variant.family != "clip" or variant.tokenizer is not None:
+        problem = "open_clip has no CLIP with this one's tokenizer"
     else:
         sensor = spec_sensor(spec)
         free = {"image_size", "pixels", "metres", *input_fields(sensor)}

@@ -53,18 +53,25 @@ def _open_clip_pixels(v: Variant) -> dict[str, Any]:
 
 
 def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
-    """config.json of transformers' CLIPModel or SiglipModel."""
+    """config.json of transformers' CLIPModel, MetaClip2Model or SiglipModel."""
     if v.family == "siglip":
         return _siglip_config(v, dtype)
+    kind, model = "clip", "CLIPModel"
+    # the two largest ids start and end a text
+    ids = {"bos_token_id": v.vocab_size - 2, "eos_token_id": v.vocab_size - 1}
+    ids["pad_token_id"] = 0
+    if v.tokenizer is not None:
+        kind, model = "metaclip_2", "MetaClip2Model"
+        ids = {"eos_token_id": v.end_token, "pad_token_id": v.tokenizer.pad}
     shared = {"hidden_act": v.activation, "layer_norm_eps": v.layer_norm_eps}
     return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
+        "architectures": [model],
+        "model_type": kind,
         "projection_dim": v.embed_dim,
         "dtype": dtype,
         "vision_config": {
             **shared,
-            "model_type": "clip_vision_model",
+            "model_type": f"{kind}_vision_model",
             "hidden_size": v.vision_width,
             "intermediate_size": v.vision_mlp_width or 4 * v.vision_width,
             "num_hidden_layers": v.vision_layers,
@@ -75,17 +82,14 @@ def hf_config(v: Variant, dtype: str = "float32") -> dict[str, Any]:
         },
         "text_config": {
             **shared,
-            "model_type": "clip_text_model",
+            "model_type": f"{kind}_text_model",
             "hidden_size": v.text_width,
             "intermediate_size": 4 * v.text_width,
             "num_hidden_layers": v.text_layers,
             "num_attention_heads": v.text_heads,
             "max_position_embeddings": v.context_length,
             "vocab_size": v.vocab_size,
-            # the two largest ids start and end a text
-            "bos_token_id": v.vocab_size - 2,
-            "eos_token_id": v.vocab_size - 1,
-            "pad_token_id": 0,
+            **ids,
             "projection_dim": v.embed_dim,
         },
     }

@@ -3,7 +3,7 @@
 python siglip.py make FOLDER: each case gets FOLDER/CASE with the weights' folder as its
 library saves it (weights), and out.npz: pictures (uint8), ids of TEXTS, zimg, ztxt and
 logits. The cases: "siglip" (SentencePiece, as transformers' SiglipTokenizer reads it),
-"siglip2" (Gemma's tokenizer) and "open_clip".
+"siglip2" (Gemma's tokenizer), "open_clip", and "metaclip", a MetaCLIP 2.
 python siglip.py read FOLDER: out.npz of the pictures in FOLDER/pictures.npz and TEXTS,
 by transformers, from a folder of ours, FOLDER/weights.
 """
@@ -21,6 +21,7 @@ import torchvision_stub
 from torch_models import randomise
 
 # before the stand-ins, which it would take for torchvision itself
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import (
     SiglipImageProcessorPil,
 )
@@ -50,7 +51,9 @@ LENGTH, IMAGE, PATCH, WIDTH = 16, 40, 12, 48
 
 
 def make(folder: str) -> None:
-    for seed, one in enumerate((make_siglip, make_siglip2, make_open_clip)):
+    for seed, one in enumerate(
+        (make_siglip, make_siglip2, make_open_clip, make_metaclip)
+    ):
         name = one.__name__.removeprefix("make_")
         into = pathlib.Path(folder) / name
         into.mkdir(parents=True, exist_ok=True)
@@ -153,14 +156,51 @@ def finish_hf(folder, tokenizer, rng, pictures, hidden_act: str) -> dict:
     return run_hf(model, tokenizer, images, pictures)
 
 
+def make_metaclip(folder: pathlib.Path, rng: np.random.Generator, pictures) -> dict:
+    unigram = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    unigram.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=80,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    unigram.train_from_iterator(CORPUS, trainer)
+    vocab = [tuple(x) for x in json.loads(unigram.to_str())["model"]["vocab"]]
+    tokenizer = transformers.XLMRobertaTokenizer(vocab=vocab, model_max_length=LENGTH)
+    tokenizer.save_pretrained(folder)
+    size = {"num_hidden_layers": 2, "projection_dim": 24}
+    config = transformers.MetaClip2Config(
+        projection_dim=24,
+        vision_config=size
+        | {"hidden_size": WIDTH, "intermediate_size": 100, "num_attention_heads": 6}
+        | {"image_size": IMAGE - 4, "patch_size": PATCH},
+        text_config=size
+        | {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 4}
+        | {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH}
+        | {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": 0},
+    )
+    model = transformers.MetaClip2Model(config)
+    randomise(model, rng)
+    model.float().save_pretrained(folder)
+    side = IMAGE - 4
+    crop = {"height": side, "width": side}
+    images = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop)
+    images.save_pretrained(folder)
+    return run_hf(model, tokenizer, images, pictures)
+
+
 def read(folder: str) -> None:
     held = pathlib.Path(folder)
     weights = held / "weights"
     pictures = list(np.load(held / "pictures.npz").values())
+    model = transformers.AutoModel.from_pretrained(weights)
+    is_siglip = model.config.model_type == "siglip"
+    images = SiglipImageProcessorPil if is_siglip else CLIPImageProcessorPil
     made = run_hf(
-        transformers.SiglipModel.from_pretrained(weights),
+        model,
         transformers.AutoTokenizer.from_pretrained(weights),
-        SiglipImageProcessorPil.from_pretrained(weights),
+        images.from_pretrained(weights),
         pictures,
     )
     np.savez(held / "out.npz", **made)

@@ -219,6 +219,36 @@ def test_prompt_loss_equals_a_loop_over_pairs_of_a_class(toy):
     np.testing.assert_allclose(prompt_loss(toy, prompts, 0), want, rtol=1e-5)
 
 
+def test_a_text_tower_in_training_makes_the_prompts_itself(toy):
+    """The same loss as of its embeddings, and a gradient into its params."""
+    params, _, batch = toy
+    ids = np.random.default_rng(0).integers(0, 7, (3, 2, 4))
+    tables = draw(5, 7, 5)
+
+    def encode_text(params, ids):
+        return params["table"][ids].mean(axis=1)
+
+    made = unit(tables[ids].mean(axis=2))
+    want = prompt_loss(toy, made, step=3)
+    fn = objectives.make_prompt_loss(linear, losses.clip_loss, 0, encode_text)
+    both = {**params, "table": jnp.array(tables)}
+    frozen = {"prompts": jnp.array(ids), "t": jnp.float32(5.0)}
+    given = {**batch, "step": jnp.int32(3)}
+
+    def loss(p):
+        return fn(p, frozen, given)[0]
+
+    np.testing.assert_allclose(loss(both), want, rtol=1e-5)
+    grads = jax.grad(loss)(both)
+    step = 1e-2
+    for i, j in ((0, 1), (4, 2)):
+        moved = [
+            {**both, "table": both["table"].at[i, j].add(s)} for s in (step, -step)
+        ]
+        slope = (loss(moved[0]) - loss(moved[1])) / (2 * step)
+        np.testing.assert_allclose(grads["table"][i, j], slope, atol=2e-3)
+
+
 def test_prompts_are_drawn_by_step_and_seed_from_all_templates(toy):
     one, prompts = unit(draw(7, 3, 1, 5)), unit(draw(8, 3, 6, 5))
     found = [prompt_loss(toy, prompts, step) for step in range(4)]

@@ -19,7 +19,7 @@ import rsclip_jax
 from rsclip_jax.models.variants import VARIANTS, get_variant
 from rsclip_jax.weights import PRETRAINED, fetch, hub, load_clip, pretrained, save_clip
 from rsclip_jax.weights.encoders import ENCODERS
-from rsclip_jax.weights.pins import PINS
+from rsclip_jax.weights.pins import DIGESTS, PINS
 from tests.conftest import REPO
 from tests.golden import FOLDER, toy_variant
 from tests.helpers import siglips
@@ -389,6 +389,8 @@ ACTIVATIONS = {
 }
 # By the model cards on the hub and SkyScript's LICENSE; of the others we read none.
 LICENCES = {
+    "GeoRSCLIP-ViT-B-32": "cc",
+    "GeoRSCLIP-ViT-H-14": "cc",
     "LAION2B-ViT-B-32": "MIT",
     "SkyCLIP-ViT-B-32": "MIT",
     "SkyCLIP-ViT-L-14": "MIT",
@@ -400,6 +402,25 @@ LICENCES = {
 
 def test_licences_are_those_that_were_read():
     assert {k: r.licence for k, r in PRETRAINED.items() if r.licence} == LICENCES
+
+
+def test_a_file_of_another_sha256_than_the_published_is_refused(placed, monkeypatch):
+    row = PRETRAINED["RemoteCLIP-ViT-B-32"]
+    toy = dataclasses.replace(row, variant=toy_variant("gelu"))
+    monkeypatch.setitem(PRETRAINED, row.name, toy)
+    file = placed / "chendelong--RemoteCLIP" / row.file
+    file.parent.mkdir(parents=True)
+    shutil.copy(FOLDER / "clip_toy_training.pt", file)
+    with pytest.raises(ValueError, match=r"RemoteCLIP-ViT-B-32\.pt has the sha256"):
+        rsclip_jax.load(row.name)
+    known = {row.repository: {row.file: sha256(file)}}
+    monkeypatch.setattr(pretrained, "DIGESTS", known)
+    told = rsclip_jax.load(row.name).source
+    assert told["files"] == {row.file: sha256(file)}
+    rows = {r.repository for r in PRETRAINED.values()}
+    assert DIGESTS.keys() <= rows
+    listed = [d for files in DIGESTS.values() for d in files.values()]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in listed)
 
 
 def test_a_licence_is_recorded_with_the_weights(placed, monkeypatch):

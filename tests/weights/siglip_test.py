@@ -1,5 +1,6 @@
-"""SigLIPs: loaded as transformers and open_clip have them, saved, trained, refused."""
+"""SigLIPs and MetaCLIP 2: as transformers and open_clip have them, saved, refused."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.conftest import REPO
 from tests.helpers.siglips import tokenizer_json, toy_params, toy_variant
 
 SCRIPT = REPO / "tests" / "golden" / "siglip.py"
-CASES = ("siglip", "siglip2", "open_clip")
+CASES = ("siglip", "siglip2", "open_clip", "metaclip")
 
 
 def pictures(*shapes) -> list[np.ndarray]:
@@ -174,7 +175,7 @@ def test_a_folder_without_a_tokenizer_says_what_is_missing(folder):
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer\.json"):
         load_clip(folder)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json: a SigLIP's texts"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json: texts are tok"):
         load_clip(folder)
     bare = folder.parent / "bare.safetensors"
     (folder / "model.safetensors").rename(bare)
@@ -213,12 +214,13 @@ def test_ids_embeddings_and_logits_are_the_librarys(made, case):
     np.testing.assert_allclose(zimg, want["zimg"], atol=1e-5)
     ztxt = model.encode_text(texts, truncate=True)
     np.testing.assert_allclose(ztxt, want["ztxt"], atol=1e-5)
-    scale, bias = (model.params[f"logit_{key}"] for key in ("scale", "bias"))
-    logits = np.exp(scale) * zimg @ ztxt.T + bias
+    logits = np.exp(model.params["logit_scale"]) * zimg @ ztxt.T
+    logits += model.params.get("logit_bias", 0)
     np.testing.assert_allclose(logits, want["logits"], atol=1e-4)
-    short = np.array(model.params["text"]["text_bias"]) * 0  # a planted fault
-    wrong = {**model.params["text"], "text_bias": short}
-    ftxt = np.asarray(text_features(wrong, ids, model.variant))
+    # a planted fault: pooled elsewhere, or of another activation
+    other = {"clip": {"end_token": -1}, "siglip": {"text_activation": "quick_gelu"}}
+    wrong = dataclasses.replace(model.variant, **other[model.variant.family])
+    ftxt = np.asarray(text_features(model.params["text"], ids, wrong))
     ftxt = ftxt / np.linalg.norm(ftxt, axis=-1, keepdims=True)
     assert np.abs(ftxt - want["ztxt"]).max() > 1e-3
 

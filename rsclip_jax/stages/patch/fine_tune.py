@@ -7,6 +7,7 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.types import Source
+from rsclip_jax.models.clip import tower_params
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.patch import recipes
 from rsclip_jax.stages.patch.settings import PatchSettings
@@ -21,11 +22,13 @@ from rsclip_jax.train.settings import EVERYTHING
 def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source]):
     """theta_1: the visual tower trained by the settings' recipe and loss.
 
+    With train_text it also holds "text", the text tower, as models.clip.tower_params.
+
     With LoRA it is the merged tower, with ema the averaged one; with a trained head it
     also holds "head" [d, k], which recipes.split_head separates. Several sources are
     trained jointly.
     """
-    theta_0 = clip.params["visual"]
+    theta_0 = tower_params(clip.params, c.train_text)
     frozen = recipes.make_frozen(run, c, clip, train)
     origins = {"theta_0": {"digest": clip.digests["clip"]}}
     if c.recipe == "lp_ft":
@@ -37,7 +40,8 @@ def fine_tune(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Sourc
     job = tower_job(run, c, clip.variant, theta_0, frozen, train)
     count = optim.count_trained(job.settings.trainable, job.params)
     run.log(
-        f"patch: recipe {c.recipe} trains {count:,} parameters; the tower has"
+        f"patch: recipe {c.recipe} trains {count:,} parameters; the"
+        f" {'towers have' if c.train_text else 'tower has'}"
         f" {optim.count_trained(EVERYTHING, theta_0):,}"
     )
     theta_1 = fit(run, job, origins)

@@ -1,4 +1,4 @@
-"""Interpolations of two visual towers, on the host and on the devices."""
+"""Interpolations of two models' towers, on the host and on the devices."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rsclip_jax.interpolate import PyTree, block_prefix, interpolate
+from rsclip_jax.models.clip import put_towers, visual_params
 from rsclip_jax.records.budget import ORIGINAL
 from rsclip_jax.train import checkpoint, sharding
 
@@ -18,8 +19,9 @@ Alpha = float | Mapping[str, float]
 class Mixtures:
     """The interpolations of theta_0 and theta_1, in the CLIP of params.
 
-    The ends stay on the devices, and beside them only the mixture asked for last.
-    original: the tower at alpha ORIGINAL, if there is one.
+    They are visual towers, or towers of models.clip.tower_params with the text's. The
+    visual ends stay on the devices, and beside them only the mixture asked for last.
+    original: the towers at alpha ORIGINAL, if there are any.
     """
 
     def __init__(
@@ -31,34 +33,48 @@ class Mixtures:
         original: PyTree | None = None,
     ):
         self._theta_0, self._theta_1, self._original = theta_0, theta_1, original
-        self._ends = [sharding.put_params(t, mesh) for t in (theta_0, theta_1)]
+        self._ends = [
+            sharding.put_params(visual_params(t), mesh) for t in (theta_0, theta_1)
+        ]
         self._placed = None
         if original is not None:
-            self._placed = sharding.put_params(original, mesh)
+            self._placed = sharding.put_params(visual_params(original), mesh)
         self._last: tuple[Alpha | None, PyTree] = (None, None)
         self._digest_of = checkpoint.make_digest_of_part(params, "visual")
+        if "text" in theta_0:
+            self._digest_of = lambda theta: checkpoint.params_digest(
+                put_towers(params, theta)
+            )
         self._digests: dict[str, str] = {}
 
     def on_host(self, alpha: Alpha) -> PyTree:
-        """The tower at this alpha, as numpy computes it."""
+        """The towers at this alpha, as numpy computes them."""
         if alpha == ORIGINAL:
             return self._original
         at = self._prefix(alpha) if isinstance(alpha, Mapping) else alpha
         return interpolate(self._theta_0, self._theta_1, at)
 
     def on_devices(self, alpha: Alpha) -> PyTree:
-        """The tower at this alpha on the mesh, equal to on_host's bit for bit."""
+        """The visual tower at this alpha on the mesh, that of on_host bit for bit."""
         if alpha == ORIGINAL:
             return self._placed
         if alpha in (0, 1):
             return self._ends[int(alpha)]
         if self._last[0] != alpha:
             self._last = (None, None)  # frees it before the next one is made
-            weights = np.array(list(self._prefix(alpha).values()))
+            weights = np.array(list(visual_params(self._prefix(alpha)).values()))
             shares = np.float32(1 - weights), np.float32(weights)
             parts = [_scale(t, s) for t, s in zip(self._ends, shares, strict=True)]
             self._last = alpha, _add(*self._ends, *parts, shares[1])
         return self._last[1]
+
+    def text(self, alpha: Alpha) -> PyTree | None:
+        """The text tower at this alpha; None if it is the CLIP's."""
+        if "text" not in self._theta_0:
+            return None
+        if alpha == ORIGINAL and self._original is not None:
+            return self._original["text"]
+        return interpolate(self._theta_0["text"], self._theta_1["text"], alpha)
 
     def digest(self, alpha: Alpha) -> str:
         """Digest of the whole CLIP at this alpha; each is computed once."""

@@ -9,13 +9,20 @@ import jax
 import numpy as np
 
 from rsclip_jax import api, losses
+from rsclip_jax.data.catalog.prompts import fill_templates
 from rsclip_jax.data.inspect.scan import scan
 from rsclip_jax.data.inspect.statistics import count_labels
 from rsclip_jax.data.sources.wrappers import SharedLabels
 from rsclip_jax.data.types import Source
 from rsclip_jax.interpolate import block_names, block_of
-from rsclip_jax.models.clip import clip_shapes, image_features
-from rsclip_jax.models.inference import encode_prompts
+from rsclip_jax.models.clip import (
+    clip_shapes,
+    image_features,
+    text_features,
+    tower_params,
+    visual_params,
+)
+from rsclip_jax.models.inference import encode_prompts, last_token, tokenize_for
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import clip_init, scoring
@@ -45,6 +52,8 @@ def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
                 f" {', '.join(known)}"
             )
     _check_numbers(c)
+    if c.train_text:
+        _check_train_text(c)
     for source in train:
         _check_loss(c, source)
     if len(train) > 1 and c.head == "trained":
@@ -59,7 +68,7 @@ def check_recipe(run: Run, c: PatchSettings, train: Sequence[Source]) -> None:
         _check_family(c, variant)
     plain = c.recipe in ("full", "lp_ft") and c.training.trainable == EVERYTHING
     if variant and not (plain and c.training.layer_decay == 1):
-        check_tower(c, clip_shapes(variant)["visual"])
+        check_tower(c, tower_params(clip_shapes(variant), c.train_text))
 
 
 def _check_numbers(c: PatchSettings) -> None:
@@ -121,6 +130,20 @@ def _check_loss(c: PatchSettings, source: Source) -> None:
                 f"config.patch.{name} = {value!r} trains a head, but config.patch.loss"
                 " = 'flyp' has none: use loss 'labels', or recipe 'full' and head"
                 " 'text'"
+            )
+
+
+def _check_train_text(c: PatchSettings) -> None:
+    plain = {"loss": "flyp", "recipe": "full", "per_block": False}
+    found = {name: getattr(c, name) for name in plain}
+    found["layer_decay"], plain["layer_decay"] = c.training.layer_decay, 1.0
+    if c.merge == "fisher":
+        found["merge"], plain["merge"] = "fisher", "mean"
+    for name, wanted in plain.items():
+        if found[name] != wanted:
+            raise ValueError(
+                f"config.patch.train_text trains both towers as a whole, but"
+                f" config.patch.{name} = {found[name]!r}: set it to {wanted!r}"
             )
 
 
@@ -235,7 +258,11 @@ def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Sour
     """
 
     def encode(params, batch):
-        return image_features(params, batch["rgb"], variant, run.compute)
+        visual = visual_params(params)
+        return image_features(visual, batch["rgb"], variant, run.compute)
+
+    def encode_text(params, ids):
+        return text_features(params["text"], ids, variant, run.compute)
 
     if len(train) > 1:
         task = train[0].dataset.task
@@ -243,8 +270,9 @@ def make_loss(run: Run, c: PatchSettings, variant: Variant, train: Sequence[Sour
     (source,) = train
     if c.loss == "flyp":
         contrastive = sharding.make_clip_loss(run.mesh, c.training.negatives)
-        loss_fn = objectives.make_prompt_loss(encode, contrastive, run.config.seed)
-        return loss_fn, train
+        text = encode_text if c.train_text else None
+        seed = run.config.seed
+        return objectives.make_prompt_loss(encode, contrastive, seed, text), train
     options, task = label_options(c), source.dataset.task
     if c.loss == "sigmoid":
         options["one_hot"], task = True, "multi"
@@ -276,19 +304,32 @@ def make_frozen(
     (source,) = train
     if c.loss == "flyp":
         dataset = source.dataset
-        prompts = encode_prompts(
-            clip.params,
-            clip.variant,
-            dataset.classnames,
-            dataset.templates,
-            run.compute,
-        )
+        if c.train_text:
+            prompts = prompt_ids(clip.variant, source)
+        else:
+            prompts = encode_prompts(
+                clip.params,
+                clip.variant,
+                dataset.classnames,
+                dataset.templates,
+                run.compute,
+            )
         scale = np.exp(np.minimum(clip.params["logit_scale"], np.log(100.0)))
         return {"prompts": prompts, "t": np.asarray(scale, np.float32)}
     frozen = {"head": scoring.zero_shot_head(clip, source)[0], **bias}
     if c.class_balanced:
         frozen["class_weights"] = balance_classes(run, c, source)
     return frozen
+
+
+def prompt_ids(variant: Variant, source: Source) -> np.ndarray:
+    """int32 [k, templates, n]: ids of a source's prompts, cut to the longest."""
+    dataset = source.dataset
+    prompts = fill_templates(dataset.classnames, dataset.templates)
+    ids = tokenize_for(variant, [p for of_class in prompts for p in of_class])
+    used = last_token(ids, variant.end_token) + 1
+    used = min(-(-used // 8) * 8, variant.context_length)
+    return ids[:, :used].reshape(len(prompts), -1, used)
 
 
 def frozen_shapes(
@@ -301,8 +342,10 @@ def frozen_shapes(
         owner = _struct(classes, dtype="int32")
         return {"head": _struct(dim, classes), "owner": owner, **bias}
     if c.loss == "flyp":
-        templates = len(train[0].dataset.templates)
-        return {"prompts": _struct(classes, templates, dim), "t": _struct()}
+        prompts = _struct(classes, len(train[0].dataset.templates), dim)
+        if c.train_text:
+            prompts = _struct(*prompt_ids(variant, train[0]).shape, dtype="int32")
+        return {"prompts": prompts, "t": _struct()}
     frozen = {"head": _struct(dim, classes), **bias}
     if c.class_balanced:
         frozen["class_weights"] = _struct(classes)

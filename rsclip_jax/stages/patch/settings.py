@@ -55,6 +55,7 @@ class PatchSettings:
     head_steps: int
     head_lr: float
     loss: str
+    train_text: bool
     asymmetric: Mapping[str, float]
     label_smoothing: float
     class_balanced: float

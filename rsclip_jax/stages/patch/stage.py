@@ -1,8 +1,8 @@
-"""Stage patch: robust fine-tuning of the visual tower, then weight interpolation.
+"""Stage patch: robust fine-tuning, then interpolation of the weights.
 
-WiSE-FT (Wortsman et al. 2022) and PAINT (Ilharco et al. 2022): fine-tune through the
-frozen zero-shot head, interpolate with the original weights, and choose alpha on
-validation data.
+WiSE-FT (Wortsman et al. 2022) and PAINT (Ilharco et al. 2022): fine-tune the visual
+tower through the frozen zero-shot head, or both towers by FLYP's loss, interpolate with
+the original weights, and choose alpha on validation data.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 
 from rsclip_jax import api
 from rsclip_jax.data.specs import short_specs
-from rsclip_jax.models.clip import clip_shapes
+from rsclip_jax.models.clip import clip_shapes, put_towers, tower_params
 from rsclip_jax.records.meta import AlphaChoice, StageMeta
 from rsclip_jax.stages.patch.choice import Choice, check_choice, choose, draw_curve
 from rsclip_jax.stages.patch.fine_tune import fine_tune, head_job, tower_job
@@ -115,8 +115,8 @@ def run_patch(run: Run) -> None:
     if sweep.heads is not None:
         head = save_head(run, sweep, choice.product)
         meta = dataclasses.replace(meta, head=head)
-    visual = sweep.mixture(choice.product)
-    training.finish(run, "patch", {**clip.params, "visual": visual}, sets.train, meta)
+    params = put_towers(clip.params, sweep.mixture(choice.product))
+    training.finish(run, "patch", params, sets.train, meta)
 
 
 def plan_patch(run: Run) -> Needs:
@@ -125,7 +125,7 @@ def plan_patch(run: Run) -> Needs:
     sets = open_sets(run, c)
     variant = clip_init.planned_variant(run, "patch")
     shapes = clip_shapes(variant)
-    theta_0 = shapes["visual"]
+    theta_0 = tower_params(shapes, c.train_text)
     apart = len(sets.train) > 1 and c.tasks != "joint"
     jobs = []
     for train in [[source] for source in sets.train] if apart else [sets.train]:
@@ -176,7 +176,8 @@ def patch_once(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
     if head_1 is not None:
         head_0, _ = scoring.zero_shot_head(clip, sets.train[0])
         heads = {"heads": (head_0, head_1), "head_of": sets.train[0]}
-    sweep = Sweep(run, c, clip, clip.params["visual"], theta_1, **heads)
+    theta_0 = tower_params(clip.params, c.train_text)
+    sweep = Sweep(run, c, clip, theta_0, theta_1, **heads)
     choice = choose(sweep, sets.val, sets.supported_val)
     draw_curve(run, choice)
     return sweep, [choice], made
@@ -190,12 +191,12 @@ def patch_in_turn(run: Run, c: PatchSettings, clip: api.Model, sets: Sets):
     original model. The budget grows with the rounds, so that the first does not spend
     all of it.
     """
-    theta = original = clip.params["visual"]
+    theta = original = tower_params(clip.params, c.train_text)
     choices, made = [], {}
     parts = task_runs(run, sets.train)
     for i, (part, source) in enumerate(zip(parts, sets.train, strict=True)):
         run.log(f"patch: round {i + 1}, fine-tuning on {source.dataset.name} ...")
-        params = {**clip.params, "visual": theta}
+        params = put_towers(clip.params, theta)
         digest = checkpoint.params_digest(params)
         begun = dataclasses.replace(clip, params=params, digest=digest)
         theta_1 = jax.device_get(fine_tune(part, c, begun, [source]))

@@ -1,4 +1,4 @@
-"""Evaluates interpolations of two visual towers; images are decoded once for all."""
+"""Evaluates interpolations of two models' towers; images are decoded once for all."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,9 +65,9 @@ def as_number(value: float | None) -> float:
 
 
 class Sweep:
-    """Evaluates interpolations of theta_0 and theta_1.
+    """Evaluates interpolations of theta_0 and theta_1, of models.clip.tower_params.
 
-    original: the tower before any patching, if theta_0 was already patched on other
+    original: the towers before any patching, if theta_0 was already patched on other
     tasks. round_: counted from 1, if each task has a round. heads: the zero-shot and
     the trained head of the source head_of; datasets with its classes are classified by
     the interpolated head, others by their text head.
@@ -93,6 +93,7 @@ class Sweep:
         # ("name:split", "before" or "after") -> its outcome
         self.kept: dict[tuple[str, str], Outcome] = {}
         self.labels: dict[str, np.ndarray] = {}  # "name:split" -> its labels
+        self._text_heads: dict[Any, tuple[np.ndarray, str]] = {}
         self._mixtures = Mixtures(clip.params, theta_0, theta_1, run.mesh, original)
 
     def report(
@@ -137,8 +138,10 @@ class Sweep:
 
     def measure(self, source: Source, alphas: Sequence[Alpha]) -> Measured:
         """Measures a source at each alpha, without reporting."""
-        text, prompts = scoring.zero_shot_head(self.clip, source)
-        heads = [self.head(source, alpha, text) for alpha in alphas]
+        heads, prompts = [], ""
+        for alpha in alphas:
+            text, prompts = self.text_head(source, alpha)
+            heads.append(self.head(source, alpha, text))
         encoders = {str(i): self.encoder(alpha) for i, alpha in enumerate(alphas)}
         z, labels, seen = self.run.encode(
             "patch",
@@ -221,6 +224,18 @@ class Sweep:
             dataset_checks.classes_of(source) == dataset_checks.classes_of(self.head_of)
         )
 
+    def text_head(self, source: Source, alpha: Alpha) -> tuple[np.ndarray, str]:
+        """(zero-shot head, prompts digest) of a source by the text tower at alpha."""
+        text = self._mixtures.text(alpha)
+        if text is None:
+            if source.spec not in self._text_heads:
+                found = scoring.zero_shot_head(self.clip, source)
+                self._text_heads[source.spec] = found
+            return self._text_heads[source.spec]
+        params = {**self.clip.params, "text": text}
+        model = dataclasses.replace(self.clip, params=params)
+        return scoring.zero_shot_head(model, source)
+
     def head(self, source: Source, alpha: Alpha, text: np.ndarray) -> np.ndarray:
         """The head of a source at this alpha; text: its zero-shot head."""
         if self.heads is None or alpha == ORIGINAL or not self.is_mixed(source):
@@ -245,7 +260,7 @@ class Sweep:
         return encode
 
     def mixture(self, alpha: Alpha):
-        """The interpolated visual tower at this alpha."""
+        """The interpolated towers at this alpha."""
         return self._mixtures.on_host(alpha)
 
     def digest(self, alpha: Alpha) -> str:

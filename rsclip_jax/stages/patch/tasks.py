@@ -23,7 +23,7 @@ from rsclip_jax.interpolate import (
     soup,
 )
 from rsclip_jax.models import inference
-from rsclip_jax.models.clip import image_features
+from rsclip_jax.models.clip import image_features, tower_params
 from rsclip_jax.stages.patch.fine_tune import fine_tune
 from rsclip_jax.stages.patch.settings import PatchSettings
 from rsclip_jax.stages.shared import scoring, training
@@ -138,7 +138,7 @@ def merge(run: Run, c: PatchSettings, clip: api.Model, train: Sequence[Source], 
     if c.merge == "mean":
         return soup(thetas)
     if c.merge == "sum":
-        return add_tasks(clip.params["visual"], thetas, 1.0)
+        return add_tasks(tower_params(clip.params, c.train_text), thetas, 1.0)
     fishers = [
         estimate_fisher(run, c, clip, source, theta)
         for source, theta in zip(train, thetas, strict=True)

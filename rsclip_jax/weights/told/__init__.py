@@ -11,6 +11,7 @@ from rsclip_jax.models.variants import HEAD_WIDTH, attention_width
 from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.told import hf, open_clip, siglip
 
+_KINDS = ("clip", "metaclip_2", "siglip")
 # OpenAI's loader puts these beside the weights; all its models use QuickGELU.
 _OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 
@@ -20,10 +21,10 @@ def check_kind(file: WeightFile) -> None:
     kind = None
     if file.config.get("kind") == "hf":
         kind = file.config.get("model_type")
-    if kind not in (None, "clip", "siglip"):
+    if kind not in (None, *_KINDS):
         raise ValueError(
             f"{file.path}: this is a model of type {kind!r}, and only CLIPs and SigLIPs"
-            " of a fixed resolution can be loaded (model_type 'clip' or 'siglip')"
+            f" of a fixed resolution can be loaded (model_type {', '.join(_KINDS)})"
         )
 
 

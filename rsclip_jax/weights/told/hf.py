@@ -1,4 +1,8 @@
-"""config.json: transformers' CLIPConfig, CLIPVisionConfig and CLIPTextConfig (5)."""
+"""config.json of transformers' CLIPConfig and its towers' (5).
+
+MetaClip2Config has the same keys; its text tower is pooled at eos_token_id, and its
+tokenizer is in the folder.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +20,7 @@ from rsclip_jax.weights.told.keys import (
     square_side,
     whole_heads,
 )
-from rsclip_jax.weights.told.tokenizer import check_tokenizer
+from rsclip_jax.weights.told.tokenizer import check_tokenizer, read_tokenizer
 
 _TOWER: Keys = {
     "hidden_size": SIZE,
@@ -41,11 +45,11 @@ TEXT: Keys = {
     "vocab_size": SIZE,
     "max_position_embeddings": SIZE,
     "eos_token_id": BUILT,
-    "bos_token_id": FREE,  # our tokenizer has CLIP's
+    "bos_token_id": FREE,  # the tokenizer's counts
     "pad_token_id": FREE,  # what follows the end token is not seen
 }
 MODEL: Keys = {
-    "model_type": only("clip", None),
+    "model_type": only("clip", "metaclip_2", None),
     "projection_dim": SIZE,
     "vision_config": BUILT,
     "text_config": BUILT,
@@ -83,9 +87,17 @@ def read(file: WeightFile, sizes: Mapping[str, Any]) -> dict[str, Any]:
         known = {k: v for k, v in section.items() if k in keys}
         check_section(file.path, f"{name}_config", known, keys)
     check_sizes(file.path, _sizes(file, config, vision, text), sizes)
-    _check_end(file, text, sizes)
-    check_tokenizer(file.path.parent)
+    if config.get("model_type") == "metaclip_2":
+        ends = {
+            "end_token": text["eos_token_id"],
+            "tokenizer": read_tokenizer(file.path.parent),
+        }
+    else:
+        ends = {}
+        _check_end(file, text, sizes)
+        check_tokenizer(file.path.parent)
     return {
+        **ends,
         **_same_in_both(file, vision, text),
         "vision_heads": _heads(file, "vision", vision, sizes),
         "text_heads": _heads(file, "text", text, sizes),

@@ -56,7 +56,7 @@ def read_tokenizer(folder: Path, cleaning: tuple[str, ...] = ()) -> TokenizerFil
     for name in (_WHOLE, _CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder / name}: a SigLIP's texts are tokenized by this file: put it"
+                f"{folder / name}: texts are tokenized by this file: put it"
                 " beside the weights (transformers writes it:"
                 " AutoTokenizer.from_pretrained(...).save_pretrained(folder); a"
                 " spiece.model alone is not read)"

@@ -290,6 +290,7 @@ SETTINGS = [
     {},
     {"class_balanced": 0.9},
     {"loss": "flyp"},
+    {"loss": "flyp", "train_text": True},
     {"recipe": "lora"},
     {"recipe": "lp_ft"},
     {"head": "trained"},

@@ -144,7 +144,6 @@ def test_the_configs_image_size_resizes_the_positions(tmp_path):
 @pytest.mark.parametrize(
     ("section", "changes", "words"),
     [
-        ("", {"model_type": "metaclip_2"}, "model of type 'metaclip_2'"),
         ("", {"model_type": "blip"}, "model of type 'blip', and only CLIPs"),
         ("", {"model_type": "siglip"}, "only 'clip'"),
         ("vision_config", {"num_channels": 4}, "num_channels = 4 is not supported"),
