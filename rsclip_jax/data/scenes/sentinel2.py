@@ -82,6 +82,12 @@ def _find_images(product: Product, root: ElementTree.Element) -> dict[str, str]:
         if match and f"{name}.jp2" in product.names:
             metres = float(match[2]) if match[2] else None
             found.append((match[1], metres, f"{name}.jp2"))
+    tiles = {name.split("/")[1] for *_, name in found}
+    if len(tiles) > 1:
+        raise ValueError(
+            f"{product.path}: holds {len(tiles)} tiles, as before December 2016: give"
+            " the files of one, as {band: file}"
+        )
     return nearest_own(found, _OWN_METRES)
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -340,3 +341,38 @@ def test_decoded_blocks_are_kept(tmp_path):
     np.testing.assert_array_equal(whole(scene)["s2"], before)
     with pytest.raises(ValueError, match=r"a\.tif: unreadable or cut TIFF"):
         open_scene(path, "s2_l2a")
+
+
+@pytest.mark.parametrize("kind", ["bare", "alpha", "mask"])
+def test_on_another_grid_only_what_a_picture_shows_is_valid(kind, tmp_path):
+    """A picture of 20 m that covers the left of a scene, its first rows masked."""
+    first = open_scene(write(tmp_path / "a.tif", drawn(60, 60)), "s2_l2a")
+    picture = drawn(30, 10, 4 if kind == "alpha" else 3, low=1, high=256)
+    shown = np.full((30, 10), 255, np.uint8)
+    shown[:5] = 0
+    options = {"transform": north_up(6e5, 5e6, 20.0), "photometric": "RGB"}
+    if kind == "alpha":
+        picture[..., 3] = shown
+        options["alpha"] = "YES"
+    path = write(tmp_path / "b.tif", picture.astype(np.uint8), **options)
+    if kind == "mask":
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(shown)
+    record = whole(open_scene(path, "rgb", onto=first))
+    expected = np.zeros((60, 60), bool)
+    expected[0 if kind == "bare" else 10 :, :20] = True
+    np.testing.assert_array_equal(record["valid"], expected)
+    assert record["rgb"].shape == (60, 60, 3)
+    assert not record["rgb"][~expected].any()
+
+
+def test_threads_read_alike(tmp_path):
+    array = drawn(128, 128)
+    path = write(tmp_path / "a.tif", array, tiled=True, blockxsize=16, blockysize=16)
+    scene = open_scene(path, "s2_l2a")
+    windows = [Window(x, y, 32, 32) for y in range(0, 128, 32) for x in range(0, 96, 8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(scene.read, windows))
+    for window, record in zip(windows, found, strict=True):
+        rows, columns = window.toslices()
+        np.testing.assert_array_equal(record["s2"], array[rows, columns])

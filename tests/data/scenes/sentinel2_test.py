@@ -157,6 +157,20 @@ def test_a_product_that_lacks_something_says_what(tmp_path):
         open_scene(folder)
 
 
+def test_a_product_of_several_tiles_is_refused(tmp_path):
+    folder = write_s2(tmp_path, "L1C", draw_bands())
+    (granule,) = (folder / "GRANULE").iterdir()
+    other = granule.name.replace("T32TNS", "T32TNT")
+    shutil.copytree(granule, granule.with_name(other))
+    metadata = folder / "MTD_MSIL1C.xml"
+    text = metadata.read_text()
+    files = text[text.index("<Granule>") : text.index("</Granule_List>")]
+    both = files + files.replace(granule.name, other)
+    metadata.write_text(text.replace(files, both))
+    with pytest.raises(ValueError, match="holds 2 tiles, as before December 2016"):
+        open_scene(folder)
+
+
 def test_a_zip_file_without_a_product_is_named(tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(b"PK\3\4 cut")
