@@ -17,11 +17,12 @@ _PRODUCTS = {
 }
 
 
-def write_jp2(path, array, metres):
+def write_jp2(path, array, metres, block=1024):
     """Writes [h, w] as ESA's JPEG 2000 files are: lossless, without nodata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     place = {"crs": f"EPSG:{EPSG}", "transform": north_up(LEFT, TOP, float(metres))}
-    return write_by_gdal(path, array, **_LOSSLESS, **place)
+    blocks = {"blockxsize": block, "blockysize": block}
+    return write_by_gdal(path, array, **_LOSSLESS, **place, **blocks)
 
 
 def draw_bands(side=120, low=1, high=9000, seed=0):
@@ -35,12 +36,20 @@ def draw_bands(side=120, low=1, high=9000, seed=0):
 
 
 def write_s2(
-    root, level, bands, *, offsets=-1000, step=10000, baseline="0510", scl=None
+    root,
+    level,
+    bands,
+    *,
+    offsets=-1000,
+    step=10000,
+    baseline="0510",
+    scl=None,
+    blocks=None,
 ):
     """Writes a Sentinel-2 product; returns its folder.
 
     bands: {band: [h, w]}. offsets: one for all bands, {band: offset}, or None for a
-    product of before 2022. scl: [h, w] at 20 m.
+    product of before 2022. scl: [h, w] at 20 m. blocks: {metres: side of a block}.
     """
     folder = root / (_PRODUCTS[level].format(baseline=baseline) + ".SAFE")
     granule = f"GRANULE/{level}_T32TNS_A037888_20240607T101736/IMG_DATA/"
@@ -59,7 +68,8 @@ def write_s2(
     if scl is not None:
         images[f"{granule}R20m/{stem}SCL_20m"] = scl, 20
     for name, (array, metres) in images.items():
-        write_jp2(folder / f"{name}.jp2", array, metres)
+        block = (blocks or {}).get(metres, 1024)
+        write_jp2(folder / f"{name}.jp2", array, metres, block)
     text = _metadata(level, list(images), offsets, step, baseline)
     (folder / f"MTD_MSI{level}.xml").write_text(text)
     return folder

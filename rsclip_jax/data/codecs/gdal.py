@@ -209,13 +209,18 @@ def _missing(
     as_values: alpha is a band of values, so that only the nodata value counts. part:
     window and out_shape, as the pixels were read.
     """
+    # rasterio makes these lists anew each time
+    all_flags, all_nodata = file.mask_flag_enums, file.nodatavals
+    flags, values = ([a[i - 1] for i in kept] for a in (all_flags, all_nodata))
     if as_values:
-        values = [file.nodatavals[i - 1] for i in kept]
         gone = np.stack([pixels[..., i] == v for i, v in enumerate(values)], -1)
         return gone if gone.any() else None
-    flags = [file.mask_flag_enums[i - 1] for i in kept]
     if all(MaskFlags.all_valid in of_band for of_band in flags):
         return None
+    whole = pixels.dtype.kind in "iu" and all(f == [MaskFlags.nodata] for f in flags)
+    if whole and all(float(value).is_integer() for value in values):
+        gone = pixels == np.array(values)  # sooner than GDAL's masks
+        return gone if gone.any() else None
     if all(MaskFlags.per_dataset in of_band for of_band in flags):
         shape = part["out_shape"] and part["out_shape"][1:]
         one = file.read_masks(kept[0], window=part["window"], out_shape=shape)

@@ -116,8 +116,8 @@ class FileLayer:
     def check(self) -> None:
         """Raises ValueError for files without any value, or of another unit."""
         height, width = self._grid.height, self._grid.width
-        shape = min(height, _SAMPLE), min(width, _SAMPLE)
-        array, missing = self._read(Window(0, 0, width, height), shape)
+        parts = [self._read(*part) for part in self._samples()]
+        array, missing = (np.concatenate(some) for some in zip(*parts, strict=True))
         if not missing.any(-1).all():
             if is_msi(self.sensor) and self._scaling is not None:
                 array = np.maximum(array, 0)
@@ -128,6 +128,24 @@ class FileLayer:
                 f"{self.where}: none of its {height:,} x {width:,} pixels of"
                 f" {self.sensor.name} has a value, all are nodata: choose another scene"
             )
+
+    def _samples(self) -> list[tuple[Window, tuple[int, int] | None]]:
+        """What is looked at: the image, thinned out, where that is soon read.
+
+        Else parts of it: without overviews GDAL decodes all of an image to thin it.
+        """
+        height, width = self._grid.height, self._grid.width
+        whole = Window(0, 0, width, height)
+        if max(height, width) <= 4 * _SAMPLE or all(
+            self._open.has_overviews(file) for file in self.files
+        ):
+            return [(whole, (min(height, _SAMPLE), min(width, _SAMPLE)))]
+        sides = [min(length, _SAMPLE // 4) for length in (height, width)]
+        rows, columns = (
+            np.linspace(0, length - side, 4).astype(int).tolist()
+            for length, side in zip((height, width), sides, strict=True)
+        )
+        return [(Window(x, y, sides[1], sides[0]), None) for y in rows for x in columns]
 
     def _check_offset(self, values: np.ndarray) -> None:
         """Raises ValueError if an offset of tags leaves many DN far below 0."""
@@ -196,12 +214,21 @@ class Opened:
     ) -> Raster:
         """Reads a window of the grid from a file; bands, shape: see read_bands."""
         with opening(file.path):
-            found = self._local.__dict__.setdefault("found", {})
-            if file not in found:
-                found[file] = self._open(file)
-            data, view = found[file]
+            data, view = self._get(file)
             raster = read_bands(data, bands, view=view, window=window, shape=shape)
         return _add_told(raster, file)
+
+    def has_overviews(self, file: SceneFile) -> bool:
+        """Whether a file has smaller copies of itself, as COGs and JPEG 2000 do."""
+        with opening(file.path):
+            return bool(self._get(file)[0].overviews(1))
+
+    def _get(self, file: SceneFile) -> tuple[rasterio.DatasetReader, WarpedVRT | None]:
+        found = self._local.__dict__.setdefault("found", {})
+        if file not in found:
+            found[file] = self._open(file)
+        data, view = found[file]
+        return data, view
 
     def _open(self, file: SceneFile) -> tuple[rasterio.DatasetReader, WarpedVRT | None]:
         data = rasterio.open(file.name, sharing=False)

@@ -287,6 +287,20 @@ def test_a_scene_of_nodata_only_is_refused(tmp_path):
     assert open_scene(write(tmp_path / "b.tif", array, nodata=0), "s2_l2a").width == 600
 
 
+def test_a_large_scene_is_looked_at_in_parts(tmp_path):
+    array = np.full((1300, 1100, 2), 0.3, np.float32)  # linear power
+    path = write(tmp_path / "b.tif", array, names=("VV_dB", "VH_dB"))
+    with pytest.raises(ValueError, match="looks like linear"):
+        open_scene(path, "s1_grd")
+    array[:] = np.nan
+    path = write(tmp_path / "c.tif", array, names=("VV_dB", "VH_dB"))
+    with pytest.raises(ValueError, match="none of its 1,300 x 1,100 pixels"):
+        open_scene(path, "s1_grd")
+    array[700, 400] = -12  # between the parts
+    path = write(tmp_path / "d.tif", array, names=("VV_dB", "VH_dB"))
+    assert open_scene(path, "s1_grd").height == 1300
+
+
 def test_what_is_not_there_or_not_the_sensors_is_named(tmp_path):
     path = write(tmp_path / "a.tif", drawn())
     with pytest.raises(ValueError, match="give sensor=, a name of"):
