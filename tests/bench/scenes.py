@@ -4,11 +4,10 @@ python -m tests.bench.scenes [--side 3240] [--tiles 64 256] [--rounds 3]
 
 A GeoTIFF of 12 bands (deflate, blocks of 256) and a Sentinel-2 L2A product (JPEG 2000
 in ESA's blocks), both made for the occasion. The aim: 0.7 of rasterio's rate, which
-reads the same pixels into arrays, on the same grid and with the same cache; 256 MB.
+reads the same pixels into arrays, on the same grid and with the same cache.
 """
 
 import argparse
-import resource
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -40,14 +39,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(f"{machine()}, scenes of {args.side} x {args.side} pixels")
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         for make in (make_tiff, make_product):
             path = make(Path(folder), args.side)
             for size in args.tiles:
                 bench(path, size, args.rounds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start
-    print(f"peak memory, with what made the scenes: {peak / 1024:.0f} MB more")
 
 
 def bench(path: Path, size: int, rounds: int) -> None:

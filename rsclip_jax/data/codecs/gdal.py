@@ -217,10 +217,15 @@ def _missing(
         return gone if gone.any() else None
     if all(MaskFlags.all_valid in of_band for of_band in flags):
         return None
-    whole = pixels.dtype.kind in "iu" and all(f == [MaskFlags.nodata] for f in flags)
-    if whole and all(float(value).is_integer() for value in values):
-        gone = pixels == np.array(values)  # sooner than GDAL's masks
-        return gone if gone.any() else None
+    only_nodata = all(of_band == [MaskFlags.nodata] for of_band in flags)
+    if only_nodata and pixels.dtype.kind in "iu":
+        limits = np.iinfo(pixels.dtype)
+        whole = [float(v).is_integer() for v in values]
+        fits = [limits.min <= v <= limits.max for v in values]
+        if all(whole) and all(fits):
+            # in the pixels' dtype this is sooner done than by GDAL's masks
+            gone = pixels == np.array(values, pixels.dtype)
+            return gone if gone.any() else None
     if all(MaskFlags.per_dataset in of_band for of_band in flags):
         shape = part["out_shape"] and part["out_shape"][1:]
         one = file.read_masks(kept[0], window=part["window"], out_shape=shape)
