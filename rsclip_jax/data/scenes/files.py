@@ -30,7 +30,7 @@ from rsclip_jax.data.types import Scaling
 
 # GDAL keeps decoded blocks: a row of Sentinel-2's JPEG 2000 blocks in all bands has
 # 130 MB. The warper has its own buffer.
-CACHE_MB, _WARP_MB = 160, 32
+CACHE, _WARP_MB = 160 << 20, 32  # rasterio takes the first in bytes
 _SAMPLE, _BLOCK = 256, 512
 # Noise over dark ground is not below this DN, but for a few.
 _DARKEST, _FEW = -100, 0.05
@@ -230,7 +230,7 @@ class Opened:
 @contextlib.contextmanager
 def opening(path: Path) -> Iterator[None]:
     """Within it GDAL's errors name the file, and its cache is small."""
-    with explaining(path), rasterio.Env(**OPTIONS, GDAL_CACHEMAX=CACHE_MB):
+    with explaining(path), rasterio.Env(**OPTIONS, GDAL_CACHEMAX=CACHE):
         yield
 
 

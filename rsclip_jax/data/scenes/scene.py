@@ -10,14 +10,14 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rsclip_jax.data.codecs.places import Footprint
-from rsclip_jax.data.scenes.files import CACHE_MB, Part, fill_value
+from rsclip_jax.data.scenes.files import CACHE, Part, fill_value
 from rsclip_jax.data.scenes.grids import Box, to_lonlat, window_box, window_id
 from rsclip_jax.data.sensors import Sensor
 from rsclip_jax.data.types import Record
 
 # Bytes that a scene may take while a window of it is read, GDAL's cache included.
 LIMIT = 2**28
-_PARTS = LIMIT - CACHE_MB * 2**20
+_PARTS = LIMIT - CACHE
 # Classes of Sentinel-2's scene classification that show no ground: none, defective,
 # cloud shadow, cloud of medium and high probability, thin cirrus.
 HIDDEN = (0, 1, 3, 8, 9, 10)

@@ -327,3 +327,16 @@ def test_arguments_that_exclude_each_other_are_refused(tmp_path):
     folder.mkdir()
     with pytest.raises(ValueError, match="the product says its bands and units itself"):
         open_scene(folder, scaling=Scaling())
+
+
+def test_decoded_blocks_are_kept(tmp_path):
+    """A window is read again from GDAL's cache, though the file is damaged by then."""
+    path = write(tmp_path / "a.tif", drawn(300, 300), compress="deflate", tiled=True)
+    scene = open_scene(path, "s2_l2a")
+    before = whole(scene)["s2"]
+    with open(path, "r+b") as file:
+        file.seek(4000)
+        file.write(bytes(path.stat().st_size - 8000))
+    np.testing.assert_array_equal(whole(scene)["s2"], before)
+    with pytest.raises(ValueError, match=r"a\.tif: unreadable or cut TIFF"):
+        open_scene(path, "s2_l2a")
