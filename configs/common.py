@@ -371,6 +371,33 @@ def export(**values) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({**settings, **values})
 
 
+def map(**values) -> ml_collections.ConfigDict:
+    """Stage map: the classes of a scene's ground, by words."""
+    settings = {
+        # Templates of the class names, {c} stands for the name.
+        "templates": ("a satellite photo of {c}.",),
+        # Sentences, a map of cosine similarity for each.
+        "sentences": (),
+        # Side of a tile in pixels; 0: as large as the encoder's training images.
+        "tile": 0,
+        # Pixels between tiles, a divisor of tile: that of the map's cells; 0: tile.
+        "stride": 0,
+        # Share of a tile's pixels that must have values; the rest gets the median.
+        "min_valid": 0.5,
+        # True: pixels that Sentinel-2's scene classification calls cloud have none.
+        "clear": False,
+        # CRS of the map, such as EPSG:32632; "": the scene's.
+        "crs": "",
+        # Side of a pixel in units of that CRS; 0: the scene's.
+        "resolution": 0.0,
+        # Unit of radar that does not say it: dB | power | amplitude.
+        "unit": "",
+        # Smallest area in areas.geojson, in m2 (squares of the CRS's unit).
+        "min_area": 0.0,
+    }
+    return ml_collections.ConfigDict({**settings, **values})
+
+
 def inspect(**values) -> ml_collections.ConfigDict:
     """Stage inspect: count, measure and show what a dataset holds."""
     # Records read from each split, evenly spread; 0: all.

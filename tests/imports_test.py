@@ -24,6 +24,7 @@ LAYERS = (
         "stages.align",
         "stages.evaluate",
         "stages.export",
+        "stages.map",
         "stages.inspect",
         "stages.pack",
         "stages.compare",

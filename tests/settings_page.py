@@ -21,7 +21,7 @@ SECTIONS = {
     "base": ("config",),
     "training": tuple(f"config.{stage}" for stage in TRAINED),
     **{stage: (f"config.{stage}",) for stage in (*TRAINED, "evaluate", "ablate")},
-    **{stage: (f"config.{stage}",) for stage in ("export", "inspect", "pack")},
+    **{stage: (f"config.{stage}",) for stage in ("export", "map", "inspect", "pack")},
 }
 Row = tuple[str, str, str]  # name within its section, default, meaning
 

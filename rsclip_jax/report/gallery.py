@@ -150,7 +150,7 @@ def _galleries(
 ) -> Iterator[dict[str, Any]]:
     """What the template shows, a gallery for each pair of modalities."""
     files, text = _read_thumbnails(path)
-    images = {key: _data_uri(file.tobytes()) for key, file in files.items()}
+    images = {key: data_uri(file.tobytes()) for key, file in files.items()}
     kinds = dict.fromkeys((search.query_sensor, search.sensor) for search in searches)
     for kind in kinds:
         views = {s: text["views"].get(s, "as is") for s in kind}
@@ -221,6 +221,7 @@ def class_of(outcome: Outcome, index: int) -> str:
     return outcome.classnames[int(outcome.labels[index])]
 
 
-def _data_uri(file: bytes) -> str:
+def data_uri(file: bytes) -> str:
+    """A PNG or JPEG as an address that holds it."""
     kind = "png" if file.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{b64encode(file).decode()}"

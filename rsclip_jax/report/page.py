@@ -11,12 +11,14 @@ from rsclip_jax.report.sections.about import finished, headlines, overview
 from rsclip_jax.report.sections.choice import alpha_curves
 from rsclip_jax.report.sections.classes import confusion, per_class
 from rsclip_jax.report.sections.embeddings import embedding_maps, gap_histograms
+from rsclip_jax.report.sections.maps import scene_map
 from rsclip_jax.report.sections.results import forgetting, results_table, training
 from rsclip_jax.report.workdir import Workdir, read_workdir
 
 _SECTIONS: tuple[Callable[[Workdir], Section | None], ...] = (
     headlines,
     overview,
+    scene_map,
     alpha_curves,
     per_class,
     confusion,

@@ -14,7 +14,8 @@ from rsclip_jax.records.meta import StageMeta, read_meta
 from rsclip_jax.records.outcomes import Outcome, load_outcome
 from rsclip_jax.records.results import Result, read_results
 
-STAGES = ("pretrain", "patch", "align", "evaluate")  # in the order in which they run
+# In the order in which they run.
+STAGES = ("pretrain", "patch", "align", "evaluate", "map")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rsclip_jax.io.paths import check_local
 from rsclip_jax.stages import ablate, compare, export, inspect, pack, pretrain, survey
 from rsclip_jax.stages.align import stage as align
 from rsclip_jax.stages.evaluate import stage as evaluate
+from rsclip_jax.stages.map import stage as mapping
 from rsclip_jax.stages.patch import stage as patch
 from rsclip_jax.stages.shared.run import Run
 from rsclip_jax.stages.shared.stage import Stage
@@ -91,6 +92,16 @@ STAGES = (
         binds=("export",),
         needs=("export",),
         example="configs/export.py",
+    ),
+    Stage(
+        "map",
+        mapping.check_map,
+        mapping.run_map,
+        mapping.is_mapped,
+        binds=(),
+        needs=("scene", "sensor", "classes", "map"),
+        example="configs/map.py",
+        resumes=True,
     ),
     Stage(
         "inspect",

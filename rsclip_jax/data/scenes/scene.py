@@ -87,6 +87,11 @@ class Scene:
         return {key: layer.sensor for key, layer in self.layers.items()}
 
     @property
+    def most_pixels(self) -> int:
+        """The pixels of the largest window that may be read."""
+        return _PARTS // sum(layer.cost for layer in self.layers.values())
+
+    @property
     def box(self) -> Box:
         """(left, bottom, right, top) in the CRS."""
         return window_box(self.grid, Window(0, 0, self.width, self.height))
@@ -147,8 +152,8 @@ class Scene:
 
     def _check_size(self, height: int, width: int) -> None:
         cost = sum(layer.cost for layer in self.layers.values())
-        if height * width * cost > _PARTS:
-            side = math.isqrt(_PARTS // cost)
+        if height * width > self.most_pixels:
+            side = math.isqrt(self.most_pixels)
             raise ValueError(
                 f"{self.id}: a window of {height:,} x {width:,} pixels would take"
                 f" {height * width * cost / 2**20:,.0f} MB while it is read, more than"

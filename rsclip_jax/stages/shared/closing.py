@@ -21,6 +21,9 @@ def close(run: Run) -> None:
     shown = [spec for one in tests for spec in short_specs(one)]
     records = closing_records(read_results(run.results), shown)
     if not records:  # such as for an export
+        is_map = (run.workdir / "map" / "meta.json").exists()
+        if is_map and (path := _try_report(run)):
+            run.log(f"report: {path}")
         return
     patched = run.workdir / "patch"
     meta = load_meta(patched) if has_product(patched) else None

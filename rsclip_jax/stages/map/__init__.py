@@ -1,0 +1,1 @@
+"""Stage map: the classes of a scene's ground, by words."""
