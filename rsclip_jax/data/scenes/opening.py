@@ -79,6 +79,8 @@ def open_scene(
         found = find_item(item, given or told or _ask_sensor(item.id))
         unit = unit or said
     else:
+        if isinstance(source, str | Path):
+            _check_there(str(source))
         given = given or _ask_sensor(source)
         files = _list_files(source, given)
         found = Found(_name_of(source, files), given, files)
@@ -111,9 +113,15 @@ def _as_product(source: str | Path) -> Product | None:
         path = path.parent
     if path.suffix.lower() == ".zip" and path.is_file():
         return Product(path)
-    if path.is_dir() and (path.suffix == ".SAFE" or _metadata(Product(path))):
+    if path.is_dir() and (path.suffix == ".SAFE" or _is_product(path)):
         return Product(path)
     return None
+
+
+def _is_product(folder: Path) -> bool:
+    """Whether a folder is a product under another name; what is below is not listed."""
+    names = [path.name for path in folder.iterdir()]
+    return "manifest.safe" in names or any(map(METADATA.fullmatch, names))
 
 
 def _metadata(product: Product) -> str:
@@ -144,7 +152,6 @@ def _list_files(source: Source, sensor: Sensor) -> tuple[SceneFile, ...]:
             raise ValueError(missing_bands("source", lacking, tuple(named)))
     elif isinstance(source, str | Path):
         if not Path(source).is_dir():
-            _check_there(str(source))
             return (SceneFile(str(source)),)
         named = _files_in(Path(source), sensor)
     else:

@@ -309,6 +309,9 @@ def test_what_is_not_there_or_not_the_sensors_is_named(tmp_path):
         open_scene(path, "s2_l1c")
     with pytest.raises(FileNotFoundError, match=r"none\.tif is missing"):
         open_scene(tmp_path / "none.tif", "s2_l2a")
+    for sensor in ("", "s1_grd"):
+        with pytest.raises(FileNotFoundError, match=r"S2\.SAFE is missing: fetch it"):
+            open_scene(tmp_path / "S2.SAFE", sensor)
     with pytest.raises(ValueError, match=r"has no VH; found VV"):
         open_scene({"VV": path}, "s1_grd", unit="dB")
     with pytest.raises(ValueError, match=r"1 files for the 2 bands of s1_grd"):

@@ -107,7 +107,8 @@ def test_zipped_and_by_its_metadata_a_product_is_the_same(tmp_path):
     folder = write_s2(tmp_path, "L2A", draw_bands(low=1001), scl=None)
     expected = whole(open_scene(folder))
     path = shutil.make_archive(str(tmp_path / "download"), "zip", tmp_path, folder.name)
-    for source in (path, folder / "MTD_MSIL2A.xml"):
+    renamed = shutil.copytree(folder, tmp_path / folder.stem)
+    for source in (path, folder / "MTD_MSIL2A.xml", renamed):
         record = whole(open_scene(source))
         assert record["id"] == expected["id"]
         np.testing.assert_array_equal(record["s2"], expected["s2"])
