@@ -108,9 +108,11 @@ class TextTransformer(nn.Module):
             causal=is_clip,
         )
         x = nn.LayerNorm(v.layer_norm_eps, name="ln_final")(x)
-        ends = text if v.end_token < 0 else text == v.end_token
-        last = jnp.argmax(ends, axis=-1) if is_clip else jnp.full(len(text), n - 1)
-        pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+        pooled = x[:, -1]
+        if is_clip:
+            ends = text if v.end_token < 0 else text == v.end_token
+            last = jnp.argmax(ends, axis=-1)
+            pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
         init = nn.initializers.normal(v.text_width**-0.5)
         projection = self.param("text_projection", init, (v.text_width, v.embed_dim))
         feats = dot(pooled, projection)

@@ -403,13 +403,14 @@ class VisionTransformer(nn.Module):
         if self.registers:
             shape = (self.registers, self.width)
             prefix.append(self.param("register_embedding", init, shape))
-        first = jnp.concatenate([*prefix, jnp.zeros((0, self.width))])
+        n = x.shape[1] + (self._prefix if self.prefix_positions else 0)
+        if not self.rope:
+            positions = self.param("positional_embedding", init, (n, self.width))
+            if not (self.prefix_positions and prefix):
+                x = x + positions[None]
+        if not prefix:
+            return x
+        first = jnp.concatenate(prefix)
         first = jnp.broadcast_to(first, (x.shape[0], *first.shape))
-        if self.rope:
-            return jnp.concatenate([first, x], axis=1)
-        n = x.shape[1] + (first.shape[1] if self.prefix_positions else 0)
-        positions = self.param("positional_embedding", init, (n, self.width))
-        if not self.prefix_positions:
-            x = x + positions[None]
         x = jnp.concatenate([first, x], axis=1)
-        return x + positions[None] if self.prefix_positions else x
+        return x if self.rope or not self.prefix_positions else x + positions[None]

@@ -9,12 +9,14 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
+from jax import export
 
 import rsclip_jax
 from rsclip_jax.data import tokenizer_files
 from rsclip_jax.models.clip import normalize_rgb, text_features
 from rsclip_jax.models.inference import tokenize_for
 from rsclip_jax.weights import load_clip, save_clip
+from rsclip_jax.weights.programs import save_programs
 from tests.conftest import REPO
 from tests.helpers.siglips import tokenizer_json, toy_params, toy_variant
 
@@ -139,6 +141,29 @@ def test_another_image_size_resizes_all_positions(folder):
     model = rsclip_jax.load(folder, image_size=64)
     assert model.params["visual"]["positional_embedding"].shape == (25, 48)
     assert model.encode_image(pictures((64, 64, 3))).shape == (1, 48)
+
+
+def test_its_programs_run_without_the_package(folder, tmp_path):
+    model = rsclip_jax.load(folder)
+    save_programs(tmp_path, model.variant, model.params)
+    shown, texts = pictures(*[(40, 40, 3)] * 3), ["a river", "the harbour"]
+    inputs = {"image": np.stack(shown), "text": tokenize_for(model.variant, texts)}
+    wanted = {"image": model.encode_image(shown), "text": model.encode_text(texts)}
+    for name, given in inputs.items():
+        data = (tmp_path / f"{name}.stablehlo").read_bytes()
+        found = export.deserialize(data).call(given)
+        np.testing.assert_allclose(found, wanted[name], atol=1e-5)
+
+
+def test_its_programs_run_in_onnx(folder, tmp_path):
+    pytest.importorskip("jax2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = rsclip_jax.load(folder)
+    save_programs(tmp_path, model.variant, model.params, kind="onnx")
+    shown = pictures((40, 40, 3), (40, 40, 3))
+    session = onnxruntime.InferenceSession(tmp_path / "image.onnx")
+    (z,) = session.run(None, {"x": np.stack(shown)})
+    np.testing.assert_allclose(z, model.encode_image(shown), atol=1e-4)
 
 
 @pytest.mark.parametrize(
