@@ -77,12 +77,18 @@ class Reader:
         for i, column in enumerate(columns):
             part = np.s_[:, i * stride : i * stride + size]
             valid, array = record["valid"][part], record[self.key][part]
-            if valid.mean() < self.min_valid:
+            if valid.sum() < max(self.min_valid * self._inside(index, column), 1):
                 continue
             if not valid.all():
                 where = f"{self.scene.id}, row {index} and column {column} of tiles"
                 array = fill_missing(array, sensor, where, 1.0, ~valid)
             yield column, fit(np.ascontiguousarray(array), self.side)
+
+    def _inside(self, row: int, column: int) -> int:
+        """The pixels of a tile that lie in the scene."""
+        here = self.layout
+        high = min(here.size, here.height - row * here.stride)
+        return high * min(here.size, here.width - column * here.stride)
 
     def _thumb(self, index: int, columns: range, record: dict) -> np.ndarray:
         """Pixels of these tiles' first cells, and of all cells of the last tiles."""
@@ -121,8 +127,8 @@ def embed(
     *,
     progress: bool,
     log: Callable[[str], None],
-) -> list[Row]:
-    """All rows of tiles, kept in <folder>/rows as they are made.
+) -> list[Path]:
+    """The files of all rows of tiles, in <folder>/rows; see read_row.
 
     made_from: what the embeddings depend on; rows of anything else are removed.
     """
@@ -149,7 +155,7 @@ def embed(
             bar.update(area)
             watchdog.beat(index)
             stopping.stop_point("in a map")
-    return [read_row(rows / f"{index:06d}.npz") for index in range(count)]
+    return [rows / f"{index:06d}.npz" for index in range(count)]
 
 
 def read_row(path: Path) -> Row:

@@ -22,7 +22,7 @@ from rsclip_jax.models.sensor import input_indices, spec_sensor
 from rsclip_jax.records.meta import StageMeta, read_meta, write_meta
 from rsclip_jax.report.map_picture import class_colours, save_quicklook
 from rsclip_jax.stages.evaluate.encoders import make_encoders
-from rsclip_jax.stages.map.rows import Reader, Row, embed
+from rsclip_jax.stages.map.rows import Reader, embed, read_row
 from rsclip_jax.stages.map.settings import Layout, MapSettings, check_settings
 from rsclip_jax.stages.shared import clip_init
 from rsclip_jax.stages.shared.run import Run
@@ -166,22 +166,25 @@ def made_from(
 
 
 def write_maps(
-    folder: Path, s: MapSettings, reader: Reader, rows: Sequence[Row], model: api.Model
+    folder: Path, s: MapSettings, reader: Reader, rows: Sequence[Path], model: api.Model
 ) -> dict[str, float]:
     """Writes the rasters, the areas and the picture; {class: its share of the map}.
 
+    rows: of embed; one is held at a time, since with overlaps all are many.
     Raises ValueError for a scene of which no tile has enough values.
     """
     scene, layout = reader.scene, reader.layout
-    widest = max((row.z.shape[1] for row in rows), default=0)
-    if not widest:
+    grid = cell_grid(scene.grid, layout.stride)
+    head = model.zero_shot(s.classes, s.templates)
+    if s.sentences:
+        head = np.concatenate([head, model.encode_text(s.sentences).T], axis=1)
+    scores, seen = score_rows(rows, head)
+    if np.isnan(scores).all():
         raise ValueError(
             f"{scene.id}: no tile has values in {100 * s.min_valid:g} % of its pixels"
             " (config.map.min_valid)"
         )
-    grid = cell_grid(scene.grid, layout.stride)
-    head = model.zero_shot(s.classes, s.templates)
-    scores = np.stack([_scores(row.z, head) for row in rows])
+    scores, found = np.split(scores, [len(s.classes)], axis=-1)
     probability = blend(softmax(scores), layout.cells, layout.reach)
     best = np.where(np.isnan(probability[..., 0]), NONE, _first(probability) + 1)
     classes = best.astype(np.uint8)
@@ -202,8 +205,6 @@ def write_maps(
     sure = probability.max(axis=-1, keepdims=True)
     write_cog(folder / "confidence.tif", sure, grid, ["confidence"], nodata=nan)
     if s.sentences:
-        ztxt = model.encode_text(s.sentences)
-        found = np.stack([_scores(row.z, ztxt.T) for row in rows])
         heat = blend(found, layout.cells, layout.reach)
         write_cog(folder / "similarity.tif", heat, grid, s.sentences, nodata=nan)
     write_areas(folder / "areas.geojson", classes, grid, s.classes, s.min_area)
@@ -213,7 +214,7 @@ def write_maps(
     }
     save_quicklook(
         folder / "quicklook.png",
-        np.concatenate([row.seen for row in rows]),
+        seen,
         scene.sensors[reader.key],
         classes,
         s.classes,
@@ -223,11 +224,17 @@ def write_maps(
     return shares
 
 
-def _scores(z: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """[columns, k], NaN for tiles without an embedding."""
-    if not z.shape[1]:
-        return np.full((len(z), head.shape[1]), np.nan, np.float32)
-    return z @ head
+def score_rows(rows: Sequence[Path], head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(scores [rows, columns, k], NaN for tiles without an embedding; the quick look).
+
+    head [d, k].
+    """
+    scores, seen = [], []
+    for row in map(read_row, rows):
+        none = np.full((len(row.z), head.shape[1]), np.nan, np.float32)
+        scores.append(row.z @ head if row.z.shape[1] else none)
+        seen.append(row.seen)
+    return np.stack(scores), np.concatenate(seen)
 
 
 def _first(probability: np.ndarray) -> np.ndarray:

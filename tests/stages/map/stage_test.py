@@ -180,6 +180,7 @@ def test_overlapping_tiles_are_blended_and_edges_are_padded(
     """A scene whose sides are no multiple of the stride, in strips of a few tiles."""
     rng = np.random.default_rng(0)
     array = rng.normal(-15, 4, (75, 90, 2)).astype(np.float32)
+    array[20:24, 30:40] = -99  # a hole
     write_scene(tmp_path / "a.tif", array, nodata=-99)
     names = ("river", "forest", "town")
     settings = {"sensor": "s1_grd", "classes": names, "stride": 16, "tile": 32}
@@ -221,6 +222,22 @@ def test_overlapping_tiles_are_blended_and_edges_are_padded(
     np.testing.assert_allclose(
         read(narrow / "probability.tif")[0], probability, atol=1e-6
     )
+
+
+def test_a_narrow_edge_is_mapped_and_a_hole_is_not(
+    tiny_run, tmp_path, monkeypatch, capsys
+):
+    """The edge tiles have a tenth of a tile in the scene, all of it with values."""
+    array = np.random.default_rng(0).normal(-15, 4, (67, 96, 2)).astype(np.float32)
+    array[:32, :32] = -99
+    write_scene(tmp_path / "a.tif", array, nodata=-99)
+    settings = {"sensor": "s1_grd", "classes": ("river", "forest"), "tile": 32}
+    args = (tiny_run, tmp_path / "a.tif")
+    folder = make_map(monkeypatch, tmp_path / "w", *args, **settings)
+    classes = read(folder / "class.tif")[0][..., 0]
+    assert classes.shape == (3, 3)
+    assert (classes == 0).tolist()[0] == [True, False, False]
+    assert (classes[1:] > 0).all()
 
 
 @pytest.mark.parametrize(
