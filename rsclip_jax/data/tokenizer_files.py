@@ -5,13 +5,14 @@ files beside them, and saving writes them again: tokenizer.json, tokenizer_confi
 and, for transformers' SiglipTokenizer alone, spiece.model.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import html
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,26 @@ def _engine(sha256: str, most: int | None) -> tokenizers.Tokenizer:
 def read_engine(whole: bytes) -> tokenizers.Tokenizer:
     """The tokenizer of a file's content, neither padding nor truncating.
 
-    Raises ValueError for a content that the library does not read.
+    Raises ValueError for a content that the library does not read, or with which it
+    fails on a text.
     """
-    try:
+    with _failing("not a tokenizer.json"):
         engine = tokenizers.Tokenizer.from_buffer(whole)
-    except Exception as error:  # the library raises no narrower kind
-        raise ValueError(f"not a tokenizer.json ({shown(str(error), 200)})") from error
-    engine.no_padding()
-    engine.no_truncation()
+        engine.no_padding()
+        engine.no_truncation()
+        engine.encode_batch(["", "a photo", "\N{SNOWMAN}"])
     return engine
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Turns what the library raises into a ValueError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # where its Rust panics, it is no Exception
+        raise ValueError(f"{what} ({shown(str(error), 200)})") from error
 
 
 def tokenize_by(
@@ -188,4 +200,5 @@ def _encode(
         for name in tokenizer.clean:
             text = CLEANING[name](text)
         cleaned.append(text)
-    return _engine(tokenizer.sha256, most).encode_batch(cleaned)
+    with _failing(f"the tokenizer of sha256 {tokenizer.sha256} fails on a text"):
+        return _engine(tokenizer.sha256, most).encode_batch(cleaned)

@@ -211,7 +211,14 @@ def tokenize_for(
     """
     length = variant.context_length
     if variant.tokenizer is not None:
-        return tokenize_by(variant.tokenizer, texts, length, truncate)
+        ids = tokenize_by(variant.tokenizer, texts, length, truncate)
+        if (largest := ids.max(initial=0)) >= variant.vocab_size:
+            raise ValueError(
+                f"the tokenizer of {variant.name} gives the id {largest}, and its text"
+                f" tower has a vocabulary of {variant.vocab_size}: it is of another"
+                " model"
+            )
+        return ids
     if variant.vocab_size != VOCAB_SIZE:
         raise ValueError(
             f"the text tower of {variant.name} has a vocabulary of"

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rsclip_jax.data.tokenizer_files import tokenize_by
 from rsclip_jax.io.torch_files import load_torch
 from rsclip_jax.weights.files import open_weights
+from rsclip_jax.weights.told.tokenizer import read_tokenizer
 from tests.golden import FOLDER
+from tests.helpers import siglips
 from tests.helpers.fuzz import COUNTS, check_arrays, check_changed
 
 _DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2"}
@@ -85,6 +88,25 @@ def test_files_of_safetensors(tmp_path, count):
 
     path = tmp_path / "changed.safetensors"
     check_changed("safetensors", path, whole, read_tensors, check, count)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_tokenizers(tmp_path, count):
+    told = {"tokenizer_class": "T5Tokenizer", "pad_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+
+    def read(path):
+        found = read_tokenizer(path.parent)
+        try:
+            return tokenize_by(found, ["a river", "harbour!"], 64)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def check(found, data):
+        assert found.shape == (2, 64)
+
+    path, whole = tmp_path / "tokenizer.json", siglips.tokenizer_json().encode()
+    check_changed("tokenizer.json", path, whole, read, check, count)
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -208,6 +208,13 @@ def test_a_folder_without_a_tokenizer_says_what_is_missing(folder):
         load_clip(bare)
 
 
+def test_ids_beyond_the_vocabulary_are_refused(folder):
+    model = rsclip_jax.load(folder)
+    small = dataclasses.replace(model.variant, vocab_size=5)
+    with pytest.raises(ValueError, match=r"gives the id \d+, and its text tower has"):
+        tokenize_for(small, ["a river"])
+
+
 def test_a_header_wants_its_tokenizer(folder, monkeypatch):
     monkeypatch.setattr(tokenizer_files, "_registered", {})
     assert load_clip(folder)[0].tokenizer == toy_variant().tokenizer
