@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,49 +42,45 @@ def load_clip(
 
     Raises ValueError listing every tensor that does not fit.
     """
-    file, table, ignore = open_clip_file(path, ema)
-    if (bands := count_bands(file, table)) != 3:
+    opened = open_clip_file(path, ema)
+    if (bands := opened.bands) != 3:
         raise ValueError(
             f"{path}: the visual tower of this CLIP takes {bands} bands, not RGB:"
             " rsclip_jax.load(..., sensor=) loads it, with the sensor that has them"
         )
-    return read_clip(
-        file,
-        table,
-        ignore,
-        variant,
-        activation=activation,
-        heads=heads,
-        image_size=image_size,
-    )
+    return read_clip(opened, variant, activation, heads, image_size)
 
 
-def open_clip_file(
-    path: str | Path, ema: bool = True
-) -> tuple[WeightFile, list[rules.Rule], tuple[str, ...]]:
-    """(file, its layout's rules, patterns of names to ignore) of a CLIP's weights."""
+class ClipFile(NamedTuple):
+    """A CLIP's weights: the file, its layout's rules, patterns of names to ignore."""
+
+    file: WeightFile
+    table: list[rules.Rule]
+    ignore: tuple[str, ...]
+
+    @property
+    def bands(self) -> int:
+        """The bands that the visual tower takes: 3 of RGB."""
+        ours = rules.our_shapes(self.file.shapes, self.table)
+        first = ("visual/patch_embed/kernel", "visual/conv1/kernel")
+        return next((ours[path][2] for path in first if path in ours), 3)
+
+
+def open_clip_file(path: str | Path, ema: bool = True) -> ClipFile:
+    """Opens a file or folder of any layout of load_clip."""
     file = _without_text(adapted(open_weights(path, ema)))
-    return file, *layouts.find_clip_layout(file.shapes)
-
-
-def count_bands(file: WeightFile, table: list[rules.Rule]) -> int:
-    """The bands that the visual tower of a CLIP takes: 3 of RGB."""
-    ours = rules.our_shapes(file.shapes, table)
-    first = ("visual/patch_embed/kernel", "visual/conv1/kernel")
-    return next((ours[path][2] for path in first if path in ours), 3)
+    return ClipFile(file, *layouts.find_clip_layout(file.shapes))
 
 
 def read_clip(
-    file: WeightFile,
-    table: list[rules.Rule],
-    ignore: tuple[str, ...],
+    opened: ClipFile,
     variant: str | Variant | None,
-    *,
     activation: str | None,
     heads: Heads,
     image_size: int | None,
 ) -> tuple[Variant, dict]:
     """(variant, params) of an open file, of as many bands as its tower takes."""
+    file, table, ignore = opened
     v = _find_variant(file, table, variant, activation, heads)
     if variant is None:
         image_size = image_size or v.image_size
@@ -94,7 +91,7 @@ def read_clip(
         file.shapes,
         file.read,
         table,
-        clip_shapes(v, count_bands(file, table)),
+        clip_shapes(v, opened.bands),
         where=f"{file.path} as {v.name}{_other_variants(file, table, v)}",
         ignore=ignore,
     )

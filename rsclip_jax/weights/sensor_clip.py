@@ -20,7 +20,6 @@ from rsclip_jax.models.sensor import (
 )
 from rsclip_jax.models.variants import Variant
 from rsclip_jax.weights import layouts, load, rules
-from rsclip_jax.weights.files import WeightFile
 from rsclip_jax.weights.infer import Heads
 from rsclip_jax.weights.save import cast, check_dtype, variant_header, write_tensors
 from rsclip_jax.weights.tool_configs import open_clip_config
@@ -59,17 +58,9 @@ def load_towers(
     sensor of another number of bands, without mean and std, or for a CLIP that states
     its own.
     """
-    file, table, ignore = load.open_clip_file(path, ema)
-    found = _find_sensor(file, table, sensor)
-    v, params = load.read_clip(
-        file,
-        table,
-        ignore,
-        variant,
-        activation=activation,
-        heads=heads,
-        image_size=image_size,
-    )
+    opened = load.open_clip_file(path, ema)
+    found = _find_sensor(opened, sensor)
+    v, params = load.read_clip(opened, variant, activation, heads, image_size)
     if found is None:
         return Towers(v, params)
     spec = _spec(found, v)
@@ -81,8 +72,7 @@ def read_bands(
     path: str | Path, variant: Variant, sensor: str | Sensor | None = None
 ) -> SensorSpec | None:
     """The spec that load_towers would find, from tensor names and shapes alone."""
-    file, table, _ = load.open_clip_file(path)
-    found = _find_sensor(file, table, sensor)
+    found = _find_sensor(load.open_clip_file(path), sensor)
     return None if found is None else _spec(found, variant)
 
 
@@ -94,10 +84,11 @@ def _spec(found: SensorSpec | Sensor, variant: Variant) -> SensorSpec:
 
 
 def _find_sensor(
-    file: WeightFile, table: list[rules.Rule], sensor: str | Sensor | None
+    opened: load.ClipFile, sensor: str | Sensor | None
 ) -> SensorSpec | Sensor | None:
     """What the visual tower takes: the file's own spec, or the sensor; None for RGB."""
-    bands, told = load.count_bands(file, table), file.told("spec")
+    file, bands = opened.file, opened.bands
+    told = file.told("spec")
     if told is not None and sensor is not None:
         raise ValueError(
             f"{file.path}: the file states its bands, those of {told.get('sensor')!r}:"

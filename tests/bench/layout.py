@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsclip_jax.models.activations import quick_gelu
-from rsclip_jax.models.vit import Block, PatchEmbed
+from rsclip_jax.models.patches import PatchEmbed
+from rsclip_jax.models.vit import Block
 from tests.bench.timing import Clock, in_turn, machine, print_ratio, print_table, timed
 
 WIDTH, HEADS, LAYERS, TOKENS = 128, 4, 6, 64
@@ -76,7 +77,7 @@ class PlainMlp(nn.Module):
 
 
 class PlainPatchEmbed(nn.Module):
-    """models.vit.PatchEmbed as a convolution; its kernel is the same."""
+    """models.patches.PatchEmbed as a convolution; its kernel is the same."""
 
     patch_size: int
     width: int

@@ -108,7 +108,7 @@ def read_numbers(text: str | None, where: str) -> list[float]:
 def nearest_own(
     found: Iterable[tuple[str, float | None, T]], own: Mapping[str, float]
 ) -> dict[str, T]:
-    """Of the files of each band the one nearest to the band's own resolution.
+    """The file of each band that is nearest to the band's own resolution.
 
     found: (band, metres or None, file). own: band -> metres.
     """
